@@ -1,0 +1,173 @@
+"""The attributes of a catalogue: their names, their values, and how labels are written."""
+
+import dataclasses
+import difflib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+NOT_LABELLED = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeSchema:
+    """Names of N attributes and of the J values they take together.
+
+    Attribute n owns the contiguous slice ``offsets[n] : offsets[n] + sizes[n]`` of the J values. A schema
+    is immutable and hashable, so it can be a static argument of a jitted function or a Flax field.
+
+    Args:
+      names: N attribute names.
+      values: for each attribute, the names of its values (one value is allowed, none is not).
+
+    Raises:
+      ValueError: no attribute, an attribute without values, or a name that stands twice.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "none", "short")))
+      >>> schema.num_attributes, schema.num_values, schema.sizes, schema.offsets
+      (2, 5, (2, 3), (0, 2))
+      >>> schema.index("sleeve", "short")
+      4
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        # Lists are accepted and frozen, because a schema read back from JSON carries lists.
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "values", tuple(tuple(values) for values in self.values))
+        if not self.names:
+            raise ValueError("a schema needs at least one attribute")
+        if len(self.names) != len(self.values):
+            raise ValueError(f"{len(self.names)} attribute names but {len(self.values)} lists of values")
+        if repeated := _repeated(self.names):
+            raise ValueError(f"attribute names must be unique; {repeated} stand(s) twice")
+        for name, values in zip(self.names, self.values, strict=True):
+            if not values:
+                raise ValueError(f"attribute {name!r} has no values")
+            if repeated := _repeated(values):
+                raise ValueError(f"values of attribute {name!r} must be unique; {repeated} stand(s) twice")
+
+    @property
+    def num_attributes(self) -> int:
+        """N, the number of attributes."""
+        return len(self.names)
+
+    @property
+    def num_values(self) -> int:
+        """J, the number of values of all attributes together."""
+        return sum(self.sizes)
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of values of each attribute, (N,)."""
+        return tuple(len(values) for values in self.values)
+
+    @functools.cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Index of each attribute's first value among the J, (N,)."""
+        return tuple(int(offset) for offset in np.cumsum((0, *self.sizes[:-1])))
+
+    @functools.cached_property
+    def attribute_of(self) -> np.ndarray:
+        """Attribute that each of the J values belongs to, int32 [J]."""
+        return np.repeat(np.arange(self.num_attributes, dtype=np.int32), self.sizes)
+
+    @functools.cached_property
+    def slice_index(self) -> np.ndarray:
+        """Position of every attribute's values among the J, int32 [N, max size].
+
+        Rows of attributes with fewer values repeat their last one, so a maximum over a row is right
+        without a mask.
+        """
+        step = np.minimum(np.arange(max(self.sizes)), np.asarray(self.sizes)[:, None] - 1)
+        return (np.asarray(self.offsets)[:, None] + step).astype(np.int32)
+
+    @functools.cached_property
+    def membership(self) -> np.ndarray:
+        """Which attribute (column) each value (row) belongs to, float32 0/1 [J, N]."""
+        return (self.attribute_of[:, None] == np.arange(self.num_attributes)).astype(np.float32)
+
+    def index(self, attribute: str, value: str) -> int:
+        """Index of a value among the J.
+
+        Raises:
+          ValueError: an unknown attribute or value; the message has the nearest name.
+        """
+        n = _position(self.names, attribute, "attribute")
+        return self.offsets[n] + _position(self.values[n], value, f"value of attribute {attribute!r}")
+
+    def value_name(self, index: int) -> str:
+        """Word for one of the J values, as ``"red"``."""
+        n = int(self.attribute_of[index])
+        return self.values[n][index - self.offsets[n]]
+
+    def one_hot(self, labels: Int[Array | np.ndarray, "*batch N"]) -> Float[Array, "*batch J"]:
+        """Labels as one 0/1 row over the J values; a missing label (-1) is all zeros in its slice.
+
+        Example:
+          >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+          >>> schema.one_hot(np.array([1, -1])).tolist()
+          [0.0, 1.0, 0.0, 0.0]
+        """
+        labels = jnp.asarray(labels)
+        position = np.arange(self.num_values, dtype=np.int32) - np.asarray(self.offsets)[self.attribute_of]
+        return (labels[..., self.attribute_of] == position).astype(jnp.float32)
+
+    def labels(self, one_hot: Float[Array | np.ndarray, "*batch J"]) -> Int[Array, "*batch N"]:
+        """Labels of 0/1 rows over the J values; a slice without a one becomes -1.
+
+        Example:
+          >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+          >>> schema.labels(np.array([0.0, 1.0, 0.0, 0.0])).tolist()
+          [1, -1]
+        """
+        per_attribute = jnp.asarray(one_hot)[..., self.slice_index]
+        found = per_attribute.max(axis=-1) > 0
+        return jnp.where(found, per_attribute.argmax(axis=-1), NOT_LABELLED).astype(jnp.int32)
+
+    def describe(self, labels: Int[Array | np.ndarray, " N"]) -> str:
+        """One label row in words, as ``"color: red, sleeve: not labelled"``."""
+        words = (
+            "not labelled" if label == NOT_LABELLED else values[label]
+            for label, values in zip(np.asarray(labels), self.values, strict=True)
+        )
+        return ", ".join(f"{name}: {word}" for name, word in zip(self.names, words, strict=True))
+
+
+def _repeated(names: tuple[str, ...]) -> str:
+    """Names that stand more than once, quoted and comma-separated; empty where there are none."""
+    return ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
+
+
+def _position(names: tuple[str, ...], name: str, what: str) -> int:
+    """Position of a name, or a ValueError with the nearest one."""
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise ValueError(f"no {what} is called {name!r}; {hint}")
+
+
+def check_labels(labels: Int[jax.Array | np.ndarray, "*batch N"], schema: AttributeSchema) -> None:
+    """Raise unless concrete labels have N columns and every value lies in [-1, size of its attribute).
+
+    Raises:
+      ValueError: with the shape, or with the first row and attribute that is out of range.
+    """
+    array = np.asarray(labels)
+    if array.shape[-1] != schema.num_attributes:
+        raise ValueError(f"labels need {schema.num_attributes} columns (attributes), got {array.shape}")
+    rows = array.reshape(-1, schema.num_attributes)
+    bad = np.argwhere((rows < NOT_LABELLED) | (rows >= np.asarray(schema.sizes)))
+    if bad.size:
+        row, n = bad[0]
+        raise ValueError(
+            f"label {rows[row, n]} of row {row} is outside [-1, {schema.sizes[n]}) "
+            f"of attribute {schema.names[n]!r}"
+        )

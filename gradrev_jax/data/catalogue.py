@@ -1,0 +1,135 @@
+"""A catalogue: labelled images in parts, whatever format they came from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from gradrev_jax.attributes import AttributeSchema, check_labels
+
+TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """The user's data cannot be used; the message says which file, row or field, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """How an image becomes a square of ``size`` pixels: resized to ``resize`` squared, then centre-cropped.
+
+    The aspect ratio is not kept, as in the paper. ``resize == size`` means no crop.
+    """
+
+    size: int
+    resize: int
+
+    @classmethod
+    def for_part(cls, part: str, size: int) -> "Transform":
+        """The paper's transforms: 256 -> crop 224 for train (scaled to ``size``), plain resize elsewhere.
+
+        Example:
+          >>> Transform.for_part("train", 224), Transform.for_part("test", 96)
+          (Transform(size=224, resize=256), Transform(size=96, resize=96))
+        """
+        return cls(size, round(size * 256 / 224) if part == TRAIN else size)
+
+
+class ImageSource(Protocol):
+    """Pixels by row. What files hold or a generator draws; both are read through images.cached_images."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def name(self, row: int) -> str:
+        """What to call the image in a message or a report (for a file, its path)."""
+        ...
+
+    def digest(self, row: int) -> bytes:
+        """Digest of the image's content, before any transform. Raises OSError where it cannot be read."""
+        ...
+
+    def read(self, row: int, transform: Transform) -> np.ndarray:
+        """The transformed image, uint8 [size, size, 3]. Raises OSError or ValueError where unreadable."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """Labelled images.
+
+    Attributes:
+      schema: the attributes.
+      images: M images by row.
+      labels: int32 [M, N], value index within its attribute, -1 where not labelled.
+      parts: rows of each part, int64 arrays under "train", "validation" and "test"; disjoint, and every
+        part is there, if empty.
+
+    Raises:
+      ValueError: labels that do not fit the schema or the number of images, a row in two parts.
+    """
+
+    schema: AttributeSchema
+    images: ImageSource
+    labels: np.ndarray
+    parts: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, self.schema)
+        if len(self.labels) != len(self.images):
+            raise ValueError(f"{len(self.images)} images but {len(self.labels)} rows of labels")
+        if set(self.parts) != set(PARTS):
+            raise ValueError(f"parts must be {PARTS}, got {tuple(self.parts)}")
+        rows = np.concatenate([self.parts[part] for part in PARTS])
+        if len(np.unique(rows)) != len(rows):
+            raise ValueError("a row stands in two parts")
+
+    def part_labels(self, *parts: str) -> np.ndarray:
+        """Labels of one or several parts in the order of their rows, int32 [rows, N]."""
+        return self.labels[self.rows(*parts)]
+
+    def rows(self, *parts: str) -> np.ndarray:
+        """Rows of one or several parts, one after another."""
+        return np.concatenate([self.parts[part] for part in parts])
+
+
+def hold_out_validation(catalogue: Catalogue, fraction: float, seed: int) -> Catalogue:
+    """Move a seeded share of the train part to validation, unless the catalogue has one already.
+
+    Raises:
+      ValueError: a fraction outside [0, 1), or one that leaves no training image.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"train.validation_fraction must lie in [0, 1), got {fraction}")
+    if len(catalogue.parts[VALIDATION]):
+        return catalogue
+    train = catalogue.parts[TRAIN]
+    held_out = np.random.default_rng(seed).permutation(len(train)) < round(fraction * len(train))
+    if held_out.all():
+        raise ValueError(f"train.validation_fraction {fraction} leaves none of {len(train)} training images")
+    parts = {**catalogue.parts, TRAIN: train[~held_out], VALIDATION: train[held_out]}
+    return dataclasses.replace(catalogue, parts=parts)
+
+
+def seeded_split(count: int, test_fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Train, (empty) validation and test rows of ``count`` images, a pure function of the seed.
+
+    Raises:
+      ValueError: a fraction outside (0, 1).
+
+    Example:
+      >>> {part: len(rows) for part, rows in seeded_split(10, 0.2, seed=0).items()}
+      {'train': 8, 'validation': 0, 'test': 2}
+    """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
+    in_test = np.random.default_rng(seed).permutation(count) < round(test_fraction * count)
+    return split_parts(np.where(in_test, TEST, TRAIN))
+
+
+def split_parts(part_of: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
+    """Rows of each part from the part's name of each row."""
+    names = np.asarray(part_of)
+    return {part: np.flatnonzero(names == part) for part in PARTS}

@@ -1,0 +1,1 @@
+"""Evaluation: features, manipulation, and the report."""

@@ -1,0 +1,1 @@
+"""Flax modules: AlexNet and the attribute encoder."""
