@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Transform:
         return cls(size, round(size * 256 / 224) if part == TRAIN else size)
 
 
+@runtime_checkable  # so that the tests' type checker can test it
 class ImageSource(Protocol):
     """Pixels by row. What files hold or a generator draws; both are read through images.cached_images."""
 
