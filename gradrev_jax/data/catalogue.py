@@ -7,12 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gradrev_jax.attributes import AttributeSchema, check_labels
+from gradrev_jax.errors import DataError as DataError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
-
-
-class DataError(ValueError):
-    """The user's data cannot be used; the message says which file, row or field, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

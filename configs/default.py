@@ -1,0 +1,66 @@
+"""Every field of a run, with the paper's values; the other configs start from this one and override.
+
+Override any field on the command line: --config.train.epochs=10
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """All fields. The config is locked: a field that is not here cannot be set by mistake."""
+    del arg
+    config = ConfigDict()
+    config.seed = 0  # initial parameters, batch order, flips, dropout, validation part, choice of queries
+    config.precision = "float32"  # of the computation: float32 | bfloat16; parameters and losses: float32
+
+    config.data = ConfigDict()
+    config.data.format = "table"  # table: a CSV and image files | garments: the embedded generator
+    config.data.image_size = 224  # pixels a side (Section 4.2); at least 63
+    config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
+    config.data.workers = 0  # threads that decode; 0: one per core
+    # format=table
+    config.data.root = placeholder(str)  # folder of the catalogue
+    config.data.table = "attributes.csv"  # the CSV, relative to root
+    config.data.image_column = "image"  # column with the image's path, relative to root
+    config.data.image_template = placeholder(str)  # or a path made of columns, as images/{id}.jpg
+    config.data.split_column = "split"  # column with train, validation or test; "": a seeded split
+    config.data.test_fraction = 0.2  # of the seeded split, and of garments
+    config.data.attributes = ()  # columns to use as attributes; (): all the others
+    config.data.min_count = 1  # values with fewer images become "not labelled"
+    # format=garments
+    config.data.count = 4000  # images, train and test together
+    config.data.missing = 0.0  # fraction of the training labels that is hidden
+    config.data.correlation = 0.0  # fraction of training images whose attributes follow their category
+
+    config.model = ConfigDict()
+    config.model.tap = "fc6_relu"  # fc6 | fc6_relu | fc7 | fc7_relu; the paper's "Linear 1" (Table 2)
+    config.model.heads = "shared"  # shared: N classifiers read every feature (Section 3.2)
+    config.model.feature_dim = 340  # d, width of one attribute's feature (Table 2)
+    config.model.width = 1.0  # multiplies the backbone's filters and units
+    config.model.dropout = 0.5  # before each fully connected layer of the backbone
+
+    config.reversal = ConfigDict()
+    config.reversal.weighting = "balanced"  # balanced (Eq. 5) | fixed: w_rev = beta | off (Table 7)
+    config.reversal.beta = 0.1  # share of the reversal in the loss (Eq. 5)
+    config.reversal.scale = 1.0  # lambda, strength of the reversed gradient
+
+    config.train = ConfigDict()
+    config.train.batch_size = 128  # images (Section 4.2)
+    config.train.epochs = 25  # passes over the training part (Section 4.2)
+    config.train.max_steps = placeholder(int)  # ends a stage early; unset: after all epochs
+    config.train.learning_rate = 1e-4  # Adam's (Section 4.2)
+    config.train.decay_rate = 0.5  # the learning rate is multiplied by this ...
+    config.train.decay_epochs = 10  # ... every so many epochs (Section 4.2)
+    config.train.classification_weight = 1.0  # w_cls (Eq. 3)
+    config.train.validation_fraction = 0.1  # of the train split, held out to choose the best checkpoint
+    config.train.log_every = 20  # steps between records
+    config.train.checkpoint_every = 0  # steps between checkpoints besides those at every epoch's end; 0: none
+
+    config.protocol = ConfigDict()
+    config.protocol.ks = (1, 2, 3, 4, 5, 10, 20, 30, 40, 50)  # cut-offs K of the metrics (Section 4.3)
+    config.protocol.num_references = 0  # reference images drawn for the queries; 0: every test image
+    config.protocol.exclude_query = False  # whether the query image itself is left out of its result
+    config.protocol.normalize = "global"  # L2 normalisation of the features: global | attribute | none
+    config.protocol.batch_size = 128  # images encoded at once
+    return config.lock()

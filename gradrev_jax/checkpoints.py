@@ -1,0 +1,146 @@
+"""Checkpoints of a training stage: the one place that knows Orbax."""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from gradrev_jax.errors import CheckpointError
+
+METRIC = "validation_accuracy"
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
+    return metrics[METRIC]
+
+
+class Checkpoints:
+    """Numbered checkpoints in one folder, keeping the latest and the best.
+
+    A checkpoint holds named items, as ``{"params": ..., "opt_state": ...}``; reading may ask for some of
+    them. Writing is asynchronous: the arrays are copied before ``save`` returns, so they may be donated
+    right after, and files are written meanwhile. An unfinished checkpoint is never taken for a whole one.
+
+    Use it as a context manager; leaving waits for what is being written.
+    """
+
+    def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
+        self._directory = directory.absolute()
+        if read_only and not self._directory.is_dir():
+            raise CheckpointError(f"{directory} does not exist; train first: python train.py --workdir=...")
+        policy = AnyPreservationPolicy(
+            [
+                LatestN(1),
+                BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        with self._reading("open"):
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    best_fn=_accuracy,  # or metrics would not be written; the policy decides what stays
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
+                    step_prefix="step",
+                ),
+            )
+
+    def save(self, step: int, items: dict[str, Any], *, validation_accuracy: float | None = None) -> None:
+        """Start writing a checkpoint; does nothing where this step's is there already.
+
+        Args:
+          step: steps done.
+          items: name -> pytree of arrays.
+          validation_accuracy: what the best checkpoint is chosen by; None never makes it the best.
+
+        Raises:
+          CheckpointError: it, or the one before it, could not be written.
+        """
+        if step == self.latest_step:
+            return
+        metrics = None if validation_accuracy is None else {METRIC: validation_accuracy}
+        arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        with self._writing(f"write step {step} to"):
+            self._manager.save(step, args=ocp.args.Composite(**arguments), metrics=metrics, force=True)
+
+    def restore(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
+        """Read the named items of a checkpoint.
+
+        Args:
+          step: which.
+          items: name -> pytree of arrays or ShapeDtypeStructs with the expected shapes and dtypes.
+
+        Raises:
+          CheckpointError: it is damaged, or its shapes are others.
+        """
+        targets = {
+            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+            for name, tree in items.items()
+        }
+        with self._reading(f"read step {step} of"):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+        return {name: restored[name] for name in items}
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of all checkpoints, ascending."""
+        return tuple(sorted(self._manager.all_steps()))
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint; None without one."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of highest validation accuracy, the latest where none was measured; None without any."""
+        accuracy = {step: metrics[METRIC] for step in self.steps if (metrics := self._manager.metrics(step))}
+        return max(accuracy, key=lambda step: (accuracy[step], step)) if accuracy else self.latest_step
+
+    def close(self) -> None:
+        """Wait for what is being written, and release the folder.
+
+        Raises:
+          CheckpointError: the last checkpoint could not be written.
+        """
+        with self._writing("write the last checkpoint to"):
+            self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _explained(self, action: str, advice: str) -> Iterator[None]:
+        """Turn whatever the libraries below raise into one message that says what to do."""
+        try:
+            yield
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise CheckpointError(f"cannot {action} {self._directory}: {reason}\n{advice}") from error
+
+    def _writing(self, action: str) -> contextlib.AbstractContextManager[None]:
+        existing = next(path for path in (self._directory, *self._directory.parents) if path.exists())
+        free = shutil.disk_usage(existing).free / 2**20
+        return self._explained(
+            action,
+            f"{free:,.0f} MiB are free there. Checkpoints written before are whole: make room, and start "
+            "again with the same --workdir to go on from the latest.",
+        )
+
+    def _reading(self, action: str) -> contextlib.AbstractContextManager[None]:
+        return self._explained(
+            action, "It is damaged, or of another model; remove its folder to fall back on an earlier one."
+        )

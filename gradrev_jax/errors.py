@@ -1,0 +1,21 @@
+"""What a person can put right: errors whose message is all they need to see, without a traceback."""
+
+
+class UserError(Exception):
+    """Something given from outside cannot be used; the message says what, where, and what to do."""
+
+
+class DataError(UserError, ValueError):
+    """The user's data: a file, a row or a field of it."""
+
+
+class ConfigError(UserError, ValueError):
+    """A config field, or several: each is named with what it may be."""
+
+
+class WorkdirError(UserError):
+    """The folder of a run: started with another config, or not a run at all."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written or read."""

@@ -1,0 +1,44 @@
+"""Building the memory from all training images, without holding their features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.manipulation import PrototypeSums, memory_from_sums, prototype_sums
+from gradrev_jax.models.inference import Forward, predict_batches
+
+
+def build_memory(
+    forward: Forward,
+    params: Any,
+    parts: Sequence[tuple[UInt8[np.ndarray, "M S S 3"], Int[np.ndarray, "M N"]]],
+    schema: AttributeSchema,
+    *,
+    feature_dim: int,
+    batch_size: int,
+    progress: bool = True,
+) -> tuple[Float[Array, "J N d"], Float[Array, " J"]]:
+    """Prototypes over the images of all parts (Eq. 6), and the number of images behind each.
+
+    Args:
+      forward: from ``models.inference.make_forward``.
+      params: the encoder's parameters.
+      parts: (uint8 images, labels) of each part.
+      schema: the attributes.
+      feature_dim: d.
+      batch_size: images at once.
+      progress: whether a progress bar is shown.
+    """
+    shape = (schema.num_values, feature_dim)
+    total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
+    for images, labels in parts:
+        for rows, output in predict_batches(
+            forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
+        ):
+            total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
+    return memory_from_sums(total, schema), total.counts

@@ -1,0 +1,198 @@
+"""Evaluation of a run: from its folder to its report."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from gradrev_jax import settings, workdir
+from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.queries import Queries, generate_queries
+from gradrev_jax.errors import DataError, WorkdirError
+from gradrev_jax.evaluation.features import build_memory
+from gradrev_jax.evaluation.figures import RetrievalExample
+from gradrev_jax.evaluation.manipulation import retrieval_metrics, retrieve
+from gradrev_jax.evaluation.report import read_history, write_report
+from gradrev_jax.manipulation import describe_change
+from gradrev_jax.metrics import accuracy_summary, majority_correct
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inference import encode, make_forward
+
+SHOWN_NEIGHBORS = 5
+SHOWN_QUERIES = 6
+
+
+def evaluate(
+    directory: pathlib.Path,
+    *,
+    step: str = "best",
+    protocol: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a run and write its report.
+
+    Args:
+      directory: the run's folder.
+      step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
+      protocol: fields of ``config.protocol`` to override.
+      progress: whether progress bars are shown.
+
+    Returns:
+      What report/metrics.json holds.
+
+    Raises:
+      UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
+    """
+    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    config.protocol.update(protocol or {})
+    settings.check(config)
+    schema = workdir.read_schema(directory)
+    catalogue = settings.open_catalogue(config)
+    if catalogue.schema != schema:
+        raise DataError(
+            f"the catalogue's attributes or values are not those that {directory} was trained on; "
+            "restore the catalogue, or train again in another --workdir"
+        )
+    queries = _queries(catalogue, config)
+    encoder = settings.build_encoder(config, schema)
+    images = {part: settings.open_images(catalogue, part, config) for part in PARTS}
+    number, params = _restore(directory, encoder, config.data.image_size, step)
+
+    forward = make_forward(encoder)
+    batching = {"batch_size": config.protocol.batch_size, "progress": progress}
+    memory, counts = build_memory(
+        forward,
+        params,
+        [(images[part], catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+        schema,
+        feature_dim=encoder.feature_dim,
+        **batching,
+    )
+    labels = catalogue.part_labels(TEST)
+    gallery = encode(forward, params, images[TEST], labels, encoder, description="gallery", **batching)
+    if not gallery.labelled.any():
+        raise DataError("no test image is labelled, so there is nothing to evaluate")
+
+    k = max(config.protocol.ks)
+    search = {
+        "normalize": config.protocol.normalize,
+        "exclude_query": config.protocol.exclude_query,
+        "progress": progress,
+    }
+    found = retrieve(gallery.features, memory, queries.reference, queries.indicators, k, **search)
+    references, which = np.unique(queries.reference, return_inverse=True)
+    untouched = np.zeros((len(references), schema.num_values), np.int8)
+    baseline = retrieve(gallery.features, memory, references, untouched, k, **search)[which]
+
+    metrics = {
+        "gallery": len(labels),
+        "queries": len(queries),
+        "step": number,
+        "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
+        "majority_accuracy": accuracy_summary(
+            majority_correct(labels, catalogue.part_labels(TRAIN)), gallery.labelled, schema
+        ),
+        "cross_accuracy": {
+            "attributes": list(schema.names),
+            "matrix": (gallery.correct / np.maximum(gallery.labelled, 1)).tolist(),
+        },
+        **retrieval_metrics(labels[found], queries, config.protocol.ks),
+        "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, config.protocol.ks)},
+        "prototypes_without_images": [
+            f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}"
+            for value in np.flatnonzero(np.asarray(counts) == 0)
+        ],
+    }
+    successes, failures = _examples(catalogue, images[TEST], queries, found, seed=config.seed)
+    write_report(
+        directory / "report",
+        metrics=metrics,
+        history=read_history(directory / workdir.METRICS),
+        successes=successes,
+        failures=failures,
+        title=directory.name,
+    )
+    return metrics
+
+
+def _queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
+    queries = generate_queries(
+        catalogue.part_labels(TEST),
+        catalogue.schema,
+        num_references=config.protocol.num_references or None,
+        seed=config.seed,
+    )
+    if not len(queries):
+        raise DataError(
+            "no query can be asked: no test image has the labels of another with one attribute changed; "
+            "use more test images or fewer attributes (data.attributes)"
+        )
+    return queries
+
+
+def _restore(
+    directory: pathlib.Path, encoder: AttributeEncoder, image_size: int, step: str
+) -> tuple[int, Any]:
+    """Number and parameters of the checkpoint asked for.
+
+    Raises:
+      WorkdirError: it is not there.
+    """
+    with Checkpoints(directory / "checkpoints" / "encoder", read_only=True) as checkpoints:
+        if checkpoints.latest_step is None:
+            raise WorkdirError(f"{directory} has no checkpoint yet; let train.py reach its first")
+        numbers = {str(number): number for number in checkpoints.steps}
+        numbers |= {"best": checkpoints.best_step, "latest": checkpoints.latest_step}
+        if step not in numbers:
+            raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
+        number = numbers[step]
+        shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
+        return number, checkpoints.restore(number, {"params": shapes})["params"]
+
+
+def _examples(
+    catalogue: Catalogue, images: np.ndarray, queries: Queries, found: np.ndarray, *, seed: int
+) -> tuple[list[RetrievalExample], list[RetrievalExample]]:
+    """Queries to show: some with a match among the first five, and some without, changes of every kind."""
+    labels = catalogue.part_labels(TEST)
+    shown = found[:, :SHOWN_NEIGHBORS]
+    matches = (labels[shown] == queries.targets[:, None]).all(axis=-1)
+    order = np.random.default_rng(seed).permutation(len(queries))
+
+    def pick(candidates: np.ndarray) -> list[RetrievalExample]:
+        # Attributes take turns, each with its first candidates in the shuffled order.
+        shuffled = order[candidates[order]]
+        turn = np.zeros(len(shuffled), int)
+        for n in range(catalogue.schema.num_attributes):
+            same = queries.changed[shuffled] == n
+            turn[same] = np.arange(same.sum())
+        chosen = shuffled[np.argsort(turn, kind="stable")][:SHOWN_QUERIES]
+        return [_example(catalogue, images, queries, query, shown[query], matches[query]) for query in chosen]
+
+    return pick(matches.any(axis=1)), pick(~matches.any(axis=1))
+
+
+def _example(
+    catalogue: Catalogue,
+    images: np.ndarray,
+    queries: Queries,
+    query: int,
+    rows: np.ndarray,
+    matches: np.ndarray,
+) -> RetrievalExample:
+    test = catalogue.parts[TEST]
+    reference = queries.reference[query]
+    return RetrievalExample(
+        query_image=np.asarray(images[reference]),
+        query_name=catalogue.images.name(test[reference]),
+        change=describe_change(queries.indicators[query], catalogue.schema),
+        neighbor_images=np.asarray(images[rows]),
+        neighbor_names=tuple(catalogue.images.name(test[row]) for row in rows),
+        neighbor_labels=("",) * len(rows),
+        matches=matches,
+    )

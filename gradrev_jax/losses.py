@@ -1,0 +1,165 @@
+"""The losses of the paper (Eqs. 1, 2, 3 and 5), with missing labels masked out.
+
+``logits[b, j, v]`` is what the classifier of value v's attribute says of it when it reads feature j.
+The pathway (j, n) is feature j read by classifier n: a cross-entropy over the slice of J that belongs to
+attribute n, against the label of attribute n.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+
+# Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
+SMALLEST_LOSS = 1e-6
+
+Labels = Int[Array | np.ndarray, "B N"]
+Logits = Float[Array | np.ndarray, "B N J"]
+
+
+def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, "N N"]:
+    """Mean cross-entropy of every pathway: row j is the feature that is read, column n the classifier.
+
+    The mean goes over the samples that are labelled for attribute n; with none it is 0, never NaN.
+    Computed in float32 whatever the logits' dtype.
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N], value index within its attribute, -1 = not labelled.
+      schema: the attributes.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> losses = pathway_losses(jnp.zeros((3, 2, 4)), np.array([[0, 1], [1, -1], [0, -1]]), schema)
+      >>> print(np.asarray(losses).round(4))  # log(2) everywhere: two values, uniform prediction
+      [[0.6931 0.6931]
+       [0.6931 0.6931]]
+    """
+    _check_shapes(logits, labels, schema)
+    logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
+    labels = jnp.asarray(labels)
+    log_normalizer = _log_normalizer(logits, schema)
+    label_logit = _by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
+    labelled = (labels != NOT_LABELLED)[:, None, :]
+    cross_entropy = jnp.where(labelled, log_normalizer - label_logit, 0.0)
+    return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
+
+
+def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
+    r"""Cross-entropy of each feature on its own attribute, summed over attributes (Eq. 1).
+
+    .. math::
+        L_{cls} = \sum_n \mathrm{CE}(C_n(f_n), y_n)
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N], -1 = not labelled; the mean of an attribute goes over its labelled samples.
+      schema: the attributes.
+
+    Returns:
+      Scalar, in nats; 0 where nothing is labelled.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> loss = classification_loss(jnp.zeros((1, 2, 4)), np.array([[0, 1]]), schema)
+      >>> round(float(loss), 4)  # 2 log(2)
+      1.3863
+    """
+    return jnp.trace(pathway_losses(logits, labels, schema))
+
+
+def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
+    r"""Cross-entropy of each feature on all **other** attributes, summed over the N(N-1) pathways (Eq. 2).
+
+    .. math::
+        L_{rev} = \sum_n \sum_{j \ne n} \mathrm{CE}(C_n(R_\lambda(f_j)), y_n)
+
+    It is positive: the minus that Eq. 2 prints is the reversal's own (see ``reverse_gradient``), through
+    which these logits must have been computed, as ``AttributeEncoder`` does.
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N], -1 = not labelled; the mean of a pathway goes over its labelled samples.
+      schema: the attributes.
+
+    Returns:
+      Scalar, in nats; 0 with a single attribute or where nothing is labelled.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> loss = reversal_loss(jnp.zeros((1, 2, 4)), np.array([[0, -1]]), schema)
+      >>> round(float(loss), 4)  # only color is labelled: one pathway, log(2)
+      0.6931
+    """
+    others = 1.0 - jnp.eye(schema.num_attributes)
+    return (pathway_losses(logits, labels, schema) * others).sum()
+
+
+def balanced_reversal_weight(
+    loss_cls: Float[Array, ""] | float,
+    loss_rev: Float[Array, ""] | float,
+    *,
+    w_cls: Float[Array, ""] | float = 1.0,
+    beta: Float[Array, ""] | float = 0.1,
+) -> Float[Array, ""]:
+    r"""Weight that keeps the weighted reversal loss at ``beta`` times the classification loss (Eq. 5).
+
+    .. math::
+        w_{rev} = \mathrm{sg}\left(\beta \, w_{cls} \frac{L_{cls}}{L_{rev}}\right)
+
+    No gradient flows through it (sg): otherwise L_rev would cancel out of the total's derivative. On
+    several devices give it the losses of the whole batch, not of one device's share.
+
+    Args:
+      loss_cls: L_cls, scalar.
+      loss_rev: L_rev, scalar. Below 1e-6 it counts as 1e-6, so the weight stays finite; exactly 0 (no
+        pathway, nothing labelled) gives 0.
+      w_cls: weight of L_cls in the total (Eq. 3).
+      beta: share of the reversal.
+
+    Returns:
+      w_rev, scalar; NaN losses give NaN, so that divergence is seen.
+
+    Example:
+      >>> float(balanced_reversal_weight(2.0, 4.0, beta=0.5))
+      0.25
+    """
+    loss_cls, loss_rev = jnp.asarray(loss_cls), jnp.asarray(loss_rev)
+    ratio = beta * w_cls * loss_cls / jnp.maximum(loss_rev, SMALLEST_LOSS)
+    return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
+
+
+def _log_normalizer(logits: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
+    """Log-sum-exp of every feature's logits over each attribute's slice.
+
+    The sums are one product with the 0/1 matrix of memberships, so the cost does not grow with a Python
+    loop over N; the maxima that keep it from overflowing need no gradient.
+    """
+    maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
+    exponentials = jnp.exp(logits - maxima[..., schema.attribute_of])
+    return maxima + jnp.log(_by_attribute(exponentials, schema))
+
+
+def _by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
+    """Sum over each attribute's slice of the last axis."""
+    return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def _check_shapes(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+    expected = (schema.num_attributes, schema.num_values)
+    if logits.ndim != 3 or logits.shape[1:] != expected or labels.shape != logits.shape[:2]:
+        raise ValueError(
+            f"logits must be [B, N, J] and labels [B, N] with N, J = {expected}; "
+            f"got {logits.shape} and {labels.shape}"
+        )

@@ -1,0 +1,232 @@
+"""Retrieval and classification metrics.
+
+Every function takes NumPy or JAX arrays and computes with the library it was given: NumPy arrays give
+float64 scalars, JAX arrays give traceable float32 ones. Label comparisons count not labelled (-1) equal to
+not labelled.
+"""
+
+from types import ModuleType
+from typing import Any, Literal, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+
+Part = Literal["all", "target", "others"]
+PARTS: tuple[Part, ...] = ("all", "target", "others")
+Labels = Int[Array | np.ndarray, "Q N"]
+NeighborLabels = Int[Array | np.ndarray, "Q K N"]
+Scalar = Float[Array | np.ndarray | np.floating, ""]
+
+
+def hit_rate(neighbor_labels: NeighborLabels, target_labels: Labels, k: int) -> Scalar:
+    """Fraction of queries with at least one match among the first k; what Tables 4 and 7 report.
+
+    A match has all N target labels.
+
+    Args:
+      neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
+      target_labels: [Q, N], what was asked for.
+      k: cut-off, 1 <= k <= K.
+
+    Raises:
+      ValueError: no queries, k out of range, shapes that disagree.
+
+    Example:
+      >>> neighbors = np.array([[[0, 1], [0, 0]], [[1, 1], [1, 0]]])  # 2 queries, 2 neighbours, 2 attributes
+      >>> float(hit_rate(neighbors, np.array([[0, 0], [0, 1]]), 2))
+      0.5
+    """
+    _check(neighbor_labels, target_labels, k)
+    return _matches(neighbor_labels, target_labels, k).any(axis=1).mean()
+
+
+def precision(neighbor_labels: NeighborLabels, target_labels: Labels, k: int) -> Scalar:
+    """Matches among the first k, divided by k, averaged over queries.
+
+    Args:
+      neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
+      target_labels: [Q, N], what was asked for.
+      k: cut-off, 1 <= k <= K.
+
+    Raises:
+      ValueError: no queries, k out of range, shapes that disagree.
+
+    Example:
+      >>> neighbors = np.array([[[0, 1], [0, 0]], [[1, 1], [1, 0]]])
+      >>> float(precision(neighbors, np.array([[0, 0], [0, 1]]), 2))
+      0.25
+    """
+    _check(neighbor_labels, target_labels, k)
+    return _matches(neighbor_labels, target_labels, k).mean()
+
+
+def ndcg(
+    neighbor_labels: NeighborLabels,
+    target_labels: Labels,
+    changed: Int[Array | np.ndarray, " Q"],
+    k: int,
+    part: Part = "all",
+) -> Scalar:
+    r"""Normalised discounted cumulative gain of the first k, averaged over queries (Table 5).
+
+    .. math::
+        \mathrm{NDCG@k} = \frac{\sum_{r=1}^k (2^{rel_r} - 1) / \log(r + 1)}{\sum_{r=1}^k 1 / \log(r + 1)}
+
+    The ideal ranking has relevance 1 throughout, whether or not the gallery holds such items.
+
+    Args:
+      neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
+      target_labels: [Q, N], what was asked for.
+      changed: [Q], the attribute that the manipulation changed.
+      k: cut-off, 1 <= k <= K.
+      part: relevance is the fraction of right labels among ``all`` N attributes, of the changed one
+        (``target``), or of the N-1 kept ones (``others``; with N = 1 nothing is kept that could be
+        wrong, and it is 1).
+
+    Raises:
+      ValueError: no queries, k out of range, an unknown part, shapes that disagree.
+
+    Example:
+      >>> neighbors = np.array([[[0, 1]]])
+      >>> round(float(ndcg(neighbors, np.array([[0, 0]]), np.array([1]), 1, part="others")), 4)
+      1.0
+    """
+    _check(neighbor_labels, target_labels, k)
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    xp = _namespace(neighbor_labels)
+    right = neighbor_labels[:, :k] == target_labels[:, None]
+    num_attributes = target_labels.shape[1]
+    is_changed = (xp.asarray(changed)[:, None] == np.arange(num_attributes))[:, None]
+    if part == "target":
+        relevance = (right & is_changed).any(axis=-1)
+    elif part == "others":
+        relevance = (right | is_changed).sum(axis=-1) - 1
+        relevance = relevance / (num_attributes - 1) if num_attributes > 1 else xp.ones(relevance.shape)
+    else:
+        relevance = right.mean(axis=-1)
+    discount = xp.log(xp.arange(2, k + 2))
+    gain = 2.0**relevance - 1
+    return ((gain / discount).sum(axis=1) / (1 / discount).sum()).mean()
+
+
+def cross_accuracy(
+    logits: Float[Array | np.ndarray, "M N J"],
+    labels: Int[Array | np.ndarray, "M N"],
+    schema: AttributeSchema,
+) -> Float[Array | np.ndarray, "N N"]:
+    """Accuracy of every classifier (column) reading every feature (row), over its labelled images (Fig. 5).
+
+    Args:
+      logits: [M, N, J], as in ``losses``.
+      labels: [M, N], -1 = not labelled.
+      schema: the attributes.
+
+    Returns:
+      [N, N] fractions; the diagonal is the attribute accuracy. A column that no image is labelled for is 0.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> cross_accuracy(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([[1], [1]]), schema).tolist()
+      [[0.5]]
+    """
+    xp = _namespace(logits)
+    correct, labelled = cross_accuracy_counts(logits, labels, schema)
+    return correct / xp.maximum(labelled, 1)
+
+
+def cross_accuracy_counts(
+    logits: Float[Array | np.ndarray, "M N J"],
+    labels: Int[Array | np.ndarray, "M N"],
+    schema: AttributeSchema,
+) -> tuple[Int[Array | np.ndarray, "N N"], Int[Array | np.ndarray, " N"]]:
+    """Right predictions by feature (row) and classifier (column), and labelled images by attribute.
+
+    Those of batches add up. Ties between logits go to the lower value.
+    """
+    # slice_index repeats an attribute's last value as padding: argmax takes the first, so it never wins.
+    predicted = logits[..., schema.slice_index].argmax(axis=-1)
+    correct = (predicted == labels[:, None, :]) & (labels != NOT_LABELLED)[:, None, :]
+    return correct.sum(axis=0), (labels != NOT_LABELLED).sum(axis=0)
+
+
+class AccuracySummary(TypedDict):
+    """Attribute accuracy: macro over attributes, micro over labelled cells, and of each attribute by name."""
+
+    macro: float
+    micro: float
+    per_attribute: dict[str, float]
+
+
+def accuracy_summary(
+    correct: Int[np.ndarray, " N"] | Float[np.ndarray, " N"],
+    labelled: Int[np.ndarray, " N"],
+    schema: AttributeSchema,
+) -> AccuracySummary:
+    """Right answers and labelled images by attribute, as fractions; attributes without a label are left out.
+
+    Raises:
+      ValueError: no attribute has a label.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> accuracy_summary(np.array([1, 6]), np.array([2, 8]), schema)
+      {'macro': 0.625, 'micro': 0.7, 'per_attribute': {'color': 0.5, 'size': 0.75}}
+    """
+    if not labelled.any():
+        raise ValueError("no image is labelled: an accuracy over none is not defined")
+    per_attribute = {
+        name: float(correct[n] / labelled[n]) for n, name in enumerate(schema.names) if labelled[n]
+    }
+    return {
+        "macro": float(np.mean(list(per_attribute.values()))),
+        "micro": float(correct.sum() / labelled.sum()),
+        "per_attribute": per_attribute,
+    }
+
+
+def majority_correct(
+    labels: Int[np.ndarray, "M N"], reference: Int[np.ndarray, "R N"]
+) -> Int[np.ndarray, " N"]:
+    """Right answers, by attribute, of always naming the commonest value of ``reference`` (the training part).
+
+    Args:
+      labels: [M, N], what is predicted; -1 = not labelled and not counted.
+      reference: [R, N], labels that the commonest value is taken from.
+
+    Example:
+      >>> majority_correct(np.array([[0], [1], [-1]]), np.array([[1], [1], [0]])).tolist()
+      [1]
+    """
+    correct = np.zeros(labels.shape[1], np.int64)
+    for n, (column, known) in enumerate(zip(labels.T, reference.T, strict=True)):
+        known = known[known != NOT_LABELLED]
+        if known.size:
+            correct[n] = (column == np.bincount(known).argmax()).sum()
+    return correct
+
+
+def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
+    """Which of the first k have all target labels, bool [Q, k]."""
+    return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
+
+
+def _namespace(array: Any) -> ModuleType:
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def _check(neighbor_labels: Any, target_labels: Any, k: int) -> None:
+    queries, depth, num_attributes = neighbor_labels.shape
+    if target_labels.shape != (queries, num_attributes):
+        raise ValueError(
+            f"neighbor_labels {neighbor_labels.shape} needs target_labels {(queries, num_attributes)}, "
+            f"got {target_labels.shape}"
+        )
+    if queries == 0:
+        raise ValueError("no queries: a mean over none is not defined")
+    if not 1 <= k <= depth:
+        raise ValueError(f"k must lie in [1, {depth}] (neighbours given), got {k}")

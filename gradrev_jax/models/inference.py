@@ -1,0 +1,90 @@
+"""Running a trained encoder over any number of images."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from tqdm import tqdm
+
+from gradrev_jax.metrics import cross_accuracy_counts
+from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+from gradrev_jax.models.inputs import normalize_images
+
+Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
+
+
+def make_forward(encoder: AttributeEncoder) -> Forward:
+    """Jitted (params, uint8 images) -> EncoderOutput, without dropout."""
+    return jax.jit(lambda params, images: encoder.apply(params, normalize_images(images)))
+
+
+def predict_batches(
+    forward: Forward,
+    params: Any,
+    images: UInt8[np.ndarray, "M S S 3"],
+    *,
+    batch_size: int,
+    description: str,
+    progress: bool = True,
+) -> Iterator[tuple[slice, EncoderOutput]]:
+    """Outputs of all images in order, a batch at a time, with the rows that each covers.
+
+    The last batch is padded to the full size, so one compilation serves all, and its padding cut off.
+
+    Args:
+      forward: from ``make_forward``.
+      params: the encoder's parameters.
+      images: uint8 [M, S, S, 3]; a memory map is read a batch at a time. M may be 0.
+      batch_size: images at once.
+      description: what the progress bar says.
+      progress: whether it is shown.
+    """
+    starts = range(0, len(images), batch_size)
+    for start in tqdm(starts, desc=description, unit="batch", disable=not progress, leave=False):
+        batch = images[start : start + batch_size]
+        padding = batch_size - len(batch)
+        padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        output = jax.device_get(forward(params, padded))
+        yield slice(start, start + len(batch)), EncoderOutput(*(leaf[: len(batch)] for leaf in output))
+
+
+class Encoded(NamedTuple):
+    """Features of M images, and how the classifiers did on them.
+
+    Attributes:
+      features: [M, N, d].
+      correct: [N, N] right answers by feature (row) and classifier (column).
+      labelled: [N] labelled images by attribute.
+    """
+
+    features: Float[np.ndarray, "M N d"]
+    correct: Int[np.ndarray, "N N"]
+    labelled: Int[np.ndarray, " N"]
+
+
+def encode(
+    forward: Forward,
+    params: Any,
+    images: UInt8[np.ndarray, "M S S 3"],
+    labels: Int[np.ndarray, "M N"],
+    encoder: AttributeEncoder,
+    *,
+    batch_size: int,
+    description: str,
+    progress: bool = True,
+) -> Encoded:
+    """Features and right answers of all images; see ``predict_batches`` for the arguments."""
+    n = encoder.schema.num_attributes
+    encoded = Encoded(
+        np.zeros((len(images), n, encoder.feature_dim), np.float32), np.zeros((n, n), int), np.zeros(n, int)
+    )
+    for rows, output in predict_batches(
+        forward, params, images, batch_size=batch_size, description=description, progress=progress
+    ):
+        encoded.features[rows] = output.features
+        correct, labelled = cross_accuracy_counts(output.logits, labels[rows], encoder.schema)
+        np.add(encoded.correct, correct, out=encoded.correct)
+        np.add(encoded.labelled, labelled, out=encoded.labelled)
+    return encoded

@@ -1,0 +1,33 @@
+"""From uint8 pixels to what the network reads; runs on the device, inside the jitted step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+# Mean and standard deviation of ImageNet's RGB channels, as torchvision's weights expect them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalize_images(images: UInt8[Array | np.ndarray, "B S S 3"]) -> Float[Array, "B S S 3"]:
+    """Scale to [0, 1], subtract ImageNet's mean and divide by its standard deviation.
+
+    Example:
+      >>> white = normalize_images(np.full((1, 1, 1, 3), 255, np.uint8))
+      >>> print(np.asarray(white).round(2))
+      [[[[2.25 2.43 2.64]]]]
+    """
+    scaled = jnp.asarray(images).astype(jnp.float32) / 255
+    return (scaled - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
+
+
+def random_flip(key: PRNGKeyArray, images: UInt8[Array, "B S S 3"]) -> UInt8[Array, "B S S 3"]:
+    """Mirror each image left to right with probability one half.
+
+    Example:
+      >>> random_flip(jax.random.key(0), jnp.zeros((2, 4, 4, 3), jnp.uint8)).shape
+      (2, 4, 4, 3)
+    """
+    mirrored = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)

@@ -1,0 +1,178 @@
+"""The folder a run lives in: its config, its schema, its metrics."""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.errors import WorkdirError
+
+CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
+
+# Fields that a run may be continued with another value of: they decide where it ends and what is kept or
+# shown, never what a step computes. A name ending in a dot stands for all fields below it.
+FREE_FIELDS = (
+    "data.root",
+    "data.cache_dir",
+    "data.workers",
+    "train.epochs",
+    "train.max_steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "protocol.",
+)
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Make a folder this config's: write config.json, or check that the one there allows going on.
+
+    Raises:
+      WorkdirError: the run there was started with other values; every such field is named with both.
+    """
+    path = workdir / CONFIG
+    new = _flat(config)
+    if path.exists():
+        old = _flat(read_json(path))
+        changed = [
+            f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
+            for field in sorted(old.keys() | new.keys())
+            if old.get(field) != new.get(field) and not field.startswith(FREE_FIELDS)
+        ]
+        if changed:
+            lines = "\n".join(changed)
+            raise WorkdirError(
+                f"{workdir} holds a run that was started with another config:\n{lines}\n"
+                "Give the same values to go on with it, or another --workdir to start afresh."
+            )
+    write_json(path, config)
+
+
+def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
+    """Write the schema the run's parameters belong to, or check that the catalogue still has it.
+
+    Raises:
+      WorkdirError: the catalogue's attributes or values have changed since the run was started.
+    """
+    path = workdir / SCHEMA
+    if path.exists() and (old := read_schema(workdir)) != schema:
+        changed = sorted(set(_described(old)) ^ set(_described(schema)))
+        raise WorkdirError(
+            f"the catalogue's attributes or values are not those that {workdir} was started with "
+            f"({', '.join(changed[:5])}); restore the catalogue, or start afresh in another --workdir"
+        )
+    write_json(path, {"names": schema.names, "values": schema.values})
+
+
+def read_schema(workdir: pathlib.Path) -> AttributeSchema:
+    """The schema of a run.
+
+    Raises:
+      WorkdirError: there is no run, or the file is damaged.
+    """
+    return AttributeSchema(**read_json(workdir / SCHEMA))
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A JSON file that a run wrote.
+
+    Raises:
+      WorkdirError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkdirError(f"{path.parent} is not a run of train.py: it has no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} cannot be read: {error}") from error
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Write JSON so that the file is either the old one or the whole new one."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a text file so that it is either the old one or the whole new one.
+
+    Raises:
+      WorkdirError: the folder cannot be written to, or the disk is full; the old file is untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            temporary = pathlib.Path(file.name)
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise WorkdirError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard, kept in step with the checkpoint that training goes on from.
+
+    Records of later steps, written by a process that was killed before its next checkpoint, are dropped:
+    those steps are about to be done again.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int) -> None:
+        path = workdir / METRICS
+        kept = [line for line, record in _records(path) if record["step"] <= first_step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record; its numbers go to TensorBoard under their path, as ``encoder/loss_cls``."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in _flat(record).items():
+            if isinstance(value, int | float) and name not in ("step", "epoch"):
+                self._board.add_scalar(f"{record['stage']}/{name.replace('.', '/')}", value, record["step"])
+        self._board.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def _records(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Lines of metrics.jsonl with what they say; a last line torn by a killed process is left out."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield line, json.loads(line)
+            except ValueError:
+                return
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under dotted names, in JSON's types (a tuple is a list)."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _described(schema: AttributeSchema) -> list[str]:
+    return [
+        f"{name}: {value}"
+        for name, values in zip(schema.names, schema.values, strict=True)
+        for value in values
+    ]
