@@ -1,1 +1,46 @@
 """Attribute disentanglement with gradient reversal for interactive fashion retrieval, in JAX and Flax."""
+
+from typing import TYPE_CHECKING, Any
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.gradient_reversal import ganin_schedule, reverse_gradient
+from gradrev_jax.losses import balanced_reversal_weight, classification_loss, reversal_loss
+from gradrev_jax.manipulation import class_prototypes, manipulate
+from gradrev_jax.metrics import hit_rate, ndcg, precision
+from gradrev_jax.retrieval import Neighbors, nearest_neighbors
+
+if TYPE_CHECKING:
+    from gradrev_jax.models.alexnet import AlexNet
+    from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+
+__all__ = [
+    "AlexNet",
+    "AttributeEncoder",
+    "AttributeSchema",
+    "EncoderOutput",
+    "Neighbors",
+    "balanced_reversal_weight",
+    "class_prototypes",
+    "classification_loss",
+    "ganin_schedule",
+    "hit_rate",
+    "manipulate",
+    "ndcg",
+    "nearest_neighbors",
+    "precision",
+    "reversal_loss",
+    "reverse_gradient",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Flax modules on first use, so that the pure functions cost no Flax."""
+    if name == "AlexNet":
+        from gradrev_jax.models.alexnet import AlexNet
+
+        return AlexNet
+    if name in ("AttributeEncoder", "EncoderOutput"):
+        from gradrev_jax.models import encoder
+
+        return getattr(encoder, name)
+    raise AttributeError(f"module 'gradrev_jax' has no attribute {name!r}")

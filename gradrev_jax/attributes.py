@@ -38,9 +38,6 @@ class AttributeSchema:
     values: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
-        # Lists are accepted and frozen, because a schema read back from JSON carries lists.
-        object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "values", tuple(tuple(values) for values in self.values))
         if not self.names:
             raise ValueError("a schema needs at least one attribute")
         if len(self.names) != len(self.values):

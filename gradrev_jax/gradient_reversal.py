@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Tree = TypeVar("Tree")
@@ -20,8 +21,8 @@ def reverse_gradient(x: Tree, scale: float | Float[Array, ""] = 1.0) -> Tree:
     ``stop_gradient`` (with zeros), a negative scale passes it on without reversing.
 
     Each derivative passes through the reversal once more, so for ``h(x) = f(reverse_gradient(x, s))``
-    the gradient is ``-s f'(x)`` and the gradient of the gradient ``s**2 f''(x)``. Only reverse mode is
-    defined: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` raise JAX's TypeError (use
+    the gradient is ``-s f'(x)`` and the gradient of the gradient ``s**2 f''(x)``, as in PyTorch. Only
+    reverse mode is defined: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` raise JAX's TypeError (use
     ``jacrev(jacrev(h))``).
 
     Args:
@@ -62,12 +63,13 @@ def _is_float(leaf: object) -> bool:
 
 # The scale is an ordinary argument with a zero cotangent, not one of nondiff_argnums: those refuse tracers.
 @jax.custom_vjp
-def _reverse(x: jax.Array, scale: jax.Array) -> jax.Array:
+def _reverse(x: ArrayLike, scale: jax.Array) -> ArrayLike:
     return x
 
 
-def _forward(x: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return x, scale
+def _forward(x: ArrayLike, scale: jax.Array) -> tuple[ArrayLike, jax.Array]:
+    # Not plain x: a second derivative runs through this line, and must meet the reversal again.
+    return _reverse(x, scale), scale
 
 
 def _backward(scale: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -79,5 +81,5 @@ def _backward(scale: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Arr
 _reverse.defvjp(_forward, _backward)
 
 
-def _reverse_leaf(leaf: jax.Array, scale: float | jax.Array) -> jax.Array:
+def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
     return _reverse(leaf, jnp.asarray(scale, dtype=float))

@@ -43,8 +43,11 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
     _check_shapes(logits, labels, schema)
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
     labels = jnp.asarray(labels)
-    log_normalizer = _log_normalizer(logits, schema)
-    label_logit = _by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
+    # Relative to each slice's maximum, which keeps exp from overflowing and needs no gradient.
+    maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
+    logits = logits - maxima[..., schema.attribute_of]
+    log_normalizer = jnp.log(_sum_by_attribute(jnp.exp(logits), schema))
+    label_logit = _sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
     labelled = (labels != NOT_LABELLED)[:, None, :]
     cross_entropy = jnp.where(labelled, log_normalizer - label_logit, 0.0)
     return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
@@ -140,19 +143,8 @@ def balanced_reversal_weight(
     return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
 
 
-def _log_normalizer(logits: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
-    """Log-sum-exp of every feature's logits over each attribute's slice.
-
-    The sums are one product with the 0/1 matrix of memberships, so the cost does not grow with a Python
-    loop over N; the maxima that keep it from overflowing need no gradient.
-    """
-    maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
-    exponentials = jnp.exp(logits - maxima[..., schema.attribute_of])
-    return maxima + jnp.log(_by_attribute(exponentials, schema))
-
-
-def _by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
-    """Sum over each attribute's slice of the last axis."""
+def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
+    """Sum over each attribute's slice of the last axis: one product, whatever N is."""
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 

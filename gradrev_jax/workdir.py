@@ -75,7 +75,8 @@ def read_schema(workdir: pathlib.Path) -> AttributeSchema:
     Raises:
       WorkdirError: there is no run, or the file is damaged.
     """
-    return AttributeSchema(**read_json(workdir / SCHEMA))
+    written = read_json(workdir / SCHEMA)
+    return AttributeSchema(tuple(written["names"]), tuple(tuple(values) for values in written["values"]))
 
 
 def read_json(path: pathlib.Path) -> Any:

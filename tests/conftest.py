@@ -1,6 +1,15 @@
 """Shapes in signatures are checked in every test: jaxtyping's annotations, enforced by beartype."""
 
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
 # Before the first import of the package, so that every function in it is wrapped.
-install_import_hook("gradrev_jax", "beartype.beartype")
+jaxtyping.install_import_hook("gradrev_jax", "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked():
+    """Signatures unchecked, as a user has them: what does not fit must meet the code's own error."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Tap = Literal["fc6", "fc6_relu", "fc7", "fc7_relu"]
@@ -41,7 +42,7 @@ class AlexNet(nn.Module):
     tap: Tap = "fc6_relu"
     width: float = 1.0
     dropout: float = 0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "B S S 3"], train: bool = False) -> Float[Array, "B H"]:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gradrev_jax.attributes import AttributeSchema
@@ -66,7 +67,7 @@ class AttributeEncoder(nn.Module):
     tap: Tap = "fc6_relu"
     width: float = 1.0
     dropout: float = 0.5
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -110,7 +111,7 @@ class AttributeLinear(nn.Module):
     num_attributes: int
     units: int
     kernel_init: nn.initializers.Initializer
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *N H"]) -> Float[Array, "B N d"]:

@@ -1,0 +1,26 @@
+"""Your own catalogue: a table and a folder of images.
+
+    python train.py --config=configs/catalogue.py --config.data.root=FOLDER --workdir=runs/mine
+    python evaluate.py --workdir=runs/mine
+
+Without an argument: the paper's sizes (224 px, full-width AlexNet, batch 128), for a GPU.
+`configs/catalogue.py:cpu`: 96 px and a half-width AlexNet, sized for two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The paper's sizes, or ``cpu`` for a laptop."""
+    config = default.get_config()
+    if arg == "cpu":
+        config.data.image_size = 96
+        config.model.width = 0.5
+        config.train.batch_size = 64
+        config.train.epochs = 30
+        config.train.learning_rate = 3e-4
+    elif arg:
+        raise ValueError(f"configs/catalogue.py takes no argument or 'cpu', got {arg!r}")
+    return config

@@ -1,0 +1,25 @@
+"""The embedded demo: drawn garments, nothing to download.
+
+    python train.py --config=configs/garments.py --workdir=runs/garments
+    python evaluate.py --workdir=runs/garments
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """A small run for two CPU cores."""
+    if arg:
+        raise ValueError(f"configs/garments.py takes no argument, got {arg!r}")
+    config = default.get_config()
+    config.data.format = "garments"
+    config.data.image_size = 64
+    config.data.count = 5000
+    config.model.width = 0.25
+    config.model.feature_dim = 64
+    config.train.batch_size = 64
+    config.train.epochs = 20
+    config.train.learning_rate = 1e-3
+    return config

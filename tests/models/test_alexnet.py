@@ -1,0 +1,149 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from gradrev_jax.models.alexnet import TAPS, AlexNet, _max_pool, adaptive_average_pool
+from gradrev_jax.models.encoder import parameter_count
+
+CONVOLUTIONS = sum(
+    kernel * kernel * inputs * filters + filters
+    for kernel, inputs, filters in [(11, 3, 64), (5, 64, 192), (3, 192, 384), (3, 384, 256), (3, 256, 256)]
+)
+FC6, FC7 = 9216 * 4096 + 4096, 4096 * 4096 + 4096
+
+
+@pytest.mark.parametrize(
+    ("tap", "expected"),
+    [
+        ("fc6", CONVOLUTIONS + FC6),
+        ("fc6_relu", CONVOLUTIONS + FC6),
+        ("fc7", CONVOLUTIONS + FC6 + FC7),
+        ("fc7_relu", CONVOLUTIONS + FC6 + FC7),
+    ],
+)
+def test_exact_parameter_counts(tap, expected):
+    images = jnp.zeros((1, 224, 224, 3))
+    shapes = jax.eval_shape(AlexNet(tap=tap).init, jax.random.key(0), images)
+    assert parameter_count(shapes) == expected
+    assert CONVOLUTIONS == 2_469_696  # torchvision's alexnet().features
+
+
+def test_layers_against_explicit_loops():
+    """Every convolution as a float64 loop over output pixels, every pooling as a window maximum."""
+    model = AlexNet(width=1 / 32, tap="fc7")
+    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
+    params = model.init(jax.random.key(0), images)["params"]
+    # Nonzero biases, so that a forgotten one shows.
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    x = np.asarray(images, np.float64)
+    for name, stride, padding, pool in [
+        ("conv1", 4, 2, True),
+        ("conv2", 1, 2, True),
+        ("conv3", 1, 1, False),
+        ("conv4", 1, 1, False),
+        ("conv5", 1, 1, True),
+    ]:
+        x = np.maximum(slow_convolution(x, params[name], stride, padding), 0)
+        x = slow_max_pool(x) if pool else x
+    x = slow_adaptive_pool(x, 6).reshape(2, -1)
+    x = np.maximum(x @ np.asarray(params["fc6"]["kernel"], np.float64) + params["fc6"]["bias"], 0)
+    x = x @ np.asarray(params["fc7"]["kernel"], np.float64) + params["fc7"]["bias"]
+    np.testing.assert_allclose(model.apply({"params": params}, images), x, rtol=1e-4, atol=1e-4)
+
+
+def slow_convolution(x, params, stride, padding):
+    kernel = np.asarray(params["kernel"], np.float64)
+    size = kernel.shape[0]
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    out = (x.shape[1] - size) // stride + 1
+    result = np.zeros((len(x), out, out, kernel.shape[-1]))
+    for i in range(out):
+        for j in range(out):
+            window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
+            result[:, i, j] = np.tensordot(window, kernel, axes=3)
+    return result + np.asarray(params["bias"])
+
+
+def slow_max_pool(x):
+    out = (x.shape[1] - 3) // 2 + 1
+    result = np.zeros((len(x), out, out, x.shape[-1]))
+    for i in range(out):
+        for j in range(out):
+            result[:, i, j] = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max(axis=(1, 2))
+    return result
+
+
+def slow_adaptive_pool(x, size):
+    result = np.zeros((len(x), size, size, x.shape[-1]))
+    bounds = [
+        (int(np.floor(i * x.shape[1] / size)), int(np.ceil((i + 1) * x.shape[1] / size))) for i in range(size)
+    ]
+    for i, (top, bottom) in enumerate(bounds):
+        for j, (left, right) in enumerate(bounds):
+            result[:, i, j] = x[:, top:bottom, left:right].mean(axis=(1, 2))
+    return result
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 6, 7, 13])
+def test_adaptive_pool_of_smaller_and_larger_inputs(length):
+    x = jax.random.normal(jax.random.key(0), (2, length, length, 3))
+    np.testing.assert_allclose(adaptive_average_pool(x, 6), slow_adaptive_pool(np.asarray(x), 6), atol=1e-6)
+
+
+def test_adaptive_pool_is_nothing_at_224_pixels():
+    x = jnp.ones((1, 6, 6, 2))
+    assert adaptive_average_pool(x, 6) is x
+
+
+@pytest.mark.parametrize("size", [3, 4, 7, 8])
+def test_max_pool_is_flax_max_pool_with_its_gradient(size):
+    x = jax.random.normal(jax.random.key(0), (2, size, size, 3))  # no ties
+    reference = lambda x: nn.max_pool(x, (3, 3), (2, 2))  # noqa: E731
+    np.testing.assert_array_equal(_max_pool(x), reference(x))
+    weight = jax.random.normal(jax.random.key(1), reference(x).shape)
+    gradient = jax.grad(lambda x: (_max_pool(x) * weight).sum())(x)
+    np.testing.assert_allclose(gradient, jax.grad(lambda x: (reference(x) * weight).sum())(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("tap", TAPS)
+def test_taps(tap):
+    images = jax.random.normal(jax.random.key(1), (3, 64, 64, 3))
+    features, _ = AlexNet(tap=tap, width=1 / 32).init_with_output(jax.random.key(0), images)
+    assert features.shape == (3, 128)
+    assert (features >= 0).all() == tap.endswith("relu")
+
+
+def test_dropout_stands_before_fc6():
+    model = AlexNet(width=1 / 32, tap="fc6")
+    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
+    params = model.init(jax.random.key(0), images)
+    trained = [
+        model.apply(params, images, train=True, rngs={"dropout": jax.random.key(i)}) for i in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(trained[0], trained[1])
+    assert (trained[0] != trained[2]).any()
+    # After a dropout at rate 1/2 half the outputs would be zero; before fc6, none is.
+    assert (trained[0] != 0).all()
+
+
+def test_bfloat16_computes_low_and_keeps_parameters():
+    model = AlexNet(width=1 / 32, dtype=jnp.bfloat16)
+    images = jax.random.normal(jax.random.key(1), (2, 64, 64, 3))
+    features, params = model.init_with_output(jax.random.key(0), images)
+    assert features.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    exact = AlexNet(width=1 / 32).apply(params, images)
+    np.testing.assert_allclose(features.astype(jnp.float32), exact, atol=0.05 * float(exact.max()))
+
+
+def test_what_cannot_be_built():
+    with pytest.raises(ValueError, match="at least 63 pixels a side, got 62; set data.image_size"):
+        AlexNet(width=1 / 32).init(jax.random.key(0), jnp.zeros((1, 62, 62, 3)))
+    AlexNet(width=1 / 32).init(jax.random.key(0), jnp.zeros((1, 63, 63, 3)))
+
+
+def test_unknown_tap(unchecked):
+    with pytest.raises(ValueError, match="model.tap must be one of fc6, fc6_relu, fc7, fc7_relu, got 'fc8'"):
+        AlexNet(tap="fc8").init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

@@ -1,0 +1,133 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.losses import (
+    balanced_reversal_weight,
+    classification_loss,
+    pathway_losses,
+    reversal_loss,
+)
+
+SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
+SINGLE = AttributeSchema(("color",), (("blue", "green"),))
+
+
+def example(batch=7, schema=SCHEMA, missing=0.4, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (batch, schema.num_attributes, schema.num_values)).astype(np.float32)
+    labels = np.stack([rng.integers(0, size, batch) for size in schema.sizes], axis=1).astype(np.int32)
+    return logits, np.where(rng.random(labels.shape) < missing, -1, labels).astype(np.int32)
+
+
+def slow_pathway_losses(logits, labels, schema):
+    """Float64 loops over pathways and samples."""
+    losses = np.zeros((schema.num_attributes,) * 2)
+    for j in range(schema.num_attributes):
+        for n in range(schema.num_attributes):
+            terms = []
+            for b in range(len(logits)):
+                if labels[b, n] >= 0:
+                    scores = logits[b, j, schema.offsets[n] : schema.offsets[n] + schema.sizes[n]].astype(
+                        float
+                    )
+                    terms.append(
+                        np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[b, n]]
+                    )
+            losses[j, n] = np.mean(terms) if terms else 0.0
+    return losses
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, SINGLE])
+@pytest.mark.parametrize("missing", [0.0, 0.4, 1.0])
+def test_against_loops(schema, missing):
+    logits, labels = example(schema=schema, missing=missing)
+    expected = slow_pathway_losses(logits, labels, schema)
+    np.testing.assert_allclose(pathway_losses(logits, labels, schema), expected, rtol=2e-5, atol=1e-6)
+    diagonal = expected.trace()
+    np.testing.assert_allclose(classification_loss(logits, labels, schema), diagonal, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        reversal_loss(logits, labels, schema), expected.sum() - diagonal, rtol=2e-5, atol=1e-5
+    )
+
+
+def test_an_attribute_nobody_is_labelled_for_contributes_nothing():
+    logits, labels = example(missing=0.0)
+    labels[:, 1] = -1
+    losses = np.asarray(pathway_losses(logits, labels, SCHEMA))
+    assert (losses[:, 1] == 0).all()
+    gradient = jax.grad(classification_loss)(jnp.asarray(logits), labels, SCHEMA)
+    assert np.isfinite(gradient).all()
+    assert (np.asarray(gradient)[:, :, 3:5] == 0).all()
+
+
+def test_empty_batch_is_zero_not_nan():
+    logits, labels = example(batch=0)
+    assert classification_loss(logits, labels, SCHEMA) == 0
+    assert reversal_loss(logits, labels, SCHEMA) == 0
+
+
+def test_missing_samples_do_not_change_the_mean():
+    logits, labels = example(missing=0.0)
+    padded = np.concatenate([logits, 50 * np.ones_like(logits)])
+    unlabelled = np.concatenate([labels, np.full_like(labels, -1)])
+    np.testing.assert_allclose(
+        classification_loss(padded, unlabelled, SCHEMA),
+        classification_loss(logits, labels, SCHEMA),
+        rtol=1e-6,
+    )
+
+
+def test_gradient_is_softmax_minus_one_hot():
+    logits, labels = example()
+    gradient = jax.grad(classification_loss)(jnp.asarray(logits), labels, SCHEMA)
+    expected = np.zeros_like(logits)
+    for n in range(3):
+        own = slice(SCHEMA.offsets[n], SCHEMA.offsets[n] + SCHEMA.sizes[n])
+        labelled = np.flatnonzero(labels[:, n] >= 0)
+        for b in labelled:
+            softmax = np.exp(logits[b, n, own] - logits[b, n, own].max())
+            softmax /= softmax.sum()
+            softmax[labels[b, n]] -= 1
+            expected[b, n, own] = softmax / len(labelled)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_small_slice():
+    logits = np.zeros((1, 3, 6), np.float32)
+    logits[..., :3] = 1e4  # exp overflows, and a maximum over all J would starve the other slices
+    losses = np.asarray(pathway_losses(logits, np.array([[0, 1, 0]]), SCHEMA))
+    np.testing.assert_allclose(losses[0], [np.log(3), np.log(2), 0], rtol=1e-5)
+
+
+def test_bfloat16_logits_are_reduced_in_float32():
+    logits, labels = example(batch=256)
+    low = jnp.asarray(logits, jnp.bfloat16)
+    loss = classification_loss(low, labels, SCHEMA)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, classification_loss(low.astype(jnp.float32), labels, SCHEMA), rtol=1e-6)
+
+
+def test_shapes_that_disagree():
+    logits, labels = example()
+    with pytest.raises(ValueError, match=r"N, J = \(1, 2\)"):
+        classification_loss(logits, labels, SINGLE)
+
+
+def test_balanced_weight_value_and_its_missing_gradient():
+    np.testing.assert_allclose(balanced_reversal_weight(3.0, 12.0, w_cls=2.0, beta=0.1), 0.1 * 2 * 3 / 12)
+    total = lambda rev: balanced_reversal_weight(3.0, rev) * rev  # noqa: E731
+    # Without the stop-gradient the derivative of the weighted loss would be zero.
+    np.testing.assert_allclose(jax.grad(total)(12.0), 0.1 * 3 / 12)
+    assert jax.grad(lambda cls: balanced_reversal_weight(cls, 12.0))(3.0) == 0
+
+
+def test_balanced_weight_guards_a_vanishing_loss_and_shows_a_diverged_one():
+    assert balanced_reversal_weight(3.0, 0.0) == 0
+    assert balanced_reversal_weight(0.0, 0.0) == 0
+    assert np.isfinite(balanced_reversal_weight(3.0, 1e-30))
+    assert balanced_reversal_weight(3.0, 1e-30) * 1e-30 <= 0.3
+    assert np.isnan(balanced_reversal_weight(np.nan, 1.0))
+    assert np.isnan(balanced_reversal_weight(1.0, np.nan))
