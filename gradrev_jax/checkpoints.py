@@ -14,18 +14,39 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from gradrev_jax.errors import CheckpointError
 
 METRIC = "validation_accuracy"
+PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
     return metrics[METRIC]
 
 
+def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
+    """Raise unless two trees have the same leaves of the same shapes; names the first few that differ.
+
+    Orbax checks too, but says neither which leaf nor of what.
+    """
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+
+    there, here = shapes(stored.tree), shapes(wanted)
+    differing = [
+        f"{item}/{name} is {there.get(name, 'missing')} there, {here.get(name, 'unknown')} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise ValueError("; ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
+
+
 class Checkpoints:
     """Numbered checkpoints in one folder, keeping the latest and the best.
 
-    A checkpoint holds named items, as ``{"params": ..., "opt_state": ...}``; reading may ask for some of
-    them. Writing is asynchronous: the arrays are copied before ``save`` returns, so they may be donated
-    right after, and files are written meanwhile. An unfinished checkpoint is never taken for a whole one.
+    A checkpoint holds two items, ``params`` and ``rest``; reading may ask for one of them. Writing is
+    asynchronous: the arrays are copied before ``save`` returns, so they may be donated right after, and
+    files are written meanwhile. An unfinished checkpoint is never taken for a whole one.
 
     Use it as a context manager; leaving waits for what is being written.
     """
@@ -43,6 +64,7 @@ class Checkpoints:
         with self._reading("open"):
             self._manager = ocp.CheckpointManager(
                 self._directory,
+                item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policy,
                     best_fn=_accuracy,  # or metrics would not be written; the policy decides what stays
@@ -85,6 +107,8 @@ class Checkpoints:
             for name, tree in items.items()
         }
         with self._reading(f"read step {step} of"):
+            for name, tree in items.items():
+                _check_shapes(name, stored=self._manager.item_metadata(step)[name], wanted=tree)
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
         return {name: restored[name] for name in items}
 

@@ -1,0 +1,109 @@
+import json
+import os
+
+import pytest
+
+from gradrev_jax import workdir
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.errors import WorkdirError
+
+CONFIG = {
+    "seed": 0,
+    "data": {"root": "a", "attributes": ("x", "y")},
+    "train": {"learning_rate": 1e-4, "epochs": 3, "max_steps": None},
+    "protocol": {"ks": (1, 5)},
+}
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+
+
+def changed(section, **fields):
+    return {**CONFIG, section: {**CONFIG[section], **fields}}
+
+
+def test_the_same_config_may_go_on(tmp_path):
+    for _ in range(2):
+        workdir.claim(tmp_path / "run", CONFIG)
+    assert workdir.read_json(tmp_path / "run" / "config.json")["data"]["attributes"] == ["x", "y"]
+
+
+def test_another_config_is_refused_with_every_field_that_differs(tmp_path):
+    workdir.claim(tmp_path, CONFIG)
+    before = (tmp_path / "config.json").read_text()
+    other = {**changed("train", learning_rate=0.1, momentum=0.9), "seed": 1}
+    with pytest.raises(WorkdirError) as error:
+        workdir.claim(tmp_path, other)
+    message = str(error.value)
+    assert "train.learning_rate: 0.0001 there, 0.1 now" in message
+    assert "train.momentum: null there, 0.9 now" in message
+    assert "seed: 0 there, 1 now" in message
+    assert "another --workdir" in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed("train", epochs=9),
+        changed("train", max_steps=4),
+        changed("data", root="b"),
+        changed("protocol", ks=(1,)),
+    ],
+)
+def test_fields_that_never_change_a_step_are_free(tmp_path, config):
+    workdir.claim(tmp_path, CONFIG)
+    workdir.claim(tmp_path, config)
+    assert workdir.read_json(tmp_path / "config.json") == json.loads(json.dumps(config))
+
+
+def test_schema_is_kept_and_a_changed_catalogue_refused(tmp_path):
+    workdir.claim_schema(tmp_path, SCHEMA)
+    workdir.claim_schema(tmp_path, SCHEMA)
+    assert workdir.read_schema(tmp_path) == SCHEMA
+    grown = AttributeSchema(SCHEMA.names, (("blue", "green", "red"), ("s", "m")))
+    with pytest.raises(WorkdirError, match=r"\(color: green\); restore the catalogue"):
+        workdir.claim_schema(tmp_path, grown)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(WorkdirError, match=r"is not a run of train.py: it has no config.json"):
+        workdir.read_json(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text("{torn")
+    with pytest.raises(WorkdirError, match=r"config.json cannot be read"):
+        workdir.read_json(tmp_path / "config.json")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
+    workdir.write_text(tmp_path / "f", "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(WorkdirError, match="f cannot be written: No space left on device"):
+        workdir.write_text(tmp_path / "f", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").read_text() == "old"
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        workdir.write_json(tmp_path / "f.json", {"x": float("nan")})
+    assert not (tmp_path / "f.json").exists()
+
+
+def record(step, **values):
+    return {"stage": "encoder", "step": step, "epoch": step / 10, "loss": 1.0, **values}
+
+
+def test_log_drops_what_is_about_to_be_done_again(tmp_path):
+    with workdir.MetricsLog(tmp_path, 0) as log:
+        for step in (5, 10, 15):
+            log.write(record(step))
+        log.write(record(15, validation_accuracy={"macro": 0.5, "per_attribute": {"color": 0.5}}))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"stage": "enc')  # torn by a killed process
+    with workdir.MetricsLog(tmp_path, 10) as log:
+        log.write(record(12))
+    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    assert steps == [5, 10, 12]
+    assert list((tmp_path / "tensorboard").iterdir())
