@@ -1,7 +1,7 @@
 """The embedded demo: drawn garments, nothing to download.
 
-    python train.py --config=configs/garments.py --workdir=runs/garments
-    python evaluate.py --workdir=runs/garments
+python train.py --config=configs/garments.py --workdir=runs/garments
+python evaluate.py --workdir=runs/garments
 """
 
 from ml_collections import ConfigDict

@@ -236,10 +236,10 @@ def normalize_features(
     """
     if how not in NORMALIZATIONS:
         raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
-    features = jnp.asarray(features)
+    edited = jnp.asarray(features)
     if how == "attribute":
-        features = _unit(features) / features.shape[-2] ** 0.5
-    flat = features.reshape(*features.shape[:-2], -1)
+        edited = _unit(edited) / edited.shape[-2] ** 0.5
+    flat = edited.reshape(*edited.shape[:-2], -1)
     return _unit(flat) if how == "global" else flat
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax import settings, workdir
-from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError, WorkdirError
@@ -152,7 +152,7 @@ def _restore(
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
         shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
-        return number, checkpoints.restore(number, {"params": shapes})["params"]
+        return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS]
 
 
 def _examples(

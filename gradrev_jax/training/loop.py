@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gradrev_jax import settings, workdir
-from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.errors import UserError
@@ -190,10 +190,10 @@ def _validator(
 
 def _items(state: TrainState) -> dict[str, Any]:
     """A state as a checkpoint holds it; evaluation reads the parameters alone."""
-    return {"params": state.params, "rest": {"step": state.step, "opt_state": state.opt_state}}
+    return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
     assert checkpoints.latest_step is not None, "there is something to restore"
     items = checkpoints.restore(checkpoints.latest_step, _items(state))
-    return TrainState(params=items["params"], **items["rest"])
+    return TrainState(params=items[PARAMS], **items[REST])

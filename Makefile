@@ -1,0 +1,35 @@
+# Everything runs in .venv, which the first command creates. PYTHON must be 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: demo test test-slow lint format clean
+
+demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
+	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
+	$(BIN)/python evaluate.py --workdir=$(DEMO)
+
+test: .venv/installed  ## the tests, in a few minutes
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: .venv/installed  ## the longer ones
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/installed  ## formatter, linter and type checker; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
+
+format: .venv/installed  ## let the formatter and linter mend what they can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment and the demo's run
+	rm -rf .venv runs
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,lint]'
+	touch $@
