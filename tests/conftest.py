@@ -1,6 +1,7 @@
 """Shapes in signatures are checked in every test: jaxtyping's annotations, enforced by beartype."""
 
 import jaxtyping
+import numpy as np
 import pytest
 
 # Before the first import of the package, so that every function in it is wrapped.
@@ -13,3 +14,9 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def rng():
+    """Seeded random numbers."""
+    return np.random.default_rng(0)
