@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import default
@@ -11,14 +11,15 @@ from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.report import result_table
 from gradrev_jax.evaluation.run import evaluate
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py; the config is read from it.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of a run of train.py; the config is read from it.", required=True
+)
 _STEP = flags.DEFINE_string(
     "step", "best", "Checkpoint: best (on the validation part), latest, or its number."
 )
 _PROTOCOL = config_flags.DEFINE_config_dict(
     "protocol", default.get_config().protocol, "Fields to override, as --protocol.exclude_query=true."
 )
-flags.mark_flag_as_required("workdir")
 
 
 def main(arguments: list[str]) -> None:
@@ -36,4 +37,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.FLAGS.set_default("verbosity", logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
     app.run(main)

@@ -3,15 +3,17 @@
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gradrev_jax.errors import UserError
 from gradrev_jax.training.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; started again, it goes on there.")
-flags.mark_flags_as_required(["config", "workdir"])
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; started again, it goes on there.", required=True
+)
+flags.mark_flag_as_required("config")
 
 
 def main(arguments: list[str]) -> None:
@@ -25,4 +27,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.FLAGS.set_default("verbosity", logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
     app.run(main)

@@ -128,13 +128,16 @@ class AttributeSchema:
         found = per_attribute.max(axis=-1) > 0
         return jnp.where(found, per_attribute.argmax(axis=-1), NOT_LABELLED).astype(jnp.int32)
 
-    def describe(self, labels: Int[Array | np.ndarray, " N"]) -> str:
-        """One label row in words, as ``"color: red, sleeve: not labelled"``."""
-        words = (
+    def words(self, labels: Int[Array | np.ndarray, " N"]) -> tuple[str, ...]:
+        """Word for each label of one row, as ``("red", "not labelled")``."""
+        return tuple(
             "not labelled" if label == NOT_LABELLED else values[label]
             for label, values in zip(np.asarray(labels), self.values, strict=True)
         )
-        return ", ".join(f"{name}: {word}" for name, word in zip(self.names, words, strict=True))
+
+    def describe(self, labels: Int[Array | np.ndarray, " N"]) -> str:
+        """One label row in words, as ``"color: red, sleeve: not labelled"``."""
+        return ", ".join(f"{name}: {word}" for name, word in zip(self.names, self.words(labels), strict=True))
 
 
 def _repeated(names: tuple[str, ...]) -> str:

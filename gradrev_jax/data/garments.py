@@ -27,7 +27,7 @@ SCHEMA = AttributeSchema(
     ("category", "color", "length", "neckline", "pattern", "sleeve"),
     (CATEGORIES, tuple(COLORS), LENGTHS, NECKLINES, PATTERNS, tuple(SLEEVES)),
 )
-NOT_ON_LOWER = tuple(SCHEMA.names.index(name) for name in ("neckline", "sleeve"))  # a skirt has no sleeves
+NOT_ON_LOWER = [SCHEMA.names.index(name) for name in ("neckline", "sleeve")]  # a skirt has no sleeves
 VERSION = b"garments 1"  # part of every digest: drawings of another version are other images
 LABELS, PIXELS = 0, 1  # streams of random numbers, apart from each other
 
@@ -117,7 +117,7 @@ def garments_catalogue(
     correlated = ~is_test & (follows[:, 0] < correlation)
     drawn[correlated] = _typical(drawn[correlated, 0])
     is_lower = np.isin(np.asarray(CATEGORIES)[drawn[:, 0]], list(LOWER))
-    drawn[np.ix_(is_lower, NOT_ON_LOWER)] = NOT_LABELLED
+    drawn[np.flatnonzero(is_lower)[:, None], NOT_ON_LOWER] = NOT_LABELLED
     labels = np.where(~is_test[:, None] & (hidden < missing), np.int32(NOT_LABELLED), drawn)
     return Catalogue(SCHEMA, GarmentImages(drawn, seed), labels, split_parts(np.where(is_test, TEST, TRAIN)))
 

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax import settings, workdir
+from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries, generate_queries
@@ -99,13 +100,19 @@ def evaluate(
         ),
         "cross_accuracy": {
             "attributes": list(schema.names),
-            "matrix": (gallery.correct / np.maximum(gallery.labelled, 1)).tolist(),
+            "matrix": [
+                [
+                    int(right) / int(known) if known else None
+                    for right, known in zip(row, gallery.labelled, strict=True)
+                ]
+                for row in gallery.correct
+            ],
         },
         **retrieval_metrics(labels[found], queries, config.protocol.ks),
         "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, config.protocol.ks)},
         "prototypes_without_images": [
             f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}"
-            for value in np.flatnonzero(np.asarray(counts) == 0)
+            for value in np.flatnonzero(np.asarray(counts) == 0).tolist()
         ],
     }
     successes, failures = _examples(catalogue, images[TEST], queries, found, seed=config.seed)
@@ -147,7 +154,9 @@ def _restore(
         if checkpoints.latest_step is None:
             raise WorkdirError(f"{directory} has no checkpoint yet; let train.py reach its first")
         numbers = {str(number): number for number in checkpoints.steps}
-        numbers |= {"best": checkpoints.best_step, "latest": checkpoints.latest_step}
+        if checkpoints.best_step is not None:
+            numbers["best"] = checkpoints.best_step
+        numbers["latest"] = checkpoints.latest_step
         if step not in numbers:
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
@@ -185,7 +194,7 @@ def _example(
     rows: np.ndarray,
     matches: np.ndarray,
 ) -> RetrievalExample:
-    test = catalogue.parts[TEST]
+    test, labels = catalogue.parts[TEST], catalogue.part_labels(TEST)
     reference = queries.reference[query]
     return RetrievalExample(
         query_image=np.asarray(images[reference]),
@@ -193,6 +202,14 @@ def _example(
         change=describe_change(queries.indicators[query], catalogue.schema),
         neighbor_images=np.asarray(images[rows]),
         neighbor_names=tuple(catalogue.images.name(test[row]) for row in rows),
-        neighbor_labels=("",) * len(rows),
+        neighbor_labels=tuple(
+            _differences(labels[row], queries.targets[query], catalogue.schema) for row in rows
+        ),
         matches=matches,
     )
+
+
+def _differences(labels: np.ndarray, wanted: np.ndarray, schema: AttributeSchema) -> str:
+    """What of a garment is not as asked for, as ``"color: red, sleeve: long"``."""
+    words = zip(schema.names, schema.words(labels), labels != wanted, strict=True)
+    return ", ".join(f"{name}: {word}" for name, word, differs in words if differs)

@@ -90,7 +90,7 @@ def encoder_loss(
     Returns:
       The total, and its parts.
     """
-    output = encoder.apply(
+    output: Any = encoder.apply(
         params, images, train=True, reversal_scale=reversal_scale, rngs={"dropout": dropout_key}
     )
     loss_cls = classification_loss(output.logits, labels, encoder.schema)

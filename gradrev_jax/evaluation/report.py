@@ -1,0 +1,240 @@
+"""The report of a run: numbers as JSON, tables and pictures to look at."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.figures import (
+    RetrievalExample,
+    cross_accuracy_heat_map,
+    hit_rate_curve,
+    retrieval_grid,
+    training_curves,
+)
+
+RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
+DPI = 110
+
+
+def write_report(
+    directory: pathlib.Path,
+    *,
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    successes: Sequence[RetrievalExample],
+    failures: Sequence[RetrievalExample],
+    title: str,
+) -> None:
+    """Write metrics.json, report.md and its pictures, in place of what an earlier report left there.
+
+    Args:
+      directory: the report's folder. It changes when the new report is complete, and not before.
+      metrics: the content of metrics.json.
+      history: records of metrics.jsonl.
+      successes: queries with a match among the neighbours shown.
+      failures: queries without.
+      title: of the report.
+
+    Raises:
+      WorkdirError: the folder cannot be written to.
+    """
+    figures = {
+        "hit_rate.png": hit_rate_curve(
+            metrics["hit_rate"], metrics["baselines"]["no_manipulation"]["hit_rate"]
+        ),
+        "cross_accuracy.png": cross_accuracy_heat_map(
+            metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]
+        ),
+    }
+    if successes:
+        figures["retrieved.png"] = retrieval_grid(successes)
+    if failures:
+        figures["failures.png"] = retrieval_grid(failures)
+    if history:
+        figures["training.png"] = training_curves(history)
+    with _replacing(directory) as folder:
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        (folder / "report.md").write_text(_markdown(metrics, figures, title), encoding="utf-8")
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=DPI)
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Records of a metrics.jsonl; empty where there is none. A last line torn by a kill is left out.
+
+    Raises:
+      WorkdirError: another line is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise WorkdirError(f"{path}, line {number} is damaged: {error}; remove the line") from error
+    return records
+
+
+def result_table(metrics: Mapping[str, Any]) -> str:
+    """The result for a terminal: retrieval by K beside the baseline, and the accuracies, in percent.
+
+    Example:
+      >>> by_k = dict.fromkeys(("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others"), {"10": 0.5})
+      >>> accuracy = {"macro": 0.75, "micro": 0.7, "per_attribute": {"color": 0.75}}
+      >>> print(result_table({
+      ...     "gallery": 20, "queries": 40, "step": 100, **by_k, "attribute_accuracy": accuracy,
+      ...     "majority_accuracy": accuracy, "baselines": {"no_manipulation": by_k},
+      ... }))
+      40 queries, gallery of 20 images, checkpoint of step 100
+      <BLANKLINE>
+      %                         @10
+      hit_rate                50.00
+        no manipulation       50.00
+      precision               50.00
+        no manipulation       50.00
+      ndcg                    50.00
+        no manipulation       50.00
+      ndcg_target             50.00
+        no manipulation       50.00
+      ndcg_others             50.00
+        no manipulation       50.00
+      <BLANKLINE>
+      attribute accuracy: macro 75.00, micro 70.00 (majority class: macro 75.00, micro 70.00)
+    """
+    header, *rows = _retrieval_rows(metrics)
+    lines = [
+        f"{row[0].replace('&nbsp;', ' '):20}" + "".join(f"{cell:>9}" for cell in row[1:])
+        for row in (header, *rows)
+    ]
+    accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
+    return "\n".join(
+        [
+            _scale(metrics),
+            "",
+            *lines,
+            "",
+            f"attribute accuracy: {_macro_micro(accuracy)} (majority class: {_macro_micro(majority)})",
+        ]
+    )
+
+
+def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: str) -> str:
+    """Text of report.md; pictures that were not drawn are left out with their headings."""
+
+    def picture(name: str, heading: str, text: str) -> list[str]:
+        return [f"## {heading}", "", text, "", f"![{heading}]({name})", ""] if name in figures else []
+
+    accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
+    per_attribute = [
+        (name, _percent(value), _percent(majority["per_attribute"][name]))
+        for name, value in accuracy["per_attribute"].items()
+    ]
+    means = [
+        (f"**{mean}**", _percent(accuracy[mean]), _percent(majority[mean])) for mean in ("macro", "micro")
+    ]
+    empty = metrics["prototypes_without_images"]
+    warning = [f"**No training image has {', '.join(empty)}: these prototypes are zero.**", ""]
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"{_scale(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
+            "",
+            *(warning if empty else []),
+            "## Retrieval",
+            "",
+            "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "
+            "precision@K: the share of such images. ndcg@K: graded by the labels that are right; "
+            "of the changed attribute (target) and of those kept (others). "
+            "No manipulation: the query image's own neighbours.",
+            "",
+            *_table(_retrieval_rows(metrics)),
+            "",
+            *picture("hit_rate.png", "Hit rate", "The gap between the curves is what manipulating adds."),
+            *picture(
+                "retrieved.png",
+                "Retrieved",
+                "The query, the change asked for, and its five nearest; green frames are matches.",
+            ),
+            *picture(
+                "failures.png", "Failures", "No match among the five; below each, what is not as asked for."
+            ),
+            "## Attribute accuracy",
+            "",
+            *_table([("attribute", "accuracy", "majority class"), *per_attribute, *means]),
+            "",
+            *picture(
+                "cross_accuracy.png",
+                "Cross accuracy",
+                "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance "
+                "does not mean that the information is gone: a classifier that is reliably wrong has been "
+                "fooled, not starved.",
+            ),
+            *picture("training.png", "Training", "From metrics.jsonl."),
+        ]
+    )
+
+
+def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Header and rows: each metric by K, and below it that of the baseline."""
+    baseline = metrics["baselines"]["no_manipulation"]
+    rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
+    for name in RETRIEVAL:
+        rows.append((name, *map(_percent, metrics[name].values())))
+        rows.append(("&nbsp;&nbsp;no manipulation", *map(_percent, baseline[name].values())))
+    return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown table whose first row is the header."""
+    header, *body = rows
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+
+
+def _scale(metrics: Mapping[str, Any]) -> str:
+    return (
+        f"{metrics['queries']:,} queries, gallery of {metrics['gallery']:,} images, "
+        f"checkpoint of step {metrics['step']:,}"
+    )
+
+
+def _macro_micro(accuracy: Mapping[str, Any]) -> str:
+    return f"macro {_percent(accuracy['macro'])}, micro {_percent(accuracy['micro'])}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"
+
+
+@contextlib.contextmanager
+def _replacing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder beside ``directory`` that takes its place when the block ends well, and goes otherwise."""
+    new = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{directory.name}-"
+        for abandoned in directory.parent.glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(abandoned)
+        new = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+        yield new
+        new.chmod(0o755)  # mkdtemp's folders are private
+        if directory.exists():
+            directory.rename(new / "old")
+        new.rename(directory)
+        shutil.rmtree(directory / "old", ignore_errors=True)
+    except OSError as error:
+        raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
+    finally:
+        if new is not None and new.exists():
+            shutil.rmtree(new, ignore_errors=True)
