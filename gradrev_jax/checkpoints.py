@@ -93,19 +93,20 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**arguments), metrics=metrics, force=True)
 
     def restore(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        """Read the named items of a checkpoint.
+        """Read the named items of a checkpoint, having waited for one that is still being written.
 
         Args:
           step: which.
           items: name -> pytree of arrays or ShapeDtypeStructs with the expected shapes and dtypes.
 
         Raises:
-          CheckpointError: it is damaged, or its shapes are others.
+          CheckpointError: it is damaged, its shapes are others, or the last one could not be written.
         """
         targets = {
             name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
             for name, tree in items.items()
         }
+        self._wait()
         with self._reading(f"read step {step} of"):
             for name, tree in items.items():
                 _check_shapes(name, stored=self._manager.item_metadata(step)[name], wanted=tree)
@@ -134,9 +135,13 @@ class Checkpoints:
         Raises:
           CheckpointError: the last checkpoint could not be written.
         """
+        self._wait()
+        self._manager.close()
+
+    def _wait(self) -> None:
+        """Until everything saved is written, raising where it could not be."""
         with self._writing("write the last checkpoint to"):
             self._manager.wait_until_finished()
-        self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -20,3 +20,28 @@ def unchecked():
 def rng():
     """Seeded random numbers."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """One cache of drawn images for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def tiny_config(cache_dir):
+    """A real run in miniature: two epochs of four steps on drawn garments."""
+    from configs import garments
+
+    config = garments.get_config()
+    config.data.cache_dir = str(cache_dir)
+    config.data.count = 60
+    config.data.test_fraction = 0.4
+    config.model.width = 1 / 32
+    config.model.feature_dim = 4
+    config.train.batch_size = 8
+    config.train.epochs = 2
+    config.train.log_every = 2
+    config.protocol.ks = (1, 5)
+    config.protocol.batch_size = 10
+    return config

@@ -5,19 +5,21 @@ import functools
 import numpy as np
 from jaxtyping import Int
 
+from gradrev_jax.errors import ConfigError
+
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
     """Full batches in one pass; the remainder is left to the next pass's other order.
 
     Raises:
-      ValueError: fewer images than one batch holds.
+      ConfigError: fewer images than one batch holds.
 
     Example:
       >>> steps_per_epoch(100, 32)
       3
     """
     if not 1 <= batch_size <= num_images:
-        raise ValueError(
+        raise ConfigError(
             f"train.batch_size {batch_size} does not fit {num_images} training images; "
             f"set it between 1 and {num_images}"
         )
@@ -28,7 +30,7 @@ def batch_rows(seed: int, step: int, *, num_images: int, batch_size: int) -> Int
     """Rows of the images in the batch of a step (counted from 0); no row twice within an epoch.
 
     Raises:
-      ValueError: fewer images than one batch holds.
+      ConfigError: fewer images than one batch holds.
 
     Example:
       >>> rows = [batch_rows(0, step, num_images=6, batch_size=2) for step in range(3)]

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gradrev_jax.attributes import AttributeSchema, check_labels
-from gradrev_jax.errors import DataError as DataError
+from gradrev_jax.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
@@ -97,16 +97,16 @@ def hold_out_validation(catalogue: Catalogue, fraction: float, seed: int) -> Cat
     """Move a seeded share of the train part to validation, unless the catalogue has one already.
 
     Raises:
-      ValueError: a fraction outside [0, 1), or one that leaves no training image.
+      ConfigError: a fraction outside [0, 1), or one that leaves no training image.
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"train.validation_fraction must lie in [0, 1), got {fraction}")
+        raise ConfigError(f"train.validation_fraction must lie in [0, 1), got {fraction}")
     if len(catalogue.parts[VALIDATION]):
         return catalogue
     train = catalogue.parts[TRAIN]
     held_out = np.random.default_rng(seed).permutation(len(train)) < round(fraction * len(train))
     if held_out.all():
-        raise ValueError(f"train.validation_fraction {fraction} leaves none of {len(train)} training images")
+        raise ConfigError(f"train.validation_fraction {fraction} leaves none of {len(train)} training images")
     parts = {**catalogue.parts, TRAIN: train[~held_out], VALIDATION: train[held_out]}
     return dataclasses.replace(catalogue, parts=parts)
 
@@ -115,14 +115,14 @@ def seeded_split(count: int, test_fraction: float, seed: int) -> dict[str, np.nd
     """Train, (empty) validation and test rows of ``count`` images, a pure function of the seed.
 
     Raises:
-      ValueError: a fraction outside (0, 1).
+      ConfigError: a fraction outside (0, 1).
 
     Example:
       >>> {part: len(rows) for part, rows in seeded_split(10, 0.2, seed=0).items()}
       {'train': 8, 'validation': 0, 'test': 2}
     """
     if not 0 < test_fraction < 1:
-        raise ValueError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
+        raise ConfigError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
     in_test = np.random.default_rng(seed).permutation(count) < round(test_fraction * count)
     return split_parts(np.where(in_test, TEST, TRAIN))
 

@@ -21,7 +21,7 @@ from gradrev_jax.data.garment_drawing import (
     SLEEVES,
     draw_garment,
 )
-from gradrev_jax.errors import DataError
+from gradrev_jax.errors import ConfigError
 
 SCHEMA = AttributeSchema(
     ("category", "color", "length", "neckline", "pattern", "sleeve"),
@@ -90,7 +90,7 @@ def garments_catalogue(
         and long, say); 0 leaves attributes independent.
 
     Raises:
-      DataError: a value out of range, or so few garments that train or test has none.
+      ConfigError: a value out of range, or so few garments that train or test has none.
 
     Example:
       >>> catalogue = garments_catalogue(count=10)
@@ -99,13 +99,13 @@ def garments_catalogue(
     """
     for name, value in {"missing": missing, "correlation": correlation}.items():
         if not 0 <= value <= 1:
-            raise DataError(f"data.{name} must lie in [0, 1], got {value}")
+            raise ConfigError(f"data.{name} must lie in [0, 1], got {value}")
     if not 0 < test_fraction < 1:
-        raise DataError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
+        raise ConfigError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
     before = np.floor(np.arange(max(count, 0) + 1) * test_fraction)
     is_test = before[1:] > before[:-1]
     if not (is_test.any() and not is_test.all()):
-        raise DataError(
+        raise ConfigError(
             f"data.count = {count} leaves train or test without images at data.test_fraction "
             f"{test_fraction}; raise it"
         )

@@ -23,6 +23,7 @@ from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.training.steps import (
     StepMetrics,
     TrainState,
+    TrainStep,
     init_state,
     learning_rate_schedule,
     make_train_step,
@@ -58,6 +59,51 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     images = {part: settings.open_images(catalogue, part, config) for part in (TRAIN, VALIDATION)}
 
     encoder = settings.build_encoder(config, catalogue.schema)
+    schedule, optimizer, step = _optimization(config, encoder, epoch_steps)
+    state = init_state(encoder, optimizer, image_size=config.data.image_size, seed=config.seed)
+    labels = catalogue.part_labels(TRAIN)
+    validate = _validator(encoder, images[VALIDATION], catalogue, config.protocol.batch_size, progress)
+    last_step = min(config.train.epochs * epoch_steps, config.train.max_steps or math.inf)
+    checkpoint_every = config.train.checkpoint_every or last_step
+
+    with Checkpoints(directory / "checkpoints" / STAGE) as checkpoints:
+        if checkpoints.latest_step is not None:
+            state = _restore(checkpoints, state)
+        first_step = int(state.step)
+        with (
+            workdir.MetricsLog(directory, first_step) as log,
+            tqdm(total=last_step, initial=first_step, desc=STAGE, unit="step", disable=not progress) as bar,
+        ):
+            meter = _Meter(config.train.batch_size)
+            for index in range(first_step, last_step):
+                rows = batch_rows(
+                    config.seed, index, num_images=len(labels), batch_size=config.train.batch_size
+                )
+                state, metrics = step(state, images[TRAIN][rows], labels[rows])
+                meter.count(metrics)
+                done = index + 1
+                epoch_ends = done % epoch_steps == 0 or done == last_step
+                saves = epoch_ends or done % checkpoint_every == 0
+                if saves or done % config.train.log_every == 0:  # so a diverged state is never saved
+                    record = meter.record(done, done / epoch_steps, float(schedule(index)))
+                    log.write(record)
+                    bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN})
+                if saves:
+                    accuracy = validate(state.params) if epoch_ends else None
+                    if accuracy:
+                        epoch = {"stage": STAGE, "step": done, "epoch": done / epoch_steps}
+                        log.write({**epoch, "validation_accuracy": accuracy})
+                    macro = accuracy["macro"] if accuracy else None
+                    checkpoints.save(done, _items(state), validation_accuracy=macro)
+                    meter.restart()  # neither validation nor copying is part of the training speed
+                bar.update()
+    return state
+
+
+def _optimization(
+    config: ConfigDict, encoder: AttributeEncoder, epoch_steps: int
+) -> tuple[optax.Schedule, optax.GradientTransformation, TrainStep]:
+    """Learning rate, optimiser and jitted step of a config."""
     schedule = learning_rate_schedule(
         config.train.learning_rate,
         decay_rate=config.train.decay_rate,
@@ -65,7 +111,6 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
         steps_per_epoch=epoch_steps,
     )
     optimizer = optax.adam(schedule)
-    state = init_state(encoder, optimizer, image_size=config.data.image_size, seed=config.seed)
     step = make_train_step(
         encoder,
         optimizer,
@@ -75,43 +120,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
         reversal_scale=config.reversal.scale,
         w_cls=config.train.classification_weight,
     )
-    last_step = min(config.train.epochs * epoch_steps, config.train.max_steps or math.inf)
-    validate = _validator(encoder, images[VALIDATION], catalogue, config.protocol.batch_size, progress)
-    with Checkpoints(directory / "checkpoints" / STAGE) as checkpoints:
-        if checkpoints.latest_step is not None:
-            state = _restore(checkpoints, state)
-        with (
-            workdir.MetricsLog(directory, int(state.step)) as log,
-            tqdm(
-                total=last_step, initial=int(state.step), desc=STAGE, unit="step", disable=not progress
-            ) as bar,
-        ):
-            meter = _Meter(config.train.batch_size)
-            labels = catalogue.part_labels(TRAIN)
-            for index in range(int(state.step), last_step):
-                rows = batch_rows(
-                    config.seed, index, num_images=len(labels), batch_size=config.train.batch_size
-                )
-                state, metrics = step(state, images[TRAIN][rows], labels[rows])
-                meter.count(metrics)
-                done = index + 1
-                epoch_ends = done % epoch_steps == 0 or done == last_step
-                if done % config.train.log_every == 0 or epoch_ends:
-                    record = meter.record(done, done / epoch_steps, float(schedule(index)))
-                    log.write(record)
-                    bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN})
-                if epoch_ends:
-                    accuracy = validate(state.params)
-                    if accuracy:
-                        epoch = {"stage": STAGE, "step": done, "epoch": done / epoch_steps}
-                        log.write({**epoch, "validation_accuracy": accuracy})
-                    macro = accuracy["macro"] if accuracy else None
-                    checkpoints.save(done, _items(state), validation_accuracy=macro)
-                    meter.restart()  # validation is not part of the training speed
-                elif config.train.checkpoint_every and done % config.train.checkpoint_every == 0:
-                    checkpoints.save(done, _items(state))
-                bar.update()
-    return state
+    return schedule, optimizer, step
 
 
 class _Meter:

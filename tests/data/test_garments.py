@@ -3,7 +3,7 @@ import pytest
 
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.garments import LOWER, SCHEMA, garments_catalogue
-from gradrev_jax.errors import DataError
+from gradrev_jax.errors import ConfigError
 
 SQUARE = Transform(32, 32)
 
@@ -115,5 +115,5 @@ def test_correlation_ties_train_to_the_category_and_leaves_test_alone():
     ],
 )
 def test_bad_knobs_are_named(options, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         garments_catalogue(**{"count": 100, **options})

@@ -1,0 +1,175 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.errors import ConfigError, WorkdirError
+from gradrev_jax.training import loop
+from gradrev_jax.training.loop import DivergedError, train
+
+
+def run(config, directory):
+    return train(config, directory, progress=False)
+
+
+def records(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoint_steps(directory):
+    with Checkpoints(directory / "checkpoints" / "encoder", read_only=True) as checkpoints:
+        return checkpoints.steps
+
+
+def assert_same(left, right):
+    """To the bit."""
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Parameters of runs that were never interrupted, by their config."""
+    finished = {}
+
+    def parameters(config):
+        key = config.to_json()
+        if key not in finished:
+            finished[key] = run(config, tmp_path_factory.mktemp("whole"))
+        return finished[key]
+
+    return parameters
+
+
+def die_before_step(monkeypatch, fatal):
+    """Stop the process's work, as Ctrl-C does, before a step is done."""
+    make = loop.make_train_step
+
+    def make_mortal(*arguments, **settings):
+        step = make(*arguments, **settings)
+
+        def mortal(state, images, labels):
+            if int(state.step) == fatal:
+                raise KeyboardInterrupt
+            return step(state, images, labels)
+
+        return mortal
+
+    monkeypatch.setattr(loop, "make_train_step", make_mortal)
+
+
+def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
+    state = run(tiny_config, tmp_path / "run")
+    assert int(state.step) == 8
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left == {"config.json", "schema.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["batch_size"] == 8
+    steps = [record for record in records(tmp_path / "run") if "loss_cls" in record]
+    assert [record["step"] for record in steps] == [2, 4, 6, 8]
+    for record in steps:
+        assert record["stage"] == "encoder"
+        assert record["loss_cls"] > 0
+        assert record["loss_rev"] > 0
+        assert record["w_rev"] == pytest.approx(0.1 * record["loss_cls"] / record["loss_rev"], rel=1e-4)
+        assert record["loss"] == pytest.approx(1.1 * record["loss_cls"], rel=1e-4)
+        assert record["images_per_second"] > 0
+    epochs = [record for record in records(tmp_path / "run") if "validation_accuracy" in record]
+    assert [record["epoch"] for record in epochs] == [1, 2]
+    assert set(epochs[0]["validation_accuracy"]) == {"macro", "micro", "per_attribute"}
+    assert checkpoint_steps(tmp_path / "run")[-1] == 8
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_training_learns(tiny_config, tmp_path):
+    tiny_config.train.epochs = 40
+    tiny_config.reversal.weighting = "off"
+    run(tiny_config, tmp_path)
+    losses = [record["loss_cls"] for record in records(tmp_path) if "loss_cls" in record]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, monkeypatch, whole):
+    tiny_config.train.checkpoint_every = 3
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert checkpoint_steps(tmp_path)[-1] == 6
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    steps = [record["step"] for record in records(tmp_path) if "loss_cls" in record]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_over(tiny_config, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    assert [record["step"] for record in records(tmp_path) if "loss_cls" in record] == [2, 4, 6, 8]
+
+
+def test_a_run_goes_on_to_more_epochs(tiny_config, tmp_path, whole):
+    expected = whole(tiny_config)
+    tiny_config.train.max_steps = 3
+    assert int(run(tiny_config, tmp_path).step) == 3
+    tiny_config.train.max_steps = None
+    assert_same(run(tiny_config, tmp_path), expected)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
+    first = run(tiny_config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert_same(run(tiny_config, tmp_path), first)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_seed_decides_everything(tiny_config, tmp_path, whole):
+    expected = whole(tiny_config)
+    assert_same(run(tiny_config, tmp_path / "again"), expected)
+    tiny_config.seed = 1
+    other = run(tiny_config, tmp_path / "other")
+    assert not np.array_equal(jax.tree.leaves(other.params)[0], jax.tree.leaves(expected.params)[0])
+
+
+def test_another_config_is_refused_and_changes_nothing(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 1
+    run(tiny_config, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    tiny_config.train.learning_rate = 0.5
+    with pytest.raises(WorkdirError, match=r"train.learning_rate: 0.001 there, 0.5 now"):
+        run(tiny_config, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_diverged_state_is_named_and_never_saved(tiny_config, tmp_path):
+    tiny_config.train.learning_rate = 1e30
+    tiny_config.train.checkpoint_every = 1
+    with pytest.raises(DivergedError, match=r"diverged: at step 2 .* lower train.learning_rate"):
+        run(tiny_config, tmp_path)
+    assert checkpoint_steps(tmp_path) == (1,)
+
+
+def test_without_a_validation_part_the_latest_checkpoint_stands(tiny_config, tmp_path):
+    tiny_config.train.validation_fraction = 0.0
+    run(tiny_config, tmp_path)
+    assert not any("validation_accuracy" in record for record in records(tmp_path))
+    with Checkpoints(tmp_path / "checkpoints" / "encoder", read_only=True) as checkpoints:
+        assert checkpoints.best_step == checkpoints.latest_step == 8
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"weighting": "fixed"}, {"tap": "fc7"}])
+def test_every_setting_runs(tiny_config, tmp_path, change):
+    tiny_config.train.max_steps = 2
+    tiny_config.precision = change.get("precision", tiny_config.precision)
+    tiny_config.reversal.weighting = change.get("weighting", tiny_config.reversal.weighting)
+    tiny_config.model.tap = change.get("tap", tiny_config.model.tap)
+    assert int(run(tiny_config, tmp_path).step) == 2
+
+
+def test_a_batch_larger_than_the_training_part_leaves_no_folder(tiny_config, tmp_path):
+    tiny_config.train.batch_size = 64
+    with pytest.raises(ConfigError, match="train.batch_size 64 does not fit 32 training images"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
