@@ -17,6 +17,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = default.get_config()
     if arg == "cpu":
         config.data.image_size = 96
+        config.data.train_resize = 96
         config.model.width = 0.5
         config.train.batch_size = 64
         config.train.epochs = 30

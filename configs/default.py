@@ -17,6 +17,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = ConfigDict()
     config.data.format = "table"  # table: a CSV and image files | garments: the embedded generator
     config.data.image_size = 224  # pixels a side (Section 4.2); at least 63
+    config.data.train_resize = placeholder(int)  # pixels a side that training images are resized to before
+    # the centre crop to image_size; unset: image_size * 256 / 224, the paper's (Section 4.2). The others are
+    # resized to image_size and not cropped, so garments look larger in training by that factor.
     config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
     config.data.workers = 0  # threads that decode; 0: one per core
     # format=table

@@ -69,6 +69,9 @@ def check(config: ConfigDict) -> None:
         problems.append(f"model.width = {config.model.width}: above 0, at most 16")
     if not 0 <= config.model.dropout < 1:
         problems.append(f"model.dropout = {config.model.dropout}: in [0, 1)")
+    resize = config.data.train_resize
+    if resize is not None and resize < config.data.image_size:
+        problems.append(f"data.train_resize = {resize}: at least data.image_size, {config.data.image_size}")
     ks = config.protocol.ks
     if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
         problems.append(f"protocol.ks = {tuple(ks)}: one or more whole numbers from 1")
@@ -102,7 +105,7 @@ def open_images(catalogue: Catalogue, part: str, config: ConfigDict) -> np.ndarr
     return cached_images(
         catalogue.images,
         catalogue.parts[part],
-        Transform.for_part(part, config.data.image_size),
+        Transform.for_part(part, config.data.image_size, config.data.train_resize),
         cache_dir(config),
         workers=config.data.workers or None,
         description=part,

@@ -36,9 +36,9 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       WorkdirError: the run there was started with other values; every such field is named with both.
     """
     path = workdir / CONFIG
-    new = _flat(config)
+    new = flat_fields(config)
     if path.exists():
-        old = _flat(read_json(path))
+        old = flat_fields(read_json(path))
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())
@@ -135,7 +135,7 @@ class MetricsLog:
         """Append one record; its numbers go to TensorBoard under their path, as ``encoder/loss_cls``."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in _flat(record).items():
+        for name, value in flat_fields(record).items():
             if isinstance(value, int | float) and name not in ("step", "epoch"):
                 self._board.add_scalar(f"{record['stage']}/{name.replace('.', '/')}", value, record["step"])
         self._board.flush()
@@ -160,12 +160,12 @@ def _records(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 return
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields under dotted names, in JSON's types (a tuple is a list)."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flat_fields(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
     return flat

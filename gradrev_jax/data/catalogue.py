@@ -23,14 +23,19 @@ class Transform:
     resize: int
 
     @classmethod
-    def for_part(cls, part: str, size: int) -> "Transform":
+    def for_part(cls, part: str, size: int, train_resize: int | None = None) -> "Transform":
         """The paper's transforms: 256 -> crop 224 for train (scaled to ``size``), plain resize elsewhere.
+
+        Args:
+          part: train, validation or test.
+          size: pixels a side.
+          train_resize: what train images are resized to before the crop; None: size * 256 / 224.
 
         Example:
           >>> Transform.for_part("train", 224), Transform.for_part("test", 96)
           (Transform(size=224, resize=256), Transform(size=96, resize=96))
         """
-        return cls(size, round(size * 256 / 224) if part == TRAIN else size)
+        return cls(size, (train_resize or round(size * 256 / 224)) if part == TRAIN else size)
 
 
 @runtime_checkable  # so that the tests' type checker can test it

@@ -82,3 +82,5 @@ def test_what_is_no_catalogue():
 def test_the_papers_transforms():
     assert Transform.for_part("train", 224) == Transform(224, 256)
     assert Transform.for_part("validation", 224) == Transform.for_part("test", 224) == Transform(224, 224)
+    assert Transform.for_part("train", 96, 104) == Transform(96, 104)
+    assert Transform.for_part("validation", 96, 104) == Transform(96, 96)

@@ -1,0 +1,79 @@
+"""What the commands share: flags that are checked before anything runs, and errors that are one message."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from gradrev_jax.errors import UserError
+from gradrev_jax.workdir import flat_fields
+
+
+def check_fields(**configs: ConfigDict) -> None:
+    """End with a message where the command line sets a field that a config flag does not have.
+
+    Call it before the flags are defined: ``DEFINE_config_dict`` reads the command line by itself.
+
+    Args:
+      **configs: for each config flag by name, the fields that it has.
+    """
+    if problem := unknown_field(sys.argv[1:], **configs):
+        sys.exit(f"error: {problem}")
+
+
+def run(work: Callable[[], None]) -> None:
+    """Parse the command line and do the work; what the user can put right ends in a message, not a traceback.
+
+    Args:
+      work: reads the flags' values.
+    """
+
+    def parse(arguments: Sequence[str]) -> Sequence[str]:
+        try:
+            rest = flags.FLAGS(arguments)
+        except flags.Error as error:
+            sys.exit(f"error: {_last_line(error)}\nPass --help to see the flags.")
+        if len(rest) > 1:
+            sys.exit(f"error: unknown arguments: {' '.join(rest[1:])}")
+        return rest
+
+    def main(_: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
+        try:
+            work()
+        except UserError as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted; the same command goes on from the latest checkpoint")
+
+    app.run(main, flags_parser=parse)
+
+
+def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None:
+    """What is wrong with the first argument that sets a field its config does not have; None if all exist.
+
+    ml_collections notices too, but answers with a traceback and without the fields of other sections.
+
+    Example:
+      >>> unknown_field(["--config.train.epoch=3"], config=ConfigDict({"train": {"epochs": 25}}))
+      'the config has no field train.epoch; did you mean train.epochs?'
+    """
+    for argument in arguments:
+        found = re.match(r"--?(\w+)\.([^=]+)", argument)
+        if not found or found[1] not in configs:
+            continue
+        known = list(flat_fields(configs[found[1]].to_dict()))
+        if found[2] not in known:
+            near = difflib.get_close_matches(found[2], known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "configs/default.py has all there are"
+            return f"the {found[1]} has no field {found[2]}; {hint}"
+    return None
+
+
+def _last_line(error: Exception) -> str:
+    """The reason at the end of an error that quotes a traceback."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

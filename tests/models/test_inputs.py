@@ -1,0 +1,20 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradrev_jax.models.inputs import normalize_images, random_flip
+
+
+def test_flips_are_whole_images_half_of_the_time():
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 3, 3, 3), dtype=np.uint8)
+    flipped = np.asarray(random_flip(jax.random.key(0), jnp.asarray(pixels)))
+    mirrored = [np.array_equal(a, b[:, ::-1]) for a, b in zip(flipped, pixels, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(flipped, pixels, strict=True)]
+    assert all(m != k for m, k in zip(mirrored, kept, strict=True))
+    assert 0.4 < np.mean(mirrored) < 0.6
+
+
+def test_pixels_are_normalised_as_imagenet_weights_expect():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
+    expected = (pixels / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(normalize_images(pixels), expected, atol=1e-5)
