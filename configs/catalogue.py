@@ -15,6 +15,7 @@ from configs import default
 def get_config(arg: str | None = None) -> ConfigDict:
     """The paper's sizes, or ``cpu`` for a laptop."""
     config = default.get_config()
+    config.protocol.normalize = "attribute"
     if arg == "cpu":
         config.data.image_size = 96
         config.data.train_resize = 96

@@ -14,6 +14,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = 0  # initial parameters, batch order, flips, dropout, validation part, choice of queries
     config.precision = "float32"  # of the computation: float32 | bfloat16; parameters and losses: float32
 
+    config.stages = ("encoder",)  # in order: encoder (1), memory (2: prototypes fine-tuned on triplets)
+
     config.data = ConfigDict()
     config.data.format = "table"  # table: a CSV and image files | garments: the embedded generator
     config.data.image_size = 224  # pixels a side (Section 4.2); at least 63
@@ -38,15 +40,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.tap = "fc6_relu"  # fc6 | fc6_relu | fc7 | fc7_relu; the paper's "Linear 1" (Table 2)
-    config.model.heads = "shared"  # shared: N classifiers read every feature (Section 3.2)
+    config.model.heads = "shared"  # shared: N classifiers read every feature | pairwise: N x N (Section 3.2)
     config.model.feature_dim = 340  # d, width of one attribute's feature (Table 2)
     config.model.width = 1.0  # multiplies the backbone's filters and units
     config.model.dropout = 0.5  # before each fully connected layer of the backbone
 
     config.reversal = ConfigDict()
-    config.reversal.weighting = "balanced"  # balanced (Eq. 5) | fixed: w_rev = beta | off (Table 7)
+    # w_rev: balanced (Eq. 5) | fixed at beta | schedule: Ganin's ramp from 0 to beta | off (Table 7)
+    config.reversal.weighting = "balanced"
     config.reversal.beta = 0.1  # share of the reversal in the loss (Eq. 5)
     config.reversal.scale = 1.0  # lambda, strength of the reversed gradient
+    config.reversal.strengths = ()  # N rows of N factors of it: row feature, column classifier; (): all 1
+    config.reversal.reach = "backbone"  # how far the reversed gradient goes: backbone | mlp (stops there)
 
     config.train = ConfigDict()
     config.train.batch_size = 128  # images (Section 4.2)
@@ -60,10 +65,28 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.train.log_every = 20  # steps between records
     config.train.checkpoint_every = 0  # steps between checkpoints besides those at every epoch's end; 0: none
 
+    config.memory = ConfigDict()  # stage 2, as ADDE-M has it; the decay is that of train
+    config.memory.triplets = 20000  # drawn from the training part
+    config.memory.batch_size = 64  # triplets (Section 4.2)
+    config.memory.epochs = 2  # passes over the triplets
+    config.memory.max_steps = placeholder(int)  # ends the stage early; unset: after all epochs
+    config.memory.learning_rate = 1e-4  # Adam's
+    config.memory.block = "soft"  # soft: entries outside a value's block cost | hard: there are none
+    config.memory.freeze_encoder = False  # whether the memory alone is trained
+    config.memory.reversal = False  # whether the reversal loss stays on, with the balanced weight
+    config.memory.margin = 0.5  # of both triplet losses
+    config.memory.weights = ConfigDict()  # of the terms of the loss
+    config.memory.weights.classification = 0.2
+    config.memory.weights.semi_hard = 1.0
+    config.memory.weights.margin = 1.0
+    config.memory.weights.consistency = 1.0
+    config.memory.weights.off_block = 0.4
+
     config.protocol = ConfigDict()
     config.protocol.ks = (1, 2, 3, 4, 5, 10, 20, 30, 40, 50)  # cut-offs K of the metrics (Section 4.3)
     config.protocol.num_references = 0  # reference images drawn for the queries; 0: every test image
     config.protocol.exclude_query = False  # whether the query image itself is left out of its result
+    config.protocol.strength = 1.0  # f' = f + strength * M i; 1 is Eq. 7
     config.protocol.normalize = "global"  # L2 normalisation of the features: global | attribute | none
     config.protocol.batch_size = 128  # images encoded at once
     return config.lock()

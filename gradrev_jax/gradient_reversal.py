@@ -4,13 +4,14 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 Tree = TypeVar("Tree")
 
 
-def reverse_gradient(x: Tree, scale: float | Float[Array, ""] = 1.0) -> Tree:
+def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 1.0) -> Tree:
     r"""Identity forward; multiplies the gradient by ``-scale`` on the way back.
 
     .. math::
@@ -27,14 +28,20 @@ def reverse_gradient(x: Tree, scale: float | Float[Array, ""] = 1.0) -> Tree:
 
     Args:
       x: any pytree. Leaves that are not floating point pass through untouched.
-      scale: lambda, the strength of the reversal; cast to each gradient's dtype.
+      scale: lambda, the strength of the reversal; cast to each gradient's dtype. An array gives each element
+        its own: it must broadcast to the shape of every leaf.
 
     Returns:
       ``x``, in the same tree, shapes and dtypes.
 
+    Raises:
+      ValueError: a scale that does not broadcast to a leaf's shape.
+
     Example:
       >>> float(jax.grad(lambda x: reverse_gradient(x, 0.5) ** 2)(3.0))
       -3.0
+      >>> jax.grad(lambda x: reverse_gradient(x, jnp.array([1.0, -1.0])).sum())(jnp.ones((2, 2))).tolist()
+      [[-1.0, 1.0], [-1.0, 1.0]]
     """
     return jax.tree.map(lambda leaf: _reverse_leaf(leaf, scale) if _is_float(leaf) else leaf, x)
 
@@ -82,4 +89,6 @@ _reverse.defvjp(_forward, _backward)
 
 
 def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
+    if np.broadcast_shapes(jnp.shape(leaf), jnp.shape(scale)) != jnp.shape(leaf):
+        raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {jnp.shape(leaf)}, the shape it scales")
     return _reverse(leaf, jnp.asarray(scale, dtype=float))

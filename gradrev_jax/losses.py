@@ -5,15 +5,21 @@ The pathway (j, n) is feature j read by classifier n: a cross-entropy over the s
 attribute n, against the label of attribute n.
 """
 
+from typing import Literal, get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.gradient_reversal import ganin_schedule
 
 # Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
 SMALLEST_LOSS = 1e-6
+
+Weighting = Literal["balanced", "fixed", "schedule", "off"]
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 Labels = Int[Array | np.ndarray, "B N"]
 Logits = Float[Array | np.ndarray, "B N J"]
@@ -141,6 +147,42 @@ def balanced_reversal_weight(
     loss_cls, loss_rev = jnp.asarray(loss_cls), jnp.asarray(loss_rev)
     ratio = beta * w_cls * loss_cls / jnp.maximum(loss_rev, SMALLEST_LOSS)
     return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
+
+
+def reversal_weight(
+    loss_cls: Float[Array, ""] | float,
+    loss_rev: Float[Array, ""] | float,
+    *,
+    weighting: Weighting,
+    beta: float,
+    w_cls: float = 1.0,
+    progress: float | Float[Array, ""] = 1.0,
+) -> Float[Array, ""]:
+    """w_rev, by one of four rules.
+
+    Args:
+      loss_cls: L_cls, scalar.
+      loss_rev: L_rev, scalar.
+      weighting: ``balanced`` (Eq. 5), ``fixed`` at beta, on a ``schedule`` that rises from 0 to beta
+        (Ganin's), or ``off`` (0: each classifier trains on its own feature only, the ablation of Table 7).
+      beta: share of the reversal.
+      w_cls: weight of L_cls in the total (Eq. 3).
+      progress: fraction of the training that is done, for the schedule.
+
+
+    Raises:
+      ValueError: an unknown weighting.
+
+    Example:
+      >>> [float(reversal_weight(2.0, 4.0, weighting=how, beta=0.5)) for how in ("balanced", "fixed", "off")]
+      [0.25, 0.5, 0.0]
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"reversal.weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    if weighting == "balanced":
+        return balanced_reversal_weight(loss_cls, loss_rev, w_cls=w_cls, beta=beta)
+    ramp = {"fixed": jnp.ones(()), "schedule": ganin_schedule(progress), "off": jnp.zeros(())}[weighting]
+    return jnp.asarray(beta * ramp, jnp.float32)
 
 
 def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:

@@ -23,6 +23,9 @@ FREE_FIELDS = (
     "data.workers",
     "train.epochs",
     "train.max_steps",
+    "memory.epochs",
+    "memory.max_steps",
+    "stages",
     "train.log_every",
     "train.checkpoint_every",
     "protocol.",
@@ -42,7 +45,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())
-            if old.get(field) != new.get(field) and not field.startswith(FREE_FIELDS)
+            if old.get(field) != new.get(field) and not _is_free(field, old)
         ]
         if changed:
             lines = "\n".join(changed)
@@ -51,6 +54,15 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
                 "Give the same values to go on with it, or another --workdir to start afresh."
             )
     write_json(path, config)
+
+
+def _is_free(field: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a run with these fields may be continued with another value of one."""
+    if field == "train.epochs" and fields.get("reversal.weighting") == "schedule":
+        return False  # the ramp of w_rev counts towards the last epoch
+    if field.startswith("memory.") and "memory" not in fields.get("stages", ()):
+        return True  # that stage is not part of it yet
+    return field.startswith(FREE_FIELDS)
 
 
 def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
@@ -118,26 +130,30 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 class MetricsLog:
-    """metrics.jsonl and TensorBoard, kept in step with the checkpoint that training goes on from.
+    """metrics.jsonl and TensorBoard of a stage, in step with the checkpoint that training goes on from.
 
     Records of later steps, written by a process that was killed before its next checkpoint, are dropped:
     those steps are about to be done again.
     """
 
-    def __init__(self, workdir: pathlib.Path, first_step: int) -> None:
+    def __init__(self, workdir: pathlib.Path, stage: str, first_step: int) -> None:
         path = workdir / METRICS
-        kept = [line for line, record in _records(path) if record["step"] <= first_step]
+        kept = [
+            line
+            for line, record in _records(path)
+            if record["stage"] != stage or record["step"] <= first_step
+        ]
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
+        self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=first_step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record; its numbers go to TensorBoard under their path, as ``encoder/loss_cls``."""
+        """Append one record; its numbers go to TensorBoard under their path, as ``pathways/color/size``."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in flat_fields(record).items():
             if isinstance(value, int | float) and name not in ("step", "epoch"):
-                self._board.add_scalar(f"{record['stage']}/{name.replace('.', '/')}", value, record["step"])
+                self._board.add_scalar(name.replace(".", "/"), value, record["step"])
         self._board.flush()
 
     def __enter__(self) -> "MetricsLog":

@@ -1,11 +1,16 @@
 """Shapes in signatures are checked in every test: jaxtyping's annotations, enforced by beartype."""
 
+import jax
 import jaxtyping
 import numpy as np
 import pytest
 
 # Before the first import of the package, so that every function in it is wrapped.
 jaxtyping.install_import_hook("gradrev_jax", "beartype.beartype")
+
+# Most of the time goes to compiling the same few tiny models: compile each once, for all tests and workers.
+jax.config.update("jax_compilation_cache_dir", ".pytest_cache/jax")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @pytest.fixture

@@ -31,6 +31,14 @@ def test_minus_one_is_no_reversal_and_zero_is_stop_gradient():
     )
 
 
+def test_an_array_gives_each_element_its_own_scale():
+    x, scale = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([[0.5], [-2.0]])
+    gradient = jax.grad(lambda x: cube(reverse_gradient(x, scale)))(x)
+    np.testing.assert_allclose(gradient, -scale * 3 * x**2)
+    with pytest.raises(ValueError, match=r"scale \(2, 2\) must broadcast to \(2,\)"):
+        reverse_gradient(jnp.ones(2), jnp.ones((2, 2)))
+
+
 def test_any_pytree_and_leaves_without_a_gradient():
     tree = {"a": jnp.ones(2), "b": (jnp.arange(3), jnp.array([True]), None), "c": 2.0}
     reversed_tree = reverse_gradient(tree)

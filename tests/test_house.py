@@ -12,7 +12,10 @@ import gradrev_jax
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
-GROUND = {"attributes", "gradient_reversal", "losses", "manipulation", "metrics", "retrieval"}
+GROUND = {
+    *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
+    "triplet_losses",
+}
 RIM = {"settings", "workdir", "errors", "checkpoints", "data", "models"}
 # Part of the package -> the other parts it may import.
 MAY_IMPORT = {

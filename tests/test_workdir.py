@@ -96,14 +96,40 @@ def record(step, **values):
 
 
 def test_log_drops_what_is_about_to_be_done_again(tmp_path):
-    with workdir.MetricsLog(tmp_path, 0) as log:
+    with workdir.MetricsLog(tmp_path, "encoder", 0) as log:
         for step in (5, 10, 15):
             log.write(record(step))
         log.write(record(15, validation_accuracy={"macro": 0.5, "per_attribute": {"color": 0.5}}))
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"stage": "enc')  # torn by a killed process
-    with workdir.MetricsLog(tmp_path, 10) as log:
+    with workdir.MetricsLog(tmp_path, "encoder", 10) as log:
         log.write(record(12))
     steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
     assert steps == [5, 10, 12]
-    assert list((tmp_path / "tensorboard").iterdir())
+    assert list((tmp_path / "tensorboard" / "encoder").iterdir())
+
+
+def test_another_stages_records_stay(tmp_path):
+    with workdir.MetricsLog(tmp_path, "encoder", 0) as log:
+        log.write(record(20))
+    with workdir.MetricsLog(tmp_path, "memory", 0) as log:
+        log.write({**record(5), "stage": "memory"})
+    with workdir.MetricsLog(tmp_path, "memory", 0) as log:
+        log.write({**record(3), "stage": "memory"})
+    kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in kept] == [("encoder", 20), ("memory", 3)]
+
+
+def test_a_stage_that_is_not_part_of_the_run_yet_may_be_anything(tmp_path):
+    config = {"stages": ("encoder",), "memory": {"triplets": 10}}
+    workdir.claim(tmp_path, config)
+    workdir.claim(tmp_path, {"stages": ("encoder", "memory"), "memory": {"triplets": 20}})
+    with pytest.raises(WorkdirError, match="memory.triplets: 20 there, 30 now"):
+        workdir.claim(tmp_path, {"stages": ("encoder", "memory"), "memory": {"triplets": 30}})
+
+
+def test_the_last_epoch_is_fixed_where_the_reversal_counts_towards_it(tmp_path):
+    config = {"train": {"epochs": 10}, "reversal": {"weighting": "schedule"}}
+    workdir.claim(tmp_path, config)
+    with pytest.raises(WorkdirError, match="train.epochs: 10 there, 20 now"):
+        workdir.claim(tmp_path, {**config, "train": {"epochs": 20}})

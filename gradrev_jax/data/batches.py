@@ -8,8 +8,16 @@ from jaxtyping import Int
 from gradrev_jax.errors import ConfigError
 
 
-def steps_per_epoch(num_images: int, batch_size: int) -> int:
+def steps_per_epoch(
+    num_images: int, batch_size: int, *, of: str = "training images", section: str = "train"
+) -> int:
     """Full batches in one pass; the remainder is left to the next pass's other order.
+
+    Args:
+      num_images: how many there are.
+      batch_size: how many a batch takes.
+      of: what they are, for the message.
+      section: of the config that has the batch size, for the message.
 
     Raises:
       ConfigError: fewer images than one batch holds.
@@ -20,7 +28,7 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     """
     if not 1 <= batch_size <= num_images:
         raise ConfigError(
-            f"train.batch_size {batch_size} does not fit {num_images} training images; "
+            f"{section}.batch_size {batch_size} does not fit {num_images} {of}; "
             f"set it between 1 and {num_images}"
         )
     return num_images // batch_size

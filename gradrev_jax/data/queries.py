@@ -1,6 +1,7 @@
 """Manipulation queries: a reference image, a change of one attribute, and the labels asked for."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -60,9 +61,9 @@ def generate_queries(
         raise ValueError(f"num_references must be at least 1, got {num_references}")
     # Thousands of images share few distinct label rows, and only those decide which targets exist.
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
-    row, changed, value = _existing_targets(rows, schema)
+    row, changed, value, _ = existing_changes(rows, schema)
     # From (distinct row, target) to (image, target).
-    images, start, count = _grouped(row_of_image)
+    images, start, count = grouped(row_of_image, len(rows))
     candidate, position = _repeated(count[row])
     reference = images[start[row[candidate]] + position]
     by_reference = np.lexsort((value[candidate], changed[candidate], reference))
@@ -72,13 +73,29 @@ def generate_queries(
         chosen = np.random.default_rng(seed).permutation(available)[:num_references]
         kept = np.isin(reference, chosen)
         reference, candidate = reference[kept], candidate[kept]
-    return _queries(labels, reference, changed[candidate], value[candidate], schema)
+    changed, value = changed[candidate], value[candidate]
+    indicators, targets = single_changes(labels[reference], changed, value, schema)
+    return Queries(reference, indicators, targets, changed)
 
 
-def _existing_targets(
-    rows: Int[np.ndarray, "R N"], schema: AttributeSchema
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, attribute and new value of every single change that turns a distinct row into another of them.
+class Changes(NamedTuple):
+    """Single changes that turn one distinct label row into another.
+
+    Attributes:
+      row: [C], the row that is changed.
+      attribute: [C], what of it.
+      value: [C], to which value.
+      target: [C], the row it becomes.
+    """
+
+    row: Int[np.ndarray, " C"]
+    attribute: Int[np.ndarray, " C"]
+    value: Int[np.ndarray, " C"]
+    target: Int[np.ndarray, " C"]
+
+
+def existing_changes(rows: Int[np.ndarray, "R N"], schema: AttributeSchema) -> Changes:
+    """Every single change that turns one of the distinct rows into another of them.
 
     Two rows differ in attribute n alone exactly where they agree once column n is masked: grouping the
     masked rows finds all partners at once, without trying values that no image has.
@@ -87,20 +104,19 @@ def _existing_targets(
     for n in range(schema.num_attributes):
         masked = np.delete(rows, n, axis=1)
         group = np.unique(masked, axis=0, return_inverse=True)[1] if masked.size else np.zeros(len(rows), int)
-        members, start, count = _grouped(group)
+        members, start, count = grouped(group, len(rows))
         # All ordered pairs (source, target) within a group.
         source, position = _repeated(count[group])
         target = members[start[group[source]] + position]
         value = rows[target, n]
         valid = (source != target) & (value != NOT_LABELLED)
-        found.append((source[valid], np.full(valid.sum(), n), value[valid]))
-    row, changed, value = (np.concatenate(column) for column in zip(*found, strict=True))
-    return row, changed, value
+        found.append((source[valid], np.full(valid.sum(), n), value[valid], target[valid]))
+    return Changes(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _grouped(group: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def grouped(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Members in the order of their groups, and each group's start and count among them."""
-    count = np.bincount(group)
+    count = np.bincount(group, minlength=groups)
     return np.argsort(group, kind="stable"), np.cumsum(count) - count, count
 
 
@@ -110,17 +126,20 @@ def _repeated(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _queries(
-    labels: np.ndarray, reference: np.ndarray, changed: np.ndarray, value: np.ndarray, schema: AttributeSchema
-) -> Queries:
-    """Indicators and targets of single changes."""
-    query = np.arange(len(reference))
-    targets = labels[reference].astype(np.int32)
+def single_changes(
+    labels: Int[np.ndarray, "Q N"],
+    changed: Int[np.ndarray, " Q"],
+    value: Int[np.ndarray, " Q"],
+    schema: AttributeSchema,
+) -> tuple[Int[np.ndarray, "Q J"], Int[np.ndarray, "Q N"]]:
+    """Indicators (int8) and target labels of one change to each row of labels."""
+    query = np.arange(len(labels))
+    targets = labels.astype(np.int32)  # a copy
     present = targets[query, changed]
     targets[query, changed] = value
     offsets = np.asarray(schema.offsets)
-    indicators = np.zeros((len(reference), schema.num_values), np.int8)
+    indicators = np.zeros((len(labels), schema.num_values), np.int8)
     indicators[query, offsets[changed] + value] = 1
     removed = present != NOT_LABELLED
     indicators[query[removed], (offsets[changed] + present)[removed]] = -1
-    return Queries(reference, indicators, targets, changed)
+    return indicators, targets

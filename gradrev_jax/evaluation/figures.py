@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+# Names come from the user's table: a price in "$" is no formula.
+plain_text = rc_context({"text.parse_math": False})
 OURS, OTHER, MATCH = "#1f6feb", "#8c959f", "#1a9850"
 
 
@@ -37,6 +40,7 @@ class RetrievalExample:
     matches: Bool[np.ndarray, " K"]
 
 
+@plain_text
 def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
     """A row an example: the query, the change asked for, and its neighbours, matches framed in green.
 
@@ -63,12 +67,13 @@ def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
         )
         for axes, image, name, label, match in neighbors:
             _picture(axes, image, "\n".join(filter(None, [name, textwrap.shorten(label, 40)])))
-            _frame(axes, MATCH if match else "#d0d7de", width=4 if match else 1)
+            _frame(axes, MATCH if match else "#d0d7de", width=4.0 if match else 1.0)
     for rank, axes in enumerate(grid[0, 1:], start=1):
         axes.set_title(f"{rank}", fontsize=9, color="#57606a")
     return figure
 
 
+@plain_text
 def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes: Sequence[str]) -> Figure:
     """Accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank."""
     accuracy = np.array(matrix, float)
@@ -80,14 +85,15 @@ def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes
         if np.isfinite(value):
             color = "white" if value > 0.6 else "black"
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(len(attributes)), attributes, rotation=45, ha="right")
-    axes.set_yticks(range(len(attributes)), attributes)
+    axes.set_xticks(range(len(attributes)), attributes, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(attributes)), attributes, parse_math=False)
     axes.set_xlabel("classifier")
     axes.set_ylabel("feature")
     figure.colorbar(image, label="accuracy (%)", shrink=0.8)
     return figure
 
 
+@plain_text
 def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float]) -> Figure:
     """hit_rate@K beside that of the same queries without manipulation."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -102,6 +108,7 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
     return figure
 
 
+@plain_text
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Losses, reversal weight, learning rate and validation accuracy over the steps of a run.
 
@@ -170,6 +177,6 @@ def _numbers(curve: Mapping[str, float]) -> list[int]:
     return [int(k) for k in curve]
 
 
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     """Points as a list of x and a list of y."""
     return [x for x, _ in points], [y for _, y in points]

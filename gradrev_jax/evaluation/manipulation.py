@@ -34,6 +34,7 @@ def retrieve(
     indicators: Int[np.ndarray, "Q J"],
     k: int,
     *,
+    strength: float = 1.0,
     normalize: Normalization = "global",
     exclude_query: bool = False,
     progress: bool = True,
@@ -46,6 +47,7 @@ def retrieve(
       reference: [Q], gallery row that each query manipulates.
       indicators: [Q, J]; zeros leave the reference as it is.
       k: neighbours wanted.
+      strength: how many prototypes are added and removed, f' = f + strength * (M i); 1 is Eq. 7.
       normalize: how features are normalised after the manipulation.
       exclude_query: whether the reference itself is left out of its result.
       progress: whether a progress bar is shown.
@@ -55,11 +57,16 @@ def retrieve(
     """
     gallery = jnp.asarray(gallery)
     depth = k + 1 if exclude_query else k
+    if not 1 <= k <= len(gallery) - exclude_query:
+        left = f", the query excluded, of {len(gallery)}" if exclude_query else ""
+        raise ValueError(
+            f"k must lie between 1 and the gallery's {len(gallery) - exclude_query} rows{left}, got {k}"
+        )
     rows = normalize_features(gallery, normalize)
 
     @jax.jit
     def search(reference: Array, indicators: Array, gallery: Array, rows: Array) -> Array:
-        edited = manipulate(gallery[reference], indicators, memory)
+        edited = manipulate(gallery[reference], strength * indicators, memory)
         return nearest_neighbors(normalize_features(edited, normalize), rows, depth).indices
 
     found = np.zeros((len(reference), depth), np.int32)
@@ -100,4 +107,4 @@ def _without(found: Int[np.ndarray, "Q K"], excluded: Int[np.ndarray, " Q"]) -> 
     """Each row without its excluded entry, or without the last where it does not hold it."""
     is_excluded = found == excluded[:, None]
     is_excluded[~is_excluded.any(axis=1), -1] = True
-    return found[~is_excluded].reshape(len(found), -1)
+    return found[~is_excluded].reshape(len(found), found.shape[1] - 1)

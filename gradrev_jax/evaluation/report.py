@@ -229,10 +229,16 @@ def _replacing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
         new = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
         yield new
         new.chmod(0o755)  # mkdtemp's folders are private
+        old = new.with_name(f"{new.name}-old")
         if directory.exists():
-            directory.rename(new / "old")
-        new.rename(directory)
-        shutil.rmtree(directory / "old", ignore_errors=True)
+            directory.rename(old)
+        try:
+            new.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
     finally:

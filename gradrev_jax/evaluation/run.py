@@ -15,7 +15,6 @@ from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError, WorkdirError
-from gradrev_jax.evaluation.features import build_memory
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.manipulation import retrieval_metrics, retrieve
 from gradrev_jax.evaluation.report import read_history, write_report
@@ -23,6 +22,7 @@ from gradrev_jax.manipulation import describe_change
 from gradrev_jax.metrics import accuracy_summary, majority_correct
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.prototypes import build_memory
 
 SHOWN_NEIGHBORS = 5
 SHOWN_QUERIES = 6
@@ -50,7 +50,7 @@ def evaluate(
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
     config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
-    config.protocol.update(protocol or {})
+    settings.override(config, "protocol", protocol or {})
     settings.check(config)
     schema = workdir.read_schema(directory)
     catalogue = settings.open_catalogue(config)
@@ -61,19 +61,21 @@ def evaluate(
         )
     queries = _queries(catalogue, config)
     encoder = settings.build_encoder(config, schema)
-    images = {part: settings.open_images(catalogue, part, config) for part in PARTS}
-    number, params = _restore(directory, encoder, config.data.image_size, step)
+    images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in PARTS}
+    stage = config.stages[-1]
+    number, params, memory = _restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)
     batching = {"batch_size": config.protocol.batch_size, "progress": progress}
-    memory, counts = build_memory(
-        forward,
-        params,
-        [(images[part], catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-        schema,
-        feature_dim=encoder.feature_dim,
-        **batching,
-    )
+    if memory is None:
+        memory = build_memory(
+            forward,
+            params,
+            [(images[part], catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+            schema,
+            feature_dim=encoder.feature_dim,
+            **batching,
+        )
     labels = catalogue.part_labels(TEST)
     gallery = encode(forward, params, images[TEST], labels, encoder, description="gallery", **batching)
     if not gallery.labelled.any():
@@ -81,6 +83,7 @@ def evaluate(
 
     k = max(config.protocol.ks)
     search = {
+        "strength": config.protocol.strength,
         "normalize": config.protocol.normalize,
         "exclude_query": config.protocol.exclude_query,
         "progress": progress,
@@ -93,6 +96,7 @@ def evaluate(
     metrics = {
         "gallery": len(labels),
         "queries": len(queries),
+        "stage": stage,
         "step": number,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
         "majority_accuracy": accuracy_summary(
@@ -110,10 +114,7 @@ def evaluate(
         },
         **retrieval_metrics(labels[found], queries, config.protocol.ks),
         "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, config.protocol.ks)},
-        "prototypes_without_images": [
-            f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}"
-            for value in np.flatnonzero(np.asarray(counts) == 0).tolist()
-        ],
+        "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
     successes, failures = _examples(catalogue, images[TEST], queries, found, seed=config.seed)
     write_report(
@@ -125,6 +126,12 @@ def evaluate(
         title=directory.name,
     )
     return metrics
+
+
+def _absent_values(labels: np.ndarray, schema: AttributeSchema) -> list[str]:
+    """Values that no label row has, as ``"color: red"``."""
+    absent = np.flatnonzero(np.asarray(schema.one_hot(labels)).sum(axis=0) == 0).tolist()
+    return [f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}" for value in absent]
 
 
 def _queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
@@ -143,16 +150,16 @@ def _queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
 
 
 def _restore(
-    directory: pathlib.Path, encoder: AttributeEncoder, image_size: int, step: str
-) -> tuple[int, Any]:
-    """Number and parameters of the checkpoint asked for.
+    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, image_size: int, step: str
+) -> tuple[int, Any, Any]:
+    """Number, encoder's parameters and fine-tuned memory (None of stage 1) of the checkpoint asked for.
 
     Raises:
       WorkdirError: it is not there.
     """
-    with Checkpoints(directory / "checkpoints" / "encoder", read_only=True) as checkpoints:
+    with Checkpoints(directory / "checkpoints" / stage, read_only=True) as checkpoints:
         if checkpoints.latest_step is None:
-            raise WorkdirError(f"{directory} has no checkpoint yet; let train.py reach its first")
+            raise WorkdirError(f"{directory} has no checkpoint of {stage} yet; let train.py reach its first")
         numbers = {str(number): number for number in checkpoints.steps}
         if checkpoints.best_step is not None:
             numbers["best"] = checkpoints.best_step
@@ -161,7 +168,12 @@ def _restore(
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
         shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
-        return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS]
+        if stage == "encoder":
+            return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
+        n, d = encoder.schema.num_attributes, encoder.feature_dim
+        memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
+        params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
+        return number, params["encoder"], params["memory"]
 
 
 def _examples(
@@ -181,7 +193,10 @@ def _examples(
             same = queries.changed[shuffled] == n
             turn[same] = np.arange(same.sum())
         chosen = shuffled[np.argsort(turn, kind="stable")][:SHOWN_QUERIES]
-        return [_example(catalogue, images, queries, query, shown[query], matches[query]) for query in chosen]
+        return [
+            _example(catalogue, images, queries, query, shown[query], matches[query])
+            for query in chosen.tolist()
+        ]
 
     return pick(matches.any(axis=1)), pick(~matches.any(axis=1))
 
@@ -195,13 +210,13 @@ def _example(
     matches: np.ndarray,
 ) -> RetrievalExample:
     test, labels = catalogue.parts[TEST], catalogue.part_labels(TEST)
-    reference = queries.reference[query]
+    reference = int(queries.reference[query])
     return RetrievalExample(
         query_image=np.asarray(images[reference]),
-        query_name=catalogue.images.name(test[reference]),
+        query_name=catalogue.images.name(int(test[reference])),
         change=describe_change(queries.indicators[query], catalogue.schema),
         neighbor_images=np.asarray(images[rows]),
-        neighbor_names=tuple(catalogue.images.name(test[row]) for row in rows),
+        neighbor_names=tuple(catalogue.images.name(row) for row in test[rows].tolist()),
         neighbor_labels=tuple(
             _differences(labels[row], queries.targets[query], catalogue.schema) for row in rows
         ),

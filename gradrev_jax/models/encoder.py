@@ -13,8 +13,10 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.gradient_reversal import reverse_gradient
 from gradrev_jax.models.alexnet import AlexNet, Tap
 
-Heads = Literal["shared"]
+Heads = Literal["shared", "pairwise"]
 HEADS: tuple[Heads, ...] = get_args(Heads)
+Reach = Literal["backbone", "mlp"]
+REACHES: tuple[Reach, ...] = get_args(Reach)
 
 # One weight holds N matrices: the fan-in of each is its own, not N times it.
 he_normal_batched = nn.initializers.he_normal(batch_axis=(0,))
@@ -43,14 +45,17 @@ class AttributeEncoder(nn.Module):
     Attributes:
       schema: the attributes.
       feature_dim: d, width of one attribute's feature.
-      heads: ``shared``, the paper's N classifiers: one weight [d, J] reads every feature.
+      heads: ``shared``, the paper's N classifiers: one weight [d, J] reads every feature. ``pairwise``, its
+        N x N: a weight of its own for each feature, [N, d, J].
       tap: where the backbone's features are taken, see ``AlexNet``.
       width: multiplies the backbone's filters and units.
       dropout: the backbone's rate.
+      reach: how far the reversed gradient goes, through the MLPs into the ``backbone``, or no further than
+        the ``mlp``.
       dtype: dtype of the computation; parameters are float32, and so are the outputs.
 
     Raises:
-      ValueError: unknown heads or tap, images smaller than 63 pixels a side.
+      ValueError: unknown heads, reach or tap, images smaller than 63 pixels a side.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -67,35 +72,105 @@ class AttributeEncoder(nn.Module):
     tap: Tap = "fc6_relu"
     width: float = 1.0
     dropout: float = 0.5
+    reach: Reach = "backbone"
     dtype: DTypeLike = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        """Name the parts."""
+        if self.heads not in HEADS:
+            raise ValueError(f"model.heads must be one of {', '.join(HEADS)}, got {self.heads!r}")
+        if self.reach not in REACHES:
+            raise ValueError(f"reversal.reach must be one of {', '.join(REACHES)}, got {self.reach!r}")
+        n, d = self.schema.num_attributes, self.feature_dim
+        self.backbone = AlexNet(self.tap, self.width, self.dropout, self.dtype)
+        self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
+        self.mlp_out = AttributeLinear(n, d, lecun_normal_batched, self.dtype)
+        self.classifiers = Classifiers(self.schema, self.heads == "pairwise", self.dtype, name="heads")
+
     def __call__(
         self,
         images: Float[Array, "B S S 3"],
         train: bool = False,
-        reversal_scale: float | Float[Array, ""] = 1.0,
+        reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"] = 1.0,
     ) -> EncoderOutput:
         """Features and logits of a batch.
 
         Args:
           images: [B, S, S, 3], normalised.
           train: whether dropout is active (needs the ``dropout`` rng).
-          reversal_scale: lambda of the reversal; the output's values do not depend on it.
+          reversal_scale: lambda of the reversal, one for all pathways or one for each: row j is the feature,
+            column n the classifier, and the diagonal is not looked at. The output's values do not depend
+            on it.
         """
-        if self.heads not in HEADS:
-            raise ValueError(f"model.heads must be one of {', '.join(HEADS)}, got {self.heads!r}")
-        n, d = self.schema.num_attributes, self.feature_dim
-        x = AlexNet(self.tap, self.width, self.dropout, self.dtype, name="backbone")(images, train)
-        hidden = nn.relu(AttributeLinear(n, d, he_normal_batched, self.dtype, name="mlp_hidden")(x))
-        features = AttributeLinear(n, d, lecun_normal_batched, self.dtype, name="mlp_out")(hidden)
-        classify = nn.Dense(self.schema.num_values, dtype=self.dtype, name="heads")
-        own = classify(features)
-        # The same numbers as `own`, which XLA computes once; only their gradients differ.
-        adversarial = classify(reverse_gradient(features, reversal_scale))
-        is_own = np.arange(n)[:, None] == self.schema.attribute_of
-        logits = jnp.where(is_own, own, adversarial)
+        x = self.backbone(images, train)
+        features = self._mlps(x)
+        logits = self._logits(x, features, reversal_scale)
         return EncoderOutput(features.astype(jnp.float32), logits.astype(jnp.float32))
+
+    def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
+        """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed."""
+        scale = jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)
+        return self.classifiers((features.astype(self.dtype), scale)).astype(jnp.float32)
+
+    def _mlps(self, x: Float[Array, "B H"]) -> Float[Array, "B N d"]:
+        return self.mlp_out(nn.relu(self.mlp_hidden(x)))
+
+    def _logits(
+        self,
+        x: Float[Array, "B H"],
+        features: Float[Array, "B N d"],
+        reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"],
+    ) -> Float[Array, "B N J"]:
+        """Logits of ``features``, the MLPs' of ``x``."""
+        is_own = np.arange(self.schema.num_attributes)[:, None] == self.schema.attribute_of
+        scale = jnp.asarray(reversal_scale, jnp.float32)
+        adversarial = scale[:, self.schema.attribute_of] if scale.ndim else scale
+        if self.reach == "backbone":
+            pathways = [(features, jnp.where(is_own, -1.0, adversarial))]
+        else:  # the same features twice, which XLA computes once; only their gradients differ
+            stopped = self._mlps(jax.lax.stop_gradient(x))
+            own, others = jnp.where(is_own, -1.0, 0.0), jnp.where(is_own, 0.0, adversarial)
+            pathways = [(features, own), (stopped, others)]
+        return self.classifiers(*pathways)
+
+
+class Classifiers(nn.Module):
+    """One linear classifier an attribute, reading every feature: a single product, whatever N is.
+
+    Attributes:
+      schema: the attributes.
+      pairwise: whether each feature is read by classifiers of its own.
+      dtype: dtype of the computation.
+    """
+
+    schema: AttributeSchema
+    pairwise: bool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"]]) -> Float[Array, "B N J"]:
+        """Logits of features, with a reversal of its own for each pathway.
+
+        Args:
+          *pathways: (features, scale of the reversal at [feature j, value v]); where there are several, all
+            have the same features, of which the gradients take different ways.
+
+        The classifiers' gradient is never scaled, that of the features is. Written as two products it needs
+        one each way: forward they are the same, and backward one gives the classifiers' gradient and the
+        other the features', of all pathways at once.
+        """
+        shape = (pathways[0][0].shape[-1], self.schema.num_values)
+        lead = (self.schema.num_attributes,) if self.pairwise else ()
+        initializer = lecun_normal_batched if self.pairwise else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", initializer, (*lead, *shape)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (*lead, shape[1])).astype(self.dtype)
+        product = "bnd,ndj->bnj" if self.pairwise else "bnd,dj->bnj"
+        stop = jax.lax.stop_gradient
+        logits = jnp.einsum(product, stop(pathways[0][0]), kernel) + bias
+        for features, scale in pathways:
+            through = reverse_gradient(jnp.einsum(product, features, stop(kernel)), scale)
+            logits += through - stop(through)  # adds 0, and the features' gradient
+        return logits
 
 
 class AttributeLinear(nn.Module):

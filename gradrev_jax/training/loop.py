@@ -1,109 +1,91 @@
-"""The training loop: files, clocks and progress around the pure step."""
+"""Training a run: from its config to its stages, one after the other."""
 
-import math
 import pathlib
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from gradrev_jax import settings, workdir
-from gradrev_jax.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
-from gradrev_jax.errors import UserError
+from gradrev_jax.data.triplets import generate_triplets
+from gradrev_jax.errors import WorkdirError
 from gradrev_jax.metrics import AccuracySummary, accuracy_summary
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryMetrics, MemoryWeights, make_memory_step
+from gradrev_jax.training.stage import Stage, checkpoint_directory, latest_step, run_stage
 from gradrev_jax.training.steps import (
     StepMetrics,
     TrainState,
-    TrainStep,
     init_state,
     learning_rate_schedule,
     make_train_step,
 )
 
-STAGE = "encoder"
-SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar
 
+class Run(NamedTuple):
+    """What all stages of a run share."""
 
-class DivergedError(UserError):
-    """The loss is no longer a number."""
+    config: ConfigDict
+    directory: pathlib.Path
+    catalogue: Catalogue
+    images: dict[str, np.ndarray]
+    encoder: AttributeEncoder
+    progress: bool
 
 
 def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True) -> TrainState:
-    """Train the encoder of a config in a folder, or go on with the run that is there.
+    """Train the stages of a config in a folder, or go on with the run that is there.
 
     Args:
       config: as ``configs/default.py`` has it.
-      directory: the run's folder; what a run leaves there is in docs/design.md.
+      directory: the run's folder; what a run leaves there is in README.md.
       progress: whether progress bars are shown.
 
     Returns:
-      The state after the last step.
+      The state after the last stage's last step.
 
     Raises:
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
     """
     settings.check(config)
     catalogue = settings.open_catalogue(config)
-    epoch_steps = steps_per_epoch(len(catalogue.parts[TRAIN]), config.train.batch_size)
+    _check_batches(config, len(catalogue.parts[TRAIN]))
     workdir.claim(directory, config.to_dict())
     workdir.claim_schema(directory, catalogue.schema)
-    images = {part: settings.open_images(catalogue, part, config) for part in (TRAIN, VALIDATION)}
-
+    images = {
+        part: settings.open_images(catalogue, part, config, progress=progress) for part in (TRAIN, VALIDATION)
+    }
     encoder = settings.build_encoder(config, catalogue.schema)
-    schedule, optimizer, step = _optimization(config, encoder, epoch_steps)
-    state = init_state(encoder, optimizer, image_size=config.data.image_size, seed=config.seed)
-    labels = catalogue.part_labels(TRAIN)
-    validate = _validator(encoder, images[VALIDATION], catalogue, config.protocol.batch_size, progress)
-    last_step = min(config.train.epochs * epoch_steps, config.train.max_steps or math.inf)
-    checkpoint_every = config.train.checkpoint_every or last_step
-
-    with Checkpoints(directory / "checkpoints" / STAGE) as checkpoints:
-        if checkpoints.latest_step is not None:
-            state = _restore(checkpoints, state)
-        first_step = int(state.step)
-        with (
-            workdir.MetricsLog(directory, first_step) as log,
-            tqdm(total=last_step, initial=first_step, desc=STAGE, unit="step", disable=not progress) as bar,
-        ):
-            meter = _Meter(config.train.batch_size)
-            for index in range(first_step, last_step):
-                rows = batch_rows(
-                    config.seed, index, num_images=len(labels), batch_size=config.train.batch_size
-                )
-                state, metrics = step(state, images[TRAIN][rows], labels[rows])
-                meter.count(metrics)
-                done = index + 1
-                epoch_ends = done % epoch_steps == 0 or done == last_step
-                saves = epoch_ends or done % checkpoint_every == 0
-                if saves or done % config.train.log_every == 0:  # so a diverged state is never saved
-                    record = meter.record(done, done / epoch_steps, float(schedule(index)))
-                    log.write(record)
-                    bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN})
-                if saves:
-                    accuracy = validate(state.params) if epoch_ends else None
-                    if accuracy:
-                        epoch = {"stage": STAGE, "step": done, "epoch": done / epoch_steps}
-                        log.write({**epoch, "validation_accuracy": accuracy})
-                    macro = accuracy["macro"] if accuracy else None
-                    checkpoints.save(done, _items(state), validation_accuracy=macro)
-                    meter.restart()  # neither validation nor copying is part of the training speed
-                bar.update()
+    run = Run(config, directory, catalogue, images, encoder, progress)
+    for name in config.stages:
+        stage = STAGES[name](run)
+        state = run_stage(
+            stage,
+            directory,
+            log_every=config.train.log_every,
+            checkpoint_every=config.train.checkpoint_every,
+            select_best=name == ENCODER,
+            progress=progress,
+        )
     return state
 
 
-def _optimization(
-    config: ConfigDict, encoder: AttributeEncoder, epoch_steps: int
-) -> tuple[optax.Schedule, optax.GradientTransformation, TrainStep]:
-    """Learning rate, optimiser and jitted step of a config."""
+def _encoder_stage(run: Run) -> Stage:
+    """Stage 1: the encoder on labelled images (Eqs. 1 to 5)."""
+    config, encoder = run.config, run.encoder
+    labels = run.catalogue.part_labels(TRAIN)
+    epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
+    last_step = _last_step(config.train, epoch_steps)
+    _check_not_built_upon(run, last_step)
     schedule = learning_rate_schedule(
         config.train.learning_rate,
         decay_rate=config.train.decay_rate,
@@ -115,94 +97,171 @@ def _optimization(
         encoder,
         optimizer,
         seed=config.seed,
+        total_steps=config.train.epochs * epoch_steps,
         weighting=config.reversal.weighting,
         beta=config.reversal.beta,
-        reversal_scale=config.reversal.scale,
+        reversal_scale=settings.reversal_scale(config, encoder.schema),
         w_cls=config.train.classification_weight,
     )
-    return schedule, optimizer, step
+
+    def do(state: TrainState, index: int) -> tuple[TrainState, StepMetrics]:
+        rows = batch_rows(config.seed, index, num_images=len(labels), batch_size=config.train.batch_size)
+        return step(state, run.images[TRAIN][rows], labels[rows])
+
+    return Stage(
+        name=ENCODER,
+        section="train",
+        state=init_state(encoder, optimizer, image_size=config.data.image_size, seed=config.seed),
+        step=do,
+        describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
+        validate=_validator(run),
+        schedule=schedule,
+        batch_size=config.train.batch_size,
+        epoch_steps=epoch_steps,
+        last_step=last_step,
+    )
 
 
-class _Meter:
-    """Speed and losses between records."""
+def _memory_stage(run: Run) -> Stage:
+    """Stage 2: the memory, and the encoder with it, on triplets."""
+    config, encoder, schema = run.config, run.encoder, run.catalogue.schema
+    labels = run.catalogue.part_labels(TRAIN)
+    triplets = generate_triplets(labels, schema, count=config.memory.triplets, seed=config.seed)
+    epoch_steps = _memory_epoch_steps(config)
+    schedule = learning_rate_schedule(
+        config.memory.learning_rate,
+        decay_rate=config.train.decay_rate,
+        decay_epochs=config.train.decay_epochs,
+        steps_per_epoch=epoch_steps,
+    )
+    optimizer = optax.adam(schedule)
+    step = make_memory_step(
+        encoder,
+        optimizer,
+        seed=config.seed,
+        weights=MemoryWeights(**config.memory.weights),
+        block=config.memory.block,
+        freeze_encoder=config.memory.freeze_encoder,
+        reversal=config.memory.reversal,
+        beta=config.reversal.beta,
+        reversal_scale=settings.reversal_scale(config, schema),
+        margin=config.memory.margin,
+    )
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._metrics: StepMetrics | None = None
-        self.restart()
+    def do(state: TrainState, index: int) -> tuple[TrainState, MemoryMetrics]:
+        drawn = batch_rows(config.seed, index, num_images=len(triplets), batch_size=config.memory.batch_size)
+        rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
+        return step(state, run.images[TRAIN][rows], labels[rows], triplets.indicators[drawn])
 
-    def restart(self) -> None:
-        """Start the clock."""
-        self._start, self._steps = time.perf_counter(), 0
+    validate = _validator(run)
+    params = _initial_memory(run)
+    return Stage(
+        name=MEMORY,
+        section="memory",
+        state=TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        step=do,
+        describe=lambda metrics: {
+            name: float(value) for name, value in metrics._asdict().items() if name != "loss"
+        },
+        validate=lambda params: validate(params[ENCODER]),
+        schedule=schedule,
+        batch_size=3 * config.memory.batch_size,
+        epoch_steps=epoch_steps,
+        last_step=_last_step(config.memory, epoch_steps),
+    )
 
-    def count(self, metrics: StepMetrics) -> None:
-        """Take a step's metrics, having waited for those of the step before.
 
-        So the host prepares the next batch while the device works, and never runs further ahead.
-        """
-        jax.block_until_ready(self._metrics)
-        self._metrics = metrics
-        self._steps += 1
+def _memory_epoch_steps(config: ConfigDict) -> int:
+    return steps_per_epoch(config.memory.triplets, config.memory.batch_size, of="triplets", section="memory")
 
-    def record(self, step: int, epoch: float, learning_rate: float) -> dict[str, Any]:
-        """What is logged of the last step, with the speed since the record before.
 
-        Raises:
-          DivergedError: the loss is not finite.
-        """
-        assert self._metrics is not None, "count comes first"
-        loss, loss_cls, loss_rev, w_rev = (float(value) for value in self._metrics)
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"training diverged: at step {step} loss_cls = {loss_cls:g}, loss_rev = {loss_rev:g} and "
-                f"w_rev = {w_rev:g}; lower train.learning_rate or reversal.beta"
+def _check_batches(config: ConfigDict, num_images: int) -> None:
+    """Raise, before anything is written, where a stage's batch does not fit its part."""
+    steps_per_epoch(num_images, config.train.batch_size)
+    if MEMORY in config.stages:
+        _memory_epoch_steps(config)
+
+
+STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}
+
+
+def _initial_memory(run: Run) -> dict[str, Any]:
+    """The best encoder of stage 1, and the prototypes that it gives (Eq. 6).
+
+    Where stage 2 goes on from a checkpoint, only the shapes matter.
+    """
+    template = init_state(
+        run.encoder, optax.identity(), image_size=run.config.data.image_size, seed=run.config.seed
+    ).params
+    if latest_step(run.directory, MEMORY) is not None:
+        n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
+        return {ENCODER: template, MEMORY: jnp.zeros((run.catalogue.schema.num_values, n, d))}
+    with Checkpoints(checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
+        if checkpoints.best_step is None:
+            raise WorkdirError(
+                f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
             )
-        speed = self._steps * self._batch_size / (time.perf_counter() - self._start)
-        self.restart()
-        return {
-            "stage": STAGE,
-            "step": step,
-            "epoch": epoch,
-            "loss": loss,
-            "loss_cls": loss_cls,
-            "loss_rev": loss_rev,
-            "w_rev": w_rev,
-            "learning_rate": learning_rate,
-            "images_per_second": speed,
-        }
+        params = checkpoints.restore(checkpoints.best_step, {PARAMS: template})[PARAMS]
+    memory = build_memory(
+        make_forward(run.encoder),
+        params,
+        [(run.images[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+        run.catalogue.schema,
+        feature_dim=run.encoder.feature_dim,
+        batch_size=run.config.protocol.batch_size,
+        progress=run.progress,
+    )
+    return {ENCODER: params, MEMORY: memory}
 
 
-def _validator(
-    encoder: AttributeEncoder, images: np.ndarray, catalogue: Catalogue, batch_size: int, progress: bool
-) -> Callable[[Any], AccuracySummary | None]:
+def _check_not_built_upon(run: Run, last_step: int) -> None:
+    """Raise where the encoder would be trained further although a memory was fine-tuned on it."""
+    trained = latest_step(run.directory, ENCODER) or 0
+    if trained < last_step and latest_step(run.directory, MEMORY):
+        raise WorkdirError(
+            f"{run.directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
+            f"would now be trained to step {last_step}; to do both, remove "
+            f"{checkpoint_directory(run.directory, MEMORY)}, or start afresh in another --workdir"
+        )
+
+
+def _last_step(section: ConfigDict, epoch_steps: int) -> int:
+    whole = section.epochs * epoch_steps
+    return whole if section.max_steps is None else min(whole, section.max_steps)
+
+
+def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
+    """What is logged of a step of stage 1: its losses, and those of all pathways, feature -> classifier."""
+    rows = np.asarray(metrics.pathways).tolist()
+    return {
+        "loss_cls": float(metrics.loss_cls),
+        "loss_rev": float(metrics.loss_rev),
+        "w_rev": float(metrics.w_rev),
+        "pathways": {
+            feature: dict(zip(schema.names, row, strict=True))
+            for feature, row in zip(schema.names, rows, strict=True)
+        },
+    }
+
+
+def _validator(run: Run) -> Callable[[Any], AccuracySummary | None]:
     """Params -> attribute accuracy on the validation part; None where nothing there is labelled."""
-    forward = make_forward(encoder)
-    labels = catalogue.part_labels(VALIDATION)
+    forward = make_forward(run.encoder)
+    labels = run.catalogue.part_labels(VALIDATION)
 
     def validate(params: Any) -> AccuracySummary | None:
         encoded = encode(
             forward,
             params,
-            images,
+            run.images[VALIDATION],
             labels,
-            encoder,
-            batch_size=batch_size,
+            run.encoder,
+            batch_size=run.config.protocol.batch_size,
             description=VALIDATION,
-            progress=progress,
+            progress=run.progress,
         )
         if not encoded.labelled.any():
             return None
-        return accuracy_summary(encoded.correct.diagonal(), encoded.labelled, encoder.schema)
+        return accuracy_summary(encoded.correct.diagonal(), encoded.labelled, run.encoder.schema)
 
     return validate
-
-
-def _items(state: TrainState) -> dict[str, Any]:
-    """A state as a checkpoint holds it; evaluation reads the parameters alone."""
-    return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
-
-
-def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    assert checkpoints.latest_step is not None, "there is something to restore"
-    items = checkpoints.restore(checkpoints.latest_step, _items(state))
-    return TrainState(params=items[PARAMS], **items[REST])

@@ -1,7 +1,7 @@
 """One step of encoder training (Eqs. 1 to 5), as pure functions."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from gradrev_jax.losses import balanced_reversal_weight, classification_loss, reversal_loss
+from gradrev_jax.losses import Weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
-
-Weighting = Literal["balanced", "fixed", "off"]
 
 
 class TrainState(NamedTuple):
@@ -25,12 +23,22 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports; the losses are those before its update."""
+    """What a step reports; the losses are those before its update.
+
+    Attributes:
+      loss: the total (Eq. 3).
+      loss_cls: L_cls (Eq. 1).
+      loss_rev: L_rev (Eq. 2).
+      w_rev: weight of L_rev.
+      pathways: [N, N], loss of feature j (row) read by classifier n (column); L_cls is the trace, L_rev the
+        sum of all others.
+    """
 
     loss: Float[Array, ""]
     loss_cls: Float[Array, ""]
     loss_rev: Float[Array, ""]
     w_rev: Float[Array, ""]
+    pathways: Float[Array, "N N"]
 
 
 TrainStep = Callable[
@@ -70,8 +78,9 @@ def encoder_loss(
     *,
     weighting: Weighting = "balanced",
     beta: float = 0.1,
-    reversal_scale: float = 1.0,
+    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
     w_cls: float = 1.0,
+    progress: float | Float[Array, ""] = 1.0,
 ) -> tuple[Float[Array, ""], StepMetrics]:
     r"""Total loss of a batch, ``w_cls L_cls + w_rev L_rev`` (Eq. 3).
 
@@ -81,11 +90,15 @@ def encoder_loss(
       images: [B, S, S, 3], normalised.
       labels: [B, N], -1 = not labelled.
       dropout_key: rng of the dropout.
-      weighting: w_rev is ``balanced`` (Eq. 5), ``fixed`` at beta, or ``off`` (0: each head reads its own
-        feature only, the ablation of Table 7).
+      weighting: w_rev is ``balanced`` (Eq. 5), ``fixed`` at beta, on a ``schedule`` that rises from 0 to beta
+        (Ganin's), or ``off`` (0: each head reads its own feature only, the ablation of Table 7).
       beta: share of the reversal.
-      reversal_scale: lambda of the reversal.
+      reversal_scale: lambda of the reversal, of all pathways or of each, see ``AttributeEncoder``.
       w_cls: weight of the classification loss.
+      progress: fraction of the training that is done, for the schedule.
+
+    Raises:
+      ValueError: an unknown weighting.
 
     Returns:
       The total, and its parts.
@@ -93,15 +106,14 @@ def encoder_loss(
     output: Any = encoder.apply(
         params, images, train=True, reversal_scale=reversal_scale, rngs={"dropout": dropout_key}
     )
-    loss_cls = classification_loss(output.logits, labels, encoder.schema)
-    loss_rev = reversal_loss(output.logits, labels, encoder.schema)
-    w_rev = {
-        "balanced": balanced_reversal_weight(loss_cls, loss_rev, w_cls=w_cls, beta=beta),
-        "fixed": jnp.asarray(beta, jnp.float32),
-        "off": jnp.zeros((), jnp.float32),
-    }[weighting]
+    pathways = pathway_losses(output.logits, labels, encoder.schema)
+    loss_cls = jnp.trace(pathways)
+    loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
+    w_rev = reversal_weight(
+        loss_cls, loss_rev, weighting=weighting, beta=beta, w_cls=w_cls, progress=progress
+    )
     total = w_cls * loss_cls + w_rev * loss_rev
-    return total, StepMetrics(total, loss_cls, loss_rev, w_rev)
+    return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways)
 
 
 def make_train_step(
@@ -109,6 +121,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
+    total_steps: int,
     **loss_settings: Any,
 ) -> TrainStep:
     """Jitted (state, uint8 images [B, S, S, 3], labels [B, N]) -> (state, metrics).
@@ -120,6 +133,7 @@ def make_train_step(
       encoder: the model.
       optimizer: an Optax optimiser.
       seed: of flips and dropout.
+      total_steps: of the whole training, which schedules count towards.
       **loss_settings: keyword arguments of ``encoder_loss``.
     """
 
@@ -128,7 +142,10 @@ def make_train_step(
         inputs = normalize_images(random_flip(flip_key, images))
 
         def loss(params: Any) -> tuple[Array, StepMetrics]:
-            return encoder_loss(encoder, params, inputs, labels, dropout_key, **loss_settings)
+            progress = state.step / total_steps
+            return encoder_loss(
+                encoder, params, inputs, labels, dropout_key, progress=progress, **loss_settings
+            )
 
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

@@ -1,12 +1,13 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.losses import classification_loss, reversal_loss
+from gradrev_jax.losses import classification_loss, pathway_losses, reversal_loss
 from gradrev_jax.models.alexnet import AlexNet
-from gradrev_jax.models.encoder import AttributeEncoder, parameter_count
+from gradrev_jax.models.encoder import HEADS, AttributeEncoder, parameter_count
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 SHOPPING100K = AttributeSchema(
@@ -66,6 +67,34 @@ def test_features_and_logits_against_a_module_per_attribute(images, params):
         np.testing.assert_allclose(output.logits[:, n], logits, atol=1e-5)
 
 
+def test_pairwise_heads_against_a_classifier_for_each_pair(images):
+    output, params = tiny(heads="pairwise").init_with_output(jax.random.key(0), images)
+    kernel, bias = (np.asarray(params["params"]["heads"][name], np.float64) for name in ("kernel", "bias"))
+    assert kernel.shape == (3, 5, 6)
+    assert bias.shape == (3, 6)
+    for j in range(3):
+        for v in range(6):
+            expected = np.asarray(output.features[:, j], np.float64) @ kernel[j, :, v] + bias[j, v]
+            np.testing.assert_allclose(output.logits[:, j, v], expected, atol=1e-5)
+
+
+def test_pairwise_heads_have_n_times_the_parameters():
+    assert count(SHOPPING100K, heads="pairwise") - count(SHOPPING100K) == 11 * (340 * 151 + 151)
+
+
+def test_classify_reads_features_from_elsewhere_and_reverses_nothing(images, params):
+    features, logits = tiny().apply(params, images)
+    again = tiny().apply(params, features, method="classify")
+    np.testing.assert_allclose(again, logits, atol=1e-6)
+
+    def total(features):
+        return tiny().apply(params, features, method="classify").sum()
+
+    kernel = np.asarray(params["params"]["heads"]["kernel"])
+    expected = np.broadcast_to(kernel.sum(axis=1), features.shape)
+    np.testing.assert_allclose(jax.grad(total)(features), expected, atol=1e-5)
+
+
 def test_each_mlp_is_initialised_by_its_own_fan_in():
     params = AttributeEncoder(SHOPPING100K, feature_dim=340, width=0.25).init(
         jax.random.key(0), jnp.zeros((1, 64, 64, 3))
@@ -80,9 +109,9 @@ def test_values_do_not_depend_on_the_reversal(images, params):
     np.testing.assert_array_equal(plain.logits, reversed_.logits)
 
 
-def gradient(loss, params, images, scale):
+def gradient(loss, params, images, scale, **fields):
     def total(params):
-        return loss(tiny().apply(params, images, reversal_scale=scale).logits, LABELS, SCHEMA)
+        return loss(tiny(**fields).apply(params, images, reversal_scale=scale).logits, LABELS, SCHEMA)
 
     return jax.grad(total)(params)["params"]
 
@@ -99,6 +128,55 @@ def test_heads_learn_to_predict_and_the_rest_to_prevent_it(images, params):
             np.testing.assert_allclose(b, sign * a, atol=1e-6)
             np.testing.assert_allclose(c, scale * a, atol=1e-6)
     assert np.abs(plain["backbone"]["conv1"]["kernel"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_each_pathway_has_its_own_strength(images, heads):
+    """Against a loop over pathways: head from its weights, then the reversal's scale by hand."""
+    encoder = tiny(heads=heads)
+    params = encoder.init(jax.random.key(0), images)
+    strengths = np.array([[9.0, 0.5, 2.0], [0.0, 9.0, -1.0], [1.0, 3.0, 9.0]], np.float32)
+    features = encoder.apply(params, images).features
+
+    def pathway(features, kernel, bias, j, n):
+        logits = features[:, j] @ (kernel[j] if heads == "pairwise" else kernel)
+        logits = logits + (bias[j] if heads == "pairwise" else bias)
+        start = SCHEMA.offsets[n]
+        scores = jax.nn.log_softmax(logits[:, start : start + SCHEMA.sizes[n]])
+        picked = [scores[b, LABELS[b, n]] for b in range(4) if LABELS[b, n] >= 0]
+        return -sum(picked) / max(len(picked), 1)
+
+    leaves = [params["params"]["heads"][name] for name in ("kernel", "bias")]
+    expected = [jnp.zeros_like(leaf) for leaf in (features, *leaves)]
+    for j in range(3):
+        for n in range(3):
+            parts = jax.grad(pathway, argnums=(0, 1, 2))(features, *leaves, j, n)
+            factor = 1.0 if j == n else -strengths[j, n]
+            expected = [a + b for a, b in zip(expected, (factor * parts[0], *parts[1:]), strict=True)]
+
+    def total(params, offset):
+        def shifted(module, images):
+            x = module.backbone(images, False)
+            return module._logits(x, module._mlps(x) + offset, strengths)
+
+        return pathway_losses(nn.apply(shifted, encoder)(params, images), LABELS, SCHEMA).sum()
+
+    by_params, by_features = jax.grad(total, argnums=(0, 1))(params, jnp.zeros_like(features))
+    np.testing.assert_allclose(by_features, expected[0], atol=1e-5)
+    np.testing.assert_allclose(by_params["params"]["heads"]["kernel"], expected[1], atol=1e-5)
+    np.testing.assert_allclose(by_params["params"]["heads"]["bias"], expected[2], atol=1e-5)
+
+
+def test_reach_mlp_spares_the_backbone(images, params):
+    """The reversed gradient moves the MLPs as before, and the backbone not at all."""
+    far = gradient(reversal_loss, params, images, 1.0)
+    near = gradient(reversal_loss, params, images, 1.0, reach="mlp")
+    for name in ("mlp_hidden", "mlp_out", "heads"):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), near[name], far[name])
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(near["backbone"]))
+    own = gradient(classification_loss, params, images, 1.0)
+    own_near = gradient(classification_loss, params, images, 1.0, reach="mlp")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), own_near, own)
 
 
 def test_the_own_pathway_is_not_reversed(images, params):
@@ -127,5 +205,10 @@ def test_bfloat16_gives_float32_outputs(images, params):
 
 
 def test_unknown_heads(images, unchecked):
-    with pytest.raises(ValueError, match="model.heads must be one of shared, got 'many'"):
+    with pytest.raises(ValueError, match="model.heads must be one of shared, pairwise, got 'many'"):
         tiny(heads="many").init(jax.random.key(0), images)
+
+
+def test_unknown_reach(images, unchecked):
+    with pytest.raises(ValueError, match="reversal.reach must be one of backbone, mlp, got 'far'"):
+        tiny(reach="far").init(jax.random.key(0), images)

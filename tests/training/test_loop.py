@@ -7,7 +7,8 @@ import pytest
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.training import loop
-from gradrev_jax.training.loop import DivergedError, train
+from gradrev_jax.training.loop import train
+from gradrev_jax.training.stage import DivergedError
 
 
 def run(config, directory):
@@ -18,8 +19,8 @@ def records(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def checkpoint_steps(directory):
-    with Checkpoints(directory / "checkpoints" / "encoder", read_only=True) as checkpoints:
+def checkpoint_steps(directory, stage="encoder"):
+    with Checkpoints(directory / "checkpoints" / stage, read_only=True) as checkpoints:
         return checkpoints.steps
 
 
@@ -42,21 +43,21 @@ def whole(tmp_path_factory):
     return parameters
 
 
-def die_before_step(monkeypatch, fatal):
+def die_before_step(monkeypatch, fatal, maker="make_train_step"):
     """Stop the process's work, as Ctrl-C does, before a step is done."""
-    make = loop.make_train_step
+    make = getattr(loop, maker)
 
     def make_mortal(*arguments, **settings):
         step = make(*arguments, **settings)
 
-        def mortal(state, images, labels):
+        def mortal(state, *batch):
             if int(state.step) == fatal:
                 raise KeyboardInterrupt
-            return step(state, images, labels)
+            return step(state, *batch)
 
         return mortal
 
-    monkeypatch.setattr(loop, "make_train_step", make_mortal)
+    monkeypatch.setattr(loop, maker, make_mortal)
 
 
 def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
@@ -74,6 +75,8 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
         assert record["w_rev"] == pytest.approx(0.1 * record["loss_cls"] / record["loss_rev"], rel=1e-4)
         assert record["loss"] == pytest.approx(1.1 * record["loss_cls"], rel=1e-4)
         assert record["images_per_second"] > 0
+        others = [loss for row in record["pathways"].values() for loss in row.values()]
+        assert sum(others) == pytest.approx(record["loss_cls"] + record["loss_rev"], rel=1e-4)
     epochs = [record for record in records(tmp_path / "run") if "validation_accuracy" in record]
     assert [record["epoch"] for record in epochs] == [1, 2]
     assert set(epochs[0]["validation_accuracy"]) == {"macro", "micro", "per_attribute"}
@@ -146,7 +149,9 @@ def test_another_config_is_refused_and_changes_nothing(tiny_config, tmp_path):
 def test_a_diverged_state_is_named_and_never_saved(tiny_config, tmp_path):
     tiny_config.train.learning_rate = 1e30
     tiny_config.train.checkpoint_every = 1
-    with pytest.raises(DivergedError, match=r"diverged: at step 2 .* lower train.learning_rate"):
+    with pytest.raises(
+        DivergedError, match=r"diverged: at step 2 of stage encoder .* lower train.learning_rate"
+    ):
         run(tiny_config, tmp_path)
     assert checkpoint_steps(tmp_path) == (1,)
 
@@ -159,13 +164,73 @@ def test_without_a_validation_part_the_latest_checkpoint_stands(tiny_config, tmp
         assert checkpoints.best_step == checkpoints.latest_step == 8
 
 
-@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"weighting": "fixed"}, {"tap": "fc7"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "bfloat16"},
+        {"reversal.weighting": "schedule", "model.heads": "pairwise"},
+        {"reversal.weighting": "fixed", "reversal.reach": "mlp", "model.tap": "fc7"},
+        {"reversal.strengths": ((0.5,) * 6,) * 6},
+    ],
+)
 def test_every_setting_runs(tiny_config, tmp_path, change):
     tiny_config.train.max_steps = 2
-    tiny_config.precision = change.get("precision", tiny_config.precision)
-    tiny_config.reversal.weighting = change.get("weighting", tiny_config.reversal.weighting)
-    tiny_config.model.tap = change.get("tap", tiny_config.model.tap)
+    tiny_config.update_from_flattened_dict(change)
     assert int(run(tiny_config, tmp_path).step) == 2
+
+
+@pytest.fixture
+def two_stages(tiny_config):
+    """Two epochs of three steps of memory fine-tuning after one short epoch of the encoder."""
+    tiny_config.stages = ("encoder", "memory")
+    tiny_config.train.epochs = 1
+    tiny_config.memory.update({"triplets": 14, "batch_size": 4, "epochs": 2})
+    return tiny_config
+
+
+def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole):
+    state = run(two_stages, tmp_path)
+    assert set(state.params) == {"encoder", "memory"}
+    steps = [record for record in records(tmp_path) if record["stage"] == "memory" and "loss" in record]
+    assert [record["step"] for record in steps] == [2, 3, 4, 6]
+    parts = ("cls", "semi_hard", "margin", "consistency", "off_block")
+    assert all(record[f"loss_{part}"] >= 0 for record in steps for part in parts)
+    assert checkpoint_steps(tmp_path, "memory") == (6,)
+    assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
+    assert_same(run(two_stages, tmp_path), state)
+
+
+def test_an_interrupted_memory_stage_ends_in_the_same_parameters(two_stages, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 5, "make_memory_step")
+        with pytest.raises(KeyboardInterrupt):
+            run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "memory") == (3,)
+    assert_same(run(two_stages, tmp_path), whole(two_stages))
+
+
+def test_a_memory_can_be_added_to_a_finished_encoder(two_stages, tmp_path, whole):
+    two_stages.stages = ("encoder",)
+    run(two_stages, tmp_path)
+    two_stages.stages = ("encoder", "memory")
+    assert_same(run(two_stages, tmp_path), whole(two_stages))
+
+
+def test_an_encoder_that_a_memory_stands_on_is_not_trained_further(two_stages, tmp_path):
+    run(two_stages, tmp_path)
+    two_stages.train.epochs = 2
+    with pytest.raises(
+        WorkdirError, match="after step 4 of its encoder, which would now be trained to step 8"
+    ):
+        run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
+
+
+def test_a_batch_larger_than_the_triplets_is_refused(two_stages, tmp_path):
+    two_stages.memory.batch_size = 15
+    with pytest.raises(ConfigError, match="memory.batch_size 15 does not fit 14 triplets"):
+        run(two_stages, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_larger_than_the_training_part_leaves_no_folder(tiny_config, tmp_path):

@@ -58,6 +58,7 @@ def combine(w_cls, classification, w_rev, reversal):
     [
         ({"weighting": "balanced", "beta": 0.3, "w_cls": 2.0}, lambda cls, rev: 0.3 * 2.0 * cls / rev),
         ({"weighting": "fixed", "beta": 0.3, "reversal_scale": 0.5}, lambda cls, rev: 0.3),
+        ({"weighting": "schedule", "beta": 0.3, "progress": 0.1}, lambda cls, rev: 0.3 * 0.4621172),
         ({"weighting": "off"}, lambda cls, rev: 0.0),
     ],
 )
@@ -85,7 +86,7 @@ def test_off_reads_only_the_own_feature(params):
 def run(steps, seed=0, state=None):
     optimizer = optax.adam(1e-3)
     state = state or init_state(ENCODER, optimizer, image_size=64, seed=0)
-    step = make_train_step(ENCODER, optimizer, seed=seed)
+    step = make_train_step(ENCODER, optimizer, seed=seed, total_steps=10)
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS)
     return state, metrics
@@ -104,7 +105,7 @@ def test_a_pure_function_of_seed_and_step():
 def test_the_state_is_donated():
     optimizer = optax.sgd(0.1)
     state = init_state(ENCODER, optimizer, image_size=64, seed=0)
-    make_train_step(ENCODER, optimizer, seed=0)(state, PIXELS, LABELS)
+    make_train_step(ENCODER, optimizer, seed=0, total_steps=10)(state, PIXELS, LABELS)
     assert state.params["params"]["heads"]["kernel"].is_deleted()
 
 
@@ -118,7 +119,8 @@ def test_a_batch_without_labels_changes_nothing():
     optimizer = optax.sgd(0.1)
     state = init_state(ENCODER, optimizer, image_size=64, seed=0)
     before = jax.tree.map(np.array, state.params)
-    state, metrics = make_train_step(ENCODER, optimizer, seed=0)(state, PIXELS, np.full_like(LABELS, -1))
+    step = make_train_step(ENCODER, optimizer, seed=0, total_steps=10)
+    state, metrics = step(state, PIXELS, np.full_like(LABELS, -1))
     assert metrics.loss == 0
     jax.tree.map(np.testing.assert_array_equal, state.params, before)
 

@@ -16,14 +16,14 @@ from gradrev_jax.models.inference import Forward, predict_batches
 def build_memory(
     forward: Forward,
     params: Any,
-    parts: Sequence[tuple[UInt8[np.ndarray, "M S S 3"], Int[np.ndarray, "M N"]]],
+    parts: Sequence[tuple[UInt8[np.ndarray, "_ S S 3"], Int[np.ndarray, "_ N"]]],
     schema: AttributeSchema,
     *,
     feature_dim: int,
     batch_size: int,
     progress: bool = True,
-) -> tuple[Float[Array, "J N d"], Float[Array, " J"]]:
-    """Prototypes over the images of all parts (Eq. 6), and the number of images behind each.
+) -> Float[Array, "J N d"]:
+    """Memory of prototypes over the images of all parts (Eq. 6).
 
     Args:
       forward: from ``models.inference.make_forward``.
@@ -41,4 +41,4 @@ def build_memory(
             forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
         ):
             total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
-    return memory_from_sums(total, schema), total.counts
+    return memory_from_sums(total, schema)

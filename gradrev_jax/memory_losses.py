@@ -1,0 +1,69 @@
+"""Losses that fine-tune the memory of prototypes with the encoder (stage 2, as ADDE-M has it)."""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.attributes import AttributeSchema
+
+Block = Literal["soft", "hard"]
+BLOCKS: tuple[Block, ...] = get_args(Block)
+
+
+def consistency_loss(
+    features: Float[Array | np.ndarray, "B N d"],
+    labels: Int[Array | np.ndarray, "B N"],
+    memory: Float[Array | np.ndarray, "J N d"],
+    schema: AttributeSchema,
+) -> Float[Array, ""]:
+    r"""Mean absolute difference between an image's feature and what the memory makes of its labels.
+
+    .. math::
+        \operatorname{mean} \left| \sum_v y_v \, \mathrm{memory}[v] - f \right|
+
+    Where an attribute is not labelled the memory gives zero, so its feature is drawn to zero: "not
+    labelled" has a place of its own, which retrieval compares like a value.
+
+    Args:
+      features: [B, N, d].
+      labels: [B, N], -1 = not labelled.
+      memory: [J, N, d].
+      schema: the attributes.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> memory = jnp.array([[[1.0]], [[3.0]]])
+      >>> float(consistency_loss(jnp.array([[[0.5]], [[3.0]]]), np.array([[0], [1]]), memory, schema))
+      0.25
+    """
+    composed = jnp.einsum(
+        "bv,vnd->bnd", schema.one_hot(labels), jnp.asarray(memory), precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.abs(composed - jnp.asarray(features)).mean()
+
+
+def off_block_loss(memory: Float[Array | np.ndarray, "J N d"], schema: AttributeSchema) -> Float[Array, ""]:
+    """Sum of |memory| outside its blocks: what a value would change in other attributes' features.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue",), ("s",)))
+      >>> float(off_block_loss(jnp.array([[[5.0], [-1.0]], [[0.5], [5.0]]]), schema))
+      1.5
+    """
+    memory = jnp.asarray(memory)
+    return jnp.abs(memory * (1 - schema.membership)[:, :, None]).sum()
+
+
+def only_blocks(memory: Float[Array | np.ndarray, "J N d"], schema: AttributeSchema) -> Float[Array, "J N d"]:
+    """The memory with zeros outside its blocks.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue",), ("s",)))
+      >>> only_blocks(jnp.ones((2, 2, 1)), schema)[:, :, 0].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
+    """
+    memory = jnp.asarray(memory)
+    return memory * jnp.asarray(schema.membership, memory.dtype)[:, :, None]

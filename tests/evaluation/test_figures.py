@@ -1,0 +1,168 @@
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+
+from gradrev_jax.evaluation.figures import (
+    MATCH,
+    RetrievalExample,
+    cross_accuracy_heat_map,
+    hit_rate_curve,
+    retrieval_grid,
+    training_curves,
+)
+
+
+def saved(figure):
+    """The figure, once it has been drawn for good: some warnings come only then."""
+    figure.savefig(io.BytesIO(), dpi=40)
+    return figure
+
+
+def example(rng, matches, wrong=()):
+    count = len(matches)
+    return RetrievalExample(
+        query_image=rng.integers(0, 256, (6, 6, 3), dtype=np.uint8),
+        query_name="shirts/a.jpg",
+        change="color: red -> blue",
+        neighbor_images=rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8),
+        neighbor_names=tuple(f"n{rank}.jpg" for rank in range(count)),
+        neighbor_labels=tuple(wrong or [""] * count),
+        matches=np.array(matches),
+    )
+
+
+def grid(figure, rows):
+    return np.array(figure.axes, object).reshape(rows, -1)
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def curves(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def test_a_grid_has_a_row_an_example_and_a_column_a_neighbour(rng):
+    examples = [example(rng, [True, False, True]), example(rng, [False])]
+    figure = saved(retrieval_grid(examples))
+    assert len(figure.axes) == 2 * 4
+    for row, shown in zip(grid(figure, 2), examples, strict=True):
+        pictures = [image.get_array() for axes in row for image in axes.images]
+        expected = [shown.query_image, *shown.neighbor_images]
+        assert len(pictures) == len(expected)
+        for picture, image in zip(pictures, expected, strict=True):
+            np.testing.assert_array_equal(picture, image)
+    assert not any(axes.axison or axes.images for axes in grid(figure, 2)[1, 2:]), "no neighbour, no frame"
+
+
+def test_matches_and_only_matches_are_framed_in_green(rng):
+    matches = [True, False, False, True]
+    first, *neighbors = retrieval_grid([example(rng, matches)]).axes
+    for axes, match in zip(neighbors, matches, strict=True):
+        colors = {to_rgba(spine.get_edgecolor()) for spine in axes.spines.values()}
+        assert axes.axison
+        assert (colors == {to_rgba(MATCH)}) == match
+    assert not first.axison
+
+
+def test_a_grid_says_what_is_asked_for_and_what_is_wrong(rng):
+    figure = retrieval_grid([example(rng, [True, False], ["", "color: red"])] * 2)
+    query, best, second = grid(figure, 2)[0]
+    assert query.get_title() == "color: red -> blue"
+    assert texts(query) == ["shirts/a.jpg"]
+    assert texts(best) == ["n0.jpg"]
+    assert texts(second) == ["n1.jpg\ncolor: red"]
+    ranks = [[axes.get_title() for axes in row[1:]] for row in grid(figure, 2)]
+    assert ranks == [["1", "2"], ["", ""]]
+
+
+def test_long_names_are_shortened(rng):
+    (_, neighbor) = retrieval_grid([example(rng, [False], ["color: red, " * 30])]).axes
+    assert all(len(line) <= 26 for line in texts(neighbor)[0].splitlines())
+
+
+def test_a_grid_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one example"):
+        retrieval_grid([])
+
+
+def test_a_heat_map_writes_each_accuracy_in_its_cell_and_leaves_none_blank():
+    figure = saved(cross_accuracy_heat_map([[0.914, None], [0.0, 1.0]], ["color", "size"]))
+    axes, bar = figure.axes
+    written = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "91", (0, 1): "0", (1, 1): "100"}, "x is the column, the classifier"
+    np.testing.assert_allclose(axes.images[0].get_array().filled(-1), [[91.4, -1], [0, 100]])
+    assert axes.images[0].get_clim() == (0, 100)
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["color", "size"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("classifier", "feature")
+    assert bar.get_ylabel() == "accuracy (%)"
+
+
+def test_a_heat_map_of_one_attribute():
+    assert texts(saved(cross_accuracy_heat_map([[0.5]], ["color"])).axes[0]) == ["50"]
+
+
+def test_a_hit_rate_curve_holds_the_result_and_the_baseline():
+    figure = saved(hit_rate_curve({"1": 0.25, "10": 0.5, "50": 1.0}, {"1": 0.0, "10": 0.125, "50": 0.25}))
+    (axes,) = figure.axes
+    assert curves(axes) == {
+        "with manipulation": [[1, 0.25], [10, 0.5], [50, 1.0]],
+        "no manipulation": [[1, 0.0], [10, 0.125], [50, 0.25]],
+    }
+    assert axes.get_ylim()[0] == 0
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["with manipulation", "no manipulation"]
+    assert axes.lines[0].get_color() != axes.lines[1].get_color()
+
+
+def losses(step, w_rev=0.1, loss_rev=3.0):
+    return {"step": step, "loss_cls": 10.0 / step, "loss_rev": loss_rev, "w_rev": w_rev}
+
+
+def validation(step, **accuracy):
+    return {"step": step, "validation_accuracy": {"macro": 0.5, "micro": 0.4, "per_attribute": accuracy}}
+
+
+def test_training_curves_show_every_record_that_has_the_quantity():
+    history = [losses(2), validation(2, color=0.25, size=0.75), losses(4, w_rev=0.2), validation(4, size=1.0)]
+    cls, rev, weight, accuracy = saved(training_curves(history)).axes
+    for axes, expected in (
+        (cls, [[2, 5.0], [4, 2.5]]),
+        (rev, [[2, 3.0], [4, 3.0]]),
+        (weight, [[2, 0.1], [4, 0.2]]),
+    ):
+        assert [line.get_xydata().tolist() for line in axes.lines] == [expected]
+    assert curves(accuracy) == {
+        "color": [[2, 0.25]],
+        "size": [[2, 0.75], [4, 1.0]],
+        "macro": [[2, 0.5], [4, 0.5]],
+    }
+    labels = [axes.get_ylabel() for axes in (cls, rev, weight, accuracy)]
+    assert labels == ["L_cls (Eq. 1)", "L_rev (Eq. 2)", "w_rev (Eq. 5)", "validation accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [([0.0, 0.0], "linear"), ([0.0, 0.1], "log"), ([0.1, 0.2], "log"), ([], "linear")]
+)
+def test_a_logarithm_is_taken_only_where_something_is_positive(values, scale):
+    history = [losses(step, w_rev=value, loss_rev=value) for step, value in enumerate(values, start=1)]
+    cls, rev, weight, _ = saved(training_curves(history)).axes
+    assert cls.get_yscale() == "linear"
+    assert rev.get_yscale() == weight.get_yscale() == scale
+
+
+def test_a_run_without_validation_has_no_attribute_curves():
+    assert curves(saved(training_curves([losses(2)])).axes[-1]) == {"macro": []}
+
+
+def test_a_dollar_is_no_formula(rng):
+    priced = dataclasses.replace(example(rng, [True]), change="price: $ -> $$$", query_name="img_$1_$.jpg")
+    saved(retrieval_grid([priced]))
+    saved(cross_accuracy_heat_map([[0.5]], ["$_$"]))
+    history = [{"step": 1, "validation_accuracy": {"macro": 0.5, "per_attribute": {"$_$": 0.5}}}]
+    saved(training_curves(history))

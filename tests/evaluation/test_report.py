@@ -1,0 +1,226 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.figures import RetrievalExample
+from gradrev_jax.evaluation.report import RETRIEVAL, read_history, result_table, write_report
+
+HISTORY = [{"step": 2, "loss_cls": 1.0, "loss_rev": 2.0, "w_rev": 0.1}]
+EXAMPLE = RetrievalExample(
+    query_image=np.zeros((4, 4, 3), np.uint8),
+    query_name="a.jpg",
+    change="color: red -> blue",
+    neighbor_images=np.zeros((1, 4, 4, 3), np.uint8),
+    neighbor_names=("b.jpg",),
+    neighbor_labels=("",),
+    matches=np.array([True]),
+)
+
+
+def accuracy(color, size):
+    return {
+        "macro": (color + size) / 2,
+        "micro": (3 * color + size) / 4,
+        "per_attribute": {"color": color, "size": size},
+    }
+
+
+@pytest.fixture
+def metrics():
+    """Every number of it is another, in percent too."""
+    numbers = iter(np.arange(1, 100) / 137)
+
+    def retrieval():
+        return {name: {"1": float(next(numbers)), "10": float(next(numbers))} for name in RETRIEVAL}
+
+    return {
+        "gallery": 1600,
+        "queries": 4361,
+        "step": 12345,
+        "attribute_accuracy": accuracy(0.91239, 0.85),
+        "majority_accuracy": accuracy(0.3, 0.125),
+        "cross_accuracy": {"attributes": ["color", "size"], "matrix": [[0.9, 0.2], [None, 0.8]]},
+        **retrieval(),
+        "baselines": {"no_manipulation": retrieval()},
+        "prototypes_without_images": [],
+    }
+
+
+def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(EXAMPLE,)):
+    write_report(
+        directory, metrics=metrics, history=history, successes=successes, failures=failures, title="my run"
+    )
+    return (directory / "report.md").read_text()
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def percent(fraction):
+    return f"{100 * fraction:.2f}"
+
+
+def table_rows(text):
+    """Cells of all lines of all tables."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
+    ]
+
+
+@pytest.mark.parametrize("missing", ["", "history", "successes", "failures", "history successes failures"])
+def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, missing):
+    text = write(tmp_path / "report", metrics, **dict.fromkeys(missing.split(), ()))
+    named = re.findall(r"!\[.*\]\((.*?)\)", text)
+    absent = {
+        {"history": "training.png", "successes": "retrieved.png", "failures": "failures.png"}[name]
+        for name in missing.split()
+    }
+    pictures = {
+        "hit_rate.png",
+        "cross_accuracy.png",
+        "retrieved.png",
+        "failures.png",
+        "training.png",
+    } - absent
+    assert sorted(named) == sorted(pictures)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
+    assert set(files) == pictures | {"metrics.json", "report.md"}
+    assert all(files[name].startswith(b"\x89PNG") for name in pictures)
+
+
+def test_the_tables_hold_the_percentages(metrics, tmp_path):
+    text = write(tmp_path / "report", metrics)
+    rows = table_rows(text)
+    assert ["%", "@1", "@10"] in rows
+    for name in RETRIEVAL:
+        at = next(i for i, row in enumerate(rows) if row[0] == name)
+        assert rows[at][1:] == [percent(value) for value in metrics[name].values()]
+        assert rows[at + 1][0].endswith("no manipulation")
+        baseline = metrics["baselines"]["no_manipulation"][name]
+        assert rows[at + 1][1:] == [percent(value) for value in baseline.values()]
+    assert ["color", "91.24", "30.00"] in rows
+    assert ["size", "85.00", "12.50"] in rows
+    assert ["**macro**", "88.12", "21.25"] in rows
+    assert ["**micro**", "89.68", "25.62"] in rows
+    assert text.startswith("# my run\n")
+    assert "4,361 queries, gallery of 1,600 images, checkpoint of step 12,345" in text
+
+
+def test_metrics_json_holds_the_metrics(metrics, tmp_path):
+    write(tmp_path / "report", metrics)
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
+
+
+def test_zero_prototypes_are_warned_of(metrics, tmp_path):
+    assert "prototypes are zero" not in write(tmp_path / "report", metrics)
+    metrics["prototypes_without_images"] = ["color: red", "size: m"]
+    assert "No training image has color: red, size: m:" in write(tmp_path / "report", metrics)
+
+
+def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path):
+    write(tmp_path / "report", metrics)
+    (tmp_path / "report" / "notes.txt").write_text("of the old report")
+    (tmp_path / ".report-abandoned").mkdir()  # by a process that was killed
+    metrics["step"] = 2
+    write(tmp_path / "report", metrics, failures=())
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    left = {path.name for path in (tmp_path / "report").iterdir()}
+    assert left == {
+        "metrics.json",
+        "report.md",
+        "hit_rate.png",
+        "cross_accuracy.png",
+        "retrieved.png",
+        "training.png",
+    }
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["step"] == 2
+
+
+def fail_at(name, error):
+    save = Figure.savefig
+
+    def savefig(figure, path, **settings):
+        if path.name == name:
+            raise error
+        save(figure, path, **settings)
+
+    return savefig
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(28, "No space left on device"), WorkdirError, "report cannot be written: No space left"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (RuntimeError("no font"), RuntimeError, "no font"),
+    ],
+)
+def test_a_failure_midway_leaves_the_old_report_and_nothing_else(
+    metrics, tmp_path, monkeypatch, error, expected, message
+):
+    write(tmp_path / "report", metrics)
+    before = contents(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", fail_at("training.png", error))
+    metrics["step"] = 2
+    with pytest.raises(expected, match=message):
+        write(tmp_path / "report", metrics)
+    assert contents(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_first_report_that_fails_leaves_no_folder(metrics, tmp_path):
+    metrics["hit_rate"]["1"] = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        write(tmp_path / "report", metrics)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(metrics, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="file/report cannot be written"):
+        write(tmp_path / "file" / "report", metrics)
+
+
+def history(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    return read_history(tmp_path / "metrics.jsonl")
+
+
+def test_history_is_read_as_it_was_written(tmp_path):
+    assert history(tmp_path, '{"step": 1}\n{"step": 2, "loss": 0.5}\n') == [
+        {"step": 1},
+        {"step": 2, "loss": 0.5},
+    ]
+    assert history(tmp_path, "") == []
+    assert read_history(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize("torn", ["{", '{"step": 2, "lo'])
+def test_a_torn_last_line_is_left_out(tmp_path, torn):
+    assert history(tmp_path, '{"step": 1}\n' + torn) == [{"step": 1}]
+    assert history(tmp_path, torn) == []
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(tmp_path):
+    with pytest.raises(WorkdirError, match=r"metrics.jsonl, line 2 is damaged: .*; remove the line"):
+        history(tmp_path, '{"step": 1}\n{"step"\n{"step": 3}\n')
+
+
+def test_the_terminal_gets_the_same_numbers(metrics):
+    lines = result_table(metrics).splitlines()
+    assert lines[0] == "4,361 queries, gallery of 1,600 images, checkpoint of step 12,345"
+    assert lines[2].split() == ["%", "@1", "@10"]
+    rows = lines[3:13]
+    for name, result, baseline in zip(RETRIEVAL, rows[::2], rows[1::2], strict=True):
+        assert result.split() == [name, *map(percent, metrics[name].values())]
+        values = metrics["baselines"]["no_manipulation"][name].values()
+        assert baseline.split() == ["no", "manipulation", *map(percent, values)]
+    assert len({len(line) for line in lines[2:13]}) == 1, "columns stand below each other"
+    assert lines[14:] == [
+        "attribute accuracy: macro 88.12, micro 89.68 (majority class: macro 21.25, micro 25.62)"
+    ]

@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+from gradrev_jax.models.inference import encode, make_forward, predict_batches
+
+SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
+ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return ENCODER.init(jax.random.key(0), jnp.zeros((1, 63, 63, 3)))
+
+
+@pytest.fixture(scope="module")
+def forward():
+    return make_forward(ENCODER)
+
+
+@pytest.fixture
+def images(rng):
+    return rng.integers(0, 256, (7, 63, 63, 3), dtype=np.uint8)
+
+
+class Recorder:
+    """A forward that says which image it saw, and keeps what it was given."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, params, images):
+        self.batches.append(images)
+        first_pixel = jnp.asarray(images[:, 0, 0, 0], jnp.float32)
+        return EncoderOutput(first_pixel[:, None, None], -first_pixel[:, None, None])
+
+
+def numbered(count):
+    """Images of one pixel; the value of image i is i + 1, so that padding would be told from it."""
+    return np.broadcast_to(np.arange(1, count + 1, dtype=np.uint8)[:, None, None, None], (count, 1, 1, 3))
+
+
+def predict(forward, images, batch_size, params=None):
+    return list(
+        predict_batches(forward, params, images, batch_size=batch_size, description="", progress=False)
+    )
+
+
+@pytest.mark.parametrize(("count", "batches"), [(1, 1), (4, 1), (5, 2), (8, 2), (11, 3)])
+def test_every_image_comes_once_and_in_order(count, batches):
+    forward = Recorder()
+    found = predict(forward, numbered(count), 4)
+    assert len(found) == len(forward.batches) == batches
+    rows = [row for rows, _ in found for row in range(rows.start, rows.stop)]
+    assert rows == list(range(count))
+    for rows, output in found:
+        assert output.features.ravel().tolist() == [row + 1 for row in range(rows.start, rows.stop)]
+        assert output.logits.ravel().tolist() == [-row - 1 for row in range(rows.start, rows.stop)]
+
+
+def test_every_batch_has_the_full_size_so_that_one_compilation_serves_all():
+    forward = Recorder()
+    predict(forward, numbered(9), 4)
+    assert [batch.shape for batch in forward.batches] == [(4, 1, 1, 3)] * 3
+    assert forward.batches[-1][:, 0, 0, 0].tolist() == [9, 0, 0, 0]
+
+
+def test_no_images_give_no_batch():
+    forward = Recorder()
+    assert predict(forward, numbered(0), 4) == []
+    assert forward.batches == []
+
+
+def test_the_forward_normalises_pixels_and_drops_nothing_out(forward, params, images):
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = ((images / 255 - mean) / std).astype(np.float32)
+    expected = ENCODER.apply(params, jnp.asarray(normalised))
+    output = forward(params, images)
+    np.testing.assert_allclose(output.features, expected.features, atol=1e-5)
+    np.testing.assert_allclose(output.logits, expected.logits, atol=1e-5)
+    np.testing.assert_array_equal(output.logits, forward(params, images).logits)
+
+
+@pytest.mark.parametrize("batch_size", [3, 7])
+def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_size):
+    labels = np.array([[0, 1, 0], [2, -1, 0], [1, 0, -1], [2, 1, 0], [-1, 0, 0], [0, 1, -1], [1, 1, 0]])
+    whole = forward(params, images)
+    correct, labelled = np.zeros((3, 3), int), np.zeros(3, int)
+    for m, row in enumerate(labels):
+        for n, (start, size) in enumerate([(0, 3), (3, 2), (5, 1)]):
+            if row[n] < 0:
+                continue
+            labelled[n] += 1
+            for j in range(3):
+                scores = whole.logits[m, j, start : start + size].tolist()
+                correct[j, n] += scores.index(max(scores)) == row[n]
+    encoded = encode(
+        forward, params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
+    )
+    assert encoded.correct.tolist() == correct.tolist()
+    assert encoded.labelled.tolist() == labelled.tolist() == [6, 6, 5]
+    assert encoded.features.dtype == np.float32
+    np.testing.assert_allclose(encoded.features, whole.features, atol=1e-6)
+
+
+def test_encode_without_images(forward, params, images):
+    labels = np.zeros((0, 3), int)
+    encoded = encode(
+        forward, params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False
+    )
+    assert encoded.features.shape == (0, 3, 5)
+    assert not encoded.correct.any()
+    assert encoded.labelled.tolist() == [0, 0, 0]

@@ -1,0 +1,40 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.memory_losses import consistency_loss, off_block_loss, only_blocks
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+
+
+def test_consistency_against_loops(rng):
+    features, memory = rng.normal(size=(6, 2, 4)), rng.normal(size=(5, 2, 4))
+    labels = np.array([[0, 1], [2, -1], [-1, -1], [1, 0], [2, 1], [0, 0]])
+    differences = []
+    for feature, row in zip(features, labels, strict=True):
+        composed = np.zeros((2, 4))
+        for n, value in enumerate(row):
+            if value >= 0:
+                composed += memory[SCHEMA.offsets[n] + value]
+        differences.append(np.abs(composed - feature))
+    arrays = (jnp.asarray(a, jnp.float32) for a in (features, memory))
+    feature, stored = arrays
+    loss = consistency_loss(feature, labels, stored, SCHEMA)
+    np.testing.assert_allclose(loss, np.mean(differences), rtol=1e-5)
+
+
+def test_what_is_not_labelled_is_drawn_to_zero():
+    features = jnp.full((1, 2, 3), 0.5)
+    gradient = jax.grad(consistency_loss)(features, np.array([[-1, -1]]), jnp.ones((5, 2, 3)), SCHEMA)
+    np.testing.assert_allclose(gradient, 1 / 6)
+
+
+def test_off_block_entries_are_counted_and_masked(rng):
+    memory = rng.normal(size=(5, 2, 3)).astype(np.float32)
+    outside = [np.abs(memory[v, 1 - n]).sum() for v, n in enumerate([0, 0, 0, 1, 1])]
+    np.testing.assert_allclose(off_block_loss(memory, SCHEMA), np.sum(outside), rtol=1e-6)
+    masked = np.asarray(only_blocks(memory, SCHEMA))
+    assert off_block_loss(masked, SCHEMA) == 0
+    for v, n in enumerate([0, 0, 0, 1, 1]):
+        np.testing.assert_array_equal(masked[v, n], memory[v, n])

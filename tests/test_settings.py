@@ -1,0 +1,198 @@
+import dataclasses
+import pathlib
+
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from configs import default
+from gradrev_jax import settings
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.errors import ConfigError
+from gradrev_jax.models.encoder import AttributeEncoder
+
+NAN = float("nan")
+SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
+INVALID = {
+    "precision": ["float16", ""],
+    "data.format": ["csv"],
+    "data.image_size": [62, -1],
+    "data.workers": [-1],
+    "data.min_count": [0],
+    "model.tap": ["conv5"],
+    "model.heads": ["many"],
+    "model.feature_dim": [0],
+    "model.width": [0.0, -1.0, 16.5, NAN],
+    "model.dropout": [1.0, -0.1, NAN],
+    "reversal.weighting": ["Balanced"],
+    "reversal.beta": [-0.1, NAN],
+    "reversal.scale": [NAN],
+    "reversal.reach": ["far"],
+    "seed": [-1],
+    "data.train_resize": [10],
+    "train.classification_weight": [-1.0, NAN],
+    "train.batch_size": [0],
+    "train.epochs": [0],
+    "train.max_steps": [0],
+    "train.learning_rate": [-1e-4, NAN, float("inf")],
+    "train.decay_rate": [-0.5, NAN],
+    "train.decay_epochs": [0],
+    "train.log_every": [0],
+    "train.checkpoint_every": [-1],
+    "protocol.ks": [(), (0,), (1, -5), (1.5,)],
+    "protocol.num_references": [-1],
+    "protocol.normalize": ["l2"],
+    "protocol.batch_size": [0],
+}
+
+
+def put(config, field, value):
+    *path, name = field.split(".")
+    for part in path:
+        config = config[part]
+    config[name] = value
+
+
+def named(error):
+    """Fields that the message is about."""
+    first, *problems = str(error.value).splitlines()
+    assert first == "the config cannot be run:"
+    return [problem.split()[0] for problem in problems]
+
+
+def test_what_is_valid_passes(tiny_config):
+    settings.check(tiny_config)
+    for field, value in {
+        "data.image_size": 63,
+        "model.width": 16.0,
+        "model.dropout": 0.0,
+        "reversal.beta": 0.0,
+        "train.max_steps": 1,
+        "protocol.ks": (1,),
+    }.items():
+        put(tiny_config, field, value)
+    settings.check(tiny_config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in INVALID.items() for value in values]
+)
+def test_an_invalid_field_is_named_with_its_value(tiny_config, field, value):
+    put(tiny_config, field, value)
+    with pytest.raises(ConfigError) as error:
+        settings.check(tiny_config)
+    assert named(error) == [field]
+    assert f"{field} = {value!r}: " in str(error.value)
+
+
+def test_all_invalid_fields_are_named_at_once(tiny_config):
+    for field, (value, *_) in INVALID.items():
+        put(tiny_config, field, value)
+    with pytest.raises(ConfigError) as error:
+        settings.check(tiny_config)
+    assert sorted(named(error)) == sorted(INVALID)
+
+
+def test_what_a_choice_may_be_is_listed(tiny_config):
+    tiny_config.reversal.weighting = "on"
+    with pytest.raises(ConfigError, match="reversal.weighting = 'on': one of balanced, fixed, schedule, off"):
+        settings.check(tiny_config)
+
+
+def test_a_config_of_another_version_is_named(tiny_config):
+    fields = tiny_config.to_dict()
+    del fields["memory"]
+    with pytest.raises(ConfigError, match=r"no field memory\.\w+; it was written for another version"):
+        settings.check(ConfigDict(fields))
+
+
+def test_a_table_needs_a_root():
+    config = default.get_config()
+    with pytest.raises(ConfigError, match="data.root is not set"):
+        settings.check(config)
+    config.data.root = "somewhere"
+    settings.check(config)
+
+
+def test_a_catalogue_is_opened_with_its_validation_part_held_out(tiny_config):
+    parts = settings.open_catalogue(tiny_config).parts
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 32, "validation": 4, "test": 24}
+
+
+def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config):
+    tiny_config.protocol.ks = (1, 24)
+    settings.open_catalogue(tiny_config)
+    tiny_config.protocol.ks = (25, 1)
+    with pytest.raises(ConfigError, match=r"the 25 nearest, but the gallery .* has 24 images"):
+        settings.open_catalogue(tiny_config)
+
+
+def test_an_excluded_query_is_not_there_to_be_found(tiny_config):
+    tiny_config.protocol.ks = (24,)
+    tiny_config.protocol.exclude_query = True
+    with pytest.raises(
+        ConfigError, match=r"the 24 nearest, but the gallery .* has 23 images besides the query"
+    ):
+        settings.open_catalogue(tiny_config)
+
+
+def test_overrides_are_checked(tiny_config):
+    settings.override(tiny_config, "protocol", {"ks": (3,), "exclude_query": True})
+    assert tiny_config.protocol.ks == (3,)
+    with pytest.raises(ConfigError, match="protocol has no field 'exclude_qery'; it has"):
+        settings.override(tiny_config, "protocol", {"exclude_qery": True})
+    with pytest.raises(ConfigError, match="protocol.ks = '5': "):
+        settings.override(tiny_config, "protocol", {"ks": "5"})
+
+
+@pytest.mark.parametrize("strengths", [((1, 2), (3,)), ((1.0, "x"),), ((1.0,),), ((float("nan"),) * 6,) * 6])
+def test_a_strength_matrix_must_be_n_by_n_numbers(tiny_config, strengths):
+    schema = settings.open_catalogue(tiny_config).schema
+    assert settings.reversal_scale(tiny_config, schema) == 1.0
+    tiny_config.reversal.strengths = strengths
+    with pytest.raises(ConfigError, match=r"reversal\.strengths"):
+        settings.reversal_scale(tiny_config, schema)
+
+
+def test_strengths_multiply_the_scale(tiny_config):
+    tiny_config.reversal.scale = 0.5
+    tiny_config.reversal.strengths = tuple(tuple(range(n, n + 6)) for n in range(6))
+    scale = settings.reversal_scale(tiny_config, settings.open_catalogue(tiny_config).schema)
+    assert scale[1].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+def test_images_are_kept_where_the_user_or_the_system_says(tiny_config, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    tiny_config.data.cache_dir = "/mine"
+    assert settings.cache_dir(tiny_config) == pathlib.Path("/mine")
+    tiny_config.data.cache_dir = "~/mine"
+    assert settings.cache_dir(tiny_config) == tmp_path / "mine"
+    tiny_config.data.cache_dir = ""
+    assert settings.cache_dir(tiny_config) == pathlib.Path("/somewhere/gradrev_jax")
+    for empty in (
+        lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""),
+        lambda: monkeypatch.delenv("XDG_CACHE_HOME"),
+    ):
+        empty()
+        assert settings.cache_dir(tiny_config) == tmp_path / ".cache" / "gradrev_jax"
+
+
+def test_images_are_read_from_that_folder(tiny_config, tmp_path):
+    tiny_config.data.cache_dir = str(tmp_path)
+    images = settings.open_images(settings.open_catalogue(tiny_config), "validation", tiny_config)
+    assert images.shape == (4, 64, 64, 3)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+
+def test_every_field_of_the_encoder_comes_from_the_config(tiny_config):
+    changed = {"feature_dim": 7, "tap": "fc7", "width": 0.25, "dropout": 0.125, "heads": "pairwise"}
+    tiny_config.model.update(changed)
+    tiny_config.reversal.reach = "mlp"
+    tiny_config.precision = "bfloat16"
+    encoder = settings.build_encoder(tiny_config, SCHEMA)
+    expected = {**changed, "reach": "mlp", "schema": SCHEMA, "dtype": jnp.bfloat16}
+    fields = {field.name: field.default for field in dataclasses.fields(AttributeEncoder)}
+    assert set(fields) - {"parent", "name"} == set(expected), "a new field needs a line here"
+    assert {name: getattr(encoder, name) for name in expected} == expected
+    assert not {name for name in expected if fields[name] == expected[name]}, "told from their defaults"
