@@ -16,10 +16,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = default.get_config()
     config.data.format = "garments"
     config.data.image_size = 64
-    config.data.count = 5000
+    config.data.train_resize = 64
+    config.data.count = 10000
     config.model.width = 0.25
     config.model.feature_dim = 64
     config.train.batch_size = 64
     config.train.epochs = 20
     config.train.learning_rate = 1e-3
+    config.protocol.normalize = "attribute"
     return config

@@ -33,7 +33,17 @@ FREE_FIELDS = (
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Make a folder this config's: write config.json, or check that the one there allows going on.
+    """Make a folder this config's: write config.json, where the one there allows going on.
+
+    Raises:
+      WorkdirError: the run there was started with other values, see ``check_claim``.
+    """
+    check_claim(workdir, config)
+    write_json(workdir / CONFIG, config)
+
+
+def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Check that a folder holds no run, or one that this config may go on with; writes nothing.
 
     Raises:
       WorkdirError: the run there was started with other values; every such field is named with both.
@@ -53,7 +63,6 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
                 f"{workdir} holds a run that was started with another config:\n{lines}\n"
                 "Give the same values to go on with it, or another --workdir to start afresh."
             )
-    write_json(path, config)
 
 
 def _is_free(field: str, fields: Mapping[str, Any]) -> bool:

@@ -59,11 +59,12 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     settings.check(config)
     catalogue = settings.open_catalogue(config)
     _check_batches(config, len(catalogue.parts[TRAIN]))
-    workdir.claim(directory, config.to_dict())
-    workdir.claim_schema(directory, catalogue.schema)
+    workdir.check_claim(directory, config.to_dict())
     images = {
         part: settings.open_images(catalogue, part, config, progress=progress) for part in (TRAIN, VALIDATION)
     }
+    workdir.claim(directory, config.to_dict())  # only now: a damaged image leaves no folder behind
+    workdir.claim_schema(directory, catalogue.schema)
     encoder = settings.build_encoder(config, catalogue.schema)
     run = Run(config, directory, catalogue, images, encoder, progress)
     for name in config.stages:
@@ -86,13 +87,7 @@ def _encoder_stage(run: Run) -> Stage:
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     last_step = _last_step(config.train, epoch_steps)
     _check_not_built_upon(run, last_step)
-    schedule = learning_rate_schedule(
-        config.train.learning_rate,
-        decay_rate=config.train.decay_rate,
-        decay_epochs=config.train.decay_epochs,
-        steps_per_epoch=epoch_steps,
-    )
-    optimizer = optax.adam(schedule)
+    schedule, optimizer = _adam(config, config.train.learning_rate, epoch_steps)
     step = make_train_step(
         encoder,
         optimizer,
@@ -128,13 +123,7 @@ def _memory_stage(run: Run) -> Stage:
     labels = run.catalogue.part_labels(TRAIN)
     triplets = generate_triplets(labels, schema, count=config.memory.triplets, seed=config.seed)
     epoch_steps = _memory_epoch_steps(config)
-    schedule = learning_rate_schedule(
-        config.memory.learning_rate,
-        decay_rate=config.train.decay_rate,
-        decay_epochs=config.train.decay_epochs,
-        steps_per_epoch=epoch_steps,
-    )
-    optimizer = optax.adam(schedule)
+    schedule, optimizer = _adam(config, config.memory.learning_rate, epoch_steps)
     step = make_memory_step(
         encoder,
         optimizer,
@@ -169,6 +158,19 @@ def _memory_stage(run: Run) -> Stage:
         epoch_steps=epoch_steps,
         last_step=_last_step(config.memory, epoch_steps),
     )
+
+
+def _adam(
+    config: ConfigDict, learning_rate: float, epoch_steps: int
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Learning rate by step, and the optimiser that follows it."""
+    schedule = learning_rate_schedule(
+        learning_rate,
+        decay_rate=config.train.decay_rate,
+        decay_epochs=config.train.decay_epochs,
+        steps_per_epoch=epoch_steps,
+    )
+    return schedule, optax.adam(schedule)
 
 
 def _memory_epoch_steps(config: ConfigDict) -> int:

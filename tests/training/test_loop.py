@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.checkpoints import Checkpoints
-from gradrev_jax.errors import ConfigError, WorkdirError
+from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.training import loop
 from gradrev_jax.training.loop import train
 from gradrev_jax.training.stage import DivergedError
@@ -238,3 +238,15 @@ def test_a_batch_larger_than_the_training_part_leaves_no_folder(tiny_config, tmp
     with pytest.raises(ConfigError, match="train.batch_size 64 does not fit 32 training images"):
         run(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_image_is_named_and_leaves_no_folder(tiny_config, tmp_path, monkeypatch):
+    def damaged(self, row, transform):
+        raise OSError("image file is truncated")
+
+    monkeypatch.setattr("gradrev_jax.data.garments.GarmentImages.read", damaged)
+    tiny_config.data.cache_dir = str(tmp_path / "cache")
+    with pytest.raises(DataError, match="32 of 32 images cannot be read"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "cache").iterdir())
