@@ -49,4 +49,5 @@ def tiny_config(cache_dir):
     config.train.log_every = 2
     config.protocol.ks = (1, 5)
     config.protocol.batch_size = 10
+    config.protocol.normalize = "global"
     return config

@@ -251,8 +251,10 @@ def test_two_processes_build_an_entry_once(files, tmp_path):
 
 
 def test_an_interrupt_cleans_up(files, tmp_path):
+    # A process started in the background of a script ignores SIGINT: this one must not inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
-        script(files, tmp_path, SLOW), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        script(files, tmp_path, heed + SLOW), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     process.stdout.readline()
     time.sleep(0.05)
