@@ -1,3 +1,5 @@
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import pytest
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.losses import classification_loss, pathway_losses, reversal_loss
 from gradrev_jax.models.alexnet import AlexNet
-from gradrev_jax.models.encoder import HEADS, AttributeEncoder, parameter_count
+from gradrev_jax.models.encoder import HEADS, AttributeEncoder, Classifiers, parameter_count
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 SHOPPING100K = AttributeSchema(
@@ -165,6 +167,20 @@ def test_each_pathway_has_its_own_strength(images, heads):
     np.testing.assert_allclose(by_features, expected[0], atol=1e-5)
     np.testing.assert_allclose(by_params["params"]["heads"]["kernel"], expected[1], atol=1e-5)
     np.testing.assert_allclose(by_params["params"]["heads"]["bias"], expected[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("pairwise", [False, True])
+def test_the_reversal_adds_no_product(pairwise):
+    """One product forward and two backward, as without it: counted in what XLA compiles."""
+    classifiers = Classifiers(SCHEMA, pairwise)
+    features, scale = jnp.ones((16, 3, 64)), jnp.ones((3, 6))
+    params = classifiers.init(jax.random.key(0), (features, scale))
+
+    def total(params, features):
+        return jnp.square(classifiers.apply(params, (features, scale))).sum()
+
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1))).lower(params, features).compile().as_text()
+    assert len(re.findall(r"= \S+ dot\(", compiled)) == 3
 
 
 def test_reach_mlp_spares_the_backbone(images, params):
