@@ -132,9 +132,8 @@ def _pooling_matrix(length: int, size: int) -> np.ndarray:
 def _max_pool(x: jax.Array) -> jax.Array:
     """3 x 3 maximum, stride 2, as an elementwise maximum of nine strided slices.
 
-    On CPU the backward pass of XLA's window reduction (select-and-scatter) is several times slower than
-    that of these slices. Where maxima tie they share the gradient equally; after a ReLU ties are zeros,
-    and have none.
+    On CPU the backward pass of XLA's window reduction (select-and-scatter) is slower than that of these
+    slices. Where maxima tie they share the gradient; after a ReLU ties are zeros, and have none.
     """
     height, width = ((n - 3) // 2 + 1 for n in x.shape[1:3])
     slices = (
