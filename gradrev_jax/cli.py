@@ -48,7 +48,7 @@ def run(work: Callable[[], None]) -> None:
         except UserError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
-            sys.exit("interrupted; the same command goes on from the latest checkpoint")
+            sys.exit("interrupted; give the same command again to go on")
 
     app.run(main, flags_parser=parse)
 

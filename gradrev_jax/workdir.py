@@ -32,6 +32,11 @@ FREE_FIELDS = (
 )
 
 
+def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
+    """Where a stage's checkpoints are."""
+    return workdir / "checkpoints" / stage
+
+
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Make a folder this config's: write config.json, where the one there allows going on.
 

@@ -61,8 +61,9 @@ def evaluate(
         )
     queries = _queries(catalogue, config)
     encoder = settings.build_encoder(config, schema)
-    images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in PARTS}
     stage = config.stages[-1]
+    parts = PARTS if stage == settings.STAGES[0] else (TEST,)  # a fine-tuned memory needs no training image
+    images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in parts}
     number, params, memory = _restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)
@@ -157,7 +158,7 @@ def _restore(
     Raises:
       WorkdirError: it is not there.
     """
-    with Checkpoints(directory / "checkpoints" / stage, read_only=True) as checkpoints:
+    with Checkpoints(workdir.checkpoint_directory(directory, stage), read_only=True) as checkpoints:
         if checkpoints.latest_step is None:
             raise WorkdirError(f"{directory} has no checkpoint of {stage} yet; let train.py reach its first")
         numbers = {str(number): number for number in checkpoints.steps}
@@ -168,7 +169,7 @@ def _restore(
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
         shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
-        if stage == "encoder":
+        if stage == settings.STAGES[0]:
             return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
         n, d = encoder.schema.num_attributes, encoder.feature_dim
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)

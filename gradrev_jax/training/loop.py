@@ -14,14 +14,14 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
-from gradrev_jax.data.triplets import generate_triplets
+from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.metrics import AccuracySummary, accuracy_summary
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryMetrics, MemoryWeights, make_memory_step
-from gradrev_jax.training.stage import Stage, checkpoint_directory, latest_step, run_stage
+from gradrev_jax.training.stage import Stage, latest_step, run_stage
 from gradrev_jax.training.steps import (
     StepMetrics,
     TrainState,
@@ -39,6 +39,8 @@ class Run(NamedTuple):
     catalogue: Catalogue
     images: dict[str, np.ndarray]
     encoder: AttributeEncoder
+    reversal_scale: float | np.ndarray
+    triplets: Triplets | None
     progress: bool
 
 
@@ -58,15 +60,18 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     """
     settings.check(config)
     catalogue = settings.open_catalogue(config)
-    _check_batches(config, len(catalogue.parts[TRAIN]))
     workdir.check_claim(directory, config.to_dict())
+    encoder_steps = steps_per_epoch(len(catalogue.parts[TRAIN]), config.train.batch_size)
+    _check_not_built_upon(directory, _last_step(config.train, encoder_steps))
+    reversal_scale = settings.reversal_scale(config, catalogue.schema)
+    triplets = _triplets(config, catalogue) if MEMORY in config.stages else None
     images = {
         part: settings.open_images(catalogue, part, config, progress=progress) for part in (TRAIN, VALIDATION)
     }
-    workdir.claim(directory, config.to_dict())  # only now: a damaged image leaves no folder behind
+    workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
     workdir.claim_schema(directory, catalogue.schema)
     encoder = settings.build_encoder(config, catalogue.schema)
-    run = Run(config, directory, catalogue, images, encoder, progress)
+    run = Run(config, directory, catalogue, images, encoder, reversal_scale, triplets, progress)
     for name in config.stages:
         stage = STAGES[name](run)
         state = run_stage(
@@ -85,8 +90,6 @@ def _encoder_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
-    last_step = _last_step(config.train, epoch_steps)
-    _check_not_built_upon(run, last_step)
     schedule, optimizer = _adam(config, config.train.learning_rate, epoch_steps)
     step = make_train_step(
         encoder,
@@ -95,7 +98,7 @@ def _encoder_stage(run: Run) -> Stage:
         total_steps=config.train.epochs * epoch_steps,
         weighting=config.reversal.weighting,
         beta=config.reversal.beta,
-        reversal_scale=settings.reversal_scale(config, encoder.schema),
+        reversal_scale=run.reversal_scale,
         w_cls=config.train.classification_weight,
     )
 
@@ -113,15 +116,15 @@ def _encoder_stage(run: Run) -> Stage:
         schedule=schedule,
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
-        last_step=last_step,
+        last_step=_last_step(config.train, epoch_steps),
     )
 
 
 def _memory_stage(run: Run) -> Stage:
     """Stage 2: the memory, and the encoder with it, on triplets."""
-    config, encoder, schema = run.config, run.encoder, run.catalogue.schema
-    labels = run.catalogue.part_labels(TRAIN)
-    triplets = generate_triplets(labels, schema, count=config.memory.triplets, seed=config.seed)
+    config, encoder = run.config, run.encoder
+    labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
+    assert triplets is not None, "train made them, because the stage is in the config"
     epoch_steps = _memory_epoch_steps(config)
     schedule, optimizer = _adam(config, config.memory.learning_rate, epoch_steps)
     step = make_memory_step(
@@ -133,7 +136,7 @@ def _memory_stage(run: Run) -> Stage:
         freeze_encoder=config.memory.freeze_encoder,
         reversal=config.memory.reversal,
         beta=config.reversal.beta,
-        reversal_scale=settings.reversal_scale(config, schema),
+        reversal_scale=run.reversal_scale,
         margin=config.memory.margin,
     )
 
@@ -177,11 +180,11 @@ def _memory_epoch_steps(config: ConfigDict) -> int:
     return steps_per_epoch(config.memory.triplets, config.memory.batch_size, of="triplets", section="memory")
 
 
-def _check_batches(config: ConfigDict, num_images: int) -> None:
-    """Raise, before anything is written, where a stage's batch does not fit its part."""
-    steps_per_epoch(num_images, config.train.batch_size)
-    if MEMORY in config.stages:
-        _memory_epoch_steps(config)
+def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets:
+    """What stage 2 trains on; made before stage 1, so that no hours of training precede an error."""
+    _memory_epoch_steps(config)
+    labels = catalogue.part_labels(TRAIN)
+    return generate_triplets(labels, catalogue.schema, count=config.memory.triplets, seed=config.seed)
 
 
 STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}
@@ -198,7 +201,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     if latest_step(run.directory, MEMORY) is not None:
         n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
         return {ENCODER: template, MEMORY: jnp.zeros((run.catalogue.schema.num_values, n, d))}
-    with Checkpoints(checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
+    with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise WorkdirError(
                 f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
@@ -216,14 +219,14 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     return {ENCODER: params, MEMORY: memory}
 
 
-def _check_not_built_upon(run: Run, last_step: int) -> None:
+def _check_not_built_upon(directory: pathlib.Path, last_step: int) -> None:
     """Raise where the encoder would be trained further although a memory was fine-tuned on it."""
-    trained = latest_step(run.directory, ENCODER) or 0
-    if trained < last_step and latest_step(run.directory, MEMORY):
+    trained = latest_step(directory, ENCODER) or 0
+    if trained < last_step and latest_step(directory, MEMORY):
         raise WorkdirError(
-            f"{run.directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
+            f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
             f"would now be trained to step {last_step}; to do both, remove "
-            f"{checkpoint_directory(run.directory, MEMORY)}, or start afresh in another --workdir"
+            f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
         )
 
 

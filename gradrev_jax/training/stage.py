@@ -63,14 +63,9 @@ class Stage:
     last_step: int
 
 
-def checkpoint_directory(directory: pathlib.Path, stage: str) -> pathlib.Path:
-    """Where a stage's checkpoints are."""
-    return directory / "checkpoints" / stage
-
-
 def latest_step(directory: pathlib.Path, stage: str) -> int | None:
     """Step of a stage's newest checkpoint; None without one."""
-    path = checkpoint_directory(directory, stage)
+    path = workdir.checkpoint_directory(directory, stage)
     if not path.is_dir():
         return None
     with Checkpoints(path, read_only=True) as checkpoints:
@@ -103,7 +98,7 @@ def run_stage(
       UserError: training diverged, or a file cannot be written or read.
     """
     state = stage.state
-    with Checkpoints(checkpoint_directory(directory, stage.name)) as checkpoints:
+    with Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints:
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
         first_step = int(state.step)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.training import loop
 from gradrev_jax.training.loop import train
@@ -224,6 +225,7 @@ def test_an_encoder_that_a_memory_stands_on_is_not_trained_further(two_stages, t
     ):
         run(two_stages, tmp_path)
     assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 1
 
 
 def test_a_batch_larger_than_the_triplets_is_refused(two_stages, tmp_path):
@@ -250,3 +252,22 @@ def test_a_damaged_image_is_named_and_leaves_no_folder(tiny_config, tmp_path, mo
         run(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_strengths_of_the_wrong_size_leave_no_folder(tiny_config, tmp_path):
+    tiny_config.reversal.strengths = ((1.0,),)
+    with pytest.raises(ConfigError, match="reversal.strengths must be 6 rows of 6 numbers"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_catalogue_without_triplets_is_refused_before_the_encoder_is_trained(
+    two_stages, tmp_path, monkeypatch
+):
+    def all_alike(labels, schema, **settings):
+        return generate_triplets(np.zeros_like(labels), schema, **settings)
+
+    monkeypatch.setattr(loop, "generate_triplets", all_alike)
+    with pytest.raises(DataError, match="no triplet can be made"):
+        run(two_stages, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

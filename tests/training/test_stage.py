@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gradrev_jax.checkpoints import Checkpoints
-from gradrev_jax.training.stage import DivergedError, Stage, checkpoint_directory, run_stage
+from gradrev_jax.training.stage import DivergedError, Stage, run_stage
 from gradrev_jax.training.steps import TrainState
+from gradrev_jax.workdir import checkpoint_directory
 
 
 class Loss(NamedTuple):
