@@ -12,20 +12,20 @@ manipulation: 0.076) over 16,585 generated queries; see docs/results.md.
 
 from ml_collections import ConfigDict
 
-from configs import default
+from configs import default, variants
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The paper's sizes, or ``cpu`` for a laptop."""
+    """The paper's sizes, or ``cpu`` for a laptop, with the words of ``configs/variants.py``."""
     config = default.get_config()
     config.protocol.normalize = "attribute"
-    if arg == "cpu":
-        config.data.image_size = 96
-        config.data.train_resize = 96
-        config.model.width = 0.5
-        config.train.batch_size = 64
-        config.train.epochs = 30
-        config.train.learning_rate = 3e-4
-    elif arg:
-        raise ValueError(f"configs/catalogue.py takes no argument or 'cpu', got {arg!r}")
-    return config
+    return variants.apply(config, arg, cpu=_cpu)
+
+
+def _cpu(config: ConfigDict) -> None:
+    config.data.image_size = 96
+    config.data.train_resize = 96
+    config.model.width = 0.5
+    config.train.batch_size = 64
+    config.train.epochs = 30
+    config.train.learning_rate = 3e-4

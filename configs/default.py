@@ -17,15 +17,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stages = ("encoder",)  # in order: encoder (1), memory (2: prototypes fine-tuned on triplets)
 
     config.data = ConfigDict()
-    config.data.format = "table"  # table: a CSV and image files | garments: the embedded generator
+    # table: a CSV and image files | adde: ADDE's split files and image files | garments: drawn, embedded
+    config.data.format = "table"
     config.data.image_size = 224  # pixels a side (Section 4.2); at least 63
     config.data.train_resize = placeholder(int)  # pixels a side that training images are resized to before
     # the centre crop to image_size; unset: image_size * 256 / 224, the paper's (Section 4.2). The others are
     # resized to image_size and not cropped, so garments look larger in training by that factor.
     config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
     config.data.workers = 0  # threads that decode; 0: one per core
+    config.data.root = placeholder(str)  # folder of the catalogue's images (format=table, adde)
     # format=table
-    config.data.root = placeholder(str)  # folder of the catalogue
     config.data.table = "attributes.csv"  # the CSV, relative to root
     config.data.image_column = "image"  # column with the image's path, relative to root
     config.data.image_template = placeholder(str)  # or a path made of columns, as images/{id}.jpg
@@ -33,6 +34,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.test_fraction = 0.2  # of the seeded split, and of garments
     config.data.attributes = ()  # columns to use as attributes; (): all the others
     config.data.min_count = 1  # values with fewer images become "not labelled"
+    # format=adde
+    config.data.splits = placeholder(str)  # folder of the split files; unset: root
+    config.data.drop_contradictions = (
+        False  # whether queries and triplets at odds with the labels are left out
+    )
     # format=garments
     config.data.count = 4000  # images, train and test together
     config.data.missing = 0.0  # fraction of the training labels that is hidden
@@ -44,6 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model.feature_dim = 340  # d, width of one attribute's feature (Table 2)
     config.model.width = 1.0  # multiplies the backbone's filters and units
     config.model.dropout = 0.5  # before each fully connected layer of the backbone
+    config.model.pretrained = placeholder(str)  # file with torchvision's AlexNet weights; unset: random ones
 
     config.reversal = ConfigDict()
     # w_rev: balanced (Eq. 5) | fixed at beta | schedule: Ganin's ramp from 0 to beta | off (Table 7)
@@ -58,15 +65,27 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.train.epochs = 25  # passes over the training part (Section 4.2)
     config.train.max_steps = placeholder(int)  # ends a stage early; unset: after all epochs
     config.train.learning_rate = 1e-4  # Adam's (Section 4.2)
-    config.train.decay_rate = 0.5  # the learning rate is multiplied by this ...
+    config.train.schedule = "step"  # of the learning rate: step | cosine (to 0) | constant
+    config.train.decay_rate = 0.5  # step: the learning rate is multiplied by this ...
     config.train.decay_epochs = 10  # ... every so many epochs (Section 4.2)
+    config.train.warmup_steps = 0  # over which the learning rate first rises from 0
+    config.train.weight_decay = 0.0  # decoupled (AdamW), on weights but not biases
+    config.train.clip_norm = placeholder(float)  # greatest global norm of the gradient; unset: no clipping
+    config.train.patience = placeholder(
+        int
+    )  # epochs without a better validation that end a stage; unset: none
     config.train.classification_weight = 1.0  # w_cls (Eq. 3)
+    config.train.attribute_triplet_weight = 0.0  # semi-hard triplets within each attribute; ADDE-M: 0.2
+    config.train.label_triplet_weight = 0.0  # semi-hard triplets on the whole feature; ADDE-M: 1
+    config.train.triplet_margin = 0.5  # of both, in squared distance
     config.train.validation_fraction = 0.1  # of the train split, held out to choose the best checkpoint
     config.train.log_every = 20  # steps between records
     config.train.checkpoint_every = 0  # steps between checkpoints besides those at every epoch's end; 0: none
 
-    config.memory = ConfigDict()  # stage 2, as ADDE-M has it; the decay is that of train
-    config.memory.triplets = 20000  # drawn from the training part
+    config.memory = ConfigDict()  # stage 2, as ADDE-M has it; schedule, decay, clipping and patience of train
+    config.memory.triplets = 20000  # drawn from the training part, or the first of those the catalogue has
+    config.memory.kinds = ("swap", "add")  # of the changes drawn: swap, add, remove (a value without another)
+    config.memory.num_changes = 1  # attributes that change at once
     config.memory.batch_size = 64  # triplets (Section 4.2)
     config.memory.epochs = 2  # passes over the triplets
     config.memory.max_steps = placeholder(int)  # ends the stage early; unset: after all epochs
@@ -85,8 +104,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.protocol = ConfigDict()
     config.protocol.ks = (1, 2, 3, 4, 5, 10, 20, 30, 40, 50)  # cut-offs K of the metrics (Section 4.3)
     config.protocol.num_references = 0  # reference images drawn for the queries; 0: every test image
+    config.protocol.kinds = ("swap", "add")  # of the changes asked for: swap, add, remove
+    config.protocol.num_changes = 1  # attributes that change at once
     config.protocol.exclude_query = False  # whether the query image itself is left out of its result
-    config.protocol.strength = 1.0  # f' = f + strength * M i; 1 is Eq. 7
+    # f' = f + strength * M i: a number, 1 is Eq. 7 | validation: the best on the held-out part
+    config.protocol.strength = "1"
+    # whether the best checkpoint is chosen on the test part, as ADDE does, which flatters; for training
+    config.protocol.select_on_test = False
     config.protocol.normalize = "global"  # L2 normalisation of the features: global | attribute | none
     config.protocol.batch_size = 128  # images encoded at once
     return config.lock()

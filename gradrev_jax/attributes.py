@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 NOT_LABELLED = -1
 
@@ -116,7 +116,7 @@ class AttributeSchema:
         position = np.arange(self.num_values, dtype=np.int32) - np.asarray(self.offsets)[self.attribute_of]
         return (labels[..., self.attribute_of] == position).astype(jnp.float32)
 
-    def labels(self, one_hot: Float[Array | np.ndarray, "*batch J"]) -> Int[Array, "*batch N"]:
+    def labels(self, one_hot: Real[Array | np.ndarray, "*batch J"]) -> Int[Array, "*batch N"]:
         """Labels of 0/1 rows over the J values; a slice without a one becomes -1.
 
         Example:

@@ -13,11 +13,11 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from gradrev_jax.errors import CheckpointError
 
-METRIC = "validation_accuracy"
+METRIC = "score"
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 
 
-def _accuracy(metrics: dict[str, float]) -> float:
+def _score(metrics: dict[str, float]) -> float:
     return metrics[METRIC]
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
         policy = AnyPreservationPolicy(
             [
                 LatestN(1),
-                BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
+                BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         with self._reading("open"):
@@ -67,27 +67,27 @@ class Checkpoints:
                 item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policy,
-                    best_fn=_accuracy,  # or metrics would not be written; the policy decides what stays
+                    best_fn=_score,  # or metrics would not be written; the policy decides what stays
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                     step_prefix="step",
                 ),
             )
 
-    def save(self, step: int, items: dict[str, Any], *, validation_accuracy: float | None = None) -> None:
+    def save(self, step: int, items: dict[str, Any], *, score: float | None = None) -> None:
         """Start writing a checkpoint; does nothing where this step's is there already.
 
         Args:
           step: steps done.
           items: name -> pytree of arrays.
-          validation_accuracy: what the best checkpoint is chosen by; None never makes it the best.
+          score: what the best checkpoint is chosen by; None never makes it the best.
 
         Raises:
           CheckpointError: it, or the one before it, could not be written.
         """
         if step == self.latest_step:
             return
-        metrics = None if validation_accuracy is None else {METRIC: validation_accuracy}
+        metrics = None if score is None else {METRIC: score}
         arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self._writing(f"write step {step} to"):
             self._manager.save(step, args=ocp.args.Composite(**arguments), metrics=metrics, force=True)
@@ -125,9 +125,10 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Step of highest validation accuracy, the latest where none was measured; None without any."""
-        accuracy = {step: metrics[METRIC] for step in self.steps if (metrics := self._manager.metrics(step))}
-        return max(accuracy, key=lambda step: (accuracy[step], step)) if accuracy else self.latest_step
+        """Step of the highest score, the latest where none was measured; None without any."""
+        self._wait()
+        scores = {step: metrics[METRIC] for step in self.steps if (metrics := self._manager.metrics(step))}
+        return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
 
     def close(self) -> None:
         """Wait for what is being written, and release the folder.

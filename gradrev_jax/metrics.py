@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
 
@@ -67,7 +67,7 @@ def precision(neighbor_labels: NeighborLabels, target_labels: Labels, k: int) ->
 def ndcg(
     neighbor_labels: NeighborLabels,
     target_labels: Labels,
-    changed: Int[Array | np.ndarray, " Q"],
+    changed: Int[Array | np.ndarray, " Q"] | Bool[Array | np.ndarray, "Q N"],
     k: int,
     part: Part = "all",
 ) -> Scalar:
@@ -81,10 +81,10 @@ def ndcg(
     Args:
       neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
       target_labels: [Q, N], what was asked for.
-      changed: [Q], the attribute that the manipulation changed.
+      changed: [Q], the attribute that the manipulation changed; or bool [Q, N], all that it changed.
       k: cut-off, 1 <= k <= K.
-      part: relevance is the fraction of right labels among ``all`` N attributes, of the changed one
-        (``target``), or of the N-1 kept ones (``others``; with N = 1 nothing is kept that could be
+      part: relevance is the fraction of right labels among ``all`` N attributes, of the changed ones
+        (``target``), or of the kept ones (``others``; where all are changed nothing is kept that could be
         wrong, and it is 1).
 
     Raises:
@@ -100,15 +100,11 @@ def ndcg(
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     xp = _namespace(neighbor_labels)
     right = neighbor_labels[:, :k] == target_labels[:, None]
-    num_attributes = target_labels.shape[1]
-    is_changed = (xp.asarray(changed)[:, None] == np.arange(num_attributes))[:, None]
-    if part == "target":
-        relevance = (right & is_changed).any(axis=-1)
-    elif part == "others":
-        relevance = (right | is_changed).sum(axis=-1) - 1
-        relevance = relevance / (num_attributes - 1) if num_attributes > 1 else xp.ones(relevance.shape)
-    else:
-        relevance = right.mean(axis=-1)
+    changed = xp.asarray(changed)
+    is_changed = changed if changed.ndim == 2 else changed[:, None] == np.arange(target_labels.shape[1])
+    counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
+    total = counted.sum(axis=-1)[:, None]
+    relevance = xp.where(total > 0, (right & counted[:, None]).sum(axis=-1) / xp.maximum(total, 1), 1.0)
     discount = xp.log(xp.arange(2, k + 2))
     gain = 2.0**relevance - 1
     return ((gain / discount).sum(axis=1) / (1 / discount).sum()).mean()

@@ -14,92 +14,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.data.catalogue import Catalogue, Transform, hold_out_validation
+from gradrev_jax.data.adde import read_adde
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, hold_out_validation
 from gradrev_jax.data.garments import garments_catalogue
 from gradrev_jax.data.images import cached_images
+from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.table import read_table
-from gradrev_jax.errors import ConfigError
-from gradrev_jax.losses import WEIGHTINGS
-from gradrev_jax.manipulation import NORMALIZATIONS
-from gradrev_jax.memory_losses import BLOCKS
-from gradrev_jax.models.alexnet import SMALLEST_IMAGE, TAPS
-from gradrev_jax.models.encoder import HEADS, REACHES, AttributeEncoder
+from gradrev_jax.data.triplets import Triplets, generate_triplets
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.models.encoder import AttributeEncoder
 
 STAGES = ("encoder", "memory")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def check(config: ConfigDict) -> None:
-    """Raise unless every field has a value that makes sense, whatever the catalogue.
-
-    Raises:
-      ConfigError: all fields at fault, each with its value and what it may be.
-    """
-    choices = {
-        "precision": tuple(PRECISIONS),
-        "data.format": tuple(FORMATS),
-        "model.tap": TAPS,
-        "model.heads": HEADS,
-        "reversal.weighting": WEIGHTINGS,
-        "reversal.reach": REACHES,
-        "memory.block": BLOCKS,
-        "protocol.normalize": NORMALIZATIONS,
-    }
-    minima = {
-        "data.image_size": SMALLEST_IMAGE,
-        "data.workers": 0,
-        "data.min_count": 1,
-        "model.feature_dim": 1,
-        "reversal.beta": 0,
-        "seed": 0,
-        "train.classification_weight": 0,
-        "train.batch_size": 1,
-        "train.epochs": 1,
-        "train.max_steps": 1,
-        "train.learning_rate": 0,
-        "train.decay_rate": 0,
-        "train.decay_epochs": 1,
-        "train.log_every": 1,
-        "train.checkpoint_every": 0,
-        "memory.triplets": 1,
-        "memory.batch_size": 1,
-        "memory.epochs": 1,
-        "memory.max_steps": 1,
-        "memory.learning_rate": 0,
-        "memory.margin": 0,
-        "protocol.num_references": 0,
-        "protocol.batch_size": 1,
-    }
-    problems = []
-    for field, allowed in choices.items():
-        if _get(config, field) not in allowed:
-            problems.append(f"{field} = {_get(config, field)!r}: one of {', '.join(allowed)}")
-    for field, minimum in minima.items():
-        value = _get(config, field)
-        if value is not None and not (value >= minimum and math.isfinite(value)):
-            problems.append(f"{field} = {value}: at least {minimum}")
-    for field in ("reversal.scale", "protocol.strength"):
-        if not math.isfinite(_get(config, field)):
-            problems.append(f"{field} = {_get(config, field)}: a number")
-    for name, weight in config.memory.weights.items():
-        if not (weight >= 0 and math.isfinite(weight)):
-            problems.append(f"memory.weights.{name} = {weight}: at least 0")
-    if not config.stages or tuple(config.stages) not in (STAGES[:1], STAGES):
-        problems.append(f"stages = {tuple(config.stages)!r}: {STAGES[:1]!r} or {STAGES!r}")
-    if not 0 < config.model.width <= 16:
-        problems.append(f"model.width = {config.model.width}: above 0, at most 16")
-    if not 0 <= config.model.dropout < 1:
-        problems.append(f"model.dropout = {config.model.dropout}: in [0, 1)")
-    resize = config.data.train_resize
-    if resize is not None and resize < config.data.image_size:
-        problems.append(f"data.train_resize = {resize}: at least data.image_size, {config.data.image_size}")
-    ks = config.protocol.ks
-    if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
-        problems.append(f"protocol.ks = {tuple(ks)}: one or more whole numbers from 1")
-    if config.data.format == "table" and not config.data.root:
-        problems.append("data.root is not set: the folder that holds the table and the images")
-    if problems:
-        raise ConfigError("\n  ".join(["the config cannot be run:", *problems]))
 
 
 def open_catalogue(config: ConfigDict) -> Catalogue:
@@ -122,6 +48,59 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
             "train.py or --protocol.ks='(1, 5)' for evaluate.py"
         )
     return catalogue
+
+
+def queries_of(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
+    """The queries whose gallery is a part: those that come with the catalogue, or generated ones."""
+    count = config.protocol.num_references or None
+    if part == TEST and catalogue.queries is not None:
+        return catalogue.queries.of_references(count, config.seed)
+    return generate_queries(
+        catalogue.part_labels(part),
+        catalogue.schema,
+        kinds=tuple(config.protocol.kinds),
+        num_changes=config.protocol.num_changes,
+        num_references=count,
+        seed=config.seed,
+    )
+
+
+def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
+    """What stage 2 trains on: those that come with the catalogue, less what is held out, or generated ones.
+
+    Raises:
+      DataError: there are none.
+    """
+    if catalogue.triplets is not None:
+        triplets = catalogue.triplets.first(config.memory.triplets).within(catalogue.parts[TRAIN])
+        if not len(triplets):
+            raise DataError("none of the triplets that come with the catalogue lies in its training part")
+        return triplets
+    return generate_triplets(
+        catalogue.part_labels(TRAIN),
+        catalogue.schema,
+        count=config.memory.triplets,
+        kinds=tuple(config.memory.kinds),
+        num_changes=config.memory.num_changes,
+        seed=config.seed,
+    )
+
+
+def fixed_strength(config: ConfigDict) -> float | None:
+    """How many prototypes a manipulation adds; None where validation is to choose.
+
+    Raises:
+      ConfigError: neither a number nor ``validation``.
+    """
+    if config.protocol.strength == "validation":
+        return None
+    try:
+        strength = float(config.protocol.strength)
+    except ValueError:
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise ConfigError(f"protocol.strength = {config.protocol.strength!r}: a number, or validation")
+    return strength
 
 
 def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:
@@ -217,14 +196,14 @@ def _garments(data: ConfigDict, seed: int) -> Catalogue:
     )
 
 
-FORMATS: dict[str, Callable[[ConfigDict, int], Catalogue]] = {"table": _table, "garments": _garments}
+def _adde(data: ConfigDict, seed: int) -> Catalogue:
+    root = pathlib.Path(data.root).expanduser()
+    splits = root / pathlib.Path(data.splits or ".").expanduser()
+    return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
 
 
-def _get(config: ConfigDict, field: str) -> Any:
-    for name in field.split("."):
-        if name not in config:
-            raise ConfigError(
-                f"the config has no field {field}; it was written for another version of gradrev_jax"
-            )
-        config = config[name]
-    return config
+FORMATS: dict[str, Callable[[ConfigDict, int], Catalogue]] = {
+    "table": _table,
+    "adde": _adde,
+    "garments": _garments,
+}

@@ -23,6 +23,8 @@ FREE_FIELDS = (
     "data.workers",
     "train.epochs",
     "train.max_steps",
+    "train.patience",
+    "data.splits",
     "memory.epochs",
     "memory.max_steps",
     "stages",
@@ -76,7 +78,7 @@ def _is_free(field: str, fields: Mapping[str, Any]) -> bool:
         return False  # the ramp of w_rev counts towards the last epoch
     if field.startswith("memory.") and "memory" not in fields.get("stages", ()):
         return True  # that stage is not part of it yet
-    return field.startswith(FREE_FIELDS)
+    return field.startswith(FREE_FIELDS) and field != "protocol.select_on_test"
 
 
 def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:

@@ -26,7 +26,7 @@ def test_keeps_the_latest_and_the_best(tmp_path):
         assert checkpoints.latest_step is None
         assert checkpoints.best_step is None
         for step, accuracy in enumerate([0.1, 0.5, None, 0.3, 0.2, None], start=1):
-            checkpoints.save(step, items(step), validation_accuracy=accuracy)
+            checkpoints.save(step, items(step), score=accuracy)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
         assert checkpoints.steps == (2, 6)
         assert checkpoints.latest_step == 6
@@ -60,7 +60,7 @@ def test_arrays_may_be_donated_while_they_are_written(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for step in range(1, 4):
             state = advance(state)
-            checkpoints.save(step, {"params": state}, validation_accuracy=float(step == 2))
+            checkpoints.save(step, {"params": state}, score=float(step == 2))
             for _ in range(3):
                 state = advance(state)
             state = jax.tree.map(lambda leaf: leaf - 3, state)

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gradrev_jax.attributes import AttributeSchema, check_labels
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -69,6 +71,9 @@ class Catalogue:
       labels: int32 [M, N], value index within its attribute, -1 where not labelled.
       parts: rows of each part, int64 arrays under "train", "validation" and "test"; disjoint, and every
         part is there, if empty.
+      queries: manipulation queries that come with it, references counted within the test part; None where
+        they are to be generated.
+      triplets: training triplets that come with it, rows counted within the catalogue; likewise.
 
     Raises:
       ValueError: labels that do not fit the schema or the number of images, a row in two parts.
@@ -78,6 +83,8 @@ class Catalogue:
     images: ImageSource
     labels: np.ndarray
     parts: Mapping[str, np.ndarray]
+    queries: Queries | None = None
+    triplets: Triplets | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.schema)

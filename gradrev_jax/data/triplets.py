@@ -1,12 +1,13 @@
 """Training triplets for the memory: a reference, a change, an image that has it and one that has not."""
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.data.queries import existing_changes, grouped, single_changes
+from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between
 from gradrev_jax.errors import DataError
 
 
@@ -29,9 +30,31 @@ class Triplets:
     def __len__(self) -> int:
         return len(self.reference)
 
+    def first(self, count: int) -> "Triplets":
+        """The first ``count``, or all where there are fewer."""
+        return Triplets(*(column[:count] for column in self._columns()))
+
+    def within(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
+        """Those whose three images are among ``rows``, counted anew by their position there."""
+        size = 1 + max(int(column.max(initial=-1)) for column in (rows, *self._columns()[:3]))
+        position = np.full(size, -1)
+        position[rows] = np.arange(len(rows))
+        images = [position[column] for column in self._columns()[:3]]
+        kept = np.all([column >= 0 for column in images], axis=0)
+        return Triplets(*(column[kept] for column in (*images, self.indicators)))
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.reference, self.positive, self.negative, self.indicators
+
 
 def generate_triplets(
-    labels: Int[np.ndarray, "M N"], schema: AttributeSchema, *, count: int, seed: int = 0
+    labels: Int[np.ndarray, "M N"],
+    schema: AttributeSchema,
+    *,
+    count: int,
+    kinds: Collection[Kind] = ("swap", "add"),
+    num_changes: int = 1,
+    seed: int = 0,
 ) -> Triplets:
     """Random triplets whose change leads to labels that some image has.
 
@@ -43,10 +66,13 @@ def generate_triplets(
       labels: [M, N], -1 = not labelled.
       schema: the attributes.
       count: T.
+      kinds: of changes, see ``generate_queries``.
+      num_changes: attributes that change at once.
       seed: of all draws.
 
     Raises:
-      DataError: no image has the labels of another with one attribute changed.
+      DataError: no image has the labels of another with that many attributes changed.
+      ValueError: unknown kinds, num_changes out of range.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -55,27 +81,25 @@ def generate_triplets(
       (2, 2)
     """
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
-    changes = existing_changes(rows, schema)
+    changes = existing_changes(rows, schema, kinds=kinds, num_changes=num_changes)
     if not len(changes.row):
+        changed = "one attribute" if num_changes == 1 else f"{num_changes} attributes"
         raise DataError(
-            "no triplet can be made: no training image has the labels of another with one attribute changed; "
+            f"no triplet can be made: no training image has the labels of another with {changed} changed; "
             "use more images or fewer attributes (data.attributes), or leave 'memory' out of stages"
         )
     rng = np.random.default_rng(seed)
-    by_row, first, number = grouped(changes.row, len(rows))
+    _, first, number = grouped(changes.row, len(rows))
     images, start, size = grouped(row_of_image, len(rows))
 
     sources = np.flatnonzero(number[row_of_image])
     reference = rng.choice(sources, count)
     of_row = row_of_image[reference]
-    change = by_row[first[of_row] + rng.integers(0, number[of_row])]
-    target = changes.target[change]
+    target = changes.target[first[of_row] + rng.integers(0, number[of_row])]
     positive = images[start[target] + rng.integers(0, size[target])]
     # Of the images in the order of their rows, all but the target's: a draw behind them skips them.
     other = rng.integers(0, len(labels) - size[target])
     negative = images[other + np.where(other >= start[target], size[target], 0)]
 
-    indicators, _ = single_changes(
-        labels[reference], changes.attribute[change], changes.value[change], schema
-    )
+    indicators = indicators_between(rows[of_row], rows[target], schema)
     return Triplets(reference, positive, negative, indicators)

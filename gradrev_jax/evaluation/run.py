@@ -12,13 +12,15 @@ from ml_collections import ConfigDict
 from gradrev_jax import settings, workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.data.queries import Queries, generate_queries
-from gradrev_jax.errors import DataError, WorkdirError
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.manipulation import retrieval_metrics, retrieve
 from gradrev_jax.evaluation.report import read_history, write_report
+from gradrev_jax.evaluation.strength import choose_strength
 from gradrev_jax.manipulation import describe_change
+from gradrev_jax.manipulation_retrieval import retrieval_metrics, retrieve
 from gradrev_jax.metrics import accuracy_summary, majority_correct
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
@@ -51,7 +53,9 @@ def evaluate(
     """
     config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
     settings.override(config, "protocol", protocol or {})
-    settings.check(config)
+    if "select_on_test" in (protocol or {}):
+        raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
+    check(config)
     schema = workdir.read_schema(directory)
     catalogue = settings.open_catalogue(config)
     if catalogue.schema != schema:
@@ -59,10 +63,18 @@ def evaluate(
             f"the catalogue's attributes or values are not those that {directory} was trained on; "
             "restore the catalogue, or train again in another --workdir"
         )
-    queries = _queries(catalogue, config)
+    queries = settings.queries_of(catalogue, TEST, config)
+    if not len(queries):
+        raise DataError(
+            "no query can be asked: no test image has the labels of another with one attribute changed; "
+            "use more test images or fewer attributes (data.attributes)"
+        )
     encoder = settings.build_encoder(config, schema)
     stage = config.stages[-1]
-    parts = PARTS if stage == settings.STAGES[0] else (TEST,)  # a fine-tuned memory needs no training image
+    # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
+    parts = PARTS if stage == settings.STAGES[0] else (TEST,)
+    if settings.fixed_strength(config) is None:
+        parts = tuple(dict.fromkeys((*parts, VALIDATION)))
     images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in parts}
     number, params, memory = _restore(directory, stage, encoder, config.data.image_size, step)
 
@@ -84,12 +96,25 @@ def evaluate(
 
     k = max(config.protocol.ks)
     search = {
-        "strength": config.protocol.strength,
         "normalize": config.protocol.normalize,
         "exclude_query": config.protocol.exclude_query,
         "progress": progress,
     }
-    found = retrieve(gallery.features, memory, queries.reference, queries.indicators, k, **search)
+    strength, strengths = settings.fixed_strength(config), dict[str, float]()
+    if strength is None:
+        held_out = encode(
+            forward, params, images[VALIDATION], catalogue.part_labels(VALIDATION), encoder, **batching
+        )
+        strength, strengths = choose_strength(
+            held_out.features,
+            catalogue.part_labels(VALIDATION),
+            memory,
+            settings.queries_of(catalogue, VALIDATION, config),
+            **search,
+        )
+    found = retrieve(
+        gallery.features, memory, queries.reference, queries.indicators, k, strength=strength, **search
+    )
     references, which = np.unique(queries.reference, return_inverse=True)
     untouched = np.zeros((len(references), schema.num_values), np.int8)
     baseline = retrieve(gallery.features, memory, references, untouched, k, **search)[which]
@@ -99,6 +124,8 @@ def evaluate(
         "queries": len(queries),
         "stage": stage,
         "step": number,
+        "strength": strength,
+        "strengths_on_validation": strengths,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
         "majority_accuracy": accuracy_summary(
             majority_correct(labels, catalogue.part_labels(TRAIN)), gallery.labelled, schema
@@ -133,21 +160,6 @@ def _absent_values(labels: np.ndarray, schema: AttributeSchema) -> list[str]:
     """Values that no label row has, as ``"color: red"``."""
     absent = np.flatnonzero(np.asarray(schema.one_hot(labels)).sum(axis=0) == 0).tolist()
     return [f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}" for value in absent]
-
-
-def _queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
-    queries = generate_queries(
-        catalogue.part_labels(TEST),
-        catalogue.schema,
-        num_references=config.protocol.num_references or None,
-        seed=config.seed,
-    )
-    if not len(queries):
-        raise DataError(
-            "no query can be asked: no test image has the labels of another with one attribute changed; "
-            "use more test images or fewer attributes (data.attributes)"
-        )
-    return queries
 
 
 def _restore(
@@ -191,7 +203,7 @@ def _examples(
         shuffled = order[candidates[order]]
         turn = np.zeros(len(shuffled), int)
         for n in range(catalogue.schema.num_attributes):
-            same = queries.changed[shuffled] == n
+            same = queries.changed[shuffled, n]
             turn[same] = np.arange(same.sum())
         chosen = shuffled[np.argsort(turn, kind="stable")][:SHOWN_QUERIES]
         return [

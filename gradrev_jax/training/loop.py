@@ -12,23 +12,24 @@ from ml_collections import ConfigDict
 from gradrev_jax import settings, workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.config_check import check
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
-from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
-from gradrev_jax.data.triplets import Triplets, generate_triplets
+from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.metrics import AccuracySummary, accuracy_summary
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryMetrics, MemoryWeights, make_memory_step
-from gradrev_jax.training.stage import Stage, latest_step, run_stage
+from gradrev_jax.training.stage import Stage, has_checkpoint, is_over, run_stage
 from gradrev_jax.training.steps import (
     StepMetrics,
     TrainState,
     init_state,
-    learning_rate_schedule,
     make_train_step,
 )
+from gradrev_jax.training.validation import Validate, make_validator
 
 
 class Run(NamedTuple):
@@ -41,6 +42,7 @@ class Run(NamedTuple):
     encoder: AttributeEncoder
     reversal_scale: float | np.ndarray
     triplets: Triplets | None
+    validate: Validate
     progress: bool
 
 
@@ -58,20 +60,30 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     Raises:
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
     """
-    settings.check(config)
+    check(config)
     catalogue = settings.open_catalogue(config)
     workdir.check_claim(directory, config.to_dict())
-    encoder_steps = steps_per_epoch(len(catalogue.parts[TRAIN]), config.train.batch_size)
-    _check_not_built_upon(directory, _last_step(config.train, encoder_steps))
+    _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
     reversal_scale = settings.reversal_scale(config, catalogue.schema)
-    triplets = _triplets(config, catalogue) if MEMORY in config.stages else None
+    triplets = _triplets(config, catalogue)
+    held_out = TEST if config.protocol.select_on_test else VALIDATION
     images = {
-        part: settings.open_images(catalogue, part, config, progress=progress) for part in (TRAIN, VALIDATION)
+        part: settings.open_images(catalogue, part, config, progress=progress)
+        for part in dict.fromkeys((TRAIN, VALIDATION, held_out))
     }
     workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
     workdir.claim_schema(directory, catalogue.schema)
     encoder = settings.build_encoder(config, catalogue.schema)
-    run = Run(config, directory, catalogue, images, encoder, reversal_scale, triplets, progress)
+    validate = make_validator(
+        encoder,
+        images[held_out],
+        catalogue.part_labels(held_out),
+        settings.queries_of(catalogue, held_out, config) if triplets else None,
+        normalize=config.protocol.normalize,
+        batch_size=config.protocol.batch_size,
+        progress=progress,
+    )
+    run = Run(config, directory, catalogue, images, encoder, reversal_scale, triplets, validate, progress)
     for name in config.stages:
         stage = STAGES[name](run)
         state = run_stage(
@@ -79,7 +91,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
             directory,
             log_every=config.train.log_every,
             checkpoint_every=config.train.checkpoint_every,
-            select_best=name == ENCODER,
+            patient_steps=_patient_steps(config, stage.epoch_steps),
             progress=progress,
         )
     return state
@@ -90,7 +102,7 @@ def _encoder_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
-    schedule, optimizer = _adam(config, config.train.learning_rate, epoch_steps)
+    schedule, optimizer = _optimizer(config, config.train, epoch_steps)
     step = make_train_step(
         encoder,
         optimizer,
@@ -100,6 +112,9 @@ def _encoder_stage(run: Run) -> Stage:
         beta=config.reversal.beta,
         reversal_scale=run.reversal_scale,
         w_cls=config.train.classification_weight,
+        attribute_triplet_weight=config.train.attribute_triplet_weight,
+        label_triplet_weight=config.train.label_triplet_weight,
+        triplet_margin=config.train.triplet_margin,
     )
 
     def do(state: TrainState, index: int) -> tuple[TrainState, StepMetrics]:
@@ -112,7 +127,7 @@ def _encoder_stage(run: Run) -> Stage:
         state=init_state(encoder, optimizer, image_size=config.data.image_size, seed=config.seed),
         step=do,
         describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
-        validate=_validator(run),
+        validate=lambda params: run.validate(params, None),
         schedule=schedule,
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
@@ -125,8 +140,8 @@ def _memory_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
-    epoch_steps = _memory_epoch_steps(config)
-    schedule, optimizer = _adam(config, config.memory.learning_rate, epoch_steps)
+    epoch_steps = _memory_epoch_steps(config, triplets)
+    schedule, optimizer = _optimizer(config, config.memory, epoch_steps)
     step = make_memory_step(
         encoder,
         optimizer,
@@ -145,7 +160,6 @@ def _memory_stage(run: Run) -> Stage:
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
         return step(state, run.images[TRAIN][rows], labels[rows], triplets.indicators[drawn])
 
-    validate = _validator(run)
     params = _initial_memory(run)
     return Stage(
         name=MEMORY,
@@ -155,7 +169,7 @@ def _memory_stage(run: Run) -> Stage:
         describe=lambda metrics: {
             name: float(value) for name, value in metrics._asdict().items() if name != "loss"
         },
-        validate=lambda params: validate(params[ENCODER]),
+        validate=lambda params: run.validate(params[ENCODER], params[MEMORY]),
         schedule=schedule,
         batch_size=3 * config.memory.batch_size,
         epoch_steps=epoch_steps,
@@ -163,28 +177,34 @@ def _memory_stage(run: Run) -> Stage:
     )
 
 
-def _adam(
-    config: ConfigDict, learning_rate: float, epoch_steps: int
+def _optimizer(
+    config: ConfigDict, section: ConfigDict, epoch_steps: int
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Learning rate by step, and the optimiser that follows it."""
+    """Learning rate by step, and the optimiser that follows it, of the stage with this section."""
     schedule = learning_rate_schedule(
-        learning_rate,
+        section.learning_rate,
+        kind=config.train.schedule,
         decay_rate=config.train.decay_rate,
-        decay_epochs=config.train.decay_epochs,
-        steps_per_epoch=epoch_steps,
+        decay_steps=config.train.decay_epochs * epoch_steps,
+        warmup_steps=config.train.warmup_steps,
+        total_steps=_last_step(section, epoch_steps),
     )
-    return schedule, optax.adam(schedule)
+    return schedule, make_optimizer(
+        schedule, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
+    )
 
 
-def _memory_epoch_steps(config: ConfigDict) -> int:
-    return steps_per_epoch(config.memory.triplets, config.memory.batch_size, of="triplets", section="memory")
-
-
-def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets:
+def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
     """What stage 2 trains on; made before stage 1, so that no hours of training precede an error."""
-    _memory_epoch_steps(config)
-    labels = catalogue.part_labels(TRAIN)
-    return generate_triplets(labels, catalogue.schema, count=config.memory.triplets, seed=config.seed)
+    if MEMORY not in config.stages:
+        return None
+    triplets = settings.triplets_of(catalogue, config)
+    _memory_epoch_steps(config, triplets)
+    return triplets
+
+
+def _memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
+    return steps_per_epoch(len(triplets), config.memory.batch_size, of="triplets", section="memory")
 
 
 STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}
@@ -198,7 +218,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     template = init_state(
         run.encoder, optax.identity(), image_size=run.config.data.image_size, seed=run.config.seed
     ).params
-    if latest_step(run.directory, MEMORY) is not None:
+    if has_checkpoint(run.directory, MEMORY):
         n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
         return {ENCODER: template, MEMORY: jnp.zeros((run.catalogue.schema.num_values, n, d))}
     with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
@@ -219,15 +239,25 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     return {ENCODER: params, MEMORY: memory}
 
 
-def _check_not_built_upon(directory: pathlib.Path, last_step: int) -> None:
+def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_images: int) -> None:
     """Raise where the encoder would be trained further although a memory was fine-tuned on it."""
-    trained = latest_step(directory, ENCODER) or 0
-    if trained < last_step and latest_step(directory, MEMORY):
-        raise WorkdirError(
-            f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
-            f"would now be trained to step {last_step}; to do both, remove "
-            f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
-        )
+    epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
+    if not (has_checkpoint(directory, MEMORY) and has_checkpoint(directory, ENCODER)):
+        return
+    last_step = _last_step(config.train, epoch_steps)
+    with Checkpoints(workdir.checkpoint_directory(directory, ENCODER), read_only=True) as checkpoints:
+        if is_over(checkpoints, last_step, _patient_steps(config, epoch_steps)):
+            return
+        trained = checkpoints.latest_step
+    raise WorkdirError(
+        f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
+        f"would now be trained to step {last_step}; to do both, remove "
+        f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
+    )
+
+
+def _patient_steps(config: ConfigDict, epoch_steps: int) -> int | None:
+    return None if config.train.patience is None else config.train.patience * epoch_steps
 
 
 def _last_step(section: ConfigDict, epoch_steps: int) -> int:
@@ -238,35 +268,18 @@ def _last_step(section: ConfigDict, epoch_steps: int) -> int:
 def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
     """What is logged of a step of stage 1: its losses, and those of all pathways, feature -> classifier."""
     rows = np.asarray(metrics.pathways).tolist()
+    triplets = {
+        name: float(loss)
+        for name in ("loss_attribute_triplet", "loss_label_triplet")
+        if (loss := getattr(metrics, name))  # 0 where they are off
+    }
     return {
         "loss_cls": float(metrics.loss_cls),
         "loss_rev": float(metrics.loss_rev),
         "w_rev": float(metrics.w_rev),
+        **triplets,
         "pathways": {
             feature: dict(zip(schema.names, row, strict=True))
             for feature, row in zip(schema.names, rows, strict=True)
         },
     }
-
-
-def _validator(run: Run) -> Callable[[Any], AccuracySummary | None]:
-    """Params -> attribute accuracy on the validation part; None where nothing there is labelled."""
-    forward = make_forward(run.encoder)
-    labels = run.catalogue.part_labels(VALIDATION)
-
-    def validate(params: Any) -> AccuracySummary | None:
-        encoded = encode(
-            forward,
-            params,
-            run.images[VALIDATION],
-            labels,
-            run.encoder,
-            batch_size=run.config.protocol.batch_size,
-            description=VALIDATION,
-            progress=run.progress,
-        )
-        if not encoded.labelled.any():
-            return None
-        return accuracy_summary(encoded.correct.diagonal(), encoded.labelled, run.encoder.schema)
-
-    return validate

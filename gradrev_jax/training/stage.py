@@ -14,8 +14,8 @@ from tqdm import tqdm
 from gradrev_jax import workdir
 from gradrev_jax.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.errors import UserError
-from gradrev_jax.metrics import AccuracySummary
 from gradrev_jax.training.steps import TrainState
+from gradrev_jax.training.validation import Validation
 
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
 
@@ -44,7 +44,7 @@ class Stage:
       state: before its first step.
       step: (state, index) -> (state, metrics); a pure function of both, but for the images it reads.
       describe: metrics of a step -> what is logged of it.
-      validate: params -> accuracy on the validation part, None where nothing there is labelled.
+      validate: params -> what they are worth on the held-out part.
       schedule: learning rate by step.
       batch_size: images that a step takes.
       epoch_steps: steps an epoch.
@@ -56,20 +56,28 @@ class Stage:
     state: TrainState
     step: Callable[[TrainState, int], tuple[TrainState, Metrics]]
     describe: Callable[[Any], dict[str, Any]]
-    validate: Callable[[Any], AccuracySummary | None]
+    validate: Callable[[Any], Validation]
     schedule: optax.Schedule
     batch_size: int
     epoch_steps: int
     last_step: int
 
 
-def latest_step(directory: pathlib.Path, stage: str) -> int | None:
-    """Step of a stage's newest checkpoint; None without one."""
+def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
+    """Whether a stage has been trained, if only in part."""
     path = workdir.checkpoint_directory(directory, stage)
     if not path.is_dir():
-        return None
+        return False
     with Checkpoints(path, read_only=True) as checkpoints:
-        return checkpoints.latest_step
+        return checkpoints.latest_step is not None
+
+
+def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
+    """Whether a stage has come to its last step, or has not done better for too many on the held-out part."""
+    latest, best = checkpoints.latest_step, checkpoints.best_step
+    if latest is None or best is None:
+        return False
+    return latest >= last_step or (patient_steps is not None and latest - best >= patient_steps)
 
 
 def run_stage(
@@ -78,7 +86,7 @@ def run_stage(
     *,
     log_every: int,
     checkpoint_every: int,
-    select_best: bool = True,
+    patient_steps: int | None = None,
     progress: bool = True,
 ) -> TrainState:
     """Train a stage to its last step, going on from its latest checkpoint.
@@ -88,7 +96,8 @@ def run_stage(
       directory: the run's folder.
       log_every: steps between records.
       checkpoint_every: steps between checkpoints besides those at every epoch's end; 0: none.
-      select_best: whether the best checkpoint on the validation part is kept besides the latest.
+      patient_steps: steps without a better score on the held-out part after which the stage ends; None: it
+        runs to its last step.
       progress: whether progress bars are shown.
 
     Returns:
@@ -114,6 +123,9 @@ def run_stage(
         ):
             meter = _Meter(stage)
             for index in range(first_step, stage.last_step):
+                if index % stage.epoch_steps == 0 and is_over(checkpoints, stage.last_step, patient_steps):
+                    bar.write(f"{stage.name} ends early, no longer better on the held-out part")
+                    break
                 state, metrics = stage.step(state, index)
                 meter.count(metrics)
                 done = index + 1
@@ -125,11 +137,11 @@ def run_stage(
                     log.write({**epoch, **record})
                     bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
                 if saves:
-                    accuracy = stage.validate(state.params) if epoch_ends else None
-                    if accuracy:
-                        log.write({**epoch, "validation_accuracy": accuracy})
-                    macro = accuracy["macro"] if accuracy and select_best else None
-                    checkpoints.save(done, _items(state), validation_accuracy=macro)
+                    validation = stage.validate(state.params) if epoch_ends else None
+                    if validation and validation.record:
+                        log.write({**epoch, **validation.record})
+                    score = validation.score if validation else None
+                    checkpoints.save(done, _items(state), score=score)
                     meter.restart()  # neither validation nor copying is part of the training speed
                 bar.update()
     return state

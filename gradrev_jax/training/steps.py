@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from gradrev_jax.losses import Weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
+from gradrev_jax.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss, unit
 
 
 class TrainState(NamedTuple):
@@ -32,6 +33,8 @@ class StepMetrics(NamedTuple):
       w_rev: weight of L_rev.
       pathways: [N, N], loss of feature j (row) read by classifier n (column); L_cls is the trace, L_rev the
         sum of all others.
+      loss_attribute_triplet: of the attributes' features, by their own labels; 0 where its weight is.
+      loss_label_triplet: of the whole features, by all labels; 0 where its weight is.
     """
 
     loss: Float[Array, ""]
@@ -39,25 +42,14 @@ class StepMetrics(NamedTuple):
     loss_rev: Float[Array, ""]
     w_rev: Float[Array, ""]
     pathways: Float[Array, "N N"]
+    loss_attribute_triplet: Float[Array, ""]
+    loss_label_triplet: Float[Array, ""]
 
 
 TrainStep = Callable[
     [TrainState, UInt8[Array | np.ndarray, "B S S 3"], Int[Array | np.ndarray, "B N"]],
     tuple[TrainState, StepMetrics],
 ]
-
-
-def learning_rate_schedule(
-    initial: float, *, decay_rate: float, decay_epochs: int, steps_per_epoch: int
-) -> optax.Schedule:
-    """Step -> learning rate: multiplied by ``decay_rate`` every ``decay_epochs`` epochs (Section 4.2).
-
-    Example:
-      >>> schedule = learning_rate_schedule(1e-4, decay_rate=0.5, decay_epochs=10, steps_per_epoch=3)
-      >>> [round(float(schedule(step)), 6) for step in (0, 29, 30, 60)]
-      [0.0001, 0.0001, 5e-05, 2.5e-05]
-    """
-    return optax.exponential_decay(initial, decay_epochs * steps_per_epoch, decay_rate, staircase=True)
 
 
 def init_state(
@@ -80,9 +72,12 @@ def encoder_loss(
     beta: float = 0.1,
     reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
     w_cls: float = 1.0,
+    attribute_triplet_weight: float = 0.0,
+    label_triplet_weight: float = 0.0,
+    triplet_margin: float = 0.5,
     progress: float | Float[Array, ""] = 1.0,
 ) -> tuple[Float[Array, ""], StepMetrics]:
-    r"""Total loss of a batch, ``w_cls L_cls + w_rev L_rev`` (Eq. 3).
+    r"""Total loss of a batch, ``w_cls L_cls + w_rev L_rev`` (Eq. 3), and ADDE-M's triplet losses.
 
     Args:
       encoder: the model.
@@ -95,6 +90,10 @@ def encoder_loss(
       beta: share of the reversal.
       reversal_scale: lambda of the reversal, of all pathways or of each, see ``AttributeEncoder``.
       w_cls: weight of the classification loss.
+      attribute_triplet_weight: of the semi-hard triplet loss on each attribute's feature, by its labels;
+        the paper has none, ADDE-M 0.2.
+      label_triplet_weight: of that on the whole feature, by all labels; the paper has none, ADDE-M 1.
+      triplet_margin: of both, in squared distance.
       progress: fraction of the training that is done, for the schedule.
 
     Raises:
@@ -113,7 +112,15 @@ def encoder_loss(
         loss_cls, loss_rev, weighting=weighting, beta=beta, w_cls=w_cls, progress=progress
     )
     total = w_cls * loss_cls + w_rev * loss_rev
-    return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways)
+    by_attribute = by_label = jnp.zeros(())
+    if attribute_triplet_weight:
+        by_attribute = attribute_triplet_loss(output.features, labels, margin=triplet_margin)
+        total += attribute_triplet_weight * by_attribute
+    if label_triplet_weight:
+        whole = unit(output.features.reshape(len(labels), -1))
+        by_label = semi_hard_triplet_loss(whole, labels, margin=triplet_margin)
+        total += label_triplet_weight * by_label
+    return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, by_attribute, by_label)
 
 
 def make_train_step(

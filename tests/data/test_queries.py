@@ -35,7 +35,7 @@ def as_tuples(queries):
         (int(reference), int(n), tuple(target), tuple(indicator))
         for reference, n, target, indicator in zip(
             queries.reference,
-            queries.changed,
+            queries.changed.argmax(axis=1),
             queries.targets.tolist(),
             queries.indicators.tolist(),
             strict=True,

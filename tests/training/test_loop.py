@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from gradrev_jax import settings
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
@@ -172,6 +174,9 @@ def test_without_a_validation_part_the_latest_checkpoint_stands(tiny_config, tmp
         {"reversal.weighting": "schedule", "model.heads": "pairwise"},
         {"reversal.weighting": "fixed", "reversal.reach": "mlp", "model.tap": "fc7"},
         {"reversal.strengths": ((0.5,) * 6,) * 6},
+        {"train.attribute_triplet_weight": 0.2, "train.label_triplet_weight": 1.0},
+        {"train.schedule": "cosine", "train.warmup_steps": 1, "train.weight_decay": 0.01},
+        {"train.schedule": "constant", "train.clip_norm": 1.0},
     ],
 )
 def test_every_setting_runs(tiny_config, tmp_path, change):
@@ -196,7 +201,7 @@ def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole)
     assert [record["step"] for record in steps] == [2, 3, 4, 6]
     parts = ("cls", "semi_hard", "margin", "consistency", "off_block")
     assert all(record[f"loss_{part}"] >= 0 for record in steps for part in parts)
-    assert checkpoint_steps(tmp_path, "memory") == (6,)
+    assert checkpoint_steps(tmp_path, "memory")[-1] == 6
     assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
     assert_same(run(two_stages, tmp_path), state)
 
@@ -267,7 +272,72 @@ def test_a_catalogue_without_triplets_is_refused_before_the_encoder_is_trained(
     def all_alike(labels, schema, **settings):
         return generate_triplets(np.zeros_like(labels), schema, **settings)
 
-    monkeypatch.setattr(loop, "generate_triplets", all_alike)
+    monkeypatch.setattr(settings, "generate_triplets", all_alike)
     with pytest.raises(DataError, match="no triplet can be made"):
         run(two_stages, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_memory_is_chosen_by_what_it_retrieves(two_stages, tmp_path):
+    run(two_stages, tmp_path)
+    validated = [record for record in records(tmp_path) if "validation_hit_rate" in record]
+    assert [record["step"] for record in validated] == [3, 6]
+    rates = [record["validation_hit_rate"]["2"] for record in validated]  # of 4 held-out images, the half
+    with Checkpoints(tmp_path / "checkpoints" / "memory", read_only=True) as checkpoints:
+        assert checkpoints.best_step == (3 if rates[0] > rates[1] else 6)
+
+
+def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
+    two_stages.protocol.select_on_test = True
+    two_stages.train.validation_fraction = 0.0
+    run(two_stages, tmp_path)
+    validated = [record for record in records(tmp_path) if "validation_accuracy" in record]
+    assert [(record["stage"], record["step"]) for record in validated] == [
+        ("encoder", 4),
+        ("memory", 3),
+        ("memory", 6),
+    ]
+    assert list(validated[-1]["validation_hit_rate"]) == ["12"], "of the 24 test images, the half"
+
+
+def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path):
+    two_stages.train.patience = 1
+    two_stages.train.epochs = 10
+    two_stages.train.learning_rate = 1e-12  # nothing changes, and of equally good ones the first is the best
+    two_stages.memory.max_steps = 1
+    run(two_stages, tmp_path)
+    encoder = checkpoint_steps(tmp_path, "encoder")
+    assert 8 <= encoder[-1] < 40
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "encoder") == encoder
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_path, monkeypatch):
+    two_stages.memory.update({"triplets": 8, "batch_size": 2})
+    catalogue = settings.open_catalogue(two_stages)
+    rows = catalogue.rows("train", "validation")
+    given = generate_triplets(catalogue.labels[rows], catalogue.schema, count=12, seed=5)
+    given = dataclasses.replace(
+        given, reference=rows[given.reference], positive=rows[given.positive], negative=rows[given.negative]
+    )
+    monkeypatch.setattr(
+        settings, "open_catalogue", lambda config: dataclasses.replace(catalogue, triplets=given)
+    )
+    seen = []
+    make = loop.make_memory_step
+
+    def recording(*arguments, **options):
+        step = make(*arguments, **options)
+        return lambda state, images, labels, indicators: (
+            seen.append(indicators),
+            step(state, images, labels, indicators),
+        )[1]
+
+    monkeypatch.setattr(loop, "make_memory_step", recording)
+    run(two_stages, tmp_path)
+    kept = given.first(8).within(catalogue.parts["train"])
+    assert 2 <= len(kept) <= 8
+    asked = {row.tobytes() for row in kept.indicators}
+    assert {row.tobytes() for batch in seen for row in batch} <= asked

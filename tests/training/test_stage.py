@@ -8,6 +8,7 @@ import pytest
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.training.stage import DivergedError, Stage, run_stage
 from gradrev_jax.training.steps import TrainState
+from gradrev_jax.training.validation import Validation
 from gradrev_jax.workdir import checkpoint_directory
 
 
@@ -27,9 +28,9 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
     def validate(params):
         validated.append(float(params["x"]))
         if accuracies is None:
-            return None
+            return Validation({}, None)
         value = accuracies[len(validated) - 1]
-        return {"macro": value, "micro": value, "per_attribute": {"color": value}}
+        return Validation({"validation_accuracy": {"macro": value}}, value)
 
     stage = Stage(
         name="count",
@@ -76,11 +77,17 @@ def test_it_logs_validates_and_saves_when_it_should(tmp_path):
     assert steps_there(tmp_path) == ((8, 10), 8)
 
 
-def test_without_selection_the_latest_stands(tmp_path):
-    stage, _ = counting(accuracies=[0.5, 0.9, 0.7])
-    run(stage, tmp_path, select_best=False)
-    assert steps_there(tmp_path) == ((10,), 10)
-    assert sum("validation_accuracy" in record for record in records(tmp_path)) == 3
+def test_it_ends_early_when_it_gets_no_better(tmp_path):
+    stage, validated = counting(last_step=40, accuracies=[0.5, 0.9, 0.7, 0.6, 1.0, 1.0])
+    state = run(stage, tmp_path, patient_steps=8)
+    assert validated == [4, 8, 12, 16]
+    assert int(state.step) == 16
+    assert steps_there(tmp_path) == ((8, 16), 8)
+    again, validated = counting(last_step=40, accuracies=[])
+    assert int(run(again, tmp_path, patient_steps=8).step) == 16
+    assert not validated
+    more, validated = counting(last_step=40, accuracies=[1.0, 0.1, 0.1, 0.1])
+    assert int(run(more, tmp_path, patient_steps=12).step) == 32, "with more patience it goes on"
 
 
 def test_it_goes_on_from_its_checkpoint(tmp_path):

@@ -8,7 +8,8 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.losses import classification_loss, reversal_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.steps import encoder_loss, init_state, learning_rate_schedule, make_train_step
+from gradrev_jax.training.steps import encoder_loss, init_state, make_train_step
+from gradrev_jax.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
@@ -125,7 +126,23 @@ def test_a_batch_without_labels_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, state.params, before)
 
 
-def test_learning_rate_halves_every_ten_epochs():
-    schedule = learning_rate_schedule(1e-4, decay_rate=0.5, decay_epochs=10, steps_per_epoch=7)
-    rates = [float(schedule(step)) for step in (0, 69, 70, 139, 140)]
-    np.testing.assert_allclose(rates, [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])
+def test_triplet_losses_add_up(params):
+    """Total and its gradient with ADDE-M's two triplet losses, beside each alone."""
+    settings = {"weighting": "off", "triplet_margin": 0.7}
+    none, _ = loss_gradient(params, **settings)
+    one, _ = loss_gradient(params, attribute_triplet_weight=1.0, **settings)
+    other, _ = loss_gradient(params, label_triplet_weight=1.0, **settings)
+    both, metrics = loss_gradient(params, attribute_triplet_weight=0.2, label_triplet_weight=3.0, **settings)
+    features = without_dropout().apply(params, normalize_images(PIXELS)).features
+    by_attribute = attribute_triplet_loss(features, LABELS, margin=0.7)
+    whole = features.reshape(len(LABELS), -1)
+    whole = whole / jnp.linalg.norm(whole, axis=1, keepdims=True)
+    by_label = semi_hard_triplet_loss(whole, LABELS, margin=0.7)
+    assert by_attribute > 0
+    np.testing.assert_allclose(metrics.loss_attribute_triplet, by_attribute, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss_label_triplet, by_label, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics.loss, metrics.loss_cls + 0.2 * by_attribute + 3.0 * by_label, rtol=1e-5
+    )
+    expected = jax.tree.map(lambda n, a, b: n + 0.2 * (a - n) + 3.0 * (b - n), none, one, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-3), both, expected)

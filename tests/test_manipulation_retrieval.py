@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.evaluation.manipulation import retrieval_metrics, retrieve
 from gradrev_jax.manipulation import NORMALIZATIONS
+from gradrev_jax.manipulation_retrieval import retrieval_metrics, retrieve
 
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
 PARTS = {"ndcg": "all", "ndcg_target": "target", "ndcg_others": "others"}
@@ -88,7 +88,7 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("queries", [1, 7, 8, 9, 16, 19])
 def test_more_queries_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):
-    monkeypatch.setattr("gradrev_jax.evaluation.manipulation.QUERIES_AT_ONCE", 8)
+    monkeypatch.setattr("gradrev_jax.manipulation_retrieval.QUERIES_AT_ONCE", 8)
     check(example(rng, queries=queries), 3, exclude_query=exclude_query)
 
 
@@ -112,7 +112,7 @@ def slow_metrics(neighbor_labels, queries, k):
     """All five, by name, with Python's numbers alone."""
     values = {name: [] for name in ("hit_rate", "precision", *PARTS)}
     for query, target in enumerate(queries.targets.tolist()):
-        changed = int(queries.changed[query])
+        changed = queries.changed[query].tolist()
         right = [
             [a == b for a, b in zip(row, target, strict=True)] for row in neighbor_labels[query, :k].tolist()
         ]
@@ -125,21 +125,23 @@ def slow_metrics(neighbor_labels, queries, k):
             for rank, row in enumerate(right):
                 counted = {
                     "all": row,
-                    "target": [row[changed]],
-                    "others": row[:changed] + row[changed + 1 :],
+                    "target": [right for right, change in zip(row, changed, strict=True) if change],
+                    "others": [right for right, change in zip(row, changed, strict=True) if not change],
                 }[part]
-                gained += (2 ** (sum(counted) / len(counted)) - 1) / np.log(rank + 2)
+                relevance = sum(counted) / len(counted) if counted else 1
+                gained += (2**relevance - 1) / np.log(rank + 2)
             values[name].append(gained / ideal)
     return {name: sum(each) / len(each) for name, each in values.items()}
 
 
 def test_all_metrics_at_all_cut_offs_against_loops(rng):
     count, depth, ks = 50, 8, (1, 2, 5, 8)
+    some = rng.random((count, ATTRIBUTES)) < 0.3  # one change, several, or all at once
     queries = Queries(
         reference=np.zeros(count, int),
         indicators=np.zeros((count, VALUES), np.int8),
         targets=rng.integers(-1, 2, (count, ATTRIBUTES)),
-        changed=rng.integers(0, ATTRIBUTES, count),
+        changed=some | np.eye(ATTRIBUTES, dtype=bool)[rng.integers(0, ATTRIBUTES, count)],
     )
     neighbors = rng.integers(-1, 2, (count, depth, ATTRIBUTES))
     found = retrieval_metrics(neighbors, queries, ks)
@@ -154,6 +156,7 @@ def test_all_metrics_at_all_cut_offs_against_loops(rng):
 
 def test_metrics_of_no_queries_are_an_error():
     empty = np.zeros(0, int)
-    queries = Queries(empty, np.zeros((0, VALUES), np.int8), np.zeros((0, ATTRIBUTES), int), empty)
+    none = np.zeros((0, ATTRIBUTES), int)
+    queries = Queries(empty, np.zeros((0, VALUES), np.int8), none, none.astype(bool))
     with pytest.raises(ValueError, match="no queries"):
         retrieval_metrics(np.zeros((0, 4, ATTRIBUTES), int), queries, (1,))

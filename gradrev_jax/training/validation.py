@@ -1,0 +1,94 @@
+"""What a checkpoint is judged by: attribute accuracy, and retrieval where there is a memory."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.manipulation import Normalization
+from gradrev_jax.manipulation_retrieval import retrieve
+from gradrev_jax.metrics import accuracy_summary, hit_rate
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inference import encode, make_forward
+
+SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
+
+
+class Validation(NamedTuple):
+    """What was measured of a checkpoint on the part that is held out.
+
+    Attributes:
+      record: what is logged of it.
+      score: what the best checkpoint is chosen by, the higher the better; None where nothing tells.
+    """
+
+    record: dict[str, Any]
+    score: float | None
+
+
+Validate = Callable[[Any, Float[Array | np.ndarray, "J N d"] | None], Validation]
+
+
+def make_validator(
+    encoder: AttributeEncoder,
+    images: UInt8[np.ndarray, "M S S 3"],
+    labels: Int[np.ndarray, "M N"],
+    queries: Queries | None,
+    *,
+    normalize: Normalization,
+    batch_size: int,
+    progress: bool = True,
+) -> Validate:
+    """(Encoder's parameters, memory) -> what they are worth on the held-out images.
+
+    The score is the macro attribute accuracy without a memory, and with one the share of queries that find
+    a match among the first 30 (``hit_rate``; of fewer images, among the half of them).
+
+    Args:
+      encoder: the model.
+      images: [M, S, S, 3], uint8; M may be 0.
+      labels: [M, N], -1 = not labelled.
+      queries: manipulations whose gallery the images are, to judge a memory by; None: none can be asked.
+      normalize: of the features, for retrieval.
+      batch_size: images encoded at once.
+      progress: whether a progress bar is shown.
+    """
+    forward = make_forward(encoder)
+
+    def validate(params: Any, memory: Float[Array | np.ndarray, "J N d"] | None) -> Validation:
+        encoded = encode(
+            forward,
+            params,
+            images,
+            labels,
+            encoder,
+            batch_size=batch_size,
+            description="validation",
+            progress=progress,
+        )
+        record: dict[str, Any] = {}
+        score = None
+        if encoded.labelled.any():
+            accuracy = accuracy_summary(encoded.correct.diagonal(), encoded.labelled, encoder.schema)
+            record["validation_accuracy"] = accuracy
+            score = accuracy["macro"]
+        if memory is not None:
+            score = None
+            if queries is not None and len(queries):
+                k = min(SELECTED_AT, (len(labels) + 1) // 2)
+                found = retrieve(
+                    encoded.features,
+                    memory,
+                    queries.reference,
+                    queries.indicators,
+                    k,
+                    normalize=normalize,
+                    progress=progress,
+                )
+                score = float(hit_rate(labels[found], queries.targets, k))
+                record["validation_hit_rate"] = {str(k): score}
+        return Validation(record, score)
+
+    return validate

@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.data.queries import generate_queries
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.training.validation import make_validator
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(ENCODER.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+
+
+def validator(labels, **options):
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 64, 64, 3), dtype=np.uint8)
+    settings = {"normalize": "global", "batch_size": 4, "progress": False, **options}
+    return images, make_validator(ENCODER, images, labels, settings.pop("queries", None), **settings)
+
+
+def test_an_encoder_is_judged_by_its_macro_accuracy(params):
+    labels = np.array([[0, 1], [1, -1], [0, 0], [1, 1], [0, 1]], np.int32)
+    images, validate = validator(labels)
+    record, score = validate(params, None)
+    normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    logits = np.asarray(ENCODER.apply(params, jnp.asarray(normalized, jnp.float32)).logits)
+    color = [int(logits[i, 0, :2].argmax() == labels[i, 0]) for i in range(5)]
+    size = [int(logits[i, 1, 2:].argmax() == labels[i, 1]) for i in (0, 2, 3, 4)]
+    assert record["validation_accuracy"]["per_attribute"] == pytest.approx(
+        {"color": np.mean(color), "size": np.mean(size)}
+    )
+    assert score == pytest.approx((np.mean(color) + np.mean(size)) / 2)
+
+
+def test_a_memory_is_judged_by_its_hit_rate(params):
+    labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]], np.int32)
+    queries = generate_queries(labels, SCHEMA)
+    images, validate = validator(labels, queries=queries)
+    normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    features = np.asarray(ENCODER.apply(params, jnp.asarray(normalized, jnp.float32)).features)
+    # A memory that carries image 0 onto image 1 hits at once with that query.
+    memory = np.zeros((4, 2, 3), np.float32)
+    memory[1] = features[1] - features[0]
+    record, score = validate(params, memory)
+    assert list(record["validation_hit_rate"]) == ["2"]
+    assert score == record["validation_hit_rate"]["2"]
+    expected = []
+    for q in range(len(queries)):
+        edited = features[queries.reference[q]] + np.einsum("v,vnd->nd", queries.indicators[q], memory)
+        flat = [edited.ravel() / np.linalg.norm(edited)]
+        flat += [f.ravel() / np.linalg.norm(f) for f in features]
+        order = np.argsort([np.linalg.norm(g - flat[0]) for g in flat[1:]])[:2]
+        expected.append((labels[order] == queries.targets[q]).all(axis=1).any())
+    assert score == pytest.approx(np.mean(expected))
+    assert expected[0]
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((0, 2), np.int32), np.full((3, 2), -1, np.int32)], ids=["no image", "no label"]
+)
+def test_nothing_to_judge_by(params, labels):
+    _, validate = validator(labels)
+    assert validate(params, None) == ({}, None)
+    assert validate(params, np.zeros((4, 2, 3), np.float32)) == ({}, None)
+
+
+def test_no_query_leaves_the_accuracy(params):
+    labels = np.array([[0, 0], [1, 1]], np.int32)
+    _, validate = validator(labels, queries=generate_queries(labels, SCHEMA))
+    record, score = validate(params, np.zeros((4, 2, 3), np.float32))
+    assert list(record) == ["validation_accuracy"]
+    assert score is None
