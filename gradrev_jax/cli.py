@@ -1,14 +1,15 @@
 """What the commands share: flags that are checked before anything runs, and errors that are one message."""
 
 import difflib
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
-from gradrev_jax.errors import UserError
+from gradrev_jax.errors import ConfigError, UserError
 from gradrev_jax.workdir import flat_fields
 
 
@@ -22,6 +23,25 @@ def check_fields(**configs: ConfigDict) -> None:
     """
     if problem := unknown_field(sys.argv[1:], **configs):
         sys.exit(f"error: {problem}")
+
+
+def define_config(fields: ConfigDict) -> Callable[[], ConfigDict]:
+    """Define --config, a file of configs/, whose fields --config.FIELD overrides; returns what reads it.
+
+    Args:
+      fields: all that there are.
+    """
+    check_fields(config=fields)
+    holder = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+    flags.mark_flag_as_required("config")
+
+    def read() -> ConfigDict:
+        file = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
+        if not pathlib.Path(file).is_file():
+            raise ConfigError(f"--config={file} does not exist; this project's are in configs/")
+        return holder.value
+
+    return read
 
 
 def run(work: Callable[[], None]) -> None:

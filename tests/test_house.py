@@ -99,7 +99,7 @@ def test_torch_and_tensorflow_are_imported_nowhere():
 def test_files_stay_short():
     long = {named(path): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: lines for name, lines in long.items() if lines > 300} == {}
-    for name in ("train.py", "evaluate.py"):
+    for name in ("train.py", "evaluate.py", "generate_splits.py"):
         assert len((ROOT / name).read_text().splitlines()) < 70
 
 

@@ -43,6 +43,10 @@ class Triplets:
         kept = np.all([column >= 0 for column in images], axis=0)
         return Triplets(*(column[kept] for column in (*images, self.indicators)))
 
+    def of_part(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
+        """The same, counted by their position in ``rows``, counted anew by the rows themselves."""
+        return Triplets(rows[self.reference], rows[self.positive], rows[self.negative], self.indicators)
+
     def _columns(self) -> tuple[np.ndarray, ...]:
         return self.reference, self.positive, self.negative, self.indicators
 
