@@ -103,7 +103,13 @@ def evaluate(
     strength, strengths = settings.fixed_strength(config), dict[str, float]()
     if strength is None:
         held_out = encode(
-            forward, params, images[VALIDATION], catalogue.part_labels(VALIDATION), encoder, **batching
+            forward,
+            params,
+            images[VALIDATION],
+            catalogue.part_labels(VALIDATION),
+            encoder,
+            description=VALIDATION,
+            **batching,
         )
         strength, strengths = choose_strength(
             held_out.features,

@@ -1,0 +1,96 @@
+"""Time and memory to generate and write queries and triplets at Shopping100k's size.
+
+    python benchmarks/generation.py
+
+80,586 training and 20,000 test images, 12 attributes, 151 values, 120,371 triplets, the queries of 1,581
+reference images. Labels are random: 5 to 12 attributes of an image are labelled, and values are as unequally
+frequent as 1, 1/2**s, 1/3**s, ... The less unequal, the fewer images share labels: with s = 0 hardly any
+change leads to labels that another image has.
+"""
+
+import argparse
+import pathlib
+import resource
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks.recording import record
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.data.adde_writer import write_adde
+from gradrev_jax.data.catalogue import Catalogue, split_parts
+from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.queries import generate_queries
+from gradrev_jax.data.triplets import generate_triplets
+
+SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
+TRAIN, TEST, TRIPLETS, REFERENCES = 80_586, 20_000, 120_371, 1_581
+
+
+def random_catalogue(train: int, test: int, skew: float, seed: int = 0) -> Catalogue:
+    """Labels at random, images that are only names."""
+    rng = np.random.default_rng(seed)
+    schema = AttributeSchema(
+        tuple(f"attribute {n}" for n in range(len(SIZES))),
+        tuple(tuple(f"value {v}" for v in range(size)) for size in SIZES),
+    )
+    count = train + test
+    labels = np.empty((count, len(SIZES)), np.int32)
+    for n, size in enumerate(SIZES):
+        frequency = np.arange(1, size + 1) ** -skew
+        labels[:, n] = rng.choice(size, count, p=frequency / frequency.sum())
+    labelled = rng.integers(5, len(SIZES) + 1, count)
+    order = rng.random(labels.shape).argsort(axis=1)
+    labels[order >= labelled[:, None]] = NOT_LABELLED
+    images = ImageFiles(pathlib.Path(), tuple(f"images/{row:06}.jpg" for row in range(count)))
+    return Catalogue(schema, images, labels, split_parts(np.where(np.arange(count) < train, "train", "test")))
+
+
+def main() -> None:
+    """Measure, print, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of all sizes, for a quick look")
+    parser.add_argument("--skew", type=float, nargs="+", default=[1.0, 2.0])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    train, test, triplets, references = (
+        round(arguments.fraction * size) for size in (TRAIN, TEST, TRIPLETS, REFERENCES)
+    )
+    results = []
+    for skew in arguments.skew:
+        catalogue = random_catalogue(train, test, skew)
+        start = time.perf_counter()
+        queries = generate_queries(catalogue.part_labels("test"), catalogue.schema, num_references=references)
+        queried = time.perf_counter()
+        drawn = generate_triplets(catalogue.part_labels("train"), catalogue.schema, count=triplets)
+        generated = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            splits = pathlib.Path(folder) / "splits"
+            write_adde(splits, catalogue, queries, drawn.of_part(catalogue.parts["train"]))
+            written = time.perf_counter()
+            megabytes = sum(path.stat().st_size for path in splits.iterdir()) / 2**20
+        distinct = len(np.unique(catalogue.part_labels("train"), axis=0))
+        results.append(
+            {
+                "skew": skew,
+                "distinct_training_label_rows": distinct,
+                "queries": len(queries),
+                "triplets": len(drawn),
+                "seconds_queries": queried - start,
+                "seconds_triplets": generated - queried,
+                "seconds_writing": written - generated,
+                "megabytes_written": megabytes,
+                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+        print(
+            f"skew {skew}: {len(queries):,} queries in {queried - start:.1f} s, {len(drawn):,} triplets in "
+            f"{generated - queried:.1f} s ({distinct:,} distinct label rows), {megabytes:.0f} MiB written in "
+            f"{written - generated:.1f} s; peak memory so far {results[-1]['peak_memory_mib']:,.0f} MiB"
+        )
+    record(arguments.out / "generation.json", {"train": train, "test": test, "results": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+import dataclasses
+import importlib
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import variants
+from gradrev_jax.attributes import NOT_LABELLED
+from gradrev_jax.config_check import check
+from gradrev_jax.data.adde import QUERY_FILES
+from gradrev_jax.data.adde_writer import write_adde
+from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.garments import garments_catalogue
+from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.queries import generate_queries
+from gradrev_jax.data.triplets import generate_triplets
+from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.training.loop import train
+
+NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
+JOBS = [name for name in NAMES if name not in ("default", "variants", "__init__")]
+WORDS = (None, *variants.SYSTEMS, *variants.PROTOCOLS, "adde_m,paper")
+
+
+def get(name, word=None):
+    return importlib.import_module(f"configs.{name}").get_config(word)
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("name", JOBS)
+def test_every_config_can_be_run_with_every_word(name, word):
+    config = get(name, word)
+    if config.data.format in ("table", "adde"):
+        config.data.root = "somewhere"
+    check(config)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_an_unknown_word_is_an_error_with_those_that_are_known(name):
+    with pytest.raises(ValueError, match="unknown word 'addem'.* known: .*shared, pairwise, no_rev"):
+        get(name, "pairwise,addem")
+
+
+def test_words_add_up():
+    config = get("catalogue", "cpu,adde_m,sane")
+    assert config.data.image_size == 96
+    assert config.model.tap == "fc7"
+    assert config.reversal.weighting == "off"
+    assert config.protocol.exclude_query
+    assert get("catalogue").to_json() == get("catalogue", "shared").to_json()
+
+
+@pytest.fixture(scope="module")
+def split_directory(tmp_path_factory):
+    """Drawn garments as files, with ADDE's split files beside them."""
+    root = tmp_path_factory.mktemp("images")
+    drawn = garments_catalogue(count=120, seed=0, test_fraction=0.4)
+    names = tuple(f"{row}.png" for row in range(120))
+    for row, name in enumerate(names):
+        Image.fromarray(drawn.images.read(row, Transform(64, 64))).save(root / name)
+    hidden = np.random.default_rng(0).random(drawn.labels.shape) < 0.1
+    labels = np.where(hidden, NOT_LABELLED, drawn.labels)
+    catalogue = dataclasses.replace(drawn, images=ImageFiles(root, names), labels=labels)
+    train_rows = catalogue.parts["train"]
+    triplets = generate_triplets(catalogue.labels[train_rows], catalogue.schema, count=40)
+    queries = generate_queries(catalogue.part_labels("test"), catalogue.schema)
+    write_adde(root / "splits", catalogue, queries, triplets.of_part(train_rows))
+    return root
+
+
+@pytest.fixture
+def tiny(split_directory, cache_dir):
+    """The peer's configuration in miniature."""
+
+    def config(word):
+        config = get("adde_peer", word)
+        config.data.update({"root": str(split_directory), "splits": "splits", "cache_dir": str(cache_dir)})
+        config.data.update({"image_size": 64, "train_resize": 70})
+        config.model.update({"width": 1 / 32, "feature_dim": 4})
+        config.train.update({"batch_size": 8, "epochs": 1, "log_every": 2})
+        config.memory.update({"batch_size": 4, "epochs": 1, "triplets": 30})
+        config.protocol.update({"ks": (1, 5), "batch_size": 16})
+        return config
+
+    return config
+
+
+@pytest.mark.parametrize("word", variants.SYSTEMS)
+def test_a_split_directory_trains_every_system_and_is_evaluated_on_its_queries(tiny, tmp_path, word):
+    train(tiny(word), tmp_path, progress=False)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    encoder = next(record for record in records if record["stage"] == "encoder" and "loss" in record)
+    assert ("loss_attribute_triplet" in encoder) == (word == "adde_m")
+    assert (encoder["w_rev"] > 0) == (word in ("shared", "pairwise"))
+    memory = [record["step"] for record in records if record["stage"] == "memory" and "loss" in record]
+    assert memory[-1] == 7, "30 of the 40 triplets, in batches of 4"
+    metrics = evaluate(tmp_path, progress=False)
+    queries = (pathlib.Path(tiny(word).data.root) / "splits" / "ref_test.txt").read_text().splitlines()
+    assert metrics["queries"] == len(queries)
+    assert metrics["gallery"] == 48
+
+
+def test_the_strength_is_chosen_on_the_validation_part(tiny, tmp_path):
+    config = tiny("sane")
+    config.train.validation_fraction = 0.3
+    train(config, tmp_path, progress=False)
+    metrics = evaluate(tmp_path, progress=False)
+    rates = metrics["strengths_on_validation"]
+    assert metrics["strength"] == float(max(rates, key=rates.get))
+    assert evaluate(tmp_path, protocol={"strength": "2"}, progress=False)["strength"] == 2.0
+
+
+def test_without_a_validation_part_no_strength_can_be_chosen(tiny, tmp_path):
+    train(tiny("shared"), tmp_path, progress=False)
+    with pytest.raises(DataError, match="protocol.strength=validation has no query to choose by"):
+        evaluate(tmp_path, protocol={"strength": "validation"}, progress=False)
+
+
+def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tmp_path):
+    shutil.copytree(split_directory / "splits", tmp_path / "splits")
+    for name in QUERY_FILES:
+        (tmp_path / "splits" / name).unlink()
+    config = tiny("shared")
+    config.data.splits = str(tmp_path / "splits")
+    train(config, tmp_path / "run", progress=False)
+
+    def asked(**protocol):
+        return evaluate(tmp_path / "run", protocol=protocol, progress=False)["queries"]
+
+    queries = {kind: asked(kinds=(kind,)) for kind in ("swap", "add", "remove")}
+    assert min(queries.values()) > 0
+    assert asked() == queries["swap"] + queries["add"]
+    assert asked(kinds=("swap", "add", "remove")) == sum(queries.values())
+    assert 0 < asked(num_changes=2) != asked()
