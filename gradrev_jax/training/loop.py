@@ -15,6 +15,7 @@ from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
@@ -30,6 +31,8 @@ from gradrev_jax.training.steps import (
     make_train_step,
 )
 from gradrev_jax.training.validation import Validate, make_validator
+
+VALIDATION_REFERENCES = 500  # so that choosing a memory takes seconds an epoch, however large the catalogue
 
 
 class Run(NamedTuple):
@@ -78,7 +81,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
         encoder,
         images[held_out],
         catalogue.part_labels(held_out),
-        settings.queries_of(catalogue, held_out, config) if triplets else None,
+        _validation_queries(catalogue, held_out, config) if triplets else None,
         normalize=config.protocol.normalize,
         batch_size=config.protocol.batch_size,
         progress=progress,
@@ -95,6 +98,12 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
             progress=progress,
         )
     return state
+
+
+def _validation_queries(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
+    """What the memory is chosen by: the test part's queries, as ADDE does, or those of some held-out images."""
+    queries = settings.queries_of(catalogue, part, config)
+    return queries if part == TEST else queries.of_references(VALIDATION_REFERENCES, config.seed)
 
 
 def _encoder_stage(run: Run) -> Stage:
