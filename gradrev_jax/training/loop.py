@@ -101,7 +101,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
 
 
 def _validation_queries(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
-    """What the memory is chosen by: the test part's queries, as ADDE does, or those of some held-out images."""
+    """What the memory is chosen by: the test queries, as ADDE does, or those of some held-out images."""
     queries = settings.queries_of(catalogue, part, config)
     return queries if part == TEST else queries.of_references(VALIDATION_REFERENCES, config.seed)
 
