@@ -21,7 +21,9 @@ RIM = {"settings", "workdir", "errors", "checkpoints", "data", "models"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "errors": set(),
-    "models": GROUND,
+    "tensor_pickle": {"errors"},
+    "torch_files": {"errors", "tensor_pickle"},
+    "models": GROUND | {"errors", "torch_files"},
     "data": {"attributes", "errors"},
     "checkpoints": {"errors"},
     "workdir": {"attributes", "errors"},
