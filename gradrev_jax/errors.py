@@ -19,3 +19,7 @@ class WorkdirError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written or read."""
+
+
+class WeightsError(UserError, ValueError):
+    """A file of pretrained weights that cannot be read, or does not fit the model."""

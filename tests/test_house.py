@@ -31,7 +31,9 @@ RIM = {
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "errors": set(),
-    "models": GROUND,
+    "tensor_pickle": {"errors"},
+    "torch_files": {"errors", "tensor_pickle"},
+    "models": GROUND | {"errors", "torch_files"},
     "data": {"attributes", "errors"},
     "checkpoints": {"errors"},
     "workdir": {"attributes", "errors"},
