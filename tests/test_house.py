@@ -89,7 +89,8 @@ def test_the_ground_floor_knows_neither_files_nor_frameworks(path):
 
 def test_a_config_dict_stops_at_the_entry_functions():
     knows = {named(path) for path in MODULES if "ml_collections" in {n.split(".")[0] for n in imports(path)}}
-    entries = {"cli.py", "config_check.py", "settings.py", "training/loop.py", "evaluation/run.py"}
+    training = {"training/loop.py", "training/stages.py"}
+    entries = {"cli.py", "config_check.py", "settings.py", "evaluation/run.py", *training}
     assert knows == {f"gradrev_jax/{name}" for name in entries}
 
 

@@ -4,12 +4,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gradrev_jax import settings
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.data.triplets import generate_triplets
-from gradrev_jax.errors import ConfigError, DataError, WorkdirError
-from gradrev_jax.training import loop
+from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
+from gradrev_jax.training import stages
 from gradrev_jax.training.loop import train
 from gradrev_jax.training.stage import DivergedError
 
@@ -48,7 +49,7 @@ def whole(tmp_path_factory):
 
 def die_before_step(monkeypatch, fatal, maker="make_train_step"):
     """Stop the process's work, as Ctrl-C does, before a step is done."""
-    make = getattr(loop, maker)
+    make = getattr(stages, maker)
 
     def make_mortal(*arguments, **settings):
         step = make(*arguments, **settings)
@@ -60,7 +61,7 @@ def die_before_step(monkeypatch, fatal, maker="make_train_step"):
 
         return mortal
 
-    monkeypatch.setattr(loop, maker, make_mortal)
+    monkeypatch.setattr(stages, maker, make_mortal)
 
 
 def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
@@ -326,7 +327,7 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
         settings, "open_catalogue", lambda config: dataclasses.replace(catalogue, triplets=given)
     )
     seen = []
-    make = loop.make_memory_step
+    make = stages.make_memory_step
 
     def recording(*arguments, **options):
         step = make(*arguments, **options)
@@ -335,9 +336,46 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
             step(state, images, labels, indicators),
         )[1]
 
-    monkeypatch.setattr(loop, "make_memory_step", recording)
+    monkeypatch.setattr(stages, "make_memory_step", recording)
     run(two_stages, tmp_path)
     kept = given.first(8).within(catalogue.parts["train"])
     assert 2 <= len(kept) <= 8
     asked = {row.tobytes() for row in kept.indicators}
     assert {row.tobytes() for batch in seen for row in batch} <= asked
+
+
+def torch_tensors(backbone):
+    """A state dict of torchvision's names and layout, of random numbers, for these shapes."""
+    rng = np.random.default_rng(7)
+    modules = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+    tensors = {}
+    for layer, leaves in backbone.items():
+        *window, inputs, units = leaves["kernel"].shape
+        name = f"features.{modules[layer]}" if layer in modules else "classifier.1"
+        tensors[f"{name}.weight"] = 0.1 * rng.normal(size=(units, inputs, *window)).astype(np.float32)
+        tensors[f"{name}.bias"] = 0.1 * rng.normal(size=units).astype(np.float32)
+    return tensors
+
+
+def test_training_starts_from_a_pretrained_backbone(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 1
+    random = run(tiny_config, tmp_path / "random").params["params"]
+    tensors = torch_tensors(random["backbone"])
+    save_file(tensors, tmp_path / "alexnet.safetensors")
+    tiny_config.model.pretrained = str(tmp_path / "alexnet.safetensors")
+    tiny_config.train.learning_rate = 1e-12
+    started = run(tiny_config, tmp_path / "run").params["params"]
+    np.testing.assert_allclose(
+        started["backbone"]["conv2"]["kernel"], tensors["features.3.weight"].transpose(2, 3, 1, 0), atol=1e-7
+    )
+    assert not np.allclose(random["backbone"]["conv2"]["kernel"], started["backbone"]["conv2"]["kernel"])
+    (tmp_path / "alexnet.safetensors").unlink()
+    assert_same(run(tiny_config, tmp_path / "run").params["params"], started)
+
+
+def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_path):
+    save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, tmp_path / "other.safetensors")
+    tiny_config.model.pretrained = str(tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="model.pretrained: .*other.safetensors: this is no AlexNet"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

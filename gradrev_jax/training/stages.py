@@ -1,0 +1,227 @@
+"""The stages of a run, from its config: what each starts from, its step, and what is logged of it."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from gradrev_jax import workdir
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.data.batches import batch_rows, steps_per_epoch
+from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.triplets import Triplets
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.optimizers import learning_rate_schedule, make_optimizer
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryMetrics, MemoryWeights, make_memory_step
+from gradrev_jax.training.stage import Stage, has_checkpoint
+from gradrev_jax.training.steps import StepMetrics, TrainState, init_state, make_train_step
+from gradrev_jax.training.validation import Validate
+
+
+class Run(NamedTuple):
+    """What all stages of a run share.
+
+    Attributes:
+      config: of the run.
+      directory: its folder.
+      catalogue: with its validation part.
+      images: pixels by part.
+      encoder: the model.
+      backbone: parameters that the encoder's backbone starts from; None: random ones.
+      reversal_scale: lambda, see ``AttributeEncoder``.
+      triplets: of stage 2, rows of the training part; None without it.
+      validate: what a checkpoint is worth.
+      progress: whether progress bars are shown.
+    """
+
+    config: ConfigDict
+    directory: pathlib.Path
+    catalogue: Catalogue
+    images: dict[str, np.ndarray]
+    encoder: AttributeEncoder
+    backbone: Any
+    reversal_scale: float | np.ndarray
+    triplets: Triplets | None
+    validate: Validate
+    progress: bool
+
+
+def _encoder_stage(run: Run) -> Stage:
+    """Stage 1: the encoder on labelled images (Eqs. 1 to 5)."""
+    config, encoder = run.config, run.encoder
+    labels = run.catalogue.part_labels(TRAIN)
+    epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
+    schedule, optimizer = _optimizer(config, config.train, epoch_steps)
+    step = make_train_step(
+        encoder,
+        optimizer,
+        seed=config.seed,
+        total_steps=config.train.epochs * epoch_steps,
+        weighting=config.reversal.weighting,
+        beta=config.reversal.beta,
+        reversal_scale=run.reversal_scale,
+        w_cls=config.train.classification_weight,
+        attribute_triplet_weight=config.train.attribute_triplet_weight,
+        label_triplet_weight=config.train.label_triplet_weight,
+        triplet_margin=config.train.triplet_margin,
+    )
+
+    def do(state: TrainState, index: int) -> tuple[TrainState, StepMetrics]:
+        rows = batch_rows(config.seed, index, num_images=len(labels), batch_size=config.train.batch_size)
+        return step(state, run.images[TRAIN][rows], labels[rows])
+
+    return Stage(
+        name=ENCODER,
+        section="train",
+        state=_initial_state(run, optimizer),
+        step=do,
+        describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
+        validate=lambda params: run.validate(params, None),
+        schedule=schedule,
+        batch_size=config.train.batch_size,
+        epoch_steps=epoch_steps,
+        last_step=last_step(config.train, epoch_steps),
+    )
+
+
+def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
+    """Random parameters, but for a backbone that was read from a file."""
+    state = init_state(run.encoder, optimizer, image_size=run.config.data.image_size, seed=run.config.seed)
+    if run.backbone is None:
+        return state
+    params = {**state.params, "params": {**state.params["params"], "backbone": run.backbone}}
+    return state._replace(params=params)
+
+
+def _memory_stage(run: Run) -> Stage:
+    """Stage 2: the memory, and the encoder with it, on triplets."""
+    config, encoder = run.config, run.encoder
+    labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
+    assert triplets is not None, "train made them, because the stage is in the config"
+    epoch_steps = memory_epoch_steps(config, triplets)
+    schedule, optimizer = _optimizer(config, config.memory, epoch_steps)
+    step = make_memory_step(
+        encoder,
+        optimizer,
+        seed=config.seed,
+        weights=MemoryWeights(**config.memory.weights),
+        block=config.memory.block,
+        freeze_encoder=config.memory.freeze_encoder,
+        reversal=config.memory.reversal,
+        beta=config.reversal.beta,
+        reversal_scale=run.reversal_scale,
+        margin=config.memory.margin,
+    )
+
+    def do(state: TrainState, index: int) -> tuple[TrainState, MemoryMetrics]:
+        drawn = batch_rows(config.seed, index, num_images=len(triplets), batch_size=config.memory.batch_size)
+        rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
+        return step(state, run.images[TRAIN][rows], labels[rows], triplets.indicators[drawn])
+
+    params = _initial_memory(run)
+    return Stage(
+        name=MEMORY,
+        section="memory",
+        state=TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        step=do,
+        describe=lambda metrics: {
+            name: float(value) for name, value in metrics._asdict().items() if name != "loss"
+        },
+        validate=lambda params: run.validate(params[ENCODER], params[MEMORY]),
+        schedule=schedule,
+        batch_size=3 * config.memory.batch_size,
+        epoch_steps=epoch_steps,
+        last_step=last_step(config.memory, epoch_steps),
+    )
+
+
+def _optimizer(
+    config: ConfigDict, section: ConfigDict, epoch_steps: int
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Learning rate by step, and the optimiser that follows it, of the stage with this section."""
+    schedule = learning_rate_schedule(
+        section.learning_rate,
+        kind=config.train.schedule,
+        decay_rate=config.train.decay_rate,
+        decay_steps=config.train.decay_epochs * epoch_steps,
+        warmup_steps=config.train.warmup_steps,
+        total_steps=last_step(section, epoch_steps),
+    )
+    return schedule, make_optimizer(
+        schedule, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
+    )
+
+
+def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
+    """Steps that a pass over the triplets takes.
+
+    Raises:
+      ConfigError: fewer triplets than one batch holds.
+    """
+    return steps_per_epoch(len(triplets), config.memory.batch_size, of="triplets", section="memory")
+
+
+def last_step(section: ConfigDict, epoch_steps: int) -> int:
+    """Last step of the stage with this section of the config."""
+    whole = section.epochs * epoch_steps
+    return whole if section.max_steps is None else min(whole, section.max_steps)
+
+
+def _initial_memory(run: Run) -> dict[str, Any]:
+    """The best encoder of stage 1, and the prototypes that it gives (Eq. 6).
+
+    Where stage 2 goes on from a checkpoint, only the shapes matter.
+    """
+    template = init_state(
+        run.encoder, optax.identity(), image_size=run.config.data.image_size, seed=run.config.seed
+    ).params
+    if has_checkpoint(run.directory, MEMORY):
+        n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
+        return {ENCODER: template, MEMORY: jnp.zeros((run.catalogue.schema.num_values, n, d))}
+    with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
+        if checkpoints.best_step is None:
+            raise WorkdirError(
+                f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
+            )
+        params = checkpoints.restore(checkpoints.best_step, {PARAMS: template})[PARAMS]
+    memory = build_memory(
+        make_forward(run.encoder),
+        params,
+        [(run.images[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+        run.catalogue.schema,
+        feature_dim=run.encoder.feature_dim,
+        batch_size=run.config.protocol.batch_size,
+        progress=run.progress,
+    )
+    return {ENCODER: params, MEMORY: memory}
+
+
+def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
+    """What is logged of a step of stage 1: its losses, and those of all pathways, feature -> classifier."""
+    rows = np.asarray(metrics.pathways).tolist()
+    triplets = {
+        name: float(loss)
+        for name in ("loss_attribute_triplet", "loss_label_triplet")
+        if (loss := getattr(metrics, name))  # 0 where they are off
+    }
+    return {
+        "loss_cls": float(metrics.loss_cls),
+        "loss_rev": float(metrics.loss_rev),
+        "w_rev": float(metrics.w_rev),
+        **triplets,
+        "pathways": {
+            feature: dict(zip(schema.names, row, strict=True))
+            for feature, row in zip(schema.names, rows, strict=True)
+        },
+    }
+
+
+STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}
