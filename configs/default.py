@@ -62,6 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 128  # images (Section 4.2)
+    config.train.mirror = True  # training images, left to right at random (Section 4.2), in both stages
     config.train.epochs = 25  # passes over the training part (Section 4.2)
     config.train.max_steps = placeholder(int)  # ends a stage early; unset: after all epochs
     config.train.learning_rate = 1e-4  # Adam's (Section 4.2)

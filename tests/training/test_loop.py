@@ -341,3 +341,18 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
     assert 2 <= len(kept) <= 8
     asked = {row.tobytes() for row in kept.indicators}
     assert {row.tobytes() for batch in seen for row in batch} <= asked
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monkeypatch, mirror):
+    two_stages.train.mirror = mirror
+    two_stages.train.max_steps = two_stages.memory.max_steps = 1
+    seen = []
+
+    def recording(make):
+        return lambda *arguments, **options: (seen.append(options["mirror"]), make(*arguments, **options))[1]
+
+    for maker in ("make_train_step", "make_memory_step"):
+        monkeypatch.setattr(loop, maker, recording(getattr(loop, maker)))
+    run(two_stages, tmp_path)
+    assert seen == [mirror, mirror]
