@@ -17,7 +17,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.stages = ("encoder",)  # in order: encoder (1), memory (2: prototypes fine-tuned on triplets)
 
     config.data = ConfigDict()
-    # table: a CSV and image files | adde: ADDE's split files and image files | garments: drawn, embedded
+    # table: a CSV and image files | adde: ADDE's split files and image files | garments: drawn, embedded |
+    # tfds: what TensorFlow Datasets has prepared as array_record
     config.data.format = "table"
     config.data.image_size = 224  # pixels a side (Section 4.2); at least 63
     config.data.train_resize = placeholder(int)  # pixels a side that training images are resized to before
@@ -31,9 +32,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.image_column = "image"  # column with the image's path, relative to root
     config.data.image_template = placeholder(str)  # or a path made of columns, as images/{id}.jpg
     config.data.split_column = "split"  # column with train, validation or test; "": a seeded split
-    config.data.test_fraction = 0.2  # of the seeded split, and of garments
+    config.data.test_fraction = 0.2  # of the seeded split (table, tfds), and of garments
     config.data.attributes = ()  # columns to use as attributes; (): all the others
-    config.data.min_count = 1  # values with fewer images become "not labelled"
+    config.data.min_count = 1  # values with fewer images become "not labelled" (table, tfds)
     # format=adde
     config.data.splits = placeholder(str)  # folder of the split files; unset: root
     config.data.drop_contradictions = (
@@ -43,6 +44,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.count = 4000  # images, train and test together
     config.data.missing = 0.0  # fraction of the training labels that is hidden
     config.data.correlation = 0.0  # fraction of training images whose attributes follow their category
+
+    # format=tfds
+    config.data.tfds_name = placeholder(str)  # what TFDS calls the data set, as shapes3d
+    config.data.tfds_dir = ""  # where TFDS prepares data sets; "": $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.data.tfds_image = "image"  # feature that is the image
+    # features to use, as "hat=attributes/Wearing_Hat"; (): those of MAPPINGS in data/tfds.py, or all classes
+    config.data.tfds_attributes = ()
+    # of train and test, or of train, validation and test, as ("train[:80%]", "train[80%:]"); one: a seeded
+    # test part; (): those with these names
+    config.data.tfds_splits = ()
+    config.data.limit = placeholder(int)  # images drawn from all splits with the seed; unset: all
 
     config.model = ConfigDict()
     config.model.tap = "fc6_relu"  # fc6 | fc6_relu | fc7 | fc7_relu; the paper's "Linear 1" (Table 2)
@@ -62,6 +74,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.batch_size = 128  # images (Section 4.2)
+    config.train.mirror = True  # training images, left to right at random (Section 4.2), in both stages
     config.train.epochs = 25  # passes over the training part (Section 4.2)
     config.train.max_steps = placeholder(int)  # ends a stage early; unset: after all epochs
     config.train.learning_rate = 1e-4  # Adam's (Section 4.2)

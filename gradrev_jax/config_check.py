@@ -37,6 +37,7 @@ def check(config: ConfigDict) -> None:
         "data.image_size": SMALLEST_IMAGE,
         "data.workers": 0,
         "data.min_count": 1,
+        "data.limit": 1,
         "model.feature_dim": 1,
         "reversal.beta": 0,
         "seed": 0,
@@ -102,6 +103,8 @@ def check(config: ConfigDict) -> None:
         problems.append(f"protocol.ks = {tuple(ks)}: one or more whole numbers from 1")
     if config.data.format in ("table", "adde") and not config.data.root:
         problems.append("data.root is not set: the folder that holds the catalogue's images")
+    if config.data.format == "tfds" and not config.data.tfds_name:
+        problems.append("data.tfds_name is not set: what TFDS calls the data set, as shapes3d")
     if problems:
         raise ConfigError("\n  ".join(["the config cannot be run:", *problems]))
 

@@ -20,6 +20,7 @@ from gradrev_jax.data.garments import garments_catalogue
 from gradrev_jax.data.images import cached_images
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.table import read_table
+from gradrev_jax.data.tfds import attribute_mapping, read_tfds
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
@@ -202,8 +203,23 @@ def _adde(data: ConfigDict, seed: int) -> Catalogue:
     return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
 
 
+def _tfds(data: ConfigDict, seed: int) -> Catalogue:
+    return read_tfds(
+        data.tfds_name,
+        data_dir=str(pathlib.Path(data.tfds_dir).expanduser()) if data.tfds_dir else None,
+        attributes=attribute_mapping(data.tfds_attributes),
+        image_feature=data.tfds_image,
+        splits=tuple(data.tfds_splits),
+        test_fraction=data.test_fraction,
+        min_count=data.min_count,
+        limit=data.limit,
+        seed=seed,
+    )
+
+
 FORMATS: dict[str, Callable[[ConfigDict, int], Catalogue]] = {
     "table": _table,
     "adde": _adde,
     "garments": _garments,
+    "tfds": _tfds,
 }

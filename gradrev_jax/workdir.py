@@ -19,6 +19,7 @@ CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 # shown, never what a step computes. A name ending in a dot stands for all fields below it.
 FREE_FIELDS = (
     "data.root",
+    "data.tfds_dir",
     "data.cache_dir",
     "data.workers",
     "train.epochs",

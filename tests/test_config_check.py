@@ -12,6 +12,7 @@ INVALID = {
     "data.image_size": [62, -1],
     "data.workers": [-1],
     "data.min_count": [0],
+    "data.limit": [0, -1],
     "model.tap": ["conv5"],
     "model.heads": ["many"],
     "model.feature_dim": [0],
@@ -117,4 +118,13 @@ def test_a_table_needs_a_root():
     with pytest.raises(ConfigError, match="data.root is not set"):
         check(config)
     config.data.root = "somewhere"
+    check(config)
+
+
+def test_a_tfds_data_set_needs_its_name():
+    config = default.get_config()
+    config.data.format = "tfds"
+    with pytest.raises(ConfigError, match="data.tfds_name is not set: what TFDS calls"):
+        check(config)
+    config.data.tfds_name = "shapes3d"
     check(config)

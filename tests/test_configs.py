@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import variants
+from configs import tfds, variants
 from gradrev_jax.attributes import NOT_LABELLED
 from gradrev_jax.config_check import check
 from gradrev_jax.data.adde import QUERY_FILES
@@ -37,6 +37,8 @@ def test_every_config_can_be_run_with_every_word(name, word):
     config = get(name, word)
     if config.data.format in ("table", "adde"):
         config.data.root = "somewhere"
+    if config.data.format == "tfds":
+        config.data.tfds_name = "shapes3d"
     check(config)
 
 
@@ -53,6 +55,27 @@ def test_words_add_up():
     assert config.reversal.weighting == "off"
     assert config.protocol.exclude_query
     assert get("catalogue").to_json() == get("catalogue", "shared").to_json()
+
+
+def test_the_first_word_of_tfds_is_the_data_set():
+    config = get("tfds", "celeb_a,adde_m,sane")
+    assert (config.data.format, config.data.tfds_name) == ("tfds", "celeb_a")
+    assert config.model.tap == variants.SYSTEMS["adde_m"]["model.tap"]
+    assert config.protocol.strength == "validation"
+    assert config.train.mirror
+
+
+def test_the_data_set_of_tfds_may_be_left_to_its_field():
+    assert get("tfds").data.tfds_name is None
+    config = get("tfds", "pairwise")
+    assert (config.data.tfds_name, config.model.heads) == (None, "pairwise")
+
+
+@pytest.mark.parametrize("name", tfds.SETTINGS)
+def test_drawings_are_small_and_not_mirrored(name):
+    config = get("tfds", f"{name},no_reversal")
+    assert (config.data.image_size, config.train.mirror) == (64, False)
+    assert config.reversal.weighting == "off"
 
 
 @pytest.fixture(scope="module")

@@ -94,3 +94,36 @@ def test_every_field_of_the_encoder_comes_from_the_config(tiny_config):
     assert set(fields) - {"parent", "name"} == set(expected), "a new field needs a line here"
     assert {name: getattr(encoder, name) for name in expected} == expected
     assert not {name for name in expected if fields[name] == expected[name]}, "told from their defaults"
+
+
+def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatch, tmp_path):
+    from configs import tfds
+
+    config = tfds.get_config("celeb_a")
+    config.seed = 7
+    changed = {
+        "test_fraction": 0.4,
+        "min_count": 3,
+        "limit": 50,
+        "tfds_image": "face",
+        "tfds_splits": ("a", "b"),
+    }
+    config.data.update({**changed, "tfds_dir": "~/sets", "tfds_attributes": ("hat=attributes/Hat",)})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {}
+    monkeypatch.setattr(settings, "read_tfds", lambda name, **options: given.update(name=name, **options))
+    settings.FORMATS["tfds"](config.data, config.seed)
+    assert given == {
+        "name": "celeb_a",
+        "data_dir": str(tmp_path / "sets"),
+        "attributes": {"hat": "attributes/Hat"},
+        "image_feature": "face",
+        "splits": ("a", "b"),
+        "test_fraction": 0.4,
+        "min_count": 3,
+        "limit": 50,
+        "seed": 7,
+    }
+    config.data.tfds_dir = ""
+    settings.FORMATS["tfds"](config.data, config.seed)
+    assert given["data_dir"] is None

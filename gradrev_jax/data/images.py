@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import pathlib
 import shutil
@@ -60,15 +61,25 @@ class ImageFiles:
         path = self.root / self.paths[row]
         if not path.stat().st_size:
             raise ValueError("the file is empty")
-        with warnings.catch_warnings():
-            # Damaged metadata and large sizes are warned of; what matters is whether the pixels decode.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                size = (transform.resize, transform.resize)
-                resized = as_rgb(upright).resize(size, Image.Resampling.BILINEAR)
-        margin = (transform.resize - transform.size) // 2
-        return np.asarray(resized)[margin : margin + transform.size, margin : margin + transform.size]
+        with opened(path) as image:
+            return squared(image, transform)
+
+
+@contextlib.contextmanager
+def opened(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
+    """A Pillow image, without warnings: of damaged metadata and large sizes; what matters is the pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            yield image
+
+
+def squared(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
+    """Turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped."""
+    size = (transform.resize, transform.resize)
+    resized = as_rgb(ImageOps.exif_transpose(image)).resize(size, Image.Resampling.BILINEAR)
+    margin = (transform.resize - transform.size) // 2
+    return np.asarray(resized)[margin : margin + transform.size, margin : margin + transform.size]
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

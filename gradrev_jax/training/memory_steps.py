@@ -158,7 +158,12 @@ def memory_loss(
 
 
 def make_memory_step(
-    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, *, seed: int, **loss_settings: Any
+    encoder: AttributeEncoder,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    mirror: bool = True,
+    **loss_settings: Any,
 ) -> MemoryStep:
     """Jitted (state, uint8 images [3, B, S, S, 3], labels, indicators) -> (state, metrics).
 
@@ -168,6 +173,7 @@ def make_memory_step(
       encoder: the model.
       optimizer: an Optax optimiser.
       seed: of flips and dropout.
+      mirror: whether images are mirrored at random.
       **loss_settings: keyword arguments of ``memory_loss``.
     """
 
@@ -175,8 +181,8 @@ def make_memory_step(
         state: TrainState, images: Array, labels: Array, indicators: Array
     ) -> tuple[TrainState, MemoryMetrics]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        flipped = random_flip(flip_key, images.reshape(-1, *images.shape[2:]))
-        inputs = normalize_images(flipped).reshape(images.shape)
+        flat = images.reshape(-1, *images.shape[2:])
+        inputs = normalize_images(random_flip(flip_key, flat) if mirror else flat).reshape(images.shape)
 
         def loss(params: Any) -> tuple[Array, MemoryMetrics]:
             return memory_loss(encoder, params, inputs, labels, indicators, dropout_key, **loss_settings)

@@ -129,6 +129,7 @@ def make_train_step(
     *,
     seed: int,
     total_steps: int,
+    mirror: bool = True,
     **loss_settings: Any,
 ) -> TrainStep:
     """Jitted (state, uint8 images [B, S, S, 3], labels [B, N]) -> (state, metrics).
@@ -141,12 +142,13 @@ def make_train_step(
       optimizer: an Optax optimiser.
       seed: of flips and dropout.
       total_steps: of the whole training, which schedules count towards.
+      mirror: whether images are mirrored at random.
       **loss_settings: keyword arguments of ``encoder_loss``.
     """
 
     def train_step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, StepMetrics]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        inputs = normalize_images(random_flip(flip_key, images))
+        inputs = normalize_images(random_flip(flip_key, images) if mirror else images)
 
         def loss(params: Any) -> tuple[Array, StepMetrics]:
             progress = state.step / total_steps

@@ -379,3 +379,18 @@ def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_p
     with pytest.raises(WeightsError, match="model.pretrained: .*other.safetensors: this is no AlexNet"):
         run(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monkeypatch, mirror):
+    two_stages.train.mirror = mirror
+    two_stages.train.max_steps = two_stages.memory.max_steps = 1
+    seen = []
+
+    def recording(make):
+        return lambda *arguments, **options: (seen.append(options["mirror"]), make(*arguments, **options))[1]
+
+    for maker in ("make_train_step", "make_memory_step"):
+        monkeypatch.setattr(stages, maker, recording(getattr(stages, maker)))
+    run(two_stages, tmp_path)
+    assert seen == [mirror, mirror]

@@ -167,11 +167,11 @@ def test_the_reversal_adds_its_balanced_share(params):
     np.testing.assert_allclose(total, plain + 0.3 * 0.2 * cls, rtol=1e-5)
 
 
-def run(params, steps, seed=0, state=None):
+def run(params, steps, seed=0, state=None, mirror=True):
     optimizer = optax.adam(3e-3)
     copy = jax.tree.map(jnp.array, params)
     state = state or TrainState(jnp.zeros((), jnp.int32), copy, optimizer.init(copy))
-    step = make_memory_step(ENCODER, optimizer, seed=seed)
+    step = make_memory_step(ENCODER, optimizer, seed=seed, mirror=mirror)
     losses = []
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS, INDICATORS)
@@ -186,3 +186,9 @@ def test_it_learns_its_batch_as_a_pure_function_of_seed_and_step(params):
     apart, _ = run(params, 6, state=jax.tree.map(jnp.array, halfway))
     jax.tree.map(np.testing.assert_array_equal, together, apart)
     assert together.step == 12
+
+
+def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing(params):
+    plain, again = (run(params, 1, seed=seed, mirror=False)[1] for seed in (0, 1))
+    assert plain == again
+    assert run(params, 1, seed=0)[1] != run(params, 1, seed=1)[1]

@@ -146,3 +146,18 @@ def test_triplet_losses_add_up(params):
     )
     expected = jax.tree.map(lambda n, a, b: n + 0.2 * (a - n) + 3.0 * (b - n), none, one, other)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-3), both, expected)
+
+
+def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing():
+    optimizer = optax.sgd(1.0)
+
+    def after_a_step(seed, mirror):
+        step = make_train_step(without_dropout(), optimizer, seed=seed, total_steps=10, mirror=mirror)
+        start = init_state(without_dropout(), optimizer, image_size=64, seed=0)
+        return jax.tree.leaves(step(start, PIXELS, LABELS)[0].params)
+
+    def equal(one, other):
+        return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+    assert equal(after_a_step(0, mirror=False), after_a_step(1, mirror=False))
+    assert not equal(after_a_step(0, mirror=True), after_a_step(1, mirror=True))
