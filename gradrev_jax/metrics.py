@@ -5,6 +5,7 @@ float64 scalars, JAX arrays give traceable float32 ones. Label comparisons count
 not labelled.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal, TypedDict
 
@@ -100,14 +101,70 @@ def ndcg(
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     xp = _namespace(neighbor_labels)
     right = neighbor_labels[:, :k] == target_labels[:, None]
-    changed = xp.asarray(changed)
-    is_changed = changed if changed.ndim == 2 else changed[:, None] == np.arange(target_labels.shape[1])
+    is_changed = _is_changed(xp.asarray(changed), target_labels.shape[1])
     counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
     total = counted.sum(axis=-1)[:, None]
     relevance = xp.where(total > 0, (right & counted[:, None]).sum(axis=-1) / xp.maximum(total, 1), 1.0)
     discount = xp.log(xp.arange(2, k + 2))
     gain = 2.0**relevance - 1
     return ((gain / discount).sum(axis=1) / (1 / discount).sum()).mean()
+
+
+def retrieval_scores(
+    neighbor_labels: NeighborLabels,
+    target_labels: Labels,
+    changed: Int[Array | np.ndarray, " Q"] | Bool[Array | np.ndarray, "Q N"],
+    ks: Sequence[int],
+) -> dict[str, Float[Array | np.ndarray, "Q C"]]:
+    """Every retrieval metric of every query at C cut-offs, in one pass over the neighbours.
+
+    The means over queries are what ``hit_rate``, ``precision`` and ``ndcg`` (of each part) give at each k.
+
+    Args:
+      neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
+      target_labels: [Q, N], what was asked for.
+      changed: [Q], the attribute that the manipulation changed; or bool [Q, N], all that it changed.
+      ks: C cut-offs, each 1 <= k <= K.
+
+    Returns:
+      ``hit_rate``, ``precision``, ``ndcg``, ``ndcg_target`` and ``ndcg_others``, each [Q, C].
+
+    Raises:
+      ValueError: no queries, no cut-off or one out of range, shapes that disagree.
+
+    Example:
+      >>> neighbors = np.array([[[0, 1], [0, 0]]])  # 1 query, 2 neighbours, 2 attributes
+      >>> scores = retrieval_scores(neighbors, np.array([[0, 0]]), np.array([1]), (1, 2))
+      >>> scores["hit_rate"].tolist(), scores["precision"].tolist()
+      ([[0.0, 1.0]], [[0.0, 0.5]])
+    """
+    for k in (min(ks), max(ks)):
+        _check(neighbor_labels, target_labels, k)
+    xp = _namespace(neighbor_labels)
+    num_attributes = target_labels.shape[1]
+    cut_offs = np.asarray(ks, np.int32)
+    right = neighbor_labels[:, : max(ks)] == target_labels[:, None]
+    is_changed = _is_changed(xp.asarray(changed), num_attributes)
+    count, count_target = right.sum(axis=-1), (right & is_changed[:, None]).sum(axis=-1)
+    matches = xp.cumsum(count == num_attributes, axis=1)[:, cut_offs - 1]
+    discount = xp.log(xp.arange(2, max(ks) + 2))
+    ideal = xp.cumsum(1 / discount)
+    # Relevance is one of few fractions: their gains are looked up, not computed for every neighbour.
+    number = np.arange(num_attributes + 1)
+    relevance = np.where(number[:, None] > 0, number / np.maximum(number, 1)[:, None], 1)
+    gains = xp.asarray(2.0**relevance - 1, discount.dtype)
+
+    def normalised_gain(right: Any, total: Any) -> Any:
+        return (xp.cumsum(gains[total, right] / discount, axis=1) / ideal)[:, cut_offs - 1]
+
+    total_target = is_changed.sum(axis=-1)[:, None]
+    return {
+        "hit_rate": (matches > 0).astype(discount.dtype),
+        "precision": matches / xp.asarray(cut_offs, discount.dtype),
+        "ndcg": normalised_gain(count, num_attributes),
+        "ndcg_target": normalised_gain(count_target, total_target),
+        "ndcg_others": normalised_gain(count - count_target, num_attributes - total_target),
+    }
 
 
 def cross_accuracy(
@@ -209,6 +266,11 @@ def majority_correct(
 def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
     """Which of the first k have all target labels, bool [Q, k]."""
     return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
+
+
+def _is_changed(changed: Any, num_attributes: int) -> Any:
+    """Which attributes change, bool [Q, N], of one attribute a query or of such a mask itself."""
+    return changed if changed.ndim == 2 else changed[:, None] == np.arange(num_attributes)
 
 
 def _namespace(array: Any) -> ModuleType:
