@@ -78,17 +78,18 @@ def _search(queries: Float[Array, "Q D"], gallery: Float[Array, "G D"], k: int) 
         scores = jnp.nan_to_num(square_norms - 2 * products, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
         negated, candidates = jax.lax.top_k(-scores, num_candidates)
         squares = jnp.square(gallery[candidates] - query).sum(axis=-1)
-        indices, nearest = _first(candidates, squares, k)
+        indices, nearest = nearest_of(candidates, squares, k)
         if num_candidates == rows:
             return indices, nearest, jnp.array(True)
         # The least that a row which is no candidate can measure. Sums of D products err by at most
         # (D + 2) eps / 2 of their largest terms, in whatever order they are added (Higham, 2002, 3.1).
         largest = jnp.square(jnp.linalg.norm(offset) + jnp.sqrt(square_norms.max()))
-        bound = jnp.square(offset).sum() - negated[-1] - rounding * largest
+        # The minimum, not [-1]: XLA sorts the whole gallery where a slice other than the first k is read.
+        bound = jnp.square(offset).sum() - negated.min() - rounding * largest
         return indices, nearest, nearest[-1] < bound * (1 - rounding)
 
     def search_all(query: Float[Array, " D"]) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
-        return _first(jnp.arange(rows), jnp.square(gallery - query).sum(axis=-1), k)
+        return nearest_of(jnp.arange(rows), jnp.square(gallery - query).sum(axis=-1), k)
 
     at_once = max(1, TILE_BYTES // (gallery.dtype.itemsize * max(rows, num_candidates * width)))
     indices, squares, certified = jax.lax.map(search, queries, batch_size=at_once)
@@ -105,7 +106,7 @@ def _search(queries: Float[Array, "Q D"], gallery: Float[Array, "G D"], k: int) 
     return Neighbors(indices, jnp.sqrt(squares))
 
 
-def _first(
+def nearest_of(
     indices: Int[Array, " m"], squares: Float[Array, " m"], k: int
 ) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
     """The k smallest of m squares, ties to the lower index, NaN last."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax import nearest_neighbors
-from gradrev_jax.retrieval import SPARE_CANDIDATES
+from gradrev_jax.retrieval import SPARE_CANDIDATES, _search
 
 
 def oracle(queries, gallery, k):
@@ -139,3 +139,9 @@ def test_k_beyond_the_gallery_is_an_error_with_both_numbers(k):
 def test_rows_of_another_width_are_an_error(unchecked):
     with pytest.raises(ValueError, match="queries are 3 wide but the gallery is 2 wide"):
         nearest_neighbors(np.zeros((1, 3), np.float32), np.zeros((4, 2), np.float32), 1)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA selects on a CPU")
+def test_candidates_are_selected_and_not_sorted(rng):
+    queries, gallery = jnp.zeros((4, 3)), jnp.zeros((1234, 3))
+    assert "TopK" in _search.lower(queries, gallery, 5).compile().as_text()
