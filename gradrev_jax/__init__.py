@@ -6,6 +6,7 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.gradient_reversal import ganin_schedule, reverse_gradient
 from gradrev_jax.losses import balanced_reversal_weight, classification_loss, reversal_loss
 from gradrev_jax.manipulation import class_prototypes, manipulate
+from gradrev_jax.manipulation_index import ManipulationIndex
 from gradrev_jax.metrics import hit_rate, ndcg, precision
 from gradrev_jax.retrieval import Neighbors, nearest_neighbors
 
@@ -18,6 +19,7 @@ __all__ = [
     "AttributeEncoder",
     "AttributeSchema",
     "EncoderOutput",
+    "ManipulationIndex",
     "Neighbors",
     "balanced_reversal_weight",
     "class_prototypes",

@@ -1,0 +1,241 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax import AttributeSchema, ManipulationIndex, nearest_neighbors
+from gradrev_jax.manipulation import NORMALIZATIONS, manipulate, normalize_features
+from gradrev_jax.retrieval import SPARE_CANDIDATES
+
+SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
+VALUES, ATTRIBUTES, DIM = 6, 3, 4
+
+
+def example(rng, rows=90, queries=20, soft=False):
+    """Gallery, memory, references and indicators; norms of rows and blocks differ widely."""
+    gallery = rng.normal(size=(rows, ATTRIBUTES, DIM)) * rng.uniform(0.2, 5, (rows, ATTRIBUTES, 1))
+    memory = 2 * rng.normal(size=(VALUES, ATTRIBUTES, DIM))
+    if not soft:
+        memory *= SCHEMA.membership[:, :, None]
+    indicators = rng.integers(-1, 2, (queries, VALUES), dtype=np.int8)
+    return (
+        gallery.astype(np.float32),
+        memory.astype(np.float32),
+        rng.integers(0, rows, queries),
+        indicators,
+    )
+
+
+def small_integers(rng, rows, largest=3):
+    """Squared distances of such rows are exact in float32, so the oracle's ties are ties here."""
+    return rng.integers(0, largest + 1, (rows, ATTRIBUTES, DIM)).astype(np.float32)
+
+
+def flat(features, how):
+    """Normalised as the oracle does it: in float64, block by block."""
+    features = np.asarray(features, np.float64)
+    rows = []
+    for row in features:
+        if how == "attribute":
+            row = np.stack([b / (np.sqrt((b * b).sum()) or 1) for b in row]) / np.sqrt(len(row))
+        row = row.reshape(-1)
+        rows.append(row / (np.sqrt((row * row).sum()) or 1) if how == "global" else row)
+    return np.array(rows)
+
+
+def oracle(gallery, memory, references, indicators, k, how="global", strength=1.0, excluded=None):
+    """Every query and every distance in float64; a stable sort."""
+    rows, found, distances = flat(gallery, how), [], []
+    for query, (reference, indicator) in enumerate(zip(references, indicators, strict=True)):
+        edited = np.asarray(reference, np.float64).copy()
+        for value, sign in enumerate(indicator):
+            edited += strength * float(sign) * np.asarray(memory[value], np.float64)
+        distance = np.sqrt(((rows - flat(edited[None], how)) ** 2).sum(axis=1))
+        order = np.argsort(distance, kind="stable")
+        if excluded is not None:
+            order = order[order != excluded[query]]
+        found.append(order[:k])
+        distances.append(distance[order[:k]])
+    return np.array(found), np.array(distances)
+
+
+def check(arguments, k, how="global", strength=1.0, exclude=False):
+    gallery, memory, reference, indicators = arguments
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    excluded = reference if exclude else None
+    indices, distances = oracle(gallery, memory, gallery[reference], indicators, k, how, strength, excluded)
+    found = index.search(
+        reference_ids=reference, indicators=indicators, k=k, strength=strength, exclude_reference=exclude
+    )
+    assert found.indices.dtype == jnp.int32
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_equals_the_oracle(rng, how, soft, exclude):
+    """Several values of several attributes change at once, in prototypes with and without zero blocks."""
+    check(example(rng, soft=soft), 7, how, exclude=exclude)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, -2.0])
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_strengths(rng, how, strength):
+    check(example(rng), 5, how, strength)
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_equals_the_plain_path_to_the_bit_of_every_index(rng, how):
+    gallery, memory, reference, indicators = example(rng, rows=500, queries=40)
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    found = index.search(reference_ids=reference, indicators=indicators, k=20)
+    edited = normalize_features(manipulate(gallery[reference], indicators, memory), how)
+    expected = nearest_neighbors(edited, normalize_features(gallery, how), 20)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_features_that_are_not_in_the_gallery(rng, how):
+    gallery, memory, _, indicators = example(rng)
+    features = rng.normal(size=(len(indicators), ATTRIBUTES, DIM)).astype(np.float32)
+    found = ManipulationIndex.build(gallery, memory, SCHEMA, how).search(
+        features=features, indicators=indicators, k=6
+    )
+    np.testing.assert_array_equal(found.indices, oracle(gallery, memory, features, indicators, 6, how)[0])
+
+
+def test_the_whole_gallery_can_be_asked_for(rng):
+    check(example(rng), 90)
+    check(example(rng), 89, exclude=True)
+
+
+@pytest.mark.parametrize("queries", [0, 1, 15, 16, 17])
+def test_any_number_of_queries(rng, queries):
+    arguments = example(rng, queries=queries)
+    if queries:
+        return check(arguments, 3)
+    index = ManipulationIndex.build(*arguments[:2], SCHEMA)
+    found = index.search(reference_ids=arguments[2], indicators=arguments[3], k=3)
+    assert found.indices.shape == found.distances.shape == (0, 3)
+    return None
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how):
+    monkeypatch.setattr("gradrev_jax.manipulation_index.SIZES", (1, 4))
+    check(example(rng, rows=60, queries=45), 4, how)
+    # Room for the scores of a single query, whatever the sizes.
+    monkeypatch.setattr("gradrev_jax.manipulation_index.CHUNK_BYTES", 1)
+    check(example(rng, rows=60, queries=6), 4, how)
+
+
+@pytest.mark.parametrize("k", [1, 4, 60])
+def test_ties_go_to_the_lower_index(rng, k):
+    """Integers are exact, and so are their sums: equal distances are equal to the bit."""
+    gallery, memory = small_integers(rng, 150, largest=1), small_integers(rng, VALUES, largest=1)
+    indicators = rng.integers(-1, 2, (12, VALUES))
+    check((gallery, memory, rng.integers(0, 150, 12), indicators), k, "none")
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("copies", [2, 3 * SPARE_CANDIDATES])
+def test_equal_rows_tie_whatever_their_values(rng, how, copies):
+    """With more copies than spare candidates nothing certifies the first k: nearest_neighbors settles it."""
+    gallery, memory, _, indicators = example(rng, rows=13, queries=5)
+    check((np.tile(gallery, (copies, 1, 1)), memory, np.arange(5), indicators), 9, how)
+
+
+def test_only_the_reference_itself_is_excluded_and_not_its_duplicates(rng):
+    gallery, memory, _, _ = example(rng, rows=8)
+    index = ManipulationIndex.build(np.concatenate([gallery] * 3), memory, SCHEMA)
+    search = {"reference_ids": np.arange(24), "indicators": np.zeros((24, VALUES), int)}
+    found = index.search(**search, k=2, exclude_reference=True)
+    assert found.indices.tolist() == [
+        [r for r in (i % 8, i % 8 + 8, i % 8 + 16) if r != i] for i in range(24)
+    ]
+    np.testing.assert_array_equal(found.distances, 0)
+    # More copies than neighbours wanted: the reference may not be among the first k + 1 at all.
+    found = index.search(**search, k=1, exclude_reference=True)
+    assert found.indices.tolist() == [[i % 8 + 8 if i < 8 else i % 8] for i in range(24)]
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_a_zero_row_and_a_query_that_becomes_zero(rng, how):
+    """Rows of length 1 are all as far from the origin, to rounding: only the distances are comparable."""
+    gallery, memory, _, _ = example(rng)
+    gallery[3] = 0
+    gallery[5] = memory[0]  # one block is not zero, and removing value 0 leaves nothing
+    indicators = np.zeros((2, VALUES), int)
+    indicators[1, 0] = -1
+    reference = np.array([3, 5])
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    found = index.search(reference_ids=reference, indicators=indicators, k=60)
+    distances = oracle(gallery, memory, gallery[reference], indicators, 60, how)[1]
+    np.testing.assert_array_equal(found.indices[:, 0], 3)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_nan_rows_are_treated_as_by_nearest_neighbors(rng, how):
+    gallery, memory, reference, indicators = example(rng)
+    gallery[10] = np.nan
+    reference[0] = 10
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    found = index.search(reference_ids=reference, indicators=indicators, k=7)
+    edited = normalize_features(manipulate(gallery[reference], indicators, memory), how)
+    expected = nearest_neighbors(edited, normalize_features(gallery, how), 7)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+
+
+def test_a_memory_of_zeros_changes_nothing(rng):
+    gallery, memory, reference, indicators = example(rng)
+    for how in NORMALIZATIONS:
+        check((gallery, 0 * memory, reference, indicators), 5, how)
+
+
+def test_bfloat16_features_are_searched_in_float32(rng):
+    gallery, memory, reference, indicators = example(rng)
+    gallery = jnp.asarray(gallery, jnp.bfloat16)
+    found = ManipulationIndex.build(gallery, memory, SCHEMA).search(
+        reference_ids=reference, indicators=indicators, k=5
+    )
+    assert found.distances.dtype == jnp.float32
+    rows = np.asarray(gallery, np.float32)
+    np.testing.assert_array_equal(found.indices, oracle(rows, memory, rows[reference], indicators, 5)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "gallery's 90 rows, got 0"),
+        ({"k": 91}, "gallery's 90 rows, got 91"),
+        ({"k": 90, "exclude_reference": True}, "gallery's 89 rows, the query excluded, of 90, got 90"),
+        ({"reference_ids": np.array([0, 90])}, "between 0 and 89, got 90"),
+        ({"reference_ids": np.array([-1, 0])}, "between 0 and 89, got -1"),
+        ({"reference_ids": None}, "give reference_ids, or features"),
+        ({"features": np.zeros((2, ATTRIBUTES, DIM), np.float32)}, "give reference_ids, or features"),
+        ({"indicators": np.zeros((2, 5), int)}, r"need indicators \[2, 6\]"),
+        ({"indicators": np.zeros((3, VALUES), int)}, r"2 queries need indicators \[2, 6\]"),
+        (
+            {"reference_ids": None, "features": np.zeros((2, 2, DIM), np.float32)},
+            r"features \[..., 3, 4\]; got \(2, 6\) and \(2, 2, 4\)",
+        ),
+    ],
+)
+def test_what_cannot_be_searched(rng, unchecked, change, message):
+    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
+    search = {"reference_ids": np.array([0, 1]), "indicators": np.zeros((2, VALUES), int), "k": 1}
+    with pytest.raises(ValueError, match=message):
+        index.search(**search | change)
+
+
+def test_what_cannot_be_built(rng, unchecked):
+    gallery, memory, _, _ = example(rng)
+    with pytest.raises(ValueError, match="normalize must be one of"):
+        ManipulationIndex.build(gallery, memory, SCHEMA, "rows")
+    for features, prototypes in ((gallery[:0], memory), (gallery[:, :2], memory), (gallery, memory[:5])):
+        with pytest.raises(ValueError, match=r"features must be \[G, 3, d\] with G > 0"):
+            ManipulationIndex.build(features, prototypes, SCHEMA)
