@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -11,10 +10,11 @@ from tqdm import tqdm
 
 from gradrev_jax import metrics
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.manipulation import Normalization, manipulate, normalize_features
-from gradrev_jax.retrieval import nearest_neighbors
+from gradrev_jax.manipulation import Normalization
+from gradrev_jax.manipulation_index import ManipulationIndex
+from gradrev_jax.manipulation_products import gallery_products
 
-QUERIES_AT_ONCE = 2048  # bounds the manipulated features held at a time: 33 MB at the paper's 4,080
+REFERENCES_AT_ONCE = 256  # those of one step of the progress bar; the most that the index takes at once
 
 
 class RetrievalMetrics(TypedDict):
@@ -55,30 +55,22 @@ def retrieve(
     Raises:
       ValueError: k beyond the gallery (less one where the query is excluded).
     """
-    gallery = jnp.asarray(gallery)
-    depth = k + 1 if exclude_query else k
-    if not 1 <= k <= len(gallery) - exclude_query:
-        left = f", the query excluded, of {len(gallery)}" if exclude_query else ""
-        raise ValueError(
-            f"k must lie between 1 and the gallery's {len(gallery) - exclude_query} rows{left}, got {k}"
-        )
-    rows = normalize_features(gallery, normalize)
-
-    @jax.jit
-    def search(reference: Array, indicators: Array, gallery: Array, rows: Array) -> Array:
-        edited = manipulate(gallery[reference], strength * indicators, memory)
-        return nearest_neighbors(normalize_features(edited, normalize), rows, depth).indices
-
-    found = np.zeros((len(reference), depth), np.int32)
-    starts = range(0, len(reference), QUERIES_AT_ONCE)
-    for start in tqdm(starts, desc="retrieval", unit="chunk", disable=not progress, leave=False):
-        chunk = slice(start, start + QUERIES_AT_ONCE)
-        # The last chunk is padded with its own rows, so that one compilation serves all.
-        padded = np.resize(np.arange(start, min(start + QUERIES_AT_ONCE, len(reference))), QUERIES_AT_ONCE)
-        padded = padded if len(reference) > QUERIES_AT_ONCE else np.arange(len(reference))
-        indices = search(reference[padded], indicators[padded], gallery, rows)
-        found[chunk] = np.asarray(indices)[: len(found[chunk])]
-    return _without(found, reference) if exclude_query else found
+    gallery, memory = jnp.asarray(gallery), jnp.asarray(memory)
+    index = ManipulationIndex(gallery, gallery_products(gallery, memory, normalize), normalize)
+    by_reference = np.argsort(reference, kind="stable")
+    _, first = np.unique(reference[by_reference], return_index=True)
+    chunks = np.split(by_reference, first[REFERENCES_AT_ONCE::REFERENCES_AT_ONCE])
+    found = [
+        index.search(
+            reference_ids=reference[chunk],
+            indicators=indicators[chunk],
+            k=k,
+            strength=strength,
+            exclude_reference=exclude_query,
+        ).indices
+        for chunk in tqdm(chunks, desc="retrieval", unit="chunk", disable=not progress, leave=False)
+    ]
+    return np.concatenate(found)[np.argsort(by_reference)]
 
 
 def retrieval_metrics(
@@ -89,22 +81,15 @@ def retrieval_metrics(
     Raises:
       ValueError: no queries, or a cut-off beyond the neighbours given.
     """
-    targets, changed = queries.targets, queries.changed
+    scores = metrics.retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks)
 
-    def ndcg(part: metrics.Part) -> dict[str, float]:
-        return {str(k): float(metrics.ndcg(neighbor_labels, targets, changed, k, part)) for k in ks}
+    def means(name: str) -> dict[str, float]:
+        return dict(zip(map(str, ks), scores[name].mean(axis=0).tolist(), strict=True))
 
     return {
-        "hit_rate": {str(k): float(metrics.hit_rate(neighbor_labels, targets, k)) for k in ks},
-        "precision": {str(k): float(metrics.precision(neighbor_labels, targets, k)) for k in ks},
-        "ndcg": ndcg("all"),
-        "ndcg_target": ndcg("target"),
-        "ndcg_others": ndcg("others"),
+        "hit_rate": means("hit_rate"),
+        "precision": means("precision"),
+        "ndcg": means("ndcg"),
+        "ndcg_target": means("ndcg_target"),
+        "ndcg_others": means("ndcg_others"),
     }
-
-
-def _without(found: Int[np.ndarray, "Q K"], excluded: Int[np.ndarray, " Q"]) -> Int[np.ndarray, "Q k"]:
-    """Each row without its excluded entry, or without the last where it does not hold it."""
-    is_excluded = found == excluded[:, None]
-    is_excluded[~is_excluded.any(axis=1), -1] = True
-    return found[~is_excluded].reshape(len(found), found.shape[1] - 1)

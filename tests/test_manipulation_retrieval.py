@@ -87,8 +87,8 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
 
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("queries", [1, 7, 8, 9, 16, 19])
-def test_more_queries_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):
-    monkeypatch.setattr("gradrev_jax.manipulation_retrieval.QUERIES_AT_ONCE", 8)
+def test_more_references_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):
+    monkeypatch.setattr("gradrev_jax.manipulation_retrieval.REFERENCES_AT_ONCE", 3)
     check(example(rng, queries=queries), 3, exclude_query=exclude_query)
 
 
