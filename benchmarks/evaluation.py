@@ -1,0 +1,212 @@
+"""Time of a whole manipulation evaluation at Shopping100k's sizes: index, search, baseline and metrics.
+
+    python -m benchmarks.evaluation
+
+14,361 queries of 1,581 reference images against 20,000 images with 12 attributes of 340 numbers. Features are
+random: a centre for each value that an image has, plus noise. Beside it, the plain path on the same data,
+``manipulate``, ``normalize_features`` and ``nearest_neighbors``, on some of the queries only, because it
+takes long; both must find the same distances. The first evaluation compiles, and is reported apart.
+"""
+
+import argparse
+import os
+import pathlib
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from benchmarks.generation import SIZES
+from benchmarks.recording import record
+from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
+from gradrev_jax.data.changes import indicators_between
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.manipulation import (
+    NORMALIZATIONS,
+    Normalization,
+    class_prototypes,
+    manipulate,
+    normalize_features,
+)
+from gradrev_jax.manipulation_retrieval import retrieval_metrics
+
+KS = (1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
+PLAIN_AT_ONCE = 256
+
+
+def random_evaluation(
+    gallery: int, references: int, queries: int, dim: int, seed: int = 0
+) -> tuple[Float[np.ndarray, "G N d"], Int[np.ndarray, "G N"], Queries, AttributeSchema]:
+    """Features, labels and queries at random."""
+    rng = np.random.default_rng(seed)
+    schema = AttributeSchema(
+        tuple(f"attribute {n}" for n in range(len(SIZES))),
+        tuple(tuple(f"value {v}" for v in range(size)) for size in SIZES),
+    )
+    labels = np.stack([rng.integers(0, size, gallery) for size in SIZES], axis=1)
+    centres = rng.normal(size=(schema.num_values, dim)).astype(np.float32)
+    features = rng.normal(size=(gallery, len(SIZES), dim)).astype(np.float32)
+    features += centres[labels + np.asarray(schema.offsets)]
+    drawn = rng.permutation(gallery)[:references]
+    reference = np.sort(drawn[np.arange(queries) % len(drawn)])
+    changed = rng.integers(0, len(SIZES), queries)
+    before = labels[reference]
+    after, size = before.copy(), np.asarray(SIZES)[changed]
+    query = np.arange(queries)
+    after[query, changed] = (before[query, changed] + rng.integers(1, size)) % size
+    indicators = indicators_between(before, after, schema)
+    return features, labels, Queries(reference, indicators, after, before != after), schema
+
+
+def evaluate(
+    features: Float[np.ndarray, "G N d"],
+    labels: Int[np.ndarray, "G N"],
+    memory: Float[Array, "J N d"],
+    queries: Queries,
+    schema: AttributeSchema,
+    normalize: Normalization,
+    ks: Sequence[int],
+) -> tuple[dict[str, float], Neighbors]:
+    """Seconds of each part, and what the search found."""
+    seconds = {}
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = jax.block_until_ready(function())
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    def build() -> ManipulationIndex:
+        index = ManipulationIndex.build(features, memory, schema, normalize)
+        jax.block_until_ready(index.products)  # the index itself is no pytree
+        return index
+
+    index = timed("build", build)
+    found = timed(
+        "search",
+        lambda: index.search(reference_ids=queries.reference, indicators=queries.indicators, k=max(ks)),
+    )
+    references, which = np.unique(queries.reference, return_inverse=True)
+    untouched = np.zeros((len(references), schema.num_values), np.int8)
+    baseline = timed(
+        "baseline", lambda: index.search(reference_ids=references, indicators=untouched, k=max(ks))
+    )
+    timed("metrics", lambda: retrieval_metrics(labels[np.asarray(found.indices)], queries, ks))
+    unchanged = np.asarray(baseline.indices)[which]
+    timed("metrics_baseline", lambda: retrieval_metrics(labels[unchanged], queries, ks))
+    seconds["total"] = sum(seconds.values())
+    return seconds, found
+
+
+def plain_search(
+    features: Float[Array, "G N d"],
+    memory: Float[Array, "J N d"],
+    queries: Queries,
+    some: Int[np.ndarray, " P"],
+    normalize: Normalization,
+    k: int,
+) -> tuple[float, Neighbors]:
+    """Seconds of the plain path on some queries, compilation left out, and what it found."""
+    rows = jax.block_until_ready(normalize_features(features, normalize))
+
+    def search(chunk: Int[np.ndarray, " B"]) -> Neighbors:
+        edited = manipulate(features[queries.reference[chunk]], queries.indicators[chunk], memory)
+        return jax.block_until_ready(nearest_neighbors(normalize_features(edited, normalize), rows, k))
+
+    chunks = [some[start : start + PLAIN_AT_ONCE] for start in range(0, len(some), PLAIN_AT_ONCE)]
+    for size in {len(chunk) for chunk in chunks}:
+        search(some[:size])
+    start = time.perf_counter()
+    found = [search(chunk) for chunk in chunks]
+    seconds = time.perf_counter() - start
+    return seconds, Neighbors(*(jnp.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def disagreements(found: Neighbors, expected: Neighbors) -> tuple[int, float]:
+    """How many rows differ, and the largest relative difference between two distances of a rank."""
+    differ = int((found.indices != expected.indices).sum())
+    distances = np.asarray(found.distances, np.float64), np.asarray(expected.distances, np.float64)
+    relative = np.abs(distances[0] - distances[1]) / np.maximum(distances[1], np.finfo(np.float32).tiny)
+    return differ, float(relative.max())
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure, print, write the result, and return it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gallery", type=int, default=20_000)
+    parser.add_argument("--references", type=int, default=1_581)
+    parser.add_argument("--queries", type=int, default=14_361)
+    parser.add_argument("--dim", type=int, default=340, help="of one attribute's feature")
+    parser.add_argument("--normalize", choices=NORMALIZATIONS, default="global")
+    parser.add_argument("--ks", type=int, nargs="+", default=list(KS), help="cut-offs of the metrics")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--plain-queries", type=int, default=512, help="of all queries, on the plain path")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    options = parser.parse_args(arguments)
+
+    features, labels, queries, schema = random_evaluation(
+        options.gallery, options.references, options.queries, options.dim
+    )
+    memory = class_prototypes(features, labels, schema)
+    given = features, labels, memory, queries, schema, options.normalize, options.ks
+    first, _ = evaluate(*given)
+    repeats = []
+    for _ in range(options.repeats):
+        seconds, found = evaluate(*given)
+        repeats.append(seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+    some = np.random.default_rng(1).permutation(len(queries))[: options.plain_queries]
+    plain, expected = plain_search(
+        jnp.asarray(features), memory, queries, some, options.normalize, max(options.ks)
+    )
+    part = Neighbors(found.indices[some], found.distances[some])
+    differ, relative = disagreements(part, expected)
+    assert relative < 1e-5, f"the two paths' distances differ by {relative:.1e} of themselves"
+
+    result = {
+        "sizes": {name: getattr(options, name) for name in ("gallery", "references", "queries", "dim", "ks")},
+        "normalize": options.normalize,
+        "seconds": {
+            name: {
+                "first": first[name],
+                "median": statistics.median(seconds[name] for seconds in repeats),
+                "least": min(seconds[name] for seconds in repeats),
+                "most": max(seconds[name] for seconds in repeats),
+            }
+            for name in first
+        },
+        "plain_search": {
+            "queries": len(some),
+            "seconds": plain,
+            "seconds_of_all_queries": plain * len(queries) / len(some),
+        },
+        "agreement": {
+            "rows_compared": expected.indices.size,
+            "rows_that_differ": differ,
+            "largest_relative_difference_of_distances": relative,
+        },
+        "peak_memory_gib": peak,
+        "load_average": os.getloadavg()[0],
+    }
+    print(f"{'seconds':18}{'first':>9}{'median':>9}{'least':>9}{'most':>9}")
+    for name, row in result["seconds"].items():
+        print(f"{name:18}" + "".join(f"{value:9.2f}" for value in row.values()))
+    print(
+        f"plain search       {plain:.2f} for {len(some)} of {len(queries)} queries, that is "
+        f"{result['plain_search']['seconds_of_all_queries']:.1f} for all\n"
+        f"{differ} of {expected.indices.size} rows differ, distances by up to {relative:.1e} of themselves; "
+        f"peak memory {peak:.1f} GiB, load average {os.getloadavg()[0]:.1f}"
+    )
+    record(options.out / "evaluation.json", result)
+    return result
+
+
+if __name__ == "__main__":
+    main()
