@@ -89,17 +89,17 @@ def retrieval_metrics(
     Raises:
       ValueError: no queries, or a cut-off beyond the neighbours given.
     """
-    targets, changed = queries.targets, queries.changed
+    scores = metrics.retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks)
 
-    def ndcg(part: metrics.Part) -> dict[str, float]:
-        return {str(k): float(metrics.ndcg(neighbor_labels, targets, changed, k, part)) for k in ks}
+    def means(name: str) -> dict[str, float]:
+        return dict(zip(map(str, ks), scores[name].mean(axis=0).tolist(), strict=True))
 
     return {
-        "hit_rate": {str(k): float(metrics.hit_rate(neighbor_labels, targets, k)) for k in ks},
-        "precision": {str(k): float(metrics.precision(neighbor_labels, targets, k)) for k in ks},
-        "ndcg": ndcg("all"),
-        "ndcg_target": ndcg("target"),
-        "ndcg_others": ndcg("others"),
+        "hit_rate": means("hit_rate"),
+        "precision": means("precision"),
+        "ndcg": means("ndcg"),
+        "ndcg_target": means("ndcg_target"),
+        "ndcg_others": means("ndcg_others"),
     }
 
 

@@ -5,6 +5,7 @@ float64 scalars, JAX arrays give traceable float32 ones. Label comparisons count
 not labelled.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal, TypedDict
 
@@ -108,6 +109,60 @@ def ndcg(
     discount = xp.log(xp.arange(2, k + 2))
     gain = 2.0**relevance - 1
     return ((gain / discount).sum(axis=1) / (1 / discount).sum()).mean()
+
+
+def retrieval_scores(
+    neighbor_labels: NeighborLabels,
+    target_labels: Labels,
+    changed: Int[Array | np.ndarray, " Q"],
+    ks: Sequence[int],
+) -> dict[str, Float[Array | np.ndarray, "Q C"]]:
+    """Every retrieval metric of every query at C cut-offs, in one pass over the neighbours.
+
+    The means over queries are what ``hit_rate``, ``precision`` and ``ndcg`` (of each part) give at each k.
+
+    Args:
+      neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
+      target_labels: [Q, N], what was asked for.
+      changed: [Q], the attribute that the manipulation changed.
+      ks: C cut-offs, each 1 <= k <= K.
+
+    Returns:
+      ``hit_rate``, ``precision``, ``ndcg``, ``ndcg_target`` and ``ndcg_others``, each [Q, C].
+
+    Raises:
+      ValueError: no queries, no cut-off or one out of range, shapes that disagree.
+
+    Example:
+      >>> neighbors = np.array([[[0, 1], [0, 0]]])  # 1 query, 2 neighbours, 2 attributes
+      >>> scores = retrieval_scores(neighbors, np.array([[0, 0]]), np.array([1]), (1, 2))
+      >>> scores["hit_rate"].tolist(), scores["precision"].tolist()
+      ([[0.0, 1.0]], [[0.0, 0.5]])
+    """
+    for k in (min(ks), max(ks)):
+        _check(neighbor_labels, target_labels, k)
+    xp = _namespace(neighbor_labels)
+    num_attributes = target_labels.shape[1]
+    cut_offs = np.asarray(ks, np.int32)
+    right = neighbor_labels[:, : max(ks)] == target_labels[:, None]
+    right_target = xp.take_along_axis(right, xp.asarray(changed)[:, None, None], axis=2)[..., 0]
+    count = right.sum(axis=-1)
+    matches = xp.cumsum(count == num_attributes, axis=1)[:, cut_offs - 1]
+    discount = xp.log(xp.arange(2, max(ks) + 2))
+    ideal = xp.cumsum(1 / discount)
+
+    def normalised_gain(right: Any, of: int) -> Any:
+        # Relevance is one of few fractions: their gains are looked up, not computed for every neighbour.
+        gains = xp.asarray(2.0 ** (np.arange(of + 1) / of) - 1 if of else np.ones(1), discount.dtype)
+        return (xp.cumsum(gains[right] / discount, axis=1) / ideal)[:, cut_offs - 1]
+
+    return {
+        "hit_rate": (matches > 0).astype(discount.dtype),
+        "precision": matches / xp.asarray(cut_offs, discount.dtype),
+        "ndcg": normalised_gain(count, num_attributes),
+        "ndcg_target": normalised_gain(right_target.astype(count.dtype), 1),
+        "ndcg_others": normalised_gain(count - right_target, num_attributes - 1),
+    }
 
 
 def cross_accuracy(

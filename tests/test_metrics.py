@@ -11,6 +11,7 @@ from gradrev_jax.metrics import (
     majority_correct,
     ndcg,
     precision,
+    retrieval_scores,
 )
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
@@ -80,6 +81,28 @@ def test_jax_arrays_are_traceable_and_agree(part):
     )
 
 
+@pytest.mark.parametrize("attributes", [1, 3])
+@pytest.mark.parametrize("to_array", [np.asarray, jnp.asarray])
+def test_the_scores_of_one_pass_are_those_of_each_query_alone(attributes, to_array):
+    neighbors, targets, changed = example(attributes=attributes)
+    ks = (4, 1, 6)
+    scores = retrieval_scores(to_array(neighbors), to_array(targets), to_array(changed), ks)
+    names = {"ndcg": "all", "ndcg_target": "target", "ndcg_others": "others"}
+    assert set(scores) == {"hit_rate", "precision", *names}
+    tolerance = 1e-12 if to_array is np.asarray else 1e-6
+    for column, k in enumerate(ks):
+        for query in range(len(neighbors)):
+            one = slice(query, query + 1)
+            expected = {
+                "hit_rate": float(any((row == targets[query]).all() for row in neighbors[query, :k])),
+                "precision": sum((row == targets[query]).all() for row in neighbors[query, :k]) / k,
+            }
+            for name, part in names.items():
+                expected[name] = slow_ndcg(neighbors[one], targets[one], changed[one], k, part)
+            for name, value in expected.items():
+                assert scores[name][query, column] == pytest.approx(value, abs=tolerance), (name, query, k)
+
+
 def test_perfect_and_hopeless_rankings():
     targets = np.array([[0, 1, -1]])
     perfect, hopeless = np.array([[[0, 1, -1]] * 3]), np.array([[[1, 0, 0]] * 3])
@@ -110,6 +133,9 @@ def test_what_cannot_be_computed(unchecked):
             hit_rate(neighbors, targets, k)
     with pytest.raises(ValueError, match="no queries"):
         precision(neighbors[:0], targets[:0], 1)
+    for ks, wrong in (((1, 7), 7), ((0, 1), 0)):
+        with pytest.raises(ValueError, match=rf"k must lie in \[1, 6\] .*, got {wrong}"):
+            retrieval_scores(neighbors, targets, changed, ks)
     with pytest.raises(ValueError, match="part must be one of"):
         ndcg(neighbors, targets, changed, 1, "most")
     with pytest.raises(ValueError, match=r"needs target_labels \(40, 3\), got \(39, 3\)"):
