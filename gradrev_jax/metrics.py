@@ -101,8 +101,7 @@ def ndcg(
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     xp = _namespace(neighbor_labels)
     right = neighbor_labels[:, :k] == target_labels[:, None]
-    changed = xp.asarray(changed)
-    is_changed = changed if changed.ndim == 2 else changed[:, None] == np.arange(target_labels.shape[1])
+    is_changed = _is_changed(changed, target_labels.shape[1], xp)
     counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
     total = counted.sum(axis=-1)[:, None]
     relevance = xp.where(total > 0, (right & counted[:, None]).sum(axis=-1) / xp.maximum(total, 1), 1.0)
@@ -114,7 +113,7 @@ def ndcg(
 def retrieval_scores(
     neighbor_labels: NeighborLabels,
     target_labels: Labels,
-    changed: Int[Array | np.ndarray, " Q"],
+    changed: Int[Array | np.ndarray, " Q"] | Bool[Array | np.ndarray, "Q N"],
     ks: Sequence[int],
 ) -> dict[str, Float[Array | np.ndarray, "Q C"]]:
     """Every retrieval metric of every query at C cut-offs, in one pass over the neighbours.
@@ -124,7 +123,7 @@ def retrieval_scores(
     Args:
       neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
       target_labels: [Q, N], what was asked for.
-      changed: [Q], the attribute that the manipulation changed.
+      changed: [Q], the attribute that the manipulation changed; or bool [Q, N], all that it changed.
       ks: C cut-offs, each 1 <= k <= K.
 
     Returns:
@@ -145,23 +144,27 @@ def retrieval_scores(
     num_attributes = target_labels.shape[1]
     cut_offs = np.asarray(ks, np.int32)
     right = neighbor_labels[:, : max(ks)] == target_labels[:, None]
-    right_target = xp.take_along_axis(right, xp.asarray(changed)[:, None, None], axis=2)[..., 0]
-    count = right.sum(axis=-1)
+    is_changed = _is_changed(changed, num_attributes, xp)
+    num_changed = is_changed.sum(axis=1)
+    count, count_changed = right.sum(axis=-1), (right & is_changed[:, None]).sum(axis=-1)
     matches = xp.cumsum(count == num_attributes, axis=1)[:, cut_offs - 1]
     discount = xp.log(xp.arange(2, max(ks) + 2))
     ideal = xp.cumsum(1 / discount)
+    # Relevance is one of few fractions: their gains, by right labels and by how many there are, are looked
+    # up and not computed for every neighbour. Of none, all are right.
+    fractions = np.arange(num_attributes + 1) / np.maximum(np.arange(num_attributes + 1), 1)[:, None]
+    fractions[0] = 1
+    gains = xp.asarray(2.0**fractions - 1, discount.dtype)
 
-    def normalised_gain(right: Any, of: int) -> Any:
-        # Relevance is one of few fractions: their gains are looked up, not computed for every neighbour.
-        gains = xp.asarray(2.0 ** (np.arange(of + 1) / of) - 1 if of else np.ones(1), discount.dtype)
-        return (xp.cumsum(gains[right] / discount, axis=1) / ideal)[:, cut_offs - 1]
+    def normalised_gain(right: Any, of: Any) -> Any:
+        return (xp.cumsum(gains[of, right] / discount, axis=1) / ideal)[:, cut_offs - 1]
 
     return {
         "hit_rate": (matches > 0).astype(discount.dtype),
         "precision": matches / xp.asarray(cut_offs, discount.dtype),
         "ndcg": normalised_gain(count, num_attributes),
-        "ndcg_target": normalised_gain(right_target.astype(count.dtype), 1),
-        "ndcg_others": normalised_gain(count - right_target, num_attributes - 1),
+        "ndcg_target": normalised_gain(count_changed, num_changed[:, None]),
+        "ndcg_others": normalised_gain(count - count_changed, num_attributes - num_changed[:, None]),
     }
 
 
@@ -264,6 +267,12 @@ def majority_correct(
 def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
     """Which of the first k have all target labels, bool [Q, k]."""
     return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
+
+
+def _is_changed(changed: Any, num_attributes: int, xp: ModuleType) -> Any:
+    """Which attributes changed, bool [Q, N], from that or from the one attribute of each query, [Q]."""
+    changed = xp.asarray(changed)
+    return changed if changed.ndim == 2 else changed[:, None] == np.arange(num_attributes)
 
 
 def _namespace(array: Any) -> ModuleType:
