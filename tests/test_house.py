@@ -14,7 +14,7 @@ PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
     *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
-    "triplet_losses",
+    *("bootstrap", "triplet_losses"),
 }
 RIM = {
     "settings",
