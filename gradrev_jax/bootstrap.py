@@ -116,7 +116,7 @@ def paired_difference(
     return Difference(np.asarray(column_means(difference)), low, high, (low > 0) | (high < 0))
 
 
-def column_means(values: Float[np.ndarray, "Q ..."]) -> Float[np.ndarray | np.floating, "..."]:
+def column_means(values: Float[np.ndarray, "Q ..."]) -> Float[np.ndarray, "..."]:
     """Mean of each column over what is not NaN; NaN of a column that is nothing else."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
@@ -169,7 +169,7 @@ def resampled_means(
 
 def percentile_interval(
     resampled: Float[np.ndarray, "S ..."], *, confidence: float = CONFIDENCE
-) -> tuple[Float[np.ndarray | np.floating, "..."], Float[np.ndarray | np.floating, "..."]]:
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
     """The middle ``confidence`` of S resampled statistics; NaN samples, which saw nothing, are left out.
 
     Raises:

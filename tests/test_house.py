@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "training": GROUND | RIM,
     "evaluation": GROUND | RIM,
     "cli": {"errors", "workdir"},
+    "compare": {"cli", "evaluation"},
     "__init__": GROUND | {"models"},
 }
 GROUND_LIBRARIES = {
