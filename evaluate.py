@@ -9,6 +9,8 @@ from configs import default
 from gradrev_jax import cli
 from gradrev_jax.evaluation.report import result_table
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.settings import STAGES
+from gradrev_jax.workdir import CONFIG, read_json, report_directory
 
 _FIELDS = default.get_config().protocol
 
@@ -19,6 +21,12 @@ _WORKDIR = flags.DEFINE_string(
 _STEP = flags.DEFINE_string(
     "step", "best", "Checkpoint: best (on the validation part), latest, or its number."
 )
+_STAGE = flags.DEFINE_enum(
+    "stage",
+    None,
+    STAGES,
+    "Stage to evaluate; unset: the run's last. encoder, of a run with a memory: its prototypes alone.",
+)
 config_flags.DEFINE_config_dict("protocol", _FIELDS, "Fields to override, as --protocol.exclude_query=true.")
 
 
@@ -26,9 +34,10 @@ def main() -> None:
     """Write the report and print its table."""
     overrides = config_flags.get_override_values(flags.FLAGS["protocol"])
     workdir = pathlib.Path(_WORKDIR.value)
-    metrics = evaluate(workdir, step=_STEP.value, protocol=overrides)
+    metrics = evaluate(workdir, step=_STEP.value, stage=_STAGE.value, protocol=overrides)
     print(result_table(metrics))
-    print(f"\nReport: {workdir / 'report' / 'report.md'}")
+    stages = read_json(workdir / CONFIG)["stages"]
+    print(f"\nReport: {report_directory(workdir, metrics['stage'], stages) / 'report.md'}")
 
 
 if __name__ == "__main__":

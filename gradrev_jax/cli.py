@@ -44,27 +44,28 @@ def define_config(fields: ConfigDict) -> Callable[[], ConfigDict]:
     return read
 
 
-def run(work: Callable[[], None]) -> None:
+def run(work: Callable[..., None], *, arguments: bool = False) -> None:
     """Parse the command line and do the work; what the user can put right ends in a message, not a traceback.
 
     Args:
-      work: reads the flags' values.
+      work: reads the flags' values; is given the arguments that are no flags, where it takes any.
+      arguments: whether it does.
     """
 
-    def parse(arguments: Sequence[str]) -> Sequence[str]:
+    def parse(line: Sequence[str]) -> Sequence[str]:
         try:
-            rest = flags.FLAGS(arguments)
+            rest = flags.FLAGS(line)
         except flags.Error as error:
             sys.exit(f"error: {_last_line(error)}\nPass --help to see the flags.")
-        if len(rest) > 1:
+        if len(rest) > 1 and not arguments:
             sys.exit(f"error: unknown arguments: {' '.join(rest[1:])}")
         return rest
 
-    def main(_: Sequence[str]) -> None:
+    def main(rest: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
         try:
-            work()
+            work(*([rest[1:]] if arguments else []))
         except UserError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:

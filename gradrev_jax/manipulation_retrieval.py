@@ -1,6 +1,6 @@
 """Attribute manipulation and retrieval over a whole gallery, with its metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import jax.numpy as jnp
@@ -81,7 +81,13 @@ def retrieval_metrics(
     Raises:
       ValueError: no queries, or a cut-off beyond the neighbours given.
     """
-    scores = metrics.retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks)
+    return mean_scores(metrics.retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks), ks)
+
+
+def mean_scores(
+    scores: Mapping[str, Float[Array | np.ndarray, "Q C"]], ks: Sequence[int]
+) -> RetrievalMetrics:
+    """What ``retrieval_scores`` gives of every query at C cut-offs, averaged over queries."""
 
     def means(name: str) -> dict[str, float]:
         return dict(zip(map(str, ks), scores[name].mean(axis=0).tolist(), strict=True))

@@ -187,24 +187,22 @@ def cross_accuracy(
       >>> cross_accuracy(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([[1], [1]]), schema).tolist()
       [[0.5]]
     """
-    xp = _namespace(logits)
-    correct, labelled = cross_accuracy_counts(logits, labels, schema)
-    return correct / xp.maximum(labelled, 1)
+    correct = cross_correct(logits, labels, schema).sum(axis=0)
+    return correct / _namespace(logits).maximum((labels != NOT_LABELLED).sum(axis=0), 1)
 
 
-def cross_accuracy_counts(
+def cross_correct(
     logits: Float[Array | np.ndarray, "M N J"],
     labels: Int[Array | np.ndarray, "M N"],
     schema: AttributeSchema,
-) -> tuple[Int[Array | np.ndarray, "N N"], Int[Array | np.ndarray, " N"]]:
-    """Right predictions by feature (row) and classifier (column), and labelled images by attribute.
+) -> Bool[Array | np.ndarray, "M N N"]:
+    """Which classifiers (column) name an image's label right, reading which feature (row), image by image.
 
-    Those of batches add up. Ties between logits go to the lower value.
+    None does where it is not labelled. Ties between logits go to the lower value.
     """
     # slice_index repeats an attribute's last value as padding: argmax takes the first, so it never wins.
     predicted = logits[..., schema.slice_index].argmax(axis=-1)
-    correct = (predicted == labels[:, None, :]) & (labels != NOT_LABELLED)[:, None, :]
-    return correct.sum(axis=0), (labels != NOT_LABELLED).sum(axis=0)
+    return (predicted == labels[:, None, :]) & (labels != NOT_LABELLED)[:, None, :]
 
 
 class AccuracySummary(TypedDict):

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +38,16 @@ FREE_FIELDS = (
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
     """Where a stage's checkpoints are."""
     return workdir / "checkpoints" / stage
+
+
+def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -> pathlib.Path:
+    """Where a stage's report is: ``report`` of the run's last, ``report_encoder`` and the like of others.
+
+    Example:
+      >>> report_directory(pathlib.Path("run"), "encoder", ("encoder", "memory")).name
+      'report_encoder'
+    """
+    return workdir / ("report" if stage == stages[-1] else f"report_{stage}")
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
     *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
-    *("manipulation_index", "manipulation_products", "triplet_losses"),
+    *("bootstrap", "manipulation_index", "manipulation_products", "triplet_losses"),
 }
 RIM = {
     "settings",
@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "training": GROUND | RIM,
     "evaluation": GROUND | RIM,
     "cli": {"errors", "workdir"},
+    "compare": {"cli", "evaluation"},
     "__init__": GROUND | {"models"},
 }
 GROUND_LIBRARIES = {

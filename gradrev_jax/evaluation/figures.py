@@ -2,7 +2,7 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,19 +55,9 @@ def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
     for row, example in zip(grid, examples, strict=True):
         for axes in row:
             axes.axis("off")
-        _picture(row[0], example.query_image, example.query_name)
+        show_picture(row[0], example.query_image, example.query_name)
         row[0].set_title(textwrap.fill(example.change, 22), fontsize=9, fontweight="bold")
-        neighbors = zip(
-            row[1:],
-            example.neighbor_images,
-            example.neighbor_names,
-            example.neighbor_labels,
-            example.matches,
-            strict=False,
-        )
-        for axes, image, name, label, match in neighbors:
-            _picture(axes, image, "\n".join(filter(None, [name, textwrap.shorten(label, 40)])))
-            _frame(axes, MATCH if match else "#d0d7de", width=4.0 if match else 1.0)
+        show_neighbors(row[1:], example)
     for rank, axes in enumerate(grid[0, 1:], start=1):
         axes.set_title(f"{rank}", fontsize=9, color="#57606a")
     return figure
@@ -101,7 +91,7 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
     curves = ((hit_rate, "with manipulation", OURS), (baseline, "no manipulation", OTHER))
     for curve, label, color in curves:
         axes.plot(_numbers(curve), list(curve.values()), marker="o", markersize=3, label=label, color=color)
-    _tidy(axes, "K (neighbours)", "hit_rate@K")
+    tidy(axes, "K (neighbours)", "hit_rate@K")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -128,7 +118,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             scale = "linear"  # nothing to show on a logarithm: the reversal is off
         axes.plot(*_columns(points), color=OURS, linewidth=1)
         axes.set_yscale(scale)
-        _tidy(axes, "step", label)
+        tidy(axes, "step", label)
     validation = [record for record in history if "validation_accuracy" in record]
     axes = grid[1, 1]
     names = sorted({name for record in validation for name in record["validation_accuracy"]["per_attribute"]})
@@ -147,12 +137,28 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     macro = [(record["step"], record["validation_accuracy"]["macro"]) for record in validation]
     axes.plot(*_columns(macro), color="black", linewidth=2, label="macro")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _tidy(axes, "step", "validation accuracy")
+    tidy(axes, "step", "validation accuracy")
     axes.legend(frameon=False, fontsize=7, ncols=2)
     return figure
 
 
-def _picture(axes: Axes, image: np.ndarray, caption: str) -> None:
+def show_neighbors(row: Iterable[Axes], example: RetrievalExample) -> None:
+    """What was found, in a row of axes: matches framed in green, below each what is wrong."""
+    neighbors = zip(
+        row,
+        example.neighbor_images,
+        example.neighbor_names,
+        example.neighbor_labels,
+        example.matches,
+        strict=False,
+    )
+    for axes, image, name, label, match in neighbors:
+        show_picture(axes, image, "\n".join(filter(None, [name, textwrap.shorten(label, 40)])))
+        _frame(axes, MATCH if match else "#d0d7de", width=4.0 if match else 1.0)
+
+
+def show_picture(axes: Axes, image: np.ndarray, caption: str) -> None:
+    """An image with a small caption below."""
     axes.imshow(image)
     lines = [textwrap.shorten(line, 26, placeholder="...") for line in caption.splitlines()]
     axes.text(0.5, -0.06, "\n".join(lines), transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
@@ -166,7 +172,8 @@ def _frame(axes: Axes, color: str, width: float) -> None:
         spine.set(color=color, linewidth=width)
 
 
-def _tidy(axes: Axes, x: str, y: str) -> None:
+def tidy(axes: Axes, x: str, y: str) -> None:
+    """Name both axes and leave out what is not needed to read them."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,8 +18,8 @@ from gradrev_jax.evaluation.figures import (
     retrieval_grid,
     training_curves,
 )
+from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, RETRIEVAL, Scores, write_scores
 
-RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
 DPI = 110
 
 
@@ -27,16 +27,18 @@ def write_report(
     directory: pathlib.Path,
     *,
     metrics: Mapping[str, Any],
+    scores: Scores,
     history: Sequence[Mapping[str, Any]],
     successes: Sequence[RetrievalExample],
     failures: Sequence[RetrievalExample],
     title: str,
 ) -> None:
-    """Write metrics.json, report.md and its pictures, in place of what an earlier report left there.
+    """Write metrics.json, queries.npz, report.md and pictures, in place of what an earlier report left.
 
     Args:
       directory: the report's folder. It changes when the new report is complete, and not before.
       metrics: the content of metrics.json.
+      scores: the content of queries.npz.
       history: records of metrics.jsonl.
       successes: queries with a match among the neighbours shown.
       failures: queries without.
@@ -59,8 +61,9 @@ def write_report(
         figures["failures.png"] = retrieval_grid(failures)
     if history:
         figures["training.png"] = training_curves(history)
-    with _replacing(directory) as folder:
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    with replacing(directory) as folder:
+        (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        write_scores(folder / QUERIES, scores)
         (folder / "report.md").write_text(_markdown(metrics, figures, title), encoding="utf-8")
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=DPI)
@@ -158,7 +161,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
             "of the changed attribute (target) and of those kept (others). "
             "No manipulation: the query image's own neighbours.",
             "",
-            *_table(_retrieval_rows(metrics)),
+            *table(_retrieval_rows(metrics)),
             "",
             *picture("hit_rate.png", "Hit rate", "The gap between the curves is what manipulating adds."),
             *picture(
@@ -171,7 +174,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
             ),
             "## Attribute accuracy",
             "",
-            *_table([("attribute", "accuracy", "majority class"), *per_attribute, *means]),
+            *table([("attribute", "accuracy", "majority class"), *per_attribute, *means]),
             "",
             *picture(
                 "cross_accuracy.png",
@@ -195,10 +198,10 @@ def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown table whose first row is the header."""
+def table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> list[str]:
+    """Markdown table whose first row is the header; numbers, in all columns but the first, to the right."""
     header, *body = rows
-    rule = ["---", *["---:"] * (len(header) - 1)]
+    rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
     return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
 
 
@@ -218,7 +221,7 @@ def _percent(fraction: float) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+def replacing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside ``directory`` that takes its place when the block ends well, and goes otherwise."""
     new = None
     try:

@@ -1,7 +1,7 @@
 """Evaluation of a run: from its folder to its report."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,26 +14,24 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
+from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import read_history, write_report
+from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals
 from gradrev_jax.evaluation.strength import choose_strength
-from gradrev_jax.manipulation import describe_change
-from gradrev_jax.manipulation_retrieval import retrieval_metrics, retrieve
-from gradrev_jax.metrics import accuracy_summary, majority_correct
+from gradrev_jax.manipulation_retrieval import mean_scores, retrieval_metrics, retrieve
+from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
-
-SHOWN_NEIGHBORS = 5
-SHOWN_QUERIES = 6
 
 
 def evaluate(
     directory: pathlib.Path,
     *,
     step: str = "best",
+    stage: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -42,11 +40,13 @@ def evaluate(
     Args:
       directory: the run's folder.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
+      stage: ``encoder`` or ``memory``; None is the run's last. Of a run that fine-tunes a memory, the stage
+        encoder is what its prototypes alone are worth, and gets a report of its own beside the run's.
       protocol: fields of ``config.protocol`` to override.
       progress: whether progress bars are shown.
 
     Returns:
-      What report/metrics.json holds.
+      What the report's metrics.json holds.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
@@ -70,7 +70,7 @@ def evaluate(
             "use more test images or fewer attributes (data.attributes)"
         )
     encoder = settings.build_encoder(config, schema)
-    stage = config.stages[-1]
+    stage = _stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
     parts = PARTS if stage == settings.STAGES[0] else (TEST,)
     if settings.fixed_strength(config) is None:
@@ -125,11 +125,22 @@ def evaluate(
     untouched = np.zeros((len(references), schema.num_values), np.int8)
     baseline = retrieve(gallery.features, memory, references, untouched, k, **search)[which]
 
+    ks, targets, changed = tuple(config.protocol.ks), queries.targets, queries.changed
+    by_query = retrieval_scores(labels[found], targets, changed, ks)
+    scores = Scores(
+        **vars(queries),
+        **{name: np.asarray(values, np.float32) for name, values in by_query.items()},
+        neighbors=found[:, :KEPT_NEIGHBORS],
+        ks=np.asarray(ks),
+        labels=labels,
+        correct=gallery.own_correct,
+    )
     metrics = {
         "gallery": len(labels),
         "queries": len(queries),
         "stage": stage,
         "step": number,
+        "protocol": workdir.flat_fields(config.protocol.to_dict()),
         "strength": strength,
         "strengths_on_validation": strengths,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
@@ -146,20 +157,55 @@ def evaluate(
                 for row in gallery.correct
             ],
         },
-        **retrieval_metrics(labels[found], queries, config.protocol.ks),
-        "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, config.protocol.ks)},
+        **mean_scores(by_query, ks),
+        "intervals": intervals(scores),
+        "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, ks)},
         "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
-    successes, failures = _examples(catalogue, images[TEST], queries, found, seed=config.seed)
+    is_hit = np.any(shown_matches(scores), axis=1)
+
+    def shown(candidates: np.ndarray) -> list[RetrievalExample]:
+        picked = pick_queries(candidates, changed, count=SHOWN_QUERIES, seed=config.seed)
+        return [show_query(scores, query, schema, images[TEST], gallery_names(catalogue)) for query in picked]
+
     write_report(
-        directory / "report",
+        workdir.report_directory(directory, stage, config.stages),
         metrics=metrics,
+        scores=scores,
         history=read_history(directory / workdir.METRICS),
-        successes=successes,
-        failures=failures,
-        title=directory.name,
+        successes=shown(is_hit),
+        failures=shown(~is_hit),
+        title=directory.name if stage == config.stages[-1] else f"{directory.name}, {stage} alone",
     )
     return metrics
+
+
+def _stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:
+    """The stage to evaluate: that asked for, or the last.
+
+    Raises:
+      WorkdirError: the run has no such stage.
+    """
+    if wanted is not None and wanted not in stages:
+        raise WorkdirError(f"{directory} has no stage {wanted!r}; its stages are {', '.join(stages)}")
+    return wanted or stages[-1]
+
+
+def gallery_images(directory: pathlib.Path, *, progress: bool = True) -> tuple[Catalogue, np.ndarray]:
+    """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
+
+    Raises:
+      UserError: they can no longer be read.
+    """
+    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    check(config)
+    catalogue = settings.open_catalogue(config)
+    return catalogue, settings.open_images(catalogue, TEST, config, progress=progress)
+
+
+def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:
+    """Gallery row -> what the image is called."""
+    return lambda row: catalogue.images.name(int(catalogue.parts[TEST][row]))
 
 
 def _absent_values(labels: np.ndarray, schema: AttributeSchema) -> list[str]:
@@ -193,57 +239,3 @@ def _restore(
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
         params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
         return number, params["encoder"], params["memory"]
-
-
-def _examples(
-    catalogue: Catalogue, images: np.ndarray, queries: Queries, found: np.ndarray, *, seed: int
-) -> tuple[list[RetrievalExample], list[RetrievalExample]]:
-    """Queries to show: some with a match among the first five, and some without, changes of every kind."""
-    labels = catalogue.part_labels(TEST)
-    shown = found[:, :SHOWN_NEIGHBORS]
-    matches = (labels[shown] == queries.targets[:, None]).all(axis=-1)
-    order = np.random.default_rng(seed).permutation(len(queries))
-
-    def pick(candidates: np.ndarray) -> list[RetrievalExample]:
-        # Attributes take turns, each with its first candidates in the shuffled order.
-        shuffled = order[candidates[order]]
-        turn = np.zeros(len(shuffled), int)
-        for n in range(catalogue.schema.num_attributes):
-            same = queries.changed[shuffled, n]
-            turn[same] = np.arange(same.sum())
-        chosen = shuffled[np.argsort(turn, kind="stable")][:SHOWN_QUERIES]
-        return [
-            _example(catalogue, images, queries, query, shown[query], matches[query])
-            for query in chosen.tolist()
-        ]
-
-    return pick(matches.any(axis=1)), pick(~matches.any(axis=1))
-
-
-def _example(
-    catalogue: Catalogue,
-    images: np.ndarray,
-    queries: Queries,
-    query: int,
-    rows: np.ndarray,
-    matches: np.ndarray,
-) -> RetrievalExample:
-    test, labels = catalogue.parts[TEST], catalogue.part_labels(TEST)
-    reference = int(queries.reference[query])
-    return RetrievalExample(
-        query_image=np.asarray(images[reference]),
-        query_name=catalogue.images.name(int(test[reference])),
-        change=describe_change(queries.indicators[query], catalogue.schema),
-        neighbor_images=np.asarray(images[rows]),
-        neighbor_names=tuple(catalogue.images.name(row) for row in test[rows].tolist()),
-        neighbor_labels=tuple(
-            _differences(labels[row], queries.targets[query], catalogue.schema) for row in rows
-        ),
-        matches=matches,
-    )
-
-
-def _differences(labels: np.ndarray, wanted: np.ndarray, schema: AttributeSchema) -> str:
-    """What of a garment is not as asked for, as ``"color: red, sleeve: long"``."""
-    words = zip(schema.names, schema.words(labels), labels != wanted, strict=True)
-    return ", ".join(f"{name}: {word}" for name, word, differs in words if differs)

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
-from gradrev_jax.metrics import cross_accuracy_counts
+from gradrev_jax.attributes import NOT_LABELLED
+from gradrev_jax.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import normalize_images
 
@@ -57,11 +58,14 @@ class Encoded(NamedTuple):
       features: [M, N, d].
       correct: [N, N] right answers by feature (row) and classifier (column).
       labelled: [N] labelled images by attribute.
+      own_correct: int8 [M, N], whether each attribute's classifier is right on its own feature of each image;
+        -1 where not labelled.
     """
 
     features: Float[np.ndarray, "M N d"]
     correct: Int[np.ndarray, "N N"]
     labelled: Int[np.ndarray, " N"]
+    own_correct: Int[np.ndarray, "M N"]
 
 
 def encode(
@@ -78,13 +82,17 @@ def encode(
     """Features and right answers of all images; see ``predict_batches`` for the arguments."""
     n = encoder.schema.num_attributes
     encoded = Encoded(
-        np.zeros((len(images), n, encoder.feature_dim), np.float32), np.zeros((n, n), int), np.zeros(n, int)
+        features=np.zeros((len(images), n, encoder.feature_dim), np.float32),
+        correct=np.zeros((n, n), int),
+        labelled=(labels != NOT_LABELLED).sum(axis=0),
+        own_correct=np.zeros((len(images), n), np.int8),
     )
     for rows, output in predict_batches(
         forward, params, images, batch_size=batch_size, description=description, progress=progress
     ):
         encoded.features[rows] = output.features
-        correct, labelled = cross_accuracy_counts(output.logits, labels[rows], encoder.schema)
-        np.add(encoded.correct, correct, out=encoded.correct)
-        np.add(encoded.labelled, labelled, out=encoded.labelled)
+        correct = cross_correct(output.logits, labels[rows], encoder.schema)
+        np.add(encoded.correct, correct.sum(axis=0), out=encoded.correct)
+        own = correct.diagonal(axis1=1, axis2=2)
+        encoded.own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
     return encoded

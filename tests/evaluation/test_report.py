@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import RETRIEVAL, read_history, result_table, write_report
+from gradrev_jax.evaluation.report import read_history, result_table, write_report
+from gradrev_jax.evaluation.scores import RETRIEVAL, Scores, read_scores
 
 HISTORY = [{"step": 2, "loss_cls": 1.0, "loss_rev": 2.0, "w_rev": 0.1}]
 EXAMPLE = RetrievalExample(
@@ -18,6 +19,18 @@ EXAMPLE = RetrievalExample(
     neighbor_names=("b.jpg",),
     neighbor_labels=("",),
     matches=np.array([True]),
+)
+NONE = np.zeros((1, 2))
+SCORES = Scores(
+    reference=np.array([3]),
+    changed=np.array([[True, False]]),
+    indicators=np.array([[0, 1, -1]], np.int8),
+    targets=np.array([[1, 0]]),
+    neighbors=np.array([[2, 1]]),
+    ks=np.array([1, 10]),
+    **dict.fromkeys(RETRIEVAL, NONE),
+    labels=np.zeros((4, 2), int),
+    correct=np.ones((4, 2), int),
 )
 
 
@@ -52,7 +65,13 @@ def metrics():
 
 def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(EXAMPLE,)):
     write_report(
-        directory, metrics=metrics, history=history, successes=successes, failures=failures, title="my run"
+        directory,
+        metrics=metrics,
+        scores=SCORES,
+        history=history,
+        successes=successes,
+        failures=failures,
+        title="my run",
     )
     return (directory / "report.md").read_text()
 
@@ -89,7 +108,7 @@ def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, m
     } - absent
     assert sorted(named) == sorted(pictures)
     files = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
-    assert set(files) == pictures | {"metrics.json", "report.md"}
+    assert set(files) == pictures | {"metrics.json", "queries.npz", "report.md"}
     assert all(files[name].startswith(b"\x89PNG") for name in pictures)
 
 
@@ -116,6 +135,13 @@ def test_metrics_json_holds_the_metrics(metrics, tmp_path):
     assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
 
 
+def test_queries_npz_holds_the_scores(metrics, tmp_path):
+    write(tmp_path / "report", metrics)
+    read = read_scores(tmp_path / "report" / "queries.npz")
+    assert read.neighbors.tolist() == [[2, 1]]
+    assert read.indicators.tolist() == [[0, 1, -1]]
+
+
 def test_zero_prototypes_are_warned_of(metrics, tmp_path):
     assert "prototypes are zero" not in write(tmp_path / "report", metrics)
     metrics["prototypes_without_images"] = ["color: red", "size: m"]
@@ -132,6 +158,7 @@ def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path):
     left = {path.name for path in (tmp_path / "report").iterdir()}
     assert left == {
         "metrics.json",
+        "queries.npz",
         "report.md",
         "hit_rate.png",
         "cross_accuracy.png",

@@ -11,6 +11,7 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
+from gradrev_jax.evaluation.scores import RETRIEVAL, read_scores
 from gradrev_jax.training.loop import train
 
 GALLERY, KS = 80, (1, 5, 10, 20, 40)
@@ -142,8 +143,38 @@ def test_the_report_holds_what_was_promised_and_what_is_returned(run):
     assert metrics["cross_accuracy"]["attributes"] == names
     assert metrics["gallery"] == GALLERY
     assert metrics["step"] == 54
+    assert metrics["protocol"]["ks"] == list(KS)
     report = {path.name for path in (run.directory / "report").iterdir()}
     assert {"report.md", "hit_rate.png", "cross_accuracy.png", "training.png"} <= report
+
+
+def test_every_query_and_every_image_is_kept(run):
+    scores = read_scores(run.directory / "report" / "queries.npz")
+    assert scores.neighbors.shape == (run.metrics["queries"], 10)
+    assert scores.ks.tolist() == list(KS)
+    for column, k in enumerate(KS):
+        for name in RETRIEVAL:
+            values = getattr(scores, name)[:, column]
+            assert values.dtype == np.float32
+            assert values.mean(dtype=float) == pytest.approx(run.metrics[name][str(k)], abs=1e-6)
+            low, high = run.metrics["intervals"][name][str(k)]
+            assert low <= run.metrics[name][str(k)] <= high
+    schema = settings.open_catalogue(run.config).schema
+    _, _, labels = encoder_outputs(run, "test")
+    np.testing.assert_array_equal(scores.labels, labels)
+    asked = list(all_queries(labels, schema))
+    assert sorted(zip(scores.reference.tolist(), map(tuple, scores.targets.tolist()), strict=True)) == sorted(
+        (image, target) for image, _, _, target in asked
+    )
+    hits = (labels[scores.neighbors[:, :5]] == scores.targets[:, None]).all(axis=-1).any(axis=1)
+    np.testing.assert_array_equal(scores.hit_rate[:, 1], hits)
+    for n, name in enumerate(schema.names):
+        known = scores.correct[:, n] >= 0
+        np.testing.assert_array_equal(known, labels[:, n] >= 0)
+        accuracy = run.metrics["attribute_accuracy"]["per_attribute"][name]
+        assert scores.correct[known, n].mean() == pytest.approx(accuracy)
+    for mean, (low, high) in run.metrics["intervals"]["attribute_accuracy"].items():
+        assert low < run.metrics["attribute_accuracy"][mean] < high
 
 
 @pytest.mark.parametrize(
@@ -223,6 +254,26 @@ def test_the_fine_tuned_memory_and_encoder_are_evaluated(run):
         nearest = np.argsort(((rows - query) ** 2).sum(axis=1), kind="stable")[:5]
         hits.append(any(tuple(labels[row].tolist()) == tuple(target) for row in nearest))
     assert metrics["hit_rate"]["5"] == pytest.approx(np.mean(hits), abs=0.5 / len(hits))
+
+
+def test_the_prototypes_alone_get_a_report_of_their_own(run):
+    run.config.stages = ("encoder", "memory")
+    run.config.memory.update({"triplets": 40, "batch_size": 4, "epochs": 1, "learning_rate": 1e-3})
+    train(run.config, run.directory, progress=False)
+    tuned = evaluate(run.directory)
+    alone = evaluate(run.directory, stage="encoder")
+    assert (tuned["stage"], alone["stage"]) == ("memory", "encoder")
+    assert alone == run.metrics
+    assert json.loads((run.directory / "report" / "metrics.json").read_text()) == tuned
+    folder = run.directory / "report_encoder"
+    assert json.loads((folder / "metrics.json").read_text()) == alone
+    assert (folder / "report.md").read_text().startswith("# run, encoder alone\n")
+    assert evaluate(run.directory, stage="memory") == tuned
+
+
+def test_a_stage_that_the_run_does_not_have(run):
+    with pytest.raises(WorkdirError, match=r"has no stage 'memory'; its stages are encoder$"):
+        evaluate(run.directory, stage="memory")
 
 
 def test_values_that_no_training_image_has_are_named(run):

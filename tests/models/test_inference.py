@@ -88,7 +88,7 @@ def test_the_forward_normalises_pixels_and_drops_nothing_out(forward, params, im
 def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_size):
     labels = np.array([[0, 1, 0], [2, -1, 0], [1, 0, -1], [2, 1, 0], [-1, 0, 0], [0, 1, -1], [1, 1, 0]])
     whole = forward(params, images)
-    correct, labelled = np.zeros((3, 3), int), np.zeros(3, int)
+    correct, labelled, own = np.zeros((3, 3), int), np.zeros(3, int), np.full((7, 3), -1)
     for m, row in enumerate(labels):
         for n, (start, size) in enumerate([(0, 3), (3, 2), (5, 1)]):
             if row[n] < 0:
@@ -97,11 +97,15 @@ def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_
             for j in range(3):
                 scores = whole.logits[m, j, start : start + size].tolist()
                 correct[j, n] += scores.index(max(scores)) == row[n]
+                if j == n:
+                    own[m, n] = scores.index(max(scores)) == row[n]
     encoded = encode(
         forward, params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
     )
     assert encoded.correct.tolist() == correct.tolist()
     assert encoded.labelled.tolist() == labelled.tolist() == [6, 6, 5]
+    assert encoded.own_correct.tolist() == own.tolist()
+    assert {-1, 0, 1} == set(own.ravel().tolist())
     assert encoded.features.dtype == np.float32
     np.testing.assert_allclose(encoded.features, whole.features, atol=1e-6)
 
