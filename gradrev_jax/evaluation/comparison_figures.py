@@ -99,7 +99,8 @@ def cross_accuracy_heat_maps(
     rows = -(-len(matrices) // MAPS_IN_A_ROW)
     columns = -(-len(matrices) // rows)
     side = 1.0 + 0.4 * len(attributes)
-    figure = Figure(figsize=(columns * side + 2.2, rows * (side + 0.5) + 0.8), layout="constrained")
+    figure = Figure(figsize=(columns * side + 2.2, rows * (side + 0.5) + 0.8))
+    figure.set_layout_engine("constrained", h_pad=0.1)  # inches, between a title and the names above it
     grid = figure.subplots(rows, columns, squeeze=False)
     shown: list[Axes] = list(grid.ravel())
     for axes, (name, matrix) in zip(shown, matrices.items(), strict=False):

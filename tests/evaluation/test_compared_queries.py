@@ -1,8 +1,8 @@
-import types
-
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import compared_queries
 from gradrev_jax.evaluation.compared_queries import choose_queries, shown_queries
@@ -16,17 +16,33 @@ def systems(make_run):
     return read_systems([str(run) for run in runs])[0]
 
 
+class Images:
+    """So many, none of which can be read."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def name(self, row):
+        return f"image {row}"
+
+    def digest(self, row):
+        raise OSError
+
+    read = digest
+
+
 @pytest.fixture
-def readable(monkeypatch, make_scores, rng):
-    """Images in place of those that a run of the fixtures does not have."""
-    catalogue = types.SimpleNamespace(
-        part_labels=lambda part: make_scores().labels,
-        parts={"test": np.arange(100, 124)},
-        images=types.SimpleNamespace(name="image {}".format),
-    )
+def readable(monkeypatch, make_scores, schema, rng):
+    """What the runs were tested on: their gallery is the catalogue in reverse."""
+    labels = make_scores().labels[::-1].copy()
+    parts = {"train": np.zeros(0, int), "validation": np.zeros(0, int), "test": np.arange(24)[::-1]}
+    catalogue = Catalogue(schema, Images(24), labels, parts)
     images = rng.integers(0, 256, (24, 6, 6, 3), dtype=np.uint8)
     monkeypatch.setattr(compared_queries, "gallery_images", lambda directory, progress: (catalogue, images))
-    return catalogue
+    return labels
 
 
 def test_half_of_the_queries_tell_the_systems_apart(systems):
@@ -44,7 +60,7 @@ def test_a_single_system_has_queries_too(systems):
 
 def test_every_query_is_shown_as_all_systems_answer_it(systems, schema, readable, monkeypatch):
     drawn = []
-    monkeypatch.setattr(compared_queries, "query_grid", lambda answers: drawn.append(answers))
+    monkeypatch.setattr(compared_queries, "query_grid", lambda answers: drawn.append(answers) or Figure())
     found, reason = shown_queries(systems, schema)
     assert (len(found), reason) == (6, "")
     for query, answers, (change, _) in zip(choose_queries(systems), drawn, found, strict=True):
@@ -52,8 +68,8 @@ def test_every_query_is_shown_as_all_systems_answer_it(systems, schema, readable
         for system, (_, shown) in zip(systems, answers, strict=True):
             scores = system.runs[0].scores
             assert shown.change == change
-            assert shown.query_name == f"image {100 + scores.reference[query]}"
-            assert shown.neighbor_names == tuple(f"image {100 + row}" for row in scores.neighbors[query, :5])
+            assert shown.query_name == f"image {23 - scores.reference[query]}"
+            assert shown.neighbor_names == tuple(f"image {23 - row}" for row in scores.neighbors[query, :5])
 
 
 def test_images_that_cannot_be_read_are_no_failure(systems, schema, readable, monkeypatch):
@@ -65,7 +81,7 @@ def test_images_that_cannot_be_read_are_no_failure(systems, schema, readable, mo
 
 
 def test_a_catalogue_that_has_changed_is_not_shown(systems, schema, readable):
-    readable.part_labels = lambda part: np.zeros((24, 2), int)
+    readable[3, 0] = (readable[3, 0] + 1) % 3
     found, reason = shown_queries(systems, schema)
     assert found == []
     assert "is not the one that was evaluated any more" in reason
