@@ -19,7 +19,7 @@ def test_a_tiny_evaluation_agrees_and_is_written(tmp_path, capsys, normalize):
     assert written["agreement"]["rows_compared"] == 9 * 4
     assert written["agreement"]["rows_that_differ"] == 0
     parts = written["seconds"]
-    assert set(parts) == {"build", "search", "baseline", "metrics", "metrics_baseline", "total"}
+    assert set(parts) == {"build", "search", "metrics", "metrics_baseline", "total"}
     assert all(0 < part["least"] <= part["median"] <= part["most"] for part in parts.values())
     assert result["plain_search"]["queries"] == 9
     assert "search" in capsys.readouterr().out
