@@ -64,7 +64,11 @@ def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
         ("train.py", ["--config.train.epochs=0"], "train.epochs = 0: at least 1"),
         ("train.py", ["spare"], "unknown arguments: spare"),
         ("train.py", ["--config=configs/none.py"], "configs/none.py does not exist"),
-        ("train.py", ["--config=configs/garments.py:none"], "takes no argument, got 'none'"),
+        (
+            "train.py",
+            ["--config=configs/garments.py:none"],
+            "unknown word 'none' after the config's name",
+        ),
         ("evaluate.py", [], "is not a run of train.py: it has no config.json"),
         ("evaluate.py", ["--protocol.k=3"], "the protocol has no field k; did you mean ks"),
     ],

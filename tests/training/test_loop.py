@@ -10,9 +10,10 @@ from gradrev_jax import settings
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
-from gradrev_jax.training import stages
+from gradrev_jax.training import loop, stages
 from gradrev_jax.training.loop import train
 from gradrev_jax.training.stage import DivergedError
+from gradrev_jax.training.validation import Validation
 
 
 def run(config, directory):
@@ -280,10 +281,12 @@ def test_a_catalogue_without_triplets_is_refused_before_the_encoder_is_trained(
 
 
 def test_the_memory_is_chosen_by_what_it_retrieves(two_stages, tmp_path):
+    two_stages.data.count = 200
+    two_stages.train.update({"validation_fraction": 0.3, "max_steps": 2})
     run(two_stages, tmp_path)
     validated = [record for record in records(tmp_path) if "validation_hit_rate" in record]
     assert [record["step"] for record in validated] == [3, 6]
-    rates = [record["validation_hit_rate"]["2"] for record in validated]  # of 4 held-out images, the half
+    rates = [record["validation_hit_rate"]["18"] for record in validated]  # of 36 held-out images, the half
     with Checkpoints(tmp_path / "checkpoints" / "memory", read_only=True) as checkpoints:
         assert checkpoints.best_step == (3 if rates[0] > rates[1] else 6)
 
@@ -301,17 +304,21 @@ def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
     assert list(validated[-1]["validation_hit_rate"]) == ["12"], "of the 24 test images, the half"
 
 
-def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path):
-    two_stages.train.patience = 1
-    two_stages.train.epochs = 10
-    two_stages.train.learning_rate = 1e-12  # nothing changes, and of equally good ones the first is the best
+def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path, monkeypatch):
+    worse_and_worse = iter((0.5, 0.4, 0.3, 0.2))
+    monkeypatch.setattr(
+        loop,
+        "make_validator",
+        lambda *arguments, **options: lambda params, memory: Validation({}, next(worse_and_worse)),
+    )
+    two_stages.train.update({"patience": 1, "epochs": 10})
     two_stages.memory.max_steps = 1
     run(two_stages, tmp_path)
-    encoder = checkpoint_steps(tmp_path, "encoder")
-    assert 8 <= encoder[-1] < 40
+    assert checkpoint_steps(tmp_path, "encoder") == (4, 8)
+    assert checkpoint_steps(tmp_path, "memory") == (1,)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     run(two_stages, tmp_path)
-    assert checkpoint_steps(tmp_path, "encoder") == encoder
+    assert checkpoint_steps(tmp_path, "encoder") == (4, 8)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
