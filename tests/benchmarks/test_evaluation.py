@@ -5,12 +5,13 @@ import pytest
 
 from benchmarks import evaluation
 from gradrev_jax import Neighbors
-from gradrev_jax.manipulation import NORMALIZATIONS
 
 TINY = "--gallery 70 --references 5 --queries 23 --dim 3 --ks 1 4 --repeats 2 --plain-queries 9".split()
 
 
-@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize(
+    "normalize", ["global", *(pytest.param(how, marks=pytest.mark.slow) for how in ("attribute", "none"))]
+)
 def test_a_tiny_evaluation_agrees_and_is_written(tmp_path, capsys, normalize):
     result = evaluation.main([*TINY, "--normalize", normalize, "--out", str(tmp_path)])
     written = json.loads((tmp_path / "evaluation.json").read_text())

@@ -253,6 +253,7 @@ def test_the_reader_costs_no_tfds_until_it_reads():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_from_its_config(tiny_dir, cache_dir, tmp_path):
     from configs import tfds as config_file
     from gradrev_jax.evaluation.run import evaluate
