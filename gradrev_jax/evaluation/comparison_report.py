@@ -11,7 +11,7 @@ from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.comparison import nearest_k, pair_metrics
 from gradrev_jax.evaluation.comparison_figures import Curve, cross_accuracy_heat_maps, hit_rate_curves
 from gradrev_jax.evaluation.paper import PAPER, SHOPPING100K_SIZES
-from gradrev_jax.evaluation.report import DPI, replacing, table
+from gradrev_jax.evaluation.report import DPI, percent, replacing, table
 
 NUMBERS, REPORT = "comparison.json", "comparison.md"
 HIT_RATE_KS = (10, 20, 30, 40, 50)  # of Tables 3, 4 and 7
@@ -73,7 +73,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     width = max(len("%"), *(len(system["name"]) for system in systems))
     lines = [_scale(comparison), "", f"{'%':{width}}" + "".join(f"  {name:>14}" for name in names)]
     for system in systems:
-        cells = "".join(f"  {_percent(system['metrics'][name]['value']):>14}" for name in names)
+        cells = "".join(f"  {percent(system['metrics'][name]['value']):>14}" for name in names)
         lines.append(f"{system['name']:{width}}{cells}")
     if comparison["differences"]:
         lines += ["", f"differences, in points, with {_confidence(comparison)} intervals (* 0 lies outside):"]
@@ -173,9 +173,9 @@ def _score_rows(
         metrics = [system["metrics"][name] for name in names]
         rows.append((f"**{_cell(system['name'])}**", *map(_with_interval, metrics)))
         if len(system["runs"]) > 1:
-            spread = [f"{_percent(min(each['runs']))} to {_percent(max(each['runs']))}" for each in metrics]
+            spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
-        rows.append((f"{INDENT}{baseline_name}", *(_percent(each[baseline]) for each in metrics)))
+        rows.append((f"{INDENT}{baseline_name}", *(percent(each[baseline]) for each in metrics)))
     if _is_shopping100k(comparison):
         for system_name, numbers in PAPER.items():
             if any(name in numbers for name in names):
@@ -272,8 +272,8 @@ def _confidence(comparison: Mapping[str, Any]) -> str:
 
 def _with_interval(metric: Mapping[str, Any]) -> str:
     if metric["low"] is None:
-        return _percent(metric["value"])
-    return f"{_percent(metric['value'])} [{_percent(metric['low'])}, {_percent(metric['high'])}]"
+        return percent(metric["value"])
+    return f"{percent(metric['value'])} [{percent(metric['low'])}, {percent(metric['high'])}]"
 
 
 def _signed(difference: Mapping[str, Any]) -> str:
@@ -282,10 +282,6 @@ def _signed(difference: Mapping[str, Any]) -> str:
     value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
     between = f" [{', '.join(interval)}]" if all(interval) else ""
     return f"{value}{between}{' *' if difference['significant'] else ''}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
 
 
 def _cell(text: str) -> str:

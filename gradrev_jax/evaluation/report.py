@@ -139,12 +139,10 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
 
     accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
     per_attribute = [
-        (name, _percent(value), _percent(majority["per_attribute"][name]))
+        (name, percent(value), percent(majority["per_attribute"][name]))
         for name, value in accuracy["per_attribute"].items()
     ]
-    means = [
-        (f"**{mean}**", _percent(accuracy[mean]), _percent(majority[mean])) for mean in ("macro", "micro")
-    ]
+    means = [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ("macro", "micro")]
     empty = metrics["prototypes_without_images"]
     warning = [f"**No training image has {', '.join(empty)}: these prototypes are zero.**", ""]
     return "\n".join(
@@ -193,8 +191,8 @@ def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     baseline = metrics["baselines"]["no_manipulation"]
     rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
     for name in RETRIEVAL:
-        rows.append((name, *map(_percent, metrics[name].values())))
-        rows.append(("&nbsp;&nbsp;no manipulation", *map(_percent, baseline[name].values())))
+        rows.append((name, *map(percent, metrics[name].values())))
+        rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline[name].values())))
     return rows
 
 
@@ -213,10 +211,11 @@ def _scale(metrics: Mapping[str, Any]) -> str:
 
 
 def _macro_micro(accuracy: Mapping[str, Any]) -> str:
-    return f"macro {_percent(accuracy['macro'])}, micro {_percent(accuracy['micro'])}"
+    return f"macro {percent(accuracy['macro'])}, micro {percent(accuracy['micro'])}"
 
 
-def _percent(fraction: float) -> str:
+def percent(fraction: float) -> str:
+    """A fraction as tables have it, in percent with two places."""
     return f"{100 * fraction:.2f}"
 
 
