@@ -1,0 +1,104 @@
+"""Manipulation (Eq. 7), flat search, and the metrics as loops over queries and neighbours."""
+
+import itertools
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length 1."""
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def search(
+    gallery: np.ndarray, references: np.ndarray, indicators: np.ndarray, weight: np.ndarray, k: int
+) -> np.ndarray:
+    """Rows of the k nearest gallery images to each manipulated reference, [Q, k], nearest first.
+
+    Args:
+      gallery: float32 [G, N * d], concatenated features.
+      references: [Q], gallery row that each query starts from.
+      indicators: [Q, J].
+      weight: of the memory, [N * d, J].
+      k: how many.
+    """
+    index = faiss.IndexFlatL2(gallery.shape[1])
+    index.add(unit(gallery))
+    edited = gallery[references] + indicators.astype(np.float32) @ weight.T
+    return index.search(unit(edited), k)[1]
+
+
+def hit_rate(neighbors: np.ndarray, one_hot: np.ndarray, targets: np.ndarray, k: int) -> float:
+    """Fraction of queries with a match among the first k; one_hot is [G, J], targets [Q, J]."""
+    hits = 0
+    for query, rows in enumerate(neighbors):
+        for row in rows[:k]:
+            if (one_hot[row] == targets[query]).all():
+                hits += 1
+                break
+    return hits / len(neighbors)
+
+
+def precision(neighbors: np.ndarray, one_hot: np.ndarray, targets: np.ndarray, k: int) -> float:
+    """Matches among the first k, divided by k."""
+    matches = 0
+    for query, rows in enumerate(neighbors):
+        for row in rows[:k]:
+            if (one_hot[row] == targets[query]).all():
+                matches += 1
+    return matches / (k * len(neighbors))
+
+
+def relevance(
+    neighbors: np.ndarray,
+    one_hot: np.ndarray,
+    targets: np.ndarray,
+    indicators: np.ndarray,
+    sizes: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fraction of right attributes of each neighbour, [Q, K]: of all, of the changed one, of the others.
+
+    The changed attribute is that of the indicator's +1.
+    """
+    bounds = np.cumsum([0, *sizes])
+    slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    everything, target, others = (np.zeros(neighbors.shape) for _ in range(3))
+    for query, rows in enumerate(neighbors):
+        changed = next(n for n, part in enumerate(slices) if 1 in indicators[query][part])
+        for rank, row in enumerate(rows):
+            right = [(one_hot[row][part] == targets[query][part]).all() for part in slices]
+            everything[query, rank] = sum(right) / len(sizes)
+            target[query, rank] = right[changed]
+            others[query, rank] = (sum(right) - right[changed]) / max(len(sizes) - 1, 1)
+    return everything, target, others
+
+
+def ndcg(relevance: np.ndarray, k: int) -> float:
+    """Mean NDCG of the first k: gain 2^rel - 1, discount ln(rank + 1), the ideal is 1 throughout."""
+    discount = np.log(np.arange(k) + 2)
+    scores = []
+    for row in relevance:
+        gains = (2 ** row[:k] - 1) / discount
+        scores.append(gains.sum() / (1 / discount).sum())
+    return float(np.mean(scores))
+
+
+def metrics(
+    neighbors: np.ndarray,
+    one_hot: np.ndarray,
+    targets: np.ndarray,
+    indicators: np.ndarray,
+    sizes: Sequence[int],
+    ks: Sequence[int],
+) -> dict[str, dict[str, float]]:
+    """All metrics at all cut-offs, by name and by cut-off."""
+    every, target, others = relevance(neighbors, one_hot, targets, indicators, sizes)
+    return {
+        "hit_rate": {str(k): hit_rate(neighbors, one_hot, targets, k) for k in ks},
+        "precision": {str(k): precision(neighbors, one_hot, targets, k) for k in ks},
+        "ndcg": {str(k): ndcg(every, k) for k in ks},
+        "ndcg_target": {str(k): ndcg(target, k) for k in ks},
+        "ndcg_others": {str(k): ndcg(others, k) for k in ks},
+    }
