@@ -1,0 +1,109 @@
+"""What is measured: cases, and the variants of either side that are measured on them."""
+
+import dataclasses
+from typing import Any
+
+# Name -> side, and what is special about it.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gradrev_jax": ("jax", {}),
+    "gradrev_jax bfloat16": ("jax", {"precision": "bfloat16"}),
+    "torch": ("torch", {}),
+    "torch channels_last": ("torch", {"channels_last": True}),
+    "torch compile": ("torch", {"compile": True}),
+    "torch compile channels_last autocast": (
+        "torch",
+        {"compile": True, "channels_last": True, "autocast": True},
+    ),
+}
+NUM_VALUES = 151  # J, Shopping100k's; kept when the number of attributes changes
+SHOPPING100K = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340, "deepest": 50}
+ATTRIBUTES = (3, 6, 12, 24, 48)
+BATCHES = (32, 64, 128)
+IMAGE_SIZES = (96, 224)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+      kind: train_step, inference, prototypes, evaluation or loading; each side has a function of that name.
+      sizes: its sizes by name, as ``batch`` and ``image`` (pixels a side).
+      variants: names of those that are measured.
+      repeats: measurements of each.
+      unit: what is counted per second.
+      warm_up: times that it is done before it is measured, the first not counted.
+    """
+
+    kind: str
+    sizes: dict[str, Any]
+    variants: tuple[str, ...]
+    repeats: int
+    unit: str = "images"
+    warm_up: int = 2
+
+    @property
+    def name(self) -> str:
+        """The kind and its sizes in words."""
+        return " ".join([self.kind, *(f"{name} {size}" for name, size in self.sizes.items())])
+
+
+def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
+    """All cases for a device, ``cpu`` or ``cuda``."""
+    on_gpu = device == "cuda"
+    plain: tuple[str, ...] = ("gradrev_jax", "torch", "torch channels_last")
+    compiled: tuple[str, ...] = (*plain, "torch compile")
+    if on_gpu:
+        mixed = ("gradrev_jax bfloat16", "torch compile channels_last autocast")
+        plain, compiled = (*compiled, *mixed), (*compiled, *mixed)
+    # Compiling the reference takes minutes on a CPU, and far longer with many attributes: once a size.
+    cases = [
+        Case(
+            "train_step",
+            {"image": image, "batch": batch, "attributes": 12},
+            compiled if batch == 64 else plain,
+            repeats,
+        )
+        for image in IMAGE_SIZES
+        for batch in BATCHES
+    ]
+    cases += [
+        Case("train_step", {"image": 224, "batch": 64, "attributes": n}, ("gradrev_jax", "torch"), repeats)
+        for n in ATTRIBUTES
+        if n != 12
+    ]
+    cases += [Case("inference", {"image": image, "batch": 128}, plain, repeats) for image in IMAGE_SIZES]
+    both = ("gradrev_jax", "torch")
+    cases += [
+        Case("prototypes", {"image": image, "images": 512, "draws": 100}, both, repeats, "prototype members")
+        for image in IMAGE_SIZES
+    ]
+    cases.append(Case("evaluation", SHOPPING100K, both, min(repeats, 3), "queries", warm_up=0))
+    if photographs:  # the first epoch is the first time
+        cases.append(Case("loading", {"image": 224, "batch": 64}, both, min(repeats, 3), warm_up=0))
+    return cases
+
+
+def tiny(photographs: bool) -> list[Case]:
+    """Every kind in a size that takes seconds: whether all of it works, and nothing about speed."""
+    small = {"width": 1 / 32, "dim": 4}
+    both = ("gradrev_jax", "torch")
+    retrieval = {"gallery": 200, "references": 10, "queries": 40, "dim": 4, "deepest": 5}
+    cases = [
+        Case("train_step", {"image": 64, "batch": 4, "attributes": 3, **small}, both, 2),
+        Case("inference", {"image": 64, "batch": 4, **small}, both, 2),
+        Case("prototypes", {"image": 64, "images": 160, "draws": 2, **small}, both, 2, "prototype members"),
+        Case("evaluation", retrieval, both, 2, "queries"),
+    ]
+    return [*cases, Case("loading", {"image": 64, "batch": 4}, both, 2)] if photographs else cases
+
+
+def attribute_sizes(num_attributes: int) -> tuple[int, ...]:
+    """Numbers of values, as equal as can be, that add up to ``NUM_VALUES``.
+
+    Example:
+      >>> attribute_sizes(4)
+      (38, 38, 38, 37)
+    """
+    whole, rest = divmod(NUM_VALUES, num_attributes)
+    return tuple(whole + (n < rest) for n in range(num_attributes))

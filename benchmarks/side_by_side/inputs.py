@@ -1,0 +1,40 @@
+"""The same inputs for both sides, in NumPy, from fixed seeds or from files that the parent wrote."""
+
+import csv
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+MISSING = 0.3  # fraction of the labels; an image of Shopping100k has 5 to 12 of its 12
+
+
+def random_images(count: int, size: int) -> np.ndarray:
+    """Uint8 [count, size, size, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def random_labels(count: int, sizes: Sequence[int]) -> np.ndarray:
+    """Int64 [count, N], -1 where not labelled; every value occurs where there are images enough."""
+    rng = np.random.default_rng(1)
+    labels = np.stack([rng.permutation(np.arange(count) % size) for size in sizes], axis=1)
+    labels[rng.random(labels.shape) < MISSING] = -1
+    return labels
+
+
+def photographs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Training images of a catalogue, a folder with an attributes.csv that names them."""
+    with (folder / "attributes.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("split", "train") == "train"]
+    return [folder / row["image"] for row in rows]
+
+
+def save_evaluation(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write features, labels, queries and memory for both sides."""
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def load_evaluation(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """What ``save_evaluation`` wrote."""
+    return {path.stem: np.load(path) for path in folder.glob("*.npy")}

@@ -1,0 +1,163 @@
+"""gradrev_jax's side: each function prepares a case and returns what does it once."""
+
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.side_by_side import inputs
+from benchmarks.side_by_side.cases import attribute_sizes
+from gradrev_jax import AttributeEncoder, AttributeSchema, ManipulationIndex
+from gradrev_jax.data.batches import batch_rows, steps_per_epoch
+from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.images import ImageFiles, cached_images
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.manipulation_retrieval import retrieval_metrics
+from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.inputs import normalize_images, random_flip
+from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.optimizers import make_optimizer
+from gradrev_jax.training.steps import init_state, make_train_step
+
+Job = Callable[[], dict[str, Any]]
+
+
+def train_step(
+    image: int,
+    batch: int,
+    attributes: int,
+    *,
+    width: float = 1.0,
+    dim: int = 340,
+    precision: str = "float32",
+) -> Job:
+    """One step of stage 1, from uint8 images: flips, normalisation, loss, gradients and Adam."""
+    schema = schema_of(attributes)
+    encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
+    optimizer = make_optimizer(optax.constant_schedule(1e-4))
+    step = make_train_step(encoder, optimizer, seed=0, total_steps=1000)
+    state = init_state(encoder, optimizer, image_size=image, seed=0)
+    images, labels = inputs.random_images(batch, image), inputs.random_labels(batch, schema.sizes)
+    labels = labels.astype(np.int32)
+
+    def job() -> dict[str, Any]:
+        nonlocal state
+        state, metrics = jax.block_until_ready(step(state, images, labels))
+        return {"units": batch, "loss": float(metrics.loss)}
+
+    return job
+
+
+def inference(
+    image: int,
+    batch: int,
+    *,
+    attributes: int = 12,
+    width: float = 1.0,
+    dim: int = 340,
+    precision: str = "float32",
+) -> Job:
+    """Features of a batch of uint8 images, and all logits."""
+    schema = schema_of(attributes)
+    encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
+    forward, params = make_forward(encoder), random_params(encoder, image)
+    images = inputs.random_images(batch, image)
+
+    def job() -> dict[str, Any]:
+        jax.block_until_ready(forward(params, images))
+        return {"units": batch}
+
+    return job
+
+
+def prototypes(
+    image: int, images: int, draws: int, *, attributes: int = 12, width: float = 1.0, dim: int = 340
+) -> Job:
+    """The memory from all images, each of which is in the mean of every value that it has (Eq. 6)."""
+    del draws  # the other side's
+    schema = schema_of(attributes)
+    encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
+    forward, params = make_forward(encoder), random_params(encoder, image)
+    pixels, labels = inputs.random_images(images, image), inputs.random_labels(images, schema.sizes)
+
+    def job() -> dict[str, Any]:
+        memory = build_memory(
+            forward, params, [(pixels, labels)], schema, feature_dim=dim, batch_size=128, progress=False
+        )
+        jax.block_until_ready(memory)
+        return {"units": int((labels >= 0).sum()), "images": images}
+
+    return job
+
+
+def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
+    """Index, search and all metrics, from features."""
+    data = inputs.load_evaluation(pathlib.Path(folder))
+    schema = schema_of_sizes(data["sizes"].tolist())
+    queries = Queries(data["reference"], data["indicators"], data["targets"], data["changed"])
+
+    def job() -> dict[str, Any]:
+        start = time.perf_counter()
+        index = ManipulationIndex.build(data["features"], data["memory"], schema)
+        found = index.search(reference_ids=queries.reference, indicators=queries.indicators, k=max(ks))
+        neighbors = np.asarray(found.indices)
+        searched = time.perf_counter()
+        metrics = retrieval_metrics(data["labels"][neighbors], queries, ks)
+        parts = {"search": searched - start, "metrics": time.perf_counter() - searched}
+        return {"units": len(queries), "parts": parts, "metrics": metrics}
+
+    return job
+
+
+def loading(folder: str, image: int, batch: int) -> Job:
+    """An epoch of normalised training batches; the first decodes all files into the cache."""
+    paths = inputs.photographs(pathlib.Path(folder))
+    source = ImageFiles(pathlib.Path(), tuple(map(str, paths)))
+    cache = tempfile.TemporaryDirectory()  # goes with the process
+    transform = Transform(size=image, resize=round(image * 256 / 224))
+    prepare = jax.jit(lambda key, images: normalize_images(random_flip(key, images)))
+    steps = steps_per_epoch(len(paths), batch)
+    epoch, pixels = 0, None
+
+    def job() -> dict[str, Any]:
+        nonlocal epoch, pixels
+        if pixels is None:
+            rows = np.arange(len(paths))
+            pixels = cached_images(source, rows, transform, pathlib.Path(cache.name), progress=False)
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            drawn = batch_rows(0, step, num_images=len(paths), batch_size=batch)
+            jax.block_until_ready(prepare(jax.random.key(step), pixels[drawn]))
+        epoch += 1
+        return {"units": steps * batch}
+
+    return job
+
+
+def schema_of(num_attributes: int) -> AttributeSchema:
+    """Attributes with 151 values in all."""
+    return schema_of_sizes(attribute_sizes(num_attributes))
+
+
+def schema_of_sizes(sizes: Any) -> AttributeSchema:
+    """Attributes with these numbers of values."""
+    return AttributeSchema(
+        tuple(f"attribute {n}" for n in range(len(sizes))),
+        tuple(tuple(f"value {v}" for v in range(size)) for size in sizes),
+    )
+
+
+def random_params(encoder: AttributeEncoder, image: int) -> Any:
+    """Initial parameters."""
+    return jax.jit(encoder.init)(jax.random.key(0), jnp.zeros((1, image, image, 3)))
+
+
+def peak_memory() -> int | None:
+    """Most bytes that were allocated on a GPU; None on a CPU."""
+    statistics = jax.devices()[0].memory_stats()
+    return None if jax.default_backend() == "cpu" or not statistics else statistics["peak_bytes_in_use"]

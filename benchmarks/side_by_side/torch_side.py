@@ -1,0 +1,163 @@
+"""The reference's side: each function prepares a case and returns what does it once."""
+
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.side_by_side import inputs
+from benchmarks.side_by_side.cases import attribute_sizes
+from benchmarks.torch_reference.model import AttributeEncoder
+from benchmarks.torch_reference.training import encoder_losses, normalized, random_flip, step
+
+Job = Callable[[], dict[str, Any]]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train_step(
+    image: int,
+    batch: int,
+    attributes: int,
+    *,
+    width: float = 1.0,
+    dim: int = 340,
+    compile: bool = False,  # noqa: A002
+    channels_last: bool = False,
+    autocast: bool = False,
+) -> Job:
+    """One step of stage 1, from uint8 images: flips, normalisation, loss, gradients and (fused) Adam."""
+    sizes = attribute_sizes(attributes)
+    encoder = network(sizes, width, dim, channels_last).train()
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-4, fused=True)
+    images = torch.from_numpy(inputs.random_images(batch, image))
+    labels = torch.from_numpy(inputs.random_labels(batch, sizes))
+    losses: Any = torch.compile(encoder_losses) if compile else encoder_losses
+
+    def forward() -> dict[str, torch.Tensor]:
+        pixels = random_flip(normalized(images.to(DEVICE), channels_last=channels_last))
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+            return losses(encoder, pixels, labels.to(DEVICE))
+
+    def job() -> dict[str, Any]:
+        terms = step(forward, optimizer)
+        wait()
+        return {"units": batch, "loss": float(terms["total"].detach())}
+
+    return job
+
+
+def inference(
+    image: int,
+    batch: int,
+    *,
+    attributes: int = 12,
+    width: float = 1.0,
+    dim: int = 340,
+    compile: bool = False,  # noqa: A002
+    channels_last: bool = False,
+    autocast: bool = False,
+) -> Job:
+    """Features of a batch of uint8 images, and each one's own logits."""
+    encoder = network(attribute_sizes(attributes), width, dim, channels_last).eval()
+    images = torch.from_numpy(inputs.random_images(batch, image))
+    features: Any = torch.compile(encoder) if compile else encoder
+
+    def job() -> dict[str, Any]:
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+            encoder.own_logits(features(normalized(images.to(DEVICE), channels_last=channels_last)))
+        wait()
+        return {"units": batch}
+
+    return job
+
+
+def prototypes(
+    image: int, images: int, draws: int, *, attributes: int = 12, width: float = 1.0, dim: int = 340
+) -> Job:
+    """The prototype of one value, from images drawn at random and encoded one at a time."""
+    from benchmarks.torch_reference.prototypes import value_prototype
+
+    sizes = attribute_sizes(attributes)
+    encoder = network(sizes, width, dim, channels_last=False).eval()
+    pixels, labels = inputs.random_images(images, image), inputs.random_labels(images, sizes)
+    candidates = np.flatnonzero(labels[:, 0] == 0).tolist()
+    rng = np.random.default_rng(0)
+
+    def one(row: int) -> torch.Tensor:
+        return normalized(torch.from_numpy(pixels[row : row + 1]).to(DEVICE))[0]
+
+    def job() -> dict[str, Any]:
+        value_prototype(encoder, one, candidates, 0, rng, draws)
+        wait()
+        return {"units": draws, "images": draws}
+
+    return job
+
+
+def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
+    """Flat search and all metrics, from features."""
+    from benchmarks.torch_reference.retrieval import metrics, search
+
+    data = inputs.load_evaluation(pathlib.Path(folder))
+    sizes = data["sizes"].tolist()
+    gallery = data["features"].reshape(len(data["features"]), -1)
+    weight = data["memory"].reshape(len(data["memory"]), -1).T
+    one_hot, targets = one_hot_rows(data["labels"], sizes), one_hot_rows(data["targets"], sizes)
+
+    def job() -> dict[str, Any]:
+        start = time.perf_counter()
+        neighbors = search(gallery, data["reference"], data["indicators"], weight, max(ks))
+        searched = time.perf_counter()
+        measured = metrics(neighbors, one_hot, targets, data["indicators"], sizes, ks)
+        parts = {"search": searched - start, "metrics": time.perf_counter() - searched}
+        return {"units": len(neighbors), "parts": parts, "metrics": measured}
+
+    return job
+
+
+def loading(folder: str, image: int, batch: int) -> Job:
+    """An epoch of normalised training batches from their files, by one worker process a core."""
+    from benchmarks.torch_reference.loading import Photographs, loader
+
+    paths = inputs.photographs(pathlib.Path(folder))
+    labels = inputs.random_labels(len(paths), attribute_sizes(12))
+    dataset = Photographs(paths, labels, size=image, resize=round(image * 256 / 224))
+    batches = loader(dataset, batch, workers=len(os.sched_getaffinity(0)))
+
+    def job() -> dict[str, Any]:
+        count = 0
+        for images, _ in batches:
+            count += len(images.to(DEVICE))
+        wait()
+        return {"units": count}
+
+    return job
+
+
+def network(sizes: tuple[int, ...], width: float, dim: int, channels_last: bool) -> AttributeEncoder:
+    """Random weights, on the device."""
+    torch.manual_seed(0)
+    encoder = AttributeEncoder(sizes, feature_dim=dim, width=width).to(DEVICE)
+    return encoder.to(memory_format=torch.channels_last) if channels_last else encoder
+
+
+def one_hot_rows(labels: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Labels [M, N] -> 0/1 [M, J]."""
+    return np.concatenate(
+        [labels[:, n : n + 1] == np.arange(size) for n, size in enumerate(sizes)], axis=1
+    ).astype(int)
+
+
+def wait() -> None:
+    """Until the device has done all that it was given."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory() -> int | None:
+    """Most bytes that were allocated on a GPU; None on a CPU."""
+    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None
