@@ -1,7 +1,10 @@
 """Exact search for manipulated features by the linearity of Eq. 7."""
 
 import dataclasses
+import itertools
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +19,17 @@ from gradrev_jax.manipulation_products import (
     measure,
     part_products,
 )
-from gradrev_jax.retrieval import Neighbors, nearest_neighbors
+from gradrev_jax.retrieval import SPARE_CANDIDATES, Neighbors, nearest_neighbors
 
-# References, and queries, are padded to one of these numbers: few programs are compiled.
+# Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
+# references than the last are taken in equal chunks of at most REFERENCES, padded to a multiple of PADDING.
 SIZES = (1, 16, 256)
+REFERENCES, PADDING = 1024, 64
 CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, held at a time
+# Candidates besides the k that are measured at first, and for the queries that those do not certify. A CPU
+# spends most of the search on measuring them, and a few certify nearly all.
+SPARES = (12, SPARE_CANDIDATES)
+WORKERS = os.cpu_count() or 1  # each searches a chunk of queries, most of which is no parallel work in itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +46,8 @@ class ManipulationIndex:
     ``normalize_features`` give, ascending, ties to the lower index. As there, the products only rank the
     gallery. A few more than k candidates are measured by a direct sum of (q - g)² from the really manipulated
     and normalised feature q, and a bound on the products' rounding error certifies that no other row can
-    measure less; a query for which it does not is left to ``nearest_neighbors``. Distances are those of
-    direct sums, up to the order in which they are added.
+    measure less; a query for which it does not is tried with more candidates, and at last left to
+    ``nearest_neighbors``. Distances are those of direct sums, up to the order in which they are added.
 
     Attributes:
       features: [G, N, d], the gallery as it was given.
@@ -155,36 +164,83 @@ class ManipulationIndex:
         k: int,
     ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
         """Search with the edited rows ``source[distinct[reference]]``, those of a reference together."""
-        products, dtype = self.products, self.features.dtype
+        rows = self.products.rows.reshape(len(self.products.rows), -1)
         indices = np.zeros((len(reference), k), np.int32)
-        distances = np.zeros((len(reference), k), dtype)
+        distances = np.zeros((len(reference), k), rows.dtype)
         certified = np.zeros(len(reference), bool)
-        by_block = self.normalize == "attribute"
-        scores_bytes = products.square_norms.nbytes
-        references_at_once = _at_once(len(distinct), scores_bytes * (source.shape[1] if by_block else 1))
-        queries_at_once = _at_once(len(reference), max(scores_bytes, dtype.itemsize * products.rows[0].size))
+        sum_bytes = self.products.square_norms.nbytes * (source.shape[1] if self._by_block else 1)
+        references_at_once = _references_at_once(len(distinct), sum_bytes)
         order = np.argsort(reference, kind="stable")
-        for some in _chunks(np.arange(len(distinct)), references_at_once):
-            references = source[distinct[some]]
-            reference_products = part_products(references, products.rows, by_block=by_block)
-            first, last = np.searchsorted(reference[order], (some.min(), some.max() + 1))
-            for queries in _chunks(order[first:last], queries_at_once):
-                which, change = reference[queries] - some[0], edits[queries]
-                edited = edit(references[which], change, products.memory, self.normalize)
-                found = measure(products, references, reference_products, which, change, edited, k)
-                indices[queries], distances[queries], certified[queries] = map(np.asarray, found)
-        rows = products.rows.reshape(len(products.rows), -1)
-        for queries in _chunks(np.flatnonzero(~certified), queries_at_once):
-            left = source[distinct[reference[queries]]]
-            edited = edit(left, edits[queries], products.memory, self.normalize)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for some in _chunks(np.arange(len(distinct)), references_at_once):
+                first, last = np.searchsorted(reference[order], (some.min(), some.max() + 1))
+                queries = order[first:last]
+                indices[queries], distances[queries], certified[queries] = self._search_some(
+                    pool, source[distinct[some]], reference[queries] - some[0], edits[queries], k
+                )
+        left = np.flatnonzero(~certified)
+        for queries in _chunks(left, self._queries_at_once(len(left))):
+            features = source[distinct[reference[queries]]]
+            edited = edit(features, edits[queries], self.products.memory, self.normalize)
             indices[queries], distances[queries] = nearest_neighbors(edited.vectors, rows, k)
         return indices, distances
+
+    def _search_some(
+        self,
+        pool: ThreadPoolExecutor,
+        references: Float[Array, "R N d"],
+        reference: Int[np.ndarray, " Q"],
+        edits: Float[np.ndarray, "Q J"],
+        k: int,
+    ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"], Bool[np.ndarray, " Q"]]:
+        """Search with edited references that are few enough to hold their products; which are certified."""
+        products = self.products
+        sums = part_products(references, products.rows, by_block=self._by_block)
+        indices = np.zeros((len(reference), k), np.int32)
+        distances = np.zeros((len(reference), k), references.dtype)
+        certified = np.zeros(len(reference), bool)
+        changes = _power_of_two(int((edits != 0).sum(axis=1).max(initial=0)), edits.shape[1])
+
+        def search(queries: Int[np.ndarray, " P"], spare: int) -> None:
+            edited = edit(references[reference[queries]], edits[queries], products.memory, self.normalize)
+            found = measure(
+                products, references, sums, reference[queries], edits[queries], edited, k, changes, spare
+            )
+            indices[queries], distances[queries], certified[queries] = map(np.asarray, found)
+
+        for spare in SPARES:
+            pending = np.flatnonzero(~certified)
+            chunks = _chunks(pending, self._queries_at_once(len(pending)))
+            list(pool.map(search, chunks, itertools.repeat(spare)))
+        return indices, distances, certified
+
+    @property
+    def _by_block(self) -> bool:
+        return self.normalize == "attribute"
+
+    def _queries_at_once(self, total: int) -> int:
+        """How many of a total to edit at once, and to score against the gallery."""
+        return _at_once(total, max(self.products.square_norms.nbytes, self.features[0].nbytes))
 
 
 def _at_once(total: int, bytes_each: int) -> int:
     """How many of a total to take at once: the least size that holds all, or the largest that fits."""
     allowed = [size for size in SIZES if size == 1 or size * bytes_each <= CHUNK_BYTES]
     return next((size for size in allowed if size >= total), allowed[-1])
+
+
+def _references_at_once(total: int, bytes_each: int) -> int:
+    """As ``_at_once``, but many in as large and equal chunks as fit: products cost less by the hundred."""
+    largest = min(REFERENCES, CHUNK_BYTES // bytes_each // PADDING * PADDING)
+    if total <= SIZES[-1] or largest <= SIZES[-1]:
+        return _at_once(total, bytes_each)
+    each = -(-total // -(-total // largest))
+    return -(-each // PADDING) * PADDING
+
+
+def _power_of_two(least: int, most: int) -> int:
+    """The first one from ``least`` on, or ``most`` where that is less: few programs for any number."""
+    return min(1 << max(least - 1, 0).bit_length(), most)
 
 
 def _chunks(items: Int[np.ndarray, " M"], size: int) -> Iterator[Int[np.ndarray, " size"]]:

@@ -27,17 +27,17 @@ class GalleryProducts(NamedTuple):
       rows: [G, N, d], normalised.
       square_norms: [G], of the rows.
       memory: [J, N, d].
-      table: [E, G], products of the prototypes' parts with the rows.
-      value: [E], the prototype of each part.
-      part: [E], which part of it.
+      table: [E + 1, G], products of the prototypes' parts with the rows; the last is of none, and 0.
+      part: [E + 1], which part of its prototype each is of.
+      entries: [J, P], rows of the table that each prototype has, E where it has fewer.
     """
 
     rows: Float[Array, "G N d"]
     square_norms: Float[Array, " G"]
     memory: Float[Array, "J N d"]
-    table: Float[Array, "E G"]
-    value: Int[Array, " E"]
-    part: Int[Array, " E"]
+    table: Float[Array, "E1 G"]
+    part: Int[Array, " E1"]
+    entries: Int[Array, "J P"]
 
 
 class Edited(NamedTuple):
@@ -51,7 +51,7 @@ def gallery_products(
     features: Float[Array, "G N d"], memory: Float[Array, "J N d"], normalize: Normalization
 ) -> GalleryProducts:
     """Normalise a gallery and multiply it with a memory, whose zero blocks (most, in Eq. 6) are left out."""
-    rows = normalize_features(features, normalize).reshape(features.shape)
+    rows = _normalized(features, normalize)
     filled = np.asarray((memory != 0).any(axis=-1))
     if normalize == "attribute":
         part, value = np.nonzero(filled.T)
@@ -63,8 +63,29 @@ def gallery_products(
         value = np.flatnonzero(filled.any(axis=1))
         part = np.zeros_like(value)
         tables = [part_products(memory[value], rows)[0]]
-    table = jnp.concatenate([jnp.zeros((0, len(rows)), rows.dtype), *tables])
-    return GalleryProducts(rows, _square_norms(rows), memory, table, jnp.asarray(value), jnp.asarray(part))
+    table = jnp.concatenate([*tables, jnp.zeros((1, len(rows)), rows.dtype)])
+    return GalleryProducts(
+        rows,
+        _square_norms(rows),
+        memory,
+        table,
+        jnp.asarray(np.append(part, 0)),
+        jnp.asarray(_entries(value, len(memory))),
+    )
+
+
+def _entries(value: Int[np.ndarray, " E"], num_values: int) -> Int[np.ndarray, "J P"]:
+    """Positions of each value in the list, padded with one past its end."""
+    positions = [np.flatnonzero(value == v) for v in range(num_values)]
+    padded = np.full((num_values, max(map(len, positions), default=0)), len(value))
+    for row, found in zip(padded, positions, strict=True):
+        row[: len(found)] = found
+    return padded
+
+
+@functools.partial(jax.jit, static_argnames="how")
+def _normalized(features: Float[Array, "G N d"], how: Normalization) -> Float[Array, "G N d"]:
+    return normalize_features(features, how).reshape(features.shape)
 
 
 @functools.partial(jax.jit, static_argnames="by_block")
@@ -99,7 +120,7 @@ def edit(
     return Edited(edited, normalize_features(edited, normalize))
 
 
-@functools.partial(jax.jit, static_argnames="k")
+@functools.partial(jax.jit, static_argnames=("k", "changes", "spare"))
 def measure(
     products: GalleryProducts,
     references: Float[Array, "R N d"],
@@ -108,6 +129,8 @@ def measure(
     edits: Float[Array, "Q J"],
     edited: Edited,
     k: int,
+    changes: int,
+    spare: int = SPARE_CANDIDATES,
 ) -> tuple[Int[Array, "Q k"], Float[Array, "Q k"], Bool[Array, " Q"]]:
     """The k nearest rows of each edited reference, their distances, and whether they are certified.
 
@@ -119,25 +142,25 @@ def measure(
       edits: [Q, J], indicators times strength.
       edited: the result, see ``edit``.
       k: neighbours wanted.
+      changes: how many values a query edits at most; each costs an addition a row.
+      spare: how many candidates besides are measured; more of them certify more queries.
     """
     rows = products.rows.reshape(len(products.rows), -1)
     count, width = rows.shape
     eps = jnp.finfo(rows.dtype).eps
-    num_candidates = min(count, k + SPARE_CANDIDATES)
+    num_candidates = min(count, k + spare)
     scales = _scales(edited, len(reference_products))
-    changes = jnp.matmul(
-        edits[:, products.value] * scales[:, products.part],
-        products.table,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+    entries, factors = _table_rows(products, edits, scales, changes)
     square_norms = _square_norms(edited.vectors.reshape(edited.features.shape))
     errors = _rounding_errors(products, references, reference, edits, scales)
 
     def search(
         query: tuple[Array, ...],
     ) -> tuple[Int[Array, " k"], Float[Array, " k"], Bool[Array, ""]]:
-        vector, square_norm, scale, change, row, error = query
-        dots = change + sum(scale[s] * reference_products[s, row] for s in range(len(scale)))
+        vector, square_norm, scale, row, entry, factor, error = query
+        terms = [scale[s] * reference_products[s, row] for s in range(len(scale))]
+        terms += [factor[e] * products.table[entry[e]] for e in range(len(entry))]
+        dots = functools.reduce(jnp.add, terms)
         scores = products.square_norms - 2 * dots
         scores = jnp.nan_to_num(scores, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
         negated, candidates = jax.lax.top_k(-scores, num_candidates)
@@ -152,9 +175,19 @@ def measure(
 
     tile = CACHE_BYTES if jax.default_backend() == "cpu" else TILE_BYTES
     at_once = max(1, tile // (rows.dtype.itemsize * max(num_candidates * width, scales.shape[1] * count)))
-    queries = (edited.vectors, square_norms, scales, changes, reference, errors)
+    queries = (edited.vectors, square_norms, scales, reference, entries, factors, errors)
     indices, squares, certified = jax.lax.map(search, queries, batch_size=at_once)
     return indices, jnp.sqrt(squares), certified
+
+
+def _table_rows(
+    products: GalleryProducts, edits: Float[Array, "Q J"], scales: Float[Array, "Q S"], changes: int
+) -> tuple[Int[Array, "Q C"], Float[Array, "Q C"]]:
+    """Which rows of the table each query adds, and how often: those of at most so many changed values."""
+    values = jax.lax.top_k((edits != 0).astype(jnp.int32), changes)[1]
+    entries = products.entries[values].reshape(len(edits), -1)
+    factors = jnp.repeat(jnp.take_along_axis(edits, values, axis=1), products.entries.shape[1], axis=1)
+    return entries, factors * jnp.take_along_axis(scales, products.part[entries], axis=1)
 
 
 def _scales(edited: Edited, parts: int) -> Float[Array, "Q S"]:
@@ -193,6 +226,7 @@ def _rounding_errors(
     return operations.astype(largest.dtype) * jnp.finfo(largest.dtype).eps * largest
 
 
+@jax.jit
 def _square_norms(rows: Float[Array, "G N d"]) -> Float[Array, " G"]:
     """Squared norms, block after block as in ``part_products``."""
     start = jnp.zeros(len(rows), rows.dtype)

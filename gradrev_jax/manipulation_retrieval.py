@@ -14,7 +14,7 @@ from gradrev_jax.manipulation import Normalization
 from gradrev_jax.manipulation_index import ManipulationIndex
 from gradrev_jax.manipulation_products import gallery_products
 
-REFERENCES_AT_ONCE = 256  # those of one step of the progress bar; the most that the index takes at once
+REFERENCES_AT_ONCE = 1024  # those of one step of the progress bar; the most that the index takes at once
 
 
 class RetrievalMetrics(TypedDict):

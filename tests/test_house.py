@@ -48,7 +48,17 @@ MAY_IMPORT = {
     "__init__": GROUND | {"models"},
 }
 GROUND_LIBRARIES = {
-    *("collections", "dataclasses", "difflib", "functools", "types", "typing"),
+    *(
+        "collections",
+        "concurrent",
+        "dataclasses",
+        "difflib",
+        "functools",
+        "itertools",
+        "os",
+        "types",
+        "typing",
+    ),
     *("jax", "jaxtyping", "numpy", "gradrev_jax"),
 }
 

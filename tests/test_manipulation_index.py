@@ -4,6 +4,7 @@ import pytest
 
 from gradrev_jax import AttributeSchema, ManipulationIndex, nearest_neighbors
 from gradrev_jax.manipulation import NORMALIZATIONS, manipulate, normalize_features
+from gradrev_jax.manipulation_index import CHUNK_BYTES, _references_at_once
 from gradrev_jax.retrieval import SPARE_CANDIDATES
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
@@ -129,6 +130,22 @@ def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch,
     # Room for the scores of a single query, whatever the sizes.
     monkeypatch.setattr("gradrev_jax.manipulation_index.CHUNK_BYTES", 1)
     check(example(rng, rows=60, queries=6), 4, how)
+
+
+@pytest.mark.parametrize("spares", [(0,), (1, 3), (1, 90)])
+def test_however_many_candidates_are_measured_at_first(rng, monkeypatch, spares):
+    """Queries that few candidates do not certify are tried with more, and at last with all rows."""
+    monkeypatch.setattr("gradrev_jax.manipulation_index.SPARES", spares)
+    gallery, *others = example(rng)
+    close = gallery + 1e-3 * rng.normal(size=gallery.shape).astype(np.float32)
+    check((np.concatenate([gallery, close]), *others), 5)
+
+
+def test_many_references_are_taken_in_equal_chunks():
+    assert _references_at_once(200, 1) == 256
+    assert _references_at_once(1581, 1) == 832
+    assert _references_at_once(1581, CHUNK_BYTES // 300) == 256
+    assert _references_at_once(1025, 1) == 576
 
 
 @pytest.mark.parametrize("k", [1, 4, 60])

@@ -7,6 +7,7 @@ from gradrev_jax.manipulation import NORMALIZATIONS
 from gradrev_jax.manipulation_products import (
     _rounding_errors,
     _scales,
+    _table_rows,
     edit,
     gallery_products,
     measure,
@@ -42,9 +43,13 @@ def test_zero_blocks_of_the_memory_have_no_place_in_the_table(rng, how):
     products = gallery_products(jnp.asarray(rows), jnp.asarray(memory), how)
     filled = [(v, n) for n in range(ATTRIBUTES) for v in range(VALUES) if memory[v, n].any()]
     expected = filled if how == "attribute" else [(v, 0) for v in range(1, VALUES)]
-    assert list(zip(products.value.tolist(), products.part.tolist(), strict=True)) == expected
+    assert products.part.tolist() == [n for _, n in expected] + [0]
+    for v, entries in enumerate(products.entries.tolist()):
+        own = [e for e, (value, _) in enumerate(expected) if value == v]
+        assert entries == own + [len(expected)] * (len(entries) - len(own))
+    assert not products.table[-1].any()
     normalized = np.asarray(products.rows, np.float64)
-    for product, (v, n) in zip(products.table, expected, strict=True):
+    for product, (v, n) in zip(products.table[:-1], expected, strict=True):
         block = slice(n, n + 1) if how == "attribute" else slice(None)
         direct = np.einsum("nd,gnd->g", memory[v, block].astype(np.float64), normalized[:, block])
         np.testing.assert_allclose(product, direct, rtol=1e-4, atol=1e-5)
@@ -69,7 +74,8 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset):
     scales = _scales(edited, parts)
     bounds = np.asarray(_rounding_errors(products, references, reference, edits, scales), np.float64)
     sums = part_products(references, products.rows, by_block=parts > 1)
-    changes = (edits[:, products.value] * scales[:, products.part]) @ products.table
+    entries, factors = _table_rows(products, edits, scales, VALUES)
+    changes = jnp.einsum("qe,qeg->qg", factors, products.table[entries])
     dots = changes + jnp.einsum("qs,sqg->qg", scales, sums[:, reference])
     scores = np.asarray(products.square_norms - 2 * dots, np.float64)
     rows = np.asarray(products.rows, np.float64).reshape(ROWS, -1)
@@ -83,15 +89,15 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset):
 def test_only_what_the_bound_cannot_tell_apart_is_not_certified(rng, how):
     references, products, reference, edits, edited = example(rng, how)
     sums = part_products(references, products.rows, by_block=how == "attribute")
-    assert measure(products, references, sums, reference, edits, edited, 3)[2].all()
+    assert measure(products, references, sums, reference, edits, edited, 3, VALUES)[2].all()
     # All rows alike: whichever are the candidates, the others are as near.
     same = products._replace(rows=jnp.tile(products.rows[:1], (ROWS, 1, 1)))
     same = gallery_products(same.rows, same.memory, "none")
     same = same._replace(
-        value=products.value, part=products.part, table=jnp.tile(products.table[:, :1], (1, ROWS))
+        entries=products.entries, part=products.part, table=jnp.tile(products.table[:, :1], (1, ROWS))
     )
     sums = jnp.tile(sums[..., :1], (1, 1, ROWS))
-    assert not measure(same, references, sums, reference, edits, edited, 3)[2].any()
+    assert not measure(same, references, sums, reference, edits, edited, 3, VALUES)[2].any()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA selects on a CPU")
@@ -99,6 +105,8 @@ def test_candidates_are_selected_and_not_sorted(rng):
     """A sort of the whole gallery takes XLA ten times as long as all the rest."""
     references, products, reference, edits, edited = example(rng, "global")
     sums = part_products(references, products.rows)
-    compiled = measure.lower(products, references, sums, reference, edits, edited, 3).compile().as_text()
+    compiled = (
+        measure.lower(products, references, sums, reference, edits, edited, 3, VALUES).compile().as_text()
+    )
     assert "TopK" in compiled
     assert not [line for line in compiled.splitlines() if " sort(" in line and f",{ROWS}]" in line]
