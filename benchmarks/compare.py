@@ -96,7 +96,7 @@ def run(
         if case.kind == "evaluation":
             arguments = prepare_evaluation(case, pathlib.Path(folder))
         elif case.kind == "loading":
-            arguments = {"folder": str(photographs), **case.sizes}
+            arguments = {"folder": str(photographs), "cache": folder, **case.sizes}
         else:
             arguments = dict(case.sizes)
         measured = measure(case, device, arguments=arguments, skip=skip)

@@ -1,7 +1,6 @@
 """gradrev_jax's side: each function prepares a case and returns what does it once."""
 
 import pathlib
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -115,11 +114,10 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
     return job
 
 
-def loading(folder: str, image: int, batch: int) -> Job:
+def loading(folder: str, cache: str, image: int, batch: int) -> Job:
     """An epoch of normalised training batches; the first decodes all files into the cache."""
     paths = inputs.photographs(pathlib.Path(folder))
     source = ImageFiles(pathlib.Path(), tuple(map(str, paths)))
-    cache = tempfile.TemporaryDirectory()  # goes with the process
     transform = Transform(size=image, resize=round(image * 256 / 224))
     prepare = jax.jit(lambda key, images: normalize_images(random_flip(key, images)))
     steps = steps_per_epoch(len(paths), batch)
@@ -129,7 +127,7 @@ def loading(folder: str, image: int, batch: int) -> Job:
         nonlocal epoch, pixels
         if pixels is None:
             rows = np.arange(len(paths))
-            pixels = cached_images(source, rows, transform, pathlib.Path(cache.name), progress=False)
+            pixels = cached_images(source, rows, transform, pathlib.Path(cache), progress=False)
         for step in range(epoch * steps, (epoch + 1) * steps):
             drawn = batch_rows(0, step, num_images=len(paths), batch_size=batch)
             jax.block_until_ready(prepare(jax.random.key(step), pixels[drawn]))

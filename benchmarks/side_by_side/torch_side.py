@@ -119,8 +119,9 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
     return job
 
 
-def loading(folder: str, image: int, batch: int) -> Job:
+def loading(folder: str, cache: str, image: int, batch: int) -> Job:
     """An epoch of normalised training batches from their files, by one worker process a core."""
+    del cache  # the other side's
     from benchmarks.torch_reference.loading import Photographs, loader
 
     paths = inputs.photographs(pathlib.Path(folder))

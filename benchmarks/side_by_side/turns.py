@@ -115,8 +115,12 @@ def measure(
             except WorkerError as error:
                 skipped[variant] = str(error)
         for _ in range(case.repeats):
-            for variant, results in turns.items():
-                results.append(started[variant][0].turn())
+            for variant in list(turns):
+                try:
+                    turns[variant].append(started[variant][0].turn())
+                except WorkerError as error:
+                    del turns[variant]
+                    skipped[variant] = str(error)
     return {
         "results": {variant: summary(started[variant][1], results) for variant, results in turns.items()},
         "skipped": skipped,

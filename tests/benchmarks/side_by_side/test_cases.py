@@ -1,0 +1,46 @@
+import pytest
+
+from benchmarks.side_by_side import jax_side
+from benchmarks.side_by_side.cases import ATTRIBUTES, NUM_VALUES, VARIANTS, attribute_sizes, plan, tiny
+from benchmarks.side_by_side.tables import KINDS
+
+
+@pytest.mark.parametrize("num_attributes", [1, 7, *ATTRIBUTES, NUM_VALUES])
+def test_values_are_shared_out_evenly(num_attributes):
+    sizes = attribute_sizes(num_attributes)
+    assert len(sizes) == num_attributes
+    assert sum(sizes) == NUM_VALUES
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_plan_has_what_was_promised(device):
+    cases = plan(device, repeats=5, photographs=True)
+    steps = [case.sizes for case in cases if case.kind == "train_step"]
+    assert {(size["image"], size["batch"]) for size in steps} == {
+        (i, b) for i in (96, 224) for b in (32, 64, 128)
+    }
+    assert {size["attributes"] for size in steps if (size["image"], size["batch"]) == (224, 64)} == set(
+        ATTRIBUTES
+    )
+    assert {case.kind for case in cases} == set(KINDS)
+    assert len({case.name for case in cases}) == len(cases)
+    for case in cases:
+        assert {"gradrev_jax", "torch"} <= set(case.variants) <= set(VARIANTS)
+        assert case.repeats >= 3
+    variants = {name for case in cases for name in case.variants}
+    assert "torch compile" in variants
+    assert ("gradrev_jax bfloat16" in variants) == (device == "cuda")
+
+
+@pytest.mark.parametrize("make", [lambda photographs: plan("cpu", repeats=1, photographs=photographs), tiny])
+def test_loading_needs_photographs(make):
+    assert "loading" not in {case.kind for case in make(False)}
+    assert "loading" in {case.kind for case in make(True)}
+
+
+def test_both_sides_know_every_kind():
+    sides = [jax_side, pytest.importorskip("benchmarks.side_by_side.torch_side", exc_type=ImportError)]
+    for side in sides:
+        for kind in KINDS:
+            assert callable(getattr(side, kind))

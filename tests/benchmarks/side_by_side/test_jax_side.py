@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.compare import prepare_evaluation
+from benchmarks.side_by_side import jax_side
+from benchmarks.side_by_side.cases import tiny
+
+SIZES = {case.kind: case.sizes for case in tiny(True)}
+
+
+@pytest.mark.parametrize("kind", ["train_step", "inference"])
+def test_a_batch(kind):
+    job = getattr(jax_side, kind)(**SIZES[kind])
+    assert job()["units"] == SIZES[kind]["batch"]
+
+
+def test_a_train_step_trains():
+    job = jax_side.train_step(**SIZES["train_step"])
+    losses = [job()["loss"] for _ in range(30)]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_prototypes_count_what_goes_into_them():
+    done = jax_side.prototypes(**SIZES["prototypes"])()
+    assert done["images"] == 160
+    assert 160 * 12 * 0.6 < done["units"] < 160 * 12 * 0.8
+
+
+def test_evaluation_gives_all_metrics(tmp_path):
+    case = next(case for case in tiny(False) if case.kind == "evaluation")
+    done = jax_side.evaluation(**prepare_evaluation(case, tmp_path))()
+    assert done["units"] == 40
+    assert set(done["metrics"]) == {"hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others"}
+    assert list(done["metrics"]["hit_rate"]) == ["1", "2", "3", "4", "5"]
+    assert set(done["parts"]) == {"search", "metrics"}
+
+
+def test_loading_decodes_once(tmp_path, monkeypatch):
+    for name in "abcde":
+        Image.new("RGB", (70, 80), "red").save(tmp_path / f"{name}.jpg")
+    (tmp_path / "attributes.csv").write_text("image\n" + "".join(f"{name}.jpg\n" for name in "abcde"))
+    read, reads = jax_side.ImageFiles.read, []
+    monkeypatch.setattr(jax_side.ImageFiles, "read", lambda *a: reads.append(a[1]) or read(*a))
+    job = jax_side.loading(str(tmp_path), str(tmp_path / "cache"), image=64, batch=2)
+    assert [job()["units"] for _ in range(3)] == [4, 4, 4]
+    assert sorted(reads) == [0, 1, 2, 3, 4]

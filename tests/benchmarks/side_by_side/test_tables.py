@@ -1,0 +1,46 @@
+from benchmarks.side_by_side.tables import costs, speeds
+
+
+def result(seconds, units=100):
+    return {
+        "median_seconds": seconds,
+        "least_seconds": seconds / 2,
+        "most_seconds": seconds * 2,
+        "units": units,
+        "units_per_second": units / seconds,
+        "seconds_to_first": 12.34,
+        "peak_memory_gib": 1.5,
+    }
+
+
+CASES = [
+    {
+        "kind": "train_step",
+        "sizes": {"image": 96, "batch": 32, "attributes": 12},
+        "unit": "images",
+        "results": {"gradrev_jax": result(2), "torch": result(4), "torch compile": result(1)},
+    },
+    {
+        "kind": "evaluation",
+        "sizes": {"gallery": 20000, "dim": 340},
+        "unit": "queries",
+        "results": {"gradrev_jax": result(0.01)},
+    },
+]
+
+
+def test_speeds():
+    assert speeds(CASES).splitlines() == [
+        "| per second | gradrev_jax | torch | torch compile | ours / torch | ours / its best |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| train step, 96 px, batch 32, N = 12 (images) | 50.0 [25.0, 100] | 25.0 [12.5, 50.0] "
+        "| 100 [50.0, 200] | 2.00 | 0.50 |",
+        "| evaluation, 20,000 images (queries) | 10,000 [5,000, 20,000] |  |  |  |  |",
+    ]
+
+
+def test_costs():
+    assert costs(CASES).splitlines()[2:] == [
+        "| train step, 96 px, batch 32, N = 12 (images) | 12.3; 1.50 | 12.3; 1.50 | 12.3; 1.50 |",
+        "| evaluation, 20,000 images (queries) | 12.3; 1.50 |  |  |",
+    ]

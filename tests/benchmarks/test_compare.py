@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import compare
+
+
+@pytest.fixture
+def photographs(tmp_path, rng):
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    for number in range(9):
+        pixels = rng.integers(0, 256, (80, 60, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    (folder / "attributes.csv").write_text("image\n" + "".join(f"{number}.jpg\n" for number in range(9)))
+    return folder
+
+
+def test_one_side_alone_is_measured_and_the_other_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "missing", lambda: {"torch": "torch is not installed; install it with ..."})
+    result = compare.main(["--tiny", "--device=cpu", "--only", "inference", f"--out={tmp_path}"])
+    (case,) = result["cases"]
+    assert list(case["results"]) == ["gradrev_jax"]
+    assert result["skipped"] == [
+        "torch is not installed; install it with ...",
+        "loading: it needs real files; give --photographs=FOLDER",
+        "inference, torch: torch is not installed; install it with ...",
+    ]
+    written = json.loads((tmp_path / "compare_cpu.json").read_text())
+    assert written["cases"] == result["cases"]
+    assert written["versions"]["jax"]
+    printed = capsys.readouterr().out
+    assert "| inference, 64 px, batch 4 (images) |" in printed
+    assert "skipped: loading: it needs real files" in printed
+
+
+@pytest.mark.slow
+def test_both_sides_in_miniature(tmp_path, photographs):
+    pytest.importorskip("torch")
+    pytest.importorskip("faiss")
+    result = compare.main(["--tiny", "--device=cpu", f"--photographs={photographs}", f"--out={tmp_path}"])
+    assert result["skipped"] == []
+    for case in result["cases"]:
+        assert list(case["results"]) == ["gradrev_jax", "torch"]
+        for measured in case["results"].values():
+            assert measured["units_per_second"] > 0
+    (evaluation,) = [case for case in result["cases"] if case["kind"] == "evaluation"]
+    assert evaluation["largest_difference_of_metrics"] < 1e-5
+
+
+def test_metrics_of_both_sides_are_compared():
+    results = {
+        "gradrev_jax": {"metrics": {"hit_rate": {"1": 0.5}, "ndcg": {"1": 0.25}}},
+        "torch": {"metrics": {"hit_rate": {"1": 0.5}, "ndcg": {"1": 0.125}}},
+    }
+    assert compare.disagreement(results) == 0.125
+    assert compare.disagreement({"gradrev_jax": results["gradrev_jax"]}) is None
+
+
+def test_a_folder_without_a_table(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.main([f"--photographs={tmp_path}"])
+    assert f"--photographs={tmp_path}: it has no attributes.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "picked"),
+    [("gpu", "True", "cuda"), ("gpu", "False", "cpu"), ("gpu", None, "cuda"), ("cpu", "True", "cpu")],
+)
+def test_the_device_is_one_that_both_sides_have(monkeypatch, ours, theirs, picked):
+    monkeypatch.setattr(compare, "probe", lambda code: ours if "jax" in code else theirs)
+    assert compare.pick_device("auto") == picked
+    assert compare.pick_device("cpu") == "cpu"
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(compare, "probe", lambda code: None if "faiss" in code else "")
+    assert list(compare.missing()) == ["faiss"]
+    assert "pip install" in compare.missing()["faiss"]
