@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "tensor_pickle": {"errors"},
     "torch_files": {"errors", "tensor_pickle", "torch_legacy"},
     "torch_legacy": {"errors", "tensor_pickle"},
+    "torch_writer": {"errors", "tensor_pickle"},
     "models": GROUND | {"errors", "torch_files"},
     "data": {"attributes", "errors"},
     "checkpoints": {"errors"},

@@ -13,8 +13,8 @@ from gradrev_jax.torch_files import read_state_dict
 from gradrev_jax.torch_legacy import MAGIC, PROTOCOL, is_legacy
 
 # What torch 2.14 wrote in the format from before 1.6, compressed: the state dict of a Linear(2, 2), a
-# Parameter, a strided window of a larger tensor, a half, a bfloat16 and an integer; an epoch; and a tensor that
-# is none of the state dict, as an optimiser has.
+# Parameter, a strided window of a larger tensor, a half, a bfloat16 and an integer; an epoch; and a tensor
+# that is none of the state dict, as an optimiser has.
 WRITTEN_BY_TORCH = zlib.decompress(
     base64.b85decode(
         "c-nPSSyR+N5Y7b)5fE?j#C!2r_a=C;AR-#hpjCOXQrYZCVr7%<WCEpCTeUAB`Wt-k(VxLj@ztMTl@E4~T?Im_dM4A;{e9ij-5u_"
@@ -73,7 +73,7 @@ class Pickler(pickle._Pickler):
         self.save(each.arguments)
         self.write(pickle.REDUCE)
 
-    dispatch = pickle._Pickler.dispatch | {Global: save_global_line, Tensor: save_tensor}  # noqa: RUF012
+    dispatch = pickle._Pickler.dispatch | {Global: save_global_line, Tensor: save_tensor}
 
 
 def write(path, content, storages, *, keys=None, magic=MAGIC, protocol=PROTOCOL, counts=None, system=None):
