@@ -111,7 +111,7 @@ def _places(
       EOFError: the file ends before they do.
     """
     keys = listed if isinstance(listed, list) else []
-    if not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
+    if sorted(keys) != sorted(storages):
         raise WeightsError(
             f"does not list each of the {len(storages)} storages once that its tensors refer to; {SAVE_AGAIN}"
         )

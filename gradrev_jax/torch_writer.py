@@ -31,7 +31,6 @@ from gradrev_jax.errors import WeightsError
 from gradrev_jax.tensor_pickle import STORAGES
 
 CLASSES = {dtype: name for name, dtype in STORAGES.items()}
-UNDATED = (1980, 1, 1, 0, 0, 0)  # zip's earliest, so that the same tensors are the same bytes
 
 
 def write_state_dict(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
@@ -74,13 +73,16 @@ def write_state_dict(path: str | os.PathLike[str], tensors: Mapping[str, np.ndar
 
 
 def _write_pth(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """The archive that ``torch.save`` writes: a pickle, and an entry of bytes for each storage."""
+    """The archive that ``torch.save`` writes: a pickle, and an entry of bytes for each storage.
+
+    A ``ZipInfo`` has no date, unlike a name, so the same tensors are the same bytes.
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in (("data.pkl", _pickle(tensors)), ("byteorder", b"little"), ("version", b"3\n")):
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}", UNDATED), content)
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
         for key, tensor in enumerate(tensors.values()):
             little = tensor.astype(tensor.dtype.newbyteorder("<"), copy=False)
-            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}", UNDATED), little.tobytes())
+            archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), little.tobytes())
 
 
 def _write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:

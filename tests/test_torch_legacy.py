@@ -254,7 +254,13 @@ def test_lengths_that_the_file_does_not_have(path):
     names = ()
     for _ in range(100):
         names = (names, names)  # 2 ** 100 long, as text
-    for part in ({"protocol": names}, {"keys": [names]}, {"content": {"bias": Tensor(names, (1,), (1,))}}):
+    for part in (
+        {"protocol": names},
+        {"keys": [names]},
+        {"content": {"bias": Tensor(Storage("0", 2), (1,), (1,), offset=names)}},
+        {"content": {"bias": vector("0", 2, view=names)}},
+        {"content": {"bias": vector(names, 2)}},
+    ):
         write(path, **{"content": WITHIN, "storages": ONES, **part})
         with pytest.raises(WeightsError):
             read_state_dict(path)

@@ -97,6 +97,7 @@ def test_the_archive_is_that_of_torch(tmp_path):
     write_state_dict(tmp_path / "weights.pth", {"fc.bias": np.arange(3, dtype="<i2"), "b": np.ones(1)})
     with zipfile.ZipFile(tmp_path / "weights.pth") as archive:
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}  # the same bytes
         entries = {name.removeprefix("archive/"): archive.read(name) for name in archive.namelist()}
     pickled = entries.pop("data.pkl")
     assert entries == {
