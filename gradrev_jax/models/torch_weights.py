@@ -61,7 +61,8 @@ def encoder_to_torch(params: Mapping[str, Any], schema: AttributeSchema) -> dict
       >>> from gradrev_jax import AttributeEncoder
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
       >>> encoder = AttributeEncoder(schema, feature_dim=8, width=1 / 32)
-      >>> params = encoder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+      >>> shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+      >>> params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
       >>> tensors = encoder_to_torch(params, schema)
       >>> tensors["dis_proj.1.2.weight"].shape, tensors["attr_classifier.1.0.weight"].shape
       ((8, 8), (3, 8))
@@ -93,8 +94,9 @@ def encoder_from_torch(
       >>> from gradrev_jax import AttributeEncoder
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
       >>> encoder = AttributeEncoder(schema, feature_dim=8, width=1 / 32)
-      >>> params = encoder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-      >>> again = encoder_from_torch(params, encoder_to_torch(params, schema), schema)
+      >>> shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+      >>> params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+      >>> again = encoder_from_torch(shapes, encoder_to_torch(params, schema), schema)
       >>> jax.tree.all(jax.tree.map(np.array_equal, again, params))
       True
     """
