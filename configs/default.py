@@ -76,7 +76,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.train.batch_size = 128  # images (Section 4.2)
     config.train.mirror = True  # training images, left to right at random (Section 4.2), in both stages
     config.train.epochs = 25  # passes over the training part (Section 4.2)
-    config.train.max_steps = placeholder(int)  # ends a stage early; unset: after all epochs
+    # ends the stage early; 0: the encoder that the run has stays as it is; unset: after all epochs
+    config.train.max_steps = placeholder(int)
     config.train.learning_rate = 1e-4  # Adam's (Section 4.2)
     config.train.schedule = "step"  # of the learning rate: step | cosine (to 0) | constant
     config.train.decay_rate = 0.5  # step: the learning rate is multiplied by this ...

@@ -44,7 +44,7 @@ def check(config: ConfigDict) -> None:
         "train.classification_weight": 0,
         "train.batch_size": 1,
         "train.epochs": 1,
-        "train.max_steps": 1,
+        "train.max_steps": 0,
         "train.learning_rate": 0,
         "train.decay_rate": 0,
         "train.decay_epochs": 1,

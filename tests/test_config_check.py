@@ -27,7 +27,7 @@ INVALID = {
     "train.classification_weight": [-1.0, NAN],
     "train.batch_size": [0],
     "train.epochs": [0],
-    "train.max_steps": [0],
+    "train.max_steps": [-1],
     "train.learning_rate": [-1e-4, NAN, float("inf")],
     "train.decay_rate": [-0.5, NAN],
     "train.decay_epochs": [0],
@@ -74,7 +74,7 @@ def test_what_is_valid_passes(tiny_config):
         "model.width": 16.0,
         "model.dropout": 0.0,
         "reversal.beta": 0.0,
-        "train.max_steps": 1,
+        "train.max_steps": 0,
         "protocol.ks": (1,),
     }.items():
         put(tiny_config, field, value)

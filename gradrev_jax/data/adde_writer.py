@@ -1,10 +1,7 @@
 """Writing ADDE's split directories: any catalogue of image files, with generated queries and triplets."""
 
-import contextlib
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Int
@@ -23,6 +20,7 @@ from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import DataError
+from gradrev_jax.new_folder import new_folder
 
 SIGNS = np.array([b"0", b"1", b"-1"], dtype="S2")  # indexed by -1, 0 and 1
 
@@ -48,7 +46,7 @@ def write_adde(
     _check_names(catalogue)
     schema = catalogue.schema
     rows = {TRAIN: catalogue.rows(TRAIN, VALIDATION), TEST: catalogue.parts[TEST]}
-    with _new_folder(directory) as folder:
+    with new_folder(directory, DataError) as folder:
         _write_lines(folder / SIZES, [" ".join(map(str, schema.sizes))])
         named = zip(schema.names, schema.values, strict=True)
         _write_lines(folder / NAMES, [f"{name}: {', '.join(values)}" for name, values in named])
@@ -97,20 +95,3 @@ def _write_signs(path: pathlib.Path, rows: Int[np.ndarray, "rows J"]) -> None:
         for start in range(0, len(rows), 4096):
             block = SIGNS[rows[start : start + 4096]].tolist()
             file.write(b"".join(b" ".join(row) + b"\n" for row in block))
-
-
-@contextlib.contextmanager
-def _new_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder that takes its name when the block ends well, and goes otherwise."""
-    new = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        new = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        yield new
-        new.chmod(0o755)  # mkdtemp's folders are private
-        new.rename(directory)
-    except OSError as error:
-        raise DataError(f"{directory} cannot be written: {error.strerror or error}") from error
-    finally:
-        if new is not None and new.exists():
-            shutil.rmtree(new, ignore_errors=True)

@@ -1,20 +1,17 @@
 """Evaluation of a run: from its folder to its report."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax import settings, workdir
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.errors import ConfigError, DataError, WorkdirError
+from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import read_history, write_report
@@ -22,9 +19,9 @@ from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals
 from gradrev_jax.evaluation.strength import choose_strength
 from gradrev_jax.manipulation_retrieval import mean_scores, retrieval_metrics, retrieve
 from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.trained import chosen_stage, restore
 
 
 def evaluate(
@@ -70,13 +67,13 @@ def evaluate(
             "use more test images or fewer attributes (data.attributes)"
         )
     encoder = settings.build_encoder(config, schema)
-    stage = _stage(directory, config.stages, stage)
+    stage = chosen_stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
     parts = PARTS if stage == settings.STAGES[0] else (TEST,)
     if settings.fixed_strength(config) is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
     images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in parts}
-    number, params, memory = _restore(directory, stage, encoder, config.data.image_size, step)
+    number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)
     batching = {"batch_size": config.protocol.batch_size, "progress": progress}
@@ -187,17 +184,6 @@ def evaluate(
     return metrics
 
 
-def _stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:
-    """The stage to evaluate: that asked for, or the last.
-
-    Raises:
-      WorkdirError: the run has no such stage.
-    """
-    if wanted is not None and wanted not in stages:
-        raise WorkdirError(f"{directory} has no stage {wanted!r}; its stages are {', '.join(stages)}")
-    return wanted or stages[-1]
-
-
 def gallery_images(directory: pathlib.Path, *, progress: bool = True) -> tuple[Catalogue, np.ndarray]:
     """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
 
@@ -219,30 +205,3 @@ def _absent_values(labels: np.ndarray, schema: AttributeSchema) -> list[str]:
     """Values that no label row has, as ``"color: red"``."""
     absent = np.flatnonzero(np.asarray(schema.one_hot(labels)).sum(axis=0) == 0).tolist()
     return [f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}" for value in absent]
-
-
-def _restore(
-    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, image_size: int, step: str
-) -> tuple[int, Any, Any]:
-    """Number, encoder's parameters and fine-tuned memory (None of stage 1) of the checkpoint asked for.
-
-    Raises:
-      WorkdirError: it is not there.
-    """
-    with Checkpoints(workdir.checkpoint_directory(directory, stage), read_only=True) as checkpoints:
-        if checkpoints.latest_step is None:
-            raise WorkdirError(f"{directory} has no checkpoint of {stage} yet; let train.py reach its first")
-        numbers = {str(number): number for number in checkpoints.steps}
-        if checkpoints.best_step is not None:
-            numbers["best"] = checkpoints.best_step
-        numbers["latest"] = checkpoints.latest_step
-        if step not in numbers:
-            raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
-        number = numbers[step]
-        shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
-        if stage == settings.STAGES[0]:
-            return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
-        n, d = encoder.schema.num_attributes, encoder.feature_dim
-        memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
-        params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
-        return number, params["encoder"], params["memory"]

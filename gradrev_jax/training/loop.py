@@ -3,8 +3,6 @@
 import pathlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gradrev_jax import settings, workdir
@@ -14,9 +12,10 @@ from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import with_pretrained_backbone
+from gradrev_jax.trained import parameter_shapes
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
 from gradrev_jax.training.stage import has_checkpoint, is_over, run_stage
 from gradrev_jax.training.stages import STAGES, Run, last_step, memory_epoch_steps
@@ -43,6 +42,10 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     check(config)
     catalogue = settings.open_catalogue(config)
     workdir.check_claim(directory, config.to_dict())
+    if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
+        raise ConfigError(
+            f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
+        )
     _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
     reversal_scale = settings.reversal_scale(config, catalogue.schema)
     triplets = _triplets(config, catalogue)
@@ -87,8 +90,7 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     """
     if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
         return None
-    size = config.data.image_size
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    shapes = parameter_shapes(encoder, config.data.image_size)
     path = pathlib.Path(config.model.pretrained).expanduser()
     return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
@@ -120,7 +122,7 @@ def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_image
         trained = checkpoints.latest_step
     raise WorkdirError(
         f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
-        f"would now be trained to step {last}; to do both, remove "
+        f"would now be trained to step {last}; train.max_steps = 0 leaves it as it is; to do both, remove "
         f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
     )
 

@@ -141,7 +141,7 @@ def run_stage(
                     if validation and validation.record:
                         log.write({**epoch, **validation.record})
                     score = validation.score if validation else None
-                    checkpoints.save(done, _items(state), score=score)
+                    checkpoints.save(done, checkpoint_items(state), score=score)
                     meter.restart()  # neither validation nor copying is part of the training speed
                 bar.update()
     return state
@@ -191,12 +191,12 @@ class _Meter:
         return {"loss": loss, **described, "learning_rate": rate, "images_per_second": speed}
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def checkpoint_items(state: TrainState) -> dict[str, Any]:
     """A state as a checkpoint holds it; evaluation reads the parameters alone."""
     return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
     assert checkpoints.latest_step is not None, "there is something to restore"
-    items = checkpoints.restore(checkpoints.latest_step, _items(state))
+    items = checkpoints.restore(checkpoints.latest_step, checkpoint_items(state))
     return TrainState(params=items[PARAMS], **items[REST])

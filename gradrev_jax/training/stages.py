@@ -59,7 +59,7 @@ def _encoder_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
-    schedule, optimizer = _optimizer(config, config.train, epoch_steps)
+    schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
     step = make_train_step(
         encoder,
         optimizer,
@@ -108,7 +108,7 @@ def _memory_stage(run: Run) -> Stage:
     labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
     epoch_steps = memory_epoch_steps(config, triplets)
-    schedule, optimizer = _optimizer(config, config.memory, epoch_steps)
+    schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps)
     step = make_memory_step(
         encoder,
         optimizer,
@@ -145,7 +145,7 @@ def _memory_stage(run: Run) -> Stage:
     )
 
 
-def _optimizer(
+def stage_optimizer(
     config: ConfigDict, section: ConfigDict, epoch_steps: int
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """Learning rate by step, and the optimiser that follows it, of the stage with this section."""

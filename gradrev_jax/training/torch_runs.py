@@ -1,0 +1,136 @@
+"""Runs from torch's checkpoints, and the way back; see ``models.torch_weights`` for what these hold."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from gradrev_jax import settings, workdir
+from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.config_check import check
+from gradrev_jax.errors import WeightsError, WorkdirError
+from gradrev_jax.models.torch_weights import (
+    Architecture,
+    architecture,
+    encoder_from_torch,
+    encoder_to_torch,
+    memory_from_torch,
+    memory_to_torch,
+)
+from gradrev_jax.new_folder import new_folder
+from gradrev_jax.torch_files import read_state_dict
+from gradrev_jax.torch_writer import write_state_dict
+from gradrev_jax.trained import chosen_stage, parameter_shapes, restore
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY
+from gradrev_jax.training.stage import checkpoint_items
+from gradrev_jax.training.stages import stage_optimizer
+from gradrev_jax.training.steps import TrainState
+
+
+def import_run(
+    config: ConfigDict, directory: pathlib.Path, extractor: pathlib.Path, memory: pathlib.Path | None = None
+) -> dict[str, Any]:
+    """Make a run of checkpoints of torch's, which evaluation takes and training goes on from.
+
+    Nothing is written before everything is checked, and the folder is there when it is whole.
+
+    Args:
+      config: as ``configs/default.py`` has it; the attributes are those of its catalogue. The tap and the
+        heads are the file's.
+      directory: the run's folder, which is made.
+      extractor: file of the encoder's parameters.
+      memory: file of the memory; without it, evaluation computes prototypes (Eq. 6).
+
+    Returns:
+      Fields of the run's config that this decided, by their dotted names. Where there is a memory,
+      ``train.max_steps`` is 0: training goes on with the memory, from the encoder as it is.
+
+    Raises:
+      UserError: the folder is not empty, the config or the catalogue cannot be used, or a file does not fit.
+    """
+    check(config)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise WorkdirError(f"{directory} exists already; give another --workdir")
+    schema = settings.open_catalogue(config).schema
+    tensors = read_state_dict(extractor)
+    decided = {
+        **_fields_of(architecture(tensors), tap=config.model.tap, heads=config.model.heads),
+        "stages": settings.STAGES if memory else settings.STAGES[:1],
+        **({"train.max_steps": 0} if memory else {}),
+    }
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(decided)
+    encoder = settings.build_encoder(config, schema)
+    with _named(extractor):
+        params = encoder_from_torch(parameter_shapes(encoder, config.data.image_size), tensors, schema)
+    stages = {ENCODER: (params, config.train)}
+    if memory:
+        tensors = read_state_dict(memory)
+        with _named(memory):
+            prototypes = memory_from_torch(tensors, schema, config.model.feature_dim)
+        stages[MEMORY] = ({ENCODER: params, MEMORY: prototypes}, config.memory)
+    with new_folder(directory, WorkdirError) as folder:
+        workdir.claim(folder, config.to_dict())
+        workdir.claim_schema(folder, schema)
+        for stage, (parameters, section) in stages.items():
+            # Of the schedule, the optimiser's state has the steps done alone.
+            _, optimizer = stage_optimizer(config, section, epoch_steps=1)
+            state = TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters))
+            with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
+                checkpoints.save(0, checkpoint_items(state))
+    return decided
+
+
+def export_run(
+    directory: pathlib.Path, out: pathlib.Path, *, suffix: str, step: str = "best", stage: str | None = None
+) -> list[pathlib.Path]:
+    """Write a checkpoint of a run for torch: its encoder, and the memory where it was fine-tuned.
+
+    Args:
+      directory: the run's folder.
+      out: is made, with ``extractor`` and ``memory`` of this suffix in it.
+      suffix: ``.pth`` or ``.safetensors``.
+      step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
+      stage: ``encoder`` or ``memory``; None is the run's last.
+
+    Returns:
+      The files.
+
+    Raises:
+      UserError: the folder is no run, has no such checkpoint, or ``out`` is there already.
+    """
+    if out.exists():
+        raise WeightsError(f"{out} exists already; give a folder that does not")
+    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    check(config)
+    schema = workdir.read_schema(directory)
+    encoder = settings.build_encoder(config, schema)
+    stage = chosen_stage(directory, config.stages, stage)
+    _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
+    files = {f"extractor{suffix}": encoder_to_torch(params, schema)}
+    if memory is not None:
+        files[f"memory{suffix}"] = memory_to_torch(memory)
+    with new_folder(out, WeightsError) as folder:
+        for name, tensors in files.items():
+            write_state_dict(folder / name, tensors)
+    return [out / name for name in files]
+
+
+def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:
+    """Fields that a file decides, where it does: the heads, and a tap behind fc7 where it has that layer."""
+    return {
+        "model.tap": "fc7" if there.has_fc7 and not tap.startswith("fc7") else tap,
+        "model.heads": ("pairwise" if there.pairwise else "shared") if there.sizes else heads,
+    }
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+    """Errors about a file's tensors, with its name."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
