@@ -3,6 +3,7 @@
 import io
 import pickle
 import pickletools
+import reprlib
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ STORAGES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
+LARGEST_PICKLE = 2**24  # bytes; holds names and shapes only: a few kB for AlexNet
 SAVE_AGAIN = "save the weights alone, where torch is: torch.save(model.state_dict(), PATH)"
 
 
@@ -38,6 +40,11 @@ class Storage(NamedTuple):
     key: str
     dtype: np.dtype
     size: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.size * self.dtype.itemsize
 
 
 class Tensor(NamedTuple):
@@ -64,6 +71,10 @@ class _Unpickler(pickle.Unpickler):
     that takes no state. No array is among it, and no dtype.
     """
 
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        self.storages: dict[str, Storage] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         """What a global of the pickle stands for."""
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -79,17 +90,22 @@ class _Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Storage of ("storage", class, key, device, number of elements)."""
-        kind, name, key, _, size = pid
+        """Storage of ("storage", class, key, device, number of elements), and None before torch 1.6."""
+        kind, name, key, _, size, *view = pid
         if kind != "storage" or name not in STORAGES or type(key) is not str or not _are_counts((size,)):
-            raise ValueError(f"no storage: {pid!r}")
-        return Storage(key, STORAGES[name], size)
+            raise ValueError(f"no storage: {reprlib.repr(pid)}")
+        if view not in ([], [None]):
+            raise WeightsError(f"has a storage that is a view of another; {SAVE_AGAIN}")
+        storage = Storage(key, STORAGES[name], size)
+        if self.storages.setdefault(key, storage) != storage:
+            raise WeightsError(f"describes its storage {key} in two ways; {SAVE_AGAIN}")
+        return storage
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     """A tensor; whether it needs a gradient, its hooks and its metadata do not matter here."""
     if not isinstance(storage, Storage) or not _are_counts((offset, *shape, *strides)):
-        raise ValueError(f"no tensor: offset {offset!r}, shape {shape!r}, strides {strides!r}")
+        raise ValueError(f"no tensor: {reprlib.repr((offset, shape, strides))}")  # repr may have no end
     if len(shape) != len(strides):
         raise ValueError(f"no tensor: shape {shape}, strides {strides}")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
@@ -117,12 +133,23 @@ def unpickle(content: bytes) -> Any:
       Traceback (most recent call last):
       gradrev_jax.errors.WeightsError: holds 'builtins.print', which is no tensor; nothing of the file was...
     """
+    return unpickle_with_storages(content)[0]
+
+
+def unpickle_with_storages(content: bytes) -> tuple[Any, dict[str, Storage]]:
+    """What ``unpickle`` gives, and by its key every storage that the pickle refers to, used or not.
+
+    Example:
+      >>> unpickle_with_storages(pickle.dumps([1, 2]))
+      ([1, 2], {})
+    """
     # The unpickler makes room for memo indices and lengths before it looks for what belongs there: eight
     # bytes can ask for gigabytes. So they are looked at first; genops checks the lengths.
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise ValueError(f"memo index {argument}")
-    return _Unpickler(io.BytesIO(content)).load()
+    unpickler = _Unpickler(content)
+    return unpickler.load(), unpickler.storages
 
 
 def named_tensors(checkpoint: Any) -> dict[str, Tensor]:
@@ -149,7 +176,7 @@ def named_tensors(checkpoint: Any) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
     if not tensors:
-        names = ", ".join(map(repr, list(checkpoint)[:5])) or "nothing"
+        names = ", ".join(map(reprlib.repr, list(checkpoint)[:5])) or "nothing"
         raise WeightsError(f"holds no tensors by name, but {names}; {SAVE_AGAIN}")
     return tensors
 
@@ -173,8 +200,9 @@ def as_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = Fa
       array([[11, 13],
              [12, 14]], dtype=uint8)
     """
-    (_, dtype, size), offset, shape, strides = tensor
-    if len(content) < size * dtype.itemsize:
+    storage, offset, shape, strides = tensor
+    dtype, size = storage.dtype, storage.size
+    if len(content) < storage.num_bytes:
         raise WeightsError(
             f"has {len(content):,} bytes for {name}, where {size:,} numbers of {dtype} are declared; "
             f"{SAVE_AGAIN}"

@@ -13,7 +13,8 @@ import numpy as np
 import safetensors
 
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.tensor_pickle import SAVE_AGAIN, as_array, named_tensors, unpickle
+from gradrev_jax.tensor_pickle import LARGEST_PICKLE, SAVE_AGAIN, as_array, named_tensors, unpickle
+from gradrev_jax.torch_legacy import is_legacy, read_legacy
 
 # Name of a dtype in a .safetensors file -> dtype.
 SAFETENSORS = {
@@ -24,12 +25,10 @@ SAFETENSORS = {
     "BOOL": np.dtype(np.bool_),
 }
 LARGEST_HEADER = 100_000_000  # of a .safetensors file, as its format has it
-LARGEST_PICKLE = 2**24  # holds names and shapes only: a few kB for AlexNet
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # torch.save before 1.6, after a few bytes
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Tensors of a file by name: of ``torch.save`` since torch 1.6, or ``.safetensors``, whatever its suffix.
+    """Tensors of a file by name: of ``torch.save``, old or new, or ``.safetensors``, whatever its suffix.
 
     Of a pickle nothing is run: it may name tensors, their storages and ordered dicts, and is refused
     otherwise. No more is read than the file is long. Where a checkpoint has the tensors under
@@ -59,7 +58,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise WeightsError("is not a file; give a file of weights" if path.exists() else "does not exist")
         with path.open("rb") as file:
             start = file.read(32)
-        return _reader(start)(path)
+        with _damage_explained():
+            return _reader(start)(path)
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error.__cause__
     except OSError as error:
@@ -72,8 +72,8 @@ def _reader(start: bytes) -> Callable[[pathlib.Path], dict[str, np.ndarray]]:
         return _read_zip
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LARGEST_HEADER:
         return _read_safetensors
-    if LEGACY_MAGIC in start:
-        raise WeightsError(f"is in torch's format from before 1.6; {SAVE_AGAIN}")
+    if is_legacy(start):
+        return read_legacy
     if start[:1] == b"\x80" and start[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):
         raise WeightsError(f"is a plain pickle, which torch.save does not write; {SAVE_AGAIN}")
     if not start:
@@ -96,9 +96,8 @@ def _damage_explained() -> Iterator[None]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with _damage_explained():
-        # Not by safetensors.numpy, which knows no bfloat16.
-        entries = dict(sorted(safetensors.deserialize(path.read_bytes())))
+    # Not by safetensors.numpy, which knows no bfloat16.
+    entries = dict(sorted(safetensors.deserialize(path.read_bytes())))
     if other := [
         f"{name}: {entry['dtype']}" for name, entry in entries.items() if entry["dtype"] not in SAFETENSORS
     ]:
@@ -111,7 +110,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The file of ``torch.save``: a pickle, and an entry of bytes for each storage that it refers to."""
-    with _damage_explained(), zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive:
         _check_sizes(archive, path.stat().st_size)
         folder = _top_folder(archive)
         tensors = named_tensors(unpickle(archive.read(f"{folder}data.pkl")))

@@ -10,7 +10,15 @@ import pytest
 
 from gradrev_jax import tensor_pickle
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.tensor_pickle import STORAGES, Storage, Tensor, as_array, named_tensors, unpickle
+from gradrev_jax.tensor_pickle import (
+    STORAGES,
+    Storage,
+    Tensor,
+    as_array,
+    named_tensors,
+    unpickle,
+    unpickle_with_storages,
+)
 
 FLOATS = Storage("0", np.dtype(np.float32), 12)
 
@@ -94,6 +102,20 @@ def test_a_state_dict_drops_what_torch_hangs_on_it():
     assert dict(state_dict) == {"bias": Tensor(FLOATS, 0, (3, 4), (4, 1))}
     assert list(state_dict.items()) == [("bias", state_dict["bias"])]
     assert list(named_tensors(state_dict)) == ["bias"]
+
+
+def test_every_storage_is_told_of():
+    """Before torch 1.6 a storage's description ended with what it is a view of."""
+    old = Persistent(("storage", Global("torch", "LongStorage"), "9", "cpu", 4, None))
+    described, storages = unpickle_with_storages(dump([tensor(), old]))
+    assert storages == {"0": FLOATS, "9": Storage("9", np.dtype(np.int64), 4)}
+    assert described == [Tensor(FLOATS, 0, (3, 4), (4, 1)), storages["9"]]
+    assert [storage.num_bytes for storage in storages.values()] == [48, 32]
+    view = Persistent(("storage", Global("torch", "FloatStorage"), "1", "cpu", 4, ("0", 2, 4)))
+    with pytest.raises(WeightsError, match="has a storage that is a view of another; save"):
+        unpickle(dump([view]))
+    with pytest.raises(WeightsError, match="describes its storage 0 in two ways; save"):
+        unpickle(dump([storage(), storage(size=11)]))
 
 
 def test_plain_objects_are_kept():

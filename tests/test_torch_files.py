@@ -94,9 +94,6 @@ def test_what_torch_writes_now(path):
     for protocol in (2, 4):
         torch.save(tensors, path, pickle_protocol=protocol)
         assert_same(read_state_dict(path), {name: t.detach().numpy() for name, t in tensors.items()})
-    torch.save(tensors, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(WeightsError, match="is in torch's format from before 1.6"):
-        read_state_dict(path)
 
 
 def test_the_name_within_the_archive_does_not_matter(path):
@@ -281,10 +278,7 @@ def test_safetensors_of_dtypes_that_numpy_lacks(path):
         (b"PK\x03\x04", "is cut short or damaged"),
         (pickle.dumps({"weight": [1.0]}), "is a plain pickle, which torch.save does not write; save"),
         (pickle.dumps({"weight": [1.0]}, 2), "is a plain pickle, which torch.save does not write; save"),
-        (
-            pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2),
-            "is in torch's format from before 1.6; save the weights alone, where torch is",
-        ),
+        (pickle.dumps(0x1950A86A20F9469CFC6C, 2), "is cut short or damaged"),  # the format before torch 1.6
     ],
 )
 def test_other_formats(path, content, message):

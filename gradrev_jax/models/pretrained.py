@@ -1,8 +1,7 @@
 """ImageNet weights for the backbone, from a file of torchvision's AlexNet; torch is not needed."""
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import POOLED
+from gradrev_jax.models.state_dicts import fitting, laid_out_shapes
 from gradrev_jax.torch_files import read_state_dict
 
 # Layer of ours -> module of torchvision's AlexNet.
@@ -92,89 +92,60 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
       gradrev_jax.errors.WeightsError: 1 of 2 tensors is missing:
         classifier.4.bias
     """
-    shapes = _torch_shapes(params)
-    found = _find(tensors, list(shapes))
-    _check(found, shapes)
-    converted = {name: _as_float32(name, tensor) for name, tensor in found.items()}
+    shapes = laid_out_shapes(backbone_layout, params)
+    filters = shapes.get(FIRST_BIAS, (FILTERS,))[0]
+    hint = "\nImageNet weights fit AlexNet as it is: set model.width to 1." if filters != FILTERS else ""
+    found = fitting(tensors, shapes, kind="AlexNet of torchvision's", prefixes=PREFIXES, hint=hint)
+    return backbone_of(params, found)
+
+
+def backbone_layout(params: Layers) -> dict[str, Any]:
+    """AlexNet's parameters under torchvision's names and in its layout; ``backbone_of`` is the way back.
+
+    Args:
+      params: layer -> ``{"kernel": ..., "bias": ...}``, of arrays of any kind.
+
+    Example:
+      >>> backbone_layout({"fc7": {"kernel": np.array([[1, 3], [2, 4]]), "bias": np.array([5, 6])}})
+      {'classifier.4.weight': array([[1, 2],
+             [3, 4]]), 'classifier.4.bias': array([5, 6])}
+    """
+    tensors: dict[str, Any] = {}
+    for layer, leaves in params.items():
+        tensors[f"{MODULES[layer]}.weight"] = _weight(layer, leaves["kernel"])
+        tensors[f"{MODULES[layer]}.bias"] = leaves["bias"]
+    return tensors
+
+
+def backbone_of(
+    layers: Iterable[str], tensors: Mapping[str, np.ndarray], prefix: str = ""
+) -> dict[str, dict[str, jax.Array]]:
+    """These layers' parameters, of tensors that have been checked."""
     return {
         layer: {
             # Copies: a tensor may be a view of the file's bytes.
-            "kernel": jnp.array(_kernel(layer, converted[f"{MODULES[layer]}.weight"])),
-            "bias": jnp.array(converted[f"{MODULES[layer]}.bias"]),
+            "kernel": jnp.array(_kernel(layer, tensors[f"{prefix}{MODULES[layer]}.weight"])),
+            "bias": jnp.array(tensors[f"{prefix}{MODULES[layer]}.bias"]),
         }
-        for layer in params
+        for layer in layers
     }
-
-
-def _torch_shapes(params: Layers) -> dict[str, tuple[int, ...]]:
-    """Name and shape, in torch's layout, of each tensor that the layers need."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer, leaves in params.items():
-        *window, inputs, units = leaves["kernel"].shape
-        shapes[f"{MODULES[layer]}.weight"] = (units, inputs, *window)
-        shapes[f"{MODULES[layer]}.bias"] = (units,)
-    return shapes
-
-
-def _find(tensors: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named tensors, under the prefix that most of them have."""
-    prefix = max(PREFIXES, key=lambda prefix: sum(prefix + name in tensors for name in names))
-    missing = [name for name in names if prefix + name not in tensors]
-    unused = sorted(tensors.keys() - {prefix + name for name in names})
-    if len(missing) > len(names) / 2:
-        there = ", ".join(unused[:4]) + (", ..." if len(unused) > 4 else "")
-        raise WeightsError(
-            f"this is no AlexNet of torchvision's: {len(missing)} of {len(names)} tensors are missing, "
-            f"{missing[0]} for one, and it has {there or 'no others'}"
-        )
-    if missing:
-        lines = []
-        for name in missing:
-            near = difflib.get_close_matches(prefix + name, unused, n=1, cutoff=0.8)
-            lines.append(prefix + name + (f" (there is {near[0]})" if near else ""))
-        verb = "is" if len(missing) == 1 else "are"
-        raise WeightsError(f"{len(missing)} of {len(names)} tensors {verb} missing:\n{_listed(lines)}")
-    return {name: tensors[prefix + name] for name in names}
-
-
-def _check(found: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise unless all tensors have their shapes, and are floating-point numbers."""
-    differing = [
-        f"{name} is {tensor.shape}, and {shapes[name]} is wanted"
-        for name, tensor in found.items()
-        if tensor.shape != shapes[name]
-    ]
-    if differing:
-        filters = shapes.get(FIRST_BIAS, (FILTERS,))[0]
-        hint = "\nImageNet weights fit AlexNet as it is: set model.width to 1." if filters != FILTERS else ""
-        raise WeightsError(f"tensors do not fit the model:\n{_listed(differing)}{hint}")
-    if others := [
-        f"{name}: {tensor.dtype}"
-        for name, tensor in found.items()
-        if not jnp.issubdtype(tensor.dtype, jnp.floating)
-    ]:
-        raise WeightsError(f"weights must be floating-point numbers, but\n{_listed(others)}")
-
-
-def _as_float32(name: str, tensor: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):  # told of below
-        converted = tensor.astype(np.float32, copy=False)
-    if not np.isfinite(converted).all():
-        raise WeightsError(f"{name} holds numbers that are not finite (in float32); the file is of no use")
-    return converted
 
 
 def _kernel(layer: str, weight: np.ndarray) -> np.ndarray:
     """A weight in Flax's layout: inputs before units, and channels after the pixels that they lie at."""
     if weight.ndim == 4:
         return weight.transpose(2, 3, 1, 0)
-    if (
-        layer == "fc6"
-    ):  # reads the pooled pixels, which torch flattens channel by channel and we pixel by pixel
+    if layer == "fc6":  # reads pooled pixels, which torch flattens channel by channel, we pixel by pixel
         units = len(weight)
         return weight.reshape(units, -1, POOLED, POOLED).transpose(2, 3, 1, 0).reshape(-1, units)
     return weight.T
 
 
-def _listed(problems: Sequence[str]) -> str:
-    return "\n".join(f"  {problem}" for problem in problems)
+def _weight(layer: str, kernel: Any) -> Any:
+    """A kernel in torch's layout, the way back of ``_kernel``."""
+    if kernel.ndim == 4:
+        return kernel.transpose(3, 2, 0, 1)
+    if layer == "fc6":
+        units = kernel.shape[-1]
+        return kernel.reshape(POOLED, POOLED, -1, units).transpose(3, 2, 0, 1).reshape(units, -1)
+    return kernel.T
