@@ -30,7 +30,8 @@ def main() -> None:
         tree |= {"labels": batch.labels, "indicators": batch.indicators}
         tree[case.name] = reference.run(case, weights, batch)._asdict()
     queries = cases.make_retrieval()
-    neighbors, metrics = reference.retrieve(queries)
+    neighbors = reference.search(queries)
+    metrics = reference.metrics(queries, neighbors, cases.SIZES)
     tree["retrieval"] = {"queries": queries._asdict(), "neighbors": neighbors, "metrics": metrics}
     np.savez_compressed(golden.PATH, **dict(golden.named(tree)))
     print(f"{golden.PATH}: {golden.PATH.stat().st_size / 1e6:.2f} MB")
