@@ -48,10 +48,16 @@ class Case:
         return self.stage == 2 or "label_triplet_weight" in self.options
 
     def reads(self, name: str) -> bool:
-        """Whether the loss depends on a parameter: N x N classifiers need the reversal, or all but N idle."""
+        """Whether a parameter can change the loss.
+
+        A classifier of a single value is always right, and of N x N all but N are idle without the reversal.
+        """
         module, *place = name.split(".")
-        idle = module == "attr_classifier" and self.heads == "pairwise" and place[0] != place[1]
-        return not idle or (self.stage == 1 and self.options.get("reversal", True))
+        if module != "attr_classifier":
+            return True
+        feature, attribute = int(place[0]), int(place[-3])
+        with_reversal = self.stage == 1 and self.options.get("reversal", True)
+        return self.sizes[attribute] > 1 and (feature == attribute or with_reversal)
 
 
 ADDE_M = {"reversal": False, "w_cls": 0.2, "attribute_triplet_weight": 0.2, "label_triplet_weight": 1.0}
@@ -66,10 +72,12 @@ GOLDEN = [
 LIVE = [
     Case("pairwise_224", pixels=224, heads="pairwise"),
     Case("no_reversal", options={"reversal": False}),
-    Case("weights", options={"beta": 0.3, "scale": 0.5, "w_cls": 0.7}, heads="pairwise"),
-    Case("both", options={**ADDE_M, "reversal": True}, tap="fc7", width=1 / 32),
+    Case("weights_160", pixels=160, heads="pairwise", options={"beta": 0.3, "scale": 0.5, "w_cls": 0.7}),
+    Case("both_288", pixels=288, options={**ADDE_M, "reversal": True}, tap="fc7", width=1 / 32),
     Case("memory_pairwise", stage=2, heads="pairwise", tap="fc6"),
     Case("adde_m_224", pixels=224, options=ADDE_M, tap="fc7_relu"),
+    Case("single_value", sizes=(3, 1, 2)),
+    Case("one_attribute", sizes=(4,)),
 ]
 SHOPPING100K = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
 FULL = [

@@ -9,6 +9,7 @@ from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.models.torch_weights import memory_to_torch
+from gradrev_jax.triplet_losses import semi_hard_triplet_loss
 from tests.parity import cases, golden, ours
 from tests.parity.comparing import assert_metrics, assert_parity, assert_retrieval, relative_difference
 
@@ -55,6 +56,21 @@ def test_training(reference, case):
 @pytest.mark.parametrize("case", cases.FULL, ids=lambda case: case.name)
 def test_training_at_full_width(reference, case):
     test_training(reference, case)
+
+
+def test_semi_hard_negatives_where_distances_tie(reference, rng):
+    """Small whole numbers: distances are exact, and often equal."""
+    import torch
+
+    from benchmarks.torch_reference import losses
+
+    for _ in range(20):
+        embeddings = rng.integers(0, 3, (12, 2)).astype(np.float32)
+        labels = rng.integers(-1, 2, (12, 2)).astype(np.int32)
+        of_torch = torch.tensor(embeddings), torch.tensor(labels, dtype=torch.int64)
+        found = semi_hard_triplet_loss(embeddings, labels)
+        expected = losses.semi_hard_triplet_loss(*of_torch)
+        assert relative_difference(found, expected) < 1e-6
 
 
 @pytest.mark.parametrize(
