@@ -17,7 +17,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
 
     Args:
       paths: image files.
-      labels: [M, N].
+      labels: [M, N], -1 = not labelled.
       size: pixels a side after the crop.
       resize: pixels a side before it.
     """
@@ -25,7 +25,8 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self, paths: Sequence[pathlib.Path], labels: np.ndarray, size: int = 224, resize: int = 256
     ) -> None:
-        self.paths, self.labels, self.size, self.resize = paths, labels, size, resize
+        self.paths, self.size, self.resize = paths, size, resize
+        self.labels = torch.from_numpy(labels.astype(np.int64))  # cross_entropy takes no other integers
         self.mean, self.std = (torch.tensor(part).view(3, 1, 1) for part in (MEAN, STD))
 
     def __len__(self) -> int:
@@ -33,7 +34,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Image [3, S, S] and labels [N] of a row."""
+        """Image [3, S, S] and labels, int64 [N], of a row."""
         with Image.open(self.paths[row]) as image:
             resized = image.convert("RGB").resize((self.resize, self.resize), Image.Resampling.BILINEAR)
         if torch.rand(()) < 0.5:
@@ -41,7 +42,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         margin = (self.resize - self.size) // 2
         cropped = resized.crop((margin, margin, margin + self.size, margin + self.size))
         pixels = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 255
-        return (pixels - self.mean) / self.std, torch.from_numpy(self.labels[row])
+        return (pixels - self.mean) / self.std, self.labels[row]
 
 
 def loader(dataset: Photographs, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:

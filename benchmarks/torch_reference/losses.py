@@ -22,7 +22,10 @@ def classification_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
 
 
 def reversal_loss(logits: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
-    """Eq. 2: every feature read by the classifiers of all other attributes, summed over pathways."""
+    """Eq. 2: every feature read by the classifiers of all other attributes, summed over pathways.
+
+    It is positive: the minus that Eq. 2 prints is the gradient reversal's, which the logits came through.
+    """
     losses = [
         cross_entropy(of_pathway, labels[:, n])
         for j, of_feature in enumerate(logits)
@@ -33,7 +36,10 @@ def reversal_loss(logits: Sequence[Sequence[Tensor]], labels: Tensor) -> Tensor:
 
 
 def balanced_weight(loss_cls: Tensor, loss_rev: Tensor, w_cls: float = 1.0, beta: float = 0.1) -> Tensor:
-    """Eq. 5: beta * w_cls * L_cls / L_rev, without a gradient; 0 where there is no L_rev."""
+    """Eq. 5: beta * w_cls * L_cls / L_rev, or 0 where there is no L_rev.
+
+    Detached, because with a gradient through the weight L_rev would cancel out of w_rev * L_rev.
+    """
     ratio = beta * w_cls * loss_cls / loss_rev.clamp(min=SMALLEST_LOSS)
     return torch.where(loss_rev == 0, torch.zeros_like(ratio), ratio).detach()
 
@@ -41,7 +47,8 @@ def balanced_weight(loss_cls: Tensor, loss_rev: Tensor, w_cls: float = 1.0, beta
 def semi_hard_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.5) -> Tensor:
     """Semi-hard negatives on squared distances (Schroff et al., 2015); classes are whole label rows [B, N].
 
-    For each anchor a and positive p: the nearest negative that is farther than p, or else the farthest.
+    For each anchor a and positive p: the nearest negative that is farther than p, or else the farthest. Mean
+    over all such pairs whose anchor has a negative.
     """
     squares = embeddings.square().sum(dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -53,14 +60,17 @@ def semi_hard_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0
     farther = ~same[:, None, :] & (distances[:, None, :] > distances[:, :, None])
     semi_hard = torch.where(farther, distances[:, None, :], infinity[:, None, :]).amin(dim=-1)
     farthest = torch.where(same, -infinity, distances).amax(dim=-1, keepdim=True)
-    negative = torch.where(semi_hard < torch.inf, semi_hard, farthest)
+    negative = torch.where(semi_hard < torch.inf, semi_hard, farthest)  # -inf where a has no negative
     pairs = same & ~itself & (~same).any(dim=-1, keepdim=True)
     violations = torch.where(pairs, distances - negative + margin, torch.zeros_like(distances))
     return violations.clamp(min=0).sum() / pairs.sum().clamp(min=1)
 
 
 def attribute_triplet_loss(features: Sequence[Tensor], labels: Tensor, margin: float = 0.5) -> Tensor:
-    """ADDE-M's: semi-hard triplets on each attribute's feature by its own labels, summed over attributes."""
+    """ADDE-M's: semi-hard triplets on each attribute's feature by its own labels, summed over attributes.
+
+    Images that are not labelled for an attribute have no part in its term.
+    """
     total = torch.zeros((), device=labels.device)
     for n, feature in enumerate(features):
         labelled = labels[:, n] != -1
@@ -77,7 +87,7 @@ def margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: floa
 
 def one_hot(labels: Tensor, sizes: Sequence[int]) -> Tensor:
     """Labels [B, N] -> [B, J], zeros where not labelled."""
-    columns = [
+    columns = [  # -1 becomes the first column, which is left out
         functional.one_hot(labels[:, n] + 1, size + 1)[:, 1:].to(torch.float32)
         for n, size in enumerate(sizes)
     ]

@@ -14,7 +14,7 @@ class GradientReversal(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        """X itself."""
+        """The input, as it is."""
         ctx.scale = scale
         return x.view_as(x)
 

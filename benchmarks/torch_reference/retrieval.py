@@ -60,18 +60,20 @@ def relevance(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fraction of right attributes of each neighbour, [Q, K]: of all, of the changed one, of the others.
 
-    The changed attribute is that of the indicator's +1.
+    The changed attribute is the one where the indicator is not 0; a query changes one. Where there is but
+    one attribute nothing is kept that could be wrong, and the last is 1.
     """
     bounds = np.cumsum([0, *sizes])
     slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
     everything, target, others = (np.zeros(neighbors.shape) for _ in range(3))
     for query, rows in enumerate(neighbors):
-        changed = next(n for n, part in enumerate(slices) if 1 in indicators[query][part])
+        changed = next(n for n, part in enumerate(slices) if indicators[query][part].any())
         for rank, row in enumerate(rows):
             right = [(one_hot[row][part] == targets[query][part]).all() for part in slices]
             everything[query, rank] = sum(right) / len(sizes)
             target[query, rank] = right[changed]
-            others[query, rank] = (sum(right) - right[changed]) / max(len(sizes) - 1, 1)
+            kept = [*right[:changed], *right[changed + 1 :]]
+            others[query, rank] = sum(kept) / len(kept) if kept else 1
     return everything, target, others
 
 

@@ -94,6 +94,7 @@ def memory_losses(
     edited_features = torch.chunk(edited, len(sizes), dim=1)
 
     losses: Losses = {}
+    # All four are read by their own classifiers. The manipulated features should be as the positives are.
     read = [*zip(features, labels, strict=True), (edited_features, labels[1])]
     losses["loss_cls"] = torch.stack(
         [
@@ -105,6 +106,7 @@ def memory_losses(
     embeddings = torch.cat(
         [functional.normalize(reference), functional.normalize(edited), functional.normalize(negative)]
     )
+    # Rows of the labels: the references', the positives' for the manipulated features, the negatives'.
     losses["loss_semi_hard"] = semi_hard_triplet_loss(embeddings, torch.cat(list(labels)))
     losses["loss_margin"] = margin_loss(
         functional.normalize(edited), functional.normalize(positive), functional.normalize(negative)

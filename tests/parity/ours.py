@@ -1,0 +1,88 @@
+"""The JAX side of a case, through what training calls itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inputs import normalize_images
+from gradrev_jax.models.torch_weights import (
+    encoder_from_torch,
+    encoder_to_torch,
+    memory_from_torch,
+    memory_to_torch,
+)
+from gradrev_jax.optimizers import make_optimizer
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY, make_memory_step
+from gradrev_jax.training.steps import TrainState, make_train_step
+from tests.parity.cases import LEARNING_RATE, STEPS, Batch, Case, Result, Retrieval
+
+
+def make_schema(sizes: tuple[int, ...]) -> AttributeSchema:
+    """Attributes of these sizes."""
+    values = tuple(tuple(f"v{v}" for v in range(size)) for size in sizes)
+    return AttributeSchema(tuple(f"a{n}" for n in range(len(sizes))), values)
+
+
+def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
+    """Features, terms and gradients with these weights, and what they are after 20 steps of Adam.
+
+    All but the features is what the training steps give, so that a case is compiled once.
+    """
+    schema = make_schema(case.sizes)
+    encoder = AttributeEncoder(schema, case.feature_dim, case.heads, case.tap, case.width, dropout=0.0)
+    images = batch.images.reshape(-1, *batch.images.shape[2:])
+    inputs = normalize_images(images)
+    of_encoder, of_memory = dict(weights), {}
+    if case.stage == 2:
+        of_memory["Memory.weight"] = of_encoder.pop("Memory.weight")
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), inputs)
+    params = encoder_from_torch(shapes, of_encoder, schema)
+    features = jax.jit(lambda params, inputs: encoder.apply(params, inputs).features)(params, inputs)
+
+    optimizer = optax.chain(keep_gradients(), make_optimizer(optax.constant_schedule(LEARNING_RATE)))
+    if case.stage == 1:
+        settings = settings_of(case)
+        step = make_train_step(encoder, optimizer, seed=0, total_steps=STEPS, mirror=False, **settings)
+        arguments = (images, batch.labels.reshape(-1, schema.num_attributes))
+    else:
+        params = {ENCODER: params, MEMORY: memory_from_torch(of_memory, schema, case.feature_dim)}
+        step = make_memory_step(encoder, optimizer, seed=0, mirror=False)
+        arguments = tuple(batch)
+
+    def to_torch(tree):
+        if case.stage == 1:
+            return encoder_to_torch(tree, schema)
+        return encoder_to_torch(tree[ENCODER], schema) | memory_to_torch(tree[MEMORY])
+
+    state, metrics = step(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), *arguments)
+    gradients = to_torch(state.opt_state[0])
+    for _ in range(STEPS - 1):
+        state, _ = step(state, *arguments)
+    terms = {name: np.asarray(term) for name, term in metrics._asdict().items()}
+    terms["total"] = terms.pop("loss")
+    return Result(np.asarray(features), terms, gradients, to_torch(state.params))
+
+
+def settings_of(case: Case) -> dict:
+    """The reference's options in the words of ``encoder_loss``."""
+    settings = dict(case.options)
+    settings["weighting"] = "balanced" if settings.pop("reversal", True) else "off"
+    settings["reversal_scale"] = settings.pop("scale", 1.0)
+    return settings
+
+
+def keep_gradients() -> optax.GradientTransformation:
+    """Hands gradients on as they are; its state is the last ones."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda gradients, state, params=None: (gradients, gradients),
+    )
+
+
+def retrieval_inputs(queries: Retrieval, schema: AttributeSchema) -> tuple[np.ndarray, jax.Array]:
+    """The gallery [G, N, d] and the memory [J, N, d]."""
+    gallery = queries.gallery.reshape(len(queries.gallery), schema.num_attributes, -1)
+    return gallery, memory_from_torch({"Memory.weight": queries.weight}, schema, gallery.shape[-1])
