@@ -117,6 +117,13 @@ def test_torch_and_tensorflow_are_imported_nowhere():
         assert not {"torch", "tensorflow"} & {name.split(".")[0] for name in imports(path)}, path
 
 
+def test_the_torch_reference_knows_nothing_of_the_package():
+    modules = sorted(ROOT.glob("benchmarks/torch_reference/*.py"))
+    assert modules
+    for path in modules:
+        assert "gradrev_jax" not in {name.split(".")[0] for name in imports(path)}, path
+
+
 def test_files_stay_short():
     long = {named(path): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: lines for name, lines in long.items() if lines > 300} == {}
