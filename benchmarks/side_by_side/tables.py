@@ -1,5 +1,11 @@
-"""The result as Markdown."""
+"""The result as Markdown.
 
+``python -m benchmarks.side_by_side.tables`` puts it into README.md and docs/results.md.
+"""
+
+import json
+import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +17,7 @@ KINDS = {
     "evaluation": "evaluation",
     "loading": "loading, later epochs",
 }
+ROOT = pathlib.Path(__file__).parents[2]
 SHOWN_SIZES = {"image": "{} px", "batch": "batch {}", "attributes": "N = {}", "gallery": "{:,} images"}
 
 
@@ -76,3 +83,30 @@ def _ratio(results: Mapping[str, Any], name: str | None) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def filled(text: str, tables: Mapping[str, str]) -> str:
+    r"""A text with a table in each of its places, from ``<!-- NAME -->`` to ``<!-- end -->``.
+
+    Example:
+      >>> filled("<!-- speeds -->\nold\n<!-- end -->", {"speeds": "new"})
+      '<!-- speeds -->\nnew\n<!-- end -->'
+    """
+    for name, table in tables.items():
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = place.sub(rf"\g<1>{table}\n\g<2>", text)
+    return text
+
+
+def with_results(path: pathlib.Path) -> str:
+    """A Markdown file with the tables of the results that are there."""
+    tables: dict[str, str] = {}
+    for result in sorted((ROOT / "benchmarks" / "results").glob("compare_*.json")):
+        cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
+        tables |= {f"{result.stem} speeds": speeds(cases), f"{result.stem} costs": costs(cases)}
+    return filled(path.read_text(encoding="utf-8"), tables)
+
+
+if __name__ == "__main__":
+    for path in (ROOT / "README.md", ROOT / "docs" / "results.md"):
+        path.write_text(with_results(path), encoding="utf-8")

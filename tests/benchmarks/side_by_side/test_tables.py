@@ -1,4 +1,6 @@
-from benchmarks.side_by_side.tables import costs, speeds
+import pytest
+
+from benchmarks.side_by_side.tables import ROOT, costs, filled, speeds, with_results
 
 
 def result(seconds, units=100):
@@ -44,3 +46,17 @@ def test_costs():
         "| train step, 96 px, batch 32, N = 12 (images) | 12.3; 1.50 | 12.3; 1.50 | 12.3; 1.50 |",
         "| evaluation, 20,000 images (queries) | 12.3; 1.50 |  |  |",
     ]
+
+
+def test_tables_have_their_places():
+    text = "a\n<!-- one -->\nold\nolder\n<!-- end -->\nb\n<!-- two -->\n<!-- end -->\n"
+    expected = "a\n<!-- one -->\n1\n<!-- end -->\nb\n<!-- two -->\n2\n<!-- end -->\n"
+    assert filled(text, {"one": "1", "two": "2", "three": "3"}) == expected
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_what_is_written_is_what_was_measured(name):
+    """Else: python -m benchmarks.side_by_side.tables."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert "<!-- compare_cpu " in text
+    assert with_results(ROOT / name) == text
