@@ -24,7 +24,7 @@ from gradrev_jax.retrieval import SPARE_CANDIDATES, Neighbors, nearest_neighbors
 # Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
 # references than the last are taken in equal chunks of at most REFERENCES, padded to a multiple of PADDING.
 SIZES = (1, 16, 256)
-REFERENCES, PADDING = 1024, 64
+REFERENCES, PADDING = 1024, 16
 CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, held at a time
 # Candidates besides the k that are measured at first, and for the queries that those do not certify. A CPU
 # spends most of the search on measuring them, and a few certify nearly all.

@@ -120,7 +120,12 @@ def edit(
     return Edited(edited, normalize_features(edited, normalize))
 
 
-@functools.partial(jax.jit, static_argnames=("k", "changes", "spare"))
+# Several threads search at a time (see ManipulationIndex), so on a CPU none needs helpers of its own.
+@functools.partial(
+    jax.jit,
+    static_argnames=("k", "changes", "spare"),
+    compiler_options={"xla_cpu_multi_thread_eigen": False},
+)
 def measure(
     products: GalleryProducts,
     references: Float[Array, "R N d"],

@@ -143,9 +143,9 @@ def test_however_many_candidates_are_measured_at_first(rng, monkeypatch, spares)
 
 def test_many_references_are_taken_in_equal_chunks():
     assert _references_at_once(200, 1) == 256
-    assert _references_at_once(1581, 1) == 832
-    assert _references_at_once(1581, CHUNK_BYTES // 300) == 256
-    assert _references_at_once(1025, 1) == 576
+    assert _references_at_once(1581, 1) == 800
+    assert _references_at_once(1581, CHUNK_BYTES // 300) == 272
+    assert _references_at_once(1025, 1) == 528
 
 
 @pytest.mark.parametrize("k", [1, 4, 60])

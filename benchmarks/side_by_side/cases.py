@@ -80,7 +80,10 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
     ]
     cases.append(Case("evaluation", SHOPPING100K, both, min(repeats, 3), "queries", warm_up=0))
     if photographs:  # the first epoch is the first time
-        cases.append(Case("loading", {"image": 224, "batch": 64}, both, min(repeats, 3), warm_up=0))
+        cases += [
+            Case("loading", {"image": 224, "batch": 64, "dtype": dtype}, both, min(repeats, 3), warm_up=0)
+            for dtype in ("uint8", "float32")
+        ]
     return cases
 
 
@@ -95,7 +98,11 @@ def tiny(photographs: bool) -> list[Case]:
         Case("prototypes", {"image": 64, "images": 160, "draws": 2, **small}, both, 2, "prototype members"),
         Case("evaluation", retrieval, both, 2, "queries"),
     ]
-    return [*cases, Case("loading", {"image": 64, "batch": 4}, both, 2)] if photographs else cases
+    return (
+        [*cases, Case("loading", {"image": 64, "batch": 4, "dtype": "float32"}, both, 2)]
+        if photographs
+        else cases
+    )
 
 
 def attribute_sizes(num_attributes: int) -> tuple[int, ...]:

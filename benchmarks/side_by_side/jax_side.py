@@ -114,12 +114,17 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
     return job
 
 
-def loading(folder: str, cache: str, image: int, batch: int) -> Job:
-    """An epoch of normalised training batches; the first decodes all files into the cache."""
+def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
+    """An epoch of training batches; the first decodes all files into the cache.
+
+    As uint8 they are what a train step takes; as float32 they are mirrored and normalised besides, which
+    otherwise the step does.
+    """
     paths = inputs.photographs(pathlib.Path(folder))
     source = ImageFiles(pathlib.Path(), tuple(map(str, paths)))
     transform = Transform(size=image, resize=round(image * 256 / 224))
     prepare = jax.jit(lambda key, images: normalize_images(random_flip(key, images)))
+    normalized = dtype == "float32"
     steps = steps_per_epoch(len(paths), batch)
     epoch, pixels = 0, None
 
@@ -130,7 +135,8 @@ def loading(folder: str, cache: str, image: int, batch: int) -> Job:
             pixels = cached_images(source, rows, transform, pathlib.Path(cache), progress=False)
         for step in range(epoch * steps, (epoch + 1) * steps):
             drawn = batch_rows(0, step, num_images=len(paths), batch_size=batch)
-            jax.block_until_ready(prepare(jax.random.key(step), pixels[drawn]))
+            loaded = jax.device_put(pixels[drawn])
+            jax.block_until_ready(prepare(jax.random.key(step), loaded) if normalized else loaded)
         epoch += 1
         return {"units": steps * batch}
 

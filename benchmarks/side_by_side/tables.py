@@ -18,7 +18,13 @@ KINDS = {
     "loading": "loading, later epochs",
 }
 ROOT = pathlib.Path(__file__).parents[2]
-SHOWN_SIZES = {"image": "{} px", "batch": "batch {}", "attributes": "N = {}", "gallery": "{:,} images"}
+SHOWN_SIZES = {
+    "image": "{} px",
+    "batch": "batch {}",
+    "attributes": "N = {}",
+    "gallery": "{:,} images",
+    "dtype": "{}",
+}
 
 
 def speeds(cases: Sequence[Mapping[str, Any]]) -> str:

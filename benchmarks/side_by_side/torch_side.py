@@ -119,14 +119,14 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
     return job
 
 
-def loading(folder: str, cache: str, image: int, batch: int) -> Job:
-    """An epoch of normalised training batches from their files, by one worker process a core."""
+def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
+    """An epoch of training batches from their files, by one worker process a core."""
     del cache  # the other side's
     from benchmarks.torch_reference.loading import Photographs, loader
 
     paths = inputs.photographs(pathlib.Path(folder))
     labels = inputs.random_labels(len(paths), attribute_sizes(12))
-    dataset = Photographs(paths, labels, size=image, resize=round(image * 256 / 224))
+    dataset = Photographs(paths, labels, image, round(image * 256 / 224), normalize=dtype == "float32")
     batches = loader(dataset, batch, workers=len(os.sched_getaffinity(0)))
 
     def job() -> dict[str, Any]:

@@ -140,3 +140,5 @@ def test_photographs(reference, tmp_path):
         assert min(difference) < 1e-6 < max(difference)
         mirrored.add(difference[0] > difference[1])
     assert mirrored == {False, True}
+    whole_numbers, _ = Photographs([tmp_path / "0.png"], labels, size=64, resize=72, normalize=False)[0]
+    assert any(np.array_equal(whole_numbers, view) for view in (read, read[:, ::-1]))

@@ -37,12 +37,13 @@ def test_evaluation_gives_all_metrics(tmp_path):
     assert set(done["parts"]) == {"search", "metrics"}
 
 
-def test_loading_decodes_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_loading_decodes_once(tmp_path, monkeypatch, dtype):
     for name in "abcde":
         Image.new("RGB", (70, 80), "red").save(tmp_path / f"{name}.jpg")
     (tmp_path / "attributes.csv").write_text("image\n" + "".join(f"{name}.jpg\n" for name in "abcde"))
     read, reads = jax_side.ImageFiles.read, []
     monkeypatch.setattr(jax_side.ImageFiles, "read", lambda *a: reads.append(a[1]) or read(*a))
-    job = jax_side.loading(str(tmp_path), str(tmp_path / "cache"), image=64, batch=2)
+    job = jax_side.loading(str(tmp_path), str(tmp_path / "cache"), image=64, batch=2, dtype=dtype)
     assert [job()["units"] for _ in range(3)] == [4, 4, 4]
     assert sorted(reads) == [0, 1, 2, 3, 4]
