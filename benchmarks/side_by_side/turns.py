@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,11 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process of ``benchmarks.side_by_side.worker``; use it as a context manager."""
+    """A process of ``benchmarks.side_by_side.worker``; use it as a context manager.
+
+    While it is not asked it is stopped, with all that it has started: threads that wait by spinning, as some
+    libraries' do, would take the cores from the one whose turn it is.
+    """
 
     def __init__(self, side: str, kind: str, arguments: Mapping[str, Any], device: str) -> None:
         environment = {
@@ -41,6 +46,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            start_new_session=True,
         )
         self._request = json.dumps({"side": side, "kind": kind, "arguments": dict(arguments)})
 
@@ -55,11 +61,14 @@ class Worker:
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        if not answer:
+        if answer:
+            self._signal(signal.SIGSTOP)
+        else:
             self._process.wait()
             self._errors.seek(0)
             lines = [line.strip() for line in self._errors if line.strip()]
@@ -67,14 +76,18 @@ class Worker:
         content: dict[str, Any] = json.loads(answer)
         return content
 
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._process.kill()
+        self._signal(signal.SIGCONT if kind is None else signal.SIGKILL)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -1,7 +1,10 @@
+import pathlib
+import time
+
 import pytest
 
 from benchmarks.side_by_side import turns
-from benchmarks.side_by_side.cases import VARIANTS, Case
+from benchmarks.side_by_side.cases import VARIANTS, Case, tiny
 from benchmarks.side_by_side.turns import Worker, WorkerError, measure
 
 CASE = Case("inference", {"image": 64}, ("gradrev_jax", "torch", "torch compile"), 3, warm_up=1)
@@ -93,3 +96,20 @@ def test_a_worker_that_ends_says_why():
         pytest.raises(WorkerError, match="AttributeError: .* has no attribute 'no_such_kind'"),
     ):
         worker.start()
+
+
+def state(worker):
+    """The letter that Linux has for what a process does: T, it is stopped."""
+    return pathlib.Path(f"/proc/{worker._process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def test_a_worker_stands_still_between_its_turns():
+    case = next(case for case in tiny(False) if case.kind == "inference")
+    with Worker("jax", case.kind, case.sizes, "cpu") as worker:
+        worker.start()
+        time.sleep(0.1)
+        assert state(worker) == "T"
+        assert worker.turn()["units"] == 4
+        time.sleep(0.1)
+        assert state(worker) == "T"
+    assert worker._process.returncode == 0
