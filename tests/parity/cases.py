@@ -43,6 +43,11 @@ class Case:
     sizes: tuple[int, ...] = SIZES
 
     @property
+    def full_width(self) -> bool:
+        """Whether it has so many activations that some are zero up to rounding, and part at their ReLU."""
+        return self.width == 1
+
+    @property
     def mines(self) -> bool:
         """Whether the loss looks for semi-hard negatives."""
         return self.stage == 2 or "label_triplet_weight" in self.options
