@@ -30,6 +30,7 @@ class Case:
       width: of the backbone; 1/40 has 2, 5, 10, 6 and 6 filters and 102 units.
       feature_dim: d.
       sizes: number of values of each attribute.
+      seed: of the images.
     """
 
     name: str
@@ -41,10 +42,16 @@ class Case:
     width: float = 1 / 40
     feature_dim: int = 8
     sizes: tuple[int, ...] = SIZES
+    seed: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps of Adam that are compared."""
+        return 1 if self.full_width else STEPS
 
     @property
     def full_width(self) -> bool:
-        """Whether it has so many activations that some are zero up to rounding, and part at their ReLU."""
+        """Whether it is the paper's network, with millions of activations."""
         return self.width == 1
 
     @property
@@ -85,8 +92,9 @@ LIVE = [
     Case("one_attribute", sizes=(4,)),
 ]
 SHOPPING100K = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
+# With these images no activation of the first step is so near to 0 that its ReLU parts the two sides.
 FULL = [
-    Case(f"full_{name}", pixels=224, width=1.0, feature_dim=340, sizes=SHOPPING100K, **fields)
+    Case(f"full_{name}", pixels=224, width=1.0, feature_dim=340, sizes=SHOPPING100K, seed=2, **fields)
     for name, fields in {
         "shared": {},
         "pairwise": {"heads": "pairwise"},
@@ -126,7 +134,9 @@ class Batch(NamedTuple):
     indicators: np.ndarray
 
 
-def make_weights(shapes: dict[str, tuple[int, ...]], seed: int = 7) -> dict[str, np.ndarray]:
+def make_weights(
+    shapes: dict[str, tuple[int, ...]], seed: int = 7, classifier_scale: float = 1.0
+) -> dict[str, np.ndarray]:
     """Random weights of a state dict; those of a name and shape are the same in every model.
 
     He's scale keeps activations and gradients of one magnitude through all layers; biases are not 0. Of the
@@ -136,6 +146,8 @@ def make_weights(shapes: dict[str, tuple[int, ...]], seed: int = 7) -> dict[str,
     for name, shape in shapes.items():
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
         scale = math.sqrt(2 / math.prod(shape[1:])) if len(shape) > 1 else 0.1
+        if name.startswith("attr_classifier"):
+            scale *= classifier_scale
         weights[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
     return weights
 
@@ -167,7 +179,8 @@ def make_batch(case: Case, triplets: int = 4, seed: int = 2) -> Batch:
     negative[0] = -1
     labels = np.stack([reference, positive, negative]).astype(np.int32)
     indicators = (one_hot(positive, case.sizes) - one_hot(reference, case.sizes)).astype(np.int8)
-    images = make_images(3 * triplets, case.pixels).reshape(3, triplets, case.pixels, case.pixels, 3)
+    images = make_images(3 * triplets, case.pixels, case.seed)
+    images = images.reshape(3, triplets, *images.shape[1:])
     return Batch(images, labels, indicators)
 
 

@@ -59,7 +59,7 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
 
     state, metrics = step(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), *arguments)
     gradients = to_torch(state.opt_state[0])
-    for _ in range(STEPS - 1):
+    for _ in range(case.steps - 1):
         state, _ = step(state, *arguments)
     terms = {name: np.asarray(term) for name, term in metrics._asdict().items()}
     terms["total"] = terms.pop("loss")

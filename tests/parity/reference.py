@@ -8,7 +8,7 @@ import torch
 from benchmarks.torch_reference import retrieval
 from benchmarks.torch_reference.model import AttributeEncoder, Memory
 from benchmarks.torch_reference.training import encoder_losses, memory_losses, normalized, step
-from tests.parity.cases import KS, LEARNING_RATE, STEPS, Batch, Case, Result, Retrieval, one_hot
+from tests.parity.cases import KS, LEARNING_RATE, Batch, Case, Result, Retrieval, one_hot
 
 
 def modules(case: Case, weights: dict[str, np.ndarray] | None = None) -> torch.nn.ModuleList:
@@ -51,7 +51,7 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
         name: np.zeros(tensor.shape, np.float32) if tensor.grad is None else tensor.grad.numpy()
         for name, tensor in parameters(parts).items()
     }
-    for _ in range(STEPS - 1):
+    for _ in range(case.steps - 1):
         step(losses, optimizer)
     after = {name: tensor.detach().numpy() for name, tensor in parameters(parts).items()}
     return Result(features, terms, gradients, after)

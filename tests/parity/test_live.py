@@ -48,7 +48,10 @@ def test_the_golden_queries_are_answered_as_the_reference_does(arrays, reference
 
 @pytest.mark.parametrize("case", cases.LIVE, ids=lambda case: case.name)
 def test_training(reference, case):
-    weights, batch = cases.make_weights(reference.shapes(case)), cases.make_batch(case)
+    # A wide classifier that is sure of all its answers has no gradient but rounding.
+    scale = 0.25 if case.full_width else 1.0
+    weights = cases.make_weights(reference.shapes(case), classifier_scale=scale)
+    batch = cases.make_batch(case)
     assert_parity(case, ours.run(case, weights, batch), reference.run(case, weights, batch))
 
 
