@@ -18,6 +18,7 @@ def photographs(tmp_path, rng):
     return folder
 
 
+@pytest.mark.slow
 def test_one_side_alone_is_measured_and_the_other_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compare, "missing", lambda: {"torch": "torch is not installed; install it with ..."})
     result = compare.main(["--tiny", "--device=cpu", "--only", "inference", f"--out={tmp_path}"])

@@ -144,6 +144,7 @@ def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, 
     assert (scores.neighbors[:, 0] != scores.reference).any()  # the manipulation counts
 
 
+@pytest.mark.slow
 def test_an_imported_memory_is_trained_on_from_an_encoder_that_stays(config, make_pair, tmp_path):
     params, memory = make_pair()
     files = tmp_path / "extractor_best.pkl", tmp_path / "memory_best.pkl"
@@ -161,6 +162,7 @@ def test_an_imported_memory_is_trained_on_from_an_encoder_that_stays(config, mak
         train(config, tmp_path / "run", progress=False)
 
 
+@pytest.mark.slow
 def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path):
     params, _ = make_pair()
     config.stages = ("encoder", "memory")

@@ -103,6 +103,7 @@ def state(worker):
     return pathlib.Path(f"/proc/{worker._process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
+@pytest.mark.slow
 def test_a_worker_stands_still_between_its_turns():
     case = next(case for case in tiny(False) if case.kind == "inference")
     with Worker("jax", case.kind, case.sizes, "cpu") as worker:
