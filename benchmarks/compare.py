@@ -7,7 +7,7 @@ machine does meets them alike. Measured are train steps, inference, prototypes, 
 Shopping100k's sizes, and, with --photographs (a folder of images with an attributes.csv, see README.md),
 loading; of each the median and the spread, peak memory, and the time to the end of the first, imports and
 compilation included. It runs on a GPU where both sides find one, and on the CPU otherwise; what is not
-installed is skipped, and said. On two CPU cores it takes about half an hour.
+installed is skipped, and said. On two CPU cores it takes about 20 minutes.
 """
 
 import argparse

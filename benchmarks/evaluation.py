@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks.generation import SIZES
 from benchmarks.recording import record
+from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
 from gradrev_jax.data.changes import indicators_between
 from gradrev_jax.data.queries import Queries
@@ -45,19 +45,16 @@ def random_evaluation(
 ) -> tuple[Float[np.ndarray, "G N d"], Int[np.ndarray, "G N"], Queries, AttributeSchema]:
     """Features, labels and queries at random."""
     rng = np.random.default_rng(seed)
-    schema = AttributeSchema(
-        tuple(f"attribute {n}" for n in range(len(SIZES))),
-        tuple(tuple(f"value {v}" for v in range(size)) for size in SIZES),
-    )
-    labels = np.stack([rng.integers(0, size, gallery) for size in SIZES], axis=1)
+    schema = schema_of_sizes(SHOPPING100K_SIZES)
+    labels = np.stack([rng.integers(0, size, gallery) for size in SHOPPING100K_SIZES], axis=1)
     centres = rng.normal(size=(schema.num_values, dim)).astype(np.float32)
-    features = rng.normal(size=(gallery, len(SIZES), dim)).astype(np.float32)
+    features = rng.normal(size=(gallery, len(SHOPPING100K_SIZES), dim)).astype(np.float32)
     features += centres[labels + np.asarray(schema.offsets)]
     drawn = rng.permutation(gallery)[:references]
     reference = np.sort(drawn[np.arange(queries) % len(drawn)])
-    changed = rng.integers(0, len(SIZES), queries)
+    changed = rng.integers(0, len(SHOPPING100K_SIZES), queries)
     before = labels[reference]
-    after, size = before.copy(), np.asarray(SIZES)[changed]
+    after, size = before.copy(), np.asarray(SHOPPING100K_SIZES)[changed]
     query = np.arange(queries)
     after[query, changed] = (before[query, changed] + rng.integers(1, size)) % size
     indicators = indicators_between(before, after, schema)

@@ -17,30 +17,27 @@ import time
 import numpy as np
 
 from benchmarks.recording import record
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
+from gradrev_jax.attributes import NOT_LABELLED
 from gradrev_jax.data.adde_writer import write_adde
 from gradrev_jax.data.catalogue import Catalogue, split_parts
 from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
 
-SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
 TRAIN, TEST, TRIPLETS, REFERENCES = 80_586, 20_000, 120_371, 1_581
 
 
 def random_catalogue(train: int, test: int, skew: float, seed: int = 0) -> Catalogue:
     """Labels at random, images that are only names."""
     rng = np.random.default_rng(seed)
-    schema = AttributeSchema(
-        tuple(f"attribute {n}" for n in range(len(SIZES))),
-        tuple(tuple(f"value {v}" for v in range(size)) for size in SIZES),
-    )
+    schema = schema_of_sizes(SHOPPING100K_SIZES)
     count = train + test
-    labels = np.empty((count, len(SIZES)), np.int32)
-    for n, size in enumerate(SIZES):
+    labels = np.empty((count, len(SHOPPING100K_SIZES)), np.int32)
+    for n, size in enumerate(SHOPPING100K_SIZES):
         frequency = np.arange(1, size + 1) ** -skew
         labels[:, n] = rng.choice(size, count, p=frequency / frequency.sum())
-    labelled = rng.integers(5, len(SIZES) + 1, count)
+    labelled = rng.integers(5, len(SHOPPING100K_SIZES) + 1, count)
     order = rng.random(labels.shape).argsort(axis=1)
     labels[order >= labelled[:, None]] = NOT_LABELLED
     images = ImageFiles(pathlib.Path(), tuple(f"images/{row:06}.jpg" for row in range(count)))

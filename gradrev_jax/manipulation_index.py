@@ -22,9 +22,9 @@ from gradrev_jax.manipulation_products import (
 from gradrev_jax.retrieval import SPARE_CANDIDATES, Neighbors, nearest_neighbors
 
 # Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
-# references than the last are taken in equal chunks of at most REFERENCES, padded to a multiple of PADDING.
+# references than the last are taken in equal chunks, padded to a multiple of PADDING.
 SIZES = (1, 16, 256)
-REFERENCES, PADDING = 1024, 16
+REFERENCES_AT_ONCE, PADDING = 1024, 16
 CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, held at a time
 # Candidates besides the k that are measured at first, and for the queries that those do not certify. A CPU
 # spends most of the search on measuring them, and a few certify nearly all.
@@ -231,7 +231,7 @@ def _at_once(total: int, bytes_each: int) -> int:
 
 def _references_at_once(total: int, bytes_each: int) -> int:
     """As ``_at_once``, but many in as large and equal chunks as fit: products cost less by the hundred."""
-    largest = min(REFERENCES, CHUNK_BYTES // bytes_each // PADDING * PADDING)
+    largest = min(REFERENCES_AT_ONCE, CHUNK_BYTES // bytes_each // PADDING * PADDING)
     if total <= SIZES[-1] or largest <= SIZES[-1]:
         return _at_once(total, bytes_each)
     each = -(-total // -(-total // largest))

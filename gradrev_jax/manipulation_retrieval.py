@@ -11,10 +11,8 @@ from tqdm import tqdm
 from gradrev_jax import metrics
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_index import ManipulationIndex
+from gradrev_jax.manipulation_index import REFERENCES_AT_ONCE, ManipulationIndex
 from gradrev_jax.manipulation_products import gallery_products
-
-REFERENCES_AT_ONCE = 1024  # those of one step of the progress bar; the most that the index takes at once
 
 
 class RetrievalMetrics(TypedDict):

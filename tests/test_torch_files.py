@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.torch_files import read_state_dict
+from tests.torch_tensors import EXPECTED, assert_same
 
 # What torch 2.14 wrote for {"epoch": 1, "state_dict": ...}, compressed: the state dict of a Linear(2, 2), a
 # Parameter, a strided window of a larger tensor, a half, a bfloat16 and an integer.
@@ -37,22 +38,6 @@ WRITTEN_BY_TORCH = zlib.decompress(
         "XUFfEB;9?IsE{wTOUCNJk%TtKHnjw44eRkiJMnW!ToXvOV{tp*7*w_"
     )
 )
-EXPECTED = {
-    "weight": np.array([[1, 2], [3, 4]], np.float32),
-    "bias": np.array([5, 6], np.float32),
-    "parameter": np.array([7, 8], np.float32),
-    "window": np.array([[4, 8], [6, 10]], np.float32),
-    "half": np.array([0.5], np.float16),
-    "brain": np.array([1.5], jnp.bfloat16),
-    "count": np.array(3, np.int64),
-}
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype, name
-        np.testing.assert_array_equal(found[name], array, strict=True)
 
 
 def entries():

@@ -4,13 +4,13 @@ import pickle
 import resource
 import zlib
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.torch_files import read_state_dict
 from gradrev_jax.torch_legacy import MAGIC, PROTOCOL, is_legacy
+from tests.torch_tensors import EXPECTED, assert_same
 
 # What torch 2.14 wrote in the format from before 1.6, compressed: the state dict of a Linear(2, 2), a
 # Parameter, a strided window of a larger tensor, a half, a bfloat16 and an integer; an epoch; and a tensor
@@ -29,15 +29,6 @@ WRITTEN_BY_TORCH = zlib.decompress(
         "U$mj%nULAf1wS7`Wi|H<vYq=t!v9LqbTDj`5EB|pMUtV?_Z(NSw{"
     )
 )
-EXPECTED = {
-    "weight": np.array([[1, 2], [3, 4]], np.float32),
-    "bias": np.array([5, 6], np.float32),
-    "parameter": np.array([7, 8], np.float32),
-    "window": np.array([[4, 8], [6, 10]], np.float32),
-    "half": np.array([0.5], np.float16),
-    "brain": np.array([1.5], jnp.bfloat16),
-    "count": np.array(3, np.int64),
-}
 
 
 class Storage:
@@ -93,13 +84,6 @@ def write(path, content, storages, *, keys=None, magic=MAGIC, protocol=PROTOCOL,
 
 def vector(key, size, **fields):
     return Tensor(Storage(key, size, **fields), (size,), (1,))
-
-
-def assert_same(found, expected):
-    assert list(found) == list(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype, name
-        np.testing.assert_array_equal(found[name], array, strict=True)
 
 
 @pytest.fixture

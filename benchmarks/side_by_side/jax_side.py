@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.schemas import schema_of_sizes
 from benchmarks.side_by_side import inputs
 from benchmarks.side_by_side.cases import attribute_sizes
 from gradrev_jax import AttributeEncoder, AttributeSchema, ManipulationIndex
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
-from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.catalogue import TRAIN, Transform
 from gradrev_jax.data.images import ImageFiles, cached_images
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.manipulation_retrieval import retrieval_metrics
@@ -122,7 +123,7 @@ def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
     """
     paths = inputs.photographs(pathlib.Path(folder))
     source = ImageFiles(pathlib.Path(), tuple(map(str, paths)))
-    transform = Transform(size=image, resize=round(image * 256 / 224))
+    transform = Transform.for_part(TRAIN, image)
     prepare = jax.jit(lambda key, images: normalize_images(random_flip(key, images)))
     normalized = dtype == "float32"
     steps = steps_per_epoch(len(paths), batch)
@@ -148,17 +149,9 @@ def schema_of(num_attributes: int) -> AttributeSchema:
     return schema_of_sizes(attribute_sizes(num_attributes))
 
 
-def schema_of_sizes(sizes: Any) -> AttributeSchema:
-    """Attributes with these numbers of values."""
-    return AttributeSchema(
-        tuple(f"attribute {n}" for n in range(len(sizes))),
-        tuple(tuple(f"value {v}" for v in range(size)) for size in sizes),
-    )
-
-
 def random_params(encoder: AttributeEncoder, image: int) -> Any:
     """Initial parameters."""
-    return jax.jit(encoder.init)(jax.random.key(0), jnp.zeros((1, image, image, 3)))
+    return init_state(encoder, optax.identity(), image_size=image, seed=0).params
 
 
 def peak_memory() -> int | None:

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.side_by_side import inputs
 from benchmarks.side_by_side.cases import attribute_sizes
+from benchmarks.torch_reference.losses import one_hot
 from benchmarks.torch_reference.model import AttributeEncoder
 from benchmarks.torch_reference.training import encoder_losses, normalized, random_flip, step
 
@@ -106,13 +107,13 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
     sizes = data["sizes"].tolist()
     gallery = data["features"].reshape(len(data["features"]), -1)
     weight = data["memory"].reshape(len(data["memory"]), -1).T
-    one_hot, targets = one_hot_rows(data["labels"], sizes), one_hot_rows(data["targets"], sizes)
+    shown, targets = one_hot_rows(data["labels"], sizes), one_hot_rows(data["targets"], sizes)
 
     def job() -> dict[str, Any]:
         start = time.perf_counter()
         neighbors = search(gallery, data["reference"], data["indicators"], weight, max(ks))
         searched = time.perf_counter()
-        measured = metrics(neighbors, one_hot, targets, data["indicators"], sizes, ks)
+        measured = metrics(neighbors, shown, targets, data["indicators"], sizes, ks)
         parts = {"search": searched - start, "metrics": time.perf_counter() - searched}
         return {"units": len(neighbors), "parts": parts, "metrics": measured}
 
@@ -147,10 +148,8 @@ def network(sizes: tuple[int, ...], width: float, dim: int, channels_last: bool)
 
 
 def one_hot_rows(labels: np.ndarray, sizes: list[int]) -> np.ndarray:
-    """Labels [M, N] -> 0/1 [M, J]."""
-    return np.concatenate(
-        [labels[:, n : n + 1] == np.arange(size) for n, size in enumerate(sizes)], axis=1
-    ).astype(int)
+    """Labels [M, N] -> 0/1, int64 [M, J]."""
+    return one_hot(torch.from_numpy(labels).long(), sizes).long().numpy()
 
 
 def wait() -> None:

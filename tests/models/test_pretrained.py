@@ -9,6 +9,7 @@ from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import TAPS, AlexNet
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import backbone_from_torch, with_pretrained_backbone
+from tests.torch_tensors import BACKBONE
 
 WIDTH = 1 / 32  # 2, 6, 12, 8 and 8 filters; fc6 reads 288 pixels and has 128 units
 IMAGES = jnp.zeros((1, 64, 64, 3))
@@ -23,16 +24,7 @@ def shapes(tap="fc7", width=WIDTH):
 @pytest.fixture
 def tensors(rng):
     """A state dict as torchvision's AlexNet has it, 32 times narrower, with 10 classes in the last layer."""
-    sizes = {
-        "features.0": (2, 3, 11, 11),
-        "features.3": (6, 2, 5, 5),
-        "features.6": (12, 6, 3, 3),
-        "features.8": (8, 12, 3, 3),
-        "features.10": (8, 8, 3, 3),
-        "classifier.1": (128, 288),
-        "classifier.4": (128, 128),
-        "classifier.6": (10, 128),
-    }
+    sizes = {**BACKBONE, "classifier.6": (10, 128)}
     tensors = {}
     for name, shape in sizes.items():
         scale = (2 / np.prod(shape[1:])) ** 0.5

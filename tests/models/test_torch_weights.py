@@ -16,18 +16,10 @@ from gradrev_jax.models.torch_weights import (
     memory_from_torch,
     memory_to_torch,
 )
+from tests.torch_tensors import BACKBONE
 
 SCHEMA = AttributeSchema(("color", "fit", "size"), (("blue", "red"), ("slim",), ("s", "m", "l", "xl")))
 WIDTH, DIM = 1 / 32, 5
-BACKBONE = {  # torch's shapes, 32 times narrower than AlexNet
-    "features.0": (2, 3, 11, 11),
-    "features.3": (6, 2, 5, 5),
-    "features.6": (12, 6, 3, 3),
-    "features.8": (8, 12, 3, 3),
-    "features.10": (8, 8, 3, 3),
-    "classifier.1": (128, 288),
-    "classifier.4": (128, 128),
-}
 
 
 def model(**fields):
