@@ -9,6 +9,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from gradrev_jax.models.dropout import Dropout
+from gradrev_jax.models.shards import BatchShard
+
 Tap = Literal["fc6", "fc6_relu", "fc7", "fc7_relu"]
 TAPS: tuple[Tap, ...] = get_args(Tap)
 SMALLEST_IMAGE = 63  # pixels a side; below it the last pooling has nothing left
@@ -45,12 +48,15 @@ class AlexNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "B S S 3"], train: bool = False) -> Float[Array, "B H"]:
+    def __call__(
+        self, images: Float[Array, "B S S 3"], train: bool = False, shard: BatchShard | None = None
+    ) -> Float[Array, "B H"]:
         """Features at the tap.
 
         Args:
           images: [B, S, S, 3], normalised.
           train: whether dropout is active (needs the ``dropout`` rng).
+          shard: which part of a batch they are, for dropout; None: all of it.
 
         Returns:
           [B, 4096 * width].
@@ -70,13 +76,13 @@ class AlexNet(nn.Module):
         x = _max_pool(nn.relu(self._convolution("conv5", 256)(x)))
         x = adaptive_average_pool(x, POOLED)
         x = x.reshape(len(x), -1)
-        x = self._linear("fc6", x, train)
+        x = self._linear("fc6", x, train, shard)
         if self.tap == "fc6":
             return x
         x = nn.relu(x)
         if self.tap == "fc6_relu":
             return x
-        x = self._linear("fc7", x, train)
+        x = self._linear("fc7", x, train, shard)
         return x if self.tap == "fc7" else nn.relu(x)
 
     def _convolution(
@@ -92,8 +98,8 @@ class AlexNet(nn.Module):
             name=name,
         )
 
-    def _linear(self, name: str, x: jax.Array, train: bool) -> jax.Array:
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    def _linear(self, name: str, x: jax.Array, train: bool, shard: BatchShard | None) -> jax.Array:
+        x = Dropout(self.dropout if train else 0.0)(x, shard)
         return nn.Dense(scaled(4096, self.width), kernel_init=he_normal, dtype=self.dtype, name=name)(x)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.gradient_reversal import reverse_gradient
 from gradrev_jax.models.alexnet import AlexNet, Tap
+from gradrev_jax.models.shards import BatchShard
 
 Heads = Literal["shared", "pairwise"]
 HEADS: tuple[Heads, ...] = get_args(Heads)
@@ -52,7 +53,7 @@ class AttributeEncoder(nn.Module):
       dropout: the backbone's rate.
       reach: how far the reversed gradient goes, through the MLPs into the ``backbone``, or no further than
         the ``mlp``.
-      dtype: dtype of the computation; parameters are float32, and so are the outputs.
+      dtype: dtype of the computation; parameters are float32, and so are the outputs, unless it is wider.
 
     Raises:
       ValueError: unknown heads, reach or tap, images smaller than 63 pixels a side.
@@ -92,6 +93,7 @@ class AttributeEncoder(nn.Module):
         images: Float[Array, "B S S 3"],
         train: bool = False,
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"] = 1.0,
+        shard: BatchShard | None = None,
     ) -> EncoderOutput:
         """Features and logits of a batch.
 
@@ -101,11 +103,13 @@ class AttributeEncoder(nn.Module):
           reversal_scale: lambda of the reversal, one for all pathways or one for each: row j is the feature,
             column n the classifier, and the diagonal is not looked at. The output's values do not depend
             on it.
+          shard: which part of a batch the images are, for dropout; None: all of it.
         """
-        x = self.backbone(images, train)
+        x = self.backbone(images, train, shard)
         features = self._mlps(x)
         logits = self._logits(x, features, reversal_scale)
-        return EncoderOutput(features.astype(jnp.float32), logits.astype(jnp.float32))
+        dtype = jnp.promote_types(self.dtype, jnp.float32)
+        return EncoderOutput(features.astype(dtype), logits.astype(dtype))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed."""

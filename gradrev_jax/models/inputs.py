@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from gradrev_jax.models.shards import BatchShard, own_part
+
 # Mean and standard deviation of ImageNet's RGB channels, as torchvision's weights expect them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,12 +24,20 @@ def normalize_images(images: UInt8[Array | np.ndarray, "B S S 3"]) -> Float[Arra
     return (scaled - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
 
 
-def random_flip(key: PRNGKeyArray, images: UInt8[Array, "B S S 3"]) -> UInt8[Array, "B S S 3"]:
+def random_flip(
+    key: PRNGKeyArray, images: UInt8[Array, "B S S 3"], shard: BatchShard | None = None
+) -> UInt8[Array, "B S S 3"]:
     """Mirror each image left to right with probability one half.
+
+    Args:
+      key: of the whole batch.
+      images: uint8 [B, S, S, 3].
+      shard: which part of the batch they are; None: all of it.
 
     Example:
       >>> random_flip(jax.random.key(0), jnp.zeros((2, 4, 4, 3), jnp.uint8)).shape
       (2, 4, 4, 3)
     """
-    mirrored = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    size = len(images) if shard is None else shard.size
+    mirrored = own_part(jax.random.bernoulli(key, 0.5, (size, 1, 1, 1)), shard)
     return jnp.where(mirrored, images[:, :, ::-1], images)

@@ -15,7 +15,8 @@ from gradrev_jax.manipulation import manipulate
 from gradrev_jax.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
-from gradrev_jax.training.steps import TrainState
+from gradrev_jax.models.shards import BatchShard, whole_batch
+from gradrev_jax.training.steps import TrainState, Update, descend
 from gradrev_jax.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss, unit
 
 ENCODER, MEMORY = "encoder", "memory"  # the two parts of the parameters
@@ -67,7 +68,7 @@ MemoryStep = Callable[
 def memory_loss(
     encoder: AttributeEncoder,
     params: Any,
-    images: Float[Array, "3 B S S 3"],
+    images: Float[Array, "_ S S 3"],
     labels: Int[Array, "3 B N"],
     indicators: Int[Array, "B J"],
     dropout_key: PRNGKeyArray,
@@ -79,14 +80,15 @@ def memory_loss(
     beta: float = 0.1,
     reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
     margin: float = 0.5,
+    shard: BatchShard | None = None,
 ) -> tuple[Float[Array, ""], MemoryMetrics]:
     """Total loss of a batch of triplets.
 
     Args:
       encoder: the model.
       params: ``{"encoder": its parameters, "memory": [J, N, d]}``.
-      images: [3, B, S, S, 3], normalised: references, positives, negatives.
-      labels: [3, B, N] of the same, -1 = not labelled.
+      images: [3 B, S, S, 3], normalised: references, then positives, then negatives; or those of a shard.
+      labels: [3, B, N] of all of them, -1 = not labelled.
       indicators: [B, J], from each reference's labels to its positive's.
       dropout_key: rng of the dropout; a frozen encoder has none.
       weights: of the terms.
@@ -96,6 +98,7 @@ def memory_loss(
       beta: share of the reversal.
       reversal_scale: lambda, see ``AttributeEncoder``.
       margin: of both triplet losses.
+      shard: which part of the 3 B images these are; None: all.
 
     Returns:
       The total, and its parts.
@@ -103,13 +106,15 @@ def memory_loss(
     schema = encoder.schema
     variables = jax.lax.stop_gradient(params[ENCODER]) if freeze_encoder else params[ENCODER]
     memory = only_blocks(params[MEMORY], schema) if block == "hard" else params[MEMORY]
-    output: Any = encoder.apply(
+    local: Any = encoder.apply(
         variables,
-        images.reshape(-1, *images.shape[2:]),
+        images,
         train=not freeze_encoder,
         reversal_scale=reversal_scale,
+        shard=shard,
         rngs={"dropout": dropout_key},
     )
+    output = whole_batch(local, shard)
     features = output.features.reshape(*labels.shape, -1)
     reference, positive, negative = features
     edited = manipulate(reference, indicators, memory)
@@ -157,17 +162,17 @@ def memory_loss(
     )
 
 
-def make_memory_step(
+def make_memory_update(
     encoder: AttributeEncoder,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     mirror: bool = True,
     **loss_settings: Any,
-) -> MemoryStep:
-    """Jitted (state, uint8 images [3, B, S, S, 3], labels, indicators) -> (state, metrics).
+) -> Update:
+    """(state, uint8 images [3 B, S, S, 3], (labels, indicators), shard=None) -> (state, metrics), pure.
 
-    The state is donated. Flips and dropout are pure functions of (seed, step).
+    Flips and dropout are pure functions of (seed, step).
 
     Args:
       encoder: the model.
@@ -177,18 +182,39 @@ def make_memory_step(
       **loss_settings: keyword arguments of ``memory_loss``.
     """
 
+    def update(
+        state: TrainState, images: Array, targets: tuple[Array, Array], shard: BatchShard | None = None
+    ) -> tuple[TrainState, MemoryMetrics]:
+        flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+
+        def loss(params: Any) -> tuple[Array, MemoryMetrics]:
+            return memory_loss(
+                encoder, params, inputs, *targets, dropout_key, shard=shard, **loss_settings
+            )
+
+        return descend(state, loss, optimizer, shard)
+
+    return update
+
+
+def make_memory_step(
+    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, **settings: Any
+) -> MemoryStep:
+    """``make_memory_update``, jitted for one device; takes images by triplet, [3, B, S, S, 3].
+
+    The state is donated.
+
+    Args:
+      encoder: the model.
+      optimizer: an Optax optimiser.
+      **settings: keyword arguments of ``make_memory_update``.
+    """
+    update = make_memory_update(encoder, optimizer, **settings)
+
     def memory_step(
         state: TrainState, images: Array, labels: Array, indicators: Array
     ) -> tuple[TrainState, MemoryMetrics]:
-        flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        flat = images.reshape(-1, *images.shape[2:])
-        inputs = normalize_images(random_flip(flip_key, flat) if mirror else flat).reshape(images.shape)
-
-        def loss(params: Any) -> tuple[Array, MemoryMetrics]:
-            return memory_loss(encoder, params, inputs, labels, indicators, dropout_key, **loss_settings)
-
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        return update(state, images.reshape(-1, *images.shape[2:]), (labels, indicators))
 
     return jax.jit(memory_step, donate_argnums=0)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from gradrev_jax.losses import Weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
+from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss, unit
 
 
@@ -46,6 +47,8 @@ class StepMetrics(NamedTuple):
     loss_label_triplet: Float[Array, ""]
 
 
+# (state, uint8 images of a shard, what they are compared with: of the whole batch, shard) -> (state, metrics)
+Update = Callable[..., tuple[TrainState, Any]]
 TrainStep = Callable[
     [TrainState, UInt8[Array | np.ndarray, "B S S 3"], Int[Array | np.ndarray, "B N"]],
     tuple[TrainState, StepMetrics],
@@ -64,7 +67,7 @@ def init_state(
 def encoder_loss(
     encoder: AttributeEncoder,
     params: Any,
-    images: Float[Array, "B S S 3"],
+    images: Float[Array, "_ S S 3"],
     labels: Int[Array, "B N"],
     dropout_key: PRNGKeyArray,
     *,
@@ -76,14 +79,15 @@ def encoder_loss(
     label_triplet_weight: float = 0.0,
     triplet_margin: float = 0.5,
     progress: float | Float[Array, ""] = 1.0,
+    shard: BatchShard | None = None,
 ) -> tuple[Float[Array, ""], StepMetrics]:
     r"""Total loss of a batch, ``w_cls L_cls + w_rev L_rev`` (Eq. 3), and ADDE-M's triplet losses.
 
     Args:
       encoder: the model.
       params: its parameters.
-      images: [B, S, S, 3], normalised.
-      labels: [B, N], -1 = not labelled.
+      images: [B, S, S, 3], normalised; or those of a shard.
+      labels: [B, N], -1 = not labelled; of the whole batch.
       dropout_key: rng of the dropout.
       weighting: w_rev is ``balanced`` (Eq. 5), ``fixed`` at beta, on a ``schedule`` that rises from 0 to beta
         (Ganin's), or ``off`` (0: each head reads its own feature only, the ablation of Table 7).
@@ -95,6 +99,7 @@ def encoder_loss(
       label_triplet_weight: of that on the whole feature, by all labels; the paper has none, ADDE-M 1.
       triplet_margin: of both, in squared distance.
       progress: fraction of the training that is done, for the schedule.
+      shard: which part of the batch the images are; None: all of it.
 
     Raises:
       ValueError: an unknown weighting.
@@ -102,9 +107,10 @@ def encoder_loss(
     Returns:
       The total, and its parts.
     """
-    output: Any = encoder.apply(
-        params, images, train=True, reversal_scale=reversal_scale, rngs={"dropout": dropout_key}
+    local: Any = encoder.apply(
+        params, images, train=True, reversal_scale=reversal_scale, shard=shard, rngs={"dropout": dropout_key}
     )
+    output = whole_batch(local, shard)
     pathways = pathway_losses(output.logits, labels, encoder.schema)
     loss_cls = jnp.trace(pathways)
     loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
@@ -123,7 +129,7 @@ def encoder_loss(
     return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, by_attribute, by_label)
 
 
-def make_train_step(
+def make_update(
     encoder: AttributeEncoder,
     optimizer: optax.GradientTransformation,
     *,
@@ -131,11 +137,10 @@ def make_train_step(
     total_steps: int,
     mirror: bool = True,
     **loss_settings: Any,
-) -> TrainStep:
-    """Jitted (state, uint8 images [B, S, S, 3], labels [B, N]) -> (state, metrics).
+) -> Update:
+    """(state, uint8 images [B, S, S, 3], labels [B, N], shard=None) -> (state, metrics), pure.
 
-    The state is donated: its buffers are reused, and it cannot be used after the call. Flips and dropout
-    are pure functions of (seed, step).
+    Flips and dropout are pure functions of (seed, step).
 
     Args:
       encoder: the model.
@@ -146,19 +151,48 @@ def make_train_step(
       **loss_settings: keyword arguments of ``encoder_loss``.
     """
 
-    def train_step(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, StepMetrics]:
+    def update(
+        state: TrainState, images: Array, labels: Array, shard: BatchShard | None = None
+    ) -> tuple[TrainState, StepMetrics]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        inputs = normalize_images(random_flip(flip_key, images) if mirror else images)
+        inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+        progress = state.step / total_steps
 
         def loss(params: Any) -> tuple[Array, StepMetrics]:
-            progress = state.step / total_steps
             return encoder_loss(
-                encoder, params, inputs, labels, dropout_key, progress=progress, **loss_settings
+                encoder, params, inputs, labels, dropout_key, progress=progress, shard=shard, **loss_settings
             )
 
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return descend(state, loss, optimizer, shard)
 
-    return jax.jit(train_step, donate_argnums=0)
+    return update
+
+
+def make_train_step(
+    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, **settings: Any
+) -> TrainStep:
+    """``make_update``, jitted for one device: (state, uint8 images, labels) -> (state, metrics).
+
+    The state is donated: its buffers are reused, and it cannot be used after the call. For several devices
+    see ``training.parallel``.
+
+    Args:
+      encoder: the model.
+      optimizer: an Optax optimiser.
+      **settings: keyword arguments of ``make_update``.
+    """
+    return jax.jit(make_update(encoder, optimizer, **settings), donate_argnums=0)
+
+
+def descend(
+    state: TrainState,
+    loss: Callable[[Any], tuple[Array, Any]],
+    optimizer: optax.GradientTransformation,
+    shard: BatchShard | None,
+) -> tuple[TrainState, Any]:
+    """One step down the gradient of params -> (loss of the whole batch, metrics)."""
+    gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
+    if shard is not None and shard.axis:
+        gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics

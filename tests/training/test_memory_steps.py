@@ -35,7 +35,7 @@ def params():
 
 
 def inputs():
-    return normalize_images(PIXELS.reshape(-1, 64, 64, 3)).reshape(PIXELS.shape)
+    return normalize_images(PIXELS.reshape(-1, 64, 64, 3))
 
 
 def loss(params, **settings):

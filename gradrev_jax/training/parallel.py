@@ -1,0 +1,188 @@
+"""Data parallelism: one pure update, compiled for all devices of all processes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, Shaped, UInt8
+
+from gradrev_jax.errors import ConfigError
+from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.training.steps import TrainState, Update
+
+Mode = Literal["pmap", "jit"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+AXIS = "batch"
+
+# (state, what Parallel.place gives for a few steps, their targets) -> (state, metrics of the last step)
+Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How a batch is spread over devices.
+
+    ``pmap`` runs the update once a device, on its share of the images; ``jit`` compiles it for the whole
+    batch, whose images lie in an array that is split over the devices. Both give what one device gives, up to
+    the order of sums: a batch that does not divide is padded, and the padding left out of everything.
+
+    Arrays of the state lie whole on every device, of all processes.
+
+    Attributes:
+      mode: ``pmap`` or ``jit``; a single device is always ``jit``.
+      devices: of all processes, in the order of the batch.
+
+    Example:
+      >>> parallel = Parallel.over(1, batch=8)
+      >>> parallel.padded(8)
+      8
+    """
+
+    mode: Mode
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def over(
+        cls, count: int | None = None, *, batch: int, mode: Mode = "pmap", field: str = "train.batch_size"
+    ) -> "Parallel":
+        """The first so many devices.
+
+        Args:
+          count: of devices; None: all.
+          batch: images that a step takes.
+          mode: ``pmap`` or ``jit``.
+          field: of the config that decides the batch, for the message.
+
+        Raises:
+          ConfigError: more devices than there are, or than a batch has images; not all, with several processes.
+        """
+        devices = jax.devices()
+        kind = devices[0].platform
+        count = count or len(devices)
+        if count > len(devices):
+            raise ConfigError(
+                f"devices = {count}, but there are {len(devices)} ({kind}); set devices between 1 and "
+                f"{len(devices)}, or to 0 for all"
+            )
+        if count < len(devices) and jax.process_count() > 1:
+            raise ConfigError(
+                f"devices = {count}, but {jax.process_count()} processes use all of theirs, "
+                f"{len(devices)} in all; set devices=0"
+            )
+        if count > batch:
+            raise ConfigError(
+                f"a batch of {batch} images cannot be split over {count} devices; raise {field}, or set "
+                f"devices to at most {batch}"
+            )
+        return cls("jit" if count == 1 else mode, tuple(devices[:count]))
+
+    @property
+    def mesh(self) -> Mesh:
+        """All devices in a row."""
+        return Mesh(np.asarray(self.devices), (AXIS,))
+
+    def padded(self, size: int) -> int:
+        """Least number of images that all devices share equally, for a batch of so many."""
+        return -(-size // len(self.devices)) * len(self.devices)
+
+    def own_rows(self, rows: Int[np.ndarray, "K B"]) -> Int[np.ndarray, "K b"]:
+        """Of the rows of K batches, those that this process's devices take; the first stand in as padding."""
+        missing = self.padded(rows.shape[1]) - rows.shape[1]
+        padded = np.concatenate([rows, rows[:, :missing]], axis=1).reshape(len(rows), len(self.devices), -1)
+        mine = [device.process_index == jax.process_index() for device in self.devices]
+        return padded[:, mine].reshape(len(rows), -1)
+
+    def place(self, own: Shaped[np.ndarray, "K b ..."]) -> Array:
+        """Images, or rows, of this process on its devices, as the compiled steps take them."""
+        if self.mode == "pmap":
+            local = self.mesh.local_mesh
+            shared = own.reshape(len(own), local.size, -1, *own.shape[2:])
+            return jax.device_put(shared, NamedSharding(local, PartitionSpec(None, AXIS)))
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
+        return jax.make_array_from_process_local_data(sharding, own)
+
+    def replicate(self, tree: Any) -> Any:
+        """The same arrays, whole on every device; each process gives all of them."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), tree)
+
+    def compile(
+        self, update: Update, *, size: int, pixels: UInt8[Array, "M S S 3"] | None = None
+    ) -> Steps:
+        """Compile an update for a few steps in a row; the state is donated, where that is possible.
+
+        Args:
+          update: pure, as of ``training.steps.make_update``.
+          size: images in a batch.
+          pixels: all images, replicated, of which batches are rows; None: batches are images.
+
+        Returns:
+          (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, metrics of the last).
+        """
+        padded = self.padded(size)
+        each = padded // len(self.devices)
+
+        def several(
+            state: TrainState, inputs: Array, targets: Any, pixels: Array | None, shard: BatchShard | None
+        ) -> tuple[TrainState, Any]:
+            def one(state: TrainState, step: tuple[Array, Any]) -> tuple[TrainState, Any]:
+                images, targets = step
+                return update(state, images if pixels is None else pixels[images], targets, shard)
+
+            if len(inputs) == 1:  # a loop of one costs compilers more than it gives
+                return one(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
+            state, metrics = jax.lax.scan(one, state, (inputs, targets))
+            return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
+
+        if self.mode == "jit":
+            whole, split = (NamedSharding(self.mesh, PartitionSpec(*spec)) for spec in ((), (None, AXIS)))
+            several_devices = len(self.devices) > 1
+            shard = BatchShard(jnp.arange(padded), size, everywhere=whole) if several_devices else None
+            jitted = jax.jit(
+                lambda state, inputs, targets, pixels: several(state, inputs, targets, pixels, shard),
+                donate_argnums=0,
+                in_shardings=(whole, split, whole, whole),
+                out_shardings=whole,
+            )
+            return lambda state, inputs, targets: jitted(state, inputs, targets, pixels)
+
+        def on_device(
+            state: TrainState, inputs: Array, targets: Any, pixels: Array | None
+        ) -> tuple[TrainState, Any]:
+            rows = jax.lax.axis_index(AXIS) * each + jnp.arange(each)
+            return several(state, inputs, targets, pixels, BatchShard(rows, size, AXIS))
+
+        processes = jax.process_count()
+        mapped = jax.pmap(
+            on_device,
+            axis_name=AXIS,
+            in_axes=(None, 1, None, None),
+            out_axes=None,
+            devices=None if processes > 1 else self.devices,
+            donate_argnums=() if processes > 1 else 0,  # with several, pmap would copy what it is donated
+        )
+        if processes == 1:
+            return lambda state, inputs, targets: mapped(state, inputs, targets, pixels)
+
+        # Of several processes pmap knows its own arrays only.
+        def local(tree: Any) -> Any:
+            return multihost_utils.global_array_to_host_local_array(tree, self.mesh, PartitionSpec())
+
+        resident = local(pixels)
+
+        def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Any]:
+            state, metrics = mapped(local(state), inputs, targets, resident)
+            return multihost_utils.host_local_array_to_global_array(
+                state, self.mesh, PartitionSpec()
+            ), metrics
+
+        return steps
+
+
+def check_room(pixels: Sequence[Any], devices: Sequence[jax.Device]) -> None:
+    """placeholder"""
