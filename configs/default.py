@@ -14,6 +14,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = 0  # initial parameters, batch order, flips, dropout, validation part, choice of queries
     config.precision = "float32"  # of the computation: float32 | bfloat16; parameters and losses: float32
 
+    # how several devices share a batch: pmap | jit (the compiler splits it); the results are the same
+    config.parallel = "pmap"
+    config.devices = 0  # of all that JAX finds, in all processes; 0: all
+
     config.stages = ("encoder",)  # in order: encoder (1), memory (2: prototypes fine-tuned on triplets)
 
     config.data = ConfigDict()
@@ -26,6 +30,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # resized to image_size and not cropped, so garments look larger in training by that factor.
     config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
     config.data.workers = 0  # threads that decode; 0: one per core
+    # where training images are drawn from: host (memory-mapped, sent batch by batch while steps run) |
+    # device (all are kept on every device, as uint8)
+    config.data.placement = "host"
     config.data.root = placeholder(str)  # folder of the catalogue's images (format=table, adde)
     # format=table
     config.data.table = "attributes.csv"  # the CSV, relative to root
@@ -94,6 +101,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.train.triplet_margin = 0.5  # of both, in squared distance
     config.train.validation_fraction = 0.1  # of the train split, held out to choose the best checkpoint
     config.train.log_every = 20  # steps between records
+    config.train.steps_per_call = 1  # compiled into one program; more where a step takes but milliseconds
     config.train.checkpoint_every = 0  # steps between checkpoints besides those at every epoch's end; 0: none
 
     config.memory = ConfigDict()  # stage 2, as ADDE-M has it; schedule, decay, clipping and patience of train

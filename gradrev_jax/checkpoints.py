@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from gradrev_jax.errors import CheckpointError
@@ -39,6 +40,12 @@ def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
     ]
     if differing:
         raise ValueError("; ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    """How a leaf is restored: as the array that it is, or on this process's first device, wherever it was."""
+    sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 class Checkpoints:
@@ -97,13 +104,14 @@ class Checkpoints:
 
         Args:
           step: which.
-          items: name -> pytree of arrays or ShapeDtypeStructs with the expected shapes and dtypes.
+          items: name -> pytree of arrays, whose shapes, dtypes and devices the result has, or of
+            ShapeDtypeStructs.
 
         Raises:
           CheckpointError: it is damaged, its shapes are others, or the last one could not be written.
         """
         targets = {
-            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+            name: ocp.args.StandardRestore(jax.tree.map(_target, tree))
             for name, tree in items.items()
         }
         self._wait()

@@ -1,6 +1,7 @@
 """What the commands share: flags that are checked before anything runs, and errors that are one message."""
 
 import difflib
+import os
 import pathlib
 import re
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from gradrev_jax import processes
 from gradrev_jax.errors import ConfigError, UserError
 from gradrev_jax.workdir import flat_fields
 
@@ -44,6 +46,22 @@ def define_config(fields: ConfigDict) -> Callable[[], ConfigDict]:
     return read
 
 
+def define_processes() -> Callable[[], None]:
+    """Define the flags that make a command one of several processes; returns what makes it that."""
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT on which the first of several processes listens for the others."
+    )
+    flags.DEFINE_integer("num_processes", None, "How many processes do this together.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+    flags.DEFINE_boolean("cluster", False, "Whether Slurm, Open MPI or the like says so, instead.")
+
+    def join() -> None:
+        given = flags.FLAGS
+        processes.join(given.coordinator, given.num_processes, given.process_id, cluster=given.cluster)
+
+    return join
+
+
 def run(work: Callable[..., None], *, arguments: bool = False) -> None:
     """Parse the command line and do the work; what the user can put right ends in a message, not a traceback.
 
@@ -67,11 +85,26 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
         try:
             work(*([rest[1:]] if arguments else []))
         except UserError as error:
-            sys.exit(f"error: {error}")
+            _end(f"error: {error}")
         except KeyboardInterrupt:
-            sys.exit("interrupted; give the same command again to go on")
+            _end("interrupted; give the same command again to go on")
+        except Exception as error:
+            if not processes.lost_another(error):
+                raise
+            _end(
+                f"error: another process of this run has ended: {_last_line(error)}\nWhat it said tells why. "
+                "Start all processes again with the same --workdir to go on from the latest checkpoint."
+            )
 
     app.run(main, flags_parser=parse)
+
+
+def _end(message: str) -> None:
+    """End with a message; one of several processes at once, without waiting for those that may be gone."""
+    if not processes.joined():
+        sys.exit(message)
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None:

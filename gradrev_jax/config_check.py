@@ -13,7 +13,14 @@ from gradrev_jax.memory_losses import BLOCKS
 from gradrev_jax.models.alexnet import SMALLEST_IMAGE, TAPS
 from gradrev_jax.models.encoder import HEADS, REACHES
 from gradrev_jax.optimizers import SCHEDULES
-from gradrev_jax.settings import FORMATS, PRECISIONS, STAGES, fixed_strength
+from gradrev_jax.settings import (
+    FORMATS,
+    PARALLEL_MODES,
+    PLACEMENTS,
+    PRECISIONS,
+    STAGES,
+    fixed_strength,
+)
 
 
 def check(config: ConfigDict) -> None:
@@ -24,6 +31,8 @@ def check(config: ConfigDict) -> None:
     """
     choices = {
         "precision": tuple(PRECISIONS),
+        "parallel": PARALLEL_MODES,
+        "data.placement": PLACEMENTS,
         "data.format": tuple(FORMATS),
         "model.tap": TAPS,
         "model.heads": HEADS,
@@ -41,6 +50,8 @@ def check(config: ConfigDict) -> None:
         "model.feature_dim": 1,
         "reversal.beta": 0,
         "seed": 0,
+        "devices": 0,
+        "train.steps_per_call": 1,
         "train.classification_weight": 0,
         "train.batch_size": 1,
         "train.epochs": 1,

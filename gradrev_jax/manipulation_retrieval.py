@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
-from gradrev_jax import metrics
+from gradrev_jax import metrics, processes
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.manipulation import Normalization
 from gradrev_jax.manipulation_index import REFERENCES_AT_ONCE, ManipulationIndex
@@ -39,6 +39,8 @@ def retrieve(
 ) -> Int[np.ndarray, "Q k"]:
     """Gallery rows nearest to the manipulated features of the references, nearest first.
 
+    Several processes search for a share of the queries each, and get the rows of all.
+
     Args:
       gallery: [G, N, d] features.
       memory: [J, N, d] prototypes.
@@ -56,8 +58,9 @@ def retrieve(
     gallery, memory = jnp.asarray(gallery), jnp.asarray(memory)
     index = ManipulationIndex(gallery, gallery_products(gallery, memory, normalize), normalize)
     by_reference = np.argsort(reference, kind="stable")
-    _, first = np.unique(reference[by_reference], return_index=True)
-    chunks = np.split(by_reference, first[REFERENCES_AT_ONCE::REFERENCES_AT_ONCE])
+    mine = by_reference[processes.share(len(by_reference))]
+    _, first = np.unique(reference[mine], return_index=True)
+    chunks = np.split(mine, first[REFERENCES_AT_ONCE::REFERENCES_AT_ONCE])
     found = [
         index.search(
             reference_ids=reference[chunk],
@@ -68,7 +71,7 @@ def retrieve(
         ).indices
         for chunk in tqdm(chunks, desc="retrieval", unit="chunk", disable=not progress, leave=False)
     ]
-    return np.concatenate(found)[np.argsort(by_reference)]
+    return processes.gather(np.concatenate(found), len(by_reference))[np.argsort(by_reference)]
 
 
 def retrieval_metrics(

@@ -26,6 +26,8 @@ from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 
 STAGES = ("encoder", "memory")
+PARALLEL_MODES = ("pmap", "jit")
+HOST, DEVICE = PLACEMENTS = ("host", "device")  # where training images are drawn from
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gradrev_jax import settings, workdir
+from gradrev_jax import processes, settings, workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
@@ -48,6 +48,7 @@ def evaluate(
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
+    progress = progress and processes.is_first()
     config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
     settings.override(config, "protocol", protocol or {})
     if "select_on_test" in (protocol or {}):
@@ -166,6 +167,8 @@ def evaluate(
         "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, ks)},
         "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
+    if not processes.is_first():
+        return metrics  # the first process writes the report
     is_hit = np.any(shown_matches(scores), axis=1)
 
     def shown(candidates: np.ndarray) -> list[RetrievalExample]:

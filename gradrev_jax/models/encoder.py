@@ -108,13 +108,15 @@ class AttributeEncoder(nn.Module):
         x = self.backbone(images, train, shard)
         features = self._mlps(x)
         logits = self._logits(x, features, reversal_scale)
-        dtype = jnp.promote_types(self.dtype, jnp.float32)
-        return EncoderOutput(features.astype(dtype), logits.astype(dtype))
+        return EncoderOutput(self._out(features), self._out(logits))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed."""
         scale = jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)
-        return self.classifiers((features.astype(self.dtype), scale)).astype(jnp.float32)
+        return self._out(self.classifiers((features.astype(self.dtype), scale)))
+
+    def _out(self, x: Array) -> Array:
+        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
     def _mlps(self, x: Float[Array, "B H"]) -> Float[Array, "B N d"]:
         return self.mlp_out(nn.relu(self.mlp_hidden(x)))

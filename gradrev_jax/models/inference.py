@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
+from gradrev_jax import processes
 from gradrev_jax.attributes import NOT_LABELLED
 from gradrev_jax.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
@@ -17,7 +19,7 @@ Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
 
 
 def make_forward(encoder: AttributeEncoder) -> Forward:
-    """Jitted (params, uint8 images) -> EncoderOutput, without dropout."""
+    """Jitted (params, uint8 images) -> EncoderOutput, without dropout; runs where its arguments lie."""
     return jax.jit(lambda params, images: encoder.apply(params, normalize_images(images)))
 
 
@@ -32,22 +34,27 @@ def predict_batches(
 ) -> Iterator[tuple[slice, EncoderOutput]]:
     """Outputs of all images in order, a batch at a time, with the rows that each covers.
 
-    The last batch is padded to the full size, so one compilation serves all, and its padding cut off.
+    Each batch is split over the devices of this process. The last one is padded to the full size, so one
+    compilation serves all, and its padding cut off.
 
     Args:
       forward: from ``make_forward``.
       params: the encoder's parameters.
       images: uint8 [M, S, S, 3]; a memory map is read a batch at a time. M may be 0.
-      batch_size: images at once.
+      batch_size: images at once; rounded up to what the devices share equally.
       description: what the progress bar says.
       progress: whether it is shown.
     """
+    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
+    split, everywhere = NamedSharding(mesh, PartitionSpec("batch")), NamedSharding(mesh, PartitionSpec())
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    params = jax.device_put(params, everywhere)
     starts = range(0, len(images), batch_size)
     for start in tqdm(starts, desc=description, unit="batch", disable=not progress, leave=False):
         batch = images[start : start + batch_size]
         padding = batch_size - len(batch)
         padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-        output = jax.device_get(forward(params, padded))
+        output = jax.device_get(forward(params, jax.device_put(padded, split)))
         yield slice(start, start + len(batch)), EncoderOutput(*(leaf[: len(batch)] for leaf in output))
 
 
@@ -79,12 +86,17 @@ def encode(
     description: str,
     progress: bool = True,
 ) -> Encoded:
-    """Features and right answers of all images; see ``predict_batches`` for the arguments."""
+    """Features and right answers of all images; see ``predict_batches`` for the arguments.
+
+    Several processes encode a share each, and get the features of all.
+    """
     n = encoder.schema.num_attributes
+    total, mine = len(images), processes.share(len(images))
+    images, labels, all_labels = images[mine], labels[mine], labels
     encoded = Encoded(
         features=np.zeros((len(images), n, encoder.feature_dim), np.float32),
         correct=np.zeros((n, n), int),
-        labelled=(labels != NOT_LABELLED).sum(axis=0),
+        labelled=(all_labels != NOT_LABELLED).sum(axis=0),
         own_correct=np.zeros((len(images), n), np.int8),
     )
     for rows, output in predict_batches(
@@ -95,4 +107,8 @@ def encode(
         np.add(encoded.correct, correct.sum(axis=0), out=encoded.correct)
         own = correct.diagonal(axis1=1, axis2=2)
         encoded.own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
-    return encoded
+    return encoded._replace(
+        features=processes.gather(encoded.features, total),
+        correct=processes.add(encoded.correct),
+        own_correct=processes.gather(encoded.own_correct, total),
+    )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from gradrev_jax import processes
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.manipulation import PrototypeSums, memory_from_sums, prototype_sums
 from gradrev_jax.models.inference import Forward, predict_batches
@@ -23,7 +24,7 @@ def build_memory(
     batch_size: int,
     progress: bool = True,
 ) -> Float[Array, "J N d"]:
-    """Memory of prototypes over the images of all parts (Eq. 6).
+    """Memory of prototypes over the images of all parts (Eq. 6); several processes encode a share each.
 
     Args:
       forward: from ``models.inference.make_forward``.
@@ -36,9 +37,11 @@ def build_memory(
     """
     shape = (schema.num_values, feature_dim)
     total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
-    for images, labels in parts:
+    for every_image, every_label in parts:
+        mine = processes.share(len(every_image))
+        images, labels = every_image[mine], every_label[mine]
         for rows, output in predict_batches(
             forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
         ):
             total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
-    return memory_from_sums(total, schema)
+    return memory_from_sums(processes.add(total), schema)

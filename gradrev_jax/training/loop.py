@@ -3,9 +3,10 @@
 import pathlib
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from gradrev_jax import settings, workdir
+from gradrev_jax import processes, settings, workdir
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.batches import steps_per_epoch
@@ -18,7 +19,7 @@ from gradrev_jax.models.pretrained import with_pretrained_backbone
 from gradrev_jax.trained import parameter_shapes
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
 from gradrev_jax.training.stage import has_checkpoint, is_over, run_stage
-from gradrev_jax.training.stages import STAGES, Run, last_step, memory_epoch_steps
+from gradrev_jax.training.stages import STAGES, Run, last_step, memory_epoch_steps, stage_devices
 from gradrev_jax.training.steps import TrainState
 from gradrev_jax.training.validation import make_validator
 
@@ -40,6 +41,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
     """
     check(config)
+    progress = progress and processes.is_first()
     catalogue = settings.open_catalogue(config)
     workdir.check_claim(directory, config.to_dict())
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
@@ -55,9 +57,17 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
         for part in dict.fromkeys((TRAIN, VALIDATION, held_out))
     }
     encoder = settings.build_encoder(config, catalogue.schema)
+    parallels = {name: stage_devices(config, name) for name in config.stages}
+    if config.data.placement == settings.DEVICE:
+        shapes = parameter_shapes(encoder, config.data.image_size)
+        # Parameters, their gradients and two moments.
+        besides = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+        parallels[ENCODER].check_room(images[TRAIN].shape, besides=besides)
     backbone = _pretrained_backbone(encoder, config, directory)
-    workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
-    workdir.claim_schema(directory, catalogue.schema)
+    processes.wait("claim")  # all have seen the folder as it was
+    if processes.is_first():
+        workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
+        workdir.claim_schema(directory, catalogue.schema)
     validate = make_validator(
         encoder,
         images[held_out],
@@ -75,6 +85,9 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
         state = run_stage(
             stage,
             directory,
+            parallel=parallels[name],
+            on_device=config.data.placement == settings.DEVICE,
+            steps_per_call=config.train.steps_per_call,
             log_every=config.train.log_every,
             checkpoint_every=config.train.checkpoint_every,
             patient_steps=_patient_steps(config, stage.epoch_steps),

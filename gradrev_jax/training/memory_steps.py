@@ -189,9 +189,7 @@ def make_memory_update(
         inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
 
         def loss(params: Any) -> tuple[Array, MemoryMetrics]:
-            return memory_loss(
-                encoder, params, inputs, *targets, dropout_key, shard=shard, **loss_settings
-            )
+            return memory_loss(encoder, params, inputs, *targets, dropout_key, shard=shard, **loss_settings)
 
         return descend(state, loss, optimizer, shard)
 

@@ -1,13 +1,14 @@
 """Data parallelism: one pure update, compiled for all devices of all processes."""
 
 import dataclasses
+import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped, UInt8
 
@@ -16,7 +17,6 @@ from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.training.steps import TrainState, Update
 
 Mode = Literal["pmap", "jit"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 AXIS = "batch"
 
 # (state, what Parallel.place gives for a few steps, their targets) -> (state, metrics of the last step)
@@ -59,8 +59,12 @@ class Parallel:
           field: of the config that decides the batch, for the message.
 
         Raises:
-          ConfigError: more devices than there are, or than a batch has images; not all, with several processes.
+          ValueError: an unknown mode.
+          ConfigError: more devices than there are, or than a batch has images; with several processes, not
+            all.
         """
+        if mode not in get_args(Mode):
+            raise ValueError(f"parallel must be one of {', '.join(get_args(Mode))}, got {mode!r}")
         devices = jax.devices()
         kind = devices[0].platform
         count = count or len(devices)
@@ -109,11 +113,11 @@ class Parallel:
     def replicate(self, tree: Any) -> Any:
         """The same arrays, whole on every device; each process gives all of them."""
         everywhere = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere), tree)
+        if jax.process_count() > 1:  # where device_put spoils arrays that are on a device already
+            tree = jax.tree.map(np.asarray, tree)
+        return jax.device_put(tree, everywhere)
 
-    def compile(
-        self, update: Update, *, size: int, pixels: UInt8[Array, "M S S 3"] | None = None
-    ) -> Steps:
+    def compile(self, update: Update, *, size: int, pixels: UInt8[Array, "M S S 3"] | None = None) -> Steps:
         """Compile an update for a few steps in a row; the state is donated, where that is possible.
 
         Args:
@@ -169,20 +173,57 @@ class Parallel:
         if processes == 1:
             return lambda state, inputs, targets: mapped(state, inputs, targets, pixels)
 
-        # Of several processes pmap knows its own arrays only.
-        def local(tree: Any) -> Any:
-            return multihost_utils.global_array_to_host_local_array(tree, self.mesh, PartitionSpec())
-
-        resident = local(pixels)
+        # Of several processes, pmap takes and gives arrays on its own process's devices alone.
+        resident = _rewrapped(pixels, self.mesh.local_mesh)
 
         def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Any]:
-            state, metrics = mapped(local(state), inputs, targets, resident)
-            return multihost_utils.host_local_array_to_global_array(
-                state, self.mesh, PartitionSpec()
-            ), metrics
+            local = _rewrapped(state, self.mesh.local_mesh)
+            state, metrics = mapped(local, inputs, targets, resident)
+            return _rewrapped(state, self.mesh), metrics
 
         return steps
 
+    def check_room(self, shape: Sequence[int], *, besides: int) -> None:
+        """Raise unless uint8 images of a shape fit on every device of this process.
 
-def check_room(pixels: Sequence[Any], devices: Sequence[jax.Device]) -> None:
-    """placeholder"""
+        Args:
+          shape: of the images, [M, S, S, 3].
+          besides: bytes that training needs there at least.
+
+        Raises:
+          ConfigError: they do not, with the sizes.
+        """
+        own = [device for device in self.devices if device.process_index == jax.process_index()]
+        copies = len(own) if own[0].platform == "cpu" else 1  # devices of a CPU share its memory
+        free = free_bytes(own[0])
+        needed = copies * (math.prod(shape) + besides)
+        if needed > free:
+            images = f"{shape[0]:,} images of {shape[1]} x {shape[2]} ({_gib(math.prod(shape))})"
+            shared = f", once for each of {copies} devices that share its memory" if copies > 1 else ""
+            raise ConfigError(
+                f"data.placement = 'device' needs {_gib(needed)} on {own[0]}, for {images} and the state of "
+                f"the training{shared}, but {_gib(free)} are free; set data.placement=host"
+            )
+
+
+def _rewrapped(tree: Any, mesh: Mesh) -> Any:
+    """The same copies on this process's devices, as arrays that lie whole on all devices of a mesh."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def rewrap(leaf: Array) -> Array:
+        copies = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, copies)
+
+    return jax.tree.map(rewrap, tree)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.2f} GiB"
+
+
+def free_bytes(device: jax.Device) -> int:
+    """Bytes that can still be allocated on a device."""
+    statistics = device.memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

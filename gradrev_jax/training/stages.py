@@ -20,9 +20,10 @@ from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.optimizers import learning_rate_schedule, make_optimizer
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryMetrics, MemoryWeights, make_memory_step
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryWeights, make_memory_update
+from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Stage, has_checkpoint
-from gradrev_jax.training.steps import StepMetrics, TrainState, init_state, make_train_step
+from gradrev_jax.training.steps import StepMetrics, TrainState, init_state, make_update
 from gradrev_jax.training.validation import Validate
 
 
@@ -60,7 +61,7 @@ def _encoder_stage(run: Run) -> Stage:
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
-    step = make_train_step(
+    update = make_update(
         encoder,
         optimizer,
         seed=config.seed,
@@ -75,15 +76,17 @@ def _encoder_stage(run: Run) -> Stage:
         triplet_margin=config.train.triplet_margin,
     )
 
-    def do(state: TrainState, index: int) -> tuple[TrainState, StepMetrics]:
-        rows = batch_rows(config.seed, index, num_images=len(labels), batch_size=config.train.batch_size)
-        return step(state, run.images[TRAIN][rows], labels[rows])
+    def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = batch_rows(config.seed, step, num_images=len(labels), batch_size=config.train.batch_size)
+        return rows, labels[rows]
 
     return Stage(
         name=ENCODER,
         section="train",
         state=_initial_state(run, optimizer),
-        step=do,
+        update=update,
+        images=run.images[TRAIN],
+        batch=batch,
         describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
         validate=lambda params: run.validate(params, None),
         schedule=schedule,
@@ -109,7 +112,7 @@ def _memory_stage(run: Run) -> Stage:
     assert triplets is not None, "train made them, because the stage is in the config"
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps)
-    step = make_memory_step(
+    update = make_memory_update(
         encoder,
         optimizer,
         seed=config.seed,
@@ -123,17 +126,19 @@ def _memory_stage(run: Run) -> Stage:
         margin=config.memory.margin,
     )
 
-    def do(state: TrainState, index: int) -> tuple[TrainState, MemoryMetrics]:
-        drawn = batch_rows(config.seed, index, num_images=len(triplets), batch_size=config.memory.batch_size)
+    def batch(step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        drawn = batch_rows(config.seed, step, num_images=len(triplets), batch_size=config.memory.batch_size)
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
-        return step(state, run.images[TRAIN][rows], labels[rows], triplets.indicators[drawn])
+        return rows.reshape(-1), (labels[rows], triplets.indicators[drawn])
 
     params = _initial_memory(run)
     return Stage(
         name=MEMORY,
         section="memory",
         state=TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
-        step=do,
+        update=update,
+        images=run.images[TRAIN],
+        batch=batch,
         describe=lambda metrics: {
             name: float(value) for name, value in metrics._asdict().items() if name != "loss"
         },
@@ -142,6 +147,21 @@ def _memory_stage(run: Run) -> Stage:
         batch_size=3 * config.memory.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.memory, epoch_steps),
+    )
+
+
+def stage_devices(config: ConfigDict, name: str) -> Parallel:
+    """The devices of a stage.
+
+    Raises:
+      ConfigError: they cannot serve its batches.
+    """
+    section, images = {ENCODER: ("train", 1), MEMORY: ("memory", 3)}[name]
+    return Parallel.over(
+        config.devices or None,
+        batch=images * config[section].batch_size,
+        mode=config.parallel,
+        field=f"{section}.batch_size",
     )
 
 

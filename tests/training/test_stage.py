@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import DivergedError, Stage, run_stage
 from gradrev_jax.training.steps import TrainState
 from gradrev_jax.training.validation import Validation
@@ -20,10 +21,12 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
     """A stage whose parameter counts its steps, and whose loss is one over them."""
     validated = []
 
-    def step(state, index):
+    def update(state, images, targets, shard=None):
         done = state.params["x"] + 1
-        bad = diverges_at is not None and index + 1 >= diverges_at
-        return TrainState(state.step + 1, {"x": done}, state.opt_state), Loss(jnp.nan if bad else 1 / done)
+        bad = jnp.array(diverges_at is not None and state.step + 1 >= diverges_at)
+        return TrainState(state.step + 1, {"x": done}, state.opt_state), Loss(
+            jnp.where(bad, jnp.nan, 1 / done)
+        )
 
     def validate(params):
         validated.append(float(params["x"]))
@@ -36,7 +39,9 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
         name="count",
         section="train",
         state=TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
-        step=step,
+        update=update,
+        images=np.zeros((8, 2, 2, 3), np.uint8),
+        batch=lambda step: (np.arange(8), np.zeros(8)),
         describe=lambda metrics: {"loss_cls": float(metrics.loss)},
         validate=validate,
         schedule=lambda index: 0.1 * index,
@@ -49,7 +54,10 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
 
 def run(stage, directory, **settings):
     return run_stage(
-        stage, directory, **{"log_every": 3, "checkpoint_every": 0, "progress": False, **settings}
+        stage,
+        directory,
+        parallel=Parallel.over(batch=8),
+        **{"log_every": 3, "checkpoint_every": 0, "progress": False, **settings},
     )
 
 

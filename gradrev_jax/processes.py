@@ -1,0 +1,104 @@
+"""Several processes that do one run together: how they find each other, and divide work."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Shaped
+
+from gradrev_jax.errors import ConfigError
+
+
+def join(coordinator: str | None, count: int | None, index: int | None, *, cluster: bool = False) -> None:
+    """Make this process one of several; before anything else of JAX is used.
+
+    Args:
+      coordinator: HOST:PORT of the first process; None: a single process.
+      count: of all processes.
+      index: which of them this is, from 0.
+      cluster: whether a cluster's environment (Slurm, Open MPI, ...) says all that is not given.
+
+    Raises:
+      ConfigError: some of the three are given but not all, or the others cannot be reached.
+    """
+    given = [value is not None for value in (coordinator, count, index)]
+    if not any(given) and not cluster:
+        return
+    if not all(given) and not cluster:
+        raise ConfigError("give --coordinator, --num_processes and --process_id together, or --cluster")
+    if count is not None and index is not None and not 0 <= index < count:
+        raise ConfigError(f"--process_id={index} of --num_processes={count}: it counts from 0")
+    # Otherwise JAX takes notice of a SIGTERM, and the process does not end.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator, count, index)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"the processes cannot find each other: {_first_line(error)}") from error
+
+
+def joined() -> bool:
+    """Whether this is one of several processes."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes the files of a run."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Wait until all processes have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def share(total: int) -> slice:
+    """Which of so many rows this process takes; those of all processes follow each other.
+
+    Example:
+      >>> share(10)
+      slice(0, 10, None)
+    """
+    each = math.ceil(total / jax.process_count())
+    start = min(jax.process_index() * each, total)
+    return slice(start, min(start + each, total))
+
+
+def gather(own: Shaped[np.ndarray, "m ..."], total: int) -> Shaped[np.ndarray, "M ..."]:
+    """All rows, of which each process has its ``share``.
+
+    Example:
+      >>> gather(np.arange(3), 3).tolist()
+      [0, 1, 2]
+    """
+    if jax.process_count() == 1:
+        return own
+    each = math.ceil(total / jax.process_count())
+    padded = np.zeros((each, *own.shape[1:]), own.dtype)
+    padded[: len(own)] = own
+    return np.asarray(multihost_utils.process_allgather(padded, tiled=True))[:total]
+
+
+def add(tree: Any) -> Any:
+    """Sum over processes of each array."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(tree))
+
+
+def local(tree: Any) -> Any:
+    """Arrays that lie whole on devices of all processes, as this process's own."""
+    return jax.tree.map(
+        lambda leaf: leaf if getattr(leaf, "is_fully_addressable", True) else leaf.addressable_data(0), tree
+    )
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error comes of another process that is gone."""
+    return joined() and isinstance(error, jax.errors.JaxRuntimeError)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,80 @@
+"""What steps read, prepared while the steps before them run."""
+
+import collections
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+
+AHEAD = 2  # one that is ready and one in preparation hide any preparation shorter than a step
+
+
+def calls(first: int, last: int, *, at_most: int, ends: Iterable[int]) -> Iterator[range]:
+    """Steps first to last in runs of at most so many, none of which goes past a multiple of an end.
+
+    Args:
+      first: step to begin with.
+      last: where to end.
+      at_most: steps in a run.
+      ends: after every so many steps something else has to be done; 0: nothing.
+
+    Example:
+      >>> [list(steps) for steps in calls(1, 8, at_most=3, ends=(5, 0))]
+      [[1, 2, 3], [4], [5, 6, 7]]
+    """
+    start = first
+    while start < last:
+        stops = (start - start % end + end for end in ends if end)
+        stop = min(start + at_most, last, *stops)
+        yield range(start, stop)
+        start = stop
+
+
+class Feed(Generic[Item, Prepared]):
+    """Prepares items in a thread, a few ahead of who takes them, and knows how long it was waited for.
+
+    Use it as a context manager: leaving ends the thread.
+
+    Args:
+      prepare: from an item to what is taken; its errors are raised where that is taken.
+      items: in order.
+
+    Example:
+      >>> with Feed(lambda number: number**2, range(3)) as feed:
+      ...     list(feed)
+      [0, 1, 4]
+    """
+
+    def __init__(self, prepare: Callable[[Item], Prepared], items: Iterable[Item]) -> None:
+        self._prepare, self._items = prepare, iter(items)
+        self._pool = ThreadPoolExecutor(1, "feed")
+        self._pending: collections.deque[Future[Prepared]] = collections.deque()
+        self.waited = 0.0
+        self._fill()
+
+    def _fill(self) -> None:
+        for item in self._items:
+            self._pending.append(self._pool.submit(self._prepare, item))
+            if len(self._pending) >= AHEAD:
+                return
+
+    def __iter__(self) -> "Feed[Item, Prepared]":
+        return self
+
+    def __next__(self) -> Prepared:
+        if not self._pending:
+            raise StopIteration
+        start = time.perf_counter()
+        prepared = self._pending.popleft().result()
+        self.waited += time.perf_counter() - start
+        self._fill()
+        return prepared
+
+    def __enter__(self) -> "Feed[Item, Prepared]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
