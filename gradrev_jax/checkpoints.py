@@ -111,8 +111,7 @@ class Checkpoints:
           CheckpointError: it is damaged, its shapes are others, or the last one could not be written.
         """
         targets = {
-            name: ocp.args.StandardRestore(jax.tree.map(_target, tree))
-            for name, tree in items.items()
+            name: ocp.args.StandardRestore(jax.tree.map(_target, tree)) for name, tree in items.items()
         }
         self._wait()
         with self._reading(f"read step {step} of"):

@@ -12,6 +12,7 @@ from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
 from gradrev_jax.training import loop, stages
 from gradrev_jax.training.loop import train
+from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import DivergedError
 from gradrev_jax.training.validation import Validation
 
@@ -48,21 +49,25 @@ def whole(tmp_path_factory):
     return parameters
 
 
-def die_before_step(monkeypatch, fatal, maker="make_train_step"):
+def before_each_call(monkeypatch, do):
+    """Call do(state, targets) before each call of the compiled steps."""
+    compile_steps = Parallel.compile
+
+    def compile_watched(self, *arguments, **settings):
+        steps = compile_steps(self, *arguments, **settings)
+        return lambda state, inputs, targets: (do(state, targets), steps(state, inputs, targets))[1]
+
+    monkeypatch.setattr(Parallel, "compile", compile_watched)
+
+
+def die_before_step(monkeypatch, fatal, stage="encoder"):
     """Stop the process's work, as Ctrl-C does, before a step is done."""
-    make = getattr(stages, maker)
 
-    def make_mortal(*arguments, **settings):
-        step = make(*arguments, **settings)
+    def die(state, targets):
+        if ("memory" in state.params) == (stage == "memory") and int(state.step) == fatal:
+            raise KeyboardInterrupt
 
-        def mortal(state, *batch):
-            if int(state.step) == fatal:
-                raise KeyboardInterrupt
-            return step(state, *batch)
-
-        return mortal
-
-    monkeypatch.setattr(stages, maker, make_mortal)
+    before_each_call(monkeypatch, die)
 
 
 def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
@@ -210,7 +215,7 @@ def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole)
 
 def test_an_interrupted_memory_stage_ends_in_the_same_parameters(two_stages, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
-        die_before_step(patch, 5, "make_memory_step")
+        die_before_step(patch, 5, "memory")
         with pytest.raises(KeyboardInterrupt):
             run(two_stages, tmp_path)
     assert checkpoint_steps(tmp_path, "memory") == (3,)
@@ -334,16 +339,9 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
         settings, "open_catalogue", lambda config: dataclasses.replace(catalogue, triplets=given)
     )
     seen = []
-    make = stages.make_memory_step
-
-    def recording(*arguments, **options):
-        step = make(*arguments, **options)
-        return lambda state, images, labels, indicators: (
-            seen.append(indicators),
-            step(state, images, labels, indicators),
-        )[1]
-
-    monkeypatch.setattr(stages, "make_memory_step", recording)
+    before_each_call(
+        monkeypatch, lambda state, targets: seen.extend(targets[1]) if "memory" in state.params else None
+    )
     run(two_stages, tmp_path)
     kept = given.first(8).within(catalogue.parts["train"])
     assert 2 <= len(kept) <= 8
@@ -397,7 +395,7 @@ def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monk
     def recording(make):
         return lambda *arguments, **options: (seen.append(options["mirror"]), make(*arguments, **options))[1]
 
-    for maker in ("make_train_step", "make_memory_step"):
+    for maker in ("make_update", "make_memory_update"):
         monkeypatch.setattr(stages, maker, recording(getattr(stages, maker)))
     run(two_stages, tmp_path)
     assert seen == [mirror, mirror]
