@@ -1,0 +1,98 @@
+"""Ten steps on one device and on four, in a process of its own: how far the parameters come apart.
+
+In float64, because Adam turns rounding errors of gradients that are nearly 0 into whole steps.
+"""
+
+import json
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from gradrev_jax.attributes import AttributeSchema  # noqa: E402
+from gradrev_jax.models.encoder import AttributeEncoder  # noqa: E402
+from gradrev_jax.training.memory_steps import make_memory_update  # noqa: E402
+from gradrev_jax.training.parallel import Parallel  # noqa: E402
+from gradrev_jax.training.steps import TrainState, init_state, make_update  # noqa: E402
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
+STEPS = 10
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+LABELS = np.stack([RNG.integers(-1, size, 24) for size in SCHEMA.sizes], axis=1).astype(np.int32)
+OPTIMIZER = optax.adam(1e-3)
+
+
+def rows(step, size):
+    return np.random.default_rng(step).permutation(len(PIXELS))[:size]
+
+
+def encoder_stage(size):
+    update = make_update(
+        ENCODER,
+        OPTIMIZER,
+        seed=0,
+        total_steps=STEPS,
+        attribute_triplet_weight=0.2,
+        label_triplet_weight=1.0,
+    )
+    params = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
+    return update, params, size, lambda drawn: LABELS[drawn]
+
+
+def memory_stage(size):
+    update = make_memory_update(ENCODER, OPTIMIZER, seed=0, reversal=True)
+    encoder = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
+    memory = np.random.default_rng(1).normal(size=(5, 2, 3))
+
+    def targets(drawn):
+        labels = LABELS[drawn].reshape(3, size, 2)
+        indicators = np.asarray(SCHEMA.one_hot(labels[1]) - SCHEMA.one_hot(labels[0])).astype(np.int32)
+        return labels, indicators
+
+    return update, {"encoder": encoder, "memory": memory}, 3 * size, targets
+
+
+def trained(stage, size, parallel, at_once, on_device=False):
+    update, params, images, targets = stage(size)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, OPTIMIZER.init(params)))
+    pixels = parallel.replicate(PIXELS) if on_device else None
+    steps = parallel.compile(update, size=images, pixels=pixels)
+    for start in range(0, STEPS, at_once):
+        drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
+        own = parallel.own_rows(drawn)
+        inputs = parallel.place(own if on_device else PIXELS[own])
+        state, metrics = steps(
+            state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))
+        )
+    return jax.device_get((state.params, metrics))
+
+
+STAGES = {"encoder": encoder_stage, "memory": memory_stage}
+
+
+def main(cases):
+    """Print a line of JSON for each case, (stage, size of a batch, mode, steps at once, on the device)."""
+    alone = {}
+    for name, size, mode, at_once, on_device in cases:
+        stage = STAGES[name]
+        if (name, size) not in alone:
+            alone[name, size] = trained(stage, size, Parallel.over(1, batch=size), 1)
+        spread = Parallel.over(batch=size * (3 if name == "memory" else 1), mode=mode)
+        together = trained(stage, size, spread, at_once, on_device)
+        apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), alone[name, size], together)
+        params, metrics = (max(map(float, jax.tree.leaves(part))) for part in apart)
+        line = {"params": params, "metrics": metrics, "devices": len(spread.devices), "mode": spread.mode}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

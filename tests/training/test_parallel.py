@@ -1,0 +1,152 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import get_args
+
+import jax
+import numpy as np
+import pytest
+
+from gradrev_jax import settings
+from gradrev_jax.errors import ConfigError
+from gradrev_jax.training import parallel as parallel_module
+from gradrev_jax.training.parallel import Mode, Parallel, free_bytes
+
+ROOT = pathlib.Path(__file__).parents[2]
+# (stage, size of a batch, mode, steps at once, whether the images lie on the devices)
+CASES = [
+    ("encoder", 7, "pmap", 5, True),
+    ("encoder", 7, "jit", 1, False),
+    ("memory", 3, "pmap", 1, False),
+]
+MODES = settings.PARALLEL_MODES
+MORE_CASES = [
+    *(("encoder", size, mode, 1, False) for size in (8, 5) for mode in MODES),
+    *(("encoder", size, mode, 5, True) for size in (8, 5) for mode in MODES),
+    *(("memory", 4, mode, 2, on_device) for mode in MODES for on_device in (True, False)),
+]
+
+
+def on_four_devices(cases):
+    """Results of the cases, see ``on_four_devices.py``, from a process that has four devices."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.on_four_devices", json.dumps(cases)],
+        # Compiling takes longest, and what these programs compute takes no time.
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def assert_equal_to_one_device(cases):
+    results = on_four_devices(cases)
+    assert len(results) == len(cases)
+    for case, result in zip(cases, results, strict=True):
+        assert (result["devices"], result["mode"]) == (4, case[2])
+        assert result["params"] < 1e-9, case
+        assert result["metrics"] < 1e-9, case
+
+
+def test_ten_steps_on_four_devices_are_those_on_one():
+    assert_equal_to_one_device(CASES)
+
+
+@pytest.mark.slow
+def test_more_ten_steps_on_four_devices_are_those_on_one():
+    assert_equal_to_one_device(MORE_CASES)
+
+
+def test_all_modes_of_the_config_are_known(unchecked):
+    assert get_args(Mode) == settings.PARALLEL_MODES
+    with pytest.raises(ValueError, match="parallel must be one of pmap, jit, got 'fsdp'"):
+        Parallel.over(1, batch=8, mode="fsdp")
+
+
+class Device:
+    platform, process_index = "cpu", 0
+
+    def __init__(self, number, process_index=0, statistics=None):
+        self.number, self.process_index, self.statistics = number, process_index, statistics
+
+    def __str__(self):
+        return f"gpu:{self.number}"
+
+    def memory_stats(self):
+        return self.statistics
+
+
+@pytest.fixture
+def eight_devices(monkeypatch, unchecked):
+    devices = [Device(number) for number in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    return devices
+
+
+def test_all_devices_share_a_batch(eight_devices):
+    parallel = Parallel.over(batch=64)
+    assert (parallel.mode, parallel.devices) == ("pmap", tuple(eight_devices))
+    assert Parallel.over(1, batch=64).mode == "jit", "of a single device there is nothing to map"
+    assert parallel.padded(64) == 64
+    assert parallel.padded(57) == 64
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "message"),
+    [
+        (9, 64, "devices = 9, but there are 8 .cpu.; set devices between 1 and 8, or to 0 for all"),
+        (None, 7, "a batch of 7 images cannot be split over 8 devices; raise memory.batch_size, or set dev"),
+    ],
+)
+def test_devices_that_cannot_serve_a_batch(eight_devices, count, batch, message):
+    with pytest.raises(ConfigError, match=message):
+        Parallel.over(count, batch=batch, field="memory.batch_size")
+
+
+def test_several_processes_use_all_their_devices(eight_devices, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="devices = 4, but 2 processes use all of theirs, 8 in all"):
+        Parallel.over(4, batch=64)
+    assert len(Parallel.over(8, batch=64).devices) == 8
+
+
+def test_every_row_is_taken_by_one_process_and_padding_by_the_last(monkeypatch, unchecked):
+    devices = tuple(Device(number, process_index=number // 2) for number in range(4))
+    parallel = Parallel("pmap", devices)
+    drawn = np.arange(10, 24).reshape(2, 7)
+    shares = []
+    for process in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares.append(parallel.own_rows(drawn))
+    assert shares[0].tolist() == [[10, 11, 12, 13], [17, 18, 19, 20]]
+    assert shares[1].tolist() == [[14, 15, 16, 10], [21, 22, 23, 17]], "the first row stands in for padding"
+
+
+def test_images_that_do_not_fit_on_a_device(unchecked):
+    device = Device(0, statistics={"bytes_limit": 12 * 2**30, "bytes_in_use": 2 * 2**30})
+    device.platform = "gpu"
+    parallel = Parallel("pmap", (device,))
+    shape = (80_586, 224, 224, 3)
+    message = (
+        "data.placement = 'device' needs 12.47 GiB on gpu:0, for 80,586 images of 224 x 224 .11.30 GiB. and "
+        "the state of the training, but 10.00 GiB are free; set data.placement=host"
+    )
+    with pytest.raises(ConfigError, match=message):
+        parallel.check_room(shape, besides=1200 * 2**20)
+    parallel.check_room((1000, *shape[1:]), besides=1200 * 2**20)
+
+
+def test_devices_of_a_cpu_share_its_memory(monkeypatch, unchecked):
+    monkeypatch.setattr(parallel_module, "free_bytes", lambda device: 3 * 2**20)
+    parallel = Parallel("pmap", (Device(0), Device(1), Device(2), Device(3)))
+    with pytest.raises(ConfigError, match="once for each of 4 devices that share its memory"):
+        parallel.check_room((1, 512, 512, 4), besides=0)
+    Parallel("pmap", (Device(0),)).check_room((1, 512, 512, 4), besides=0)
+
+
+def test_this_machine_has_some_memory():
+    assert 2**20 < free_bytes(jax.devices()[0]) < 2**50
