@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from gradrev_jax.models.convolution import convolve
 from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.shards import BatchShard
 
@@ -69,11 +70,12 @@ class AlexNet(nn.Module):
                 "set data.image_size"
             )
         x = images.astype(self.dtype)
-        x = _max_pool(nn.relu(self._convolution("conv1", 64, kernel=11, stride=4, padding=2)(x)))
-        x = _max_pool(nn.relu(self._convolution("conv2", 192, kernel=5, padding=2)(x)))
+        # The ReLU comes after the pooling, which gives the same and a much faster backward pass on CPU.
+        x = nn.relu(_max_pool(self._convolution("conv1", 64, kernel=11, stride=4, padding=2)(x)))
+        x = nn.relu(_max_pool(self._convolution("conv2", 192, kernel=5, padding=2)(x)))
         x = nn.relu(self._convolution("conv3", 384)(x))
         x = nn.relu(self._convolution("conv4", 256)(x))
-        x = _max_pool(nn.relu(self._convolution("conv5", 256)(x)))
+        x = nn.relu(_max_pool(self._convolution("conv5", 256)(x)))
         x = adaptive_average_pool(x, POOLED)
         x = x.reshape(len(x), -1)
         x = self._linear("fc6", x, train, shard)
@@ -95,6 +97,7 @@ class AlexNet(nn.Module):
             padding=padding,
             kernel_init=he_normal,
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             name=name,
         )
 
@@ -139,7 +142,7 @@ def _max_pool(x: jax.Array) -> jax.Array:
     """3 x 3 maximum, stride 2, as an elementwise maximum of nine strided slices.
 
     On CPU the backward pass of XLA's window reduction (select-and-scatter) is slower than that of these
-    slices. Where maxima tie they share the gradient; after a ReLU ties are zeros, and have none.
+    slices. Where maxima tie they share the gradient.
     """
     height, width = ((n - 3) // 2 + 1 for n in x.shape[1:3])
     slices = (

@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.models.winograd import (
+    Geometry,
+    output_length,
+    tiled,
+    tiled_images_gradient,
+    tiled_kernel_gradient,
+)
+
+# (batch, height, width, channels, kernel, filters, stride, padding)
+CASES = [
+    (1, 5, 5, 2, 3, 3, 1, 1),
+    (3, 7, 6, 2, 3, 4, 1, 0),
+    (2, 4, 5, 1, 3, 1, 1, 2),
+    (2, 9, 8, 3, 5, 2, 1, 2),
+    (1, 6, 6, 2, 5, 2, 1, 4),
+    (2, 21, 18, 3, 11, 2, 4, 2),
+    (1, 12, 13, 2, 10, 3, 4, 0),
+    (2, 9, 9, 2, 9, 3, 3, 1),
+]
+
+
+def draw(case, seed=0):
+    batch, height, width, channels, size, filters, stride, padding = case
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(batch, height, width, channels)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, channels, filters)).astype(np.float32)
+    geometry = Geometry(stride, padding)
+    shape = [output_length(length, size, geometry) for length in (height, width)]
+    gradient = rng.normal(size=(batch, *shape, filters)).astype(np.float32)
+    return images, kernel, gradient, geometry
+
+
+def slow(images, kernel, geometry):
+    """Window by window, in float64."""
+    stride, padding = geometry
+    padded = np.pad(images.astype(np.float64), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    size = len(kernel)
+    rows, columns = ((n - size) // stride + 1 for n in padded.shape[1:3])
+    result = np.zeros((len(images), rows, columns, kernel.shape[3]))
+    for y in range(rows):
+        for x in range(columns):
+            window = padded[:, y * stride : y * stride + size, x * stride : x * stride + size]
+            result[:, y, x] = np.einsum("bijc,ijcf->bf", window, kernel.astype(np.float64))
+    return result
+
+
+def close(ours, expected):
+    assert ours.shape == expected.shape
+    np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_is_a_convolution(case):
+    images, kernel, _, geometry = draw(case)
+    close(
+        np.asarray(tiled(jnp.asarray(images), jnp.asarray(kernel), geometry)), slow(images, kernel, geometry)
+    )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[6] == 1], ids=str)
+def test_the_images_gradient(case):
+    """A convolution is linear in its images, so <conv(X), dY> = <X, gradient> for every X."""
+    images, kernel, gradient, geometry = draw(case)
+    expected = np.zeros(images.shape)
+    for index in np.ndindex(*images.shape):
+        one = np.zeros(images.shape)
+        one[index] = 1
+        expected[index] = (slow(one, kernel, geometry) * gradient).sum()
+    close(np.asarray(tiled_images_gradient(jnp.asarray(kernel), jnp.asarray(gradient), geometry)), expected)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_kernels_gradient(case):
+    images, kernel, gradient, geometry = draw(case)
+    stride, padding = geometry
+    padded = np.pad(images.astype(np.float64), ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    expected = np.zeros(kernel.shape)
+    rows, columns = gradient.shape[1:3]
+    for i in range(len(kernel)):
+        for j in range(len(kernel)):
+            seen = padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
+            expected[i, j] = np.einsum("byxc,byxf->cf", seen[:, :rows, :columns], gradient)
+    ours = tiled_kernel_gradient(jnp.asarray(images), jnp.asarray(gradient), geometry, len(kernel))
+    close(np.asarray(ours), expected)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_however_many_images_are_taken_at_a_time(monkeypatch, at_once):
+    from gradrev_jax.models import winograd
+
+    monkeypatch.setattr(winograd, "_chunk", lambda *arguments: at_once)
+    images, kernel, gradient, geometry = draw((7, 6, 6, 2, 3, 3, 1, 1))
+    close(
+        np.asarray(tiled(jnp.asarray(images), jnp.asarray(kernel), geometry)), slow(images, kernel, geometry)
+    )
+    ours = tiled_kernel_gradient(jnp.asarray(images), jnp.asarray(gradient), geometry, 3)
+    whole = jax.vjp(lambda kernel: tiled(jnp.asarray(images), kernel, geometry), jnp.asarray(kernel))[1]
+    close(np.asarray(ours), np.asarray(whole(jnp.asarray(gradient))[0]))
