@@ -1,35 +1,25 @@
 """Exact search for manipulated features by the linearity of Eq. 7."""
 
 import dataclasses
-import itertools
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.manipulation import NORMALIZATIONS, Normalization
-from gradrev_jax.manipulation_products import (
-    GalleryProducts,
-    edit,
-    gallery_products,
-    measure,
-    part_products,
+from gradrev_jax.manipulation_products import GalleryProducts, References, check_rows, gallery_products
+from gradrev_jax.manipulation_search import (
+    check_k,
+    checked_edits,
+    checked_rows,
+    make_references,
+    normalized,
+    search_all,
+    search_references,
+    without,
 )
-from gradrev_jax.retrieval import SPARE_CANDIDATES, Neighbors, nearest_neighbors
-
-# Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
-# references than the last are taken in equal chunks, padded to a multiple of PADDING.
-SIZES = (1, 16, 256)
-REFERENCES_AT_ONCE, PADDING = 1024, 16
-CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, held at a time
-# Candidates besides the k that are measured at first, and for the queries that those do not certify. A CPU
-# spends most of the search on measuring them, and a few certify nearly all.
-SPARES = (12, SPARE_CANDIDATES)
-WORKERS = os.cpu_count() or 1  # each searches a chunk of queries, most of which is no parallel work in itself
+from gradrev_jax.retrieval import Neighbors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +30,18 @@ class ManipulationIndex:
         (f + \sum_v i_v M_v) \cdot g = f \cdot g + \sum_v i_v \, (M_v \cdot g)
 
     The products of the memory M with the gallery are computed once, and those of a reference once for all
-    its queries: a manipulation costs a few additions a row, not a product with it.
+    its queries: a manipulation costs a few additions a row, not a product with it. ``session`` keeps those of
+    a reference for manipulations to come.
 
     The result is exact: the rows that ``nearest_neighbors`` finds for the features that ``manipulate`` and
-    ``normalize_features`` give, ascending, ties to the lower index. As there, the products only rank the
-    gallery. A few more than k candidates are measured by a direct sum of (q - g)² from the really manipulated
-    and normalised feature q, and a bound on the products' rounding error certifies that no other row can
-    measure less; a query for which it does not is tried with more candidates, and at last left to
-    ``nearest_neighbors``. Distances are those of direct sums, up to the order in which they are added.
+    ``normalize_features`` give, ascending, ties to the lower index. The products rank the gallery, and a bound
+    on their rounding error tells which rows they rank for certain. Rows that it does not tell apart are
+    measured by direct sums of (q - g)²; a query for which it cannot tell that no other row belongs among the
+    first k is tried with more candidates, and at last left to ``nearest_neighbors``. The square of a distance
+    is a direct sum, or lies as close to it as 1/512 of itself by proof, and by about 1e-6 in practice.
 
     Attributes:
-      features: [G, N, d], the gallery as it was given.
+      features: [G, N, d], the gallery as it was given, not copied: it must not be changed.
       products: what a search reads.
       normalize: how features are normalised after the manipulation.
 
@@ -64,7 +55,7 @@ class ManipulationIndex:
       [[1, 2]]
     """
 
-    features: Float[Array, "G N d"]
+    features: Float[Array | np.ndarray, "G N d"]
     products: GalleryProducts
     normalize: Normalization
 
@@ -85,19 +76,25 @@ class ManipulationIndex:
           normalize: how features are normalised after the manipulation; see ``normalize_features``.
 
         Raises:
-          ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema.
+          ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema, rows
+            that are not finite or cannot be normalised.
         """
+        check_shapes(features, memory, schema)
+        return cls.of(features, memory, normalize)
+
+    @classmethod
+    def of(
+        cls,
+        features: Float[Array | np.ndarray, "G N d"],
+        memory: Float[Array | np.ndarray, "J N d"],
+        normalize: Normalization,
+    ) -> "ManipulationIndex":
+        """As ``build``, where the shapes are known to be right."""
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
-        n, j = schema.num_attributes, schema.num_values
-        if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):
-            raise ValueError(
-                f"features must be [G, {n}, d] with G > 0, and memory [{j}, {n}, d]; "
-                f"got {features.shape} and {memory.shape}"
-            )
-        dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
-        features, memory = jnp.asarray(features, dtype), jnp.asarray(memory, dtype)
-        return cls(features, gallery_products(features, memory, normalize), normalize)
+        products = gallery_products(features, memory, normalize)
+        check_rows(products.square_norms, normalize, num_blocks=features.shape[1])
+        return cls(features, products, normalize)
 
     def search(
         self,
@@ -128,129 +125,138 @@ class ManipulationIndex:
         """
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
             raise ValueError("give reference_ids, or features without exclude_reference")
-        num_rows, *block = self.features.shape
-        allowed = num_rows - exclude_reference
-        if not 1 <= k <= allowed:
-            left = f", the query excluded, of {num_rows}" if exclude_reference else ""
-            raise ValueError(f"k must lie between 1 and the gallery's {allowed} rows{left}, got {k}")
+        check_k(k, len(self.features), exclude_reference=exclude_reference)
         if features is None:
-            ids = np.asarray(reference_ids)
-            outside = ids[(ids < 0) | (ids >= num_rows)]
-            if outside.size:
-                raise ValueError(f"references must lie between 0 and {num_rows - 1}, got {outside[0]}")
-            source, (distinct, reference) = self.features, np.unique(ids, return_inverse=True)
+            rows, take = checked_rows(np.asarray(reference_ids), len(self.features)), self.take
         else:
-            source = jnp.asarray(features, self.features.dtype)
-            distinct = reference = np.arange(len(source))
-        num_values = len(self.products.memory)
-        if source.shape[1:] != (*block,) or indicators.shape != (len(reference), num_values):
-            raise ValueError(
-                f"{len(reference)} queries need indicators [{len(reference)}, {num_values}] and features "
-                f"[..., {block[0]}, {block[1]}]; got {indicators.shape} and {source.shape}"
+            given = self._checked_features(features)
+            rows, take = (
+                np.arange(len(given)),
+                lambda ids: (given[ids], normalized(given[ids], self.normalize)),
             )
-        edits = np.asarray(indicators, source.dtype) * np.asarray(strength, source.dtype)
-        indices, distances = self._search(source, distinct, reference, edits, k + exclude_reference)
+        edits = self._edits(indicators, strength, len(rows))
+        indices, distances = search_all(
+            self.products, take, rows, edits, k + exclude_reference, self.normalize
+        )
         if exclude_reference:
-            kept = _without(indices, distinct[reference])
-            indices, distances = (found[kept].reshape(-1, k) for found in (indices, distances))
+            indices, distances = without(indices, distances, rows)
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
 
-    def _search(
+    def session(
         self,
-        source: Float[Array, "M N d"],
-        distinct: Int[np.ndarray, " R"],
-        reference: Int[np.ndarray, " Q"],
-        edits: Float[np.ndarray, "Q J"],
-        k: int,
-    ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-        """Search with the edited rows ``source[distinct[reference]]``, those of a reference together."""
-        rows = self.products.rows.reshape(len(self.products.rows), -1)
-        indices = np.zeros((len(reference), k), np.int32)
-        distances = np.zeros((len(reference), k), rows.dtype)
-        certified = np.zeros(len(reference), bool)
-        sum_bytes = self.products.square_norms.nbytes * (source.shape[1] if self._by_block else 1)
-        references_at_once = _references_at_once(len(distinct), sum_bytes)
-        order = np.argsort(reference, kind="stable")
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for some in _chunks(np.arange(len(distinct)), references_at_once):
-                first, last = np.searchsorted(reference[order], (some.min(), some.max() + 1))
-                queries = order[first:last]
-                indices[queries], distances[queries], certified[queries] = self._search_some(
-                    pool, source[distinct[some]], reference[queries] - some[0], edits[queries], k
-                )
-        left = np.flatnonzero(~certified)
-        for queries in _chunks(left, self._queries_at_once(len(left))):
-            features = source[distinct[reference[queries]]]
-            edited = edit(features, edits[queries], self.products.memory, self.normalize)
-            indices[queries], distances[queries] = nearest_neighbors(edited.vectors, rows, k)
-        return indices, distances
+        reference_id: int | None = None,
+        *,
+        features: Float[Array | np.ndarray, "N d"] | None = None,
+    ) -> "ManipulationSession":
+        """Begin to manipulate one item: its products with the gallery are computed now, and kept.
 
-    def _search_some(
+        Args:
+          reference_id: the gallery's row to manipulate; or
+          features: [N, d], what to manipulate, not normalised.
+
+        Raises:
+          ValueError: both or none of them, a row outside the gallery, features of another shape.
+
+        Example:
+          >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+          >>> memory = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], np.float32)
+          >>> gallery = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.6, 0.8]]], np.float32)
+          >>> session = ManipulationIndex.build(gallery, memory, schema).session(0)
+          >>> for strength in (0.2, 1.0):  # a little redder; red
+          ...     found = session.search(np.array([[-1, 1]]), k=3, strength=strength)
+          ...     found.indices[0].tolist()
+          [0, 2, 1]
+          [1, 2, 0]
+        """
+        if (reference_id is None) == (features is None):
+            raise ValueError("give reference_id, or features")
+        if features is not None:
+            given = self._checked_features(jnp.asarray(features)[None])
+            taken = given, normalized(given, self.normalize)
+        else:
+            taken = self.take(checked_rows(np.array([reference_id]), len(self.features)))
+        return ManipulationSession(self, make_references(self.products, *taken, self.normalize), reference_id)
+
+    def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+        """Rows of the gallery as they were given, and normalised."""
+        return jnp.asarray(self.features[ids], self.products.rows.dtype), self.products.rows[ids]
+
+    def _checked_features(self, features: Float[Array | np.ndarray, "Q N d"]) -> Float[Array, "Q N d"]:
+        if features.shape[1:] != self.features.shape[1:]:
+            _, n, d = self.features.shape
+            raise ValueError(f"features must be [..., {n}, {d}], as the gallery's; got {features.shape}")
+        return jnp.asarray(features, self.products.rows.dtype)
+
+    def _edits(self, indicators: Array | np.ndarray, strength: float, count: int) -> np.ndarray:
+        dtype, num_values = self.products.rows.dtype, len(self.products.memory)
+        return checked_edits(indicators, strength, num_queries=count, num_values=num_values, dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ManipulationSession:
+    """One item that is manipulated again and again, see ``ManipulationIndex.session``.
+
+    A manipulation costs a few additions for each row of the gallery, whatever the features' width.
+
+    Attributes:
+      index: the gallery.
+      references: the item, and its products with the gallery.
+      reference_id: its row, where it is one of the gallery's.
+    """
+
+    index: ManipulationIndex
+    references: References
+    reference_id: int | None
+
+    def search(
         self,
-        pool: ThreadPoolExecutor,
-        references: Float[Array, "R N d"],
-        reference: Int[np.ndarray, " Q"],
-        edits: Float[np.ndarray, "Q J"],
+        indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
         k: int,
-    ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"], Bool[np.ndarray, " Q"]]:
-        """Search with edited references that are few enough to hold their products; which are certified."""
-        products = self.products
-        sums = part_products(references, products.rows, by_block=self._by_block)
-        indices = np.zeros((len(reference), k), np.int32)
-        distances = np.zeros((len(reference), k), references.dtype)
-        certified = np.zeros(len(reference), bool)
-        changes = _power_of_two(int((edits != 0).sum(axis=1).max(initial=0)), edits.shape[1])
+        *,
+        strength: float = 1.0,
+        exclude_reference: bool = False,
+    ) -> Neighbors:
+        """What ``ManipulationIndex.search`` finds for manipulations of the item, most often one.
 
-        def search(queries: Int[np.ndarray, " P"], spare: int) -> None:
-            edited = edit(references[reference[queries]], edits[queries], products.memory, self.normalize)
-            found = measure(
-                products, references, sums, reference[queries], edits[queries], edited, k, changes, spare
-            )
-            indices[queries], distances[queries], certified[queries] = map(np.asarray, found)
+        Args:
+          indicators: [Q, J]; zeros leave the item as it is.
+          k: neighbours wanted.
+          strength: how many prototypes are added and removed.
+          exclude_reference: whether the item itself is left out of the result.
 
-        for spare in SPARES:
-            pending = np.flatnonzero(~certified)
-            chunks = _chunks(pending, self._queries_at_once(len(pending)))
-            list(pool.map(search, chunks, itertools.repeat(spare)))
-        return indices, distances, certified
+        Returns:
+          Indices and distances, [Q, k].
 
-    @property
-    def _by_block(self) -> bool:
-        return self.normalize == "attribute"
-
-    def _queries_at_once(self, total: int) -> int:
-        """How many of a total to edit at once, and to score against the gallery."""
-        return _at_once(total, max(self.products.square_norms.nbytes, self.features[0].nbytes))
-
-
-def _at_once(total: int, bytes_each: int) -> int:
-    """How many of a total to take at once: the least size that holds all, or the largest that fits."""
-    allowed = [size for size in SIZES if size == 1 or size * bytes_each <= CHUNK_BYTES]
-    return next((size for size in allowed if size >= total), allowed[-1])
+        Raises:
+          ValueError: as there.
+        """
+        if exclude_reference and self.reference_id is None:
+            raise ValueError("exclude_reference needs an item of the gallery's, not features")
+        index = self.index
+        check_k(k, len(index.features), exclude_reference=exclude_reference)
+        edits = index._edits(indicators, strength, len(indicators))
+        of_one = np.zeros(len(edits), int)
+        indices, distances = search_references(
+            index.products, self.references, of_one, edits, k + exclude_reference, index.normalize
+        )
+        if exclude_reference:
+            indices, distances = without(indices, distances, of_one + self.reference_id)
+        return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
 
 
-def _references_at_once(total: int, bytes_each: int) -> int:
-    """As ``_at_once``, but many in as large and equal chunks as fit: products cost less by the hundred."""
-    largest = min(REFERENCES_AT_ONCE, CHUNK_BYTES // bytes_each // PADDING * PADDING)
-    if total <= SIZES[-1] or largest <= SIZES[-1]:
-        return _at_once(total, bytes_each)
-    each = -(-total // -(-total // largest))
-    return -(-each // PADDING) * PADDING
+def check_shapes(
+    features: Float[Array | np.ndarray, "G N d"],
+    memory: Float[Array | np.ndarray, "J N d"],
+    schema: AttributeSchema,
+) -> None:
+    """Raise unless a gallery and a memory are of a schema.
 
-
-def _power_of_two(least: int, most: int) -> int:
-    """The first one from ``least`` on, or ``most`` where that is less: few programs for any number."""
-    return min(1 << max(least - 1, 0).bit_length(), most)
-
-
-def _chunks(items: Int[np.ndarray, " M"], size: int) -> Iterator[Int[np.ndarray, " size"]]:
-    """Items in chunks of one size; the last is padded with its own, so that one compilation serves all."""
-    for start in range(0, len(items), size):
-        yield np.resize(items[start : start + size], size)
-
-
-def _without(found: Int[np.ndarray, "Q K"], excluded: Int[np.ndarray, " Q"]) -> Bool[np.ndarray, "Q K"]:
-    """All but each row's excluded entry, or but the last where it does not hold it."""
-    is_excluded = found == excluded[:, None]
-    is_excluded[~is_excluded.any(axis=1), -1] = True
-    return ~is_excluded
+    Raises:
+      ValueError: an empty gallery, shapes that disagree.
+    """
+    n, j = schema.num_attributes, schema.num_values
+    if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):
+        raise ValueError(
+            f"features must be [G, {n}, d] with G > 0, and memory [{j}, {n}, d]; "
+            f"got {features.shape} and {memory.shape}"
+        )

@@ -1,4 +1,4 @@
-"""Products of a gallery with references and prototypes, and the search that adds them up (Eq. 7).
+"""Products of a gallery with references and prototypes, that manipulated features are ranked by (Eq. 7).
 
 A *part* is what shares one factor of the normalisation: one attribute's block where each is normalised by
 itself (S = N parts), else the whole feature (S = 1 part). A manipulated and normalised feature is, in part s,
@@ -7,17 +7,17 @@ the memory.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from gradrev_jax.manipulation import Normalization, manipulate, normalize_features
-from gradrev_jax.retrieval import SPARE_CANDIDATES, TILE_BYTES, nearest_of
+from gradrev_jax.manipulation import Normalization, normalize_features
 
-CACHE_BYTES = 2**22  # a CPU measures candidates fastest while they are in its cache
+ROWS_BYTES = 2**24  # of a gallery are prepared at once: a CPU's cache holds them, and memory is reused
 
 
 class GalleryProducts(NamedTuple):
@@ -40,52 +40,111 @@ class GalleryProducts(NamedTuple):
     entries: Int[Array, "J P"]
 
 
-class Edited(NamedTuple):
-    """Manipulated references: before their normalisation [Q, N, d], and after it [Q, N * d]."""
-
-    features: Float[Array, "Q N d"]
-    vectors: Float[Array, "Q D"]
-
-
 def gallery_products(
-    features: Float[Array, "G N d"], memory: Float[Array, "J N d"], normalize: Normalization
+    features: Float[Array | np.ndarray, "G N d"],
+    memory: Float[Array | np.ndarray, "J N d"],
+    normalize: Normalization,
 ) -> GalleryProducts:
-    """Normalise a gallery and multiply it with a memory, whose zero blocks (most, in Eq. 6) are left out."""
-    rows = _normalized(features, normalize)
+    """Normalise a gallery and multiply it with a memory, whose zero blocks (most, in Eq. 6) are left out.
+
+    The gallery passes through once, some rows at a time: of a NumPy array, or a file mapped into memory,
+    only the normalised rows are held besides.
+    """
+    dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
+    memory = jnp.asarray(memory, dtype)
     filled = np.asarray((memory != 0).any(axis=-1))
     if normalize == "attribute":
         part, value = np.nonzero(filled.T)
-        tables = [
-            part_products(memory[value[part == n], n][:, None], rows[:, n][:, None])[0]
-            for n in np.unique(part)
-        ]
     else:
         value = np.flatnonzero(filled.any(axis=1))
         part = np.zeros_like(value)
-        tables = [part_products(memory[value], rows)[0]]
-    table = jnp.concatenate([*tables, jnp.zeros((1, len(rows)), rows.dtype)])
+    # The prototypes that are not zero in a block, block by block, and which of them add up to a row.
+    prototypes = tuple(memory[some, n] for n, some in enumerate(filled.T))
+    block, of_value = np.nonzero(filled.T)
+    terms = [
+        np.flatnonzero((of_value == v) & ((normalize != "attribute") | (block == n)))
+        for v, n in zip(value, part, strict=True)
+    ]
+    sources = _padded([*terms, np.zeros(0, int)], len(block))
+
+    count = len(features)
+    made = (
+        jnp.zeros((count, *memory.shape[1:]), dtype),
+        jnp.zeros(count, dtype),
+        jnp.zeros((len(value) + 1, count), dtype),
+    )
+    at_once = min(count, max(1, ROWS_BYTES // (memory[0].nbytes or 1)))
+    for start in range(0, count, at_once):
+        start = min(start, count - at_once)  # the last rows, some of them once more: one program for all
+        rows = jnp.asarray(features[start : start + at_once], dtype)
+        made = _with_rows(made, rows, start, prototypes, sources, normalize)
+    rows, norms, table = made
     return GalleryProducts(
         rows,
-        _square_norms(rows),
+        norms,
         memory,
         table,
         jnp.asarray(np.append(part, 0)),
-        jnp.asarray(_entries(value, len(memory))),
+        jnp.asarray(_padded([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
     )
 
 
-def _entries(value: Int[np.ndarray, " E"], num_values: int) -> Int[np.ndarray, "J P"]:
-    """Positions of each value in the list, padded with one past its end."""
-    positions = [np.flatnonzero(value == v) for v in range(num_values)]
-    padded = np.full((num_values, max(map(len, positions), default=0)), len(value))
-    for row, found in zip(padded, positions, strict=True):
-        row[: len(found)] = found
+def check_rows(square_norms: Float[Array, " G"], normalize: Normalization, *, num_blocks: int) -> None:
+    """Raise unless all rows of a gallery could be normalised.
+
+    Args:
+      square_norms: [G], of the normalised rows.
+      normalize: how.
+      num_blocks: N.
+
+    Raises:
+      ValueError: with the first such row's number, and how many there are.
+    """
+    norms = np.asarray(square_norms)
+    # Each attribute that is not zero adds 1 / N. What overflows becomes zero, too.
+    least = {"global": 0.5, "attribute": 1 - 0.5 / num_blocks, "none": 0.0}[normalize]
+    for bad, what in ((~np.isfinite(norms), "not finite"), (norms < least, "zero")):
+        if bad.any():
+            where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
+            hint = ", so it has no direction to normalise" if what == "zero" else ""
+            raise ValueError(
+                f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
+                f"({int(bad.sum())} such rows of {len(norms)})"
+            )
+
+
+@functools.partial(jax.jit, static_argnames="normalize", donate_argnames="made")
+def _with_rows(
+    made: tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]],
+    features: Float[Array, "B N d"],
+    start: Int[Array, ""] | int,
+    prototypes: tuple[Float[Array, "_ d"], ...],
+    sources: Int[Array | np.ndarray, "E1 T"],
+    normalize: Normalization,
+) -> tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]]:
+    """What is made of a gallery, with that of some more rows."""
+    rows = normalize_features(features, normalize).reshape(features.shape)
+    by_block = [
+        jnp.matmul(some, rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
+        for n, some in enumerate(prototypes)
+    ]
+    products = jnp.concatenate([*by_block, jnp.zeros((1, len(rows)), rows.dtype)])
+    # One after the other: XLA would hold them all to sum them in one go.
+    table = sum((products[some] for some in sources.T), jnp.zeros((len(sources), len(rows)), rows.dtype))
+    update = jax.lax.dynamic_update_slice_in_dim
+    return (
+        update(made[0], rows, start, axis=0),
+        update(made[1], square_norms(rows), start, axis=0),
+        update(made[2], table, start, axis=1),
+    )
+
+
+def _padded(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray, "M L"]:
+    """Lists of different length as one array."""
+    padded = np.full((len(lists), max(map(len, lists), default=0)), fill)
+    for row, given in zip(padded, lists, strict=True):
+        row[: len(given)] = given
     return padded
-
-
-@functools.partial(jax.jit, static_argnames="how")
-def _normalized(features: Float[Array, "G N d"], how: Normalization) -> Float[Array, "G N d"]:
-    return normalize_features(features, how).reshape(features.shape)
 
 
 @functools.partial(jax.jit, static_argnames="by_block")
@@ -108,135 +167,100 @@ def part_products(
     return jax.lax.scan(lambda total, n: (total + block(n), None), start, blocks)[0][None]
 
 
-@functools.partial(jax.jit, static_argnames="normalize")
+def square_norms(rows: Float[Array, "M N d"]) -> Float[Array, " M"]:
+    """Squared norms, block after block as in ``part_products``."""
+    return jnp.square(rows).sum(axis=-1).sum(axis=-1)
+
+
+class References(NamedTuple):
+    """Features to manipulate, R of them, and their products with a gallery.
+
+    Attributes:
+      features: [R, N, d], not normalised.
+      rows: [R, N, d], normalised.
+      products: [S, R, G], of the features with the gallery's rows.
+    """
+
+    features: Float[Array, "R N d"]
+    rows: Float[Array, "R N d"]
+    products: Float[Array, "S R G"]
+
+
+class Edited(NamedTuple):
+    """Manipulated references, and what their products with a gallery are made of.
+
+    Attributes:
+      vectors: [Q, N, d], manipulated and normalised.
+      square_norms: [Q], of the vectors.
+      scales: [Q, S], what the normalisation multiplied each part with.
+      entries: [Q, C], rows of ``GalleryProducts.table`` to add,
+      factors: [Q, C], so often.
+      errors: [Q], how far |g|² - 2 q·g computed of them can lie from that of the vector, for any row g.
+    """
+
+    vectors: Float[Array, "Q N d"]
+    square_norms: Float[Array, " Q"]
+    scales: Float[Array, "Q S"]
+    entries: Int[Array, "Q C"]
+    factors: Float[Array, "Q C"]
+    errors: Float[Array, " Q"]
+
+
+@functools.partial(jax.jit, static_argnames=("changes", "normalize"))
 def edit(
-    features: Float[Array, "Q N d"],
-    edits: Float[Array, "Q J"],
-    memory: Float[Array, "J N d"],
+    products: GalleryProducts,
+    references: References,
+    reference: Int[Array | np.ndarray, " Q"],
+    edits: Float[Array | np.ndarray, "Q J"],
+    changes: int,
     normalize: Normalization,
 ) -> Edited:
-    """The manipulated features themselves. Their bits are final: what follows reads them as they are."""
-    edited = manipulate(features, edits, memory)
-    return Edited(edited, normalize_features(edited, normalize))
-
-
-# Several threads search at a time (see ManipulationIndex), so on a CPU none needs helpers of its own.
-@functools.partial(
-    jax.jit,
-    static_argnames=("k", "changes", "spare"),
-    compiler_options={"xla_cpu_multi_thread_eigen": False},
-)
-def measure(
-    products: GalleryProducts,
-    references: Float[Array, "R N d"],
-    reference_products: Float[Array, "S R G"],
-    reference: Int[Array, " Q"],
-    edits: Float[Array, "Q J"],
-    edited: Edited,
-    k: int,
-    changes: int,
-    spare: int = SPARE_CANDIDATES,
-) -> tuple[Int[Array, "Q k"], Float[Array, "Q k"], Bool[Array, " Q"]]:
-    """The k nearest rows of each edited reference, their distances, and whether they are certified.
+    """Manipulate and normalise references.
 
     Args:
       products: of the gallery and the memory.
-      references: [R, N, d].
-      reference_products: [S, R, G], of the references with the rows.
+      references: what is manipulated.
       reference: [Q], which of them each query edits.
       edits: [Q, J], indicators times strength.
-      edited: the result, see ``edit``.
-      k: neighbours wanted.
-      changes: how many values a query edits at most; each costs an addition a row.
-      spare: how many candidates besides are measured; more of them certify more queries.
+      changes: how many values a query edits at most; each costs an addition a row of the gallery.
+      normalize: how features are normalised after the manipulation.
     """
-    rows = products.rows.reshape(len(products.rows), -1)
-    count, width = rows.shape
-    eps = jnp.finfo(rows.dtype).eps
-    num_candidates = min(count, k + spare)
-    scales = _scales(edited, len(reference_products))
-    entries, factors = _table_rows(products, edits, scales, changes)
-    square_norms = _square_norms(edited.vectors.reshape(edited.features.shape))
-    errors = _rounding_errors(products, references, reference, edits, scales)
-
-    def search(
-        query: tuple[Array, ...],
-    ) -> tuple[Int[Array, " k"], Float[Array, " k"], Bool[Array, ""]]:
-        vector, square_norm, scale, row, entry, factor, error = query
-        terms = [scale[s] * reference_products[s, row] for s in range(len(scale))]
-        terms += [factor[e] * products.table[entry[e]] for e in range(len(entry))]
-        dots = functools.reduce(jnp.add, terms)
-        scores = products.square_norms - 2 * dots
-        scores = jnp.nan_to_num(scores, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
-        negated, candidates = jax.lax.top_k(-scores, num_candidates)
-        squares = jnp.square(rows[candidates] - vector).sum(axis=-1)
-        indices, nearest = nearest_of(candidates, squares, k)
-        if num_candidates == count:
-            return indices, nearest, jnp.array(True)
-        # The least that a row which is no candidate can measure, as in nearest_neighbors.
-        # The minimum, not [-1]: XLA sorts the whole gallery where a slice other than the first k is read.
-        bound = square_norm - negated.min() - error
-        return indices, nearest, nearest[-1] < bound * (1 - (width + 4) * eps)
-
-    tile = CACHE_BYTES if jax.default_backend() == "cpu" else TILE_BYTES
-    at_once = max(1, tile // (rows.dtype.itemsize * max(num_candidates * width, scales.shape[1] * count)))
-    queries = (edited.vectors, square_norms, scales, reference, entries, factors, errors)
-    indices, squares, certified = jax.lax.map(search, queries, batch_size=at_once)
-    return indices, jnp.sqrt(squares), certified
-
-
-def _table_rows(
-    products: GalleryProducts, edits: Float[Array, "Q J"], scales: Float[Array, "Q S"], changes: int
-) -> tuple[Int[Array, "Q C"], Float[Array, "Q C"]]:
-    """Which rows of the table each query adds, and how often: those of at most so many changed values."""
+    memory, (_, num_blocks, dim) = products.memory, references.features.shape
     values = jax.lax.top_k((edits != 0).astype(jnp.int32), changes)[1]
+    weights = jnp.take_along_axis(edits, values, axis=1)
+
+    def add(total: Float[Array, "Q N d"], change: tuple[Array, Array]) -> tuple[Array, None]:
+        value, weight = change
+        return total + weight[:, None, None] * memory[value], None
+
+    features = jax.lax.scan(add, references.features[reference], (values.T, weights.T))[0]
+    vectors = normalize_features(features, normalize).reshape(features.shape)
+    # What is not edited is the gallery's row to the bit, and so is 0 from it.
+    untouched = (edits == 0).all(axis=1)[:, None, None]
+    vectors = jnp.where(untouched, references.rows[reference], vectors)
+    scales = _scales(features, vectors, len(references.products))
+
     entries = products.entries[values].reshape(len(edits), -1)
-    factors = jnp.repeat(jnp.take_along_axis(edits, values, axis=1), products.entries.shape[1], axis=1)
-    return entries, factors * jnp.take_along_axis(scales, products.part[entries], axis=1)
+    factors = jnp.repeat(weights, products.entries.shape[1], axis=1)
+    factors = factors * jnp.take_along_axis(scales, products.part[entries], axis=1)
+
+    # Sums of m products err by at most m eps / 2 of their largest terms, in whatever order they are added
+    # (Higham, 2002, 3.1). Here m counts a block's d products, the N blocks, the parts, a few roundings for
+    # each change, and a few more. What a block's terms can amount to before they cancel:
+    prototypes = jnp.linalg.norm(memory, axis=-1)
+    reach = jnp.linalg.norm(references.features, axis=-1)[reference]
+    reach += (jnp.abs(weights)[:, :, None] * prototypes[values]).sum(axis=1)
+    reach = jnp.linalg.norm(scales * reach, axis=-1)
+    largest = jnp.sqrt(products.square_norms.max())
+    operations = dim + num_blocks + scales.shape[1] + 4 * changes + 16
+    errors = 2 * operations * reach * largest + (dim + num_blocks + 4) * largest**2
+    unit = 0.525 * jnp.finfo(vectors.dtype).eps  # half an eps, and room for the rounding of the bound itself
+    return Edited(vectors, square_norms(vectors), scales, entries, factors, unit * errors)
 
 
-def _scales(edited: Edited, parts: int) -> Float[Array, "Q S"]:
+def _scales(before: Float[Array, "Q N d"], after: Float[Array, "Q N d"], parts: int) -> Float[Array, "Q S"]:
     """The factor by which each part was really scaled: at its largest entry, whatever its norm's rounding."""
-    before = edited.features.reshape(len(edited.features), parts, -1)
-    after = edited.vectors.reshape(before.shape)
+    before, after = (x.reshape(len(x), parts, -1) for x in (before, after))
     at = jnp.abs(before).argmax(axis=-1, keepdims=True)
     largest = jnp.take_along_axis(before, at, axis=-1)[..., 0]
     return jnp.take_along_axis(after, at, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
-
-
-def _rounding_errors(
-    products: GalleryProducts,
-    references: Float[Array, "R N d"],
-    reference: Int[Array, " Q"],
-    edits: Float[Array, "Q J"],
-    scales: Float[Array, "Q S"],
-) -> Float[Array, " Q"]:
-    """How far a computed |g|² - 2 q·g can lie from that of the measured q, for any row of the gallery.
-
-    Sums of m products err by at most m eps / 2 of their largest terms, in whatever order they are added
-    (Higham, 2002, 3.1). Here m counts a block's d products, the N blocks, the parts, a few roundings for
-    each change, and a few more; eps, not its half, leaves room for the rounding of the bound itself.
-    """
-    _, num_blocks, dim = references.shape
-    changes = (edits != 0).sum(axis=1)
-    operations = dim + num_blocks + scales.shape[1] + 4 * changes + 16
-    # The most that each block's terms can amount to before they cancel.
-    reach = jnp.linalg.norm(references, axis=-1)[reference] + jnp.matmul(
-        jnp.abs(edits), jnp.linalg.norm(products.memory, axis=-1), precision=jax.lax.Precision.HIGHEST
-    )
-    reach = jnp.linalg.norm(
-        (scales[:, :, None] * reach.reshape(*scales.shape, -1)).reshape(reach.shape), axis=-1
-    )
-    largest = jnp.square(reach + jnp.sqrt(products.square_norms.max()))
-    return operations.astype(largest.dtype) * jnp.finfo(largest.dtype).eps * largest
-
-
-@jax.jit
-def _square_norms(rows: Float[Array, "G N d"]) -> Float[Array, " G"]:
-    """Squared norms, block after block as in ``part_products``."""
-    start = jnp.zeros(len(rows), rows.dtype)
-
-    def add(total: Float[Array, " G"], n: Int[Array, ""]) -> tuple[Float[Array, " G"], None]:
-        return total + jnp.square(rows[:, n]).sum(axis=-1), None
-
-    return jax.lax.scan(add, start, jnp.arange(rows.shape[1]))[0]

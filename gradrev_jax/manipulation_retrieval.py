@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from gradrev_jax import metrics, processes
 from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import DataError
 from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_index import REFERENCES_AT_ONCE, ManipulationIndex
-from gradrev_jax.manipulation_products import gallery_products
+from gradrev_jax.manipulation_index import ManipulationIndex
+from gradrev_jax.manipulation_search import REFERENCES_AT_ONCE
 
 
 class RetrievalMetrics(TypedDict):
@@ -25,15 +25,32 @@ class RetrievalMetrics(TypedDict):
     ndcg_others: dict[str, float]
 
 
-def retrieve(
+def make_index(
     gallery: Float[Array | np.ndarray, "G N d"],
     memory: Float[Array | np.ndarray, "J N d"],
+    normalize: Normalization = "global",
+) -> ManipulationIndex:
+    """An encoder's features and prototypes, ready to be searched.
+
+    Raises:
+      DataError: features that are not finite or cannot be normalised.
+    """
+    try:
+        return ManipulationIndex.of(gallery, memory, normalize)
+    except ValueError as error:
+        raise DataError(
+            f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
+            "checkpoints, or train again with a lower train.learning_rate or with train.clip_norm"
+        ) from error
+
+
+def retrieve(
+    index: ManipulationIndex,
     reference: Int[np.ndarray, " Q"],
     indicators: Int[np.ndarray, "Q J"],
     k: int,
     *,
     strength: float = 1.0,
-    normalize: Normalization = "global",
     exclude_query: bool = False,
     progress: bool = True,
 ) -> Int[np.ndarray, "Q k"]:
@@ -42,21 +59,17 @@ def retrieve(
     Several processes search for a share of the queries each, and get the rows of all.
 
     Args:
-      gallery: [G, N, d] features.
-      memory: [J, N, d] prototypes.
+      index: the gallery and the prototypes.
       reference: [Q], gallery row that each query manipulates.
       indicators: [Q, J]; zeros leave the reference as it is.
       k: neighbours wanted.
       strength: how many prototypes are added and removed, f' = f + strength * (M i); 1 is Eq. 7.
-      normalize: how features are normalised after the manipulation.
       exclude_query: whether the reference itself is left out of its result.
       progress: whether a progress bar is shown.
 
     Raises:
       ValueError: k beyond the gallery (less one where the query is excluded).
     """
-    gallery, memory = jnp.asarray(gallery), jnp.asarray(memory)
-    index = ManipulationIndex(gallery, gallery_products(gallery, memory, normalize), normalize)
     by_reference = np.argsort(reference, kind="stable")
     mine = by_reference[processes.share(len(by_reference))]
     _, first = np.unique(reference[mine], return_index=True)

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
     *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
-    *("bootstrap", "manipulation_index", "manipulation_products", "triplet_losses"),
+    *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_candidates"),
+    *("manipulation_search", "manipulation_index"),
 }
 RIM = {
     "settings",
@@ -44,7 +45,7 @@ MAY_IMPORT = {
     "checkpoints": {"errors"},
     "workdir": {"attributes", "errors"},
     "optimizers": set(),
-    "manipulation_retrieval": GROUND | {"data", "processes"},
+    "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
     "settings": GROUND | {"errors", "data", "models", "optimizers"},
     "config_check": GROUND | {"settings", "errors", "data", "models", "optimizers"},
     "training": GROUND | RIM | {"trained", "torch_files", "torch_writer"},

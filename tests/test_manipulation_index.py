@@ -4,7 +4,6 @@ import pytest
 
 from gradrev_jax import AttributeSchema, ManipulationIndex, nearest_neighbors
 from gradrev_jax.manipulation import NORMALIZATIONS, manipulate, normalize_features
-from gradrev_jax.manipulation_index import CHUNK_BYTES, _references_at_once
 from gradrev_jax.retrieval import SPARE_CANDIDATES
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
@@ -125,27 +124,20 @@ def test_any_number_of_queries(rng, queries):
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how):
-    monkeypatch.setattr("gradrev_jax.manipulation_index.SIZES", (1, 4))
+    monkeypatch.setattr("gradrev_jax.manipulation_search.SIZES", (1, 4))
     check(example(rng, rows=60, queries=45), 4, how)
     # Room for the scores of a single query, whatever the sizes.
-    monkeypatch.setattr("gradrev_jax.manipulation_index.CHUNK_BYTES", 1)
+    monkeypatch.setattr("gradrev_jax.manipulation_search.CHUNK_BYTES", 1)
     check(example(rng, rows=60, queries=6), 4, how)
 
 
 @pytest.mark.parametrize("spares", [(0,), (1, 3)])
 def test_however_many_candidates_are_measured_at_first(rng, monkeypatch, spares):
     """Queries that few candidates do not certify are tried with more, and at last with all rows."""
-    monkeypatch.setattr("gradrev_jax.manipulation_index.SPARES", spares)
+    monkeypatch.setattr("gradrev_jax.manipulation_search.SPARES", spares)
     gallery, *others = example(rng)
     close = gallery + 1e-3 * rng.normal(size=gallery.shape).astype(np.float32)
     check((np.concatenate([gallery, close]), *others), 5)
-
-
-def test_many_references_are_taken_in_equal_chunks():
-    assert _references_at_once(200, 1) == 256
-    assert _references_at_once(1581, 1) == 800
-    assert _references_at_once(1581, CHUNK_BYTES // 300) == 272
-    assert _references_at_once(1025, 1) == 528
 
 
 @pytest.mark.parametrize("k", [1, 4, 60])
@@ -179,32 +171,119 @@ def test_only_the_reference_itself_is_excluded_and_not_its_duplicates(rng):
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_a_zero_row_and_a_query_that_becomes_zero(rng, how):
+def test_a_query_that_becomes_zero(rng, how):
     """Rows of length 1 are all as far from the origin, to rounding: only the distances are comparable."""
-    gallery, memory, _, _ = example(rng)
-    gallery[3] = 0
-    gallery[5] = memory[0]  # one block is not zero, and removing value 0 leaves nothing
-    indicators = np.zeros((2, VALUES), int)
-    indicators[1, 0] = -1
-    reference = np.array([3, 5])
+    gallery, memory, _, _ = example(rng, soft=True)
+    gallery[5] = memory[0]  # removing value 0 leaves nothing
+    if how == "none":
+        gallery[3] = 0  # has no direction, but a place
+    indicators = np.zeros((1, VALUES), int)
+    indicators[0, 0] = -1
     index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
-    found = index.search(reference_ids=reference, indicators=indicators, k=60)
-    distances = oracle(gallery, memory, gallery[reference], indicators, 60, how)[1]
-    np.testing.assert_array_equal(found.indices[:, 0], 3)
+    found = index.search(reference_ids=np.array([5]), indicators=indicators, k=60)
+    distances = oracle(gallery, memory, gallery[5:6], indicators, 60, how)[1]
     np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
+    if how == "none":
+        assert found.indices[0, 0] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "bad", "message"),
+    [
+        ("global", 0, r"are zero in row 4, so it has no direction to normalise \(3 such rows of 90\)"),
+        ("attribute", 0, r"are zero for an attribute in row 4, so .* \(3 such rows of 90\)"),
+        *((how, np.nan, r"are not finite in row 4 \(3 such rows of 90\)") for how in NORMALIZATIONS),
+        ("none", np.inf, r"are not finite in row 4"),
+    ],
+)
+def test_rows_that_cannot_be_normalised(rng, how, bad, message):
+    gallery, memory, _, _ = example(rng)
+    one_block = how == "attribute" or bad
+    for row in (80, 4, 5):
+        gallery[row, slice(1, 2) if one_block else slice(None)] = bad
+    with pytest.raises(ValueError, match=message):
+        ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    if how == "global":  # one block may be zero
+        gallery[[80, 4, 5]] = np.array([[0, 1, 0, 0]])
+        gallery[:, 1] = 0
+        ManipulationIndex.build(gallery, memory, SCHEMA, how)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_nan_rows_are_treated_as_by_nearest_neighbors(rng, how):
-    gallery, memory, reference, indicators = example(rng)
-    gallery[10] = np.nan
-    reference[0] = 10
-    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
-    found = index.search(reference_ids=reference, indicators=indicators, k=7)
-    edited = normalize_features(manipulate(gallery[reference], indicators, memory), how)
+def test_a_query_of_nan_is_treated_as_by_nearest_neighbors(rng, how):
+    gallery, memory, _, indicators = example(rng)
+    features = gallery[:20].copy()
+    features[4] = np.nan
+    found = ManipulationIndex.build(gallery, memory, SCHEMA, how).search(
+        features=features, indicators=indicators, k=7
+    )
+    edited = normalize_features(manipulate(features, indicators, memory), how)
     expected = nearest_neighbors(edited, normalize_features(gallery, how), 7)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("exclude", [False, True])
+def test_a_session_finds_what_the_index_does(rng, how, exclude):
+    gallery, memory, _, indicators = example(rng)
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    session = index.session(8)
+    few = {"k": 6, "strength": 0.7, "exclude_reference": exclude}
+    for some in (indicators, indicators[:1], indicators[3:4], 0 * indicators[:2]):
+        found = session.search(some, **few)
+        expected = index.search(reference_ids=np.full(len(some), 8), indicators=some, **few)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6)
+    excluded = np.full(20, 8) if exclude else None
+    indices, _ = oracle(gallery, memory, gallery[[8] * 20], indicators, 6, how, 0.7, excluded)
+    np.testing.assert_array_equal(session.search(indicators, **few).indices, indices)
+
+
+def test_a_session_with_features(rng):
+    gallery, memory, _, indicators = example(rng)
+    item = rng.normal(size=(ATTRIBUTES, DIM)).astype(np.float32)
+    session = ManipulationIndex.build(gallery, memory, SCHEMA).session(features=item)
+    found = session.search(indicators, 5)
+    expected = oracle(gallery, memory, np.array([item] * 20), indicators, 5)
+    np.testing.assert_array_equal(found.indices, expected[0])
+    with pytest.raises(ValueError, match="needs an item of the gallery's"):
+        session.search(indicators, 5, exclude_reference=True)
+
+
+def test_what_no_session_can_begin_with(rng, unchecked):
+    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
+    for given in ({}, {"reference_id": 1, "features": np.zeros((ATTRIBUTES, DIM))}):
+        with pytest.raises(ValueError, match="give reference_id, or features"):
+            index.session(**given)
+    with pytest.raises(ValueError, match="between 0 and 89, got 90"):
+        index.session(90)
+    with pytest.raises(ValueError, match=r"features must be \[\.\.\., 3, 4\]"):
+        index.session(features=np.zeros((2, DIM), np.float32))
+    with pytest.raises(ValueError, match=r"1 queries need indicators \[1, 6\]"):
+        index.session(3).search(np.zeros((1, 5), int), 2)
+
+
+def test_real_sizes_against_float64(rng):
+    """Near-ties that float32 products do not tell apart, in blocks of the paper's width."""
+    gallery = rng.normal(size=(400, 3, 340)).astype(np.float32)
+    gallery = np.concatenate(
+        [gallery, gallery[:200], gallery + np.float32(1e-4) * rng.normal(size=(400, 3, 340))]
+    )
+    memory = (SCHEMA.membership[:, :, None] * rng.normal(size=(VALUES, 3, 340))).astype(np.float32)
+    reference, indicators = rng.integers(0, 400, 30), np.zeros((30, VALUES), int)
+    indicators[np.arange(30), rng.integers(0, 2, 30)] = 1
+    gallery = gallery.astype(np.float32)
+    found = ManipulationIndex.build(gallery, memory, SCHEMA).search(
+        reference_ids=reference, indicators=indicators, k=50
+    )
+    indices, distances = oracle(gallery, memory, gallery[reference], indicators, 50)
+    np.testing.assert_allclose(found.distances, distances, rtol=2e-6, atol=1e-7)
+    for ours, theirs, distance in zip(np.asarray(found.indices), indices, distances, strict=True):
+        for rank in np.flatnonzero(ours != theirs):
+            assert ours[rank] in theirs or distance[rank] > distance[-1] * (1 - 1e-6)
+            other = distance[np.flatnonzero(theirs == ours[rank])]
+            np.testing.assert_allclose(other, distance[rank], rtol=1e-6)
 
 
 def test_a_memory_of_zeros_changes_nothing(rng):
@@ -238,7 +317,7 @@ def test_bfloat16_features_are_searched_in_float32(rng):
         ({"indicators": np.zeros((3, VALUES), int)}, r"2 queries need indicators \[2, 6\]"),
         (
             {"reference_ids": None, "features": np.zeros((2, 2, DIM), np.float32)},
-            r"features \[..., 3, 4\]; got \(2, 6\) and \(2, 2, 4\)",
+            r"features must be \[\.\.\., 3, 4\], as the gallery's; got \(2, 2, 4\)",
         ),
     ],
 )

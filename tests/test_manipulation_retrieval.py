@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import DataError
 from gradrev_jax.manipulation import NORMALIZATIONS
-from gradrev_jax.manipulation_retrieval import retrieval_metrics, retrieve
+from gradrev_jax.manipulation_retrieval import make_index, retrieval_metrics, retrieve
 
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
 PARTS = {"ndcg": "all", "ndcg_target": "target", "ndcg_others": "others"}
@@ -46,8 +47,13 @@ def slow_retrieve(gallery, memory, reference, indicators, k, normalize="global",
     return found
 
 
+def search(gallery, memory, reference, indicators, k, normalize="global", exclude_query=False):
+    index = make_index(gallery, memory, normalize)
+    return retrieve(index, reference, indicators, k, exclude_query=exclude_query, progress=False)
+
+
 def check(arguments, k, **settings):
-    found = retrieve(*arguments, k, **settings, progress=False)
+    found = search(*arguments, k, **settings)
     assert found.tolist() == slow_retrieve(*arguments, k, **settings)
 
 
@@ -68,7 +74,7 @@ def test_without_a_change_the_nearest_is_the_reference_unless_it_is_left_out(rng
     gallery, memory, reference, indicators = example(rng)
     arguments = gallery, memory, reference, np.zeros_like(indicators)
     check(arguments, 5, exclude_query=exclude_query)
-    found = retrieve(*arguments, 5, exclude_query=exclude_query, progress=False)
+    found = search(*arguments, 5, exclude_query=exclude_query)
     assert (found[:, 0] == reference).all() != exclude_query
     assert (found == reference[:, None]).any() != exclude_query
 
@@ -78,10 +84,10 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
     gallery = np.concatenate([gallery] * 3)
     reference = np.arange(24)
     unchanged = np.zeros((24, VALUES), np.int8)
-    found = retrieve(gallery, memory, reference, unchanged, 2, exclude_query=True, progress=False)
+    found = search(gallery, memory, reference, unchanged, 2, exclude_query=True)
     assert found.tolist() == [[r for r in (i % 8, i % 8 + 8, i % 8 + 16) if r != i] for i in range(24)]
     # More copies than neighbours wanted: the reference may not be among the first k + 1 at all.
-    found = retrieve(gallery, memory, reference, unchanged, 1, exclude_query=True, progress=False)
+    found = search(gallery, memory, reference, unchanged, 1, exclude_query=True)
     assert found.tolist() == [[i % 8 + 8 if i < 8 else i % 8] for i in range(24)]
 
 
@@ -99,13 +105,21 @@ def test_the_whole_gallery_can_be_asked_for(rng):
 
 
 def test_no_queries(rng):
-    assert retrieve(*example(rng, queries=0), 3, progress=False).shape == (0, 3)
+    assert search(*example(rng, queries=0), 3).shape == (0, 3)
 
 
 @pytest.mark.parametrize(("k", "exclude_query"), [(10, False), (0, False), (9, True)])
 def test_k_beyond_the_gallery_is_an_error(rng, k, exclude_query):
     with pytest.raises(ValueError, match=f"gallery's {9 - exclude_query} rows"):
-        retrieve(*example(rng, rows=9), k, exclude_query=exclude_query, progress=False)
+        search(*example(rng, rows=9), k, exclude_query=exclude_query)
+
+
+@pytest.mark.parametrize(("bad", "message"), [(0, "zero in row 7"), (np.nan, "not finite in row 7")])
+def test_features_of_an_encoder_that_learned_nothing(rng, bad, message):
+    gallery, memory, _, _ = example(rng)
+    gallery[7] = bad
+    with pytest.raises(DataError, match=f"{message}.*1 such rows of 30.*diverged.*train.learning_rate"):
+        make_index(gallery, memory)
 
 
 def slow_metrics(neighbor_labels, queries, k):

@@ -17,7 +17,7 @@ from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import read_history, write_report
 from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals
 from gradrev_jax.evaluation.strength import choose_strength
-from gradrev_jax.manipulation_retrieval import mean_scores, retrieval_metrics, retrieve
+from gradrev_jax.manipulation_retrieval import make_index, mean_scores, retrieval_metrics, retrieve
 from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
@@ -93,11 +93,8 @@ def evaluate(
         raise DataError("no test image is labelled, so there is nothing to evaluate")
 
     k = max(config.protocol.ks)
-    search = {
-        "normalize": config.protocol.normalize,
-        "exclude_query": config.protocol.exclude_query,
-        "progress": progress,
-    }
+    normalize = config.protocol.normalize
+    search = {"exclude_query": config.protocol.exclude_query, "progress": progress}
     strength, strengths = settings.fixed_strength(config), dict[str, float]()
     if strength is None:
         held_out = encode(
@@ -114,14 +111,14 @@ def evaluate(
             catalogue.part_labels(VALIDATION),
             memory,
             settings.queries_of(catalogue, VALIDATION, config),
+            normalize=normalize,
             **search,
         )
     # The baseline is asked with the queries, of whose references most of the work is shared.
     references, which = np.unique(queries.reference, return_inverse=True)
     untouched = np.zeros((len(references), schema.num_values), np.int8)
     found = retrieve(
-        gallery.features,
-        memory,
+        make_index(gallery.features, memory, normalize),
         np.concatenate([queries.reference, references]),
         np.concatenate([queries.indicators, untouched]),
         k,

@@ -8,7 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
-from gradrev_jax.manipulation_retrieval import retrieve
+from gradrev_jax.manipulation import Normalization
+from gradrev_jax.manipulation_retrieval import make_index, retrieve
 from gradrev_jax.metrics import hit_rate
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -22,6 +23,7 @@ def choose_strength(
     queries: Queries,
     *,
     candidates: Sequence[float] = CANDIDATES,
+    normalize: Normalization = "global",
     **search: Any,
 ) -> tuple[float, dict[str, float]]:
     """The strength of highest hit_rate@10 (of fewer than 20 images, among the half of them).
@@ -32,6 +34,7 @@ def choose_strength(
       memory: [J, N, d] prototypes.
       queries: whose gallery these images are.
       candidates: strengths to try; of equally good ones, the first.
+      normalize: how features are normalised after the manipulation.
       **search: keyword arguments of ``retrieve``.
 
     Returns:
@@ -46,10 +49,8 @@ def choose_strength(
             "another with one attribute changed; hold out more (train.validation_fraction), or give a number"
         )
     k = min(CHOSEN_AT, (len(labels) + 1) // 2)
-    rates = {}
+    index, rates = make_index(features, memory, normalize), {}
     for strength in candidates:
-        found = retrieve(
-            features, memory, queries.reference, queries.indicators, k, strength=strength, **search
-        )
+        found = retrieve(index, queries.reference, queries.indicators, k, strength=strength, **search)
         rates[f"{strength:g}"] = float(hit_rate(labels[found], queries.targets, k))
     return float(max(rates, key=lambda name: rates[name])), rates

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_retrieval import retrieve
+from gradrev_jax.manipulation_retrieval import make_index, retrieve
 from gradrev_jax.metrics import accuracy_summary, hit_rate
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
@@ -79,12 +79,10 @@ def make_validator(
             if queries is not None and len(queries):
                 k = min(SELECTED_AT, (len(labels) + 1) // 2)
                 found = retrieve(
-                    encoded.features,
-                    memory,
+                    make_index(encoded.features, memory, normalize),
                     queries.reference,
                     queries.indicators,
                     k,
-                    normalize=normalize,
                     progress=progress,
                 )
                 score = float(hit_rate(labels[found], queries.targets, k))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gradrev_jax import ManipulationIndex, metrics
-from gradrev_jax.manipulation_retrieval import retrieve
+from gradrev_jax.manipulation_retrieval import make_index, retrieve
 from tests.parity.cases import KS, LEARNING_RATE, STEPS, Case, Result, Retrieval
 from tests.parity.ours import make_schema, retrieval_inputs
 
@@ -115,7 +115,7 @@ def assert_retrieval(queries: Retrieval, neighbors: np.ndarray, sizes: tuple[int
 
     schema, k = make_schema(sizes), neighbors.shape[1]
     gallery, memory = retrieval_inputs(queries, schema)
-    found = retrieve(gallery, memory, queries.references, queries.indicators, k, progress=False)
+    found = retrieve(make_index(gallery, memory), queries.references, queries.indicators, k, progress=False)
     assert_neighbors(found, distances)
     index = ManipulationIndex.build(gallery, memory, schema)
     searched = index.search(reference_ids=queries.references, indicators=queries.indicators, k=k)
