@@ -3,14 +3,14 @@
     python benchmarks/paper_scale.py
 
 80,586 training images of 224 px, 12 attributes: 25 epochs of the encoder at batch 128, the prototypes, 25
-epochs of the memory at batch 64 over 120,371 triplets, then 20,000 test images encoded, 14,361 queries of 1,581
-of them searched, and all metrics. It is what train.py and evaluate.py do, files, checkpoints and the log
-included, but no validation, and nothing is decoded: pixels are random. The search reads random features,
-as in benchmarks/evaluation.py, because what an encoder makes of random pixels is the same for all.
+epochs of the memory at batch 64 over 120,371 triplets, then 20,000 test images encoded, 14,361 queries of
+1,581 of them searched, and all metrics. It is what train.py and evaluate.py do, checkpoints and the log
+included, but no validation, and nothing is decoded: pixels are random. The search reads random features, as
+in benchmarks/evaluation.py, because an encoder tells random pixels hardly apart.
 
 On a GPU all of it runs, in bfloat16 with all images on the device, several steps a call, unless flags say
 otherwise. On a CPU a few steps of each stage and a few batches are measured, and the rest is extrapolated
-from their median; what is printed and written says which.
+from their median, with one checkpoint a stage; what is printed and written says which.
 """
 
 import argparse
@@ -123,8 +123,8 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> Part:
-    """Run a stage to its end, or a few of its steps."""
+def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> tuple[Part, Any]:
+    """Run a stage to its end, or a few of its steps; with it its last parameters."""
     config = run.config
     on_device = config.data.placement == settings.DEVICE
     parallel = stage_devices(config, stage.name)
@@ -132,7 +132,7 @@ def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> Part:
         parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
     pool, batch = len(stage.images), stage.batch
     stage = dataclasses.replace(stage, batch=lambda step: (batch(step)[0] % pool, batch(step)[1]))
-    flops, state = step_flops(stage), None
+    flops = step_flops(stage)
     seconds, state = timed(
         lambda: run_stage(
             stage,
@@ -146,7 +146,6 @@ def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> Part:
         )
     )
     steps = int(state.step)
-    del state
     records = step_records(run.directory, stage.name)[1:]  # the first has the compilation in it
     step_seconds = spread([stage.batch_size / record["images_per_second"] for record in records])
     last = stage.epoch_steps * run.config[{ENCODER: "train", MEMORY: "memory"}[stage.name]].epochs
@@ -161,11 +160,11 @@ def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> Part:
         "of_matrix_rate": achieved / rate,
         "seconds_besides_steps": seconds - steps * step_seconds["median"],
     }
-    if whole:
-        return Part(seconds, "measured", details)
-    return Part(
-        seconds + (last - steps) * step_seconds["median"], f"extrapolated from {steps} steps", details
-    )
+    part = Part(seconds, "measured", details)
+    if not whole:
+        rest = (last - steps) * step_seconds["median"]
+        part = Part(seconds + rest, f"extrapolated from {steps} steps", details)
+    return part, state.params
 
 
 def _bytes(tree: Any) -> int:
@@ -233,14 +232,13 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, A
         progress=True,
     )
     training: dict[str, Any] = {"whole": options.whole, "rate": rate["median"]}
-    parts = {"stage 1, encoder": train_stage(run, STAGES[ENCODER](run), **training)}
-
-    # The prototypes that stage 2 starts from are made with it; they are measured once more, by themselves.
+    parts = {}
+    parts["stage 1, encoder"], _ = train_stage(run, STAGES[ENCODER](run), **training)
     seconds, second = timed_stage(run)
-    parts["stage 2, memory"] = train_stage(run, second, **training)
-    params, forward = second.state.params[ENCODER], make_forward(encoder)
+    parts["stage 2, memory"], trained = train_stage(run, second, **training)
+    params, forward = trained[ENCODER], make_forward(encoder)
     batching = {"batch_size": at_once, "progress": options.whole}
-    prototypes = (
+    parts["prototypes"] = (  # stage 2 starts from them
         Part(seconds, "measured")
         if options.whole
         else over_images(
@@ -257,7 +255,6 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, A
             at_once,
         )
     )
-    parts["prototypes"] = prototypes
     forward = make_forward(encoder)
     parts["gallery"] = over_images(
         lambda some: encode(
@@ -311,7 +308,8 @@ def report(result: dict[str, Any]) -> str:
             step, details = part["details"]["step_seconds"], part["details"]
             lines.append(
                 f"{'':34}{step['median']:.3f} s a step [{step['least']:.3f}, {step['most']:.3f}], "
-                f"{details['images_per_second']:,.0f} images/s, {details['flop_per_second'] / 1e12:.2f} TFLOP/s, "
+                f"{details['images_per_second']:,.0f} images/s, "
+                f"{details['flop_per_second'] / 1e12:.2f} TFLOP/s, "
                 f"{details['of_matrix_rate']:.0%} of large matrix products"
             )
     whole = "measured" if result["measured_whole"] else "extrapolated"

@@ -31,6 +31,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
 
 from benchmarks.recording import record
+from benchmarks.side_by_side.tables import scaling_table
 from benchmarks.side_by_side.together import Together, processes
 from benchmarks.side_by_side.turns import summary
 from benchmarks.training_runs import later_epochs
@@ -84,7 +85,9 @@ def photographs(folder: pathlib.Path, count: int, table: pathlib.Path) -> Config
     return config
 
 
-def measure_input(folder: pathlib.Path | None, fields: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+def measure_input(
+    folder: pathlib.Path | None, fields: Mapping[str, Any], epoch: int, epochs: int
+) -> dict[str, Any]:
     """Waiting by placement and steps per call; an epoch has so many steps."""
     count = epoch * fields["train.batch_size"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,7 +99,7 @@ def measure_input(folder: pathlib.Path | None, fields: Mapping[str, Any], epoch:
         config.train.validation_fraction = 0.0
         config.data.cache_dir = scratch
         config.train.log_every = 1
-        config.train.epochs = 2
+        config.train.epochs = epochs
         cases = []
         for placement in ("host", "device"):
             for steps in (1, 4):
@@ -119,45 +122,6 @@ def measure_steps(fields: Mapping[str, Any], epoch: int) -> dict[str, Any]:
     return {"cases": cases}
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """The result in Markdown."""
-    lines = []
-    if measured := result.get("parallel"):
-        lines += [
-            "| train step, at equal global batch | s, median [least, most] | times one device | peak GiB |",
-            "|---|---:|---:|---:|",
-        ]
-        for case in measured["cases"]:
-            sizes = f"{case['sizes']['image']} px, batch {case['sizes']['batch']}"
-            for name, one in case["results"].items():
-                seconds = (
-                    f"{one['median_seconds']:.2f} [{one['least_seconds']:.2f}, {one['most_seconds']:.2f}]"
-                )
-                ratio, peak = one["times_one_device"], one["peak_memory_gib"]
-                lines.append(f"| {sizes}: {name} | {seconds} | {ratio:.2f} | {peak:.2f} |")
-        lines.append("")
-    titles = {"input": "second epoch", "steps": "tiny model"}
-    for part in titles.keys() & result.keys():
-        lines += [
-            f"| {titles[part]} | images a second | waiting for input, % |",
-            "|---|---:|---:|",
-        ]
-        for case in result[part]["cases"]:
-            speed, wait = case["images_per_second"], case["input_wait"]
-            cells = [
-                f"{row['median'] * scale:.{digits}f} [{row['least'] * scale:.{digits}f}, "
-                f"{row['most'] * scale:.{digits}f}]"
-                for row, scale, digits in ((speed, 1, 1), (wait, 100, 2))
-            ]
-            named = case["fields"]
-            words = [f"{named['data.placement']}, "] if "data.placement" in named else []
-            lines.append(
-                f"| {''.join(words)}steps_per_call {named['train.steps_per_call']} | {' | '.join(cells)} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, print, write the result, and return it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -165,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", nargs="+", type=int, default=[224, 96], help="of parallel, pixels a side")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3, help="of input, the first not counted")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of scaling_cpu.json")
     options = parser.parse_args(arguments)
@@ -186,12 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         result["parallel"] = {"cases": [measure_parallel(case, options.repeats) for case in cases]}
     if "input" in options.only:
         paper = {"model.width": 1.0, "model.feature_dim": 340, "data.image_size": 224, "train.batch_size": 64}
-        result["input"] = measure_input(options.photographs, tiny if options.tiny else paper, 8)
+        result["input"] = measure_input(options.photographs, tiny if options.tiny else paper, 4, options.epochs)
     if "steps" in options.only:
         result["steps"] = measure_steps(tiny, 16 if options.tiny else 400)
     for part in options.only:
         result[part] = {"date": datetime.date.today().isoformat(), **result[part]}
-    print(table(result))
+    print(scaling_table(result))
     record(path, result)
     return result
 
