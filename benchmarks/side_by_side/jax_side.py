@@ -23,7 +23,9 @@ from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.optimizers import make_optimizer
-from gradrev_jax.training.steps import init_state, make_train_step
+from gradrev_jax.processes import join
+from gradrev_jax.training.parallel import Mode, Parallel
+from gradrev_jax.training.steps import init_state, make_train_step, make_update
 
 Job = Callable[[], dict[str, Any]]
 
@@ -49,6 +51,53 @@ def train_step(
     def job() -> dict[str, Any]:
         nonlocal state
         state, metrics = jax.block_until_ready(step(state, images, labels))
+        return {"units": batch, "loss": float(metrics.loss)}
+
+    return job
+
+
+def data_parallel(
+    image: int,
+    batch: int,
+    *,
+    devices: int,
+    mode: Mode = "pmap",
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    attributes: int = 12,
+    width: float = 1.0,
+    dim: int = 340,
+) -> Job:
+    """The same step, its batch spread over CPU devices of one process or of several.
+
+    Args:
+      image: pixels a side.
+      batch: images of all devices together.
+      devices: of this process.
+      mode: how they share the batch, see ``Parallel``.
+      coordinator: HOST:PORT of the first of several processes; None: there is only this one.
+      processes: how many there are.
+      process: which of them this is.
+      attributes: N.
+      width: of the backbone.
+      dim: d.
+    """
+    jax.config.update("jax_num_cpu_devices", devices)  # before JAX looks for any
+    join(coordinator, processes, process)
+    schema = schema_of(attributes)
+    encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
+    optimizer = make_optimizer(optax.constant_schedule(1e-4))
+    parallel = Parallel.over(batch=batch, mode=mode)
+    step = parallel.compile(make_update(encoder, optimizer, seed=0, total_steps=1000), size=batch)
+    state = parallel.replicate(init_state(encoder, optimizer, image_size=image, seed=0))
+    own = parallel.own_rows(np.arange(batch)[None])
+    images = inputs.random_images(batch, image)[own]
+    labels = inputs.random_labels(batch, schema.sizes).astype(np.int32)[None]
+
+    def job() -> dict[str, Any]:
+        nonlocal state
+        state, metrics = jax.block_until_ready(step(state, parallel.place(images), labels))
         return {"units": batch, "loss": float(metrics.loss)}
 
     return job
@@ -156,5 +205,5 @@ def random_params(encoder: AttributeEncoder, image: int) -> Any:
 
 def peak_memory() -> int | None:
     """Most bytes that were allocated on a GPU; None on a CPU."""
-    statistics = jax.devices()[0].memory_stats()
+    statistics = jax.local_devices()[0].memory_stats()
     return None if jax.default_backend() == "cpu" or not statistics else statistics["peak_bytes_in_use"]

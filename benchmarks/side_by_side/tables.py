@@ -1,6 +1,6 @@
 """The result as Markdown.
 
-``python -m benchmarks.side_by_side.tables`` puts it into README.md and docs/results.md.
+``python -m benchmarks.side_by_side.tables`` puts all results into README.md and docs/.
 """
 
 import json
@@ -58,6 +58,64 @@ def costs(cases: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def scaling_table(result: Mapping[str, Any]) -> str:
+    """Devices, input and steps per call.
+
+    Args:
+      result: of benchmarks/scaling.py; parts that are not there are left out.
+    """
+    tables = []
+    if "parallel" in result:
+        header = ["train step, at equal global batch", "s", "times one device", "peak GiB"]
+        lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+        for case in result["parallel"]["cases"]:
+            sizes = f"{case['sizes']['image']} px, batch {case['sizes']['batch']}"
+            for name, one in case["results"].items():
+                seconds = {which: one[f"{which}_seconds"] for which in ("median", "least", "most")}
+                ratio, peak = one["times_one_device"], one["peak_memory_gib"]
+                cells = [f"{sizes}: {name}", _spread(seconds, ".2f"), f"{ratio:.2f}", f"{peak:.2f}"]
+                lines.append(_line(cells))
+        tables.append(lines)
+    for part, title in (("input", "paper's sizes, from the second epoch"), ("steps", "tiny model")):
+        if part not in result:
+            continue
+        header = [title, "images a second", "waiting for input, %"]
+        lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+        for case in result[part]["cases"]:
+            fields = {name.partition(".")[2]: value for name, value in case["fields"].items()}
+            named = [f"{name} {fields[name]}" for name in ("placement", "steps_per_call") if name in fields]
+            cells = [_spread(case["images_per_second"], ",.1f"), _spread(case["input_wait"], ".2%")]
+            lines.append(_line([", ".join(named), *(cell.replace("%", "") for cell in cells)]))
+        tables.append(lines)
+    return "\n\n".join("\n".join(lines) for lines in tables)
+
+
+def paper_table(result: Mapping[str, Any]) -> str:
+    """Time of each part of the paper's training.
+
+    Args:
+      result: of benchmarks/paper_scale.py.
+    """
+    header = ["part", "minutes", "how", "s a step", "images a second", "of matrix rate"]
+    lines = [_line(header), _line(["---", "---:", "---", *["---:"] * 3])]
+    for name, part in result["parts"].items():
+        details = part["details"]
+        cells = ["", "", ""]
+        if "step_seconds" in details:
+            speed = f"{details['images_per_second']:,.0f}"
+            cells = [_spread(details["step_seconds"], ".3f"), speed, f"{details['of_matrix_rate']:.0%}"]
+        lines.append(_line([name, f"{part['seconds'] / 60:,.1f}", part["how"], *cells]))
+    how = "measured" if result["measured_whole"] else "mostly extrapolated"
+    lines.append(_line(["all", f"{result['seconds'] / 60:,.1f}", how, "", "", ""]))
+    return "\n".join(lines)
+
+
+def _spread(values: Mapping[str, float], form: str) -> str:
+    """Median, least and most."""
+    median, least, most = (format(values[which], form) for which in ("median", "least", "most"))
+    return f"{median} [{least}, {most}]"
+
+
 def _variants(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     """Those that were measured, in the order of their first appearance."""
     return list(dict.fromkeys(name for case in cases for name in case["results"]))
@@ -110,9 +168,12 @@ def with_results(path: pathlib.Path) -> str:
     for result in sorted((ROOT / "benchmarks" / "results").glob("compare_*.json")):
         cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
         tables |= {f"{result.stem} speeds": speeds(cases), f"{result.stem} costs": costs(cases)}
+    for pattern, table in (("scaling_*.json", scaling_table), ("paper_scale_*.json", paper_table)):
+        for result in sorted((ROOT / "benchmarks" / "results").glob(pattern)):
+            tables[result.stem] = table(json.loads(result.read_text(encoding="utf-8")))
     return filled(path.read_text(encoding="utf-8"), tables)
 
 
 if __name__ == "__main__":
-    for path in (ROOT / "README.md", ROOT / "docs" / "results.md"):
+    for path in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "scaling.md"):
         path.write_text(with_results(path), encoding="utf-8")

@@ -27,9 +27,19 @@ class Worker:
 
     While it is not asked it is stopped, with all that it has started: threads that wait by spinning, as some
     libraries' do, would take the cores from the one whose turn it is.
+
+    Args:
+      side: ``jax`` or ``torch``.
+      kind: of the case, a function of that side.
+      arguments: of the function.
+      device: ``cpu`` or ``cuda``.
+      stopped: whether it is, while it is not asked.
     """
 
-    def __init__(self, side: str, kind: str, arguments: Mapping[str, Any], device: str) -> None:
+    def __init__(
+        self, side: str, kind: str, arguments: Mapping[str, Any], device: str, *, stopped: bool = True
+    ) -> None:
+        self._stopped = stopped
         environment = {
             **os.environ,
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -61,14 +71,15 @@ class Worker:
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._signal(signal.SIGCONT)
+        if self._stopped:
+            self._signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        if answer:
+        if answer and self._stopped:
             self._signal(signal.SIGSTOP)
-        else:
+        if not answer:
             self._process.wait()
             self._errors.seek(0)
             lines = [line.strip() for line in self._errors if line.strip()]

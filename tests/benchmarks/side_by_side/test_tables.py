@@ -54,7 +54,7 @@ def test_tables_have_their_places():
     assert filled(text, {"one": "1", "two": "2", "three": "3"}) == expected
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md", "docs/scaling.md"])
 def test_what_is_written_is_what_was_measured(name):
     """Else: python -m benchmarks.side_by_side.tables."""
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -1,0 +1,52 @@
+"""Short runs of ``train`` and what they log of their speed."""
+
+import pathlib
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gradrev_jax.evaluation.report import read_history
+from gradrev_jax.training.loop import train
+from gradrev_jax.workdir import METRICS
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least, most and number of measurements.
+
+    Example:
+      >>> spread([3.0, 1.0, 2.0])
+      {'median': 2.0, 'least': 1.0, 'most': 3.0, 'count': 3}
+    """
+    return {
+        "median": statistics.median(values),
+        "least": min(values),
+        "most": max(values),
+        "count": len(values),
+    }
+
+
+def step_records(workdir: pathlib.Path, stage: str) -> list[dict[str, Any]]:
+    """Records of a stage's steps; what a validation found has other ones."""
+    return [
+        record
+        for record in read_history(workdir / METRICS)
+        if record["stage"] == stage and "images_per_second" in record
+    ]
+
+
+def later_epochs(config: ConfigDict, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Train with some fields set; speed and the share of time spent waiting, from the second epoch on."""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(fields)
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, pathlib.Path(folder) / "run")
+        records = step_records(pathlib.Path(folder) / "run", "encoder")
+    records = [record for record in records if record["epoch"] > 1]
+    return {
+        "fields": dict(fields),
+        "images_per_second": spread([record["images_per_second"] for record in records]),
+        "input_wait": spread([record["input_wait"] for record in records]),
+    }

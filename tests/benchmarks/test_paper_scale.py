@@ -1,0 +1,55 @@
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import paper_scale
+
+PARTS = ["stage 1, encoder", "stage 2, memory", "prototypes", "gallery", "search", "metrics"]
+
+
+@pytest.fixture
+def measured(tmp_path):
+    def measure(*flags):
+        result = paper_scale.main(["--tiny", "--matrix=64", f"--out={tmp_path}", *flags])
+        (file,) = tmp_path.glob("paper_scale_*.json")
+        assert json.loads(file.read_text())["parts"] == result["parts"]
+        return result
+
+    return measure
+
+
+def test_a_few_steps_stand_for_all(measured, capsys):
+    result = measured("--no-whole", "--steps=3")
+    assert sorted(result["parts"]) == sorted(PARTS)
+    assert not result["measured_whole"]
+    for name, epoch in (("stage 1, encoder", 64 // 8), ("stage 2, memory", 24 // 4)):
+        part, details = result["parts"][name], result["parts"][name]["details"]
+        assert part["how"] == "extrapolated from 3 steps"
+        assert details["steps"] == 25 * epoch
+        assert details["step_seconds"]["count"] == 2  # the first has the compilation in it
+        steps = details["steps"] * details["step_seconds"]["median"]
+        assert part["seconds"] == pytest.approx(details["seconds_besides_steps"] + steps)
+    assert result["parts"]["prototypes"]["details"]["batches"] == 64 // 8
+    assert result["parts"]["gallery"]["how"] == "extrapolated from 4 batches"
+    assert result["parts"]["search"]["how"] == "measured"
+    assert "extrapolated from 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_all_of_it_from_the_device(measured):
+    flags = ("--placement=device", "--steps-per-call=2", "--precision=bfloat16", "--epochs=1")
+    result = measured("--whole", *flags)
+    assert {part["how"] for part in result["parts"].values()} == {"measured"}
+    assert result["measured_whole"]
+    assert result["seconds"] == pytest.approx(sum(part["seconds"] for part in result["parts"].values()))
+    assert result["parts"]["stage 1, encoder"]["details"]["steps"] == 64 // 8
+
+
+def test_pixels_are_repeated(monkeypatch):
+    monkeypatch.setattr(paper_scale, "DISTINCT", 3)
+    pixels = paper_scale.random_pixels(8, 2)
+    assert pixels.shape == (8, 2, 2, 3)
+    np.testing.assert_array_equal(pixels[3:6], pixels[:3])
+    np.testing.assert_array_equal(pixels[6:], pixels[:2])
+    assert not (pixels[0] == pixels[1]).all()
