@@ -39,7 +39,7 @@ from configs import shopping100k
 from gradrev_jax import settings
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.manipulation import class_prototypes
-from gradrev_jax.manipulation_retrieval import retrieval_metrics, retrieve
+from gradrev_jax.manipulation_retrieval import make_index, retrieval_metrics, retrieve
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
@@ -197,8 +197,7 @@ def evaluate(sizes: dict[str, int], dim: int, progress: bool) -> list[tuple[str,
     ks = [k for k in KS if k <= sizes["test"] // 2]
     searched, found = timed(
         lambda: retrieve(
-            features,
-            memory,
+            make_index(features, memory),
             np.concatenate([queries.reference, references]),
             np.concatenate([queries.indicators, untouched]),
             max(ks),
