@@ -37,8 +37,9 @@ class ManipulationIndex:
     ``normalize_features`` give, ascending, ties to the lower index. The products rank the gallery, and a
     bound on their rounding error tells which rows they rank for certain. Rows that it does not tell apart
     are measured by direct sums of (q - g)²; a query for which it cannot tell that no other row belongs among
-    the first k is tried with more candidates, and at last left to ``nearest_neighbors``. The square of a distance
-    is a direct sum, or lies as close to it as 1/512 of itself by proof, and by about 1e-6 in practice.
+    the first k is tried with more candidates, and at last left to ``nearest_neighbors``. The square of a
+    distance is a direct sum, or lies as close to it as 1/512 of itself by proof, and by about 1e-6 in
+    practice.
 
     Attributes:
       features: [G, N, d], the gallery as it was given, not copied: it must not be changed.
