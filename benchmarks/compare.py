@@ -116,6 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--photographs", type=pathlib.Path, help="folder with images and an attributes.csv")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", nargs="+", choices=tuple(tables.KINDS), help="kinds of cases; all if unset")
+    parser.add_argument(
+        "--match", default="", help="cases with this in their names, as 'batch 64 attributes 12'"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of compare_DEVICE.json")
@@ -133,7 +136,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if options.tiny
         else plan(device, repeats=options.repeats, photographs=with_photographs)
     )
-    cases = [case for case in cases if not options.only or case.kind in options.only]
+    cases = [
+        case for case in cases if case.kind in (options.only or tables.KINDS) and options.match in case.name
+    ]
+    if not cases:
+        parser.error(f"no case has {options.match!r} in its name")
     measured = []
     for case in (bar := tqdm(cases, unit="case")):
         bar.set_description(case.name)
