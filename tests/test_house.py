@@ -15,7 +15,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
     *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
     *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_candidates"),
-    *("manipulation_search", "manipulation_index"),
+    *("manipulation_search", "manipulation_index", "manipulation_sharding"),
 }
 RIM = {
     "settings",
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "models": GROUND | {"errors", "processes", "torch_files"},
     "data": {"attributes", "errors", "new_folder"},
     "new_folder": {"errors"},
+    "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
     "checkpoints": {"errors"},
     "workdir": {"attributes", "errors"},
