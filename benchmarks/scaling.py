@@ -151,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         result["parallel"] = {"cases": [measure_parallel(case, options.repeats) for case in cases]}
     if "input" in options.only:
         paper = {"model.width": 1.0, "model.feature_dim": 340, "data.image_size": 224, "train.batch_size": 64}
-        result["input"] = measure_input(options.photographs, tiny if options.tiny else paper, 4, options.epochs)
+        result["input"] = measure_input(
+            options.photographs, tiny if options.tiny else paper, 4, options.epochs
+        )
     if "steps" in options.only:
         result["steps"] = measure_steps(tiny, 16 if options.tiny else 400)
     for part in options.only:
