@@ -1,5 +1,10 @@
 """Shapes in signatures are checked in every test: jaxtyping's annotations, enforced by beartype."""
 
+import os
+
+# Compiling the same few tiny models takes most of the time; what they then compute takes none.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 import jax
 import jaxtyping
 import numpy as np

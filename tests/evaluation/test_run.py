@@ -125,6 +125,7 @@ def assert_retrieval(metrics, expected):
 def save_another(run, step, accuracy):
     """One more checkpoint, of a model that says the same of every image."""
     params = jax.tree.map(np.zeros_like, run.params)
+    params["params"]["mlp_out"]["bias"] += 1
     with Checkpoints(run.directory / "checkpoints" / "encoder") as checkpoints:
         checkpoints.save(step, {PARAMS: params}, score=accuracy)
 
@@ -226,6 +227,13 @@ def test_the_checkpoint_asked_for_is_evaluated(run):
     assert latest["ndcg_target"] == latest["baselines"]["no_manipulation"]["ndcg_target"]
     with pytest.raises(WorkdirError, match=r"no checkpoint '3'; there are 54, 55, best, latest"):
         evaluate(run.directory, step="3")
+
+
+def test_an_encoder_that_is_dead_cannot_be_evaluated(run):
+    with Checkpoints(run.directory / "checkpoints" / "encoder") as checkpoints:
+        checkpoints.save(56, {PARAMS: jax.tree.map(np.zeros_like, run.params)}, score=0.0)
+    with pytest.raises(DataError, match="features are zero in row 0.*evaluate another of its checkpoints"):
+        evaluate(run.directory, step="56")
 
 
 def test_a_number_of_references_can_be_asked_for(run):

@@ -7,19 +7,15 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-jax.config.update("jax_num_cpu_devices", 4)
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-
-from gradrev_jax.attributes import AttributeSchema  # noqa: E402
-from gradrev_jax.models.encoder import AttributeEncoder  # noqa: E402
-from gradrev_jax.training.memory_steps import make_memory_update  # noqa: E402
-from gradrev_jax.training.parallel import Parallel  # noqa: E402
-from gradrev_jax.training.steps import TrainState, init_state, make_update  # noqa: E402
+from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.training.memory_steps import make_memory_update
+from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.steps import TrainState, init_state, make_update
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)

@@ -33,8 +33,13 @@ def on_four_devices(cases):
     """Results of the cases, see ``on_four_devices.py``, from a process that has four devices."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.on_four_devices", json.dumps(cases)],
-        # Compiling takes longest, and what these programs compute takes no time.
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={
+            **os.environ,
+            "JAX_NUM_CPU_DEVICES": "4",
+            "JAX_ENABLE_X64": "true",
+            # Compiling takes longest, and what these programs compute takes no time.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
