@@ -1,6 +1,7 @@
 """The search for manipulated features, with the gallery divided over devices."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,10 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.manipulation import Normalization, manipulate, normalize_features
-from gradrev_jax.manipulation_candidates import measure
+from gradrev_jax.manipulation import Normalization
 from gradrev_jax.manipulation_index import ManipulationIndex
-from gradrev_jax.manipulation_search import check_k, checked_rows, without
+from gradrev_jax.manipulation_search import check_k, checked_edits, checked_rows, search_all, without
 from gradrev_jax.retrieval import Neighbors
 
 
@@ -92,33 +92,45 @@ class ShardedIndex:
           ValueError: as ``ManipulationIndex.search``.
         """
         check_k(k, len(self.features), exclude_reference=exclude_reference)
-        rows = checked_rows(np.asarray(reference_ids), len(self.features))
+        rows = checked_rows(reference_ids, len(self.features))
+        products = self.shards[0].products
+        edits = checked_edits(
+            indicators,
+            strength,
+            num_queries=len(rows),
+            num_values=len(products.memory),
+            dtype=products.rows.dtype,
+        )
         wanted = k + exclude_reference
-        starts = np.cumsum([0, *(len(shard.features) for shard in self.shards)])
 
         def search(shard: ManipulationIndex) -> tuple[np.ndarray, np.ndarray]:
-            """Rows of a shard, and their squared distances by direct sums, so that they compare."""
-            given = self.features[rows]
             few = min(wanted, len(shard.features))
-            found = shard.search(features=given, indicators=indicators, k=few, strength=strength)
-            nearest = np.asarray(found.indices)
-            products = shard.products
-            edits = jnp.asarray(indicators, products.memory.dtype) * strength
-            edited = manipulate(jnp.asarray(given, products.memory.dtype), edits, products.memory)
-            vectors = normalize_features(edited, shard.normalize).reshape(edited.shape)
-            query = np.repeat(np.arange(len(rows)), few)
-            squares = measure(products.rows, vectors, query, nearest.reshape(-1))
-            return nearest, squares.reshape(nearest.shape)
+            return search_all(shard.products, self._take, rows, edits, few, shard.normalize, measure_all=True)
 
         with ThreadPoolExecutor(len(self.shards)) as pool:
             found = list(pool.map(search, self.shards))
         indices = np.concatenate(
-            [part + start for (part, _), start in zip(found, starts, strict=False)], axis=1
+            [part + start for (part, _), start in zip(found, self._starts, strict=True)], axis=1
         )
-        squares = np.concatenate([part for _, part in found], axis=1)
-        order = np.lexsort((indices, squares), axis=1)[:, :wanted]
-        indices, squares = (np.take_along_axis(each, order, axis=1) for each in (indices, squares))
-        distances = np.sqrt(squares)
+        distances = np.concatenate([part for _, part in found], axis=1)
+        order = np.lexsort((indices, distances), axis=1)[:, :wanted]
+        indices, distances = (np.take_along_axis(each, order, axis=1) for each in (indices, distances))
         if exclude_reference:
             indices, distances = without(indices, distances, rows)
         return Neighbors(jnp.asarray(indices.astype(np.int32)), jnp.asarray(distances))
+
+    @property
+    def _starts(self) -> list[int]:
+        """The first row of each shard."""
+        sizes = [len(shard.features) for shard in self.shards]
+        return [0, *itertools.accumulate(sizes[:-1])]
+
+    def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+        """Rows of the gallery as they were given, and normalised, for whichever device."""
+        dtype = self.shards[0].products.rows.dtype
+        rows = np.zeros((len(ids), *self.features.shape[1:]), dtype)
+        for shard, start in zip(self.shards, self._starts, strict=True):
+            inside = np.flatnonzero((ids >= start) & (ids < start + len(shard.features)))
+            if inside.size:
+                rows[inside] = np.asarray(shard.products.rows[ids[inside] - start])
+        return jnp.asarray(self.features[ids], dtype), jnp.asarray(rows)
