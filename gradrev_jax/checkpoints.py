@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from gradrev_jax.errors import CheckpointError
+from gradrev_jax.errors import CheckpointError, first_line
 
 METRIC = "score"
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
@@ -165,8 +165,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise CheckpointError(f"cannot {action} {self._directory}: {reason}\n{advice}") from error
+            raise CheckpointError(
+                f"cannot {action} {self._directory}: {first_line(error)}\n{advice}"
+            ) from error
 
     def _writing(self, action: str) -> contextlib.AbstractContextManager[None]:
         existing = next(path for path in (self._directory, *self._directory.parents) if path.exists())

@@ -23,3 +23,13 @@ class CheckpointError(UserError):
 
 class WeightsError(UserError, ValueError):
     """A file of pretrained weights that cannot be read, or does not fit the model."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""What a library's error says first, or its kind where it says nothing.
+
+    Example:
+      >>> first_line(OSError("\n disk full \n at 0x1")), first_line(KeyError())
+      (' disk full ', 'KeyError')
+    """
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
 
-from gradrev_jax.errors import ConfigError
+from gradrev_jax.errors import ConfigError, first_line
 
 
 def join(coordinator: str | None, count: int | None, index: int | None, *, cluster: bool = False) -> None:
@@ -35,7 +35,7 @@ def join(coordinator: str | None, count: int | None, index: int | None, *, clust
     try:
         jax.distributed.initialize(coordinator, count, index)
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"the processes cannot find each other: {_first_line(error)}") from error
+        raise ConfigError(f"the processes cannot find each other: {first_line(error)}") from error
 
 
 def joined() -> bool:
@@ -98,7 +98,3 @@ def local(tree: Any) -> Any:
 def lost_another(error: BaseException) -> bool:
     """Whether an error comes of another process that is gone."""
     return joined() and isinstance(error, jax.errors.JaxRuntimeError)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
