@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from gradrev_jax import processes
 from gradrev_jax.errors import CheckpointError, first_line
 
 METRIC = "score"
@@ -157,7 +158,8 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None or not processes.lost_another(error):
+            self.close()  # which otherwise waits for a process that is gone
 
     @contextlib.contextmanager
     def _explained(self, action: str, advice: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gradrev_jax import processes
-from gradrev_jax.errors import ConfigError, UserError
+from gradrev_jax.errors import ConfigError, UserError, first_line
 from gradrev_jax.workdir import flat_fields
 
 
@@ -84,15 +84,15 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
             logging.set_verbosity(logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
         try:
             work(*([rest[1:]] if arguments else []))
-        except UserError as error:
-            _end(f"error: {error}")
         except KeyboardInterrupt:
             _end("interrupted; give the same command again to go on")
         except Exception as error:
             if not processes.lost_another(error):
+                if isinstance(error, UserError):
+                    _end(f"error: {error}")
                 raise
             _end(
-                f"error: another process of this run has ended: {_last_line(error)}\nWhat it said tells why. "
+                f"error: another process of this run has ended: {first_line(error)}\nWhat it said tells why. "
                 "Start all processes again with the same --workdir to go on from the latest checkpoint."
             )
 

@@ -10,6 +10,8 @@ from jaxtyping import Shaped
 
 from gradrev_jax.errors import ConfigError, first_line
 
+NETWORK = ("Gloo", "NCCL", "CoordinationService")  # what carries messages between processes
+
 
 def join(coordinator: str | None, count: int | None, index: int | None, *, cluster: bool = False) -> None:
     """Make this process one of several; before anything else of JAX is used.
@@ -96,5 +98,13 @@ def local(tree: Any) -> Any:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error comes of another process that is gone."""
-    return joined() and isinstance(error, jax.errors.JaxRuntimeError)
+    """Whether an error, or what led to it, comes of another process that is gone."""
+    cause: BaseException | None = error
+    while cause is not None and not _is_of_the_network(cause):
+        cause = cause.__cause__ or cause.__context__
+    return joined() and cause is not None
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    """By its kind, or by what it says: where an array is read, what failed comes as a ValueError."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or any(name in str(error) for name in NETWORK)

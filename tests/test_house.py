@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "new_folder": {"errors"},
     "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "processes"},
     "workdir": {"attributes", "errors"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
