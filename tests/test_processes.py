@@ -125,7 +125,13 @@ def test_two_processes_train_what_one_does(tmp_path, cache_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["pmap", "jit"])
 def test_two_processes_evaluate_every_query(tmp_path, cache_dir, mode):
-    stages = {"parallel": mode, "stages": "('encoder','memory')", "data.placement": "device"}
+    stages = {
+        "data.count": 300,
+        "train.epochs": 1,
+        "parallel": mode,
+        "stages": "('encoder','memory')",
+        "data.placement": "device",
+    }
     memory = {"memory.triplets": 12, "memory.batch_size": 3, "memory.epochs": 1}
     outputs(start(2, *training(tmp_path, cache_dir, **stages, **memory)))
     reports = {}
