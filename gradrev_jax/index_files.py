@@ -14,7 +14,7 @@ from gradrev_jax.manipulation_index import ManipulationIndex
 from gradrev_jax.manipulation_products import GalleryProducts
 from gradrev_jax.new_folder import new_folder
 
-VERSION = 1
+VERSION = 2
 ABOUT, FEATURES = "index.json", "features"
 
 

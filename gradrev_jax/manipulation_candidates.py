@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_products import Edited, GalleryProducts, References, edit
+from gradrev_jax.manipulation_edits import Changes, Edited, References, edit
+from gradrev_jax.manipulation_products import GalleryProducts
 from gradrev_jax.retrieval import TILE_BYTES
 
 # Rows are measured, too, whose squared distance a score tells less precisely than to this part of itself.
@@ -32,11 +33,9 @@ class Found(NamedTuple):
 def nearest_edited(
     products: GalleryProducts,
     references: References,
-    reference: Int[np.ndarray, " Q"],
-    edits: Float[np.ndarray, "Q J"],
+    changes: Changes,
     k: int,
     *,
-    changes: int,
     spare: int,
     normalize: Normalization,
     measure_all: bool = False,
@@ -46,20 +45,18 @@ def nearest_edited(
     Args:
       products: of the gallery and the memory.
       references: what is manipulated.
-      reference: [Q], which of them each query edits.
-      edits: [Q, J], indicators times strength.
+      changes: what each query edits; a change costs an addition a row.
       k: neighbours wanted.
-      changes: how many values a query edits at most; each costs an addition a row.
       spare: how many candidates besides the k there are; more of them certify more queries.
       normalize: how features are normalised after the manipulation.
       measure_all: whether all candidates are measured, and not those alone whose scores tell too little.
     """
     num_rows, *block = products.rows.shape
     num_candidates = min(num_rows, k + spare)
-    edited = edit(products, references, reference, edits, changes, normalize)
+    edited = edit(products, references, changes, normalize)
     # One query has all cores; else several threads have a chunk of queries each, see search_references.
-    ranked = (rank if len(edits) == 1 else _rank_by_one_thread)(
-        products, references.products, reference, edited, num_candidates
+    ranked = (rank if len(changes.reference) == 1 else _rank_by_one_thread)(
+        products, references.products, changes.reference, edited, num_candidates
     )
     scores, candidates = map(np.asarray, ranked)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))

@@ -8,12 +8,12 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.manipulation import NORMALIZATIONS, Normalization
-from gradrev_jax.manipulation_products import GalleryProducts, References, check_rows, gallery_products
+from gradrev_jax.manipulation_edits import References, make_references
+from gradrev_jax.manipulation_products import GalleryProducts, check_rows, gallery_products
 from gradrev_jax.manipulation_search import (
     check_k,
     checked_edits,
     checked_rows,
-    make_references,
     normalized,
     search_all,
     search_references,

@@ -1,4 +1,4 @@
-"""Products of a gallery with references and prototypes, that manipulated features are ranked by (Eq. 7).
+"""Products of a gallery with references and prototypes, by which manipulated features are ranked (Eq. 7).
 
 A *part* is what shares one factor of the normalisation: one attribute's block where each is normalised by
 itself (S = N parts), else the whole feature (S = 1 part). A manipulated and normalised feature is, in part s,
@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.manipulation import Normalization, normalize_features
 
-ROWS_BYTES = 2**24  # of a gallery are prepared at once: a CPU's cache holds them, and memory is reused
+LANES = 16  # sums that run beside each other in a squared norm
+ROWS_BYTES = 2**22  # of a gallery are prepared at once: a CPU's cache holds them, and memory is reused
 
 
 class GalleryProducts(NamedTuple):
@@ -26,7 +27,9 @@ class GalleryProducts(NamedTuple):
     Attributes:
       rows: [G, N, d], normalised.
       square_norms: [G], of the rows.
+      largest: the largest row's norm.
       memory: [J, N, d].
+      memory_norms: [J, N], of the memory's blocks.
       table: [E + 1, G], products of the prototypes' parts with the rows; the last is of none, and 0.
       part: [E + 1], which part of its prototype each is of.
       entries: [J, P], rows of the table that each prototype has, E where it has fewer.
@@ -34,7 +37,9 @@ class GalleryProducts(NamedTuple):
 
     rows: Float[Array, "G N d"]
     square_norms: Float[Array, " G"]
+    largest: Float[Array, ""]
     memory: Float[Array, "J N d"]
+    memory_norms: Float[Array, "J N"]
     table: Float[Array, "E1 G"]
     part: Int[Array, " E1"]
     entries: Int[Array, "J P"]
@@ -82,7 +87,9 @@ def gallery_products(
     return GalleryProducts(
         rows,
         norms,
+        jnp.sqrt(norms.max()),
         memory,
+        jnp.linalg.norm(memory, axis=-1),
         table,
         jnp.asarray(np.append(part, 0)),
         jnp.asarray(_padded([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
@@ -168,99 +175,9 @@ def part_products(
 
 
 def square_norms(rows: Float[Array, "M N d"]) -> Float[Array, " M"]:
-    """Squared norms, block after block as in ``part_products``."""
-    return jnp.square(rows).sum(axis=-1).sum(axis=-1)
-
-
-class References(NamedTuple):
-    """Features to manipulate, R of them, and their products with a gallery.
-
-    Attributes:
-      features: [R, N, d], not normalised.
-      rows: [R, N, d], normalised.
-      products: [S, R, G], of the features with the gallery's rows.
-    """
-
-    features: Float[Array, "R N d"]
-    rows: Float[Array, "R N d"]
-    products: Float[Array, "S R G"]
-
-
-class Edited(NamedTuple):
-    """Manipulated references, and what their products with a gallery are made of.
-
-    Attributes:
-      vectors: [Q, N, d], manipulated and normalised.
-      square_norms: [Q], of the vectors.
-      scales: [Q, S], what the normalisation multiplied each part with.
-      entries: [Q, C], rows of ``GalleryProducts.table`` to add,
-      factors: [Q, C], so often.
-      errors: [Q], how far |g|² - 2 q·g computed of them can lie from that of the vector, for any row g.
-    """
-
-    vectors: Float[Array, "Q N d"]
-    square_norms: Float[Array, " Q"]
-    scales: Float[Array, "Q S"]
-    entries: Int[Array, "Q C"]
-    factors: Float[Array, "Q C"]
-    errors: Float[Array, " Q"]
-
-
-@functools.partial(jax.jit, static_argnames=("changes", "normalize"))
-def edit(
-    products: GalleryProducts,
-    references: References,
-    reference: Int[Array | np.ndarray, " Q"],
-    edits: Float[Array | np.ndarray, "Q J"],
-    changes: int,
-    normalize: Normalization,
-) -> Edited:
-    """Manipulate and normalise references.
-
-    Args:
-      products: of the gallery and the memory.
-      references: what is manipulated.
-      reference: [Q], which of them each query edits.
-      edits: [Q, J], indicators times strength.
-      changes: how many values a query edits at most; each costs an addition a row of the gallery.
-      normalize: how features are normalised after the manipulation.
-    """
-    memory, (_, num_blocks, dim) = products.memory, references.features.shape
-    values = jax.lax.top_k((edits != 0).astype(jnp.int32), changes)[1]
-    weights = jnp.take_along_axis(edits, values, axis=1)
-
-    def add(total: Float[Array, "Q N d"], change: tuple[Array, Array]) -> tuple[Array, None]:
-        value, weight = change
-        return total + weight[:, None, None] * memory[value], None
-
-    features = jax.lax.scan(add, references.features[reference], (values.T, weights.T))[0]
-    vectors = normalize_features(features, normalize).reshape(features.shape)
-    # What is not edited is the gallery's row to the bit, and so is 0 from it.
-    untouched = (edits == 0).all(axis=1)[:, None, None]
-    vectors = jnp.where(untouched, references.rows[reference], vectors)
-    scales = _scales(features, vectors, len(references.products))
-
-    entries = products.entries[values].reshape(len(edits), -1)
-    factors = jnp.repeat(weights, products.entries.shape[1], axis=1)
-    factors = factors * jnp.take_along_axis(scales, products.part[entries], axis=1)
-
-    # Sums of m products err by at most m eps / 2 of their largest terms, in whatever order they are added
-    # (Higham, 2002, 3.1). Here m counts a block's d products, the N blocks, the parts, a few roundings for
-    # each change, and a few more. What a block's terms can amount to before they cancel:
-    prototypes = jnp.linalg.norm(memory, axis=-1)
-    reach = jnp.linalg.norm(references.features, axis=-1)[reference]
-    reach += (jnp.abs(weights)[:, :, None] * prototypes[values]).sum(axis=1)
-    reach = jnp.linalg.norm(scales * reach, axis=-1)
-    largest = jnp.sqrt(products.square_norms.max())
-    operations = dim + num_blocks + scales.shape[1] + 4 * changes + 16
-    errors = 2 * operations * reach * largest + (dim + num_blocks + 4) * largest**2
-    unit = 0.525 * jnp.finfo(vectors.dtype).eps  # half an eps, and room for the rounding of the bound itself
-    return Edited(vectors, square_norms(vectors), scales, entries, factors, unit * errors)
-
-
-def _scales(before: Float[Array, "Q N d"], after: Float[Array, "Q N d"], parts: int) -> Float[Array, "Q S"]:
-    """The factor by which each part was really scaled: at its largest entry, whatever its norm's rounding."""
-    before, after = (x.reshape(len(x), parts, -1) for x in (before, after))
-    at = jnp.abs(before).argmax(axis=-1, keepdims=True)
-    largest = jnp.take_along_axis(before, at, axis=-1)[..., 0]
-    return jnp.take_along_axis(after, at, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
+    """Squared norms, in three short sums instead of a long one, so that each errs by few roundings."""
+    lanes = jnp.pad(jnp.square(rows), ((0, 0), (0, 0), (0, -rows.shape[-1] % LANES)))
+    total = lanes.reshape(*rows.shape[:2], -1, LANES)
+    for axis in (2, 2):
+        total = jax.lax.optimization_barrier(total.sum(axis))  # XLA would make one sum of them
+    return total.sum(axis=1)

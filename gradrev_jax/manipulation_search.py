@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.manipulation import Normalization, normalize_features
 from gradrev_jax.manipulation_candidates import nearest_edited
-from gradrev_jax.manipulation_products import GalleryProducts, References, edit, part_products
+from gradrev_jax.manipulation_edits import References, edit, make_changes, make_references
+from gradrev_jax.manipulation_products import GalleryProducts
 from gradrev_jax.retrieval import SPARE_CANDIDATES, nearest_neighbors
 
 # Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
@@ -64,17 +65,6 @@ def search_all(
     return indices, distances
 
 
-def make_references(
-    products: GalleryProducts,
-    features: Float[Array, "R N d"],
-    rows: Float[Array, "R N d"],
-    normalize: Normalization,
-) -> References:
-    """Multiply references with the gallery."""
-    by_block = normalize == "attribute"
-    return References(features, rows, part_products(features, products.rows, by_block=by_block))
-
-
 @jax.jit(static_argnames="normalize")
 def normalized(features: Float[Array, "R N d"], normalize: Normalization) -> Float[Array, "R N d"]:
     """Features normalised as a gallery's rows are."""
@@ -94,17 +84,15 @@ def search_references(
     indices = np.zeros((len(reference), k), np.int32)
     distances = np.zeros((len(reference), k), products.rows.dtype)
     certified = np.zeros(len(reference), bool)
-    changes = _power_of_two(int((edits != 0).sum(axis=1).max(initial=0)), edits.shape[1])
+    changes = make_changes(reference, edits)
     bytes_each = max(products.square_norms.nbytes, products.rows[0].nbytes)
 
     def search(queries: Int[np.ndarray, " P"], spare: int) -> None:
         indices[queries], distances[queries], certified[queries] = nearest_edited(
             products,
             references,
-            reference[queries],
-            edits[queries],
+            changes.of(queries),
             k,
-            changes=changes,
             spare=spare,
             normalize=normalize,
             measure_all=measure_all,
@@ -120,7 +108,7 @@ def search_references(
             search(chunks[0], spare)
     left = np.flatnonzero(~certified)
     for queries in _chunks(left, _at_once(len(left), bytes_each)):
-        edited = edit(products, references, reference[queries], edits[queries], changes, normalize)
+        edited = edit(products, references, changes.of(queries), normalize)
         vectors, rows = (x.reshape(len(x), -1) for x in (edited.vectors, products.rows))
         indices[queries], distances[queries] = nearest_neighbors(vectors, rows, k)
     return indices, distances
@@ -196,11 +184,6 @@ def references_at_once(total: int, bytes_each: int) -> int:
         return _at_once(total, bytes_each)
     each = -(-total // -(-total // largest))
     return -(-each // PADDING) * PADDING
-
-
-def _power_of_two(least: int, most: int) -> int:
-    """The first one from ``least`` on, or ``most`` where that is less: few programs for any number."""
-    return min(1 << max(least - 1, 0).bit_length(), most)
 
 
 def _chunks(items: Int[np.ndarray, " M"], size: int) -> Iterator[Int[np.ndarray, " size"]]:

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
     *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
-    *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_candidates"),
-    *("manipulation_search", "manipulation_index", "manipulation_sharding"),
+    *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_edits"),
+    *("manipulation_candidates", "manipulation_search", "manipulation_index", "manipulation_sharding"),
 }
 RIM = {
     "settings",

@@ -5,7 +5,8 @@ import pytest
 
 from gradrev_jax.manipulation import NORMALIZATIONS, normalize_features
 from gradrev_jax.manipulation_candidates import PAIRS, measure, nearest_edited, rank, smallest
-from gradrev_jax.manipulation_products import References, edit, gallery_products, part_products
+from gradrev_jax.manipulation_edits import edit, make_changes, make_references
+from gradrev_jax.manipulation_products import gallery_products
 
 VALUES, ATTRIBUTES, DIM, REFERENCES, QUERIES = 5, 3, 8, 4, 9
 
@@ -18,22 +19,26 @@ def example(rng, how="global", gallery=None, rows=120):
     reference = rng.integers(0, REFERENCES, QUERIES)
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
-    return products, made_references(products, features, how), reference, edits
+    return products, made_references(products, features, how), make_changes(reference, edits)
 
 
 def made_references(products, features, how="global"):
     rows = normalize_features(features, how).reshape(features.shape)
-    return References(features, rows, part_products(features, products.rows, by_block=how == "attribute"))
+    return make_references(products, features, rows, how)
+
+
+def unchanged(reference):
+    return make_changes(reference, np.zeros((len(reference), VALUES), np.float32))
 
 
 def search(arguments, k, how="global", spare=12):
-    return nearest_edited(*arguments, k, changes=VALUES, spare=spare, normalize=how)
+    return nearest_edited(*arguments, k, spare=spare, normalize=how)
 
 
 def oracle(arguments, k, how):
     """The edited vectors as they are, and every distance to them in float64."""
-    products, references, reference, edits = arguments
-    vectors = edit(products, references, reference, edits, VALUES, how).vectors
+    products, references, changes = arguments
+    vectors = edit(products, references, changes, how).vectors
     rows = np.asarray(products.rows, np.float64)
     found = []
     for vector in np.asarray(vectors, np.float64):
@@ -86,10 +91,10 @@ def test_rows_that_rounding_hides_from_each_other_are_measured(rng, pairs_measur
 
 def test_what_is_as_near_as_rounding_is_measured(rng):
     """The distance of a row to itself is 0, not the root of what rounding leaves."""
-    products, _, _, edits = example(rng)
-    references = made_references(products, 3 * products.rows[:REFERENCES])
-    references = references._replace(rows=products.rows[:REFERENCES])
-    found = search((products, references, np.arange(REFERENCES), 0 * edits[:REFERENCES]), 3)
+    products, *_ = example(rng)
+    rows = products.rows[:REFERENCES]
+    references = make_references(products, 3 * rows, rows, "global")
+    found = search((products, references, unchanged(np.arange(REFERENCES))), 3)
     np.testing.assert_array_equal(found.indices[:, 0], np.arange(REFERENCES))
     np.testing.assert_array_equal(found.distances[:, 0], 0)
     assert (found.distances[:, 1] > 0.1).all()
@@ -108,9 +113,9 @@ def test_candidates_that_are_all_measured_certify_what_no_gap_does(rng):
     """Rows a quarter of the bound apart are one group; that the k-th is nearer than the last is certain."""
     direction = rng.normal(size=(ATTRIBUTES, DIM))
     gallery = (1 + 2e-7 * np.arange(4000)[:, None, None]) * direction
-    products, _, reference, edits = example(rng, "none", gallery.astype(np.float32))
+    products, _, changes = example(rng, "none", gallery.astype(np.float32))
     references = made_references(products, jnp.asarray(gallery[:REFERENCES], jnp.float32) * 0.98, "none")
-    arguments = (products, references, reference, 0 * edits)
+    arguments = (products, references, unchanged(changes.reference))
     few, many = (search(arguments, 1, "none", spare) for spare in (3, 2000))
     assert not few.certified.any()
     assert many.certified.all()
@@ -144,8 +149,8 @@ def test_smallest_against_a_sort(rng, count, m):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA selects on a CPU")
 def test_candidates_are_selected_and_not_sorted(rng):
     """A sort of the whole gallery takes XLA ten times as long as all the rest."""
-    products, references, reference, edits = example(rng, rows=1234)
-    edited = edit(products, references, reference, edits, VALUES, "global")
-    compiled = rank.lower(products, references.products, reference, edited, 15).compile().as_text()
+    products, references, changes = example(rng, rows=1234)
+    edited = edit(products, references, changes, "global")
+    compiled = rank.lower(products, references.products, changes.reference, edited, 15).compile().as_text()
     assert "TopK" in compiled
     assert not [line for line in compiled.splitlines() if " sort(" in line]
