@@ -110,6 +110,54 @@ def paper_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def convolutions_table(result: Mapping[str, Any]) -> str:
+    """Each pass of each convolution, beside plain XLA's.
+
+    Args:
+      result: of benchmarks/layers.py.
+    """
+    header = [
+        *(_layers_title("convolution", result), "tiles", f"{OURS}, ms", "plain, ms"),
+        *(f"{OURS}, GFLOP/s", "plain, GFLOP/s", "times faster"),
+    ]
+    lines = [_line(header), _line(["---", "---", *["---:"] * 5])]
+    for layer in result["convolutions"]:
+        for name, one in layer["passes"].items():
+            speeds = [f"{one[side]['gflop_per_second']:,.0f}" for side in (OURS, "plain")]
+            tiles = "yes" if layer["tiles"] else "no"
+            cells = [f"{layer['layer']}, {name}", tiles, *_milliseconds(one), *speeds]
+            lines.append(_line([*cells, f"{one['times_faster']:.2f}"]))
+    return "\n".join(lines)
+
+
+def poolings_table(result: Mapping[str, Any]) -> str:
+    """Each pass of each pooling, beside flax's.
+
+    Args:
+      result: of benchmarks/layers.py.
+    """
+    title = _layers_title("pooling", result)
+    header = [title, f"{OURS}, ms", "flax.linen.max_pool, ms", "times faster"]
+    lines = [_line(header), _line(["---", *["---:"] * 3])]
+    for layer in result["poolings"]:
+        for name, one in layer["passes"].items():
+            cells = [f"{layer['layer']}, {name}", *_milliseconds(one), f"{one['times_faster']:.2f}"]
+            lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _layers_title(kind: str, result: Mapping[str, Any]) -> str:
+    return f"{kind}, {result['sizes']['image']} px, batch {result['sizes']['batch']}"
+
+
+def _milliseconds(one: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Of both sides of a pass: median, least and most."""
+    return [
+        _spread({which: 1e3 * one[side][f"{which}_seconds"] for which in ("median", "least", "most")}, ".1f")
+        for side in (OURS, "plain")
+    ]
+
+
 def _spread(values: Mapping[str, float], form: str) -> str:
     """Median, least and most."""
     median, least, most = (format(values[which], form) for which in ("median", "least", "most"))
@@ -168,6 +216,10 @@ def with_results(path: pathlib.Path) -> str:
     for result in sorted((ROOT / "benchmarks" / "results").glob("compare_*.json")):
         cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
         tables |= {f"{result.stem} speeds": speeds(cases), f"{result.stem} costs": costs(cases)}
+    for result in sorted((ROOT / "benchmarks" / "results").glob("layers_*.json")):
+        layers = json.loads(result.read_text(encoding="utf-8"))
+        tables[f"{result.stem} convolutions"] = convolutions_table(layers)
+        tables[f"{result.stem} poolings"] = poolings_table(layers)
     for pattern, table in (("scaling_*.json", scaling_table), ("paper_scale_*.json", paper_table)):
         for result in sorted((ROOT / "benchmarks" / "results").glob(pattern)):
             tables[result.stem] = table(json.loads(result.read_text(encoding="utf-8")))
@@ -175,5 +227,8 @@ def with_results(path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    for path in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "scaling.md"):
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("design", "results", "scaling")),
+    ):
         path.write_text(with_results(path), encoding="utf-8")

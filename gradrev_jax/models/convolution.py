@@ -40,12 +40,17 @@ def convolve(
 ) -> Float[Array, "B h w F"]:
     """``jax.lax.conv_general_dilated`` in NHWC, for ``flax.linen.Conv``'s argument of that name.
 
+    Reverse mode differentiates it any number of times; forward mode (``jax.jvp``, ``jax.hessian``) not.
+
     Args:
       images: [B, H, W, C].
       kernel: [k, l, C, F].
       strides: of rows and columns.
       padding: zeros before and after, of rows and columns.
       **settings: its other arguments; those that are not at their defaults lead to XLA's convolution.
+
+    Raises:
+      TypeError: forward mode, where tiles are worthwhile by the sizes, on any platform.
 
     Example:
       >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))

@@ -104,3 +104,25 @@ def test_it_may_be_mapped_and_looped():
     jacobian = jax.vmap(jax.grad(lambda images: jnp.square(ours(images)).sum()))(two)
     single = jax.grad(lambda images: jnp.square(plain(images, kernel, geometry)).sum())(images)
     np.testing.assert_allclose(jacobian[1], 2 * single, atol=3e-5 * float(jnp.abs(single).max()))
+
+
+def test_gradients_of_gradients():
+    """Reverse over reverse, as of a gradient penalty; forward mode is what no custom_vjp has."""
+    images, kernel = draw(*LAYERS[2][:2])
+
+    def ours(images, kernel):
+        return convolve(images, kernel, (1, 1), [(1, 1)] * 2)
+
+    def penalty(convolution):
+        def squares(images, kernel):
+            gradients = jax.grad(lambda *given: jnp.sin(convolution(*given)).sum(), (0, 1))(images, kernel)
+            return sum(jnp.square(gradient).sum() for gradient in gradients)
+
+        return jax.jit(jax.grad(squares, (0, 1)))(images, kernel)
+
+    expected = penalty(lambda *given: plain(*given, Geometry(1, 1)))
+    for value, other in zip(penalty(ours), expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=3e-5 * np.abs(other).max())
+    for function in (ours, jax.grad(lambda *given: jnp.sin(ours(*given)).sum())):
+        with pytest.raises(TypeError, match="forward-mode autodiff .jvp. to a custom_vjp function"):
+            jax.jvp(function, (images, kernel), (images, kernel))

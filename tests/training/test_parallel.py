@@ -29,14 +29,14 @@ MORE_CASES = [
 ]
 
 
-def on_four_devices(cases):
-    """Results of the cases, see ``on_four_devices.py``, from a process that has four devices."""
+def on_four_devices(script, *arguments, float64=False):
+    """What a script of this folder prints, line by line, in a process that has four devices."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.on_four_devices", json.dumps(cases)],
+        [sys.executable, "-m", f"tests.training.{script}", *arguments],
         env={
             **os.environ,
             "JAX_NUM_CPU_DEVICES": "4",
-            "JAX_ENABLE_X64": "true",
+            "JAX_ENABLE_X64": str(float64),
             # Compiling takes longest, and what these programs compute takes no time.
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
@@ -49,7 +49,7 @@ def on_four_devices(cases):
 
 
 def assert_equal_to_one_device(cases):
-    results = on_four_devices(cases)
+    results = on_four_devices("on_four_devices", json.dumps(cases), float64=True)
     assert len(results) == len(cases)
     for case, result in zip(cases, results, strict=True):
         assert (result["devices"], result["mode"]) == (4, case[2])
@@ -64,6 +64,15 @@ def test_ten_steps_on_four_devices_are_those_on_one():
 @pytest.mark.slow
 def test_more_ten_steps_on_four_devices_are_those_on_one():
     assert_equal_to_one_device(MORE_CASES)
+
+
+def test_convolutions_by_tiles_on_four_devices_are_those_on_one():
+    results = on_four_devices("tiles_on_four_devices")
+    assert [(result["mode"], result["devices"]) for result in results] == [("pmap", 4), ("jit", 4)]
+    for result, images in zip(results, (4, 16), strict=True):
+        assert result["asked"] == [[images, True]] * 2, "they are by tiles, of a device's images or of all"
+        assert set(result["apart"]) == {"outputs", "conv1", "conv2"}
+        assert max(result["apart"].values()) < 1e-5, result
 
 
 def test_all_modes_of_the_config_are_known(unchecked):

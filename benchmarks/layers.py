@@ -1,0 +1,223 @@
+"""The backbone's convolutions and poolings beside plain XLA's, layer by layer, on the CPU.
+
+    python benchmarks/layers.py
+
+At AlexNet's full width: the forward pass, the images' gradient and the kernel's gradient of each convolution,
+ours (by tiles, where `is_worthwhile` chooses them) and XLA's own; and the forward pass and the gradient of
+each pooling, ours and `flax.linen.max_pool`, the gradient also with the ReLU inside of the pooling and after
+it. conv1's images' gradient, which no training needs, is left out. Both sides are compiled in one process
+and, once warm, take turns; medians and spread.
+
+A convolution's operations are the direct one's multiplications and additions, for both sides and each of the
+three alike. A pooling's gradient is computed from its inputs, and so finds the maxima again.
+"""
+
+import argparse
+import functools
+import pathlib
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+
+from benchmarks.recording import record
+from benchmarks.search import timed
+from benchmarks.side_by_side.tables import convolutions_table, poolings_table
+from gradrev_jax.models import alexnet
+from gradrev_jax.models.convolution import convolve, is_worthwhile, plain
+from gradrev_jax.models.winograd import Geometry
+
+OURS, PLAIN = "gradrev_jax", "plain"
+FULL = {"image": 224, "batch": 64, "width": 1.0}
+TINY = {"image": 64, "batch": 4, "width": 0.5}  # of which conv1 alone is by tiles
+
+# Of some arrays; of a pass the last is the outputs' gradient.
+Function = Callable[..., jax.Array]
+
+
+class Layer(NamedTuple):
+    """A convolution or pooling that the backbone asks for.
+
+    Attributes:
+      name: conv1, pool1, ...
+      images: shape of the input, [B, H, W, C].
+      kernel: its shape, [k, k, C, F]; None of a pooling.
+      geometry: how the kernel moves; None of a pooling.
+    """
+
+    name: str
+    images: tuple[int, ...]
+    kernel: tuple[int, ...] | None = None
+    geometry: Geometry | None = None
+
+
+def backbone_layers(image: int, batch: int, width: float) -> list[Layer]:
+    """All layers in their order, as the model asks for them; nothing is computed.
+
+    Args:
+      image: pixels a side.
+      batch: images.
+      width: of ``AlexNet``.
+    """
+    layers: list[Layer] = []
+
+    def convolution(
+        images: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **settings: Any
+    ) -> jax.Array:
+        name = f"conv{1 + sum(layer.kernel is not None for layer in layers)}"
+        layers.append(Layer(name, images.shape, kernel.shape, Geometry(strides[0], padding[0][0])))
+        return convolve(images, kernel, strides, padding, **settings)
+
+    def pooling(images: jax.Array) -> jax.Array:
+        layers.append(Layer(layers[-1].name.replace("conv", "pool"), images.shape))
+        return max_pool(images)
+
+    max_pool = alexnet._max_pool
+    with mock.patch.multiple(alexnet, convolve=convolution, _max_pool=pooling):
+        images = jax.ShapeDtypeStruct((batch, image, image, 3), jnp.float32)
+        jax.eval_shape(alexnet.AlexNet(width=width).init, jax.random.key(0), images)
+    return layers
+
+
+def passes(layer: Layer) -> dict[str, dict[str, Function]]:
+    """Pass -> side -> function of the layer's inputs and the gradient of its outputs."""
+    if layer.geometry is None:
+        return pooling_passes()
+    found = convolution_passes(layer.geometry)
+    if layer.name == "conv1":
+        del found["images' gradient"]
+    return found
+
+
+def convolution_passes(geometry: Geometry) -> dict[str, dict[str, Function]]:
+    """Of a convolution."""
+    strides, padding = (geometry.stride,) * 2, [(geometry.padding,) * 2] * 2
+    sides = {
+        OURS: functools.partial(convolve, strides=strides, padding=padding),
+        PLAIN: functools.partial(plain, geometry=geometry),
+    }
+    return {
+        "forward": of_each(sides, forward),
+        "images' gradient": of_each(sides, functools.partial(gradient, of=0)),
+        "kernel's gradient": of_each(sides, functools.partial(gradient, of=1)),
+    }
+
+
+def pooling_passes() -> dict[str, dict[str, Function]]:
+    """Of a pooling, alone and with the ReLU on either side of it."""
+    sides: dict[str, Function] = {
+        OURS: alexnet._max_pool,
+        PLAIN: functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2)),
+    }
+    inside = of_each(sides, lambda pool: lambda images: pool(nn.relu(images)))
+    after = of_each(sides, lambda pool: lambda images: nn.relu(pool(images)))
+    return {
+        "forward": of_each(sides, forward),
+        "gradient": of_each(sides, gradient),
+        "gradient, ReLU inside": of_each(inside, gradient),
+        "gradient, ReLU after": of_each(after, gradient),
+    }
+
+
+def of_each(sides: Mapping[str, Function], change: Callable[[Function], Function]) -> dict[str, Function]:
+    """Both sides' functions, changed."""
+    return {side: change(function) for side, function in sides.items()}
+
+
+def forward(function: Function) -> Function:
+    """(inputs, outputs' gradient) -> outputs."""
+    return lambda *given: function(*given[:-1])
+
+
+def gradient(function: Function, of: int = 0) -> Function:
+    """(inputs, outputs' gradient) -> gradient of one of the inputs."""
+    return lambda *given: jax.vjp(function, *given[:-1])[1](given[-1])[of]
+
+
+def measured(sides: Mapping[str, Function], given: Sequence[jax.Array], repeats: int) -> dict[str, Any]:
+    """Seconds of both sides by turns, how many times faster ours is, and how far the results are apart."""
+    works = {
+        side: functools.partial(lambda work: jax.block_until_ready(work(*given)), jax.jit(function))
+        for side, function in sides.items()
+    }
+    results = {side: np.asarray(work()) for side, work in works.items()}
+    seconds: dict[str, list[float]] = {side: [] for side in works}
+    for turn in range(1 + repeats):
+        for side, work in works.items():
+            taken = timed(work)[0]
+            if turn:  # the first is for warming up
+                seconds[side].append(taken)
+    medians = {side: statistics.median(times) for side, times in seconds.items()}
+    apart = np.abs(results[OURS] - results[PLAIN]).max() / np.abs(results[PLAIN]).max()
+    return {
+        **{
+            side: {"median_seconds": medians[side], "least_seconds": min(times), "most_seconds": max(times)}
+            for side, times in seconds.items()
+        },
+        "times_faster": medians[PLAIN] / medians[OURS],
+        "largest_difference": float(apart),  # relative to the largest
+    }
+
+
+def measure(layer: Layer, repeats: int, advance: Callable[[], Any]) -> dict[str, Any]:
+    """All passes of a layer, on random inputs; ``advance`` is called after each."""
+    rng = np.random.default_rng(0)
+    shapes = (layer.images, layer.kernel)
+    inputs = [jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes if shape]
+    found = passes(layer)
+    like = jax.eval_shape(found["forward"][OURS], *inputs, None)
+    given = [*inputs, jnp.asarray(rng.standard_normal(like.shape, np.float32))]
+    results = {}
+    for name, sides in found.items():
+        results[name] = measured(sides, given, repeats)
+        advance()
+    result: dict[str, Any] = {"layer": layer.name, "images": layer.images, "passes": results}
+    if layer.kernel is not None and layer.geometry is not None:
+        operations = 2 * like.size * int(np.prod(layer.kernel[:3]))
+        for one in results.values():
+            for side in (OURS, PLAIN):
+                one[side]["gflop_per_second"] = operations / one[side]["median_seconds"] / 1e9
+        result |= {
+            "kernel": layer.kernel,
+            **layer.geometry._asdict(),
+            "operations": operations,
+            "tiles": is_worthwhile(inputs[0], inputs[1], layer.geometry),
+        }
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measure, print, write the result, and return it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--image", type=int, default=FULL["image"], help="pixels a side")
+    parser.add_argument("--batch", type=int, default=FULL["batch"])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    options = parser.parse_args(arguments)
+    jax.config.update("jax_platforms", "cpu")
+
+    sizes = TINY if options.tiny else {**FULL, "image": options.image, "batch": options.batch}
+    layers = backbone_layers(**sizes)
+    result: dict[str, Any] = {"sizes": sizes, "repeats": options.repeats, "convolutions": [], "poolings": []}
+    with tqdm(total=sum(len(passes(layer)) for layer in layers), unit="pass") as bar:
+        for layer in layers:
+            bar.set_description(layer.name)
+            kind = "poolings" if layer.kernel is None else "convolutions"
+            result[kind].append(measure(layer, options.repeats, bar.update))
+    print(convolutions_table(result), poolings_table(result), sep="\n\n")
+    record(options.out / "layers_cpu.json", result)
+    return result
+
+
+if __name__ == "__main__":
+    main()
