@@ -55,7 +55,7 @@ def test_folders_that_are_no_index(folder, tmp_path):
         open_index(tmp_path / "nothing")
     about = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**about, "version": 0}))
-    with pytest.raises(DataError, match="is an index of version 0, not 1"):
+    with pytest.raises(DataError, match="is an index of version 0, not 2"):
         open_index(folder)
     (folder / "index.json").write_text("{")
     with pytest.raises(DataError, match="is no index that can be read"):
