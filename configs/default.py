@@ -14,7 +14,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = 0  # initial parameters, batch order, flips, dropout, validation part, choice of queries
     config.precision = "float32"  # of the computation: float32 | bfloat16; parameters and losses: float32
 
-    # how several devices share a batch: pmap | jit (the compiler splits it); the results are the same
+    # how several devices share a batch: pmap | jit (shard_map over a mesh); the results are the same
     config.parallel = "pmap"
     config.devices = 0  # of all that JAX finds, in all processes; 0: all
 

@@ -1,7 +1,8 @@
 """Running a trained encoder over any number of images."""
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from gradrev_jax.attributes import NOT_LABELLED
 from gradrev_jax.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import normalize_images
+
+AXIS = "batch"
 
 Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
 
@@ -45,8 +48,10 @@ def predict_batches(
       description: what the progress bar says.
       progress: whether it is shown.
     """
-    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
-    split, everywhere = NamedSharding(mesh, PartitionSpec("batch")), NamedSharding(mesh, PartitionSpec())
+    mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
+    split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+    if mesh.size > 1:
+        forward = _on_each(forward, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, everywhere)
     starts = range(0, len(images), batch_size)
@@ -56,6 +61,14 @@ def predict_batches(
         padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
         output = jax.device_get(forward(params, jax.device_put(padded, split)))
         yield slice(start, start + len(batch)), EncoderOutput(*(leaf[: len(batch)] for leaf in output))
+
+
+@functools.cache  # one compilation, however often images are encoded
+def _on_each(forward: Forward, mesh: Mesh) -> Forward:
+    """The same, once a device on its share of the images: what compilers would split, they may repeat."""
+    whole, split = PartitionSpec(), PartitionSpec(AXIS)
+    shared = jax.shard_map(forward, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
+    return cast(Forward, jax.jit(shared))
 
 
 class Encoded(NamedTuple):

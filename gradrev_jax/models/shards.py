@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
 
@@ -19,9 +18,7 @@ class BatchShard(NamedTuple):
     Attributes:
       rows: [b], which image of the batch each is; from ``size`` on they are padding.
       size: images in the batch.
-      axis: of ``jax.pmap``, over which the other images lie; None: all are in the same array.
-      everywhere: where that array is split over devices, the sharding of one that is whole on each: losses
-        are computed from such, because compilers are not made to split what they do with a batch.
+      axis: of ``jax.pmap`` or ``jax.shard_map``, over which the other images lie; None: all are here.
 
     Example:
       >>> padded = BatchShard(jnp.arange(4), size=3)
@@ -32,7 +29,6 @@ class BatchShard(NamedTuple):
     rows: Int[Array, " b"]
     size: int
     axis: str | None = None
-    everywhere: NamedSharding | None = None
 
 
 def own_part(values: Array, shard: BatchShard | None) -> Array:
@@ -43,8 +39,8 @@ def own_part(values: Array, shard: BatchShard | None) -> Array:
 def whole_batch(outputs: Any, shard: BatchShard | None) -> Any:
     """From outputs for a shard's images [b, ...] to those of the batch [B, ...], without padding.
 
-    Differentiable: under pmap each device's gradient of a loss of the whole batch comes to as many times its
-    share as there are devices, and their mean is the gradient.
+    Differentiable: over an axis, each device's gradient of a loss of the whole batch comes to as many times
+    its share as there are devices, and their mean is the gradient.
     """
     if shard is None:
         return outputs
@@ -52,8 +48,6 @@ def whole_batch(outputs: Any, shard: BatchShard | None) -> Any:
     def gather(leaf: Array) -> Array:
         if shard.axis:
             leaf = jax.lax.all_gather(leaf, shard.axis, tiled=True)
-        if shard.everywhere:
-            leaf = jax.lax.with_sharding_constraint(leaf, shard.everywhere)
         return leaf[: shard.size]
 
     return jax.tree.map(gather, outputs)

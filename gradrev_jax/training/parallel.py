@@ -1,6 +1,7 @@
 """Data parallelism: one pure update, compiled for all devices of all processes."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -27,9 +28,9 @@ Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Any]]
 class Parallel:
     """How a batch is spread over devices.
 
-    ``pmap`` runs the update once a device, on its share of the images; ``jit`` compiles it for the whole
-    batch, whose images lie in an array that is split over the devices. Both give what one device gives, up to
-    the order of sums: a batch that does not divide is padded, and the padding left out of everything.
+    Each device runs the update on its share of the images: by ``pmap``, or by ``jit`` with ``shard_map`` of
+    arrays that are split over a mesh. Both give what one device gives, up to the order of sums: a batch that
+    does not divide is padded, and the padding left out of everything.
 
     Arrays of the state lie whole on every device, of all processes.
 
@@ -145,23 +146,24 @@ class Parallel:
             state, metrics = jax.lax.scan(one, state, (inputs, targets), unroll=unroll)
             return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
 
-        if self.mode == "jit":
-            whole, split = (NamedSharding(self.mesh, PartitionSpec(*spec)) for spec in ((), (None, AXIS)))
-            several_devices = len(self.devices) > 1
-            shard = BatchShard(jnp.arange(padded), size, everywhere=whole) if several_devices else None
-            jitted = jax.jit(
-                lambda state, inputs, targets, pixels: several(state, inputs, targets, pixels, shard),
-                donate_argnums=0,
-                in_shardings=(whole, split, whole, whole),
-                out_shardings=whole,
-            )
-            return lambda state, inputs, targets: jitted(state, inputs, targets, pixels)
-
         def on_device(
             state: TrainState, inputs: Array, targets: Any, pixels: Array | None
         ) -> tuple[TrainState, Any]:
             rows = jax.lax.axis_index(AXIS) * each + jnp.arange(each)
             return several(state, inputs, targets, pixels, BatchShard(rows, size, AXIS))
+
+        if self.mode == "jit":
+            whole, split = PartitionSpec(), PartitionSpec(None, AXIS)
+            shared = jax.shard_map(
+                on_device,
+                mesh=self.mesh,
+                in_specs=(whole, split, whole, whole),
+                out_specs=whole,
+                check_vma=False,  # gradients are brought together where pmap has them too, by descend
+            )
+            alone = functools.partial(several, shard=None)
+            jitted = jax.jit(shared if len(self.devices) > 1 else alone, donate_argnums=0)
+            return lambda state, inputs, targets: jitted(state, inputs, targets, pixels)
 
         processes = jax.process_count()
         mapped = jax.pmap(

@@ -1,4 +1,4 @@
-"""One step of convolutions by tiles on one device and on four, in a process of its own: how far apart.
+"""Convolutions by tiles on one device and on four, in a process of its own: how far the results are apart.
 
 In float32, without which there are no tiles. After one step Adam's means are the gradients, by a factor; they
 are compared, and not the parameters, because Adam turns rounding errors of gradients that are nearly 0 into
@@ -13,6 +13,8 @@ import numpy as np
 import optax
 
 from gradrev_jax.models import convolution
+from gradrev_jax.models.encoder import EncoderOutput
+from gradrev_jax.models.inference import predict_batches
 from gradrev_jax.models.shards import whole_batch
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.steps import TrainState, descend
@@ -60,8 +62,25 @@ def one_step(parallel):
     return jax.device_get({"outputs": outputs, **state.opt_state[0].mu}), asked
 
 
+def outputs_of_eleven():
+    """How far outputs of images that four devices share, eight at a time, are from those of one device."""
+    asked = []
+
+    def forward(kernels, images):
+        asked.append(len(images))
+        inputs = images.astype(jnp.float32) / 255
+        outputs = convolution.convolve(inputs, kernels["conv1"], (4, 4), [(2, 2)] * 2)
+        return EncoderOutput(outputs, outputs)
+
+    alone = jax.jit(forward)(KERNELS, PIXELS[:11])
+    batches = predict_batches(forward, KERNELS, PIXELS[:11], batch_size=6, description="", progress=False)
+    rows, outputs = zip(*batches, strict=True)
+    apart = np.abs(np.concatenate([output.features for output in outputs]) - alone.features).max()
+    return {"asked": asked, "rows": [[part.start, part.stop] for part in rows], "apart": float(apart)}
+
+
 def main():
-    """Print a line of JSON for each mode."""
+    """Print a line of JSON for each mode, and one for outputs."""
     alone, _ = one_step(Parallel.over(1, batch=BATCH))
     for mode in ("pmap", "jit"):
         parallel = Parallel.over(batch=BATCH, mode=mode)
@@ -72,6 +91,7 @@ def main():
         }
         line = {"apart": apart, "asked": asked, "devices": len(parallel.devices), "mode": parallel.mode}
         print(json.dumps(line), flush=True)
+    print(json.dumps(outputs_of_eleven()), flush=True)
 
 
 if __name__ == "__main__":
