@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+# What decides, from outside, how fast libraries compute and allocate.
+SETTINGS = ("GLIBC_TUNABLES", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "XLA_FLAGS")
 LIBRARIES = ("gradrev_jax", "jax", "jaxlib", "flax", "numpy", "optax", "torch", "faiss-cpu")
 
 
@@ -22,13 +24,14 @@ def record(path: pathlib.Path, result: dict[str, Any]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Hardware and versions."""
+    """Hardware, versions, and what the environment sets."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
 
 

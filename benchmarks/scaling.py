@@ -131,14 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="of input, the first not counted")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of scaling_cpu.json")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--name", default="scaling_cpu", help="of the result, without .json")
     options = parser.parse_args(arguments)
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
     jax.config.update("jax_platforms", "cpu")
 
     tiny = {"model.width": 1 / 32, "model.feature_dim": 4, "data.image_size": 64, "train.batch_size": 8}
-    path = options.out / "scaling_cpu.json"
+    path = options.out / f"{options.name}.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     result = {part: before[part] for part in PARTS if part in before}
     if "parallel" in options.only:
