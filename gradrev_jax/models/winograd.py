@@ -134,10 +134,15 @@ def tiled_kernel_gradient(
 
 
 def _chunk(images: jax.Array, shape: Sequence[int], algorithm: Algorithm, width: int) -> int:
-    """Images at a time: as many as keep tiles of ``width`` channels within the cache."""
+    """Images at a time: as many as keep their tiles within the cache, or fewer that divide the batch.
+
+    ``width`` is the channels of tiles and of products together.
+    """
     tiles = math.prod(-(-n // OUTPUTS) for n in shape)
     per_image = tiles * algorithm.inputs.size * width * images.dtype.itemsize
-    return max(1, min(len(images), CACHED_BYTES // per_image))
+    most = max(1, min(len(images), CACHED_BYTES // per_image))
+    # Padding would compute more, and copy all images and outputs.
+    return next((few for few in range(most, most // 2, -1) if len(images) % few == 0), most)
 
 
 def _parts(x: jax.Array, chunk: int) -> tuple[jax.Array, Any]:
