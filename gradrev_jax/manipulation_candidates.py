@@ -61,7 +61,7 @@ def nearest_edited(
     scores, candidates = map(np.asarray, ranked)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
     squares = norms[:, None] + scores
-    # Norms and direct sums, added up block by block, err by half of this at most; see Edited.errors.
+    # Direct sums, added up block by block, and norms err by half of this at most; see Edited.errors.
     rounding = (sum(block) + 4) * np.finfo(scores.dtype).eps
     # The least that a row which is no candidate can measure.
     bounds = (squares[:, -1] - errors - rounding * norms) * (1 - rounding)
@@ -130,7 +130,8 @@ def _pair_squares(
     query: Int[Array | np.ndarray, " P"],
     candidate: Int[Array | np.ndarray, " P"],
 ) -> Float[Array, " P"]:
-    return jnp.square(rows[candidate] - vectors[query]).sum(axis=-1).sum(axis=-1)
+    blocks = jnp.square(rows[candidate] - vectors[query]).sum(axis=-1)
+    return jax.lax.optimization_barrier(blocks).sum(axis=-1)  # XLA would make one long sum of both
 
 
 def _rank(
