@@ -1,9 +1,13 @@
 import json
+from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import paper_scale
+from gradrev_jax.models.convolution import convolve, is_worthwhile
+from gradrev_jax.models.winograd import Geometry
 
 PARTS = ["stage 1, encoder", "stage 2, memory", "prototypes", "gallery", "search", "metrics"]
 
@@ -44,6 +48,20 @@ def test_all_of_it_from_the_device(measured):
     assert result["measured_whole"]
     assert result["seconds"] == pytest.approx(sum(part["seconds"] for part in result["parts"].values()))
     assert result["parts"]["stage 1, encoder"]["details"]["steps"] == 64 // 8
+
+
+def test_flop_are_those_of_direct_convolutions():
+    """By tiles they would be fewer, and in a loop, of which XLA counts one turn."""
+    kernel = jnp.ones((3, 3, 32, 40))
+
+    def update(state, images, targets):
+        return convolve(images.astype(jnp.float32), kernel, (1, 1), [(0, 0)] * 2)
+
+    stage = SimpleNamespace(
+        update=update, state=None, images=np.zeros((20, 11, 10, 32)), batch=lambda _: (np.arange(16), None)
+    )
+    assert is_worthwhile(jnp.zeros((16, 11, 10, 32)), kernel, Geometry(1, 0))
+    assert paper_scale.step_flops(stage) == 2 * (16 * 9 * 8) * (3 * 3 * 32) * 40
 
 
 def test_pixels_are_repeated(monkeypatch):
