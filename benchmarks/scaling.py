@@ -85,6 +85,14 @@ def photographs(folder: pathlib.Path, count: int, table: pathlib.Path) -> Config
     return config
 
 
+def drawn(count: int) -> ConfigDict:
+    """Config of so many training images of drawn garments, and as many test images as the metrics need."""
+    config = garments.get_config()
+    config.data.count = count + 50
+    config.data.test_fraction = 50 / config.data.count
+    return config
+
+
 def measure_input(
     folder: pathlib.Path | None, fields: Mapping[str, Any], epoch: int, epochs: int
 ) -> dict[str, Any]:
@@ -94,8 +102,7 @@ def measure_input(
         if folder:
             config = photographs(folder, count, pathlib.Path(scratch) / "attributes.csv")
         else:
-            config = garments.get_config()
-            config.data.count, config.data.test_fraction = 2 * count, 0.5
+            config = drawn(count)
         config.train.validation_fraction = 0.0
         config.data.cache_dir = scratch
         config.train.log_every = 1
@@ -111,10 +118,8 @@ def measure_input(
 def measure_steps(fields: Mapping[str, Any], epoch: int) -> dict[str, Any]:
     """Speed of a tiny model by steps per call; an epoch has so many steps."""
     with tempfile.TemporaryDirectory() as scratch:
-        config = garments.get_config()
+        config = drawn(epoch * fields["train.batch_size"])
         config.data.cache_dir = scratch
-        config.data.count = epoch * fields["train.batch_size"] + 50
-        config.data.test_fraction = 50 / config.data.count
         config.train.validation_fraction = 0.0
         config.train.log_every = max(1, epoch // 4)
         config.train.epochs = 3

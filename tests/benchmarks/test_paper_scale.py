@@ -61,7 +61,8 @@ def test_flop_are_those_of_direct_convolutions():
         update=update, state=None, images=np.zeros((20, 11, 10, 32)), batch=lambda _: (np.arange(16), None)
     )
     assert is_worthwhile(jnp.zeros((16, 11, 10, 32)), kernel, Geometry(1, 0))
-    assert paper_scale.step_flops(stage) == 2 * (16 * 9 * 8) * (3 * 3 * 32) * 40
+    converted = 16 * 11 * 10 * 32
+    assert paper_scale.step_flops(stage) == 2 * (16 * 9 * 8) * (3 * 3 * 32) * 40 + converted
 
 
 def test_pixels_are_repeated(monkeypatch):
