@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_products import LANES, GalleryProducts, part_products, square_norms
+from gradrev_jax.manipulation_products import GalleryProducts, norm_operations, part_products, square_norms
 
 UNROLLED = 8  # changes of a query, above it a loop adds them
 
@@ -174,8 +174,7 @@ def _edit_one(
     reach = jnp.linalg.norm(scales * reach)
     largest = products.largest
     operations = dim + num_blocks + len(scales) + 4 * len(values) + 16
-    of_norms = LANES + -(-dim // LANES) + num_blocks + 4
-    errors = 2 * operations * reach * largest + of_norms * largest**2
+    errors = 2 * operations * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
     unit = 0.525 * jnp.finfo(vector.dtype).eps  # half an eps, and room for the rounding of the bound itself
     return Edited(vector, square_norms(vector[None])[0], scales, entries, factors, unit * errors)
 

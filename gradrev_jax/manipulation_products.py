@@ -177,7 +177,21 @@ def part_products(
 def square_norms(rows: Float[Array, "M N d"]) -> Float[Array, " M"]:
     """Squared norms, in three short sums instead of a long one, so that each errs by few roundings."""
     lanes = jnp.pad(jnp.square(rows), ((0, 0), (0, 0), (0, -rows.shape[-1] % LANES)))
-    total = lanes.reshape(*rows.shape[:2], -1, LANES)
-    for axis in (2, 2):
-        total = jax.lax.optimization_barrier(total.sum(axis))  # XLA would make one sum of them
-    return total.sum(axis=1)
+    # XLA would make one sum of them, without the barriers.
+    lanes = jax.lax.optimization_barrier(lanes.reshape(*rows.shape[:2], -1, LANES).sum(axis=2))
+    blocks = jax.lax.optimization_barrier(lanes.sum(axis=2))
+    return blocks.sum(axis=1)
+
+
+def norm_operations(num_blocks: int, dim: int) -> int:
+    """How many roundings a sum of ``square_norms`` passes through at most.
+
+    Args:
+      num_blocks: N.
+      dim: d.
+
+    Example:
+      >>> norm_operations(12, 340)
+      50
+    """
+    return LANES + -(-dim // LANES) + num_blocks

@@ -15,8 +15,7 @@ from gradrev_jax.attributes import NOT_LABELLED
 from gradrev_jax.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import normalize_images
-
-AXIS = "batch"
+from gradrev_jax.models.shards import AXIS
 
 Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+AXIS = "batch"  # of a mesh, along which a batch is split over devices
+
 
 class BatchShard(NamedTuple):
     """Where a device's images stand in the batch that a step is about.

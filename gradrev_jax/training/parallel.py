@@ -14,11 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.models.shards import AXIS, BatchShard
 from gradrev_jax.training.steps import TrainState, Update
 
 Mode = Literal["pmap", "jit"]
-AXIS = "batch"
 
 # (state, what Parallel.place gives for a few steps, their targets) -> (state, metrics of the last step)
 Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Any]]
@@ -129,8 +128,7 @@ class Parallel:
         Returns:
           (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, metrics of the last).
         """
-        padded = self.padded(size)
-        each = padded // len(self.devices)
+        each = self.padded(size) // len(self.devices)
 
         def several(
             state: TrainState, inputs: Array, targets: Any, pixels: Array | None, shard: BatchShard | None
