@@ -7,15 +7,17 @@ machine does meets them alike. Measured are train steps, inference, prototypes, 
 Shopping100k's sizes, and, with --photographs (a folder of images with an attributes.csv, see README.md),
 loading; of each the median and the spread, peak memory, and the time to the end of the first, imports and
 compilation included. It runs on a GPU where both sides find one, and on the CPU otherwise; what is not
-installed is skipped, and said. On two CPU cores it takes about 20 minutes.
+installed is skipped, and said. On two CPU cores it takes about 20 minutes; on a GPU ``--quick`` leaves out
+all but the paper's sizes, see docs/gpu.md.
 """
 
 import argparse
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
 
 from benchmarks.evaluation import KS, random_evaluation
-from benchmarks.recording import record
+from benchmarks.recording import machine_name, record
 from benchmarks.side_by_side import inputs, tables
-from benchmarks.side_by_side.cases import Case, plan, tiny
-from benchmarks.side_by_side.turns import measure
+from benchmarks.side_by_side.cases import Case, plan, quick_plan, tiny
+from benchmarks.side_by_side.turns import measure, measure_together
 from gradrev_jax.manipulation import class_prototypes
 
 INSTALL = "install it with pip install -c constraints.txt -e '.[torch]'"
@@ -85,21 +87,53 @@ def disagreement(results: Mapping[str, Mapping[str, Any]]) -> float | None:
     return float(np.ptp(np.asarray(rows), axis=0).max()) if len(rows) > 1 else None
 
 
+def arguments_of(case: Case, folder: pathlib.Path, photographs: pathlib.Path | None) -> dict[str, Any]:
+    """Returns the arguments of both sides' functions, having written what they read into a new folder."""
+    folder.mkdir()
+    if case.kind == "evaluation":
+        return prepare_evaluation(case, folder)
+    if case.kind == "loading":
+        return {"folder": str(photographs), "cache": str(folder), **case.sizes}
+    return {**case.sizes, **case.options}
+
+
 def run(
-    case: Case, device: str, absent: Mapping[str, str], photographs: pathlib.Path | None
-) -> dict[str, Any]:
-    """A case, measured."""
+    cases: Sequence[Case],
+    device: str,
+    absent: Mapping[str, str],
+    photographs: pathlib.Path | None,
+    *,
+    together: bool,
+) -> Iterator[dict[str, Any]]:
+    """Measures the cases; yields each when it is done.
+
+    Args:
+      cases: what.
+      device: ``cpu`` or ``cuda``.
+      absent: library -> why its part is skipped.
+      photographs: folder of images, for loading.
+      together: whether all workers start first, see ``measure_together``.
+    """
     skip = {"torch": absent["torch"]} if "torch" in absent else {}
-    if case.kind == "evaluation" and "faiss" in absent:
-        skip.setdefault("torch", absent["faiss"])
     with tempfile.TemporaryDirectory() as folder:
-        if case.kind == "evaluation":
-            arguments = prepare_evaluation(case, pathlib.Path(folder))
-        elif case.kind == "loading":
-            arguments = {"folder": str(photographs), "cache": folder, **case.sizes}
-        else:
-            arguments = dict(case.sizes)
-        measured = measure(case, device, arguments=arguments, skip=skip)
+        if together:
+            planned = [
+                (case, arguments_of(case, pathlib.Path(folder) / str(number), photographs))
+                for number, case in enumerate(cases)
+            ]
+            for case, measured in zip(cases, measure_together(planned, device, skip=skip), strict=True):
+                yield described(case, measured)
+            return
+        for number, case in enumerate(bar := tqdm(cases, unit="case")):
+            bar.set_description(case.name)
+            arguments = arguments_of(case, pathlib.Path(folder) / str(number), photographs)
+            without_faiss = case.kind == "evaluation" and "faiss" in absent
+            why = {"torch": absent["faiss"], **skip} if without_faiss else skip
+            yield described(case, measure(case, device, arguments=arguments, skip=why))
+
+
+def described(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a case and what was measured, as the result has them."""
     difference = disagreement(measured["results"])
     return {
         "kind": case.kind,
@@ -121,38 +155,44 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of compare_DEVICE.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="the paper's sizes alone, all workers started first: for a GPU"
+    )
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of compare_MACHINE.json")
     options = parser.parse_args(arguments)
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
 
+    # Before JAX looks for a GPU: this process would keep most of its memory from the workers.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device, absent = pick_device(options.device), missing()
+    path = options.out / f"compare_{machine_name() if device == 'cuda' else 'cpu'}.json"
     skipped = list(absent.values())
     if not options.photographs:
         skipped.append("loading: it needs real files; give --photographs=FOLDER")
     with_photographs = options.photographs is not None
-    cases = (
-        tiny(with_photographs)
-        if options.tiny
-        else plan(device, repeats=options.repeats, photographs=with_photographs)
-    )
+    if options.tiny:
+        cases = tiny(with_photographs)
+    elif options.quick:
+        cases = quick_plan(repeats=options.repeats)
+    else:
+        cases = plan(device, repeats=options.repeats, photographs=with_photographs)
     cases = [
         case for case in cases if case.kind in (options.only or tables.KINDS) and options.match in case.name
     ]
     if not cases:
         parser.error(f"no case has {options.match!r} in its name")
-    measured = []
-    for case in (bar := tqdm(cases, unit="case")):
-        bar.set_description(case.name)
-        measured.append(run(case, device, absent, options.photographs))
-    for case in measured:
+    result: dict[str, Any] = {"device": device, "cases": [], "skipped": skipped}
+    for case in run(cases, device, absent, options.photographs, together=options.quick):
+        result["cases"].append(case)
         skipped += [f"{case['kind']}, {name}: {why}" for name, why in case["skipped"].items()]
+        result["skipped"] = list(dict.fromkeys(skipped))
+        record(path, result, quiet=True)  # whoever ends it keeps what is done
 
-    result = {"device": device, "cases": measured, "skipped": list(dict.fromkeys(skipped))}
-    print(tables.speeds(measured), tables.costs(measured), sep="\n\n")
+    print(tables.speeds(result["cases"]), tables.costs(result["cases"]), sep="\n\n")
     for line in result["skipped"]:
         print(f"skipped: {line}")
-    record(options.out / f"compare_{device}.json", result)
+    print(f"written to {path}")
     return result
 
 

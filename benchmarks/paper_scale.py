@@ -9,8 +9,9 @@ included, but no validation, and nothing is decoded: pixels are random. The sear
 in benchmarks/evaluation.py, because an encoder tells random pixels hardly apart.
 
 On a GPU all of it runs, in bfloat16 with all images on the device, several steps a call, unless flags say
-otherwise. On a CPU a few steps of each stage and a few batches are measured, and the rest is extrapolated
-from their median, with one checkpoint a stage; what is printed and written says which.
+otherwise; with ``--seconds`` as many steps of each stage as fit, which may be all. On a CPU a few steps of
+each stage and a few batches are measured. What was not run is extrapolated from the median of what was, and
+from the time that a checkpoint takes; what is printed and written says which.
 """
 
 import argparse
@@ -20,9 +21,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -32,25 +32,28 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
 
+from benchmarks.card import matrix_rate
 from benchmarks.evaluation import KS, random_evaluation
+from benchmarks.flops import count_flops
 from benchmarks.generation import random_catalogue
-from benchmarks.recording import record
+from benchmarks.recording import machine_name, record
 from benchmarks.training_runs import spread, step_records
 from configs import shopping100k
 from gradrev_jax import settings
+from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.manipulation import class_prototypes
 from gradrev_jax.manipulation_retrieval import make_index, retrieval_metrics, retrieve
-from gradrev_jax.models import convolution
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
-from gradrev_jax.training.stage import Stage, run_stage
+from gradrev_jax.training.stage import Stage, checkpoint_items, run_stage
 from gradrev_jax.training.stages import STAGES, Run, stage_devices
 from gradrev_jax.training.validation import Validation
 
 FULL = {"train": 80_586, "test": 20_000, "triplets": 120_371, "references": 1_581, "queries": 14_361}
 TINY = {"train": 64, "test": 60, "triplets": 24, "references": 5, "queries": 20}
+FEWEST_MORE = 10  # steps that are worth beginning a stage again
 DISTINCT = 512  # random images; all others repeat them
 
 
@@ -79,8 +82,7 @@ def paper_config(options: argparse.Namespace) -> ConfigDict:
     config.memory.triplets = TINY["triplets"] if options.tiny else FULL["triplets"]
     config.train.epochs = config.memory.epochs = options.epochs
     if not options.whole:
-        config.train.max_steps = config.memory.max_steps = options.steps
-        config.train.log_every = 1
+        config.train.log_every = min(config.train.log_every, max(1, options.steps // 6))
     if options.tiny:
         config.data.image_size, config.model.width, config.model.feature_dim = 64, 1 / 32, 4
         config.train.batch_size, config.memory.batch_size, config.protocol.batch_size = 8, 4, 8
@@ -97,30 +99,11 @@ def random_pixels(count: int, size: int) -> np.ndarray:
     return pixels
 
 
-def matrix_rate(dtype: str, size: int) -> dict[str, float]:
-    """FLOP/s of products of large square matrices in a dtype, accumulated as the backend does."""
-    a, b = jax.random.normal(jax.random.key(0), (2, size, size), jnp.dtype(dtype))
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, b))
-    seconds = []
-    for _ in range(7):
-        start = time.perf_counter()
-        jax.block_until_ready(product(a, b))
-        seconds.append(time.perf_counter() - start)
-    return spread([2 * size**3 / one for one in seconds])
-
-
 def step_flops(stage: Stage) -> float:
-    """FLOP of one step, counted by XLA in the program as it is written, before any optimisation.
-
-    Of direct convolutions, on every device: of a loop, as tiles are in, XLA counts the body once.
-    """
+    """Returns the FLOP of one step's convolutions and products."""
     rows, targets = stage.batch(0)
     images = jax.ShapeDtypeStruct((len(rows), *stage.images.shape[1:]), jnp.uint8)
-    with mock.patch.object(convolution, "is_worthwhile", return_value=False):
-        lowered = jax.jit(stage.update).lower(stage.state, images, targets)
-    analysis: Any = lowered.cost_analysis()
-    return float(analysis["flops"])
+    return sum(count_flops(stage.update, stage.state, images, targets).values())
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -130,8 +113,21 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> tuple[Part, Any]:
-    """Run a stage to its end, or a few of its steps; with it its last parameters."""
+def train_stage(
+    run: Run, stage: Stage, *, least_steps: int | None, seconds: float, rate: float
+) -> tuple[Part, Any]:
+    """Trains a stage, or as many of its steps as there is time for.
+
+    Args:
+      run: the run.
+      stage: what is trained.
+      least_steps: of the stage that are trained, however long they take; None: all.
+      seconds: how long it may take, if only some are.
+      rate: FLOP/s of matrix products, for comparison.
+
+    Returns:
+      What it took, and the last parameters.
+    """
     config = run.config
     on_device = config.data.placement == settings.DEVICE
     parallel = stage_devices(config, stage.name)
@@ -139,10 +135,11 @@ def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> tuple[Pa
         parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
     pool, batch = len(stage.images), stage.batch
     stage = dataclasses.replace(stage, batch=lambda step: (batch(step)[0] % pool, batch(step)[1]))
-    flops = step_flops(stage)
-    seconds, state = timed(
-        lambda: run_stage(
-            stage,
+    flops, last = step_flops(stage), stage.last_step
+
+    def train(state: Any, last_step: int) -> Any:
+        return run_stage(
+            dataclasses.replace(stage, state=state, last_step=last_step),
             run.directory,
             parallel=parallel,
             on_device=on_device,
@@ -151,27 +148,53 @@ def train_stage(run: Run, stage: Stage, *, whole: bool, rate: float) -> tuple[Pa
             checkpoint_every=0,
             progress=run.progress,
         )
-    )
-    steps = int(state.step)
-    records = step_records(run.directory, stage.name)[1:]  # the first has the compilation in it
-    step_seconds = spread([stage.batch_size / record["images_per_second"] for record in records])
-    last = stage.epoch_steps * run.config[{ENCODER: "train", MEMORY: "memory"}[stage.name]].epochs
-    achieved = flops / step_seconds["median"]
-    details = {
+
+    def records() -> list[dict[str, Any]]:
+        logged = step_records(run.directory, stage.name)
+        compiling = [next((each["step"] for each in logged if each["step"] > first), 0) for first in starts]
+        return [each for each in logged if each["step"] not in compiling]
+
+    def step_seconds() -> dict[str, float]:
+        return spread([stage.batch_size / record["images_per_second"] for record in records()])
+
+    starts = [0]
+    taken, state = timed(lambda: train(stage.state, last if least_steps is None else min(last, least_steps)))
+    done = int(state.step)
+    if done < last:
+        each = step_seconds()["median"]
+        again = taken - done * each  # compiling, or reading what was compiled, and restoring
+        fits = int((seconds - taken - again) / each)
+        if fits >= FEWEST_MORE:
+            starts.append(done)
+            so_far = state  # what the stage restores, too, over these
+            more, state = timed(lambda: train(so_far, min(last, done + fits)))
+            taken, done = taken + more, int(state.step)
+    measured = step_seconds()
+    achieved = flops / measured["median"]
+    details: dict[str, Any] = {
         "steps": last,
-        "step_seconds": step_seconds,
-        "images_per_second": stage.batch_size / step_seconds["median"],
-        "input_wait": spread([record["input_wait"] for record in records]),
+        "measured_steps": done,
+        "step_seconds": measured,
+        "images_per_second": stage.batch_size / measured["median"],
+        "input_wait": spread([record["input_wait"] for record in records()]),
         "flop_per_step": flops,
         "flop_per_second": achieved,
         "of_matrix_rate": achieved / rate,
-        "seconds_besides_steps": seconds - steps * step_seconds["median"],
+        "seconds_besides_steps": taken - done * measured["median"],
     }
-    part = Part(seconds, "measured", details)
-    if not whole:
-        rest = (last - steps) * step_seconds["median"]
-        part = Part(seconds + rest, f"extrapolated from {steps} steps", details)
-    return part, state.params
+    if done == last:
+        return Part(taken, "measured", details), state.params
+    epochs = -(-last // stage.epoch_steps)
+    details["checkpoint_seconds"] = checkpoint_seconds(state, run.directory / f"{stage.name}_once_more")
+    checkpoints = epochs - max(1, done // stage.epoch_steps)
+    rest = (last - done) * measured["median"] + checkpoints * details["checkpoint_seconds"]
+    return Part(taken + rest, f"extrapolated from {done} steps", details), state.params
+
+
+def checkpoint_seconds(state: Any, directory: pathlib.Path) -> float:
+    """Returns how long training stands still for a checkpoint, whose files are written while it goes on."""
+    with Checkpoints(directory) as checkpoints:
+        return timed(lambda: checkpoints.save(int(state.step), checkpoint_items(state)))[0]
 
 
 def _bytes(tree: Any) -> int:
@@ -216,14 +239,21 @@ def evaluate(sizes: dict[str, int], dim: int, progress: bool) -> list[tuple[str,
     return [("search", Part(searched, "measured")), ("metrics", Part(scored, "measured"))]
 
 
-def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, Any]:
-    """All parts, in their order."""
+def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Measures all parts in their order; yields the result after each of them.
+
+    Args:
+      options: of the command.
+      directory: a new run's folder.
+    """
+    started = time.perf_counter()
     sizes, config = TINY if options.tiny else FULL, paper_config(options)
-    rate = matrix_rate(options.precision, options.matrix)
+    rate = matrix_rate(options.precision, options.matrix, burst=10 if config.precision == "bfloat16" else 1)
     catalogue = random_catalogue(sizes["train"], sizes["test"], skew=6.0 if options.tiny else 1.0)
     encoder = settings.build_encoder(config, catalogue.schema)
     size, at_once = config.data.image_size, config.protocol.batch_size
-    pixels = random_pixels(sizes["train"] if options.whole else 4 * at_once, size)
+    whole = options.whole or options.seconds is not None  # so are the images, if not the steps
+    pixels = random_pixels(sizes["train"] if whole else 4 * at_once, size)
     images = {TRAIN: pixels, VALIDATION: pixels[:0], TEST: pixels[: sizes["test"]]}
     run = Run(
         config,
@@ -237,16 +267,45 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, A
         validate=lambda params, memory: Validation({}, None),
         progress=True,
     )
-    training: dict[str, Any] = {"whole": options.whole, "rate": rate["median"]}
-    parts = {}
-    parts["stage 1, encoder"], _ = train_stage(run, STAGES[ENCODER](run), **training)
-    seconds, second = timed_stage(run)
-    parts["stage 2, memory"], trained = train_stage(run, second, **training)
+    result: dict[str, Any] = {
+        "sizes": {**sizes, "image": size, "epochs": options.epochs},
+        "precision": options.precision,
+        "placement": options.placement,
+        "steps_per_call": options.steps_per_call,
+        "matrix_flop_per_second": rate,
+        "parts": {},
+    }
+
+    def with_part(name: str, part: Part) -> dict[str, Any]:
+        result["parts"][name] = dataclasses.asdict(part)
+        parts = result["parts"].values()
+        return {
+            **result,
+            "seconds": sum(part["seconds"] for part in parts),
+            "measured_whole": all(part["how"] == "measured" for part in parts),
+            "peak_host_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "peak_device_memory_gib": device_peak(),
+        }
+
+    def left() -> float:
+        besides = options.besides if options.seconds else 0.0
+        return (options.seconds or 0.0) - besides - (time.perf_counter() - started)
+
+    least = None if options.whole else options.steps
+    stage = STAGES[ENCODER](run)
+    # Images that each stage encodes: an epoch of the second has three for each triplet.
+    shares = sizes["train"], 3 * config.memory.triplets
+    first = left() * shares[0] / sum(shares)
+    part, _ = train_stage(run, stage, least_steps=least, seconds=first, rate=rate["median"])
+    yield with_part("stage 1, encoder", part)
+    restoring, stage = timed_stage(run)
+    part, trained = train_stage(run, stage, least_steps=least, seconds=left(), rate=rate["median"])
+    yield with_part("stage 2, memory", part)
     params, forward = trained[ENCODER], make_forward(encoder)
-    batching = {"batch_size": at_once, "progress": options.whole}
-    parts["prototypes"] = (  # stage 2 starts from them
-        Part(seconds, "measured")
-        if options.whole
+    batching = {"batch_size": at_once, "progress": whole}
+    part = (  # stage 2 starts from them
+        Part(restoring, "measured")
+        if whole
         else over_images(
             lambda some: build_memory(
                 forward,
@@ -261,8 +320,9 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, A
             at_once,
         )
     )
+    yield with_part("prototypes", part)
     forward = make_forward(encoder)
-    parts["gallery"] = over_images(
+    part = over_images(
         lambda some: encode(
             forward,
             params,
@@ -276,19 +336,9 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> dict[str, A
         sizes["test"],
         at_once,
     )
-    parts |= dict(evaluate(sizes, encoder.feature_dim, progress=True))
-    return {
-        "sizes": {**sizes, "image": size, "epochs": options.epochs},
-        "precision": options.precision,
-        "placement": options.placement,
-        "steps_per_call": options.steps_per_call,
-        "parts": {name: dataclasses.asdict(part) for name, part in parts.items()},
-        "seconds": sum(part.seconds for part in parts.values()),
-        "measured_whole": all(part.how == "measured" for part in parts.values()),
-        "matrix_flop_per_second": rate,
-        "peak_host_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "peak_device_memory_gib": device_peak(),
-    }
+    yield with_part("gallery", part)
+    for name, part in evaluate(sizes, encoder.feature_dim, progress=True):
+        yield with_part(name, part)
 
 
 def timed_stage(run: Run) -> tuple[float, Stage]:
@@ -333,18 +383,41 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--placement", choices=settings.PLACEMENTS, default="device" if on_gpu else "host")
     parser.add_argument("--steps-per-call", type=int, default=10 if on_gpu else 1)
     parser.add_argument("--epochs", type=int, default=25, help="of each stage")
-    parser.add_argument("--steps", type=int, default=6, help="of each stage that are measured on a CPU")
     parser.add_argument(
-        "--whole", action=argparse.BooleanOptionalAction, default=on_gpu, help="run it all; default: on a GPU"
+        "--steps",
+        type=int,
+        default=200 if on_gpu else 6,
+        help="of each stage that are measured at least, where not all are",
+    )
+    parser.add_argument(
+        "--whole", action=argparse.BooleanOptionalAction, default=None, help="run it all; default: on a GPU"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="run as much of it as fits, and all parts besides the steps"
+    )
+    parser.add_argument(
+        "--besides", type=float, default=40.0, help="of the seconds, those kept for what follows the steps"
     )
     parser.add_argument("--matrix", type=int, default=8192 if on_gpu else 2048, help="of the matrix rate")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
+    if options.whole and options.seconds is not None:
+        parser.error("--whole runs all of it, and --seconds as much as fits; give one of them")
+    if options.steps < 2:
+        parser.error(f"--steps={options.steps}: the first compiles, so it takes at least 2")
+    if options.whole is None:
+        options.whole = on_gpu and options.seconds is None
+    path = options.out / f"paper_scale_{machine_name()}.json"
+    config: Any = jax.config
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, pathlib.Path(folder) / "run")
+        # With --seconds a stage is begun twice; so it is compiled once.
+        if options.seconds is not None and config.jax_compilation_cache_dir is None:
+            config.update("jax_compilation_cache_dir", f"{folder}/programs")
+        for result in measure(options, pathlib.Path(folder) / "run"):
+            record(path, result, quiet=True)  # whoever ends it keeps what is done
     print(report(result))
-    record(options.out / f"paper_scale_{'gpu' if on_gpu else 'cpu'}.json", result)
+    print(f"written to {path}")
     return result
 
 

@@ -6,33 +6,87 @@ import json
 import os
 import pathlib
 import platform
+import re
+import subprocess
 from typing import Any
 
 import jax
 
 # What decides, from outside, how fast libraries compute and allocate.
-SETTINGS = ("GLIBC_TUNABLES", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "XLA_FLAGS")
-LIBRARIES = ("gradrev_jax", "jax", "jaxlib", "flax", "numpy", "optax", "torch", "faiss-cpu")
+SETTINGS = (
+    *("GLIBC_TUNABLES", "JAX_DEFAULT_MATMUL_PRECISION", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE"),
+    *("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE"),
+)
+LIBRARIES = (
+    *("gradrev_jax", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "numpy", "optax"),
+    *("torch", "triton", "faiss-cpu"),
+)
 
 
-def record(path: pathlib.Path, result: dict[str, Any]) -> None:
-    """Write a result beside what it was measured with."""
+def record(path: pathlib.Path, result: dict[str, Any], *, quiet: bool = False) -> None:
+    """Writes a result beside what it was measured with; a result that was there is replaced.
+
+    Args:
+      path: the JSON file.
+      result: what was measured, or as much of it as there is by now.
+      quiet: whether the path is not printed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"date": datetime.date.today().isoformat(), **environment(), **result}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {path}")
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)  # whoever is ended meanwhile leaves the last result whole
+    if not quiet:
+        print(f"written to {path}")
+
+
+def machine_name() -> str:
+    """Returns the name that this machine's results are filed under: ``cpu``, or the first GPU's model."""
+    device = jax.devices()[0]
+    return "cpu" if device.platform == "cpu" else card_model(device.device_kind)
+
+
+def card_model(device_kind: str) -> str:
+    """Returns the model of a GPU, without its maker, its memory and its socket.
+
+    Example:
+      >>> [card_model(kind) for kind in ("NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA RTX A6000")]
+      ['h100', 'v100', 'rtx_a6000']
+    """
+    words = re.split(r"[\s/-]+", device_kind)
+    words = [
+        word for word in words if word.lower() not in ("nvidia", "tesla", "geforce", "graphics", "device")
+    ]
+    is_detail = [bool(re.fullmatch(r"(?i)\d+GB|SXM\d*|PCIe|HBM\w*|NVL|OAM", word)) for word in words]
+    return "_".join(words[: is_detail.index(True)] if True in is_detail else words).lower()
 
 
 def environment() -> dict[str, Any]:
-    """Hardware, versions, and what the environment sets."""
+    """Returns the hardware, the versions, and what the environment sets."""
+    driver = query_card("driver_version") if jax.default_backend() == "gpu" else None
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "devices": [device.device_kind for device in jax.devices()],
+        **({"driver": driver} if driver else {}),
         "python": platform.python_version(),
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
     }
+
+
+def query_card(field: str) -> str | None:
+    """Returns what ``nvidia-smi`` says of the first card; None where it does not answer.
+
+    Args:
+      field: of its ``--query-gpu``, as ``driver_version`` or ``memory.total`` (MiB).
+    """
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return lines.splitlines()[0].strip() if lines.strip() else None
 
 
 def _processor() -> str:

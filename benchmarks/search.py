@@ -2,14 +2,16 @@
 
     python benchmarks/search.py
 
-All queries of an evaluation at Shopping100k's sizes, with the index and the manipulations counted in on both
-sides; and one more manipulation of an item that a session holds, beside one query of a flat index, for
-galleries of several sizes. Both sides in one process, one after the other; medians and spread. faiss is
-skipped, and said, where it is not installed.
+All queries of an evaluation at Shopping100k's sizes, with the index and the manipulations counted in on every
+side; and one more manipulation of an item that a session holds, beside one query of a flat index, for
+galleries of several sizes. The others are faiss's flat index, on the CPU, and where JAX and torch both find a
+GPU torch's matrix product and ``topk`` there. All in one process, one after the other; medians and spread. A
+side that is not installed, and a gallery that does not fit, is skipped, and said.
 """
 
 import argparse
 import functools
+import os
 import pathlib
 import statistics
 import sys
@@ -17,22 +19,29 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
 
 from benchmarks.evaluation import random_evaluation
-from benchmarks.recording import record
+from benchmarks.recording import machine_name, record
 from benchmarks.schemas import schema_of_sizes
 from benchmarks.side_by_side.cases import attribute_sizes
-from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
+from gradrev_jax import ManipulationIndex, class_prototypes
+from gradrev_jax.training.parallel import free_bytes
 
 FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340, "k": 50, "checked": 200}
 TINY = {"gallery": 300, "references": 10, "queries": 40, "dim": 4, "k": 5, "checked": 10}
 # (rows, d) of galleries of 12 features: growing rows, and growing d.
 GALLERIES = ((20_000, 340), (100_000, 340), (100_000, 20), (1_000_000, 20), (1_000_000, 40))
+GPU_GALLERIES = ((20_000, 340), (1_000_000, 40), (1_000_000, 340))
 MANIPULATIONS, NEAREST = 300, 10
+ROWS_AT_ONCE = 100_000  # of a random gallery, drawn on the device
+TORCH_QUERIES = 1024  # whose distances to a gallery torch holds at a time
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -42,15 +51,35 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
-    galleries = ((500, 3), (700, 2)) if options.tiny else GALLERIES
-    result = {
-        "evaluation": evaluation(TINY if options.tiny else FULL, options.repeats),
-        "one_more_manipulation": [one_more(rows, dim, options.tiny) for rows, dim in tqdm(galleries)],
+    # Before JAX looks for a GPU, where torch needs memory too.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    on_gpu = jax.default_backend() == "gpu"
+    galleries = ((500, 3), (700, 2)) if options.tiny else GPU_GALLERIES if on_gpu else GALLERIES
+    path = options.out / f"search_{machine_name()}.json"
+    result: dict[str, Any] = {
         "faiss": "measured" if faiss_index(np.zeros((1, 1), np.float32)) else "not installed",
+        "torch on the GPU": "measured" if torch_on_gpu() else "not installed, or it finds no GPU",
+        "one_more_manipulation": [],
     }
+    result["evaluation"] = evaluation(TINY if options.tiny else FULL, options.repeats)
+    record(path, result, quiet=True)  # whoever ends it keeps what is done
+    for rows, dim in tqdm(galleries):
+        result["one_more_manipulation"].append(one_more(rows, dim, options.tiny))
+        record(path, result, quiet=True)
     print(result)
-    record(options.out / "search.json", result)
+    print(f"written to {path}")
     return result
+
+
+def torch_on_gpu() -> Any:
+    """Torch, where both JAX and torch find a GPU; else None."""
+    if jax.default_backend() != "gpu":
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
 
 
 def faiss_index(rows: np.ndarray) -> Any:
@@ -105,20 +134,26 @@ def evaluation(sizes: dict[str, int], repeats: int) -> dict[str, Any]:
         flat = features[queries.reference[rows]].reshape(len(changes), -1)
         return normalized(flat + changes)
 
-    def theirs() -> np.ndarray | None:
-        index = faiss_index(normalized(features))
-        return index.search(manipulated(slice(None)), k)[1] if index else None
+    def with_faiss() -> np.ndarray:
+        return faiss_index(normalized(features)).search(manipulated(slice(None)), k)[1]
 
+    def with_torch() -> np.ndarray:
+        return torch_search(torch_on_gpu(), features, memory, queries.reference, queries.indicators, k)
+
+    sides = {"gradrev_jax": ours}
+    if faiss_index(np.zeros((1, 1), np.float32)):
+        sides["faiss"] = with_faiss
+    if torch_on_gpu():
+        sides["torch on the GPU"] = with_torch
+        with_torch()  # compiled, or loaded, before it counts, as ours is
     found = ours()
-    times: dict[str, list[float]] = {"gradrev_jax": [], "faiss": []}
+    times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        times["gradrev_jax"].append(timed(ours)[0])
-        seconds, others = timed(theirs)
-        if others is not None:
-            times["faiss"].append(seconds)
+        for name, work in sides.items():
+            times[name].append(timed(work)[0])
     return {
         "sizes": sizes,
-        **{name: spread(seconds) for name, seconds in times.items() if seconds},
+        **{name: spread(seconds) for name, seconds in times.items()},
         "largest_excess_of_a_squared_distance": excess(
             features, memory, queries.reference, queries.indicators, found, sizes["checked"]
         ),
@@ -143,35 +178,93 @@ def excess(
     return float(np.abs(np.take_along_axis(squares, found[some], axis=1) - nearest).max())
 
 
+def torch_search(
+    torch: Any,
+    features: np.ndarray,
+    memory: np.ndarray,
+    reference: np.ndarray,
+    indicators: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """The k nearest rows by matrix products in float32 and ``topk`` on the GPU, from host to host."""
+    with torch.inference_mode():
+        gallery = torch.from_numpy(features.reshape(len(features), -1)).cuda()
+        weight = torch.from_numpy(memory.reshape(len(memory), -1)).cuda()
+        rows = torch.nn.functional.normalize(gallery)
+        found = []
+        for start in range(0, len(reference), TORCH_QUERIES):
+            some = slice(start, start + TORCH_QUERIES)
+            changes = torch.from_numpy(indicators[some]).cuda().float() @ weight
+            queries = torch.nn.functional.normalize(
+                gallery[torch.from_numpy(reference[some]).cuda()] + changes
+            )
+            found.append((queries @ rows.T).topk(k, dim=1).indices)
+        return torch.cat(found).cpu().numpy()
+
+
+def random_gallery(rows: int, dim: int) -> Float[Array | np.ndarray, "G 12 d"]:
+    """Normal numbers; on a GPU drawn there, since a host takes minutes for some 10^9 of them."""
+    if jax.default_backend() == "cpu":
+        return np.random.default_rng(0).standard_normal((rows, 12, dim), np.float32)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def fill(gallery: Array, key: Array, start: int) -> Array:
+        some = jax.random.normal(key, (min(rows, ROWS_AT_ONCE), 12, dim))
+        return jax.lax.dynamic_update_slice_in_dim(gallery, some, start, axis=0)
+
+    gallery = jnp.zeros((rows, 12, dim))
+    for start in range(0, rows, ROWS_AT_ONCE):
+        gallery = fill(gallery, jax.random.key(start), start)
+    return gallery
+
+
 def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
     """One manipulation after the other of one item, and one query after the other of a flat index."""
+    result: dict[str, Any] = {"rows": rows, "width": 12 * dim}
     schema = schema_of_sizes(attribute_sizes(12))
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((rows, 12, dim), np.float32)
+    needed = 4 * rows * (2 * 12 * dim + schema.num_values)  # given and normalised, and the table of products
+    free = free_bytes(jax.devices()[0])
+    if needed > 0.95 * free:
+        return result | {
+            "skipped": f"needs {needed / 2**30:.1f} GiB on the device, {free / 2**30:.1f} GiB are free"
+        }
+    features, rng = random_gallery(rows, dim), np.random.default_rng(1)
     memory = rng.standard_normal((schema.num_values, 12, dim), np.float32)
     memory[np.arange(12) != schema.attribute_of[:, None]] = 0  # Eq. 6: a prototype has its own block alone
     indicators = np.zeros((10 if tiny else MANIPULATIONS, 1, schema.num_values), np.int8)
     for row in indicators[:, 0]:
         added, removed = rng.choice(schema.num_values, 2, replace=False)
         row[added], row[removed] = 1, -1
-    times = session_times(features, memory, schema, indicators)
-    result: dict[str, Any] = {"rows": rows, "width": 12 * dim}
-    result["gradrev_jax"] = spread(times)
-    flat = normalized(features)
-    if theirs := faiss_index(flat):
-        queries = [flat[row : row + 1] for row in range(11)]
-        seconds = [timed(functools.partial(theirs.search, query, NEAREST))[0] for query in queries]
-        result["faiss"] = spread(seconds[1:])
-        ratio = result["faiss"]["median_seconds"] / result["gradrev_jax"]["median_seconds"]
-        result["times_faster"] = ratio
+    index = ManipulationIndex.build(features, memory, schema)
+    sides = {"gradrev_jax": session_times(index, indicators)}
+    flat = index.products.rows.reshape(rows, -1)
+    if torch := torch_on_gpu():
+        sides["torch on the GPU"] = torch_query_times(torch, flat)
+    elif theirs := faiss_index(np.asarray(flat)):
+        queries = [np.asarray(flat[row : row + 1]) for row in range(11)]
+        sides["faiss"] = [timed(functools.partial(theirs.search, query, NEAREST))[0] for query in queries][1:]
+    result |= {name: spread(times) for name, times in sides.items()}
+    for name in sides:
+        if name != "gradrev_jax":
+            result["beside"] = name
+            result["times_faster"] = result[name]["median_seconds"] / result["gradrev_jax"]["median_seconds"]
     return result
 
 
-def session_times(
-    features: np.ndarray, memory: np.ndarray, schema: AttributeSchema, indicators: np.ndarray
-) -> list[float]:
+def torch_query_times(torch: Any, flat: Float[Array, "G D"]) -> list[float]:
+    """Seconds of one query after the other: a matrix-vector product with the same rows in place, and topk."""
+    rows = torch.from_dlpack(flat)
+
+    def search(query: Any) -> np.ndarray:
+        return (rows @ query).topk(NEAREST).indices.cpu().numpy()
+
+    with torch.inference_mode():
+        search(rows[0])
+        return [timed(functools.partial(search, rows[row]))[0] for row in range(1, 11)]
+
+
+def session_times(index: ManipulationIndex, indicators: np.ndarray) -> list[float]:
     """Seconds of each manipulation in a session."""
-    index = ManipulationIndex.build(features, memory, schema)
     session = index.session(0)
 
     def manipulate(indicator: np.ndarray) -> np.ndarray:

@@ -20,6 +20,9 @@ SHOPPING100K = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim"
 ATTRIBUTES = (3, 6, 12, 24, 48)
 BATCHES = (32, 64, 128)
 IMAGE_SIZES = (96, 224)
+GPU_BATCHES = (64, 128, 256)
+GPU_STEPS = 20  # a turn; a step takes milliseconds, and training waits for none of them by itself
+MIXED = ("gradrev_jax bfloat16", "torch compile channels_last autocast")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Case:
       repeats: measurements of each.
       unit: what is counted per second.
       warm_up: times that it is done before it is measured, the first not counted.
+      options: arguments of both sides' functions besides the sizes.
     """
 
     kind: str
@@ -41,6 +45,7 @@ class Case:
     repeats: int
     unit: str = "images"
     warm_up: int = 2
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -49,13 +54,13 @@ class Case:
 
 
 def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
-    """All cases for a device, ``cpu`` or ``cuda``."""
+    """Returns all cases for a device, ``cpu`` or ``cuda``."""
     on_gpu = device == "cuda"
     plain: tuple[str, ...] = ("gradrev_jax", "torch", "torch channels_last")
     compiled: tuple[str, ...] = (*plain, "torch compile")
     if on_gpu:
-        mixed = ("gradrev_jax bfloat16", "torch compile channels_last autocast")
-        plain, compiled = (*compiled, *mixed), (*compiled, *mixed)
+        plain, compiled = (*compiled, *MIXED), (*compiled, *MIXED)
+    options = {"steps": GPU_STEPS} if on_gpu else {}
     # Compiling the reference takes minutes on a CPU, and far longer with many attributes: once a size.
     cases = [
         Case(
@@ -63,16 +68,26 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
             {"image": image, "batch": batch, "attributes": 12},
             compiled if batch == 64 else plain,
             repeats,
+            options=options,
         )
         for image in IMAGE_SIZES
         for batch in BATCHES
     ]
     cases += [
-        Case("train_step", {"image": 224, "batch": 64, "attributes": n}, ("gradrev_jax", "torch"), repeats)
+        Case(
+            "train_step",
+            {"image": 224, "batch": 64, "attributes": n},
+            ("gradrev_jax", "torch"),
+            repeats,
+            options=options,
+        )
         for n in ATTRIBUTES
         if n != 12
     ]
-    cases += [Case("inference", {"image": image, "batch": 128}, plain, repeats) for image in IMAGE_SIZES]
+    cases += [
+        Case("inference", {"image": image, "batch": 128}, plain, repeats, options=options)
+        for image in IMAGE_SIZES
+    ]
     both = ("gradrev_jax", "torch")
     cases += [
         Case("prototypes", {"image": image, "images": 512, "draws": 100}, both, repeats, "prototype members")
@@ -85,6 +100,25 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
             for dtype in ("uint8", "float32")
         ]
     return cases
+
+
+def quick_plan(*, repeats: int) -> list[Case]:
+    """Returns the cases of a GPU that is there for minutes: the paper's sizes, and few compiled variants."""
+    eager = ("gradrev_jax", "gradrev_jax bfloat16", "torch", "torch channels_last")
+    compiled = MIXED[1:]
+    options = {"steps": GPU_STEPS}
+    steps = [
+        Case(
+            "train_step",
+            {"image": 224, "batch": batch, "attributes": 12},
+            (*eager, "torch compile", *compiled) if batch == GPU_BATCHES[0] else (*eager, *compiled),
+            repeats,
+            options=options,
+        )
+        for batch in GPU_BATCHES
+    ]
+    inference = {"image": 224, "batch": 128}
+    return [*steps, Case("inference", inference, (*eager, *compiled), repeats, options=options)]
 
 
 def tiny(photographs: bool) -> list[Case]:

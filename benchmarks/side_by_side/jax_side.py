@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.flops import count_flops
 from benchmarks.schemas import schema_of_sizes
 from benchmarks.side_by_side import inputs
 from benchmarks.side_by_side.cases import attribute_sizes
@@ -38,20 +39,25 @@ def train_step(
     width: float = 1.0,
     dim: int = 340,
     precision: str = "float32",
+    steps: int = 1,
 ) -> Job:
-    """One step of stage 1, from uint8 images: flips, normalisation, loss, gradients and Adam."""
+    """Steps of stage 1, from uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
     step = make_train_step(encoder, optimizer, seed=0, total_steps=1000)
     state = init_state(encoder, optimizer, image_size=image, seed=0)
-    images, labels = inputs.random_images(batch, image), inputs.random_labels(batch, schema.sizes)
-    labels = labels.astype(np.int32)
+    images = jax.device_put(inputs.random_images(batch, image))
+    labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
+    update = make_update(encoder, optimizer, seed=0, total_steps=1000)
+    flops = count_flops(update, state, images, labels)
 
     def job() -> dict[str, Any]:
         nonlocal state
-        state, metrics = jax.block_until_ready(step(state, images, labels))
-        return {"units": batch, "loss": float(metrics.loss)}
+        for _ in range(steps):
+            state, metrics = step(state, images, labels)
+        jax.block_until_ready(state)
+        return {"units": steps * batch, "loss": float(metrics.loss), "flop": steps * sum(flops.values())}
 
     return job
 
@@ -111,16 +117,20 @@ def inference(
     width: float = 1.0,
     dim: int = 340,
     precision: str = "float32",
+    steps: int = 1,
 ) -> Job:
-    """Features of a batch of uint8 images, and all logits."""
+    """Features of batches of uint8 images on the device, and all logits."""
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     forward, params = make_forward(encoder), random_params(encoder, image)
-    images = inputs.random_images(batch, image)
+    images = jax.device_put(inputs.random_images(batch, image))
+    flops = count_flops(forward, params, images)
 
     def job() -> dict[str, Any]:
-        jax.block_until_ready(forward(params, images))
-        return {"units": batch}
+        for _ in range(steps):
+            outputs = forward(params, images)
+        jax.block_until_ready(outputs)
+        return {"units": steps * batch, "flop": steps * sum(flops.values())}
 
     return job
 

@@ -50,10 +50,7 @@ def costs(cases: Sequence[Mapping[str, Any]]) -> str:
     header = ["s to the end of the first; peak GiB", *variants]
     lines = [_line(header), _line(["---", *["---:"] * len(variants)])]
     for case in cases:
-        cells = [
-            f"{result['seconds_to_first']:.1f}; {result['peak_memory_gib']:.2f}" if result else ""
-            for result in map(case["results"].get, variants)
-        ]
+        cells = [_cost(case["results"].get(name)) for name in variants]
         lines.append(_line([_title(case), *cells]))
     return "\n".join(lines)
 
@@ -181,6 +178,14 @@ def _speed(result: Mapping[str, Any] | None) -> str:
     speeds = [result["units"] / result[f"{which}_seconds"] for which in ("median", "most", "least")]
     median, least, most = (f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}" for speed in speeds)
     return f"{median} [{least}, {most}]"
+
+
+def _cost(result: Mapping[str, Any] | None) -> str:
+    """Seconds to the end of the first, where they count, and peak GiB."""
+    if not result:
+        return ""
+    seconds = f"{result['seconds_to_first']:.1f}" if "seconds_to_first" in result else "-"
+    return f"{seconds}; {result['peak_memory_gib']:.2f}"
 
 
 def _fastest(results: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -1,5 +1,6 @@
 """A step of either stage."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -129,9 +130,16 @@ def memory_losses(
 def normalized(images: Tensor, *, channels_last: bool = False) -> Tensor:
     """Uint8 [B, S, S, 3] -> [B, 3, S, S] as ImageNet's statistics have it."""
     scaled = images.permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(part, device=images.device).view(3, 1, 1) for part in (MEAN, STD))
+    mean, std = statistics(images.device)
     result = (scaled - mean) / std
     return result.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+@functools.cache
+def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, [3, 1, 1]; kept there, since a GPU would wait for them at every step."""
+    mean, std = (torch.tensor(part, device=device).view(3, 1, 1) for part in (MEAN, STD))
+    return mean, std
 
 
 def random_flip(images: Tensor) -> Tensor:

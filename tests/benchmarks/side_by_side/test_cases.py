@@ -1,7 +1,16 @@
 import pytest
 
 from benchmarks.side_by_side import jax_side
-from benchmarks.side_by_side.cases import ATTRIBUTES, NUM_VALUES, VARIANTS, attribute_sizes, plan, tiny
+from benchmarks.side_by_side.cases import (
+    ATTRIBUTES,
+    MIXED,
+    NUM_VALUES,
+    VARIANTS,
+    attribute_sizes,
+    plan,
+    quick_plan,
+    tiny,
+)
 from benchmarks.side_by_side.tables import KINDS
 
 
@@ -31,6 +40,17 @@ def test_the_plan_has_what_was_promised(device):
     variants = {name for case in cases for name in case.variants}
     assert "torch compile" in variants
     assert ("gradrev_jax bfloat16" in variants) == (device == "cuda")
+
+
+def test_the_quick_plan_has_the_papers_sizes_and_every_batch_a_gpu_is_asked_for():
+    cases = quick_plan(repeats=3)
+    steps = {case.sizes["batch"]: case for case in cases if case.kind == "train_step"}
+    assert list(steps) == [64, 128, 256]
+    assert {case.sizes["image"] for case in cases} == {224}
+    for case in cases:
+        assert {"gradrev_jax", "gradrev_jax bfloat16", MIXED[1]} <= set(case.variants) <= set(VARIANTS)
+        assert case.options["steps"] > 1
+    assert set(steps[64].variants) == set(VARIANTS)
 
 
 @pytest.mark.parametrize("make", [lambda photographs: plan("cpu", repeats=1, photographs=photographs), tiny])

@@ -15,6 +15,14 @@ def test_a_batch(kind):
     assert job()["units"] == SIZES[kind]["batch"]
 
 
+@pytest.mark.parametrize("kind", ["train_step", "inference"])
+def test_several_steps_a_turn_count_as_so_many(kind):
+    once = getattr(jax_side, kind)(**SIZES[kind])()
+    thrice = getattr(jax_side, kind)(**SIZES[kind], steps=3)()
+    assert thrice["units"] == 3 * once["units"]
+    assert thrice["flop"] == 3 * once["flop"] > 0
+
+
 def test_a_train_step_trains():
     job = jax_side.train_step(**SIZES["train_step"])
     losses = [job()["loss"] for _ in range(30)]

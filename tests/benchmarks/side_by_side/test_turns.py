@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.side_by_side import turns
 from benchmarks.side_by_side.cases import VARIANTS, Case, tiny
-from benchmarks.side_by_side.turns import Worker, WorkerError, measure
+from benchmarks.side_by_side.turns import Worker, WorkerError, measure, measure_together, reason
 
 CASE = Case("inference", {"image": 64}, ("gradrev_jax", "torch", "torch compile"), 3, warm_up=1)
 
@@ -30,6 +30,9 @@ class Scripted:
         if isinstance(seconds, str):
             raise WorkerError(seconds)
         return {"seconds": seconds, "peak_bytes": 2**30 * seconds, "units": 10, "parts": {"a": seconds / 2}}
+
+    def kill(self):
+        self.log.append(f"kill {self.name}")
 
     def __enter__(self):
         return self
@@ -88,6 +91,53 @@ def test_a_variant_that_fails_when_it_is_measured_has_no_result(scripted):
     measured = measure(CASE, "cpu", arguments={"image": 64}, skip={})
     assert list(measured["results"]) == ["gradrev_jax", "torch compile"]
     assert measured["skipped"] == {"torch": "killed"}
+
+
+def test_together_all_start_before_any_is_measured(scripted):
+    scripted({"gradrev_jax": [9, 1, 4, 2], "torch": [9, 2, 2, 2], "torch compile": [9, 5, 5, 6]})
+    planned = [(CASE, {"image": 64})] * 2
+    cases = list(measure_together(planned, "cuda", skip={}))
+    first_turn = Scripted.log.index("gradrev_jax", Scripted.log.index("torch compile") + 1)
+    turns_each = CASE.repeats * len(CASE.variants)
+    assert Scripted.log[:4] == ["start gradrev_jax", "gradrev_jax", "start torch", "torch"]
+    started = {line for line in Scripted.log[-2 * turns_each :] if line.startswith("start")}
+    assert not started
+    assert first_turn > Scripted.log.index("start torch compile")
+    kills = [at for at, line in enumerate(Scripted.log) if line.startswith("kill")]
+    assert len(kills) == 2 * len(CASE.variants)
+    for case in cases:
+        assert {name: found["median_seconds"] for name, found in case["results"].items()} == {
+            "gradrev_jax": 2,
+            "torch": 2,
+            "torch compile": 5,
+        }
+    timed = [
+        {name for name, found in case["results"].items() if "seconds_to_first" in found} for case in cases
+    ]
+    assert timed == [{"gradrev_jax", "torch"}, set()]  # whose starts nothing disturbed
+
+
+def test_together_a_variant_that_does_not_fit_leaves_the_others(scripted):
+    scripted({"gradrev_jax": [9, 1, 1, 1], "torch": ["out of memory"], "torch compile": ["out of memory"]})
+    (case,) = measure_together([(CASE, {"image": 64})], "cuda", skip={})
+    assert list(case["results"]) == ["gradrev_jax"]
+    assert case["skipped"] == {"torch": "out of memory", "torch compile": "out of memory"}
+    (case,) = measure_together([(CASE, {"image": 64})], "cuda", skip={"torch": "not installed"})
+    assert case["skipped"] == {"torch": "not installed", "torch compile": "not installed"}
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        (["Traceback (most recent call last):", "  raise", "ValueError: no", "", "note"], "ValueError: no"),
+        (["torch.OutOfMemoryError: CUDA out of memory.\n", "--------------------\n"],
+         "torch.OutOfMemoryError: CUDA out of memory."),
+        (["Killed"], "Killed"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_of_what_a_worker_printed_the_error_counts(printed, why):
+    assert reason(printed) == why
 
 
 def test_a_worker_that_ends_says_why():
