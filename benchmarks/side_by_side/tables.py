@@ -107,6 +107,44 @@ def paper_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def profile_table(result: Mapping[str, Any]) -> str:
+    """Milliseconds a step of each kind of work, and the longest kernels.
+
+    Args:
+      result: of benchmarks/step_profile.py.
+    """
+    stages = result["stages"]
+    header = [f"ms a step, {result['precision']}", *stages]
+    lines = [_line(header), _line(["---", *["---:"] * len(stages)])]
+    for kind in next(iter(stages.values()))["seconds_per_step"]:
+        cells = []
+        for stage in stages.values():
+            seconds, share = stage["seconds_per_step"][kind], stage["of_matrix_rate"].get(kind)
+            cells.append(f"{1e3 * seconds:.2f}" + (f" ({share:.0%} of the matrix rate)" if share else ""))
+        lines.append(_line([kind, *cells]))
+    for name, what in (("span_per_step", "first to last work"), ("wall_seconds_per_step", "wall clock")):
+        lines.append(_line([what, *(f"{1e3 * stage[name]:.2f}" for stage in stages.values())]))
+    lines.append(_line(["waiting for input", *(f"{stage['input_wait']:.2%}" for stage in stages.values())]))
+    both = (stage["of_matrix_rate"].get("both", 0.0) for stage in stages.values())
+    lines.append(_line(["convolutions and products, of the matrix rate", *(f"{each:.0%}" for each in both)]))
+    return "\n".join(lines)
+
+
+def kernels_table(result: Mapping[str, Any], most: int = 15) -> str:
+    """The longest kernels of each stage.
+
+    Args:
+      result: of benchmarks/step_profile.py.
+      most: kernels of each stage.
+    """
+    lines = [_line(["stage", "kernel", "kind", "ms a step", "times"]), _line([*["---"] * 3, *["---:"] * 2])]
+    for name, stage in result["stages"].items():
+        for kernel in stage["kernels"][:most]:
+            milliseconds, times = f"{1e3 * kernel['seconds']:.3f}", f"{kernel['times']:.1f}"
+            lines.append(_line([name, kernel["name"][:60], kernel["kind"], milliseconds, times]))
+    return "\n".join(lines)
+
+
 def convolutions_table(result: Mapping[str, Any]) -> str:
     """Each pass of each convolution, beside plain XLA's.
 

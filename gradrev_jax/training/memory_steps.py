@@ -16,7 +16,7 @@ from gradrev_jax.memory_losses import Block, consistency_loss, off_block_loss, o
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard, whole_batch
-from gradrev_jax.training.steps import TrainState, Update, descend
+from gradrev_jax.training.steps import INPUT_SCOPE, TrainState, Update, descend
 from gradrev_jax.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss, unit
 
 ENCODER, MEMORY = "encoder", "memory"  # the two parts of the parameters
@@ -186,7 +186,8 @@ def make_memory_update(
         state: TrainState, images: Array, targets: tuple[Array, Array], shard: BatchShard | None = None
     ) -> tuple[TrainState, MemoryMetrics]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+        with jax.named_scope(INPUT_SCOPE):
+            inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
 
         def loss(params: Any) -> tuple[Array, MemoryMetrics]:
             return memory_loss(encoder, params, inputs, *targets, dropout_key, shard=shard, **loss_settings)

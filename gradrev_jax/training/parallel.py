@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
-from gradrev_jax.training.steps import TrainState, Update
+from gradrev_jax.training.steps import INPUT_SCOPE, TrainState, Update
 
 Mode = Literal["pmap", "jit"]
 
@@ -135,7 +135,10 @@ class Parallel:
         ) -> tuple[TrainState, Any]:
             def one(state: TrainState, step: tuple[Array, Any]) -> tuple[TrainState, Any]:
                 images, targets = step
-                return update(state, images if pixels is None else pixels[images], targets, shard)
+                if pixels is not None:
+                    with jax.named_scope(INPUT_SCOPE):
+                        images = pixels[images]
+                return update(state, images, targets, shard)
 
             if len(inputs) == 1:  # a loop of one costs compilers more than it gives
                 return one(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))

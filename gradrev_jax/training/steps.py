@@ -15,6 +15,9 @@ from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss, unit
 
+# Names under which a profile of a step has these parts; see benchmarks/step_profile.py.
+INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
+
 
 class TrainState(NamedTuple):
     """All that a step changes; everything random is derived from the seed and ``step``."""
@@ -155,7 +158,8 @@ def make_update(
         state: TrainState, images: Array, labels: Array, shard: BatchShard | None = None
     ) -> tuple[TrainState, StepMetrics]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+        with jax.named_scope(INPUT_SCOPE):
+            inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
         progress = state.step / total_steps
 
         def loss(params: Any) -> tuple[Array, StepMetrics]:
@@ -194,5 +198,7 @@ def descend(
     gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+    with jax.named_scope(OPTIMIZER_SCOPE):
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics

@@ -1,0 +1,192 @@
+"""What the device does in a training step, by kind of work, from a trace of ten steps.
+
+    python benchmarks/step_profile.py
+
+Both stages at the paper's sizes, on random images and labels: on a GPU in bfloat16 with all images on the
+device, as benchmarks/paper_scale.py has them. Of each, the time a step that the device spends on
+convolutions, products, the optimiser, input (gathering, mirroring and normalising images, and what is sent
+from the host), copies and all else, the time that it idles, the share of the time that steps wait for their
+batches, the longest kernels, and the FLOP/s of the convolutions and products beside the rate of large matrix
+products.
+
+On a GPU the steps are run without CUDA graphs, so that each kernel says what it is a part of: idle time is
+then an upper bound.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+
+from benchmarks.card import matrix_rate
+from benchmarks.flops import CONVOLUTIONS, PRODUCTS, count_flops
+from benchmarks.recording import machine_name, record
+from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
+from benchmarks.side_by_side.inputs import random_images, random_labels
+from benchmarks.side_by_side.tables import profile_table
+from benchmarks.traces import device_events, reduce
+from gradrev_jax import AttributeEncoder
+from gradrev_jax.data.changes import indicators_between
+from gradrev_jax.optimizers import make_optimizer
+from gradrev_jax.training.feed import Feed
+from gradrev_jax.training.memory_steps import ENCODER, MEMORY, make_memory_update
+from gradrev_jax.training.steps import INPUT_SCOPE, TrainState, init_state, make_update
+
+FULL: dict[str, Any] = {
+    "image": 224,
+    "images": 2048,
+    "encoder_batch": 128,
+    "memory_batch": 64,
+    "dim": 340,
+    "width": 1.0,
+}
+CPU = {**FULL, "images": 256, "encoder_batch": 16, "memory_batch": 8}
+TINY = {**FULL, "image": 64, "images": 32, "encoder_batch": 4, "memory_batch": 2, "dim": 4, "width": 1 / 32}
+STEPS, WARM_UP = 10, 5
+WITHOUT_GRAPHS = "--xla_gpu_enable_command_buffer="
+
+
+def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainState, Any]]:
+    """Returns each stage's update, its first state, and step -> rows and targets.
+
+    Args:
+      sizes: of the images, the batches and the model.
+      precision: dtype of the computation.
+    """
+    schema = schema_of_sizes(SHOPPING100K_SIZES)
+    labels = random_labels(sizes["images"], schema.sizes).astype(np.int32)
+    encoder = AttributeEncoder(
+        schema, feature_dim=sizes["dim"], width=sizes["width"], dtype=jnp.dtype(precision)
+    )
+    optimizer = make_optimizer(lambda step: 1e-4)
+    state = init_state(encoder, optimizer, image_size=sizes["image"], seed=0)
+    both = {
+        ENCODER: state.params,
+        MEMORY: jnp.zeros((schema.num_values, schema.num_attributes, sizes["dim"])),
+    }
+
+    def encoder_batch(step: int) -> tuple[np.ndarray, Any]:
+        rows = np.random.default_rng(step).integers(0, sizes["images"], sizes["encoder_batch"])
+        return rows, labels[rows]
+
+    def memory_batch(step: int) -> tuple[np.ndarray, Any]:
+        rows = np.random.default_rng(step).integers(0, sizes["images"], (3, sizes["memory_batch"]))
+        changes = indicators_between(labels[rows[0]], labels[rows[1]], schema)
+        return rows.reshape(-1), (labels[rows], changes)
+
+    return {
+        ENCODER: (make_update(encoder, optimizer, seed=0, total_steps=1000), state, encoder_batch),
+        MEMORY: (
+            make_memory_update(encoder, optimizer, seed=0),
+            TrainState(jnp.zeros((), jnp.int32), both, optimizer.init(both)),
+            memory_batch,
+        ),
+    }
+
+
+def profile(update: Any, state: TrainState, batch: Any, pixels: jax.Array, folder: str) -> dict[str, Any]:
+    """Traces ten steps of a stage, whose batches a thread prepares, as in training.
+
+    Args:
+      update: of the stage.
+      state: before its first step; its copies are donated.
+      batch: step -> rows of the images, and targets.
+      pixels: all images, on the device.
+      folder: for the trace.
+    """
+
+    def step(state: TrainState, pixels: jax.Array, rows: jax.Array, targets: Any) -> tuple[TrainState, Any]:
+        with jax.named_scope(INPUT_SCOPE):
+            images = pixels[rows]
+        return update(state, images, targets)
+
+    rows, targets = batch(0)
+    flops = count_flops(step, state, pixels, rows, targets)
+    state = jax.tree.map(jnp.copy, state)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, pixels, rows, targets).compile()
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # the device is what counts
+    with Feed(lambda number: jax.device_put(batch(number)), range(WARM_UP + STEPS)) as feed:
+        for number, (rows, targets) in enumerate(feed):
+            if number == WARM_UP:
+                jax.block_until_ready(state)
+                jax.profiler.start_trace(folder, profiler_options=options)
+                start, waited = time.perf_counter(), feed.waited
+            state, metrics = compiled(state, pixels, rows, targets)
+        jax.block_until_ready((state, metrics))
+        seconds = time.perf_counter() - start
+        jax.profiler.stop_trace()
+        waited = feed.waited - waited
+    return {
+        "flop_per_step": flops,
+        "wall_seconds_per_step": seconds / STEPS,
+        "input_wait": waited / seconds,
+        **reduce(device_events(pathlib.Path(folder)), compiled.as_text() or "", STEPS),
+    }
+
+
+def rated(result: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Returns a profile with the FLOP/s of its convolutions and products, and the share of a rate that is.
+
+    Args:
+      result: of ``profile``.
+      rate: FLOP/s of large matrix products in the same precision.
+    """
+    seconds, flops = result["seconds_per_step"], result["flop_per_step"]
+    rates = {kind: flops[kind] / seconds[kind] for kind in (CONVOLUTIONS, PRODUCTS) if seconds[kind]}
+    both = sum(seconds[kind] for kind in (CONVOLUTIONS, PRODUCTS))
+    return {
+        **result,
+        "flop_per_second": rates,
+        "of_matrix_rate": {
+            **{kind: each / rate for kind, each in rates.items()},
+            **({"both": sum(flops.values()) / both / rate} if both else {}),
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measures, prints, writes the result, and returns it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    on_gpu = jax.default_backend() == "gpu"
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="bfloat16" if on_gpu else "float32"
+    )
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    options = parser.parse_args(arguments)
+    sizes = TINY if options.tiny else FULL if on_gpu else CPU
+    matrix = 64 if options.tiny else 8192 if on_gpu else 2048
+    rate = matrix_rate(options.precision, matrix, burst=10 if on_gpu else 1)
+    path = options.out / f"profile_{machine_name()}.json"
+    result: dict[str, Any] = {
+        "sizes": sizes,
+        "precision": options.precision,
+        "matrix_flop_per_second": rate,
+        "stages": {},
+    }
+    pixels = jax.device_put(random_images(sizes["images"], sizes["image"]))
+    for name, (update, state, batch) in stages(sizes, options.precision).items():
+        with tempfile.TemporaryDirectory() as folder:
+            measured = profile(update, state, batch, pixels, folder)
+        result["stages"][name] = rated(measured, rate["median"])
+        record(path, result, quiet=True)  # whoever ends it keeps what is done
+    print(profile_table(result))
+    print(f"written to {path}")
+    return result
+
+
+if __name__ == "__main__":
+    # Read when JAX looks for a GPU. Kernels of a graph do not tell which instruction they are of.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WITHOUT_GRAPHS}".strip()
+    main()
