@@ -29,6 +29,7 @@ from benchmarks.evaluation import KS, random_evaluation
 from benchmarks.recording import machine_name, record
 from benchmarks.side_by_side import inputs, tables
 from benchmarks.side_by_side.cases import Case, plan, quick_plan, tiny
+from benchmarks.side_by_side.jax_side import flop_per_image
 from benchmarks.side_by_side.turns import measure, measure_together
 from gradrev_jax.manipulation import class_prototypes
 
@@ -134,6 +135,10 @@ def run(
 
 def described(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a case and what was measured, as the result has them."""
+    if case.kind in ("train_step", "inference"):
+        flop = flop_per_image(case.kind, case.sizes)
+        for result in measured["results"].values():
+            result["flop_per_second"] = flop * result["units_per_second"]
     difference = disagreement(measured["results"])
     return {
         "kind": case.kind,

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -49,15 +49,13 @@ def train_step(
     state = init_state(encoder, optimizer, image_size=image, seed=0)
     images = jax.device_put(inputs.random_images(batch, image))
     labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
-    update = make_update(encoder, optimizer, seed=0, total_steps=1000)
-    flops = count_flops(update, state, images, labels)
 
     def job() -> dict[str, Any]:
         nonlocal state
         for _ in range(steps):
             state, metrics = step(state, images, labels)
         jax.block_until_ready(state)
-        return {"units": steps * batch, "loss": float(metrics.loss), "flop": steps * sum(flops.values())}
+        return {"units": steps * batch, "loss": float(metrics.loss)}
 
     return job
 
@@ -124,13 +122,12 @@ def inference(
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     forward, params = make_forward(encoder), random_params(encoder, image)
     images = jax.device_put(inputs.random_images(batch, image))
-    flops = count_flops(forward, params, images)
 
     def job() -> dict[str, Any]:
         for _ in range(steps):
             outputs = forward(params, images)
         jax.block_until_ready(outputs)
-        return {"units": steps * batch, "flop": steps * sum(flops.values())}
+        return {"units": steps * batch}
 
     return job
 
@@ -201,6 +198,27 @@ def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
         return {"units": steps * batch}
 
     return job
+
+
+def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
+    """Returns the FLOP of an image's convolutions and products, in a case's ``train_step`` or ``inference``.
+
+    Args:
+      kind: of the case.
+      sizes: of the case.
+    """
+    schema = schema_of(sizes.get("attributes", 12))
+    encoder = AttributeEncoder(schema, feature_dim=sizes.get("dim", 340), width=sizes.get("width", 1.0))
+    optimizer = make_optimizer(optax.constant_schedule(1e-4))
+    state = jax.eval_shape(lambda: init_state(encoder, optimizer, image_size=sizes["image"], seed=0))
+    images = jax.ShapeDtypeStruct((sizes["batch"], sizes["image"], sizes["image"], 3), np.uint8)
+    if kind == "inference":
+        counts = count_flops(make_forward(encoder), state.params, images)
+    else:
+        labels = jax.ShapeDtypeStruct((sizes["batch"], schema.num_attributes), np.int32)
+        update = make_update(encoder, optimizer, seed=0, total_steps=1000)
+        counts = count_flops(update, state, images, labels)
+    return sum(counts.values()) / sizes["batch"]
 
 
 def schema_of(num_attributes: int) -> AttributeSchema:

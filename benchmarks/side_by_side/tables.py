@@ -107,6 +107,32 @@ def paper_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def search_table(result: Mapping[str, Any]) -> str:
+    """Milliseconds of an evaluation's queries, and of one more manipulation, beside others'.
+
+    Args:
+      result: of benchmarks/search.py; parts that are not there are left out.
+    """
+    sides = ("gradrev_jax", "torch on the GPU", "faiss")
+    lines = [_line(["search, ms", "side", "median [least, most]", "p99"]), _line(["---"] * 2 + ["---:"] * 2)]
+    cases = {}
+    if evaluation := result.get("evaluation"):
+        sizes = evaluation["sizes"]
+        what = f"{sizes['queries']:,} queries, {sizes['gallery']:,} x {12 * sizes['dim']:,}, index included"
+        cases[what] = evaluation
+    for case in result.get("one_more_manipulation", ()):
+        cases[f"one more manipulation, {case['rows']:,} x {case['width']:,}"] = case
+    for what, case in cases.items():
+        for side in sides:
+            if side in case:
+                times = {which: 1e3 * case[side][f"{which}_seconds"] for which in ("median", "least", "most")}
+                p99 = f"{1e3 * case[side]['p99_seconds']:,.2f}"
+                lines.append(_line([what, side, _spread(times, ",.2f"), p99]))
+        if "skipped" in case:
+            lines.append(_line([what, "skipped", case["skipped"], ""]))
+    return "\n".join(lines)
+
+
 def profile_table(result: Mapping[str, Any]) -> str:
     """Milliseconds a step of each kind of work, and the longest kernels.
 

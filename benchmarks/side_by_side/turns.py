@@ -67,6 +67,8 @@ class Worker:
         }
         if device == "cpu":
             environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        else:  # where several compile at once
+            environment |= {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, COMPILERS // 2))}
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 closed by __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side_by_side.worker"],
@@ -290,8 +292,6 @@ def summary(first: Mapping[str, float], turns: list[dict[str, Any]]) -> dict[str
     if first:
         result |= {"first_seconds": first["first"], "seconds_to_first": sum(first.values())}
     result |= {name: turns[-1][name] for name in ("images", "loss", "metrics") if name in turns[-1]}
-    if "flop" in turns[-1]:
-        result["flop_per_second"] = turns[-1]["flop"] / median
     if "parts" in turns[-1]:
         result["median_seconds_of_parts"] = {
             part: statistics.median(turn["parts"][part] for turn in turns) for part in turns[-1]["parts"]

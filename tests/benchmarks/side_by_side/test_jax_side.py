@@ -20,7 +20,28 @@ def test_several_steps_a_turn_count_as_so_many(kind):
     once = getattr(jax_side, kind)(**SIZES[kind])()
     thrice = getattr(jax_side, kind)(**SIZES[kind], steps=3)()
     assert thrice["units"] == 3 * once["units"]
-    assert thrice["flop"] == 3 * once["flop"] > 0
+
+
+def test_flop_of_an_image_are_those_that_the_papers_network_has():
+    """AlexNet's convolutions and fc6, 12 MLPs and heads: from the layers' sizes."""
+    convolutions = [
+        (55, 11, 3, 64),
+        (27, 5, 64, 192),
+        (13, 3, 192, 384),
+        (13, 3, 384, 256),
+        (13, 3, 256, 256),
+    ]
+    forward = sum(out**2 * kernel**2 * channels * filters for out, kernel, channels, filters in convolutions)
+    conv1 = 55**2 * 11**2 * 3 * 64
+    dense = 9216 * 4096 + 12 * (4096 * 340 + 340 * 340)
+    heads = 12 * 340 * 151
+    sizes = {"image": 224, "batch": 2}
+    # Twice the product of the heads: a second, of the same values, has the gradients of the features.
+    inference = jax_side.flop_per_image("inference", sizes)
+    assert inference == 2 * (forward + dense + 2 * heads)
+    # Each layer's gradients cost its own product twice, but for conv1's images, which have none.
+    train = jax_side.flop_per_image("train_step", {**sizes, "attributes": 12})
+    assert train == pytest.approx(2 * (3 * (forward + dense) - conv1 + 4 * heads), rel=0.02)
 
 
 def test_a_train_step_trains():

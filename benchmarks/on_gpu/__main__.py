@@ -1,0 +1,147 @@
+"""Runs all steps, one after the other; see benchmarks/on_gpu.sh and docs/gpu.md."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from benchmarks.on_gpu.plan import Step, plan, with_time
+from benchmarks.on_gpu.running import Outcome, run_step
+from benchmarks.on_gpu.summary import summarise
+from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, lacking, unpack
+from benchmarks.side_by_side.turns import reason
+
+ROOT = pathlib.Path(__file__).parents[2]
+END_SECONDS = 5.0  # kept for ending the last step and printing the summary
+FAILED, WRONG_CALL, NO_GPU = 1, 2, 3  # exit statuses
+PROBE = """
+import json, jax
+device = jax.devices()[0]
+print(json.dumps({"platform": device.platform, "kind": device.device_kind}))
+"""
+
+
+def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = None) -> int:
+    """Runs the steps and prints the summary.
+
+    Args:
+      arguments: of the command line.
+      steps: others than the plan's.
+
+    Returns:
+      The exit status: 0; 1 where a step failed; 2 where the call is wrong or packages lack; 3 without a GPU.
+    """
+    started = time.perf_counter()
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/on_gpu.sh", description="All that a GPU can show, within minutes; see docs/gpu.md."
+    )
+    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the results")
+    parser.add_argument("--minutes", type=float, default=9.0, help="within which all of it ends; default: 9")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="steps to run; default: all")
+    parser.add_argument(
+        "--wheels",
+        type=pathlib.Path,
+        default=pathlib.Path(os.environ.get("GRADREV_CALLED_FROM", ".")) / "wheels",
+        help="folder of wheels of what is not installed; default: wheels, where this is called",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tiny sizes on any device, to see whether it works"
+    )
+    options = parser.parse_args(arguments)
+    out = options.out.absolute()
+    steps = plan(out, dry_run=options.dry_run) if steps is None else steps
+    names = [step.name for step in steps]
+    if unknown := [name for name in options.only or () if name not in names]:
+        parser.error(f"--only: no step is called {', '.join(unknown)}; there are {', '.join(names)}")
+    if options.minutes <= 0:
+        parser.error(f"--minutes={options.minutes:g}: it needs some time")
+
+    with tempfile.TemporaryDirectory(prefix="on_gpu_") as folder:
+        environment = {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), folder]),
+            "PYTHONUNBUFFERED": "1",
+            "TQDM_MININTERVAL": "10",  # seconds; a log keeps every state of a bar
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
+        }
+        if why := provide(options.wheels, pathlib.Path(folder)):
+            print(why, file=sys.stderr)
+            return WRONG_CALL
+        device, why = find_device(environment)
+        if device.get("platform") != "gpu" and not options.dry_run:
+            print(
+                f"No GPU: {why or 'JAX finds only ' + device['kind'] + ' here'}. Call it where python3 has "
+                "JAX with CUDA and a card, or with --dry-run to see whether it works.",
+                file=sys.stderr,
+            )
+            return NO_GPU
+        out.mkdir(parents=True, exist_ok=True)
+        log, outcomes = out / "log.txt", list[Outcome]()
+        log.write_text("", encoding="utf-8")
+        summary = ""
+        for step in steps:
+            if options.only and step.name not in options.only:
+                continue
+            left = 60 * options.minutes - END_SECONDS - (time.perf_counter() - started)
+            command, limit = with_time(step, left)
+            outcome = run_step(
+                step.name,
+                command,
+                limit=limit,
+                log=log,
+                environment={**environment, **step.environment},
+                folder=ROOT,
+            )
+            outcomes.append(outcome)
+            print(f"{step.name}: {outcome.status} after {outcome.seconds:.0f} s", flush=True)
+            summary = summarise(out, outcomes, dry_run=options.dry_run)
+            (out / "summary.md").write_text(summary + "\n", encoding="utf-8")
+    print(f"\n{summary}")
+    return 0 if all(each.status == "ok" for each in outcomes) else FAILED
+
+
+def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
+    """Unpacks the wheels of what is not installed.
+
+    Args:
+      wheels: their folder, which need not be there where nothing lacks.
+      target: where modules go.
+
+    Returns:
+      What is wrong and what to do about it, where something that is needed still lacks; else None.
+    """
+    try:
+        unpack(wheels, lacking(OPTIONAL), target)
+        missing = unpack(wheels, lacking(NEEDED), target)
+    except ValueError as error:
+        return str(error)
+    if not missing:
+        return None
+    names = " ".join(missing)
+    return (
+        f"{sys.executable} lacks {', '.join(missing)}, and {wheels} has no wheels of them; where there is a "
+        f"network: pip download --no-deps -d wheels {names}, then take the folder along"
+    )
+
+
+def find_device(environment: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Returns the platform and the kind of JAX's first device, or an empty one and why there is none."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return {}, f"JAX does not start here ({reason(done.stderr.splitlines())})"
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found, ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""What the results say, in Markdown that fits at the end of a log."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.on_gpu.running import Outcome
+from benchmarks.side_by_side import tables
+from benchmarks.side_by_side.cases import MIXED
+
+LONGEST = 11_500  # characters, of 12,000 that a log's end may have
+KERNELS = 6  # of each stage
+
+
+class Target(NamedTuple):
+    """A figure beside what was asked of it.
+
+    Attributes:
+      what: in words.
+      figure: as it was measured.
+      asked: the bound.
+      at_least: whether the figure should be at least the bound, or at most.
+      form: how both are written.
+    """
+
+    what: str
+    figure: float
+    asked: float
+    at_least: bool
+    form: str
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the figure is within the bound."""
+        return self.figure >= self.asked if self.at_least else self.figure <= self.asked
+
+
+def read_results(out: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Returns a folder's results by the first part of their names; one that cannot be read is left out."""
+    results = {}
+    for path in sorted(out.glob("*.json")):
+        try:
+            results[path.stem.rpartition("_")[0] or path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    return results
+
+
+def targets(results: dict[str, dict[str, Any]]) -> list[Target]:
+    """Returns the figures that something is asked of, as far as they were measured.
+
+    Args:
+      results: from ``read_results``.
+    """
+    found = []
+    for case in results.get("compare", {}).get("cases", []):
+        ours, theirs = (case["results"].get(name) for name in MIXED)
+        if case["kind"] == "train_step" and ours and theirs:
+            ratio = ours["units_per_second"] / theirs["units_per_second"]
+            what = f"bfloat16 train step, batch {case['sizes']['batch']}, times torch's {MIXED[1][6:]}"
+            found.append(Target(what, ratio, 1.2, True, "{:.2f}"))
+    for name, stage in results.get("profile", {}).get("stages", {}).items():
+        if "both" in stage["of_matrix_rate"]:
+            what = f"convolutions and products of a step of the {name} stage, of the matrix rate"
+            found.append(Target(what, stage["of_matrix_rate"]["both"], 0.45, True, "{:.0%}"))
+        found.append(Target(f"waiting for input, {name} stage", stage["input_wait"], 0.02, False, "{:.2%}"))
+    search = results.get("search", {})
+    if "evaluation" in search:
+        seconds = search["evaluation"]["gradrev_jax"]["median_seconds"]
+        queries = search["evaluation"]["sizes"]["queries"]
+        found.append(
+            Target(f"search of {queries:,} queries, index included, s", seconds, 0.3, False, "{:.3f}")
+        )
+    for case in search.get("one_more_manipulation", []):
+        if "gradrev_jax" in case:
+            what = f"one more manipulation, {case['rows']:,} x {case['width']:,}, ms"
+            found.append(Target(what, 1e3 * case["gradrev_jax"]["median_seconds"], 1.0, False, "{:.3f}"))
+    paper = results.get("paper_scale", {})
+    if len(paper.get("parts", {})) == 6:
+        asked = 14.0 if "h100" in str(paper.get("devices")).lower() else 10.0
+        how = "measured" if paper["measured_whole"] else "partly extrapolated"
+        what = f"the paper's whole training, {how}, minutes"
+        found.append(Target(what, paper["seconds"] / 60, asked, False, "{:.1f}"))
+    return found
+
+
+def targets_table(found: Sequence[Target]) -> str:
+    """Returns figures beside what was asked, as a table."""
+    lines = ["| figure | measured | asked | met |", "| --- | ---: | ---: | --- |"]
+    for each in found:
+        asked = ("at least " if each.at_least else "at most ") + each.form.format(each.asked)
+        met = "yes" if each.is_met else "no"
+        lines.append(f"| {each.what} | {each.form.format(each.figure)} | {asked} | {met} |")
+    return "\n".join(lines)
+
+
+def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
+    """Returns the summary of a run, the figures first and what failed after them.
+
+    Args:
+      out: folder of the results.
+      outcomes: of the steps that were begun.
+      dry_run: whether sizes were tiny.
+    """
+    results = read_results(out)
+    parts = []
+    if dry_run:
+        parts.append("A dry run at tiny sizes: the figures below say nothing about speed.")
+    lines = ["| step | how it ended | s |", "| --- | --- | ---: |"]
+    for each in outcomes:
+        status = f"{each.status}: {each.why}" if each.why else each.status
+        lines.append(f"| {each.name} | {status[:300].replace('|', '/')} | {each.seconds:.0f} |")
+    parts.append("\n".join(lines))
+    tests = next((each for each in outcomes if each.name == "tests"), None)
+    if tests and tests.printed:
+        parts.append(f"tests: {tests.printed.splitlines()[-1]}")
+    if "card" in results:
+        parts.append(card_lines(results["card"]))
+    if found := targets(results):
+        parts.append(targets_table(found))
+    if cases := results.get("compare", {}).get("cases"):
+        parts += [tables.speeds(cases), tables.costs(cases)]
+        parts += [f"skipped: {line}" for line in results["compare"]["skipped"]]
+    if results.get("profile", {}).get("stages"):
+        profile = results["profile"]
+        parts += [tables.profile_table(profile), tables.kernels_table(profile, KERNELS)]
+    if "search" in results:
+        parts.append(tables.search_table(results["search"]))
+    if results.get("paper_scale", {}).get("seconds") is not None:
+        parts.append(tables.paper_table(results["paper_scale"]))
+    parts += [
+        f"{each.name} {each.status}; it printed last:\n{each.printed}"
+        for each in outcomes
+        if each.status != "ok" and each.printed
+    ]
+    return shortened("\n\n".join(parts), LONGEST)
+
+
+def card_lines(result: dict[str, Any]) -> str:
+    """Returns what the card is and what it can do, in three lines."""
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    rates = ", ".join(
+        f"{name} {rate['median'] / 1e12:,.1f}" for name, rate in result["matrix_flop_per_second"].items()
+    )
+    memory = f", {result['memory_gib']:.0f} GiB" if result.get("memory_gib") else ""
+    return "\n".join(
+        [
+            f"{result['card']}{memory}, driver {result.get('driver', 'none')}; {versions}",
+            f"matrix products, TFLOP/s: {rates}",
+            f"copy {result['copy_bytes_per_second']['median'] / 1e9:,.0f} GB/s, from the host "
+            f"{result['transfer_bytes_per_second']['median'] / 1e9:,.1f} GB/s, "
+            f"{result['calls_per_second']['median']:,.0f} calls a second",
+        ]
+    )
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text, its end cut off where it is too long, and that said.
+
+    Example:
+      >>> shortened("a short text", 100), shortened("12345678901234567890", 17)
+      ('a short text', '12345 [cut short]')
+    """
+    note = " [cut short]"
+    return text if len(text) <= most else text[: most - len(note)] + note

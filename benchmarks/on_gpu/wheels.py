@@ -1,0 +1,112 @@
+"""Packages that a machine lacks, unpacked from wheels: no pip, no network, nothing installed."""
+
+import importlib.util
+import pathlib
+import re
+import sys
+import zipfile
+from collections.abc import Iterable
+
+# What benchmarks and tests import beyond the standard library -> the distribution that has it.
+NEEDED = {
+    "absl": "absl-py",
+    "beartype": "beartype",
+    "chex": "chex",
+    "flax": "flax",
+    "jax": "jax",
+    "jaxtyping": "jaxtyping",
+    "matplotlib": "matplotlib",
+    "ml_collections": "ml_collections",
+    "numpy": "numpy",
+    "optax": "optax",
+    "orbax.checkpoint": "orbax-checkpoint",
+    "PIL": "pillow",
+    "pytest": "pytest",
+    "safetensors": "safetensors",
+    "tensorboardX": "tensorboardX",
+    "tqdm": "tqdm",
+    "xdist": "pytest-xdist",
+    "yaml": "PyYAML",
+}
+OPTIONAL = {"torch": "torch", "faiss": "faiss-cpu"}
+
+
+def lacking(needed: dict[str, str]) -> list[str]:
+    """Returns the distributions whose module cannot be found.
+
+    Args:
+      needed: module -> distribution.
+
+    Example:
+      >>> lacking({"json": "json", "no_such_module": "no-such-package"})
+      ['no-such-package']
+    """
+    return [distribution for module, distribution in needed.items() if not _is_there(module)]
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it is in
+        return False
+
+
+def unpack(folder: pathlib.Path, wanted: Iterable[str], target: pathlib.Path) -> list[str]:
+    """Unpacks the wheels of some distributions.
+
+    Args:
+      folder: of wheels.
+      wanted: names of distributions.
+      target: where their modules go, for PYTHONPATH.
+
+    Returns:
+      Those of which there is no wheel.
+
+    Raises:
+      ValueError: a wheel is damaged, or is for another Python or platform.
+    """
+    wheels = {normal(path.name.split("-")[0]): path for path in sorted(folder.glob("*.whl"))}
+    missing = []
+    for name in wanted:
+        if normal(name) not in wheels:
+            missing.append(name)
+            continue
+        path = wheels[normal(name)]
+        if not fits(path.name):
+            version = "{}.{}".format(*sys.version_info)
+            raise ValueError(f"{path} is not for Python {version} on this machine; take the wheel that is")
+        try:
+            with zipfile.ZipFile(path) as wheel:
+                wheel.extractall(target)
+        except zipfile.BadZipFile:
+            raise ValueError(f"{path} is damaged: it is no zip file; download it again") from None
+    return missing
+
+
+def normal(name: str) -> str:
+    """Returns the name of a distribution as they are compared.
+
+    Example:
+      >>> normal("ML_Collections"), normal("PyYAML")
+      ('ml-collections', 'pyyaml')
+    """
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def fits(wheel: str) -> bool:
+    """Returns whether a wheel's tags are of this Python, and of Linux or any platform.
+
+    Example:
+      >>> fits("beartype-0.23.1-py3-none-any.whl"), fits("faiss_cpu-1.9.0-cp27-cp27m-win32.whl")
+      (True, False)
+    """
+    python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
+    number = "cp{}{}".format(*sys.version_info)
+    of_python = {"py3", "py2.py3", number} & {python, *python.split(".")}
+    of_abi = abi in ("none", "abi3", number) or abi.startswith(f"{number}.")
+    stable = abi == "abi3" and bool(re.match(r"cp3\d+$", python)) and _minor(python) <= sys.version_info[1]
+    return (bool(of_python) or stable) and of_abi and ("any" in platform or "linux" in platform)
+
+
+def _minor(tag: str) -> int:
+    return int(tag.removeprefix("cp3"))

@@ -1,0 +1,109 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.on_gpu import __main__ as on_gpu
+from benchmarks.on_gpu.plan import Step, plan
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+def python(code):
+    return sys.executable, "-c", code
+
+
+# Each of them ends in another way; the log of the second must stay, and the last must run.
+STEPS = [
+    Step("fails", python("print('half done'); raise RuntimeError('out of memory')"), 30, None),
+    Step("hangs", python("import time; print('begun', flush=True); time.sleep(60)"), 2, None),
+    Step("crashes", python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), 30, None),
+    Step("works", python("print('all is well')"), 30, None),
+]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Nothing lacks, and JAX finds a CPU, without a process that looks."""
+    monkeypatch.setattr(on_gpu, "provide", lambda wheels, target: None)
+    monkeypatch.setattr(on_gpu, "find_device", lambda environment: ({"platform": "cpu", "kind": "cpu"}, ""))
+
+
+def test_whatever_a_step_does_the_others_run_and_the_summary_is_there(here, tmp_path, capsys):
+    assert on_gpu.main([str(tmp_path), "--dry-run"], STEPS) == 1
+    printed = capsys.readouterr().out
+    for line in (
+        "| fails | failed: RuntimeError: out of memory |",
+        "| hangs | killed at its limit |",
+        "| crashes | failed: exit status -9 |",
+        "| works | ok |",
+    ):
+        assert line in printed
+        assert line in (tmp_path / "summary.md").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert all(line in log for line in ("half done", "begun", "all is well"))
+
+
+def test_only_some_steps(here, tmp_path, capsys):
+    assert on_gpu.main([str(tmp_path), "--dry-run", "--only", "works"], STEPS) == 0
+    assert "| fails |" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        on_gpu.main([str(tmp_path), "--only", "wroks"], STEPS)
+    assert "no step is called wroks; there are fails, hangs, crashes, works" in capsys.readouterr().err
+
+
+def test_when_the_time_is_up_no_step_begins(here, tmp_path, capsys):
+    assert on_gpu.main([str(tmp_path), "--dry-run", "--minutes=0.01"], STEPS) == 1
+    assert capsys.readouterr().out.count("not run: no time left") == 2 * len(STEPS)
+
+
+def test_without_a_gpu_it_says_so_and_writes_nothing(here, tmp_path, capsys, monkeypatch):
+    assert on_gpu.main([str(tmp_path / "out")], STEPS) == 3
+    assert capsys.readouterr().err.startswith("No GPU: JAX finds only cpu here.")
+    monkeypatch.setattr(
+        on_gpu, "find_device", lambda environment: ({}, "JAX does not start here (no driver)")
+    )
+    assert on_gpu.main([str(tmp_path / "out")], STEPS) == 3
+    assert "JAX does not start here (no driver)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_packages_that_lack_are_named_with_what_fetches_them(tmp_path, monkeypatch, capsys):
+    needed = {"json": "json", "no_such_module": "no-such-package"}
+    monkeypatch.setattr(on_gpu, "NEEDED", needed)
+    assert on_gpu.main([str(tmp_path / "out"), f"--wheels={tmp_path}"], STEPS) == 2
+    error = capsys.readouterr().err
+    assert f"lacks no-such-package, and {tmp_path} has no wheels of them" in error
+    assert "pip download --no-deps -d wheels no-such-package" in error
+
+
+def test_a_dry_run_of_everything(tmp_path):
+    """The script as it is typed, from another folder: every step works, and every result is there."""
+    done = subprocess.run(
+        ["bash", str(ROOT / "benchmarks/on_gpu.sh"), "results", "--dry-run"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHON": sys.executable,
+            "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache/jax"),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert len(done.stdout) < 12_000
+    out = tmp_path / "results"
+    names = {path.name for path in out.iterdir()}
+    results = {step.result for step in plan(out, dry_run=True) if step.result}
+    assert names == {"log.txt", "summary.md", *(f"{name}_cpu.json" for name in results)}
+    assert len(names) <= 8
+    for name in results:
+        assert json.loads((out / f"{name}_cpu.json").read_text())["versions"]["jax"]
+    summary = (out / "summary.md").read_text()
+    assert summary.strip() in done.stdout
+    for step in plan(out, dry_run=True):
+        assert f"| {step.name} | ok |" in summary
+    assert " passed in " in summary
