@@ -185,18 +185,19 @@ def torch_search(
     reference: np.ndarray,
     indicators: np.ndarray,
     k: int,
+    device: str = "cuda",
 ) -> np.ndarray:
-    """The k nearest rows by matrix products in float32 and ``topk`` on the GPU, from host to host."""
+    """The k nearest rows by matrix products in float32 and ``topk`` on the device, from host to host."""
     with torch.inference_mode():
-        gallery = torch.from_numpy(features.reshape(len(features), -1)).cuda()
-        weight = torch.from_numpy(memory.reshape(len(memory), -1)).cuda()
+        gallery = torch.from_numpy(features.reshape(len(features), -1)).to(device)
+        weight = torch.from_numpy(np.array(memory).reshape(len(memory), -1)).to(device)
         rows = torch.nn.functional.normalize(gallery)
         found = []
         for start in range(0, len(reference), TORCH_QUERIES):
             some = slice(start, start + TORCH_QUERIES)
-            changes = torch.from_numpy(indicators[some]).cuda().float() @ weight
+            changes = torch.from_numpy(indicators[some]).to(device).float() @ weight
             queries = torch.nn.functional.normalize(
-                gallery[torch.from_numpy(reference[some]).cuda()] + changes
+                gallery[torch.from_numpy(reference[some]).to(device)] + changes
             )
             found.append((queries @ rows.T).topk(k, dim=1).indices)
         return torch.cat(found).cpu().numpy()
@@ -206,6 +207,11 @@ def random_gallery(rows: int, dim: int) -> Float[Array | np.ndarray, "G 12 d"]:
     """Normal numbers; on a GPU drawn there, since a host takes minutes for some 10^9 of them."""
     if jax.default_backend() == "cpu":
         return np.random.default_rng(0).standard_normal((rows, 12, dim), np.float32)
+    return gallery_on_device(rows, dim)
+
+
+def gallery_on_device(rows: int, dim: int) -> Float[Array, "G 12 d"]:
+    """Normal numbers, drawn some rows at a time, so that the gallery alone needs its memory."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def fill(gallery: Array, key: Array, start: int) -> Array:
@@ -213,7 +219,7 @@ def random_gallery(rows: int, dim: int) -> Float[Array | np.ndarray, "G 12 d"]:
         return jax.lax.dynamic_update_slice_in_dim(gallery, some, start, axis=0)
 
     gallery = jnp.zeros((rows, 12, dim))
-    for start in range(0, rows, ROWS_AT_ONCE):
+    for start in range(0, rows, ROWS_AT_ONCE):  # the last rows move back to fit, over some that are there
         gallery = fill(gallery, jax.random.key(start), start)
     return gallery
 

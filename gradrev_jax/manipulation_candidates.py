@@ -19,7 +19,9 @@ from gradrev_jax.retrieval import TILE_BYTES
 
 # Rows are measured, too, whose squared distance a score tells less precisely than to this part of itself.
 PRECISION = 2**-9
-PAIRS = (16, 256)  # queries and rows that are measured at once, so that few programs are compiled
+# Queries and rows that are measured at once, so that few programs are compiled. A CPU computes what a call is
+# padded with; the host waits for each call of another device.
+PAIRS, DEVICE_PAIRS = (16, 256), (16, 256, 8192)
 
 
 class Found(NamedTuple):
@@ -115,7 +117,8 @@ def measure(
 ) -> Float[np.ndarray, " P"]:
     """Squared distances of pairs by direct sums: equal rows are equally far, a row is 0 from itself."""
     squares = np.zeros(len(query), rows.dtype)
-    size = next((size for size in PAIRS if size >= len(query)), PAIRS[-1])
+    sizes = PAIRS if jax.default_backend() == "cpu" else DEVICE_PAIRS
+    size = next((size for size in sizes if size >= len(query)), sizes[-1])
     for start in range(0, len(query), size):
         some = slice(start, start + size)
         pairs = (np.resize(each[some], size) for each in (query, candidate))

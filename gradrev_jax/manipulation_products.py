@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.manipulation import Normalization, normalize_features
 
 LANES = 16  # sums that run beside each other in a squared norm
-ROWS_BYTES = 2**22  # of a gallery are prepared at once: a CPU's cache holds them, and memory is reused
+# Of a gallery prepared at once. A CPU's cache holds the first, and memory is reused; other devices wait for
+# each portion to be sent, so that few and large ones serve them.
+ROWS_BYTES, DEVICE_ROWS_BYTES = 2**22, 2**28
 
 
 class GalleryProducts(NamedTuple):
@@ -78,7 +80,8 @@ def gallery_products(
         jnp.zeros(count, dtype),
         jnp.zeros((len(value) + 1, count), dtype),
     )
-    at_once = min(count, max(1, ROWS_BYTES // (memory[0].nbytes or 1)))
+    allowed = ROWS_BYTES if jax.default_backend() == "cpu" else DEVICE_ROWS_BYTES
+    at_once = min(count, max(1, allowed // (memory[0].nbytes or 1)))
     for start in range(0, count, at_once):
         start = min(start, count - at_once)  # the last rows, some of them once more: one program for all
         rows = jnp.asarray(features[start : start + at_once], dtype)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -335,3 +336,25 @@ def test_what_cannot_be_built(rng, unchecked):
     for features, prototypes in ((gallery[:0], memory), (gallery[:, :2], memory), (gallery, memory[:5])):
         with pytest.raises(ValueError, match=r"features must be \[G, 3, d\] with G > 0"):
             ManipulationIndex.build(features, prototypes, SCHEMA)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The ways that the search takes on other devices than a CPU, in programs that are traced anew."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu, how, soft):
+    gallery, memory, ids, indicators = example(rng, rows=300, queries=40, soft=soft)
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+    found = index.search(reference_ids=ids, indicators=indicators, k=7)
+    expected, distances = oracle(gallery, memory, gallery[ids], indicators, 7, how)
+    np.testing.assert_array_equal(found.indices, expected)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
+    one = index.session(int(ids[0])).search(indicators[:1], 7)
+    np.testing.assert_array_equal(one.indices, expected[:1])

@@ -46,14 +46,15 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
     parser.add_argument(
         "--wheels",
         type=pathlib.Path,
-        default=pathlib.Path(os.environ.get("GRADREV_CALLED_FROM", ".")) / "wheels",
+        default=pathlib.Path("wheels"),
         help="folder of wheels of what is not installed; default: wheels, where this is called",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="tiny sizes on any device, to see whether it works"
     )
     options = parser.parse_args(arguments)
-    out = options.out.absolute()
+    here = pathlib.Path(os.environ.get("GRADREV_CALLED_FROM", pathlib.Path.cwd()))
+    out, wheels = here / options.out, here / options.wheels
     steps = plan(out, dry_run=options.dry_run) if steps is None else steps
     names = [step.name for step in steps]
     if unknown := [name for name in options.only or () if name not in names]:
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
             "TQDM_MININTERVAL": "10",  # seconds; a log keeps every state of a bar
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
         }
-        if why := provide(options.wheels, pathlib.Path(folder)):
+        if why := provide(wheels, pathlib.Path(folder)):
             print(why, file=sys.stderr)
             return WRONG_CALL
         device, why = find_device(environment)
