@@ -116,7 +116,7 @@ def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) 
     if tests and tests.printed:
         parts.append(f"tests: {tests.printed.splitlines()[-1]}")
     if "card" in results:
-        parts.append(card_lines(results["card"]))
+        parts.append(tables.card_table(results["card"]))
     if found := targets(results):
         parts.append(targets_table(found))
     if cases := results.get("compare", {}).get("cases"):
@@ -135,24 +135,6 @@ def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) 
         if each.status != "ok" and each.printed
     ]
     return shortened("\n\n".join(parts), LONGEST)
-
-
-def card_lines(result: dict[str, Any]) -> str:
-    """Returns what the card is and what it can do, in three lines."""
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    rates = ", ".join(
-        f"{name} {rate['median'] / 1e12:,.1f}" for name, rate in result["matrix_flop_per_second"].items()
-    )
-    memory = f", {result['memory_gib']:.0f} GiB" if result.get("memory_gib") else ""
-    return "\n".join(
-        [
-            f"{result['card']}{memory}, driver {result.get('driver', 'none')}; {versions}",
-            f"matrix products, TFLOP/s: {rates}",
-            f"copy {result['copy_bytes_per_second']['median'] / 1e9:,.0f} GB/s, from the host "
-            f"{result['transfer_bytes_per_second']['median'] / 1e9:,.1f} GB/s, "
-            f"{result['calls_per_second']['median']:,.0f} calls a second",
-        ]
-    )
 
 
 def shortened(text: str, most: int) -> str:

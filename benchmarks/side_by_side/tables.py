@@ -107,6 +107,36 @@ def paper_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def card_table(result: Mapping[str, Any]) -> str:
+    """What the machine can do.
+
+    Args:
+      result: of benchmarks/card.py.
+    """
+    memory = f", {result['memory_gib']:.0f} GiB" if result.get("memory_gib") else ""
+    driver = f", driver {result['driver']}" if result.get("driver") else ""
+    versions = ("jax", "flax", "torch")
+    shown = "".join(f", {name} {result['versions'][name]}" for name in versions if name in result["versions"])
+    lines = [
+        _line([f"{result['card']}{memory}{driver}{shown}", "median [least, most]"]),
+        _line(["---", "---:"]),
+    ]
+    rates = {
+        f"products of {result['sizes']['matrix']:,} x {result['sizes']['matrix']:,}, {name}, TFLOP/s": (
+            {which: rate[which] / 1e12 for which in ("median", "least", "most")},
+            ",.1f",
+        )
+        for name, rate in result["matrix_flop_per_second"].items()
+    }
+    for what, name in (("copy in its memory", "copy"), ("from the host", "transfer")):
+        rate = result[f"{name}_bytes_per_second"]
+        gigabytes = {which: rate[which] / 1e9 for which in ("median", "least", "most")}
+        rates[f"{what}, GB/s"] = gigabytes, ",.1f"
+    rates["programs that do nothing, a second"] = result["calls_per_second"], ",.0f"
+    lines += [_line([what, _spread(rate, form)]) for what, (rate, form) in rates.items()]
+    return "\n".join(lines)
+
+
 def search_table(result: Mapping[str, Any]) -> str:
     """Milliseconds of an evaluation's queries, and of one more manipulation, beside others'.
 
@@ -289,7 +319,16 @@ def with_results(path: pathlib.Path) -> str:
         layers = json.loads(result.read_text(encoding="utf-8"))
         tables[f"{result.stem} convolutions"] = convolutions_table(layers)
         tables[f"{result.stem} poolings"] = poolings_table(layers)
-    for pattern, table in (("scaling_*.json", scaling_table), ("paper_scale_*.json", paper_table)):
+    for result in sorted((ROOT / "benchmarks" / "results").glob("profile_*.json")):
+        profile = json.loads(result.read_text(encoding="utf-8"))
+        tables[f"{result.stem} kernels"] = kernels_table(profile)
+    for pattern, table in (
+        ("scaling_*.json", scaling_table),
+        ("paper_scale_*.json", paper_table),
+        ("card_*.json", card_table),
+        ("profile_*.json", profile_table),
+        ("search_*.json", search_table),
+    ):
         for result in sorted((ROOT / "benchmarks" / "results").glob(pattern)):
             tables[result.stem] = table(json.loads(result.read_text(encoding="utf-8")))
     return filled(path.read_text(encoding="utf-8"), tables)
@@ -298,6 +337,6 @@ def with_results(path: pathlib.Path) -> str:
 if __name__ == "__main__":
     for path in (
         ROOT / "README.md",
-        *(ROOT / "docs" / f"{name}.md" for name in ("design", "results", "scaling")),
+        *(ROOT / "docs" / f"{name}.md" for name in ("design", "gpu", "results", "scaling")),
     ):
         path.write_text(with_results(path), encoding="utf-8")
