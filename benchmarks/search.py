@@ -243,11 +243,10 @@ def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
         row[added], row[removed] = 1, -1
     index = ManipulationIndex.build(features, memory, schema)
     sides = {"gradrev_jax": session_times(index, indicators)}
-    flat = index.products.rows.reshape(rows, -1)
     if torch := torch_on_gpu():
-        sides["torch on the GPU"] = torch_query_times(torch, flat)
-    elif theirs := faiss_index(np.asarray(flat)):
-        queries = [np.asarray(flat[row : row + 1]) for row in range(11)]
+        sides["torch on the GPU"] = torch_query_times(torch, index.products.rows)
+    elif theirs := faiss_index(flat := np.asarray(index.products.rows).reshape(rows, -1)):
+        queries = [flat[row : row + 1] for row in range(11)]
         sides["faiss"] = [timed(functools.partial(theirs.search, query, NEAREST))[0] for query in queries][1:]
     result |= {name: spread(times) for name, times in sides.items()}
     for name in sides:
@@ -257,9 +256,9 @@ def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
     return result
 
 
-def torch_query_times(torch: Any, flat: Float[Array, "G D"]) -> list[float]:
+def torch_query_times(torch: Any, gallery: Float[Array, "G N d"]) -> list[float]:
     """Seconds of one query after the other: a matrix-vector product with the same rows in place, and topk."""
-    rows = torch.from_dlpack(flat)
+    rows = torch.from_dlpack(gallery).flatten(start_dim=1)
 
     def search(query: Any) -> np.ndarray:
         return (rows @ query).topk(NEAREST).indices.cpu().numpy()

@@ -43,8 +43,8 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
 
     shared = () if dry_run else ("-n", str(min(TEST_PROCESSES, os.cpu_count() or 1)))
     tests = (sys.executable, "-m", "pytest", *TEST_FLAGS, *shared, "tests/gpu")
-    # A fast compilation is for CPUs; see tests/conftest.py.
-    optimised = {} if dry_run else {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
+    # A fast compilation is for CPUs (tests/conftest.py), beside which the tests compare the card.
+    optimised = {} if dry_run else {"XLA_FLAGS": os.environ.get("XLA_FLAGS", ""), **with_cpu(os.environ)}
     kinds = ("--only", "train_step", "inference")
     repeats = f"--repeats={2 if dry_run else 5}"
     epochs = ("--epochs=2",) if dry_run else ()
@@ -56,6 +56,17 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
         Step("search", script("search", repeats), 60, "search"),
         Step("paper", script("paper_scale", *epochs), float("inf"), "paper_scale"),
     ]
+
+
+def with_cpu(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns JAX_PLATFORMS with the CPU among them, where it is set and leaves it out.
+
+    Example:
+      >>> with_cpu({"JAX_PLATFORMS": "cuda"}), with_cpu({})
+      ({'JAX_PLATFORMS': 'cuda,cpu'}, {})
+    """
+    platforms = environment.get("JAX_PLATFORMS", "")
+    return {} if not platforms or "cpu" in platforms else {"JAX_PLATFORMS": f"{platforms},cpu"}
 
 
 def with_time(step: Step, seconds: float) -> tuple[tuple[str, ...], float]:

@@ -49,6 +49,6 @@ def test_torch_finds_the_same_rows(monkeypatch):
 
 def test_torch_reads_the_gallery_where_jax_has_it():
     torch = pytest.importorskip("torch")
-    times = search.torch_query_times(torch, jnp.asarray(np.eye(20, 30, dtype=np.float32)))
+    times = search.torch_query_times(torch, jnp.ones((20, 3, 10)))
     assert len(times) == 10
     assert min(times) > 0
