@@ -3,6 +3,7 @@
 import collections
 import pathlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -73,13 +74,16 @@ def events_of(lines: Iterable[Any], *, streams: bool) -> list[Event]:
         else only events that name an instruction count.
     """
     found = []
-    for line in lines:
-        if streams and not line.name.startswith("Stream"):
-            continue
-        for event in line.events:
-            instruction = str(dict(event.stats).get("hlo_op", ""))
-            if (streams or instruction) and not event.name.startswith("end: "):
-                found.append(Event(event.name, event.start_ns, event.duration_ns, instruction))
+    with warnings.catch_warnings():
+        # On Python 3.12 jaxlib's types warn when they are made, and end the process where that is an error.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for line in lines:
+            if streams and not line.name.startswith("Stream"):
+                continue
+            for event in line.events:
+                instruction = str(dict(event.stats).get("hlo_op", ""))
+                if (streams or instruction) and not event.name.startswith("end: "):
+                    found.append(Event(event.name, event.start_ns, event.duration_ns, instruction))
     return found
 
 
