@@ -33,6 +33,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # where training images are drawn from: host (memory-mapped, sent batch by batch while steps run) |
     # device (all are kept on every device, as uint8)
     config.data.placement = "host"
+    # what decides about an image in a seeded split, and in the validation part: image (a hash of its name, so
+    # that no other image's coming or going changes its part) | order (its place among all, as up to 0.1.0)
+    config.data.split_by = "image"
+    # whether a run goes on though the images that it trains on, or their labels, are not those it began with
+    config.data.accept_changes = False
     config.data.root = placeholder(str)  # folder of the catalogue's images (format=table, adde)
     # format=table
     config.data.table = "attributes.csv"  # the CSV, relative to root

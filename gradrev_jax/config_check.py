@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gradrev_jax.data.catalogue import SPLITS_BY
 from gradrev_jax.data.changes import KINDS
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.losses import WEIGHTINGS
@@ -34,6 +35,7 @@ def check(config: ConfigDict) -> None:
         "parallel": PARALLEL_MODES,
         "data.placement": PLACEMENTS,
         "data.format": tuple(FORMATS),
+        "data.split_by": SPLITS_BY,
         "model.tap": TAPS,
         "model.heads": HEADS,
         "reversal.weighting": WEIGHTINGS,

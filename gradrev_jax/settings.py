@@ -6,14 +6,14 @@ Below this module and their two entry functions nothing knows what a ConfigDict 
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.adde import read_adde
 from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, hold_out_validation
 from gradrev_jax.data.garments import garments_catalogue
@@ -39,7 +39,9 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
       DataError: the catalogue itself cannot be used.
     """
     catalogue = FORMATS[config.data.format](config.data, config.seed)
-    catalogue = hold_out_validation(catalogue, config.train.validation_fraction, config.seed)
+    catalogue = hold_out_validation(
+        catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
+    )
     gallery, largest = len(catalogue.parts["test"]), max(config.protocol.ks)
     if config.protocol.exclude_query:
         gallery -= 1
@@ -51,6 +53,23 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
             "train.py or --protocol.ks='(1, 5)' for evaluate.py"
         )
     return catalogue
+
+
+def evaluation_queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
+    """Returns what a run is evaluated with.
+
+    Raises:
+      DataError: no query can be asked, or no test image is labelled.
+    """
+    if (catalogue.part_labels(TEST) == NOT_LABELLED).all():
+        raise DataError("no test image is labelled, so there is nothing to evaluate")
+    queries = queries_of(catalogue, TEST, config)
+    if not len(queries):
+        raise DataError(
+            "no query can be asked: no test image has the labels of another with one attribute changed; "
+            "use more test images or fewer attributes (data.attributes)"
+        )
+    return queries
 
 
 def queries_of(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
@@ -134,6 +153,25 @@ def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress
     )
 
 
+def open_parts(
+    catalogue: Catalogue, parts: Iterable[str], config: ConfigDict, *, progress: bool = True
+) -> dict[str, np.ndarray]:
+    """Pixels of several parts, see ``open_images``.
+
+    Raises:
+      DataError: images that cannot be read, those of all the parts.
+    """
+    images, problems = {}, list[str]()
+    for part in dict.fromkeys(parts):
+        try:
+            images[part] = open_images(catalogue, part, config, progress=progress)
+        except DataError as error:
+            problems.append(f"{part} part: {error}" if len(catalogue.parts[part]) else str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+    return images
+
+
 def cache_dir(config: ConfigDict) -> pathlib.Path:
     """Where decoded images are kept."""
     default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gradrev_jax"
@@ -184,6 +222,7 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
         split_column=data.split_column or None,
         test_fraction=data.test_fraction,
         seed=seed,
+        split_by=data.split_by,
         attributes=tuple(data.attributes),
         min_count=data.min_count,
     )
@@ -216,6 +255,7 @@ def _tfds(data: ConfigDict, seed: int) -> Catalogue:
         min_count=data.min_count,
         limit=data.limit,
         seed=seed,
+        split_by=data.split_by,
     )
 
 

@@ -19,6 +19,7 @@ CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 # shown, never what a step computes. A name ending in a dot stands for all fields below it.
 FREE_FIELDS = (
     "data.root",
+    "data.accept_changes",
     "data.tfds_dir",
     "data.cache_dir",
     "data.workers",
@@ -54,6 +55,24 @@ def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -
     return workdir / ("report" if stage == stages[-1] else f"report_{stage}")
 
 
+# What the fields stood for of which runs of earlier versions know nothing.
+EARLIER_VALUES = {"data.split_by": "order", "data.accept_changes": False}
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads the config of a run; fields that there were none of at its time have the values they stood for.
+
+    Raises:
+      WorkdirError: there is no run, or the file is damaged.
+    """
+    config: dict[str, Any] = read_json(workdir / CONFIG)
+    for field, value in EARLIER_VALUES.items():
+        section, _, name = field.partition(".")
+        if isinstance(fields := config.get(section), dict):
+            fields.setdefault(name, value)
+    return config
+
+
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Make a folder this config's: write config.json, where the one there allows going on.
 
@@ -71,9 +90,9 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       WorkdirError: the run there was started with other values; every such field is named with both.
     """
     path = workdir / CONFIG
-    new = flat_fields(config)
+    new = EARLIER_VALUES | flat_fields(config)
     if path.exists():
-        old = flat_fields(read_json(path))
+        old = EARLIER_VALUES | flat_fields(read_config(workdir))
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())
@@ -97,19 +116,41 @@ def _is_free(field: str, fields: Mapping[str, Any]) -> bool:
 
 
 def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
-    """Write the schema the run's parameters belong to, or check that the catalogue still has it.
+    """Writes the schema the run's parameters belong to, or checks that the catalogue still has it.
 
     Raises:
-      WorkdirError: the catalogue's attributes or values have changed since the run was started.
+      WorkdirError: as ``check_schema``.
     """
     path = workdir / SCHEMA
-    if path.exists() and (old := read_schema(workdir)) != schema:
-        changed = sorted(set(_described(old)) ^ set(_described(schema)))
-        raise WorkdirError(
-            f"the catalogue's attributes or values are not those that {workdir} was started with "
-            f"({', '.join(changed[:5])}); restore the catalogue, or start afresh in another --workdir"
-        )
+    if path.exists():
+        check_schema(workdir, schema)
     write_json(path, {"names": schema.names, "values": schema.values})
+
+
+def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
+    """Raises unless the catalogue has the attributes and values that a run was started with.
+
+    Raises:
+      WorkdirError: it has others; those that are new and those that are gone are named.
+    """
+    old = read_schema(workdir)
+    if old == schema:
+        return
+    before, now = _described(old), _described(schema)
+    kinds = {
+        "new": [each for each in now if each not in set(before)],
+        "gone": [each for each in before if each not in set(now)],
+    }
+    changes = "; ".join(
+        f"{kind}: {', '.join(each[:5])}" + (f" and {len(each) - 5} more" if len(each) > 5 else "")
+        for kind, each in kinds.items()
+        if each
+    )
+    raise WorkdirError(
+        f"the catalogue's attributes or values are not those that {workdir} was started with "
+        f"({changes or 'they come in another order'}); restore the catalogue, or start afresh in another "
+        "--workdir"
+    )
 
 
 def read_schema(workdir: pathlib.Path) -> AttributeSchema:
@@ -142,7 +183,12 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one.
+    """Writes a text file so that it is either the old one or the whole new one, see ``write_bytes``."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that it is either the old one or the whole new one.
 
     Raises:
       WorkdirError: the folder cannot be written to, or the disk is full; the old file is untouched.
@@ -150,9 +196,9 @@ def write_text(path: pathlib.Path, text: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             temporary = pathlib.Path(file.name)
-            file.write(text)
+            file.write(content)
         os.replace(temporary, path)
     except OSError as error:
         if temporary:

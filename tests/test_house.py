@@ -29,6 +29,8 @@ RIM = {
     "config_check",
     "new_folder",
     "processes",
+    "fingerprints",
+    "drift",
 }
 # Part of the package -> the other parts it may import.
 MAY_IMPORT = {
@@ -45,6 +47,8 @@ MAY_IMPORT = {
     "processes": {"errors"},
     "checkpoints": {"errors", "processes"},
     "workdir": {"attributes", "errors"},
+    "fingerprints": {"data", "errors", "workdir"},
+    "drift": {"attributes", "data", "errors", "fingerprints"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
     "settings": GROUND | {"errors", "data", "models", "optimizers"},

@@ -107,6 +107,7 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         "limit": 50,
         "tfds_image": "face",
         "tfds_splits": ("a", "b"),
+        "split_by": "order",
     }
     config.data.update({**changed, "tfds_dir": "~/sets", "tfds_attributes": ("hat=attributes/Hat",)})
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -123,6 +124,7 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         "min_count": 3,
         "limit": 50,
         "seed": 7,
+        "split_by": "order",
     }
     config.data.tfds_dir = ""
     settings.FORMATS["tfds"](config.data, config.seed)

@@ -60,8 +60,26 @@ def test_schema_is_kept_and_a_changed_catalogue_refused(tmp_path):
     workdir.claim_schema(tmp_path, SCHEMA)
     assert workdir.read_schema(tmp_path) == SCHEMA
     grown = AttributeSchema(SCHEMA.names, (("blue", "green", "red"), ("s", "m")))
-    with pytest.raises(WorkdirError, match=r"\(color: green\); restore the catalogue"):
+    with pytest.raises(WorkdirError, match=r"\(new: color: green\); restore the catalogue"):
         workdir.claim_schema(tmp_path, grown)
+    with pytest.raises(WorkdirError, match=r"\(new: color: green; gone: size: s, size: m\)"):
+        workdir.check_schema(tmp_path, AttributeSchema(("color",), (("blue", "green", "red"),)))
+    turned = AttributeSchema(SCHEMA.names[::-1], SCHEMA.values[::-1])
+    with pytest.raises(WorkdirError, match=r"\(they come in another order\)"):
+        workdir.check_schema(tmp_path, turned)
+
+
+def test_a_run_from_before_a_field_has_what_it_stood_for(tmp_path):
+    """Runs of version 0.1.0 chose their parts by the order of the images, and must go on doing so."""
+    workdir.write_json(tmp_path / "config.json", {"seed": 0, "data": {"root": "x"}})
+    assert workdir.read_config(tmp_path)["data"] == {
+        "root": "x",
+        "split_by": "order",
+        "accept_changes": False,
+    }
+    workdir.check_claim(tmp_path, {"seed": 0, "data": {"root": "x", "split_by": "order"}})
+    with pytest.raises(WorkdirError, match='data.split_by: "order" there, "image" now'):
+        workdir.check_claim(tmp_path, {"seed": 0, "data": {"root": "x", "split_by": "image"}})
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -1,10 +1,12 @@
 """A catalogue: labelled images in parts, whatever format they came from."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool
 
 from gradrev_jax.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.queries import Queries
@@ -12,6 +14,8 @@ from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
+SplitBy = Literal["image", "order"]
+SPLITS_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +109,16 @@ class Catalogue:
         return np.concatenate([self.parts[part] for part in parts])
 
 
-def hold_out_validation(catalogue: Catalogue, fraction: float, seed: int) -> Catalogue:
-    """Move a seeded share of the train part to validation, unless the catalogue has one already.
+def hold_out_validation(
+    catalogue: Catalogue, fraction: float, seed: int, *, split_by: SplitBy = "image"
+) -> Catalogue:
+    """Moves a seeded share of the train part to validation, unless the catalogue has one already.
+
+    Args:
+      catalogue: with the parts that its format gives it.
+      fraction: share of the training images.
+      seed: of the choice.
+      split_by: see ``drawn``.
 
     Raises:
       ConfigError: a fraction outside [0, 1), or one that leaves no training image.
@@ -116,27 +128,65 @@ def hold_out_validation(catalogue: Catalogue, fraction: float, seed: int) -> Cat
     if len(catalogue.parts[VALIDATION]):
         return catalogue
     train = catalogue.parts[TRAIN]
-    held_out = np.random.default_rng(seed).permutation(len(train)) < round(fraction * len(train))
+    names = [catalogue.images.name(int(row)) for row in train]
+    held_out = drawn(names, fraction, seed, purpose=VALIDATION, split_by=split_by)
     if held_out.all():
         raise ConfigError(f"train.validation_fraction {fraction} leaves none of {len(train)} training images")
     parts = {**catalogue.parts, TRAIN: train[~held_out], VALIDATION: train[held_out]}
     return dataclasses.replace(catalogue, parts=parts)
 
 
-def seeded_split(count: int, test_fraction: float, seed: int) -> dict[str, np.ndarray]:
-    """Train, (empty) validation and test rows of ``count`` images, a pure function of the seed.
+def seeded_split(
+    names: Sequence[str], test_fraction: float, seed: int, *, split_by: SplitBy = "image"
+) -> dict[str, np.ndarray]:
+    """Returns the rows of train, (empty) validation and test of images that come without parts.
+
+    Args:
+      names: of the images, as ``ImageSource.name`` gives them.
+      test_fraction: share of the test part.
+      seed: of the choice.
+      split_by: see ``drawn``.
 
     Raises:
       ConfigError: a fraction outside (0, 1).
 
     Example:
-      >>> {part: len(rows) for part, rows in seeded_split(10, 0.2, seed=0).items()}
-      {'train': 8, 'validation': 0, 'test': 2}
+      >>> names = [f"images/{number}.jpg" for number in range(10)]
+      >>> seeded_split(names, 0.2, seed=1)["test"].tolist()
+      [2, 4]
+      >>> seeded_split(names[1:], 0.2, seed=1)["test"].tolist()  # the same images, a row further up
+      [1, 3]
     """
     if not 0 < test_fraction < 1:
         raise ConfigError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
-    in_test = np.random.default_rng(seed).permutation(count) < round(test_fraction * count)
+    in_test = drawn(names, test_fraction, seed, purpose=TEST, split_by=split_by)
     return split_parts(np.where(in_test, TEST, TRAIN))
+
+
+def drawn(
+    names: Sequence[str], fraction: float, seed: int, *, purpose: str, split_by: SplitBy
+) -> Bool[np.ndarray, " M"]:
+    """Draws about a fraction of images.
+
+    Args:
+      names: of the images.
+      fraction: share that is drawn.
+      seed: of the choice.
+      purpose: what they are drawn for; draws for two purposes are independent.
+      split_by: ``image``: a hash of its name decides about each image, whatever other images there are, so
+        that none changes its part when others come or go; the share is met on average. ``order``: the place
+        among the images decides, so that the share is met exactly.
+
+    Raises:
+      ConfigError: an unknown ``split_by``.
+    """
+    if split_by == "order":
+        return np.random.default_rng(seed).permutation(len(names)) < round(fraction * len(names))
+    if split_by != "image":
+        raise ConfigError(f"data.split_by must be one of {', '.join(SPLITS_BY)}, got {split_by!r}")
+    keys = (f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogateescape") for name in names)
+    hashes = [int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") for key in keys]
+    return np.array(hashes, np.uint64) < np.uint64(fraction * 2**64)
 
 
 def split_parts(part_of: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:

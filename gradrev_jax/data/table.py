@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, Catalogue, seeded_split, split_parts
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, Catalogue, SplitBy, seeded_split, split_parts
 from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.errors import DataError
 
@@ -34,6 +34,7 @@ def read_table(
     split_column: str | None = "split",
     test_fraction: float = 0.2,
     seed: int = 0,
+    split_by: SplitBy = "image",
     attributes: Sequence[str] = (),
     min_count: int = 1,
 ) -> Catalogue:
@@ -47,6 +48,7 @@ def read_table(
       split_column: column that says train, validation (or val) or test; None: a seeded split.
       test_fraction: share of the test part in a seeded split.
       seed: of the seeded split.
+      split_by: how the seeded split is made, see ``catalogue.drawn``.
       attributes: columns to use; empty: all but those of image and split. An empty cell is "not labelled";
         values are ordered alphabetically.
       min_count: values that fewer rows have become "not labelled".
@@ -70,7 +72,7 @@ def read_table(
         raise DataError(f"{path}: no column is left to be an attribute; add one, or set data.attributes")
     paths = _image_paths(rows, template, image_columns, root, path)
     if split_column is None:
-        parts = seeded_split(len(rows), test_fraction, seed)
+        parts = seeded_split(paths, test_fraction, seed, split_by=split_by)
     else:
         parts = split_parts(_split(rows, split_column, path))
     for part in (TRAIN, TEST):

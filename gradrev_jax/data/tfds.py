@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, seeded_split, split_parts
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, SplitBy, seeded_split, split_parts
 from gradrev_jax.data.tfds_builders import installed, parts_of_splits, prepared_builder, split_records
 from gradrev_jax.errors import ConfigError, DataError
 
@@ -44,6 +44,7 @@ def read_tfds(
     min_count: int = 1,
     limit: int | None = None,
     seed: int = 0,
+    split_by: SplitBy = "image",
     progress: bool = True,
 ) -> Catalogue:
     """Catalogue of a data set that TFDS has prepared.
@@ -62,6 +63,7 @@ def read_tfds(
       min_count: values that fewer images have become "not labelled".
       limit: images that are drawn, with the seed, from all splits together; None: all.
       seed: of the seeded test part and of the images drawn.
+      split_by: how the seeded test part is chosen, see ``catalogue.drawn``.
       progress: whether bars are shown where reading takes more than seconds.
 
     Returns:
@@ -104,7 +106,7 @@ def read_tfds(
         schema=AttributeSchema(tuple(paths), tuple(values for values, _ in columns)),
         images=tfds_images.TfdsImages.of(records, builder.info.features, image_feature),
         labels=np.stack([labels for _, labels in columns], axis=1),
-        parts=_parts(builder.name, records.places[:, 0], tuple(part_of_split.values()), test_fraction, seed),
+        parts=_parts(records, tuple(part_of_split.values()), test_fraction, seed, split_by),
     )
     return shopping100k.with_manipulations(catalogue, cells) if carried else catalogue
 
@@ -181,17 +183,18 @@ def _check_image(name: str, path: str, features: Mapping[str, Any]) -> None:
 
 
 def _parts(
-    name: str, split_of: np.ndarray, part_of_split: Sequence[str], test_fraction: float, seed: int
+    records: Any, part_of_split: Sequence[str], test_fraction: float, seed: int, split_by: SplitBy
 ) -> dict[str, np.ndarray]:
-    """Rows of each part from the number of each row's split."""
+    """Rows of each part of ``tfds_images.Records``, from the split of each, or seeded where there is one."""
     if len(part_of_split) == 1:
-        parts = seeded_split(len(split_of), test_fraction, seed)
+        names = [records.name(row) for row in range(len(records.places))]
+        parts = seeded_split(names, test_fraction, seed, split_by=split_by)
     else:
-        parts = split_parts(np.array(part_of_split)[split_of])
+        parts = split_parts(np.array(part_of_split)[records.places[:, 0]])
     for part in (TRAIN, TEST):
         if not len(parts[part]):
             raise DataError(
-                f"{name}: no image is left for the {part} part; raise data.limit or test_fraction"
+                f"{records.title}: no image is left for the {part} part; raise data.limit or test_fraction"
             )
     return parts
 

@@ -101,7 +101,7 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Run:
     Raises:
       WorkdirError: it is not a run, or its report is missing, of an older version, or of an earlier stage.
     """
-    config = workdir.read_json(directory / workdir.CONFIG)
+    config = workdir.read_config(directory)
     stages = config["stages"]
     stage = stages[0] if prototypes_alone else stages[-1]
     report = workdir.report_directory(directory, stage, stages)
@@ -177,7 +177,7 @@ def _names(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, 
 
 def _has_prototypes_report(directory: pathlib.Path) -> bool:
     """Whether a run that fine-tunes a memory was evaluated without it too."""
-    stages = workdir.read_json(directory / workdir.CONFIG)["stages"]
+    stages = workdir.read_config(directory)["stages"]
     return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
 
 

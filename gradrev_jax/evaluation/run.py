@@ -11,12 +11,14 @@ from gradrev_jax import processes, settings, workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.drift import check_evaluated
+from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import read_history, write_report
 from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals
 from gradrev_jax.evaluation.strength import choose_strength
+from gradrev_jax.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
 from gradrev_jax.manipulation_retrieval import make_index, mean_scores, retrieval_metrics, retrieve
 from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.models.inference import encode, make_forward
@@ -49,31 +51,27 @@ def evaluate(
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
     progress = progress and processes.is_first()
-    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    config = ConfigDict(workdir.read_config(directory))
     settings.override(config, "protocol", protocol or {})
     if "select_on_test" in (protocol or {}):
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
     check(config)
     schema = workdir.read_schema(directory)
-    catalogue = settings.open_catalogue(config)
-    if catalogue.schema != schema:
-        raise DataError(
-            f"the catalogue's attributes or values are not those that {directory} was trained on; "
-            "restore the catalogue, or train again in another --workdir"
-        )
-    queries = settings.queries_of(catalogue, TEST, config)
-    if not len(queries):
-        raise DataError(
-            "no query can be asked: no test image has the labels of another with one attribute changed; "
-            "use more test images or fewer attributes (data.attributes)"
-        )
+    catalogue = remembering(settings.open_catalogue(config))
+    workdir.check_schema(directory, catalogue.schema)
+    trained = read_fingerprint(directory)
+    _drift(trained, catalogue, directory)  # by names and labels, before images are read
+    queries = settings.evaluation_queries(catalogue, config)
     encoder = settings.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
     parts = PARTS if stage == settings.STAGES[0] else (TEST,)
     if settings.fixed_strength(config) is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
-    images = {part: settings.open_images(catalogue, part, config, progress=progress) for part in parts}
+    images = settings.open_parts(catalogue, parts, config, progress=progress)
+    drift = _drift(trained, catalogue, directory)
+    for sentence in drift:
+        processes.say(sentence)
     number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)
@@ -89,8 +87,6 @@ def evaluate(
         )
     labels = catalogue.part_labels(TEST)
     gallery = encode(forward, params, images[TEST], labels, encoder, description="gallery", **batching)
-    if not gallery.labelled.any():
-        raise DataError("no test image is labelled, so there is nothing to evaluate")
 
     k = max(config.protocol.ks)
     normalize = config.protocol.normalize
@@ -162,6 +158,7 @@ def evaluate(
         **mean_scores(by_query, ks),
         "intervals": intervals(scores),
         "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, ks)},
+        "catalogue_changes": drift,
         "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
     if not processes.is_first():
@@ -184,13 +181,27 @@ def evaluate(
     return metrics
 
 
+def _drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
+    """Returns how the catalogue has changed since the run was trained, a sentence each.
+
+    Raises:
+      DataError: a test image was trained on.
+    """
+    if trained is None:
+        return [
+            f"{directory} holds no {FILE} (it was trained by an earlier version, or imported), so whether "
+            "its catalogue has changed, or a test image was trained on, cannot be told"
+        ]
+    return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)
+
+
 def gallery_images(directory: pathlib.Path, *, progress: bool = True) -> tuple[Catalogue, np.ndarray]:
     """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
 
     Raises:
       UserError: they can no longer be read.
     """
-    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    config = ConfigDict(workdir.read_config(directory))
     check(config)
     catalogue = settings.open_catalogue(config)
     return catalogue, settings.open_images(catalogue, TEST, config, progress=progress)

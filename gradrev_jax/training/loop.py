@@ -10,10 +10,20 @@ from gradrev_jax import processes, settings, workdir
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.batches import steps_per_epoch
-from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import ConfigError, WorkdirError
+from gradrev_jax.drift import check_resumed, copies, counted, listed
+from gradrev_jax.errors import ConfigError, WorkdirError, together
+from gradrev_jax.fingerprints import (
+    FILE,
+    Fingerprint,
+    fingerprint,
+    following,
+    read_fingerprint,
+    remembering,
+    save_fingerprint,
+)
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import with_pretrained_backbone
 from gradrev_jax.trained import parameter_shapes
@@ -42,20 +52,25 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     """
     check(config)
     progress = progress and processes.is_first()
-    catalogue = settings.open_catalogue(config)
+    catalogue = remembering(settings.open_catalogue(config))
     workdir.check_claim(directory, config.to_dict())
+    is_new, before = not (directory / workdir.CONFIG).exists(), read_fingerprint(directory)
+    if before is not None:  # by names and labels, before images are read
+        _check_drift(before, catalogue, directory, config)
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
         raise ConfigError(
             f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
         )
     _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
     reversal_scale = settings.reversal_scale(config, catalogue.schema)
-    triplets = _triplets(config, catalogue)
+    # What evaluation needs is looked at too, so that no hours of training precede an error.
+    triplets, _, images = together(
+        lambda: _triplets(config, catalogue),
+        lambda: settings.evaluation_queries(catalogue, config),
+        lambda: settings.open_parts(catalogue, PARTS, config, progress=progress),
+    )
     held_out = TEST if config.protocol.select_on_test else VALIDATION
-    images = {
-        part: settings.open_images(catalogue, part, config, progress=progress)
-        for part in dict.fromkeys((TRAIN, VALIDATION, held_out))
-    }
+    notes = _check_drift(before, catalogue, directory, config) if before is not None else []
     encoder = settings.build_encoder(config, catalogue.schema)
     parallels = {name: stage_devices(config, name) for name in config.stages}
     if config.data.placement == settings.DEVICE:
@@ -68,6 +83,14 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     if processes.is_first():
         workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
         workdir.claim_schema(directory, catalogue.schema)
+        if before is not None or is_new:
+            save_fingerprint(directory, following(before, fingerprint(catalogue)))
+    if before is None and not is_new:
+        notes.append(f"{directory} holds no {FILE}, so whether its catalogue has changed cannot be told")
+    if same := copies(fingerprint(catalogue)):
+        notes.append(f"{counted(same)} in the test part and trained on, too: {listed(same)}")
+    for note in notes:
+        processes.say(note)
     validate = make_validator(
         encoder,
         images[held_out],
@@ -96,6 +119,15 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     return state
 
 
+def _check_drift(
+    before: Fingerprint, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
+) -> list[str]:
+    """Returns what has changed in a catalogue since a run began, if it may go on, a sentence each."""
+    workdir.check_schema(directory, catalogue.schema)
+    accept = config.data.accept_changes
+    return check_resumed(before, fingerprint(catalogue), catalogue.schema, directory, accept=accept)
+
+
 def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, directory: pathlib.Path) -> Any:
     """Parameters that the backbone starts from, of the file that the config names.
 
@@ -115,7 +147,7 @@ def _validation_queries(catalogue: Catalogue, part: str, config: ConfigDict) -> 
 
 
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
-    """What stage 2 trains on; made before stage 1, so that no hours of training precede an error."""
+    """Returns what stage 2 trains on; None without it."""
     if MEMORY not in config.stages:
         return None
     triplets = settings.triplets_of(catalogue, config)

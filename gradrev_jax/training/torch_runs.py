@@ -104,7 +104,7 @@ def export_run(
     """
     if out.exists():
         raise WeightsError(f"{out} exists already; give a folder that does not")
-    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    config = ConfigDict(workdir.read_config(directory))
     check(config)
     schema = workdir.read_schema(directory)
     encoder = settings.build_encoder(config, schema)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.data.catalogue import Catalogue, Transform, hold_out_validation, seeded_split
+from gradrev_jax.data.catalogue import (
+    PARTS,
+    SPLITS_BY,
+    Catalogue,
+    Transform,
+    drawn,
+    hold_out_validation,
+    seeded_split,
+)
 
 SCHEMA = AttributeSchema(("a",), (("x", "y"),))
 
@@ -28,18 +36,39 @@ class Blank:
         return np.zeros((transform.size, transform.size, 3), np.uint8)
 
 
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Images that have names."""
+
+    names: list
+
+    def __len__(self):
+        return len(self.names)
+
+    def name(self, row):
+        return self.names[row]
+
+    def digest(self, row):
+        return b""
+
+    def read(self, row, transform):
+        return np.zeros((transform.size, transform.size, 3), np.uint8)
+
+
 def catalogue(count=20, **parts):
     parts = {"train": np.arange(count), "validation": np.arange(0), "test": np.arange(0), **parts}
     return Catalogue(SCHEMA, Blank(count), np.zeros((count, 1), np.int32), parts)
 
 
-def test_validation_is_a_seeded_share_of_train():
-    held = hold_out_validation(catalogue(), 0.25, seed=0)
-    assert len(held.parts["validation"]) == 5
+@pytest.mark.parametrize("split_by", SPLITS_BY)
+def test_validation_is_a_seeded_share_of_train(split_by):
+    held = hold_out_validation(catalogue(), 0.25, seed=0, split_by=split_by)
+    if split_by == "order":
+        assert len(held.parts["validation"]) == 5
     assert sorted(held.rows("train", "validation").tolist()) == list(range(20))
-    again = hold_out_validation(catalogue(), 0.25, seed=0)
+    again = hold_out_validation(catalogue(), 0.25, seed=0, split_by=split_by)
     np.testing.assert_array_equal(held.parts["validation"], again.parts["validation"])
-    other = hold_out_validation(catalogue(), 0.25, seed=1)
+    other = hold_out_validation(catalogue(), 0.25, seed=1, split_by=split_by)
     assert held.parts["validation"].tolist() != other.parts["validation"].tolist()
     assert held.part_labels("train", "validation").shape == (20, 1)
 
@@ -55,17 +84,50 @@ def test_fractions_out_of_range():
         with pytest.raises(ValueError, match=r"train.validation_fraction must lie in \[0, 1\)"):
             hold_out_validation(catalogue(), fraction, seed=0)
     with pytest.raises(ValueError, match="leaves none of 2 training images"):
-        hold_out_validation(catalogue(2), 0.9, seed=0)
+        hold_out_validation(catalogue(2), 0.9, seed=0, split_by="order")
     for fraction in (0.0, 1.0):
         with pytest.raises(ValueError, match="data.test_fraction"):
-            seeded_split(10, fraction, seed=0)
+            seeded_split(list("abcdefghij"), fraction, seed=0)
 
 
-def test_seeded_split_is_disjoint_and_repeatable():
-    split = seeded_split(50, 0.2, seed=4)
-    assert sorted(np.concatenate(list(split.values())).tolist()) == list(range(50))
-    assert len(split["test"]) == 10
-    np.testing.assert_array_equal(split["test"], seeded_split(50, 0.2, seed=4)["test"])
+NAMES = [f"images/{number:04d}.jpg" for number in range(2000)]
+
+
+@pytest.mark.parametrize("split_by", SPLITS_BY)
+def test_seeded_split_is_disjoint_and_repeatable(split_by):
+    split = seeded_split(NAMES, 0.2, seed=4, split_by=split_by)
+    assert sorted(np.concatenate(list(split.values())).tolist()) == list(range(2000))
+    assert len(split["test"]) == 400 if split_by == "order" else 340 < len(split["test"]) < 460
+    again = seeded_split(NAMES, 0.2, seed=4, split_by=split_by)
+    np.testing.assert_array_equal(split["test"], again["test"])
+    assert seeded_split(NAMES, 0.2, seed=5, split_by=split_by)["test"].tolist() != split["test"].tolist()
+
+
+def test_no_image_changes_its_part_when_others_come_or_go(rng):
+    """Nor when all come in another order; a tenth held out of the training part likewise."""
+
+    def part_of(names):
+        labels, parts = np.zeros((len(names), 1), np.int32), seeded_split(names, 0.2, 0)
+        whole = Catalogue(SCHEMA, Named(names), labels, parts)
+        held = hold_out_validation(whole, 0.1, seed=0)
+        return {names[row]: part for part, rows in held.parts.items() for row in rows}
+
+    before = part_of(NAMES)
+    assert {part: sum(p == part for p in before.values()) for part in before.values()}.keys() == set(PARTS)
+    kept = [NAMES[row] for row in rng.permutation(2000)[:1500]]
+    after = part_of([*kept, *(f"more/{number}.jpg" for number in range(300))])
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+
+
+def test_what_is_drawn_for_one_purpose_tells_nothing_of_another():
+    test = drawn(NAMES, 0.5, 0, purpose="test", split_by="image")
+    validation = drawn(NAMES, 0.5, 0, purpose="validation", split_by="image")
+    assert 0.4 < (test == validation).mean() < 0.6
+
+
+def test_an_unknown_way_to_split(unchecked):
+    with pytest.raises(ValueError, match="data.split_by must be one of image, order, got 'row'"):
+        drawn(NAMES, 0.5, 0, purpose="test", split_by="row")
 
 
 def test_what_is_no_catalogue():

@@ -62,10 +62,16 @@ def test_validation_part_under_its_usual_names(root):
 
 def test_seeded_split_without_a_column(root):
     lines = ["image,color", "images/a.jpg,r", "images/b.jpg,b", "images/c.jpg,r", "images/d.jpg,b"]
-    first = read(root, lines, split_column=None, test_fraction=0.5, seed=1)
-    again = read(root, lines, split_column=None, test_fraction=0.5, seed=1)
+    options = {"split_column": None, "test_fraction": 0.5, "seed": 0}
+    first = read(root, lines, **options)
     assert len(first.parts["test"]) == 2
-    np.testing.assert_array_equal(first.parts["test"], again.parts["test"])
+    np.testing.assert_array_equal(first.parts["test"], read(root, lines, **options).parts["test"])
+    # A row that goes takes no other from its part.
+    names = {first.images.name(row) for row in first.parts["test"].tolist()}
+    fewer = read(root, [lines[0], *lines[2:]], **options)
+    assert {fewer.images.name(row) for row in fewer.parts["test"].tolist()} == names - {"images/a.jpg"}
+    by_order = read(root, lines, split_by="order", **options)
+    assert len(by_order.parts["test"]) == 2
 
 
 def test_template_columns_are_no_attributes(root):

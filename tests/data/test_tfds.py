@@ -99,7 +99,9 @@ def test_parts_are_the_splits_that_are_named(tiny_dir, splits, parts):
 def test_a_single_split_has_a_seeded_test_part(tiny_dir):
     options = {"splits": ["train"], "test_fraction": 0.25}
     first, again, other = (read(tiny_dir, seed=seed, **options) for seed in (1, 1, 2))
-    assert [len(first.parts[part]) for part in ("train", "validation", "test")] == [36, 0, 12]
+    assert [len(first.parts[part]) for part in ("train", "validation", "test")] == [39, 0, 9]
+    by_order = read(tiny_dir, seed=1, split_by="order", **options)
+    assert [len(by_order.parts[part]) for part in ("train", "validation", "test")] == [36, 0, 12]
     np.testing.assert_array_equal(first.parts["test"], again.parts["test"])
     assert set(first.parts["test"].tolist()) != set(other.parts["test"].tolist())
 
