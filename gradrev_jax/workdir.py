@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -53,6 +54,27 @@ def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -
       'report_encoder'
     """
     return workdir / ("report" if stage == stages[-1] else f"report_{stage}")
+
+
+def check_room(workdir: pathlib.Path, needed: int) -> None:
+    """Raises unless the checkpoints of a run fit on its disk.
+
+    Args:
+      workdir: the run's folder, which need not be there.
+      needed: bytes of all checkpoints that are there at one time.
+
+    Raises:
+      WorkdirError: they do not, with the sizes.
+    """
+    checkpoints = workdir / "checkpoints"
+    there = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
+    disk = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(disk).free
+    if needed > free + there:
+        raise WorkdirError(
+            f"{workdir} needs {(needed - there) / 2**30:,.2f} GiB for checkpoints, but "
+            f"{free / 2**30:,.2f} GiB are free there; give a --workdir on another disk, or make room"
+        )
 
 
 # What the fields stood for of which runs of earlier versions know nothing.

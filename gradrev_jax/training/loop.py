@@ -73,11 +73,13 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     notes = _check_drift(before, catalogue, directory, config) if before is not None else []
     encoder = settings.build_encoder(config, catalogue.schema)
     parallels = {name: stage_devices(config, name) for name in config.stages}
+    shapes = parameter_shapes(encoder, config.data.image_size)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     if config.data.placement == settings.DEVICE:
-        shapes = parameter_shapes(encoder, config.data.image_size)
         # Parameters, their gradients and two moments.
-        besides = 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-        parallels[ENCODER].check_room(images[TRAIN].shape, besides=besides)
+        parallels[ENCODER].check_room(images[TRAIN].shape, besides=4 * size)
+    # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
+    workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
     backbone = _pretrained_backbone(encoder, config, directory)
     processes.wait("claim")  # all have seen the folder as it was
     if processes.is_first():
