@@ -1,5 +1,7 @@
 """What a person can put right: errors whose message is all they need to see, without a traceback."""
 
+PLATFORMS = "gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL"
+
 
 class UserError(Exception):
     """Something given from outside cannot be used; the message says what, where, and what to do."""

@@ -21,6 +21,7 @@ FREE_FIELDS = (
     "data.root",
     "data.tfds_dir",
     "data.cache_dir",
+    "data.cache_limit",
     "data.workers",
     "data.placement",
     "parallel",

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images import ImageFiles, cached_images
+from gradrev_jax.data.image_cache import cached_images
+from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.errors import DataError
 
 SIZE = Transform(size=24, resize=24)
@@ -90,72 +91,6 @@ def test_no_rows(files, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def save_exif_rotated(path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # held upright only after a quarter turn clockwise
-    Image.fromarray(noise(0)).save(path, quality=100, subsampling=0, exif=exif)
-
-
-def save_palette_with_transparency(path):
-    image = Image.new("P", (8, 8), 1)
-    image.putpalette([255, 0, 0, 0, 255, 0])
-    image.info["transparency"] = 1
-    image.putpixel((0, 0), 0)
-    image.save(path, transparency=1)
-
-
-READABLE = {
-    "grey.jpg": lambda path: Image.fromarray(noise(0, channels=1)).save(path),
-    "grey_alpha.png": lambda path: Image.fromarray(noise(0)).convert("LA").save(path),
-    "cmyk.jpg": lambda path: Image.fromarray(noise(0)).convert("CMYK").save(path),
-    "palette.png": lambda path: Image.fromarray(noise(0)).quantize(16).save(path),
-    "rgba.png": lambda path: Image.fromarray(noise(0, channels=4)).save(path),
-    "bits.png": lambda path: Image.fromarray(noise(0, channels=1)).convert("1").save(path),
-    "one_pixel.png": lambda path: Image.new("RGB", (1, 1), (10, 20, 30)).save(path),
-    "animated.gif": lambda path: Image.fromarray(noise(0)).save(
-        path, save_all=True, append_images=[Image.fromarray(noise(1))]
-    ),
-    "webp.webp": lambda path: Image.fromarray(noise(0)).save(path),
-    "exif.jpg": save_exif_rotated,
-    "transparent.png": save_palette_with_transparency,
-}
-
-
-@pytest.mark.parametrize("name", READABLE)
-def test_what_can_be_read_is_read(tmp_path, name):
-    READABLE[name](tmp_path / name)
-    image = cached(ImageFiles(tmp_path, (name,)), tmp_path)[0]
-    assert image.shape == (24, 24, 3)
-    if name == "one_pixel.png":
-        assert (image == [10, 20, 30]).all()
-    elif name != "transparent.png":
-        assert image.std() > 0
-    if name.startswith("grey"):
-        assert (image == image[..., :1]).all()
-
-
-def test_transparency_lies_over_white(tmp_path):
-    save_palette_with_transparency(tmp_path / "t.png")
-    image = ImageFiles(tmp_path, ("t.png",)).read(0, Transform(8, 8))
-    assert image[0, 0].tolist() == [255, 0, 0]
-    assert (image[4, 4] == 255).all()
-
-
-def test_sixteen_bit_greys_are_scaled_not_clipped(tmp_path):
-    grey = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(256, axis=0)
-    Image.fromarray(grey).save(tmp_path / "deep.png")
-    image = ImageFiles(tmp_path, ("deep.png",)).read(0, Transform(256, 256))
-    np.testing.assert_allclose(image[0, :, 0], np.arange(256), atol=1)
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    save_exif_rotated(tmp_path / "e.jpg")
-    plain = ImageFiles(tmp_path, ("e.jpg",)).read(0, Transform(24, 24)).astype(int)
-    rotated = Image.fromarray(noise(0)).rotate(-90, expand=True).resize((24, 24), Image.Resampling.BILINEAR)
-    assert np.abs(plain - np.asarray(rotated)).mean() < 5
-    assert np.abs(plain - np.asarray(Image.fromarray(noise(0)).resize((24, 24)))).mean() > 10
-
-
 def test_all_unreadable_images_are_named_at_once_and_nothing_is_left(files, tmp_path):
     root = files.root
     (root / "1.jpg").write_bytes(b"")
@@ -173,6 +108,49 @@ def test_all_unreadable_images_are_named_at_once_and_nothing_is_left(files, tmp_
     (root / "5.jpg").unlink()
     with pytest.raises(DataError, match="5.jpg: No such file or directory"):
         cached(files, tmp_path)
+
+
+def test_of_many_unreadable_images_ten_are_named(tmp_path):
+    names = [*(f"{i:02}.jpg" for i in range(14)), "a%sb.jpg", "line\nend.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        cached(ImageFiles(tmp_path, tuple(names[::-1])), tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[0] == "16 of 16 images cannot be read:"
+    assert lines[1:3] == [r"  'line\nend.jpg': the file is empty", "  a%sb.jpg: the file is empty"]
+    assert lines[10:12] == ["  06.jpg: the file is empty", "  and 6 more"]
+    assert lines[12] == "Replace these files, or take their rows out of the table."
+
+
+def test_a_pointer_of_git_lfs_is_named(files, tmp_path):
+    (files.root / "3.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(
+        DataError, match=r"3\.jpg: is a Git LFS pointer, not the file itself; run `git lfs pull`"
+    ):
+        cached(files, tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 60, 500])
+def test_an_entry_that_is_cut_short_is_built_anew(files, tmp_path, length):
+    before = cached(files, tmp_path).copy()
+    (entry,) = (tmp_path / "cache").iterdir()
+    os.truncate(entry, length)
+    np.testing.assert_array_equal(cached(files, tmp_path), before)
+    assert names(tmp_path) == [entry.name]
+
+
+def test_the_cache_keeps_below_its_limit_except_for_what_is_in_use(files, tmp_path):
+    size = 7 * 24 * 24 * 3 + 128
+    cached(files, tmp_path)
+    cached(files, tmp_path, np.arange(7)[::-1], limit=2 * size)
+    assert len(names(tmp_path)) == 2
+    cached(files, tmp_path, transform=CROP, limit=2 * size)
+    assert len(names(tmp_path)) == 2
+    orders = ([0, 1, 2, 3, 4, 5, 6], [1, 0, 2, 3, 4, 5, 6])
+    images = [cached(files, tmp_path, np.array(order), limit=size) for order in orders]
+    assert len(names(tmp_path)) == 2, "both are in use"
+    assert (images[0][0] == images[1][1]).all()
 
 
 def test_an_unreasonably_large_image_is_named(files, tmp_path, monkeypatch):
@@ -197,8 +175,9 @@ def test_a_full_disk_says_how_much_is_needed(files, tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-def test_a_real_limit_on_the_file_size(files, tmp_path):
-    result = run(files, tmp_path, before="resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
+@pytest.mark.parametrize("system", ["", "import os; del os.posix_fallocate; "], ids=["any", "macOS"])
+def test_a_real_limit_on_the_file_size(files, tmp_path, system):
+    result = run(files, tmp_path, before=system + "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
     assert "DataError" in result.stderr
     assert "File too large; it needs" in result.stderr
     assert names(tmp_path) == []
@@ -208,7 +187,8 @@ def script(files, tmp_path, before=""):
     body = f"""
         import pathlib, resource, time, numpy as np
         from gradrev_jax.data.catalogue import Transform
-        from gradrev_jax.data.images import ImageFiles, cached_images
+        from gradrev_jax.data.image_cache import cached_images
+        from gradrev_jax.data.images import ImageFiles
         source = ImageFiles(pathlib.Path({str(files.root)!r}), {files.paths!r})
         {before}
         cache = pathlib.Path({str(tmp_path / "cache")!r})
