@@ -29,6 +29,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # the centre crop to image_size; unset: image_size * 256 / 224, the paper's (Section 4.2). The others are
     # resized to image_size and not cropped, so garments look larger in training by that factor.
     config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
+    # GiB that the cache may have: before an entry is written, those unused for longest are removed, but none
+    # that a run has open; 0: any size. python -m gradrev_jax.image_cache shows the cache and clears it
+    config.data.cache_limit = 50.0
     config.data.workers = 0  # threads that decode; 0: one per core
     # where training images are drawn from: host (memory-mapped, sent batch by batch while steps run) |
     # device (all are kept on every device, as uint8)

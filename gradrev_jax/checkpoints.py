@@ -14,8 +14,10 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from gradrev_jax import processes
 from gradrev_jax.errors import CheckpointError, first_line
+from gradrev_jax.file_kinds import HEAD, LFS_ADVICE, is_lfs_pointer
 
 METRIC = "score"
+STEP_PREFIX = "step"
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 
 
@@ -28,6 +30,8 @@ def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
 
     Orbax checks too, but says neither which leaf nor of what.
     """
+    if stored is None:
+        raise ValueError(f"the metadata of its part {item!r} are missing")
 
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -41,6 +45,18 @@ def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
     ]
     if differing:
         raise ValueError("; ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
+
+
+def _unusable_file(folder: pathlib.Path) -> str | None:
+    """The first file that is empty or a Git LFS pointer, and what it is; Orbax writes neither."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            start = file.read(HEAD)
+            if not start:
+                return f"{path} is empty"
+            if is_lfs_pointer(start):
+                return f"{path} {LFS_ADVICE}"
+    return None
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -78,7 +94,7 @@ class Checkpoints:
                     best_fn=_score,  # or metrics would not be written; the policy decides what stays
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
-                    step_prefix="step",
+                    step_prefix=STEP_PREFIX,
                 ),
             )
 
@@ -115,7 +131,7 @@ class Checkpoints:
             name: ocp.args.StandardRestore(jax.tree.map(_target, tree)) for name, tree in items.items()
         }
         self._wait()
-        with self._reading(f"read step {step} of"):
+        with self._reading(f"read step {step} of", self._directory / f"{STEP_PREFIX}_{step}"):
             for name, tree in items.items():
                 _check_shapes(name, stored=self._manager.item_metadata(step)[name], wanted=tree)
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
@@ -162,25 +178,28 @@ class Checkpoints:
             self.close()  # which otherwise waits for a process that is gone
 
     @contextlib.contextmanager
-    def _explained(self, action: str, advice: str) -> Iterator[None]:
-        """Turn whatever the libraries below raise into one message that says what to do."""
+    def _writing(self, action: str) -> Iterator[None]:
+        """Explain whatever the libraries below raise while they write."""
         try:
             yield
         except Exception as error:
+            existing = next(path for path in (self._directory, *self._directory.parents) if path.exists())
+            free = shutil.disk_usage(existing).free / 2**20
             raise CheckpointError(
-                f"cannot {action} {self._directory}: {first_line(error)}\n{advice}"
+                f"cannot {action} {self._directory}: {first_line(error)}\n{free:,.0f} MiB are free there. "
+                "Checkpoints written before are whole: make room, and start again with the same --workdir to "
+                "go on from the latest."
             ) from error
 
-    def _writing(self, action: str) -> contextlib.AbstractContextManager[None]:
-        existing = next(path for path in (self._directory, *self._directory.parents) if path.exists())
-        free = shutil.disk_usage(existing).free / 2**20
-        return self._explained(
-            action,
-            f"{free:,.0f} MiB are free there. Checkpoints written before are whole: make room, and start "
-            "again with the same --workdir to go on from the latest.",
-        )
-
-    def _reading(self, action: str) -> contextlib.AbstractContextManager[None]:
-        return self._explained(
-            action, "It is damaged, or of another model; remove its folder to fall back on an earlier one."
-        )
+    @contextlib.contextmanager
+    def _reading(self, action: str, folder: pathlib.Path | None = None) -> Iterator[None]:
+        """Explain what fails with the checkpoint in a folder, or with an unknown one of them."""
+        try:
+            yield
+        except Exception as error:
+            reason = _unusable_file(folder or self._directory) or first_line(error)
+            which = f"its folder, {folder}," if folder else "the folder of that checkpoint"
+            raise CheckpointError(
+                f"cannot {action} {self._directory}: {reason}\nIt is damaged, or of another model; "
+                f"restore it from a copy, or remove {which} to fall back on an earlier one."
+            ) from error

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gradrev_jax import processes
-from gradrev_jax.errors import ConfigError, UserError, first_line
+from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, first_line
 from gradrev_jax.workdir import flat_fields
 
 
@@ -69,6 +69,8 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
       work: reads the flags' values; is given the arguments that are no flags, where it takes any.
       arguments: whether it does.
     """
+    if os.name == "nt":
+        sys.exit(f"error: {PLATFORMS}")
 
     def parse(line: Sequence[str]) -> Sequence[str]:
         try:

@@ -47,6 +47,7 @@ def check(config: ConfigDict) -> None:
     minima = {
         "data.image_size": SMALLEST_IMAGE,
         "data.workers": 0,
+        "data.cache_limit": 0,
         "data.min_count": 1,
         "data.limit": 1,
         "model.feature_dim": 1,

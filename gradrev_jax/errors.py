@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+PLATFORMS = "gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL"
+
 
 class UserError(Exception):
     """Something given from outside cannot be used; the message says what, where, and what to do."""

@@ -17,7 +17,7 @@ from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.adde import read_adde
 from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, hold_out_validation
 from gradrev_jax.data.garments import garments_catalogue
-from gradrev_jax.data.images import cached_images
+from gradrev_jax.data.image_cache import cached_images
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.table import read_table
 from gradrev_jax.data.tfds import attribute_mapping, read_tfds
@@ -28,6 +28,7 @@ from gradrev_jax.models.encoder import AttributeEncoder
 STAGES = ("encoder", "memory")
 PARALLEL_MODES = ("pmap", "jit")
 HOST, DEVICE = PLACEMENTS = ("host", "device")  # where training images are drawn from
+GIB = 2**30  # bytes
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -146,7 +147,8 @@ def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress
         catalogue.images,
         catalogue.parts[part],
         Transform.for_part(part, config.data.image_size, config.data.train_resize),
-        cache_dir(config),
+        cache_folder(config.data.cache_dir),
+        limit=round(config.data.cache_limit * GIB) or None,
         workers=config.data.workers or None,
         description=part,
         progress=progress,
@@ -172,10 +174,52 @@ def open_parts(
     return images
 
 
-def cache_dir(config: ConfigDict) -> pathlib.Path:
-    """Where decoded images are kept."""
+def cache_folder(given: str) -> pathlib.Path:
+    """Returns the folder where decoded images are kept.
+
+    Args:
+      given: the folder, as data.cache_dir has it; empty: gradrev_jax in the user's cache folder.
+
+    Raises:
+      ConfigError: the user has no home folder, as in some containers, and the path needs one.
+
+    Example:
+      >>> str(cache_folder("/scratch/images"))
+      '/scratch/images'
+    """
     default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gradrev_jax"
-    return pathlib.Path(config.data.cache_dir or default).expanduser()
+    if given:
+        return expanded(given, "data.cache_dir")
+    try:
+        return default.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no home folder for the image cache, {default}: set data.cache_dir, or one of the "
+            "environment variables XDG_CACHE_HOME and HOME"
+        ) from error
+
+
+def expanded(path: str, field: str) -> pathlib.Path:
+    """Returns a path with ``~`` and ``~user`` replaced by the home folder.
+
+    Args:
+      path: as the config has it.
+      field: name of the config field, for the message.
+
+    Raises:
+      ConfigError: there is no such user, or the user has no home folder.
+
+    Example:
+      >>> expanded("~nobody_of_that_name/x", "data.root")
+      Traceback (most recent call last):
+      gradrev_jax.errors.ConfigError: data.root = ~nobody_of_that_name/x: there is no such home folder; ...
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{field} = {path}: there is no such home folder; write the path in full"
+        ) from error
 
 
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
@@ -215,7 +259,7 @@ def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.nd
 
 def _table(data: ConfigDict, seed: int) -> Catalogue:
     return read_table(
-        pathlib.Path(data.root).expanduser(),
+        expanded(data.root, "data.root"),
         table=data.table,
         image_column=data.image_column,
         image_template=data.image_template,
@@ -239,15 +283,15 @@ def _garments(data: ConfigDict, seed: int) -> Catalogue:
 
 
 def _adde(data: ConfigDict, seed: int) -> Catalogue:
-    root = pathlib.Path(data.root).expanduser()
-    splits = root / pathlib.Path(data.splits or ".").expanduser()
+    root = expanded(data.root, "data.root")
+    splits = root / expanded(data.splits or ".", "data.splits")
     return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
 
 
 def _tfds(data: ConfigDict, seed: int) -> Catalogue:
     return read_tfds(
         data.tfds_name,
-        data_dir=str(pathlib.Path(data.tfds_dir).expanduser()) if data.tfds_dir else None,
+        data_dir=str(expanded(data.tfds_dir, "data.tfds_dir")) if data.tfds_dir else None,
         attributes=attribute_mapping(data.tfds_attributes),
         image_feature=data.tfds_image,
         splits=tuple(data.tfds_splits),

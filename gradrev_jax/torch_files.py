@@ -13,6 +13,7 @@ import numpy as np
 import safetensors
 
 from gradrev_jax.errors import WeightsError
+from gradrev_jax.file_kinds import HEAD, LFS_ADVICE, is_lfs_pointer
 from gradrev_jax.tensor_pickle import LARGEST_PICKLE, SAVE_AGAIN, as_array, named_tensors, unpickle
 from gradrev_jax.torch_legacy import is_legacy, read_legacy
 
@@ -57,7 +58,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if not path.is_file():
             raise WeightsError("is not a file; give a file of weights" if path.exists() else "does not exist")
         with path.open("rb") as file:
-            start = file.read(32)
+            start = file.read(HEAD)
         with _damage_explained():
             return _reader(start)(path)
     except WeightsError as error:
@@ -70,6 +71,8 @@ def _reader(start: bytes) -> Callable[[pathlib.Path], dict[str, np.ndarray]]:
     """Reader for a file that begins so."""
     if start.startswith(b"PK\x03\x04"):
         return _read_zip
+    if is_lfs_pointer(start):
+        raise WeightsError(LFS_ADVICE)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LARGEST_HEADER:
         return _read_safetensors
     if is_legacy(start):

@@ -23,6 +23,7 @@ FREE_FIELDS = (
     "data.accept_changes",
     "data.tfds_dir",
     "data.cache_dir",
+    "data.cache_limit",
     "data.workers",
     "data.placement",
     "parallel",
@@ -78,7 +79,7 @@ def check_room(workdir: pathlib.Path, needed: int) -> None:
 
 
 # What the fields stood for of which runs of earlier versions know nothing.
-EARLIER_VALUES = {"data.split_by": "order", "data.accept_changes": False}
+EARLIER_VALUES = {"data.split_by": "order", "data.accept_changes": False, "data.cache_limit": 50.0}
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

@@ -82,6 +82,40 @@ def test_another_models_shapes(tmp_path):
             checkpoints.restore(1, wrong)
 
 
+@pytest.mark.parametrize("item", ["params", "rest"])
+def test_a_checkpoint_without_its_metadata_is_named_with_its_folder(tmp_path, item):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.save(2, items(2))
+    (tmp_path / "step_2" / item / "_METADATA").unlink()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        with pytest.raises(CheckpointError, match=rf"the metadata of its part '{item}' are missing") as error:
+            checkpoints.restore(2, items(0))
+        assert f"remove its folder, {tmp_path / 'step_2'}, to fall back" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer, "),
+    ],
+)
+@pytest.mark.parametrize("file", ["params/_METADATA", "params/manifest.ocdbt", "metrics/metrics"])
+def test_a_file_of_a_checkpoint_that_was_emptied_is_named(tmp_path, file, content, message):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1), score=0.5)
+    (tmp_path / "step_1" / file).write_bytes(content)
+
+    def read():
+        with Checkpoints(tmp_path, read_only=True) as checkpoints:
+            checkpoints.restore(1, items(0))
+
+    with pytest.raises(CheckpointError) as error:
+        read()
+    assert f"{tmp_path / 'step_1' / file} {message}" in str(error.value)
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist; train first"):
         Checkpoints(tmp_path / "none", read_only=True)

@@ -81,3 +81,24 @@ def test_what_cannot_run_says_why_in_one_message_and_writes_nothing(tmp_path, sc
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"), [("train.py", ["--config=configs/garments.py"]), ("evaluate.py", [])]
+)
+def test_on_windows_one_sentence_says_where_it_runs(script, arguments):
+    """Windows has no fcntl, and no posix_fallocate."""
+    windows = f"""
+import os, runpy, sys
+sys.modules["fcntl"] = None
+del os.posix_fallocate
+sys.argv = [{script!r}, "--workdir=run", *{arguments!r}]
+import gradrev_jax.evaluation.run, gradrev_jax.training.loop
+os.name = "nt"
+runpy.run_path({script!r}, run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", windows], cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == (
+        "error: gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL\n"
+    )
+    assert result.returncode == 1

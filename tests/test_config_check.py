@@ -11,6 +11,7 @@ INVALID = {
     "data.format": ["csv"],
     "data.image_size": [62, -1],
     "data.workers": [-1],
+    "data.cache_limit": [-1.0, NAN],
     "data.min_count": [0],
     "data.limit": [0, -1],
     "model.tap": ["conv5"],

@@ -63,17 +63,65 @@ def test_images_are_kept_where_the_user_or_the_system_says(tiny_config, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     tiny_config.data.cache_dir = "/mine"
-    assert settings.cache_dir(tiny_config) == pathlib.Path("/mine")
+    assert settings.cache_folder(tiny_config.data.cache_dir) == pathlib.Path("/mine")
     tiny_config.data.cache_dir = "~/mine"
-    assert settings.cache_dir(tiny_config) == tmp_path / "mine"
+    assert settings.cache_folder(tiny_config.data.cache_dir) == tmp_path / "mine"
     tiny_config.data.cache_dir = ""
-    assert settings.cache_dir(tiny_config) == pathlib.Path("/somewhere/gradrev_jax")
+    assert settings.cache_folder(tiny_config.data.cache_dir) == pathlib.Path("/somewhere/gradrev_jax")
     for empty in (
         lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""),
         lambda: monkeypatch.delenv("XDG_CACHE_HOME"),
     ):
         empty()
-        assert settings.cache_dir(tiny_config) == tmp_path / ".cache" / "gradrev_jax"
+        assert settings.cache_folder(tiny_config.data.cache_dir) == tmp_path / ".cache" / "gradrev_jax"
+
+
+def without_home(monkeypatch):
+    """As in a container whose user has no entry among the system's."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pathlib.Path, "expanduser", raise_no_home)
+
+
+def raise_no_home(path):
+    if str(path).startswith("~"):
+        raise RuntimeError("Could not determine home directory.")
+    return path
+
+
+def test_without_a_home_folder_the_cache_must_be_named(monkeypatch):
+    without_home(monkeypatch)
+    with pytest.raises(
+        ConfigError, match=r"no home folder for the image cache, .*: set data.cache_dir, or one"
+    ):
+        settings.cache_folder("")
+    with pytest.raises(ConfigError, match=r"data.cache_dir = ~/mine: there is no such home folder"):
+        settings.cache_folder("~/mine")
+    assert settings.cache_folder("/mine") == pathlib.Path("/mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert settings.cache_folder("") == pathlib.Path("/caches/gradrev_jax")
+
+
+@pytest.mark.parametrize("reader", ["table", "adde", "tfds"])
+def test_a_folder_of_a_user_who_is_not_there_is_named(tiny_config, reader):
+    field = "tfds_dir" if reader == "tfds" else "root"
+    tiny_config.data.format = reader
+    tiny_config.data.tfds_name = "x"
+    tiny_config.data[field] = "~no_user_of_that_name/x"
+    with pytest.raises(ConfigError, match=rf"data\.{field} = ~no_user_of_that_name/x: there is no such home"):
+        settings.open_catalogue(tiny_config)
+
+
+def test_the_cache_keeps_the_limit_of_the_config(tiny_config, tmp_path):
+    tiny_config.data.cache_dir = str(tmp_path)
+    catalogue = settings.open_catalogue(tiny_config)
+    for limit, kept in ((0, 2), (1e-6, 1), (50, 2)):
+        tiny_config.data.cache_limit = limit
+        for part in ("validation", "test"):
+            settings.open_images(catalogue, part, tiny_config)
+        assert len(list(tmp_path.iterdir())) == kept
+        for path in tmp_path.iterdir():
+            path.unlink()
 
 
 def test_images_are_read_from_that_folder(tiny_config, tmp_path):

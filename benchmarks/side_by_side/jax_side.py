@@ -17,7 +17,8 @@ from benchmarks.side_by_side.cases import attribute_sizes
 from gradrev_jax import AttributeEncoder, AttributeSchema, ManipulationIndex
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, Transform
-from gradrev_jax.data.images import ImageFiles, cached_images
+from gradrev_jax.data.image_cache import cached_images
+from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.manipulation_retrieval import retrieval_metrics
 from gradrev_jax.models.inference import make_forward

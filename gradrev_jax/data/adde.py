@@ -7,6 +7,7 @@ out as a whole. ``attribute_values.txt``, a line ``name: value, value, ...`` an 
 addition: without it attributes and values are numbered.
 """
 
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -16,7 +17,8 @@ from jaxtyping import Int
 from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.images import ImageFiles
-from gradrev_jax.data.number_files import listed, read_lines, read_rows
+from gradrev_jax.data.near_files import near_file
+from gradrev_jax.data.number_files import LISTED, listed, read_lines, read_rows
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import DataError
@@ -129,14 +131,21 @@ def _check_images(path: pathlib.Path, images: Sequence[str], root: pathlib.Path)
     if outside:
         raise DataError(f"{path}: paths that lead out of data.root, {root}:\n{listed(outside)}")
     missing = [
-        f"line {number}: {image}"
-        for number, image in enumerate(images, start=1)
-        if not (root / image).is_file()
+        (number, image) for number, image in enumerate(images, start=1) if not (root / image).is_file()
     ]
     if missing:
+        near = [near_file(root, image) for _, image in missing[:LISTED]]
+        advice = (
+            "write the paths as the files are named"
+            if any(near)
+            else "set data.root to the folder that the paths are relative to"
+        )
+        shown = [
+            f"line {number}: {image}" + (f" ({found} is there)" if found else "")
+            for (number, image), found in itertools.zip_longest(missing, near)
+        ]
         raise DataError(
-            f"{path}: {len(missing)} of {len(images)} images are not below {root}; set data.root to the "
-            f"folder that the paths are relative to:\n{listed(missing)}"
+            f"{path}: {len(missing)} of {len(images)} images are not below {root}; {advice}:\n{listed(shown)}"
         )
 
 

@@ -46,7 +46,7 @@ class Transform:
 
 @runtime_checkable  # so that the tests' type checker can test it
 class ImageSource(Protocol):
-    """Pixels by row. What files hold or a generator draws; both are read through images.cached_images."""
+    """Pixels by row, of files or of a generator; both are read through image_cache.cached_images."""
 
     def __len__(self) -> int:
         """Number of images."""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.errors import DataError
+from gradrev_jax.file_kinds import HEAD, LFS_ADVICE, is_lfs_pointer
 
 LISTED = 10  # faulty lines that a message quotes
 
@@ -15,13 +16,16 @@ def read_lines(path: pathlib.Path) -> list[str]:
     """Lines of a UTF-8 file, with Unix or Windows ends, without the blank ones at its end.
 
     Raises:
-      DataError: the file is missing, no text, empty, or has a blank line between others.
+      DataError: the file is missing, a Git LFS pointer, no text, empty, or has a blank line between others.
     """
     if not path.is_file():
         there = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
         raise DataError(f"{path} does not exist ({there} there)")
+    content = path.read_bytes()
+    if is_lfs_pointer(content[:HEAD]):
+        raise DataError(f"{path} {LFS_ADVICE}")
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
     while lines and not lines[-1]:

@@ -3,10 +3,8 @@
 Imports tensorflow_datasets, an optional extra: ``data/tfds.py`` says what to install where it is missing.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images import opened, squared
+from gradrev_jax.data.images import decoded, squared
 from gradrev_jax.data.tfds_features import Feature, at, leaves, only
 
 CHUNK = 512  # records that are read at once
@@ -161,8 +159,7 @@ class TfdsImages:
             return squared(_visible(Image.fromarray(pixels)), transform)
         if not content:
             raise ValueError("the record has no image")
-        with contextlib.closing(io.BytesIO(content)) as file, opened(file) as image:
-            return squared(_visible(image), transform)
+        return decoded(content, transform, _visible)
 
     def _content(self, row: int) -> bytes | np.ndarray:
         ((path, feature),) = leaves(self.features).items()

@@ -18,7 +18,10 @@ from gradrev_jax.evaluation.compared_runs import Run, System, common_ks, describ
 from gradrev_jax.evaluation.scores import ACCURACIES, RETRIEVAL, accuracies, resampled_accuracies
 
 # Fields of a config that say nothing of a system.
-NO_MATTER = ("data.root", "data.cache_dir", "data.workers", "protocol.ks", "protocol.batch_size")
+NO_MATTER = (
+    *("data.root", "data.cache_dir", "data.cache_limit", "data.workers"),
+    *("protocol.ks", "protocol.batch_size"),
+)
 
 
 def nearest_k(wanted: int, ks: Sequence[int]) -> int:

@@ -138,7 +138,7 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
         return None
     shapes = parameter_shapes(encoder, config.data.image_size)
-    path = pathlib.Path(config.model.pretrained).expanduser()
+    path = settings.expanded(config.model.pretrained, "model.pretrained")
     return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
 

@@ -180,3 +180,26 @@ def test_only_contradictions_cannot_be_dropped(splits):
 def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(DataError, match="is not a folder; set data.splits"):
         read_adde(tmp_path / "nowhere", tmp_path)
+
+
+def test_images_named_in_another_way_are_named_as_they_are(splits):
+    (splits / "imgs_train.txt").write_text("A.PNG\nb\nsub\\c.png\n")
+    with pytest.raises(DataError) as error:
+        read_adde(splits, splits)
+    message = str(error.value)
+    assert "3 of 3 images are not below" in message
+    assert "; write the paths as the files are named:\n" in message
+    assert message.splitlines()[1:] == [
+        "  line 1: A.PNG (a.png is there)",
+        "  line 2: b (b.png is there)",
+        "  line 3: sub\\c.png (sub/c.png is there)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["attr_num.txt", "imgs_train.txt", "labels_test.txt", "triplet_train_ind.txt"]
+)
+def test_a_split_file_that_is_a_pointer_of_git_lfs_is_named(splits, name):
+    (splits / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DataError, match=rf"{name} is a Git LFS pointer, .*; run `git lfs pull`"):
+        read_adde(splits, splits)

@@ -1,93 +1,21 @@
-import errno
+import io
 import os
-import pathlib
-import signal
-import subprocess
-import sys
-import textwrap
-import time
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images import ImageFiles, cached_images
-from gradrev_jax.errors import DataError
+from gradrev_jax.data.images import ImageFiles, decoded, squared
 
 SIZE = Transform(size=24, resize=24)
-CROP = Transform(size=24, resize=28)
 
 
 def noise(seed, height=40, width=30, channels=3):
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-@pytest.fixture
-def files(tmp_path):
-    root = tmp_path / "images"
-    root.mkdir()
-    for i in range(7):
-        Image.fromarray(noise(i)).save(root / f"{i}.jpg")
-    return ImageFiles(root, tuple(f"{i}.jpg" for i in range(7)))
-
-
-def cached(source, tmp_path, rows=None, transform=SIZE, **options):
-    rows = np.arange(len(source)) if rows is None else rows
-    return cached_images(source, rows, transform, tmp_path / "cache", progress=False, **options)
-
-
-def slow_read(path, transform):
-    """Pillow by hand: resize, then cut the middle."""
-    image = (
-        Image.open(path)
-        .convert("RGB")
-        .resize((transform.resize, transform.resize), Image.Resampling.BILINEAR)
-    )
-    left = (transform.resize - transform.size) // 2
-    return np.asarray(image.crop((left, left, left + transform.size, left + transform.size)))
-
-
-def names(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").iterdir())
-
-
-@pytest.mark.parametrize("transform", [SIZE, CROP])
-@pytest.mark.parametrize("workers", [1, 3, None])
-def test_order_and_content(files, tmp_path, transform, workers):
-    rows = np.array([5, 0, 3, 6])
-    images = cached(files, tmp_path, rows, transform, workers=workers)
-    assert images.shape == (4, 24, 24, 3)
-    assert images.dtype == np.uint8
-    for row, image in zip(rows, images, strict=True):
-        np.testing.assert_array_equal(image, slow_read(files.root / files.paths[row], transform))
-    with pytest.raises(ValueError, match="read-only"):
-        images[0] = 0
-
-
-def test_decoded_once_and_found_again_after_a_move(files, tmp_path, monkeypatch):
-    cached(files, tmp_path)
-    moved = files.root.rename(tmp_path / "moved")
-    monkeypatch.setattr(ImageFiles, "read", lambda *_: pytest.fail("decoded again"))
-    cached(ImageFiles(moved, files.paths), tmp_path)
-    assert len(names(tmp_path)) == 1
-
-
-def test_another_content_order_or_transform_is_another_entry(files, tmp_path):
-    cached(files, tmp_path)
-    cached(files, tmp_path, np.arange(7)[::-1])
-    cached(files, tmp_path, transform=CROP)
-    assert len(names(tmp_path)) == 3
-    before = cached(files, tmp_path)[2].copy()
-    Image.fromarray(noise(99)).save(files.root / "2.jpg")
-    assert (cached(files, tmp_path)[2] != before).any()
-    assert len(names(tmp_path)) == 4
-
-
-def test_no_rows(files, tmp_path):
-    assert cached(files, tmp_path, np.arange(0)).shape == (0, 24, 24, 3)
-    assert not (tmp_path / "cache").exists()
 
 
 def save_exif_rotated(path):
@@ -124,7 +52,7 @@ READABLE = {
 @pytest.mark.parametrize("name", READABLE)
 def test_what_can_be_read_is_read(tmp_path, name):
     READABLE[name](tmp_path / name)
-    image = cached(ImageFiles(tmp_path, (name,)), tmp_path)[0]
+    image = ImageFiles(tmp_path, (name,)).read(0, SIZE)
     assert image.shape == (24, 24, 3)
     if name == "one_pixel.png":
         assert (image == [10, 20, 30]).all()
@@ -156,109 +84,220 @@ def test_exif_orientation_is_applied(tmp_path):
     assert np.abs(plain - np.asarray(Image.fromarray(noise(0)).resize((24, 24)))).mean() > 10
 
 
-def test_all_unreadable_images_are_named_at_once_and_nothing_is_left(files, tmp_path):
-    root = files.root
-    (root / "1.jpg").write_bytes(b"")
-    content = (root / "2.jpg").read_bytes()
-    (root / "2.jpg").write_bytes(content[: len(content) // 2])
-    (root / "4.jpg").write_text("not an image")
-    with pytest.raises(DataError) as error:
-        cached(files, tmp_path)
-    message = str(error.value)
-    assert message.startswith("3 of 7 images cannot be read:")
-    assert "1.jpg: the file is empty" in message
-    assert "2.jpg: image file is truncated" in message
-    assert "4.jpg: cannot identify image file" in message
-    assert names(tmp_path) == []
-    (root / "5.jpg").unlink()
-    with pytest.raises(DataError, match="5.jpg: No such file or directory"):
-        cached(files, tmp_path)
+def read(content, size=24):
+    return decoded(content, Transform(size, size))
 
 
-def test_an_unreasonably_large_image_is_named(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="decompression bomb"):
-        cached(files, tmp_path)
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
-def test_a_cache_folder_that_cannot_be_written_to(files, tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DataError, match=r"cannot be written to .*cache: File exists; set data.cache_dir"):
-        cached(files, tmp_path)
+def png_with(kind, content, checksum=None):
+    """A PNG of noise, with a chunk before its pixels."""
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+    whole = encoded(Image.fromarray(noise(0)), "PNG")
+    return whole[:33] + chunk + whole[33:]
 
 
-def test_a_full_disk_says_how_much_is_needed(files, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DataError, match=r"No space left on device; it needs 0\.\d MiB, [\d,]+ MiB are free"):
-        cached(files, tmp_path)
-    assert names(tmp_path) == []
+def jpeg_with(marker, content):
+    """A JPEG of noise, with a segment before its others."""
+    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    whole = encoded(Image.fromarray(noise(0)), "JPEG")
+    return whole[:2] + segment + whole[2:]
 
 
-def test_a_real_limit_on_the_file_size(files, tmp_path):
-    result = run(files, tmp_path, before="resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
-    assert "DataError" in result.stderr
-    assert "File too large; it needs" in result.stderr
-    assert names(tmp_path) == []
+HEX = b"\nexif\n      10\nzzxxyy\n"
+DAMAGED = {
+    "PNG, raw profile, text": png_with(b"tEXt", b"Raw profile type exif\0" + HEX),
+    "PNG, raw profile, packed": png_with(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(HEX)),
+    "PNG, Exif": png_with(b"eXIf", b"\xff" * 20),
+    "PNG, ICC": png_with(b"iCCP", b"x"),
+    "PNG, ICC not packed": png_with(b"iCCP", b"x\0\0none"),
+    "PNG, text of a mebibyte and more": png_with(b"zTXt", b"c\0\0" + zlib.compress(bytes(2_000_000))),
+    "PNG, text packed in an unknown way": png_with(b"zTXt", b"c\0\7abc"),
+    "PNG, checksum of a text": png_with(b"tEXt", b"c\0abc", checksum=1),
+    "PNG, resolution": png_with(b"pHYs", b"\1"),
+    "PNG, colours": png_with(b"cHRM", b"\1\2"),
+    "PNG, gamma": png_with(b"gAMA", b"\1"),
+    "PNG, rendering": png_with(b"sRGB", b""),
+    "PNG, animation": png_with(b"acTL", b"\1"),
+    "JPEG, Exif": jpeg_with(0xE1, b"Exif\0\0" + b"\xff" * 40),
+    "JPEG, Exif cut short": jpeg_with(0xE1, b"Exif\0\0MM\0*\0\0"),
+    "JPEG, ICC": jpeg_with(0xE2, b"ICC_PROFILE\0\5\2"),
+    "JPEG, several pictures": jpeg_with(0xE2, b"MPF\0MM\0*\xff\xff\xff\xff"),
+    "JPEG, header": jpeg_with(0xE0, b"JFIF\0"),
+    "JPEG, Adobe": jpeg_with(0xEE, b"Adobe\0"),
+    "JPEG, comment": jpeg_with(0xFE, b"\xff\xfe\0"),
+}
 
 
-def script(files, tmp_path, before=""):
-    body = f"""
-        import pathlib, resource, time, numpy as np
-        from gradrev_jax.data.catalogue import Transform
-        from gradrev_jax.data.images import ImageFiles, cached_images
-        source = ImageFiles(pathlib.Path({str(files.root)!r}), {files.paths!r})
-        {before}
-        cache = pathlib.Path({str(tmp_path / "cache")!r})
-        images = cached_images(source, np.arange(7), Transform(24, 24), cache, workers=1, progress=False)
-        print(int(images.sum()))
-    """
-    return [sys.executable, "-c", textwrap.dedent(body)]
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_pixels_are_read_whatever_the_metadata_say(damage):
+    sound = encoded(Image.fromarray(noise(0)), damage.split(",")[0])
+    np.testing.assert_array_equal(read(DAMAGED[damage]), read(sound))
 
 
-def run(files, tmp_path, before=""):
-    return subprocess.run(script(files, tmp_path, before), capture_output=True, text=True)
+def test_damaged_metadata_of_a_webp():
+    image = Image.fromarray(noise(0))
+    damaged = encoded(image, "WEBP", exif=b"Exif\0\0" + b"\xff" * 20, icc_profile=b"none")
+    np.testing.assert_array_equal(read(damaged), read(encoded(image, "WEBP")))
 
 
-SLOW = (
-    "read = ImageFiles.read; "
-    "ImageFiles.read = lambda *a: (print('decoding', flush=True), time.sleep(0.2), read(*a))[2]"
+def test_an_orientation_beside_damage_is_heeded(tmp_path):
+    save_exif_rotated(tmp_path / "e.jpg")
+    sound = (tmp_path / "e.jpg").read_bytes()
+    damaged = sound[:2] + b"\xff\xee\0\x08Adobe\0" + sound[2:]
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(io.BytesIO(damaged))
+    np.testing.assert_array_equal(read(damaged), read(sound))
+
+
+def test_damage_to_the_pixels_is_named_even_beside_damaged_metadata():
+    damaged = bytearray(jpeg_with(0xE1, b"Exif\0\0" + b"\xff" * 40))
+    with pytest.raises(OSError, match="truncated"):
+        read(bytes(damaged[:-200]))
+    with pytest.raises(ValueError, match="Truncated tRNS chunk"):
+        read(png_with(b"tRNS", b"\1"))
+    broken = bytearray(png_with(b"pHYs", b"\1"))
+    broken[-40] ^= 1
+    with pytest.raises(ValueError, match="Truncated pHYs chunk"):
+        read(bytes(broken))
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        (GREY / 255).astype(np.float32),
+        GREY.astype(np.float32),
+        GREY.astype(np.uint16) * 257,
+        GREY.astype(np.int32) * 257,
+    ],
+    ids=["fractions", "float levels", "16 bits", "32 bits"],
 )
+def test_deep_greys_are_read_where_their_meaning_is_plain(deep):
+    image = read(encoded(Image.fromarray(deep), "TIFF"))
+    np.testing.assert_array_equal(image, GREY[..., None].repeat(3, axis=-1))
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_a_cache(files, tmp_path):
-    process = subprocess.Popen(script(files, tmp_path, SLOW), stdout=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert [pathlib.Path(name).suffix for name in names(tmp_path)] == [".lock", ".partial"]
-    images = cached(files, tmp_path)
-    np.testing.assert_array_equal(images[3], slow_read(files.root / "3.jpg", SIZE))
-    assert [pathlib.Path(name).suffix for name in names(tmp_path)] == [".npy"]
+@pytest.mark.parametrize(
+    ("deep", "message"),
+    [
+        (GREY.astype(np.uint16), "black throughout"),
+        (GREY.astype(np.int32), "black throughout"),
+        (GREY.astype(np.int32) - 100, "plain meaning"),
+        (GREY.astype(np.float32) / 127.5 - 1, "plain meaning"),
+    ],
+)
+def test_deep_greys_whose_meaning_would_be_a_guess_are_refused(deep, message):
+    with pytest.raises(ValueError, match=message):
+        read(encoded(Image.fromarray(deep), "TIFF"))
 
 
-def test_two_processes_build_an_entry_once(files, tmp_path):
-    processes = [
-        subprocess.Popen(script(files, tmp_path, SLOW), stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    outputs = [process.communicate()[0] for process in processes]
-    assert sum(output.count("decoding") for output in outputs) == 7
-    sums = {output.split()[-1] for output in outputs}
-    assert sums == {str(int(cached(files, tmp_path).sum()))}
-    assert [pathlib.Path(name).suffix for name in names(tmp_path)] == [".npy"]
+def test_twelve_bits_of_a_tiff_are_scaled():
+    samples = np.arange(0, 4096, 16, dtype=np.uint16).reshape(16, 16)
+    first, second = samples[:, ::2], samples[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1).astype(np.uint8)
+    content = tiff(packed.tobytes(), side=16, bits=12, photometric=1)
+    np.testing.assert_array_equal(read(content, 16)[..., 0], samples.astype(int) * 255 // 4095)
 
 
-def test_an_interrupt_cleans_up(files, tmp_path):
-    # A process started in the background of a script ignores SIGINT: this one must not inherit that.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    process = subprocess.Popen(
-        script(files, tmp_path, heed + SLOW), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+def test_sixteen_bits_of_a_tiff_whose_white_is_0():
+    deep = GREY.astype("<u2") * 257
+    content = tiff(deep.tobytes(), side=24, bits=16, photometric=0)
+    np.testing.assert_array_equal(read(content)[..., 0], 255 - GREY)
+
+
+def tiff(pixels, *, side, bits, photometric):
+    """An uncompressed grey TIFF, by hand: Pillow writes none like these."""
+    tags = {
+        256: side,
+        257: side,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: side,
+        279: len(pixels),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(pixels))
+        + pixels
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
     )
-    process.stdout.readline()
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert "KeyboardInterrupt" in errors
-    assert names(tmp_path) == []
+
+
+def test_a_transparent_sixteen_bit_grey_lies_over_white():
+    deep = GREY.astype(np.uint16) * 257
+    deep[0, 0], deep[0, 1] = 12345, 12346
+    whole = encoded(Image.fromarray(deep), "PNG")
+    key = b"tRNS" + struct.pack(">H", 12345)
+    chunk = struct.pack(">I", 2) + key + struct.pack(">I", zlib.crc32(key))
+    image = read(whole[:33] + chunk + whole[33:])
+    assert image[0, :2, 0].tolist() == [255, 12346 // 257]
+
+
+@pytest.mark.parametrize("mode", ["LAB", "YCbCr", "CMYK", "RGBX"])
+def test_other_ways_to_code_colours(mode):
+    image = Image.fromarray(noise(0))
+    other = read(encoded(image.convert(mode), "TIFF")).astype(int)
+    assert np.abs(other - read(encoded(image, "PNG"))).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBa"])
+def test_all_ways_to_be_transparent(mode):
+    assert (squared(Image.new(mode, (24, 24)), SIZE) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])
+def test_of_several_pictures_the_first_is_read(kind):
+    first, second = Image.new("RGB", (24, 24), (250, 0, 0)), Image.new("RGB", (24, 24), (0, 0, 250))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    image = read(encoded(first, kind, save_all=True, append_images=[second], **options)).astype(int)
+    assert np.abs(image - [250, 0, 0]).max() < 5
+
+
+def test_a_progressive_jpeg_and_a_suffix_that_lies(tmp_path):
+    Image.fromarray(noise(0)).save(tmp_path / "p.png", "JPEG", progressive=True)
+    np.testing.assert_array_equal(
+        ImageFiles(tmp_path, ("p.png",)).read(0, SIZE), read((tmp_path / "p.png").read_bytes())
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1)])
+def test_one_pixel_wide(shape):
+    assert read(encoded(Image.new("RGB", shape, (1, 2, 3)), "PNG"))[5, 5].tolist() == [1, 2, 3]
+
+
+def test_what_is_no_image_is_named():
+    with pytest.raises(ValueError, match="is an HTML page, not an image"):
+        read(b"<!DOCTYPE html><title>Not found</title>")
+    with pytest.raises(ValueError, match="is a Git LFS pointer, .* run `git lfs pull`"):
+        read(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+
+
+def test_avif_where_pillow_lacks_it(monkeypatch):
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "AVIF"])
+    with pytest.raises(ValueError, match="is AVIF, which this Pillow does not read"):
+        read(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")
+
+
+def test_folders_and_links_named_like_images(tmp_path):
+    (tmp_path / "d.jpg").mkdir()
+    os.symlink("l.jpg", tmp_path / "l.jpg")
+    for name, message in (("d.jpg", "Is a directory"), ("l.jpg", "Too many levels")):
+        files = ImageFiles(tmp_path, (name,))
+        with pytest.raises(OSError, match=message):
+            files.digest(0)
+        with pytest.raises(OSError, match=message):
+            files.read(0, SIZE)

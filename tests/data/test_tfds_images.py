@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
-from gradrev_jax.data.images import ImageFiles, cached_images
+from gradrev_jax.data.image_cache import cached_images
+from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.errors import DataError
 
 tfds = pytest.importorskip("tensorflow_datasets")
