@@ -29,6 +29,7 @@ RIM = {
     "config_check",
     "new_folder",
     "processes",
+    "notes",
 }
 # Part of the package -> the other parts it may import.
 MAY_IMPORT = {
@@ -43,11 +44,12 @@ MAY_IMPORT = {
     "new_folder": {"errors"},
     "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
+    "notes": {"processes"},
     "checkpoints": {"errors", "processes"},
     "workdir": {"attributes", "errors"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
-    "settings": GROUND | {"errors", "data", "models", "optimizers"},
+    "settings": GROUND | {"errors", "data", "models", "notes", "optimizers"},
     "config_check": GROUND | {"settings", "errors", "data", "models", "optimizers"},
     "training": GROUND | RIM | {"trained", "torch_files", "torch_writer"},
     "trained": GROUND | RIM,
