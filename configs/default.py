@@ -44,12 +44,26 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.root = placeholder(str)  # folder of the catalogue's images (format=table, adde)
     # format=table
     config.data.table = "attributes.csv"  # the CSV, relative to root
+    config.data.delimiter = ""  # between cells, as ";" or "tab"; "": , ; tab or |, recognised by the header
     config.data.image_column = "image"  # column with the image's path, relative to root
-    config.data.image_template = placeholder(str)  # or a path made of columns, as images/{id}.jpg
+    # or a path made of columns, as images/{id}.jpg, or images/{id:06d}.jpg for 000001.jpg
+    config.data.image_template = placeholder(str)
     config.data.split_column = "split"  # column with train, validation or test; "": a seeded split
     config.data.test_fraction = 0.2  # of the seeded split (table, tfds), and of garments
     config.data.attributes = ()  # columns to use as attributes; (): all the others
+    config.data.ignore = ()  # columns that are no attributes
+    # cells that mean "not labelled", as empty ones do; case does not matter; (): empty ones alone
+    config.data.missing_words = (
+        *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none"),
+        *("-", "--", "–", "?", "."),
+    )
+    # whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do, are one value
+    config.data.merge_spellings = True
+    config.data.value_separator = ""  # between values in a cell, whose order then does not matter, as "|"
+    config.data.verbatim = ()  # columns whose cells are values as they stand: the three above do not apply
     config.data.min_count = 1  # values with fewer images become "not labelled" (table, tfds)
+    # images drawn with the seed, from all parts together, the others left out; unset: all (table, tfds)
+    config.data.limit = placeholder(int)
     # format=adde
     config.data.splits = placeholder(str)  # folder of the split files; unset: root
     config.data.drop_contradictions = (
@@ -69,7 +83,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # of train and test, or of train, validation and test, as ("train[:80%]", "train[80%:]"); one: a seeded
     # test part; (): those with these names
     config.data.tfds_splits = ()
-    config.data.limit = placeholder(int)  # images drawn from all splits with the seed; unset: all
 
     config.model = ConfigDict()
     config.model.tap = "fc6_relu"  # fc6 | fc6_relu | fc7 | fc7_relu; the paper's "Linear 1" (Table 2)

@@ -115,6 +115,14 @@ def check(config: ConfigDict) -> None:
     ks = config.protocol.ks
     if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
         problems.append(f"protocol.ks = {tuple(ks)}: one or more whole numbers from 1")
+    delimiter = _get(config, "data.delimiter")
+    if delimiter not in ("", "tab", "\\t") and (len(delimiter) != 1 or delimiter in '"\r\n '):
+        problems.append(
+            f"data.delimiter = {delimiter!r}: one character, as ';', or tab, or '' to recognise it"
+        )
+    limit = config.data.limit
+    if config.data.format not in ("table", "tfds") and limit is not None and limit >= minima["data.limit"]:
+        problems.append(f"data.limit = {limit}: for data.format=table or tfds alone")
     if config.data.format in ("table", "adde") and not config.data.root:
         problems.append("data.root is not set: the folder that holds the catalogue's images")
     if config.data.format == "tfds" and not config.data.tfds_name:

@@ -1,14 +1,12 @@
 """Several processes that do one run together: how they find each other, and divide work."""
 
 import math
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
-from tqdm import tqdm
 
 from gradrev_jax.errors import ConfigError, first_line
 
@@ -50,12 +48,6 @@ def joined() -> bool:
 def is_first() -> bool:
     """Whether this is the process that writes the files of a run."""
     return jax.process_index() == 0
-
-
-def say(sentence: str) -> None:
-    """Prints a note that is no error on the standard error stream, above a progress bar, once a run."""
-    if is_first():
-        tqdm.write(f"note: {sentence}", file=sys.stderr)
 
 
 def wait(name: str) -> None:

@@ -20,10 +20,12 @@ from gradrev_jax.data.garments import garments_catalogue
 from gradrev_jax.data.image_cache import cached_images
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.table import read_table
+from gradrev_jax.data.table_labels import CellRules
 from gradrev_jax.data.tfds import attribute_mapping, read_tfds
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.notes import say
 
 STAGES = ("encoder", "memory")
 PARALLEL_MODES = ("pmap", "jit")
@@ -261,14 +263,20 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
     return read_table(
         expanded(data.root, "data.root"),
         table=data.table,
+        delimiter={"tab": "\t", "\\t": "\t"}.get(data.delimiter, data.delimiter),
         image_column=data.image_column,
         image_template=data.image_template,
         split_column=data.split_column or None,
         test_fraction=data.test_fraction,
         seed=seed,
         split_by=data.split_by,
-        attributes=tuple(data.attributes),
+        limit=data.limit,
+        attributes=tuple(map(str, data.attributes)),
+        ignore=tuple(map(str, data.ignore)),
+        rules=CellRules(tuple(map(str, data.missing_words)), data.merge_spellings, data.value_separator),
+        verbatim=tuple(map(str, data.verbatim)),
         min_count=data.min_count,
+        say=say,
     )
 
 

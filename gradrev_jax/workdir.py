@@ -79,7 +79,17 @@ def check_room(workdir: pathlib.Path, needed: int) -> None:
 
 
 # What the fields stood for of which runs of earlier versions know nothing.
-EARLIER_VALUES = {"data.split_by": "order", "data.accept_changes": False, "data.cache_limit": 50.0}
+EARLIER_VALUES: dict[str, Any] = {
+    "data.split_by": "order",
+    "data.accept_changes": False,
+    "data.cache_limit": 50.0,
+    "data.delimiter": ",",
+    "data.ignore": [],
+    "data.missing_words": [],
+    "data.merge_spellings": False,
+    "data.value_separator": "",
+    "data.verbatim": [],
+}
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:

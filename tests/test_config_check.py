@@ -14,6 +14,7 @@ INVALID = {
     "data.cache_limit": [-1.0, NAN],
     "data.min_count": [0],
     "data.limit": [0, -1],
+    "data.delimiter": [";;", '"', "\\n", " "],
     "model.tap": ["conv5"],
     "model.heads": ["many"],
     "model.feature_dim": [0],
@@ -73,6 +74,7 @@ def test_what_is_valid_passes(tiny_config):
     for field, value in {
         "data.image_size": 63,
         "model.width": 16.0,
+        "data.delimiter": "tab",
         "model.dropout": 0.0,
         "reversal.beta": 0.0,
         "train.max_steps": 0,
@@ -129,3 +131,13 @@ def test_a_tfds_data_set_needs_its_name():
         check(config)
     config.data.tfds_name = "shapes3d"
     check(config)
+
+
+@pytest.mark.parametrize("name", ["table", "tfds", "garments", "adde"])
+def test_a_limit_is_for_the_formats_that_draw(tiny_config, name):
+    tiny_config.data.update({"format": name, "root": "somewhere", "tfds_name": "shapes3d", "limit": 5})
+    if name in ("table", "tfds"):
+        check(tiny_config)
+    else:
+        with pytest.raises(ConfigError, match=r"data\.limit = 5: for data\.format=table or tfds alone"):
+            check(tiny_config)

@@ -31,6 +31,7 @@ RIM = {
     "processes",
     "fingerprints",
     "drift",
+    "notes",
 }
 # Part of the package -> the other parts it may import.
 MAY_IMPORT = {
@@ -47,12 +48,13 @@ MAY_IMPORT = {
     "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
     "checkpoints": {"errors", "file_kinds", "processes"},
+    "notes": {"processes"},
     "workdir": {"attributes", "errors"},
     "fingerprints": {"data", "errors", "workdir"},
     "drift": {"attributes", "data", "errors", "fingerprints"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
-    "settings": GROUND | {"errors", "data", "models", "optimizers"},
+    "settings": GROUND | {"errors", "data", "models", "notes", "optimizers"},
     "config_check": GROUND | {"settings", "errors", "data", "models", "optimizers"},
     "training": GROUND | RIM | {"trained", "torch_files", "torch_writer"},
     "trained": GROUND | RIM,

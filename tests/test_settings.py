@@ -6,6 +6,7 @@ import pytest
 
 from gradrev_jax import settings
 from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.data.table_labels import CellRules
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.encoder import AttributeEncoder
 
@@ -177,3 +178,46 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
     config.data.tfds_dir = ""
     settings.FORMATS["tfds"](config.data, config.seed)
     assert given["data_dir"] is None
+
+
+def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_path):
+    from configs import catalogue
+
+    config = catalogue.get_config()
+    changed = {
+        "table": "t.csv",
+        "image_column": "file",
+        "image_template": "{id}.jpg",
+        "test_fraction": 0.4,
+        "limit": 50,
+        "attributes": ("color", "0"),
+        "ignore": ("sku",),
+        "verbatim": ("size",),
+        "min_count": 3,
+    }
+    config.data.update({**changed, "root": "~/set", "split_column": "", "delimiter": "tab"})
+    config.data.attributes = ("color", 0)  # as the command line has "('color',0)"
+    config.data.update({"missing_words": ("x",), "merge_spellings": False, "value_separator": "|"})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {}
+    monkeypatch.setattr(settings, "read_table", lambda root, **options: given.update(root=root, **options))
+    settings.FORMATS["table"](config.data, 7)
+    expected = {**changed, "root": tmp_path / "set", "seed": 7, "split_column": None, "delimiter": "\t"}
+    rules = CellRules(("x",), merge_spellings=False, value_separator="|")
+    assert given == {**expected, "rules": rules, "say": settings.say}
+
+
+def test_what_is_recognised_in_a_table_is_said_on_stderr(tmp_path, capsys):
+    from configs import catalogue
+
+    rows = [f"{row}.jpg;{('train', 'test')[row % 2]};{'rgb'[row % 3]}" for row in range(12)]
+    path = tmp_path / "attributes.csv"
+    path.write_text("\n".join(["image;split;color", *rows]))
+    for row in range(12):
+        (tmp_path / f"{row}.jpg").touch()
+    config = catalogue.get_config()
+    config.data.root = str(tmp_path)
+    config.protocol.ks = (1,)
+    settings.open_catalogue(config)
+    note = f"note: {path}: its columns are separated by semicolons; data.delimiter sets another\n"
+    assert capsys.readouterr() == ("", note)

@@ -17,7 +17,8 @@ from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, Scores, read_sc
 SAME_TEST = (
     *("seed", "data.format", "data.table", "data.split_column", "data.test_fraction", "data.attributes"),
     *("data.min_count", "data.count", "data.splits", "protocol.num_references", "protocol.kinds"),
-    *("protocol.num_changes", "protocol.exclude_query"),
+    *("protocol.num_changes", "protocol.exclude_query", "data.limit", "data.ignore", "data.missing_words"),
+    *("data.merge_spellings", "data.value_separator", "data.verbatim"),
 )
 
 

@@ -23,6 +23,7 @@ from gradrev_jax.manipulation_retrieval import make_index, mean_scores, retrieva
 from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.notes import say
 from gradrev_jax.trained import chosen_stage, restore
 
 
@@ -71,7 +72,7 @@ def evaluate(
     images = settings.open_parts(catalogue, parts, config, progress=progress)
     drift = _drift(trained, catalogue, directory)
     for sentence in drift:
-        processes.say(sentence)
+        say(sentence)
     number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)

@@ -26,6 +26,7 @@ from gradrev_jax.fingerprints import (
 )
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import with_pretrained_backbone
+from gradrev_jax.notes import say
 from gradrev_jax.trained import parameter_shapes
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
 from gradrev_jax.training.stage import has_checkpoint, is_over, run_stage
@@ -92,7 +93,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     if same := copies(fingerprint(catalogue)):
         notes.append(f"{counted(same)} in the test part and trained on, too: {listed(same)}")
     for note in notes:
-        processes.say(note)
+        say(note)
     validate = make_validator(
         encoder,
         images[held_out],

@@ -1,8 +1,11 @@
+import inspect
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from gradrev_jax.data.table import read_table
+from gradrev_jax.data.table_labels import MISSING_WORDS, CellRules
 from gradrev_jax.errors import DataError
 
 GOOD = [
@@ -135,7 +138,7 @@ def test_templates_that_are_none(root):
 def test_repeated_header_and_uneven_rows(root):
     assert "'color' more than once" in fails(root, ["image,split,color,color", *GOOD[1:]])
     message = fails(root, [*GOOD[:2], "images/b.jpg,train", *GOOD[3:], "images/e.jpg,test,red,s,x"])
-    assert "the header has 4 fields, but\n  line 3: 2 fields\n  line 6: 5 fields" in message
+    assert "the header has 4 fields, but\n  line 3: 2 fields: 'images/b.jpg,train'\n  line 6: 5 f" in message
 
 
 def test_blank_duplicate_and_escaping_images_are_all_named(root):
@@ -191,3 +194,128 @@ def test_other_encodings_and_nul(root):
         read_table(root)
     assert "line 3: holds a NUL" in fails(root, [*GOOD[:2], "images/b.jpg,train,bl\0ue,", *GOOD[3:]])
     assert "line" in fails(root, [*GOOD[:2], 'images/b.jpg,train,"blue,', *GOOD[3:]])
+
+
+def test_a_clean_table_is_read_without_a_word(root):
+    notes = []
+    read(root, say=notes.append)
+    assert notes == []
+
+
+def test_what_is_recognised_is_said_by_column_with_counts(root):
+    notes = []
+    lines = [
+        ",image,split,color,size",
+        "0,images/a.jpg,train,Red,NA",
+        "1,images/b.jpg,train,red|blue,s",
+        "2,images/c.jpg,test,red,m",
+        "3,images/d.jpg,test,red,n/a",
+    ]
+    catalogue = read(root, [line.replace(",", ";") for line in lines], say=notes.append)
+    assert catalogue.schema.names == ("color", "size")
+    assert catalogue.schema.values == (("red", "red|blue"), ("m", "s"))
+    assert catalogue.labels.tolist() == [[0, -1], [1, 1], [0, 0], [0, -1]]
+    assert [note.removeprefix(f"{root / 'attributes.csv'}: ") for note in notes] == [
+        "its columns are separated by semicolons; data.delimiter sets another",
+        "column 1 has no name and holds row numbers; it is no attribute",
+        "column 'color': 1 cell has another spelling: 'Red' (1) as 'red'; "
+        "data.merge_spellings=False keeps spellings apart",
+        "column 'color': 1 cell seems to hold several values: 'red|blue' (1); each combination and order "
+        "is its own value; data.value_separator='|' makes orders one",
+        "column 'size': 2 cells are not labelled: 'NA' (1), 'n/a' (1); data.missing_words has such words",
+    ]
+
+
+def test_options_decide_how_cells_are_read(root):
+    lines = [
+        *(GOOD[0], "images/a.jpg,train,red/blue,none", "images/b.jpg,train,Blue/red,s"),
+        *("images/c.jpg,test,green,none", "images/d.jpg,test,nan,s"),
+    ]
+    rules = CellRules(("nan",), merge_spellings=False, value_separator="/")
+    values = read(root, lines, rules=rules).schema.values
+    assert values == (("Blue/red", "blue/red", "green"), ("none", "s"))
+    assert read(root, lines, verbatim=["size"]).schema.values[1] == ("none", "s")
+    assert "('none': not labelled by data.missing_words" in fails(root, lines)
+
+
+def test_the_words_for_missing_are_those_of_the_default_config():
+    from configs import default
+
+    assert default.get_config().data.missing_words == MISSING_WORDS
+    assert inspect.signature(read_table).parameters["rules"].default == CellRules()
+
+
+def test_a_split_column_that_is_not_used_is_no_attribute(root):
+    notes = []
+    catalogue = read(root, split_column=None, test_fraction=0.5, say=notes.append)
+    assert catalogue.schema.names == ("color", "size")
+    assert "column 'split' says parts ('Test', 'test', 'train') and is no attribute" in notes[0]
+
+
+def test_an_identifier_is_refused_unless_it_is_left_out(root):
+    for row in range(24):
+        (root / "images" / f"{row}.jpg").touch()
+    rows = [f"images/{row}.jpg,{('train', 'test')[row % 2]},{'rgb'[row % 3]},{row}x" for row in range(24)]
+    message = fails(root, ["image,split,color,sku", *rows])
+    assert "column 'sku' has 24 values in 24 labelled rows" in message
+    assert "data.ignore=('sku',)" in message
+    assert read(root, ["image,split,color,sku", *rows], ignore=["sku"]).schema.names == ("color",)
+
+
+def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
+    lines = [GOOD[0], *(f"images/{name}.jpg,train,{name},{name}" for name in "abcd")]
+
+    def drawn(seed, limit=3):
+        images = read(root, lines, split_column=None, test_fraction=0.4, limit=limit, seed=seed).images
+        return [images.name(row)[7] for row in range(len(images))]
+
+    found = [drawn(seed) for seed in range(6)]
+    assert all(names == sorted(names) and len(names) == 3 for names in found)
+    assert len(set(map(tuple, found))) > 1
+    assert drawn(0, limit=9) == [*"abcd"]
+    message = fails(root, [*GOOD[:2], *GOOD[3:]], limit=1)
+    assert message.endswith("part; see data.split_column, or raise data.limit")
+    (root / "images" / f"{({*'abcd'} - {*found[0]}).pop()}.jpg").unlink()
+    assert drawn(0) == found[0]
+
+
+def test_lists_of_problems_show_ten_and_a_count(root):
+    many = [f"images/x{row}.jpg,train,red,s" for row in range(5000)]
+    lines = fails(root, [*GOOD, *many]).splitlines()
+    assert lines[0].endswith("5000 of 5004 images are missing:")
+    assert (lines[1], len(lines), lines[-1]) == ("  line 6: images/x0.jpg", 12, "  and 4990 more")
+    lines = fails(root, [*GOOD, *["images/a.jpg,train,red,s"] * 30]).splitlines()
+    assert (
+        "  lines 2, 6, 7, 8, 9, 10, 11, 12, 13, 14 and 21 more: images/a.jpg stands more than once" in lines
+    )
+    lines = fails(root, [*GOOD, *[",train,red,s"] * 30]).splitlines()
+    assert lines[-1] == "  and 20 more"
+    parts = [f"images/{name}.jpg,{'y' * 300},red,s" for name in "abcd"]
+    lines = fails(root, [GOOD[0], *parts]).splitlines()
+    assert lines[1] == f"  line 2: '{'y' * 77}...'"
+
+
+def test_a_name_too_long_for_a_file_is_missing(root):
+    message = fails(root, [*GOOD, f"images/{'x' * 3000}.jpg,train,red,s"])
+    assert "1 of 5 images are missing:\n  line 6: 'images/xxx" in message
+    assert len(message) < 500
+
+
+def test_cells_that_do_not_fit_a_template_are_named_with_their_lines(root):
+    for name in ("0001", "0002"):
+        (root / "images" / f"{name}.jpg").touch()
+    lines = ["id,split,color", "1,train,r", "2,test,b"]
+    for template in ("images/{id:04d}.jpg", "images/{id:04}.jpg"):
+        images = read(root, lines, image_template=template).images
+        assert [images.name(row) for row in (0, 1)] == ["images/0001.jpg", "images/0002.jpg"]
+    message = fails(root, [*lines, "x3,test,b"], image_template="images/{id:04d}.jpg")
+    assert "rows that data.image_template does not fit:\n  line 4: id is 'x3', no whole number" in message
+
+
+def test_an_image_column_is_no_template(root):
+    lines = [GOOD[0].replace("image", "a.b{0}"), *GOOD[1:]]
+    assert read(root, lines, image_column="a.b{0}").images.name(0) == "images/a.jpg"
+
+
+def test_a_seeded_split_without_a_test_part_names_its_fields(root):
+    assert "see data.split_column and data.test_fraction" in fails(root, GOOD[:2], split_column=None)
