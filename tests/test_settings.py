@@ -192,6 +192,7 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
         "limit": 50,
         "attributes": ("color", "0"),
         "ignore": ("sku",),
+        "split_by": "order",
         "verbatim": ("size",),
         "min_count": 3,
     }

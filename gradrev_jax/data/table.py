@@ -91,7 +91,9 @@ def read_table(
         parts = split_parts(_split(rows, split_column, path))
     for part in (TRAIN, TEST):
         if not len(parts[part]):
-            fields = "data.split_column" if split_column else "data.split_column and data.test_fraction"
+            fields = "data.split_column" if split_column else "data.split_column, data.test_fraction and seed"
+            if not split_column and split_by == "image":
+                fields += ", or meet the fraction exactly by data.split_by=order"
             fields += ", or raise data.limit" if limit is not None else ""
             raise DataError(f"{path}: no row is in the {part} part; see {fields}")
     rules_of = {name: VERBATIM if name in literal else rules for name in names}

@@ -266,7 +266,8 @@ def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
     lines = [GOOD[0], *(f"images/{name}.jpg,train,{name},{name}" for name in "abcd")]
 
     def drawn(seed, limit=3):
-        images = read(root, lines, split_column=None, test_fraction=0.4, limit=limit, seed=seed).images
+        parts = {"split_column": None, "test_fraction": 0.4, "split_by": "order"}
+        images = read(root, lines, limit=limit, seed=seed, **parts).images
         return [images.name(row)[7] for row in range(len(images))]
 
     found = [drawn(seed) for seed in range(6)]

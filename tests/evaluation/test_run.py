@@ -323,7 +323,7 @@ def test_a_changed_catalogue_is_refused(run):
     schema = json.loads(path.read_text())
     schema["values"][1][0] = "colour of another catalogue"
     path.write_text(json.dumps(schema))
-    with pytest.raises(DataError, match="not those that .*run was trained on"):
+    with pytest.raises(WorkdirError, match="not those that .*run was started with .*gone: color: colour"):
         evaluate(run.directory)
 
 

@@ -74,7 +74,8 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     state = run(tiny_config, tmp_path / "run")
     assert int(state.step) == 8
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "schema.json", "metrics.jsonl", "tensorboard", "checkpoints"}
+    folders = {"tensorboard", "checkpoints"}
+    assert left == {"config.json", "schema.json", "catalogue.npz", "metrics.jsonl"} | folders
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["batch_size"] == 8
     steps = [record for record in records(tmp_path / "run") if "loss_cls" in record]
     assert [record["step"] for record in steps] == [2, 4, 6, 8]
