@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -258,12 +259,12 @@ class MetricsLog:
         self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=first_step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record; its numbers go to TensorBoard under their path, as ``pathways/color/size``."""
+        """Append one record; its numbers go to TensorBoard, see ``scalar_tags``."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in flat_fields(record).items():
-            if isinstance(value, int | float) and name not in ("step", "epoch"):
-                self._board.add_scalar(name.replace(".", "/"), value, record["step"])
+        for tag, value in scalar_tags(record).items():
+            if tag not in ("step", "epoch"):
+                self._board.add_scalar(tag, value, record["step"])
         self._board.flush()
 
     def __enter__(self) -> "MetricsLog":
@@ -284,6 +285,26 @@ def _records(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield line, json.loads(line)
             except ValueError:
                 return
+
+
+def scalar_tags(tree: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
+    """Returns the numbers among nested fields under their path, as ``pathways/color/size``.
+
+    TensorBoard writes one underscore for whatever is no letter, digit, underscore or hyphen, so that names
+    could meet; each such character becomes its code point between dots instead.
+
+    Example:
+      >>> scalar_tags({"loss": 0.5, "accuracy": {"size (EU)": 0.25}, "stage": "encoder"})
+      {'loss': 0.5, 'accuracy/size.20..28.EU.29.': 0.25}
+    """
+    tags: dict[str, int | float] = {}
+    for name, value in tree.items():
+        tag = prefix + re.sub(r"[^\w-]", lambda found: f".{ord(found[0]):x}.", name)
+        if isinstance(value, Mapping):
+            tags |= scalar_tags(value, f"{tag}/")
+        elif isinstance(value, int | float):
+            tags[tag] = value
+    return tags
 
 
 def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

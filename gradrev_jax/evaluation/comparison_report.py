@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.comparison import nearest_k, pair_metrics
-from gradrev_jax.evaluation.comparison_figures import Curve, cross_accuracy_heat_maps, hit_rate_curves
+from gradrev_jax.evaluation.comparison_figures import SYSTEM, Curve, cross_accuracy_heat_maps, hit_rate_curves
+from gradrev_jax.evaluation.fonts import missing_note
+from gradrev_jax.evaluation.markdown import code, plain, table
 from gradrev_jax.evaluation.paper import PAPER, SHOPPING100K_SIZES
-from gradrev_jax.evaluation.report import DPI, percent, replacing, table
+from gradrev_jax.evaluation.report import DPI, percent, replacing
+from gradrev_jax.evaluation.short_text import shorten_all, text_width
 
 NUMBERS, REPORT = "comparison.json", "comparison.md"
 HIT_RATE_KS = (10, 20, 30, 40, 50)  # of Tables 3, 4 and 7
@@ -56,13 +60,16 @@ def write_comparison(
     matrices = {system["name"]: system["cross_accuracy"] for system in comparison["systems"]}
     pictures["hit_rate.png"] = hit_rate_curves(comparison["ks"], curves)
     pictures["cross_accuracy.png"] = cross_accuracy_heat_maps(matrices, list(comparison["attributes"]))
+    note = missing_note(pictures.values(), again="compare again")
     with replacing(directory) as folder:
         (folder / NUMBERS).write_text(json.dumps(comparison, indent=2, allow_nan=False) + "\n")
         (folder / REPORT).write_text(
-            _markdown(comparison, [change for change, _ in queries], no_queries), encoding="utf-8"
+            _markdown(comparison, [change for change, _ in queries], no_queries, note), encoding="utf-8"
         )
         for name, figure in pictures.items():
             figure.savefig(folder / name, dpi=DPI)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
@@ -70,21 +77,25 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     ks = comparison["ks"]
     names = [*pair_metrics(ks), f"ndcg_others@{nearest_k(30, ks)}", "accuracy_macro", "accuracy_micro"]
     systems = comparison["systems"]
-    width = max(len("%"), *(len(system["name"]) for system in systems))
+    short = shorten_all([system["name"] for system in systems], SYSTEM)
+    by_name = dict(zip([system["name"] for system in systems], short, strict=True))
+    width = max(map(text_width, ("%", *short)))
     lines = [_scale(comparison), "", f"{'%':{width}}" + "".join(f"  {name:>14}" for name in names)]
-    for system in systems:
+    for system, shown in zip(systems, short, strict=True):
         cells = "".join(f"  {percent(system['metrics'][name]['value']):>14}" for name in names)
-        lines.append(f"{system['name']:{width}}{cells}")
+        lines.append(f"{shown}{' ' * (width - text_width(shown))}{cells}")
     if comparison["differences"]:
         lines += ["", f"differences, in points, with {_confidence(comparison)} intervals (* 0 lies outside):"]
         lines += [
-            f"  {each['metric']:15} {each['first']} - {each['second']}: {_signed(each)}"
+            f"  {each['metric']:15} {by_name[each['first']]} - {by_name[each['second']]}: {_signed(each)}"
             for each in comparison["differences"]
         ]
     return "\n".join(lines)
 
 
-def _markdown(comparison: Mapping[str, Any], queries: Sequence[str], no_queries: str) -> str:
+def _markdown(
+    comparison: Mapping[str, Any], queries: Sequence[str], no_queries: str, missing: str | None
+) -> str:
     """Text of comparison.md."""
     names = [system["name"] for system in comparison["systems"]]
     ks = comparison["ks"]
@@ -93,7 +104,7 @@ def _markdown(comparison: Mapping[str, Any], queries: Sequence[str], no_queries:
     note = _paper_note(comparison)
     return "\n".join(
         [
-            f"# Comparison of {', '.join(map(_cell, names))}",
+            f"# Comparison of {', '.join(map(plain, names))}",
             "",
             f"{_scale(comparison)}. All numbers are percentages; every one, at every K, is in "
             f"[{NUMBERS}]({NUMBERS}). In brackets: {_confidence(comparison)} bootstrap intervals of "
@@ -102,6 +113,7 @@ def _markdown(comparison: Mapping[str, Any], queries: Sequence[str], no_queries:
             "images would give other numbers, and nothing of training again: for that, several runs of one "
             "name are averaged query by query, and the lowest and highest of them stand below.",
             "",
+            *([plain(missing, width=len(missing)), ""] if missing else []),
             "## Systems",
             "",
             *table(_system_rows(comparison), numbers=False),
@@ -159,8 +171,8 @@ def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for system in comparison["systems"]:
         steps = ", ".join(f"{step:,}" for step in dict.fromkeys(system["step"]))
         strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(system["strength"]))
-        folders = ", ".join(f"`{run}`" for run in system["runs"])
-        rows.append((_cell(system["name"]), system["what"], _cell(folders), steps, strengths))
+        folders = ", ".join(map(code, system["runs"]))
+        rows.append((plain(system["name"]), system["what"], folders, steps, strengths))
     return rows
 
 
@@ -171,7 +183,7 @@ def _score_rows(
     rows: list[tuple[str, ...]] = [("system", *names)]
     for system in comparison["systems"]:
         metrics = [system["metrics"][name] for name in names]
-        rows.append((f"**{_cell(system['name'])}**", *map(_with_interval, metrics)))
+        rows.append((f"**{plain(system['name'])}**", *map(_with_interval, metrics)))
         if len(system["runs"]) > 1:
             spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
@@ -193,7 +205,7 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     pairs = list(dict.fromkeys((each["first"], each["second"]) for each in differences))
     by_key = {(each["first"], each["second"], each["metric"]): each for each in differences}
     rows = [
-        (f"{_cell(a)} − {_cell(b)}", *(_signed(by_key[a, b, metric]) for metric in metrics)) for a, b in pairs
+        (f"{plain(a)} − {plain(b)}", *(_signed(by_key[a, b, metric]) for metric in metrics)) for a, b in pairs
     ]
     return [
         "In percentage points, both systems on the same queries and the same drawn reference images (test "
@@ -208,10 +220,10 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
     if not queries:
-        return [f"Left out: {no_queries}", ""]
+        return [f"Left out: {plain(no_queries, width=len(no_queries))}", ""]
     lines = ["Drawn with a seed, half of them where the systems differ; green frames are matches.", ""]
     for number, change in enumerate(queries, start=1):
-        lines += [f"![{_cell(change)}](query_{number}.png)", ""]
+        lines += [f"![{plain(change)}](query_{number}.png)", ""]
     return lines
 
 
@@ -221,10 +233,10 @@ def _field_lines(comparison: Mapping[str, Any]) -> list[str]:
     if not fields:
         return []
     names = list(next(iter(fields.values())))
-    rows = [("field", *map(_cell, names))]
+    rows = [("field", *map(plain, names))]
     for field, values in fields.items():
         shown = [", ".join(dict.fromkeys(map(_field_value, values[name]))) for name in names]
-        rows.append((f"`{field}`", *map(_cell, shown)))
+        rows.append((code(field), *map(plain, shown)))
     return ["## Config fields that differ", "", *table(rows, numbers=False), ""]
 
 
@@ -282,8 +294,3 @@ def _signed(difference: Mapping[str, Any]) -> str:
     value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
     between = f" [{', '.join(interval)}]" if all(interval) else ""
     return f"{value}{between}{' *' if difference['significant'] else ''}"
-
-
-def _cell(text: str) -> str:
-    """Text that does not end a cell of a table."""
-    return text.replace("|", "\\|")

@@ -8,10 +8,12 @@ from jaxtyping import Bool, Int, UInt8
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores
+from gradrev_jax.evaluation.short_text import shorten_all
 from gradrev_jax.manipulation import describe_change
 
 SHOWN_NEIGHBORS = 5
 SHOWN_QUERIES = 6
+WORD = 20  # columns that a name or a value takes at most
 
 
 def shown_matches(scores: Scores) -> Bool[np.ndarray, "Q K"]:
@@ -46,7 +48,7 @@ def show_query(
     images: UInt8[np.ndarray, "G S S 3"],
     name_of: Callable[[int], str],
 ) -> RetrievalExample:
-    """One query with its nearest neighbours.
+    """One query with its nearest neighbours, names and values as short as pictures need them.
 
     Args:
       scores: what was asked and found.
@@ -57,6 +59,7 @@ def show_query(
     """
     rows = scores.neighbors[query, :SHOWN_NEIGHBORS]
     reference, target = int(scores.reference[query]), scores.targets[query]
+    schema = _shortened(schema)
     return RetrievalExample(
         query_image=np.asarray(images[reference]),
         query_name=name_of(reference),
@@ -66,6 +69,12 @@ def show_query(
         neighbor_labels=tuple(_differences(scores.labels[row], target, schema) for row in rows),
         matches=(scores.labels[rows] == target).all(axis=-1),
     )
+
+
+def _shortened(schema: AttributeSchema) -> AttributeSchema:
+    """The same attributes and values under names that fit above a picture."""
+    values = (tuple(shorten_all(values, WORD)) for values in schema.values)
+    return AttributeSchema(tuple(shorten_all(schema.names, WORD)), tuple(values))
 
 
 def _differences(

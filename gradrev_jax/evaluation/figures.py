@@ -1,20 +1,27 @@
 """Pictures of the report; each function returns a Matplotlib figure, and nothing is written here."""
 
 import dataclasses
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jaxtyping import Bool, UInt8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
-# Names come from the user's table: a price in "$" is no formula.
-plain_text = rc_context({"text.parse_math": False})
+from gradrev_jax.evaluation.fonts import lettered
+from gradrev_jax.evaluation.short_text import left_to_right, shorten_all, shorten_path, text_width, wrap
+
 OURS, OTHER, MATCH = "#1f6feb", "#8c959f", "#1a9850"
+CAPTION, TITLE, NAME = 26, 20, 24  # columns of text
+# Accuracies are written into the cells of as many attributes as an eye can find one number among.
+WRITTEN_ATTRIBUTES = 30
+LINE_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +46,12 @@ class RetrievalExample:
     neighbor_labels: tuple[str, ...]
     matches: Bool[np.ndarray, " K"]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written around the images."""
+        return (self.query_name, self.change, *self.neighbor_names, *self.neighbor_labels)
 
-@plain_text
+
 def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
     """A row an example: the query, the change asked for, and its neighbours, matches framed in green.
 
@@ -50,40 +61,37 @@ def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
     if not examples:
         raise ValueError("a retrieval grid needs at least one example")
     columns = 1 + max(len(example.neighbor_images) for example in examples)
-    figure = Figure(figsize=(1.75 * columns, 2.4 * len(examples)), layout="constrained")
-    grid = figure.subplots(len(examples), columns, squeeze=False)
-    for row, example in zip(grid, examples, strict=True):
-        for axes in row:
-            axes.axis("off")
-        show_picture(row[0], example.query_image, example.query_name)
-        row[0].set_title(textwrap.fill(example.change, 22), fontsize=9, fontweight="bold")
-        show_neighbors(row[1:], example)
-    for rank, axes in enumerate(grid[0, 1:], start=1):
-        axes.set_title(f"{rank}", fontsize=9, color="#57606a")
+    with lettered(text for example in examples for text in example.texts) as spell:
+        height = sum(row_height(change_title(example, spell)) for example in examples)
+        figure = Figure(figsize=(1.75 * columns, height), layout="constrained")
+        grid = figure.subplots(len(examples), columns, squeeze=False)
+        for row, example in zip(grid, examples, strict=True):
+            for axes in row:
+                axes.axis("off")
+            show_query(row[0], example, spell)
+            show_neighbors(row[1:], example, spell)
+        show_ranks(grid[0, 1:])
     return figure
 
 
-@plain_text
 def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes: Sequence[str]) -> Figure:
-    """Accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank."""
-    accuracy = np.array(matrix, float)
-    side = 1.6 + 0.62 * len(attributes)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(100 * accuracy, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(accuracy):
-        if np.isfinite(value):
-            color = "white" if value > 0.6 else "black"
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(len(attributes)), attributes, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(attributes)), attributes, parse_math=False)
-    axes.set_xlabel("classifier")
-    axes.set_ylabel("feature")
-    figure.colorbar(image, label="accuracy (%)", shrink=0.8)
+    """Accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank.
+
+    More than 30 attributes are shown by colour alone.
+    """
+    with lettered(attributes) as spell:
+        names = shorten_all(attributes, NAME, spell)
+        fontsize = 9 if len(names) <= WRITTEN_ATTRIBUTES else 7
+        side = max(1.6, cell_size(len(names), largest=0.62) * len(names))
+        beside = inches(names, fontsize)
+        figure = Figure(figsize=(side + beside + 1.6, side + 0.75 * beside + 0.6), layout="compressed")
+        axes = figure.subplots()
+        image = heat_map(axes, matrix, names, fontsize=fontsize)
+        axes.set_ylabel("feature")
+        figure.colorbar(image, label="accuracy (%)", shrink=0.8)
     return figure
 
 
-@plain_text
 def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float]) -> Figure:
     """hit_rate@K beside that of the same queries without manipulation."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -98,52 +106,148 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
     return figure
 
 
-@plain_text
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Losses, reversal weight, learning rate and validation accuracy over the steps of a run.
 
     Args:
       history: records of metrics.jsonl; a record may have any of the quantities.
     """
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    grid = figure.subplots(2, 2)
+    validation = [record for record in history if "validation_accuracy" in record]
+    by_step = [(record["step"], record["validation_accuracy"]) for record in validation]
+    attributes = list(dict.fromkeys(name for _, accuracy in by_step for name in accuracy["per_attribute"]))
+    with lettered(attributes) as spell:
+        names = shorten_all(attributes, NAME, spell)
+        height = min(max(2.7, legend_height(len(names) + 1, fontsize=7) / 2), 6)
+        columns = -(-legend_height(len(names) + 1, fontsize=7) // height)
+        width = columns * (inches(["macro", *names], 7) + 0.5)
+        figure = Figure(figsize=(9 + width, 2.7 + height), layout="constrained")
+        (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.7, height))
+        with rc_context({"text.parse_math": True}):  # the powers of ten beside a logarithm are formulas
+            _show_losses(top.subplots(1, 3), history)
+        axes = bottom.subplots()
+        for position, (attribute, name) in enumerate(zip(attributes, names, strict=True)):
+            points = [
+                (step, accuracy["per_attribute"][attribute])
+                for step, accuracy in by_step
+                if attribute in accuracy["per_attribute"]
+            ]
+            color, style = line_look(position)
+            axes.plot(*_columns(points), linewidth=1, label=name, color=color, linestyle=style)
+        macro = [(step, accuracy["macro"]) for step, accuracy in by_step]
+        axes.plot(*_columns(macro), color="black", linewidth=2, label="macro")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        tidy(axes, "step", "validation accuracy")
+        axes.legend(
+            axes.lines,
+            [*names, "macro"],  # given apart from the lines: of those, it would leave out any "_name"
+            frameon=False,
+            fontsize=7,
+            ncols=int(columns),
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            borderaxespad=0,
+            labelspacing=0.4,
+            columnspacing=1,
+        )
+    return figure
+
+
+def heat_map(
+    axes: Axes, matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, fontsize: int
+) -> AxesImage:
+    """Draws a matrix of accuracies as coloured cells, with numbers in them where these can be read.
+
+    Args:
+      axes: to draw in.
+      matrix: by feature (row) and classifier (column); None stays blank.
+      names: of rows and columns, as short as they are to be.
+      fontsize: of the names.
+
+    Returns:
+      What a colour bar is made for.
+    """
+    accuracy = np.array(matrix, float)
+    image = axes.imshow(100 * accuracy, cmap="Blues", vmin=0, vmax=100)
+    if len(names) <= WRITTEN_ATTRIBUTES:
+        for (row, column), value in np.ndenumerate(accuracy):
+            if np.isfinite(value):
+                color = "white" if value > 0.6 else "black"
+                cell = axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7)
+                cell.set(color=color, in_layout=False)  # measuring thousands of them takes long
+    rotation = 45 if len(names) <= WRITTEN_ATTRIBUTES else 90
+    right = "right" if rotation == 45 else "center"
+    axes.set_xticks(range(len(names)), names, rotation=rotation, ha=right, fontsize=fontsize)
+    axes.set_yticks(range(len(names)), names, fontsize=fontsize)
+    axes.tick_params(length=2)
+    axes.set_xlabel("classifier")
+    return image
+
+
+def cell_size(attributes: int, *, largest: float) -> float:
+    """Returns the side of a heat map's cell in inches: room for a number or, where there is none, a name."""
+    if attributes > WRITTEN_ATTRIBUTES:
+        return 0.14
+    return min(largest, max(0.28, 12 * largest / attributes))
+
+
+def inches(texts: Iterable[str], fontsize: int) -> float:
+    """Returns about how many inches the widest of some lines takes."""
+    return max(map(text_width, texts), default=0) * 0.62 * fontsize / 72
+
+
+def legend_height(entries: int, *, fontsize: int) -> float:
+    """Returns about how many inches a legend of one column takes."""
+    return entries * 1.7 * fontsize / 72
+
+
+def line_look(position: int) -> tuple[Any, Any]:
+    """Returns colour and style of a line: the first 100 differ, those that differ most come first."""
+    palette = matplotlib.color_sequences["tab10"]
+    others = position // len(palette)
+    shade = 0.55 if others // len(LINE_STYLES) % 2 else 1.0
+    color = tuple(shade * part for part in to_rgb(palette[position % len(palette)]))
+    return color, LINE_STYLES[others % len(LINE_STYLES)]
+
+
+def _show_losses(row: Sequence[Axes] | np.ndarray, history: Sequence[Mapping[str, Any]]) -> None:
     panels = (
-        (grid[0, 0], "loss_cls", "L_cls (Eq. 1)", "linear"),
-        (grid[0, 1], "loss_rev", "L_rev (Eq. 2)", "log"),
-        (grid[1, 0], "w_rev", "w_rev (Eq. 5)", "log"),
+        ("loss_cls", "L_cls (Eq. 1)", "linear"),
+        ("loss_rev", "L_rev (Eq. 2)", "log"),
+        ("w_rev", "w_rev (Eq. 5)", "log"),
     )
-    for axes, name, label, scale in panels:
+    for axes, (name, label, scale) in zip(row, panels, strict=True):
         points = [(record["step"], record[name]) for record in history if name in record]
         if scale == "log" and not any(value > 0 for _, value in points):
             scale = "linear"  # nothing to show on a logarithm: the reversal is off
         axes.plot(*_columns(points), color=OURS, linewidth=1)
         axes.set_yscale(scale)
         tidy(axes, "step", label)
-    validation = [record for record in history if "validation_accuracy" in record]
-    axes = grid[1, 1]
-    names = sorted({name for record in validation for name in record["validation_accuracy"]["per_attribute"]})
-    for name in names:
-        axes.plot(
-            *_columns(
-                [
-                    (record["step"], record["validation_accuracy"]["per_attribute"][name])
-                    for record in validation
-                    if name in record["validation_accuracy"]["per_attribute"]
-                ]
-            ),
-            linewidth=1,
-            label=name,
-        )
-    macro = [(record["step"], record["validation_accuracy"]["macro"]) for record in validation]
-    axes.plot(*_columns(macro), color="black", linewidth=2, label="macro")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    tidy(axes, "step", "validation accuracy")
-    axes.legend(frameon=False, fontsize=7, ncols=2)
-    return figure
 
 
-def show_neighbors(row: Iterable[Axes], example: RetrievalExample) -> None:
-    """What was found, in a row of axes: matches framed in green, below each what is wrong."""
+def show_query(axes: Axes, example: RetrievalExample, spell: Callable[[str], str]) -> None:
+    """Shows the image that is asked with, below the change that is asked for."""
+    show_picture(axes, example.query_image, shorten_path(spell(example.query_name), CAPTION))
+    axes.set_title(change_title(example, spell), fontsize=8, fontweight="bold")
+
+
+def change_title(example: RetrievalExample, spell: Callable[[str], str]) -> str:
+    """Returns the lines above a query: the change that is asked for."""
+    return left_to_right(wrap(spell(example.change), TITLE, 6))
+
+
+def row_height(title: str) -> float:
+    """Returns the inches that a row of images takes, with its title above and captions below."""
+    return 2.3 + 0.15 * len(title.splitlines())
+
+
+def show_ranks(row: Iterable[Axes]) -> None:
+    """Numbers the columns of neighbours."""
+    for rank, axes in enumerate(row, start=1):
+        axes.set_title(f"{rank}", fontsize=9, color="#57606a")
+
+
+def show_neighbors(row: Iterable[Axes], example: RetrievalExample, spell: Callable[[str], str]) -> None:
+    """Shows what was found in a row of axes: matches framed in green, below each what is wrong."""
     neighbors = zip(
         row,
         example.neighbor_images,
@@ -153,15 +257,15 @@ def show_neighbors(row: Iterable[Axes], example: RetrievalExample) -> None:
         strict=False,
     )
     for axes, image, name, label, match in neighbors:
-        show_picture(axes, image, "\n".join(filter(None, [name, textwrap.shorten(label, 40)])))
+        wrong = left_to_right(wrap(spell(label), CAPTION, 2)) if label else ""
+        show_picture(axes, image, "\n".join(filter(None, [shorten_path(spell(name), CAPTION), wrong])))
         _frame(axes, MATCH if match else "#d0d7de", width=4.0 if match else 1.0)
 
 
 def show_picture(axes: Axes, image: np.ndarray, caption: str) -> None:
-    """An image with a small caption below."""
+    """Shows an image with a small caption below."""
     axes.imshow(image)
-    lines = [textwrap.shorten(line, 26, placeholder="...") for line in caption.splitlines()]
-    axes.text(0.5, -0.06, "\n".join(lines), transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
+    axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
 
 
 def _frame(axes: Axes, color: str, width: float) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,10 @@ from gradrev_jax.evaluation.figures import (
     retrieval_grid,
     training_curves,
 )
+from gradrev_jax.evaluation.fonts import missing_note
+from gradrev_jax.evaluation.markdown import plain, table
 from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, RETRIEVAL, Scores, write_scores
+from gradrev_jax.evaluation.short_text import listed
 
 DPI = 110
 
@@ -34,6 +38,8 @@ def write_report(
     title: str,
 ) -> None:
     """Write metrics.json, queries.npz, report.md and pictures, in place of what an earlier report left.
+
+    Characters that no installed font has are named in report.md and on stderr.
 
     Args:
       directory: the report's folder. It changes when the new report is complete, and not before.
@@ -61,12 +67,15 @@ def write_report(
         figures["failures.png"] = retrieval_grid(failures)
     if history:
         figures["training.png"] = training_curves(history)
+    note = missing_note(figures.values())
     with replacing(directory) as folder:
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         write_scores(folder / QUERIES, scores)
-        (folder / "report.md").write_text(_markdown(metrics, figures, title), encoding="utf-8")
+        (folder / "report.md").write_text(_markdown(metrics, figures, title, note), encoding="utf-8")
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=DPI)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -131,7 +140,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: str) -> str:
+def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: str, note: str | None) -> str:
     """Text of report.md; pictures that were not drawn are left out with their headings."""
 
     def picture(name: str, heading: str, text: str) -> list[str]:
@@ -139,18 +148,19 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
 
     accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
     per_attribute = [
-        (name, percent(value), percent(majority["per_attribute"][name]))
+        (plain(name), percent(value), percent(majority["per_attribute"][name]))
         for name, value in accuracy["per_attribute"].items()
     ]
     means = [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ("macro", "micro")]
-    empty = metrics["prototypes_without_images"]
-    warning = [f"**No training image has {', '.join(empty)}: these prototypes are zero.**", ""]
+    empty = listed([plain(value) for value in metrics["prototypes_without_images"]])
+    warning = [f"**No training image has {empty}: these prototypes are zero.**", ""]
     return "\n".join(
         [
-            f"# {title}",
+            f"# {plain(title)}",
             "",
             f"{_scale(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
             "",
+            *([plain(note, width=len(note)), ""] if note else []),
             *(warning if empty else []),
             "## Retrieval",
             "",
@@ -194,13 +204,6 @@ def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
         rows.append((name, *map(percent, metrics[name].values())))
         rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline[name].values())))
     return rows
-
-
-def table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> list[str]:
-    """Markdown table whose first row is the header; numbers, in all columns but the first, to the right."""
-    header, *body = rows
-    rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
 
 
 def _scale(metrics: Mapping[str, Any]) -> str:

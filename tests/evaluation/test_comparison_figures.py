@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
 from gradrev_jax.evaluation.comparison_figures import (
@@ -106,6 +107,50 @@ def test_a_query_is_answered_by_a_row_a_system(rng):
             edges = {to_rgba(spine.get_edgecolor()) for spine in axes.spines.values()}
             assert (edges == {to_rgba(MATCH)}) == match
     assert texts(grid[0, 2]) == ["n1.jpg\ncolor: red"]
+
+
+def drawn(figure):
+    """What a figure takes when it is drawn, and the figure itself, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return figure.get_tightbbox(canvas.get_renderer()).transformed(figure.dpi_scale_trans), figure.bbox
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_legend_of_many_systems_leaves_the_curves_alone(count):
+    names = ["_ours", "红色", *(f"runs/experiments/{'x' * 60}/{number}" for number in range(count))][:count]
+    figure = hit_rate_curves((1, 10), [curve(name) for name in names])
+    inner, whole = drawn(figure)
+    legend = figure.legends[0].get_window_extent()
+    assert not legend.overlaps(figure.axes[0].get_window_extent())
+    assert whole.y0 <= legend.y0 <= inner.y1 <= whole.y1 + 1
+    assert figure.axes[0].get_window_extent().width > 4 * figure.dpi
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(set(labels)) == count + 1
+    assert labels[0] == "_ours"
+
+
+@pytest.mark.parametrize("count", [1, 26, 100])
+def test_heat_maps_of_many_attributes_stay_within_the_picture(count):
+    attributes = ["_a", *(f"attribute {number} {'x' * 40}" for number in range(count))][:count]
+    systems = [f"runs/experiments/of/last/summer/{number}" for number in range(2)]
+    figure = cross_accuracy_heat_maps(dict.fromkeys(systems, [[None] * count] * count), attributes)
+    inner, whole = drawn(figure)
+    assert inner.x0 >= whole.x0 - 1
+    assert inner.x1 <= whole.x1 + 1
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    assert titles[0] != titles[1]
+    assert all(len(title.splitlines()) <= 3 for title in titles)
+    assert len({label.get_text() for label in figure.axes[0].get_yticklabels()}) == count
+    assert max(figure.get_size_inches()) < 34
+
+
+def test_names_of_systems_beside_a_query_take_few_lines(rng):
+    answers = [("x" * 300, example(rng, [True], [""])), ("y" * 300, example(rng, [True], [""]))]
+    figure = saved(query_grid(answers))
+    labels = [texts(axes)[-1] for axes in np.array(figure.axes, object).reshape(2, 2)[:, 0]]
+    assert [label[0] for label in labels] == ["x", "y"]
+    assert all(len(label.splitlines()) <= 5 for label in labels)
 
 
 def test_pictures_of_nothing_are_errors():

@@ -13,6 +13,7 @@ from gradrev_jax.evaluation.comparison_report import (
     write_comparison,
 )
 from gradrev_jax.evaluation.paper import SHOPPING100K_SIZES
+from gradrev_jax.evaluation.short_text import text_width
 
 
 @pytest.fixture
@@ -149,6 +150,23 @@ def test_the_terminal_gets_a_line_a_system_and_the_differences(comparison):
     starred = [line for line in lines[8:] if line.endswith("*")]
     assert len(lines[8:]) == len(comparison["differences"]) == 10
     assert len(starred) == sum(each["significant"] for each in comparison["differences"])
+
+
+def test_long_and_wide_names_leave_the_columns_below_each_other(comparison):
+    renamed = json.loads(json.dumps(comparison).replace('"ours|x', f'"{"o" * 300}').replace("tuned", "红色"))
+    lines = comparison_table(renamed).splitlines()
+    assert len({text_width(line) for line in lines[2:6]}) == 1
+    assert max(map(text_width, lines)) < 200
+
+
+def test_names_of_any_characters_are_read_as_they_are(comparison, tmp_path, capsys):
+    private = "\U000f1234"  # in the private area: no font has it
+    renamed = json.loads(json.dumps(comparison).replace("ours|x", f"_a_*|{private}"))
+    text = write(tmp_path / "out", renamed, [("a]b", Figure())], "")
+    assert "![a\\]b](query_1.png)" in text
+    assert [row[0] for row in rows(text)].count(f"**\\_a\\_\\*\\|{private}**") == 3
+    assert text.count("No installed font has") == 1
+    assert capsys.readouterr().err.endswith("install a font that has them and compare again.\n")
 
 
 def test_only_an_earlier_comparison_is_replaced(comparison, tmp_path):

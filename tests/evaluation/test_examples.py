@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.evaluation.examples import pick_queries, show_query, shown_matches
 
 
@@ -28,6 +29,18 @@ def test_a_query_is_shown_with_what_was_found(make_scores, schema, rng):
             assert wrong == ", ".join(expected)
         (asked,) = np.flatnonzero(scores.indicators[query] == 1)
         assert shown.change.endswith(schema.value_name(int(asked)))
+
+
+def test_long_names_and_values_are_shortened_and_stay_apart(make_scores, rng):
+    long = AttributeSchema(
+        ("c" * 300, "size"), (("blue " * 60, "light  blue", "light blue"), ("s" * 300, "s" * 301))
+    )
+    scores = make_scores()
+    images = rng.integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
+    shown = [show_query(scores, query, long, images, str) for query in range(len(scores.reference))]
+    assert max(len(each.change) for each in shown) <= 20 + 2 + 20 + 4 + 20
+    changes = {each.change for each in shown}
+    assert len(changes) == len({tuple(indicator) for indicator in scores.indicators.tolist()})
 
 
 def test_matches_among_the_first_five(make_scores):

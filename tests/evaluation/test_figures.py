@@ -1,9 +1,12 @@
 import dataclasses
 import io
+import itertools
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
+from matplotlib.legend import Legend
 
 from gradrev_jax.evaluation.figures import (
     MATCH,
@@ -166,3 +169,94 @@ def test_a_dollar_is_no_formula(rng):
     saved(cross_accuracy_heat_map([[0.5]], ["$_$"]))
     history = [{"step": 1, "validation_accuracy": {"macro": 0.5, "per_attribute": {"$_$": 0.5}}}]
     saved(training_curves(history))
+
+
+AWKWARD = ("_season", "", "$_$", "a\nb", "x" * 300, "红色的长裙", "size [EU]")
+
+
+def named(count):
+    """Attribute names, awkward and long ones among them."""
+    return [AWKWARD[n] if n < len(AWKWARD) and count > 1 else f"attribute {n}" for n in range(count)]
+
+
+def boxes(figure):
+    """The figure once drawn, its axes and its legends, in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    axes = [axes.get_window_extent(renderer) for axes in figure.axes]
+    legends = [legend.get_window_extent(renderer) for legend in figure.findobj(Legend)]
+    return figure.bbox, axes, legends, figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)
+
+
+def within(inner, outer):
+    return all(
+        (
+            *(inner.x0 >= outer.x0 - 1, inner.x1 <= outer.x1 + 1),
+            *(inner.y0 >= outer.y0 - 1, inner.y1 <= outer.y1 + 1),
+        )
+    )
+
+
+@pytest.mark.parametrize("count", [1, 5, 26, 63, 100])
+def test_a_legend_of_many_attributes_leaves_the_curves_alone(count):
+    names = named(count)
+    history = [losses(2), *(validation(step, **dict.fromkeys(names, 0.5)) for step in (2, 4))]
+    figure = training_curves(history)
+    whole, axes, (legend,), drawn = boxes(figure)
+    assert not any(legend.overlaps(each) for each in axes)
+    assert within(drawn, whole)
+    assert axes[-1].width > 6 * figure.dpi
+    assert axes[-1].height > 1.8 * figure.dpi
+    texts = [text.get_text() for text in figure.findobj(Legend)[0].get_texts()]
+    assert len(texts) == len(set(texts)) == count + 1, "'_season' and '' are in the legend too"
+    looks = {(to_rgba(line.get_color()), str(line._dash_pattern)) for line in figure.axes[-1].lines[:-1]}
+    assert len(looks) == count
+    assert max(figure.get_size_inches()) < 16
+
+
+@pytest.mark.parametrize(("count", "written"), [(1, True), (5, True), (26, True), (63, False), (100, False)])
+def test_a_heat_map_of_many_attributes_has_numbers_only_where_they_can_be_read(count, written):
+    figure = cross_accuracy_heat_map([[1.0] * count] * count, named(count))
+    whole, (axes, _), _, drawn = boxes(figure)
+    assert within(drawn, whole)
+    renderer = figure.canvas.get_renderer()
+    cells = figure.axes[0].texts
+    assert len(cells) == (count**2 if written else 0)
+    cell = axes.width / count
+    assert all(text.get_window_extent(renderer).width < cell for text in cells[:3])
+    ticks = [label.get_window_extent(renderer) for label in figure.axes[0].get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(ticks))
+    assert max(figure.get_size_inches()) < 20
+
+
+def test_a_caption_shows_the_end_of_a_path_and_a_title_has_few_lines(rng):
+    shown = dataclasses.replace(
+        example(rng, [False], ["color: " + "red" * 100]),
+        query_name="catalogue/2024/spring/shirts/0017.jpg",
+        neighbor_names=("catalogue/2024/spring/shirts/0018.jpg",),
+        change=f"color: {'red ' * 80}-> {'blue' * 80}",
+    )
+    query, neighbor = saved(retrieval_grid([shown])).axes
+    assert texts(query) == [".../spring/shirts/0017.jpg"]
+    assert texts(neighbor)[0].splitlines()[0] == ".../spring/shirts/0018.jpg"
+    assert all(len(line) <= 26 for line in texts(neighbor)[0].splitlines())
+    assert len(query.get_title().splitlines()) <= 6
+    assert len(texts(neighbor)[0].splitlines()) <= 3
+
+
+@pytest.mark.parametrize("change", ["color: red -> blue", "[U+0E2A U+0E35]: WIDE -> LETTERS, " * 9])
+def test_a_grid_with_long_titles_stays_within_the_picture(rng, change):
+    shown = dataclasses.replace(example(rng, [True, False], ["", "COLOR: RED, " * 9]), change=change)
+    whole, axes, _, drawn = boxes(retrieval_grid([shown] * 3))
+    assert within(drawn, whole)
+    assert min(each.width for each in axes) > 1.5 * 100
+
+
+def test_powers_of_ten_are_formulas_beside_names_that_are_none():
+    history = [losses(step, w_rev=10.0**-step, loss_rev=2 + step / 10) for step in range(1, 8)]
+    figure = training_curves([*history, validation(2, **{"$_$": 0.5})])
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes[1:3]:
+        labels = [*axes.yaxis.get_ticklabels(), *axes.yaxis.get_ticklabels(minor=True)]
+        assert all(label.get_parse_math() for label in labels)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -146,6 +147,49 @@ def test_zero_prototypes_are_warned_of(metrics, tmp_path):
     assert "prototypes are zero" not in write(tmp_path / "report", metrics)
     metrics["prototypes_without_images"] = ["color: red", "size: m"]
     assert "No training image has color: red, size: m:" in write(tmp_path / "report", metrics)
+
+
+def test_many_zero_prototypes_are_counted(metrics, tmp_path):
+    metrics["prototypes_without_images"] = [f"color: {number}" for number in range(12)]
+    assert "color: 8, color: 9 and 2 more: these" in write(tmp_path / "report", metrics)
+
+
+def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path):
+    names = ["a|b", "x" * 300, "_new_\n<b>"]
+    for accuracy in (metrics["attribute_accuracy"], metrics["majority_accuracy"]):
+        accuracy["per_attribute"] = dict.fromkeys(names, 0.5)
+    metrics["prototypes_without_images"] = ["price: *"]
+    write_report(
+        tmp_path / "report",
+        metrics=metrics,
+        scores=SCORES,
+        history=[],
+        successes=[],
+        failures=[],
+        title="run\udcff|*1*",
+    )
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# run\ufffd\\|\\*1\\*\n")
+    assert "| a\\|b | 50.00 | 50.00 |" in text
+    assert f"| {'x' * 29}...{'x' * 28} | 50.00 | 50.00 |" in text
+    assert "| \\_new\\_ \\<b> | 50.00 | 50.00 |" in text
+    assert "No training image has price: \\*:" in text
+    saved = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert list(saved["attribute_accuracy"]["per_attribute"]) == names, "in full"
+
+
+def test_characters_that_no_font_has_are_named_once(metrics, tmp_path, capsys):
+    assert "install" not in write(tmp_path / "report", metrics)
+    assert capsys.readouterr().err == ""
+    private = "\U000f1234"  # in the private area: no font has it
+    metrics["cross_accuracy"]["attributes"][0] = private
+    example = dataclasses.replace(EXAMPLE, change=f"{private}: a -> b", neighbor_names=(private,))
+    text = write(tmp_path / "report", metrics, successes=[example], failures=[example])
+    note = f"No installed font has the characters {private}: pictures show their code points, as "
+    assert text.count(note) == 1
+    assert capsys.readouterr().err == (
+        f"note: {note}[U+F1234]; install a font that has them and evaluate again.\n"
+    )
 
 
 def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path):

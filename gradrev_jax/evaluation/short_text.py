@@ -1,0 +1,223 @@
+"""Fits texts of any length and content into the little room that a picture or a table has."""
+
+import collections
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+
+ELLIPSIS = "..."
+JOINERS = "\u200c\u200d"  # they decide how letters of Persian and Hindi, and parts of an emoji, join
+
+
+def visible(text: str) -> str:
+    r"""Returns a text as one line of characters that can be drawn and written to a file.
+
+    White space and control characters become single spaces, halves of a character (as in a file name that
+    is no UTF-8) become U+FFFD, and characters that only steer how others are shown are left out.
+
+    Args:
+      text: of any characters.
+
+    Returns:
+      The line, or ``'""'`` where nothing is left of it.
+
+    Example:
+      >>> visible(" light\n blue "), visible("a\ud800b") == "a\ufffdb", visible("")
+      ('light blue', True, '""')
+    """
+    return " ".join("".join(map(_drawable, text)).split()) or '""'
+
+
+def text_width(text: str) -> int:
+    """Returns how many columns a text takes: two for a Chinese character and the like, none for an accent.
+
+    Example:
+      >>> text_width("red"), text_width("红色"), text_width("e\u0301")
+      (3, 4, 1)
+    """
+    return sum(map(_character_width, text))
+
+
+def shorten(text: str, width: int) -> str:
+    """Returns a text with its middle left out where it is wider than allowed.
+
+    Args:
+      text: one line.
+      width: columns, see ``text_width``; at least 5.
+
+    Example:
+      >>> shorten("sleeve length of the left arm", 15), shorten("color", 15)
+      ('sleeve...ft arm', 'color')
+    """
+    if text_width(text) <= width:
+        return text
+    kept = width - len(ELLIPSIS)
+    start = _head(text, kept - kept // 2)
+    return start.rstrip() + ELLIPSIS + _tail(text, kept // 2).lstrip()
+
+
+def shorten_path(text: str, width: int) -> str:
+    """Returns the end of a path, with the file's name, where the whole is wider than allowed.
+
+    Example:
+      >>> shorten_path("catalogue/2024/spring/shirts/0017.jpg", 20)
+      '...g/shirts/0017.jpg'
+    """
+    return text if text_width(text) <= width else ELLIPSIS + _tail(text, width - len(ELLIPSIS))
+
+
+def shorten_all(texts: Iterable[str], width: int, spell: Callable[[str], str] = visible) -> list[str]:
+    """Shortens texts so that different ones stay different: of those alike, the part that differs is kept.
+
+    Args:
+      texts: of any characters.
+      width: columns that each may take; at least 16.
+      spell: makes a line of a text before it is shortened.
+
+    Example:
+      >>> shorten_all(["color", "color of the 1st and outer part", "color of the 2nd and outer part"], 16)
+      ['color', '...1st and ou...', '...2nd and ou...']
+      >>> shorten_all(["light blue", "light  blue"], 16)
+      ['light blue', 'light blue (2)']
+    """
+    texts = list(texts)
+    lines = {text: spell(text) for text in texts}
+    alike = collections.defaultdict[str, list[str]](list)
+    for text, line in lines.items():
+        alike[shorten(line, width)].append(text)
+    taken = {short for short, those in alike.items() if len(those) == 1}
+    chosen: dict[str, str] = {}
+    for short, those in alike.items():
+        start = _common_start([lines[text] for text in those])
+        for text in those:
+            same = start == len(lines[text])  # nothing differs, or not here
+            chosen[text] = short if len(those) == 1 or same else _window(lines[text], start, width)
+            number = 1
+            while len(those) > 1 and chosen[text] in taken:
+                number += 1
+                ending = f" ({number})"
+                chosen[text] = _cut(short, width - len(ending)) + ending
+            taken.add(chosen[text])
+    return [chosen[text] for text in texts]
+
+
+def wrap(text: str, width: int, lines: int) -> str:
+    r"""Breaks a text into lines, and leaves out its end where it does not fit in so many.
+
+    Args:
+      text: one line; words wider than a line are broken.
+      width: columns of a line.
+      lines: how many there may be.
+
+    Returns:
+      The lines, joined.
+
+    Example:
+      >>> wrap("color: light blue -> dark blue", 14, 3)
+      'color: light\nblue -> dark\nblue'
+      >>> wrap("color: light blue -> dark blue", 14, 2)
+      'color: light\nblue -> dar...'
+    """
+    broken = [""]
+    for word in text.split(" "):
+        if text_width(f"{broken[-1]} {word}".lstrip()) <= width:
+            broken[-1] = f"{broken[-1]} {word}".lstrip()
+            continue
+        while text_width(word) > width:
+            part = _head(word, width)
+            broken.append(part)
+            word = word[len(part) :]
+        broken.append(word)
+    broken = [line for line in broken if line]
+    if len(broken) > lines:
+        broken[lines - 1 :] = [_cut(" ".join(broken[lines - 1 :]), width)]
+    return "\n".join(broken)
+
+
+def left_to_right(text: str) -> str:
+    """Returns lines of which Arabic and Hebrew are parts, so that the parts stand from left to right.
+
+    Within a part the letters run as they should; a text without such letters stays as it is. Without this,
+    "color: A -> B" in Arabic letters would be drawn as "color: B <- A".
+
+    Args:
+      text: lines whose parts are separated by a comma, a colon or an arrow.
+
+    Example:
+      >>> left_to_right("color: red") == "color: red", left_to_right("א: ב").count("\u200e")
+      (True, 3)
+    """
+    if not any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
+        return text
+    mark = "\N{LEFT-TO-RIGHT MARK}"
+    return re.sub(r"(?m)^", mark, re.sub(r"\s->\s|[:,]\s", rf"{mark}\g<0>{mark}", text))
+
+
+def listed(texts: Sequence[str], *, most: int = 10) -> str:
+    """Returns texts as one enumeration: the first few, and how many there are besides.
+
+    Example:
+      >>> listed(["a", "b", "c"], most=2), listed(["a", "b"])
+      ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def _common_start(texts: Sequence[str]) -> int:
+    """How many characters all texts begin with alike."""
+    first, last = min(texts), max(texts)
+    return next(
+        (i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
+    )
+
+
+def _window(text: str, start: int, width: int) -> str:
+    """What stands at a place of a text and after it, from the beginning of the word."""
+    start = max(start - 8, text.rfind(" ", 0, start) + 1)
+    before = ELLIPSIS if start else ""
+    rest = text[start:]
+    return before + _cut(rest, width - len(before))
+
+
+def _cut(text: str, width: int) -> str:
+    """A text without its end where it is wider than allowed."""
+    return text if text_width(text) <= width else _head(text, width - len(ELLIPSIS)).rstrip() + ELLIPSIS
+
+
+def _drawable(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind == "Cs":
+        return "\N{REPLACEMENT CHARACTER}"
+    if kind == "Cc":
+        return " "
+    steers = kind == "Cf" or "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return "" if steers and character not in JOINERS else character
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _head(text: str, width: int) -> str:
+    """The longest start of a text that fits, and at least one character."""
+    taken = 0
+    for i, character in enumerate(text):
+        taken += _character_width(character)
+        if taken > width and i:
+            return text[:i]
+    return text
+
+
+def _tail(text: str, width: int) -> str:
+    """The longest end of a text that fits; an accent whose letter does not fit goes with it."""
+    taken, start = 0, len(text)
+    for i in range(len(text) - 1, -1, -1):
+        taken += _character_width(text[i])
+        if taken > width:
+            break
+        if _character_width(text[i]):
+            start = i
+    return text[start:]
