@@ -30,6 +30,7 @@ RIM = {
     "new_folder",
     "processes",
     "fingerprints",
+    "metrics_log",
     "drift",
     "notes",
 }
@@ -50,6 +51,7 @@ MAY_IMPORT = {
     "checkpoints": {"errors", "file_kinds", "processes"},
     "notes": {"processes"},
     "workdir": {"attributes", "errors"},
+    "metrics_log": {"workdir"},
     "fingerprints": {"data", "errors", "workdir"},
     "drift": {"attributes", "data", "errors", "fingerprints"},
     "optimizers": set(),

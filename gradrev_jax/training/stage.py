@@ -18,6 +18,7 @@ from tqdm import tqdm
 from gradrev_jax import processes, workdir
 from gradrev_jax.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.errors import UserError
+from gradrev_jax.metrics_log import MetricsLog
 from gradrev_jax.training.feed import Feed, calls
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.steps import TrainState, Update
@@ -185,7 +186,7 @@ def _records(
     if not processes.is_first():
         yield lambda record: None
         return
-    with workdir.MetricsLog(directory, name, first_step) as log:
+    with MetricsLog(directory, name, first_step) as log:
         yield log.write
 
 
