@@ -24,10 +24,13 @@ from gradrev_jax.data.tfds import attribute_mapping, read_tfds
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.paths import expand
 
 STAGES = ("encoder", "memory")
 PARALLEL_MODES = ("pmap", "jit")
 HOST, DEVICE = PLACEMENTS = ("host", "device")  # where training images are drawn from
+# Fields of data that say where things lie, and not what they are: they may change after training.
+MOVABLE = ("root", "splits", "tfds_dir", "cache_dir", "workers")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -121,6 +124,21 @@ def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> Non
             raise ConfigError(f"{section}.{name} = {value!r}: {error}") from error
 
 
+def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
+    """Sets fields of ``data`` that say where a run's catalogue lies now.
+
+    Raises:
+      ConfigError: another field, which would make it another catalogue; or a value of another type.
+    """
+    for name in fields:
+        if name in config.data and name not in MOVABLE:
+            raise ConfigError(
+                f"data.{name} belongs to the run and cannot be changed after training, because it would make "
+                f"another catalogue; what may be: {', '.join(f'data.{field}' for field in MOVABLE)}"
+            )
+    override(config, "data", fields)
+
+
 def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress: bool = True) -> np.ndarray:
     """Pixels of one part, uint8 [rows, S, S, 3], decoded on first use and memory-mapped from then on."""
     return cached_images(
@@ -175,9 +193,21 @@ def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.nd
     return config.reversal.scale * strengths
 
 
+def _folder(path: str | pathlib.Path, field: str) -> pathlib.Path:
+    """Returns a folder of ``data`` that must be there."""
+    folder = expand(path, f"data.{field}")
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(
+            f"{folder.absolute()} {state}; set data.{field}, as --config.data.{field}=FOLDER for train.py or "
+            f"--data.{field}=FOLDER for evaluate.py and compare"
+        )
+    return folder
+
+
 def _table(data: ConfigDict, seed: int) -> Catalogue:
     return read_table(
-        pathlib.Path(data.root).expanduser(),
+        _folder(data.root, "root"),
         table=data.table,
         image_column=data.image_column,
         image_template=data.image_template,
@@ -200,15 +230,15 @@ def _garments(data: ConfigDict, seed: int) -> Catalogue:
 
 
 def _adde(data: ConfigDict, seed: int) -> Catalogue:
-    root = pathlib.Path(data.root).expanduser()
-    splits = root / pathlib.Path(data.splits or ".").expanduser()
+    root = _folder(data.root, "root")
+    splits = _folder(root / expand(data.splits, "data.splits"), "splits") if data.splits else root
     return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
 
 
 def _tfds(data: ConfigDict, seed: int) -> Catalogue:
     return read_tfds(
         data.tfds_name,
-        data_dir=str(pathlib.Path(data.tfds_dir).expanduser()) if data.tfds_dir else None,
+        data_dir=str(expand(data.tfds_dir, "data.tfds_dir")) if data.tfds_dir else None,
         attributes=attribute_mapping(data.tfds_attributes),
         image_feature=data.tfds_image,
         splits=tuple(data.tfds_splits),

@@ -28,18 +28,22 @@ RIM = {
     "manipulation_retrieval",
     "config_check",
     "new_folder",
+    "paths",
     "processes",
 }
 # Part of the package -> the other parts it may import.
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "errors": set(),
+    "paths": {"errors"},
+    "terminal": set(),
+    "config_files": {"errors", "paths"},
     "tensor_pickle": {"errors"},
     "torch_files": {"errors", "tensor_pickle", "torch_legacy"},
     "torch_legacy": {"errors", "tensor_pickle"},
     "torch_writer": {"errors", "tensor_pickle"},
     "models": GROUND | {"errors", "processes", "torch_files"},
-    "data": {"attributes", "errors", "new_folder"},
+    "data": {"attributes", "errors", "new_folder", "paths", "terminal"},
     "new_folder": {"errors"},
     "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
@@ -47,12 +51,12 @@ MAY_IMPORT = {
     "workdir": {"attributes", "errors"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
-    "settings": GROUND | {"errors", "data", "models", "optimizers"},
+    "settings": GROUND | {"errors", "data", "models", "optimizers", "paths"},
     "config_check": GROUND | {"settings", "errors", "data", "models", "optimizers"},
     "training": GROUND | RIM | {"trained", "torch_files", "torch_writer"},
     "trained": GROUND | RIM,
     "evaluation": GROUND | RIM | {"trained"},
-    "cli": {"errors", "processes", "workdir"},
+    "cli": {"config_files", "errors", "paths", "processes", "terminal", "workdir"},
     "compare": {"cli", "evaluation"},
     "import_torch": {"cli", "training"},
     "export_torch": {"cli", "settings", "torch_writer", "training"},
@@ -112,7 +116,7 @@ def test_the_ground_floor_knows_neither_files_nor_frameworks(path):
 def test_a_config_dict_stops_at_the_entry_functions():
     knows = {named(path) for path in MODULES if "ml_collections" in {n.split(".")[0] for n in imports(path)}}
     training = {"training/loop.py", "training/stages.py", "training/torch_runs.py"}
-    entries = {"cli.py", "config_check.py", "settings.py", "evaluation/run.py", *training}
+    entries = {"cli.py", "config_check.py", "config_files.py", "settings.py", "evaluation/run.py", *training}
     assert knows == {f"gradrev_jax/{name}" for name in entries}
 
 

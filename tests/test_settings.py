@@ -6,7 +6,7 @@ import pytest
 
 from gradrev_jax import settings
 from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.errors import ConfigError
+from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
@@ -57,6 +57,36 @@ def test_strengths_multiply_the_scale(tiny_config):
     tiny_config.reversal.strengths = tuple(tuple(range(n, n + 6)) for n in range(6))
     scale = settings.reversal_scale(tiny_config, settings.open_catalogue(tiny_config).schema)
     assert scale[1].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+def test_only_where_a_catalogue_lies_may_change_after_training(tiny_config):
+    settings.move_data(tiny_config, {"root": "/new", "workers": 2})
+    assert (tiny_config.data.root, tiny_config.data.workers) == ("/new", 2)
+    with pytest.raises(ConfigError, match="data.image_size belongs to the run .*; what may be: data.root, "):
+        settings.move_data(tiny_config, {"image_size": 65})
+    with pytest.raises(ConfigError, match="data has no field 'rot'"):
+        settings.move_data(tiny_config, {"rot": "/new"})
+
+
+@pytest.mark.parametrize("form", ["table", "adde"])
+def test_a_catalogue_that_is_not_there_is_named_whole_with_both_flags(
+    tiny_config, tmp_path, monkeypatch, form
+):
+    monkeypatch.chdir(tmp_path)
+    tiny_config.data.format = form
+    both = "as --config.data.{0}=FOLDER for train.py or --data.{0}=FOLDER for evaluate.py"
+    tiny_config.data.root = "no/where"
+    with pytest.raises(
+        DataError, match=f"^{tmp_path}/no/where does not exist; set data.root, {both.format('root')}"
+    ):
+        settings.open_catalogue(tiny_config)
+    tiny_config.data.root = "~nobodyhere/x"
+    with pytest.raises(ConfigError, match="^data.root=~nobodyhere/x: there is no user"):
+        settings.open_catalogue(tiny_config)
+    if form == "adde":
+        tiny_config.data.update({"root": str(tmp_path), "splits": "splits"})
+        with pytest.raises(DataError, match=f"^{tmp_path}/splits does not exist; .*{both.format('splits')}"):
+            settings.open_catalogue(tiny_config)
 
 
 def test_images_are_kept_where_the_user_or_the_system_says(tiny_config, monkeypatch, tmp_path):

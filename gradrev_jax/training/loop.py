@@ -16,6 +16,7 @@ from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import with_pretrained_backbone
+from gradrev_jax.paths import expand
 from gradrev_jax.trained import parameter_shapes
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
 from gradrev_jax.training.stage import has_checkpoint, is_over, run_stage
@@ -104,7 +105,7 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
         return None
     shapes = parameter_shapes(encoder, config.data.image_size)
-    path = pathlib.Path(config.model.pretrained).expanduser()
+    path = expand(config.model.pretrained, "model.pretrained")
     return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
 

@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 import types
 
@@ -289,6 +290,19 @@ def test_values_that_no_training_image_has_are_named(run):
     schema = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
     labels = np.array([[0, 1], [-1, 1], [2, -1]])
     assert evaluation._absent_values(labels, schema) == ["color: green", "size: s"]
+
+
+def test_a_run_is_evaluated_from_its_own_folder_with_its_data_elsewhere(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.directory)
+    cache = tmp_path / "elsewhere"
+    metrics = evaluate(pathlib.Path("."), data={"cache_dir": str(cache)})
+    assert metrics == run.metrics
+    assert any(cache.iterdir())
+    assert (run.directory / "report" / "report.md").read_text().startswith(f"# {run.directory.name}\n")
+    with pytest.raises(ConfigError, match="data.count belongs to the run"):
+        evaluate(run.directory, data={"count": 5})
+    with pytest.raises(ConfigError, match="data.count belongs to the run"):
+        evaluation.gallery_images(run.directory, data={"count": 5})
 
 
 def test_a_k_beyond_the_gallery_is_refused_with_both_numbers(run):
