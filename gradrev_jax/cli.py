@@ -18,6 +18,8 @@ from gradrev_jax.paths import check_folder, expand
 from gradrev_jax.terminal import safe_output
 from gradrev_jax.workdir import flat_fields
 
+flags.disclaim_key_flags()  # so that --help lists them under the command, and not under this module
+
 
 def check_fields(**configs: ConfigDict) -> None:
     """End with a message where the command line sets a field that a config flag does not have.

@@ -210,6 +210,12 @@ def test_from_a_folder_with_configs_of_its_own(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs"]
 
 
+def test_help_lists_the_flags_of_a_command():
+    shown = command("train.py", "--help").stdout
+    for flag in ("--config", "--workdir", "--coordinator", "--process_id"):
+        assert f"\n  {flag}: " in shown
+
+
 @pytest.mark.slow
 def test_every_command_starts_from_any_folder(tmp_path):
     safe = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
