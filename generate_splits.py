@@ -7,23 +7,18 @@ memory.{triplets,kinds,num_changes} for the triplets. Train on it with --config.
 --config.data.splits=SPLITS.
 """
 
-import pathlib
-
-from absl import flags
-
-from configs import default
 from gradrev_jax import cli, settings
 from gradrev_jax.config_check import check
 from gradrev_jax.data.adde_writer import write_adde
 from gradrev_jax.data.catalogue import TEST, TRAIN
 
-_CONFIG = cli.define_config(default.get_config())
-_OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
+_CONFIG = cli.define_config()
+_OUT = cli.define_folder("out", "Folder to write; must not exist.", required=True, written=True)
 
 
 def main() -> None:
     """Generate and write."""
-    config, out = _CONFIG(), pathlib.Path(_OUT.value)
+    config, out = _CONFIG(), _OUT.value
     config.train.validation_fraction = 0.0  # a format without a validation part: it is held out when read
     check(config)
     catalogue = settings.open_catalogue(config)

@@ -1,17 +1,12 @@
 """Train an attribute encoder: python train.py --config=configs/garments.py --workdir=runs/garments."""
 
-import pathlib
-
-from absl import flags
-
-from configs import default
 from gradrev_jax import cli
 from gradrev_jax.processes import is_first
 from gradrev_jax.training.loop import train
 
-_CONFIG = cli.define_config(default.get_config())
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; started again, it goes on there.", required=True
+_CONFIG = cli.define_config()
+_WORKDIR = cli.define_folder(
+    "workdir", "Folder of the run; started again, it goes on there.", required=True, written=True
 )
 _JOIN = cli.define_processes()
 
@@ -19,9 +14,9 @@ _JOIN = cli.define_processes()
 def main() -> None:
     """Run the config."""
     _JOIN()
-    train(_CONFIG(), pathlib.Path(_WORKDIR.value))
+    train(_CONFIG(), _WORKDIR.value)
     if is_first():
-        print(f"\nNext: python evaluate.py --workdir={_WORKDIR.value}")
+        print(f"\nNext: {cli.command_line('evaluate.py', f'--workdir={_WORKDIR.value}')}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
+from gradrev_jax.errors import ConfigError
+
 Change = Mapping[str, object] | Callable[[ConfigDict], None]
 
 # The systems of Tables 4 and 7.
@@ -47,12 +49,12 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
       **own: words of this config alone.
 
     Raises:
-      ValueError: a word that is not known.
+      ConfigError: a word that is not known.
     """
     known = {**own, **SYSTEMS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):
         if word not in known:
-            raise ValueError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")
+            raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")
         change = known[word]
         if callable(change):
             change(config)

@@ -4,15 +4,21 @@ import difflib
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from gradrev_jax import processes
+from gradrev_jax import config_files, processes
 from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, first_line
+from gradrev_jax.paths import check_folder, expand
+from gradrev_jax.terminal import safe_output
 from gradrev_jax.workdir import flat_fields
+
+flags.disclaim_key_flags()  # so that --help lists them under the command, and not under this module
 
 
 def check_fields(**configs: ConfigDict) -> None:
@@ -27,23 +33,99 @@ def check_fields(**configs: ConfigDict) -> None:
         sys.exit(f"error: {problem}")
 
 
-def define_config(fields: ConfigDict) -> Callable[[], ConfigDict]:
-    """Define --config, a file of configs/, whose fields --config.FIELD overrides; returns what reads it.
-
-    Args:
-      fields: all that there are.
-    """
-    check_fields(config=fields)
-    holder = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+def define_config() -> Callable[[], ConfigDict]:
+    """Defines --config, whose fields --config.FIELD overrides; returns a function that reads it."""
+    holder = config_flags.DEFINE_config_file("config", help_string="A file of configs/, or one like them.")
+    flags.FLAGS["config"].parser = _ConfigParser()
     flags.mark_flag_as_required("config")
 
     def read() -> ConfigDict:
-        file = config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0]
-        if not pathlib.Path(file).is_file():
-            raise ConfigError(f"--config={file} does not exist; this project's are in configs/")
-        return holder.value
+        config = holder.value
+        make_absolute(config)
+        return config
 
     return read
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Loads a config file, as ml_collections' parser does, but names what is wrong in one message."""
+
+    def parse(self, argument: str) -> ConfigDict:
+        """Returns the config of ``FILE`` or ``FILE:WORD``; its fields are those that may be overridden."""
+        flag = flags.FLAGS["config"]
+        if flag.present and any(re.match(r"--?config\.", each) for each in sys.argv):
+            first = config_flags.get_config_filename(flag)
+            raise ConfigError(f"--config is given twice, as {first} and as {argument}; give one")
+        path, separator, word = argument.partition(":")
+        config = config_files.read_config(config_files.find_config(path), word if separator else None)
+        if problem := unknown_field(sys.argv[1:], config=config):
+            raise ConfigError(problem)
+        return config
+
+
+def make_absolute(config: ConfigDict) -> None:
+    """Makes the paths of a config whole, so that a run finds its data wherever it is evaluated.
+
+    ``data.splits`` is relative to ``data.root`` and stays so.
+
+    Raises:
+      ConfigError: a home folder is not known.
+
+    Example:
+      >>> config = ConfigDict({"data": {"root": "/images/", "splits": "splits"}})
+      >>> make_absolute(config)
+      >>> config.data.root, config.data.splits
+      ('/images', 'splits')
+    """
+    data = config.get("data", {})
+    for field in ("root", "tfds_dir", "cache_dir"):
+        if data.get(field):
+            data[field] = str(expand(data[field], f"data.{field}").absolute())
+    if data.get("splits"):
+        data.splits = str(expand(data.splits, "data.splits"))
+
+
+def define_folder(
+    name: str, text: str, *, required: bool = False, written: bool = False
+) -> flags.FlagHolder[Any]:
+    """Defines a flag whose value is the path of a folder, with ``~`` expanded.
+
+    Args:
+      name: of the flag, without dashes.
+      text: for --help.
+      required: whether it must be given.
+      written: whether the command writes there; then the folder is checked before anything runs.
+    """
+    parser = _PathParser(f"--{name}", folder=True, written=written)
+    return flags.DEFINE(parser, name, None, text, required=required)
+
+
+def define_file(name: str, text: str, *, required: bool = False) -> flags.FlagHolder[Any]:
+    """Defines a flag whose value is the path of a file, with ``~`` expanded."""
+    return flags.DEFINE(_PathParser(f"--{name}"), name, None, text, required=required)
+
+
+class _PathParser(flags.ArgumentParser):
+    def __init__(self, name: str, *, folder: bool = False, written: bool = False) -> None:
+        self.name, self.folder, self.written = name, folder, written
+
+    def parse(self, argument: str) -> pathlib.Path:
+        path = expand(argument, self.name)
+        if self.folder:
+            check_folder(path, self.name, written=self.written)
+        return path
+
+
+def command_line(script: str, *arguments: str) -> str:
+    """Returns what to type to run one of the project's scripts from the current folder.
+
+    Example:
+      >>> command_line("evaluate.py", "--workdir=my runs/a").split(maxsplit=1)[0]
+      'python'
+    """
+    whole = config_files.PROJECT / script
+    elsewhere = whole.is_file() and pathlib.Path(script).resolve() != whole
+    return shlex.join(["python", str(whole) if elsewhere else script, *arguments])
 
 
 def define_processes() -> Callable[[], None]:
@@ -74,8 +156,16 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
 
     def parse(line: Sequence[str]) -> Sequence[str]:
         try:
+            os.getcwd()
+        except FileNotFoundError:
+            sys.exit("error: the current folder has been removed; change to one that exists")
+        try:
             rest = flags.FLAGS(line)
         except flags.Error as error:
+            if isinstance(error.__context__, UserError):  # raised by a parser of ours
+                sys.exit(f"error: {error.__context__}")
+            if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
+                sys.exit(f"error: --{error.flagname} is given without a --config=FILE before it")
             sys.exit(f"error: {_last_line(error)}\nPass --help to see the flags.")
         if len(rest) > 1 and not arguments:
             sys.exit(f"error: unknown arguments: {' '.join(rest[1:])}")
@@ -92,13 +182,16 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
             if not processes.lost_another(error):
                 if isinstance(error, UserError):
                     _end(f"error: {error}")
+                if problem := processes.missing_device():
+                    _end(f"error: {problem}")
                 raise
             _end(
                 f"error: another process of this run has ended: {first_line(error)}\nWhat it said tells why. "
                 "Start all processes again with the same --workdir to go on from the latest checkpoint."
             )
 
-    app.run(main, flags_parser=parse)
+    with safe_output():
+        app.run(main, flags_parser=parse)
 
 
 def _end(message: str) -> None:

@@ -4,8 +4,6 @@ Named as ADDE-M's checkpoints are: extractor.pth, and memory.pth where the run h
 tensors they hold says models/torch_weights.py; torch.load(FILE, weights_only=True) reads them.
 """
 
-import pathlib
-
 from absl import flags
 
 from gradrev_jax import cli
@@ -18,18 +16,14 @@ def main() -> None:
     """Write the files and say which."""
     values = flags.FLAGS
     files = export_run(
-        pathlib.Path(values.workdir),
-        pathlib.Path(values.out),
-        suffix=f".{values.format}",
-        step=values.step,
-        stage=values.stage,
+        values.workdir, values.out, suffix=f".{values.format}", step=values.step, stage=values.stage
     )
     print("\n".join(map(str, files)))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of a run of train.py.", required=True)
-    flags.DEFINE_string("out", None, "Folder to write; must not exist.", required=True)
+    cli.define_folder("workdir", "Folder of a run of train.py.", required=True)
+    cli.define_folder("out", "Folder to write; must not exist.", required=True, written=True)
     flags.DEFINE_enum("format", "pth", [suffix[1:] for suffix in WRITERS], "pth: torch's; or safetensors.")
     flags.DEFINE_string("step", "best", "Checkpoint: best (on the validation part), latest, or its number.")
     flags.DEFINE_enum("stage", None, STAGES, "Stage to write; unset: the run's last.")

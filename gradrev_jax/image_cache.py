@@ -11,7 +11,7 @@ from absl import flags
 from gradrev_jax import cli
 from gradrev_jax.data.cache_entries import Entry, describe, entries, remove
 from gradrev_jax.errors import DataError
-from gradrev_jax.settings import cache_folder
+from gradrev_jax.run_images import cache_folder
 
 DAY = 24 * 60 * 60  # seconds
 

@@ -9,13 +9,12 @@ Without --memory, evaluation computes prototypes from the training images.
 """
 
 import functools
-import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
-from configs import default
 from gradrev_jax import cli
 from gradrev_jax.training.torch_runs import import_run
 
@@ -23,17 +22,17 @@ from gradrev_jax.training.torch_runs import import_run
 def main(read_config: Callable[[], Any]) -> None:
     """Make the run, and say what to do with it."""
     values = flags.FLAGS
-    directory = pathlib.Path(values.workdir)
-    memory = pathlib.Path(values.memory) if values.memory else None
-    decided = import_run(read_config(), directory, pathlib.Path(values.extractor), memory)
+    decided = import_run(read_config(), values.workdir, values.extractor, values.memory)
     fields = [f'--config.{field}="{value}"' for field, value in decided.items()]
-    print(f"Next: python evaluate.py --workdir={directory}")
-    print("or, to train on: python train.py, the same --config, and", *fields, f"--workdir={directory}")
+    workdir = f"--workdir={values.workdir}"
+    print(f"Next: {cli.command_line('evaluate.py', workdir)}")
+    train = cli.command_line("train.py")
+    print(f"or, to train on: {train}, the same --config, and", *fields, shlex.quote(workdir))
 
 
 if __name__ == "__main__":
-    config = cli.define_config(default.get_config())
-    flags.DEFINE_string("extractor", None, "File of the encoder's parameters.", required=True)
-    flags.DEFINE_string("memory", None, "File of the memory; unset: an encoder alone.")
-    flags.DEFINE_string("workdir", None, "Folder of the run; is made.", required=True)
+    config = cli.define_config()
+    cli.define_file("extractor", "File of the encoder's parameters.", required=True)
+    cli.define_file("memory", "File of the memory; unset: an encoder alone.")
+    cli.define_folder("workdir", "Folder of the run; is made.", required=True, written=True)
     cli.run(functools.partial(main, config))

@@ -1,6 +1,7 @@
 """Several processes that do one run together: how they find each other, and divide work."""
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -38,6 +39,24 @@ def join(coordinator: str | None, count: int | None, index: int | None, *, clust
         jax.distributed.initialize(coordinator, count, index)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes cannot find each other: {first_line(error)}") from error
+
+
+def missing_device() -> str | None:
+    """Returns what is wrong where JAX finds none of the devices that JAX_PLATFORMS asks for; else None."""
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].strip()
+        because = f" ({reason})" if reason else ""
+        return (
+            f"JAX_PLATFORMS={asked} is set, but JAX finds no such device here{because}. Unset it to use what "
+            "JAX finds by itself; for an NVIDIA GPU that it does not find, see that nvidia-smi lists it and "
+            "install JAX for it: pip install -c constraints.txt -e '.[cuda12]'"
+            if asked
+            else f"JAX finds no device{because}; JAX_PLATFORMS=cpu computes on the CPU"
+        )
+    return None
 
 
 def joined() -> bool:

@@ -4,9 +4,8 @@ Below this module and their two entry functions nothing knows what a ConfigDict 
 """
 
 import math
-import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,9 +14,8 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.adde import read_adde
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, hold_out_validation
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, hold_out_validation
 from gradrev_jax.data.garments import garments_catalogue
-from gradrev_jax.data.image_cache import cached_images
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.table import read_table
 from gradrev_jax.data.table_labels import CellRules
@@ -26,11 +24,13 @@ from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.notes import say
+from gradrev_jax.paths import expand
 
 STAGES = ("encoder", "memory")
 PARALLEL_MODES = ("pmap", "jit")
 HOST, DEVICE = PLACEMENTS = ("host", "device")  # where training images are drawn from
-GIB = 2**30  # bytes
+# Fields of data that say where things lie, and not what they are: they may change after training.
+MOVABLE = ("root", "splits", "tfds_dir", "cache_dir", "cache_limit", "workers")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -143,85 +143,19 @@ def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> Non
             raise ConfigError(f"{section}.{name} = {value!r}: {error}") from error
 
 
-def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress: bool = True) -> np.ndarray:
-    """Pixels of one part, uint8 [rows, S, S, 3], decoded on first use and memory-mapped from then on."""
-    return cached_images(
-        catalogue.images,
-        catalogue.parts[part],
-        Transform.for_part(part, config.data.image_size, config.data.train_resize),
-        cache_folder(config.data.cache_dir),
-        limit=round(config.data.cache_limit * GIB) or None,
-        workers=config.data.workers or None,
-        description=part,
-        progress=progress,
-    )
-
-
-def open_parts(
-    catalogue: Catalogue, parts: Iterable[str], config: ConfigDict, *, progress: bool = True
-) -> dict[str, np.ndarray]:
-    """Pixels of several parts, see ``open_images``.
+def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
+    """Sets fields of ``data`` that say where a run's catalogue lies now.
 
     Raises:
-      DataError: images that cannot be read, those of all the parts.
+      ConfigError: another field, which would make it another catalogue; or a value of another type.
     """
-    images, problems = {}, list[str]()
-    for part in dict.fromkeys(parts):
-        try:
-            images[part] = open_images(catalogue, part, config, progress=progress)
-        except DataError as error:
-            problems.append(f"{part} part: {error}" if len(catalogue.parts[part]) else str(error))
-    if problems:
-        raise DataError("\n".join(problems))
-    return images
-
-
-def cache_folder(given: str) -> pathlib.Path:
-    """Returns the folder where decoded images are kept.
-
-    Args:
-      given: the folder, as data.cache_dir has it; empty: gradrev_jax in the user's cache folder.
-
-    Raises:
-      ConfigError: the user has no home folder, as in some containers, and the path needs one.
-
-    Example:
-      >>> str(cache_folder("/scratch/images"))
-      '/scratch/images'
-    """
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gradrev_jax"
-    if given:
-        return expanded(given, "data.cache_dir")
-    try:
-        return default.expanduser()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"there is no home folder for the image cache, {default}: set data.cache_dir, or one of the "
-            "environment variables XDG_CACHE_HOME and HOME"
-        ) from error
-
-
-def expanded(path: str, field: str) -> pathlib.Path:
-    """Returns a path with ``~`` and ``~user`` replaced by the home folder.
-
-    Args:
-      path: as the config has it.
-      field: name of the config field, for the message.
-
-    Raises:
-      ConfigError: there is no such user, or the user has no home folder.
-
-    Example:
-      >>> expanded("~nobody_of_that_name/x", "data.root")
-      Traceback (most recent call last):
-      gradrev_jax.errors.ConfigError: data.root = ~nobody_of_that_name/x: there is no such home folder; ...
-    """
-    try:
-        return pathlib.Path(path).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{field} = {path}: there is no such home folder; write the path in full"
-        ) from error
+    for name in fields:
+        if name in config.data and name not in MOVABLE:
+            raise ConfigError(
+                f"data.{name} belongs to the run and cannot be changed after training, because it would make "
+                f"another catalogue; what may be: {', '.join(f'data.{field}' for field in MOVABLE)}"
+            )
+    override(config, "data", fields)
 
 
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
@@ -259,9 +193,21 @@ def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.nd
     return config.reversal.scale * strengths
 
 
+def _folder(path: str | pathlib.Path, field: str) -> pathlib.Path:
+    """Returns a folder of ``data`` that must be there."""
+    folder = expand(path, f"data.{field}")
+    if not folder.is_dir():
+        state = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(
+            f"{folder.absolute()} {state}; set data.{field}, as --config.data.{field}=FOLDER for train.py or "
+            f"--data.{field}=FOLDER for evaluate.py and compare"
+        )
+    return folder
+
+
 def _table(data: ConfigDict, seed: int) -> Catalogue:
     return read_table(
-        expanded(data.root, "data.root"),
+        _folder(data.root, "root"),
         table=data.table,
         delimiter={"tab": "\t", "\\t": "\t"}.get(data.delimiter, data.delimiter),
         image_column=data.image_column,
@@ -291,15 +237,15 @@ def _garments(data: ConfigDict, seed: int) -> Catalogue:
 
 
 def _adde(data: ConfigDict, seed: int) -> Catalogue:
-    root = expanded(data.root, "data.root")
-    splits = root / expanded(data.splits or ".", "data.splits")
+    root = _folder(data.root, "root")
+    splits = _folder(root / expand(data.splits, "data.splits"), "splits") if data.splits else root
     return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
 
 
 def _tfds(data: ConfigDict, seed: int) -> Catalogue:
     return read_tfds(
         data.tfds_name,
-        data_dir=str(expanded(data.tfds_dir, "data.tfds_dir")) if data.tfds_dir else None,
+        data_dir=str(expand(data.tfds_dir, "data.tfds_dir")) if data.tfds_dir else None,
         attributes=attribute_mapping(data.tfds_attributes),
         image_feature=data.tfds_image,
         splits=tuple(data.tfds_splits),

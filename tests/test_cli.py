@@ -1,11 +1,16 @@
+import functools
+import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
+from gradrev_jax import cli
 from gradrev_jax.cli import unknown_field
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -18,8 +23,37 @@ TINY = (
 ).split()
 
 
-def command(script, *arguments):
-    return subprocess.run([sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True)
+def command(script, *arguments, cwd=ROOT, **environment):
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Parses a command line in this process with flags of its own."""
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", values)
+    for module, name in (
+        (flags, "DEFINE"),
+        (config_flags, "DEFINE_config_file"),
+        (flags, "mark_flag_as_required"),
+    ):
+        monkeypatch.setattr(module, name, functools.partial(getattr(module, name), flag_values=values))
+
+    def parse(*arguments):
+        # ml_collections finds the overrides in sys.argv, and reads --flagfile by the true FLAGS.
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        done = []
+        monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: done.append(flags_parser(sys.argv)))
+        cli.run(lambda: None)
+        return values
+
+    return parse
 
 
 def test_fields_that_exist_are_fine():
@@ -102,3 +136,119 @@ runpy.run_path({script!r}, run_name="__main__")
         "error: gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL\n"
     )
     assert result.returncode == 1
+
+
+def test_paths_are_expanded_and_made_absolute(parsed, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    read = cli.define_config()
+    workdir = cli.define_folder("workdir", "", required=True, written=True)
+    memory, extractor = cli.define_file("memory", ""), cli.define_file("extractor", "")
+    fields = {"root": "images", "splits": "~/splits", "cache_dir": "~/cache", "tfds_dir": "../tfds"}
+    parsed(
+        "--config=configs/catalogue.py:cpu",
+        *(f"--config.data.{name}={value}" for name, value in fields.items()),
+        "--workdir=~/runs/x/",
+        "--memory=~/m.pth",
+    )
+    data = read().data
+    assert data.root == str(tmp_path / "images")
+    assert data.splits == str(tmp_path / "splits")
+    assert data.cache_dir == str(tmp_path / "cache")
+    assert pathlib.Path(data.tfds_dir).is_absolute()
+    assert data.image_size == 96
+    assert (workdir.value, memory.value, extractor.value) == (tmp_path / "runs/x", tmp_path / "m.pth", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py", "--config.seed=1"], "--config=configs/none.py does not exist; "),
+        (["--config=configs/catalogue", "--config.seed=1"], "did you mean configs/catalogue.py?"),
+        (["--config=configs/garments.py:x", "--config.seed=1"], "unknown word 'x' after the config's name"),
+        (["--config.seed=1"], "--config.seed is given without a --config=FILE before it"),
+        (["--config=configs/garments.py", "--config=configs/tfds.py", "--config.seed=1"], "given twice"),
+        (
+            ["--config=configs/garments.py", "--workdir=~nobodyhere/x"],
+            "--workdir=~nobodyhere/x: there is no user",
+        ),
+        (["--config=configs/garments.py", "--workdir="], "--workdir is empty"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(parsed, arguments, message):
+    cli.define_config()
+    cli.define_folder("workdir", "")
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments)
+    assert str(ended.value).startswith("error: ")
+    assert message in str(ended.value)
+    assert "\n" not in str(ended.value)
+
+
+def test_a_command_prints_on_any_terminal(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: print("runs/ü"))
+    cli.run(lambda: None)
+    assert written.getvalue() == b"runs/\\xfc\n"
+
+
+def test_the_current_folder_may_have_been_removed(parsed, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit, match="error: the current folder has been removed"):
+        parsed()
+
+
+def test_the_next_command_can_be_pasted_wherever_this_one_was_called(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert (
+        cli.command_line("evaluate.py", "--workdir=my runs/a") == "python evaluate.py '--workdir=my runs/a'"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.command_line("evaluate.py") == f"python {ROOT / 'evaluate.py'}"
+
+
+def test_from_a_folder_with_configs_of_its_own(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "configs" / "default.py").touch()
+    module = command(
+        *("-m", "gradrev_jax.import_torch", "--config=configs/garments.py", "--config.data.count=60"),
+        *("--config.protocol.ks=(1,)", "--extractor=none.pth", "--workdir=run"),
+        cwd=tmp_path,
+        PYTHONPATH=str(ROOT),
+    )
+    assert module.stderr == "error: none.pth does not exist\n"
+    script = command(
+        *(str(ROOT / "train.py"), *TINY, "--workdir=run"),
+        cwd=tmp_path,
+        JAX_PLATFORMS="cuda",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert script.stderr.startswith("error: JAX_PLATFORMS=cuda is set, but JAX finds no such device here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["configs"]
+
+
+def test_help_lists_the_flags_of_a_command():
+    shown = command("train.py", "--help").stdout
+    for flag in ("--config", "--workdir", "--coordinator", "--process_id"):
+        assert f"\n  {flag}: " in shown
+
+
+@pytest.mark.slow
+def test_every_command_starts_from_any_folder(tmp_path):
+    safe = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    for arguments, message in (
+        ([str(ROOT / "evaluate.py"), "--workdir=run"], "run is not a run of train.py"),
+        ([str(ROOT / "generate_splits.py"), "--config=configs/none.py", "--out=x"], "none.py does not exist"),
+        (["-m", "gradrev_jax.export_torch", "--workdir=run", "--out=x"], "run is not a run of train.py"),
+        (["-m", "gradrev_jax.compare", "run"], "run is not a run of train.py"),
+        (["-m", "gradrev_jax.compare", "a=~nobodyhere/x"], "there is no user 'nobodyhere'"),
+        (["-m", "gradrev_jax.data.prepare_shopping100k", "--manual_dir=~nobodyhere"], "there is no user"),
+    ):
+        result = command(*arguments, **safe)
+        assert result.stderr.startswith("error: "), result.stderr
+        assert message in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -28,8 +28,10 @@ RIM = {
     "manipulation_retrieval",
     "config_check",
     "new_folder",
+    "paths",
     "processes",
     "fingerprints",
+    "run_images",
     "metrics_log",
     "drift",
     "notes",
@@ -39,12 +41,15 @@ MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     "errors": set(),
     "file_kinds": set(),
+    "paths": {"errors"},
+    "terminal": set(),
+    "config_files": {"errors", "paths"},
     "tensor_pickle": {"errors"},
     "torch_files": {"errors", "file_kinds", "tensor_pickle", "torch_legacy"},
     "torch_legacy": {"errors", "tensor_pickle"},
     "torch_writer": {"errors", "tensor_pickle"},
     "models": GROUND | {"errors", "processes", "torch_files"},
-    "data": {"attributes", "errors", "file_kinds", "new_folder"},
+    "data": {"attributes", "errors", "file_kinds", "new_folder", "paths", "terminal"},
     "new_folder": {"errors"},
     "index_files": GROUND | {"errors", "new_folder"},
     "processes": {"errors"},
@@ -56,14 +61,15 @@ MAY_IMPORT = {
     "drift": {"attributes", "data", "errors", "fingerprints"},
     "optimizers": set(),
     "manipulation_retrieval": GROUND | {"data", "errors", "processes"},
-    "settings": GROUND | {"errors", "data", "models", "notes", "optimizers"},
+    "settings": GROUND | {"errors", "data", "models", "notes", "optimizers", "paths"},
+    "run_images": {"data", "errors", "paths"},
     "config_check": GROUND | {"settings", "errors", "data", "models", "optimizers"},
     "training": GROUND | RIM | {"trained", "torch_files", "torch_writer"},
     "trained": GROUND | RIM,
     "evaluation": GROUND | RIM | {"trained"},
-    "cli": {"errors", "processes", "workdir"},
+    "cli": {"config_files", "errors", "paths", "processes", "terminal", "workdir"},
     "compare": {"cli", "evaluation"},
-    "image_cache": {"cli", "data", "errors", "settings"},
+    "image_cache": {"cli", "data", "errors", "run_images"},
     "import_torch": {"cli", "training"},
     "export_torch": {"cli", "settings", "torch_writer", "training"},
     "__init__": GROUND | {"models"},
@@ -122,7 +128,15 @@ def test_the_ground_floor_knows_neither_files_nor_frameworks(path):
 def test_a_config_dict_stops_at_the_entry_functions():
     knows = {named(path) for path in MODULES if "ml_collections" in {n.split(".")[0] for n in imports(path)}}
     training = {"training/loop.py", "training/stages.py", "training/torch_runs.py"}
-    entries = {"cli.py", "config_check.py", "settings.py", "evaluation/run.py", *training}
+    entries = {
+        "run_images.py",
+        "cli.py",
+        "config_check.py",
+        "config_files.py",
+        "settings.py",
+        "evaluation/run.py",
+        *training,
+    }
     assert knows == {f"gradrev_jax/{name}" for name in entries}
 
 

@@ -53,6 +53,30 @@ def test_processes_that_are_described_in_part(given, message):
         processes.join(*given)
 
 
+def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
+    assert processes.missing_device() is None
+
+    def none():
+        raise AssertionError
+
+    def unknown():
+        raise RuntimeError("Unable to initialize backend 'x': no x. (set JAX_PLATFORMS='' to choose)")
+
+    monkeypatch.setattr(jax, "devices", none)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    message = processes.missing_device()
+    assert message.startswith(
+        "JAX_PLATFORMS=cuda is set, but JAX finds no such device here. Unset it to use what"
+    )
+    monkeypatch.setattr(jax, "devices", unknown)
+    assert (
+        "no such device here (Unable to initialize backend 'x': no x.). Unset it"
+        in processes.missing_device()
+    )
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert processes.missing_device().startswith("JAX finds no device (Unable")
+
+
 def free_port():
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,5 +1,4 @@
 import dataclasses
-import pathlib
 
 import jax.numpy as jnp
 import pytest
@@ -7,7 +6,7 @@ import pytest
 from gradrev_jax import settings
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.data.table_labels import CellRules
-from gradrev_jax.errors import ConfigError
+from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
@@ -60,47 +59,40 @@ def test_strengths_multiply_the_scale(tiny_config):
     assert scale[1].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 
 
-def test_images_are_kept_where_the_user_or_the_system_says(tiny_config, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    tiny_config.data.cache_dir = "/mine"
-    assert settings.cache_folder(tiny_config.data.cache_dir) == pathlib.Path("/mine")
-    tiny_config.data.cache_dir = "~/mine"
-    assert settings.cache_folder(tiny_config.data.cache_dir) == tmp_path / "mine"
-    tiny_config.data.cache_dir = ""
-    assert settings.cache_folder(tiny_config.data.cache_dir) == pathlib.Path("/somewhere/gradrev_jax")
-    for empty in (
-        lambda: monkeypatch.setenv("XDG_CACHE_HOME", ""),
-        lambda: monkeypatch.delenv("XDG_CACHE_HOME"),
+def test_only_where_a_catalogue_lies_may_change_after_training(tiny_config):
+    settings.move_data(tiny_config, {"root": "/new", "workers": 2})
+    assert (tiny_config.data.root, tiny_config.data.workers) == ("/new", 2)
+    with pytest.raises(ConfigError, match="data.image_size belongs to the run .*; what may be: data.root, "):
+        settings.move_data(tiny_config, {"image_size": 65})
+    with pytest.raises(ConfigError, match="data has no field 'rot'"):
+        settings.move_data(tiny_config, {"rot": "/new"})
+
+
+@pytest.mark.parametrize("form", ["table", "adde"])
+def test_a_catalogue_that_is_not_there_is_named_whole_with_both_flags(
+    tiny_config, tmp_path, monkeypatch, form
+):
+    monkeypatch.chdir(tmp_path)
+    tiny_config.data.format = form
+    both = "as --config.data.{0}=FOLDER for train.py or --data.{0}=FOLDER for evaluate.py"
+    tiny_config.data.root = "no/where"
+    with pytest.raises(
+        DataError, match=f"^{tmp_path}/no/where does not exist; set data.root, {both.format('root')}"
     ):
-        empty()
-        assert settings.cache_folder(tiny_config.data.cache_dir) == tmp_path / ".cache" / "gradrev_jax"
-
-
-def without_home(monkeypatch):
-    """As in a container whose user has no entry among the system's."""
-    for name in ("HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pathlib.Path, "expanduser", raise_no_home)
+        settings.open_catalogue(tiny_config)
+    tiny_config.data.root = "~nobodyhere/x"
+    with pytest.raises(ConfigError, match="^data.root=~nobodyhere/x: there is no user"):
+        settings.open_catalogue(tiny_config)
+    if form == "adde":
+        tiny_config.data.update({"root": str(tmp_path), "splits": "splits"})
+        with pytest.raises(DataError, match=f"^{tmp_path}/splits does not exist; .*{both.format('splits')}"):
+            settings.open_catalogue(tiny_config)
 
 
 def raise_no_home(path):
     if str(path).startswith("~"):
         raise RuntimeError("Could not determine home directory.")
     return path
-
-
-def test_without_a_home_folder_the_cache_must_be_named(monkeypatch):
-    without_home(monkeypatch)
-    with pytest.raises(
-        ConfigError, match=r"no home folder for the image cache, .*: set data.cache_dir, or one"
-    ):
-        settings.cache_folder("")
-    with pytest.raises(ConfigError, match=r"data.cache_dir = ~/mine: there is no such home folder"):
-        settings.cache_folder("~/mine")
-    assert settings.cache_folder("/mine") == pathlib.Path("/mine")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert settings.cache_folder("") == pathlib.Path("/caches/gradrev_jax")
 
 
 @pytest.mark.parametrize("reader", ["table", "adde", "tfds"])
@@ -111,25 +103,6 @@ def test_a_folder_of_a_user_who_is_not_there_is_named(tiny_config, reader):
     tiny_config.data[field] = "~no_user_of_that_name/x"
     with pytest.raises(ConfigError, match=rf"data\.{field} = ~no_user_of_that_name/x: there is no such home"):
         settings.open_catalogue(tiny_config)
-
-
-def test_the_cache_keeps_the_limit_of_the_config(tiny_config, tmp_path):
-    tiny_config.data.cache_dir = str(tmp_path)
-    catalogue = settings.open_catalogue(tiny_config)
-    for limit, kept in ((0, 2), (1e-6, 1), (50, 2)):
-        tiny_config.data.cache_limit = limit
-        for part in ("validation", "test"):
-            settings.open_images(catalogue, part, tiny_config)
-        assert len(list(tmp_path.iterdir())) == kept
-        for path in tmp_path.iterdir():
-            path.unlink()
-
-
-def test_images_are_read_from_that_folder(tiny_config, tmp_path):
-    tiny_config.data.cache_dir = str(tmp_path)
-    images = settings.open_images(settings.open_catalogue(tiny_config), "validation", tiny_config)
-    assert images.shape == (4, 64, 64, 3)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
 
 def test_every_field_of_the_encoder_comes_from_the_config(tiny_config):

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from gradrev_jax.data.tfds_builders import installed
 from gradrev_jax.errors import UserError
+from gradrev_jax.paths import expand
+from gradrev_jax.terminal import safe_output
 
 # Fields of a run's config that messages name -> flags of this command.
 FLAGS = {
@@ -58,24 +60,27 @@ def prepare_shopping100k(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--manual_dir", required=True, type=pathlib.Path, help="images, with ADDE's split files beside them"
-    )
+    parser.add_argument("--manual_dir", required=True, help="images, with ADDE's split files beside them")
     parser.add_argument("--data_dir", help="folder of TFDS's data sets; its own default if not given")
     parser.add_argument(
         "--drop_contradictions", action="store_true", help="leave out rows at odds with the labels"
     )
     flags = parser.parse_args(arguments)
-    try:
-        folder = prepare_shopping100k(
-            flags.manual_dir, flags.data_dir, drop_contradictions=flags.drop_contradictions
-        )
-    except UserError as error:
-        message = str(error)
-        for field, flag in FLAGS.items():
-            message = message.replace(field, flag)
-        sys.exit(f"error: {message}")
-    print(f"{folder}: prepared")
+    with safe_output():
+        try:
+            folder = prepare_shopping100k(
+                expand(flags.manual_dir, "--manual_dir"),
+                None if flags.data_dir is None else str(expand(flags.data_dir, "--data_dir")),
+                drop_contradictions=flags.drop_contradictions,
+            )
+        except KeyboardInterrupt:
+            sys.exit("interrupted; give the same command again to start afresh")
+        except UserError as error:
+            message = str(error)
+            for field, flag in FLAGS.items():
+                message = message.replace(field, flag)
+            sys.exit(f"error: {message}")
+        print(f"{folder}: prepared")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The queries of a comparison that are shown: the same ones, answered by every system (Fig. 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,13 +16,18 @@ from gradrev_jax.evaluation.run import gallery_images, gallery_names
 
 
 def shown_queries(
-    systems: Sequence[System], schema: AttributeSchema, *, progress: bool = True
+    systems: Sequence[System],
+    schema: AttributeSchema,
+    *,
+    data: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> tuple[list[tuple[str, Figure]], str]:
     """A few queries as all systems answer them; of a system with several runs, the first.
 
     Args:
       systems: to compare.
       schema: their attributes.
+      data: where the catalogue lies now, as ``evaluation.run.evaluate`` has it.
       progress: whether a progress bar is shown.
 
     Returns:
@@ -30,7 +36,7 @@ def shown_queries(
     """
     runs = [system.runs[0] for system in systems]
     try:
-        catalogue, images = gallery_images(runs[0].directory, progress=progress)
+        catalogue, images = gallery_images(runs[0].directory, data=data, progress=progress)
     except UserError as error:
         return [], str(error)
     if not np.array_equal(catalogue.part_labels(TEST), runs[0].scores.labels):

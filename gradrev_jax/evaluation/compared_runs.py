@@ -11,6 +11,7 @@ from gradrev_jax import workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, Scores, read_scores
+from gradrev_jax.paths import expand
 
 # What decides which images are tested, which queries are asked and what counts as found. Other fields, the
 # strength and the normalisation among them, belong to the system that is measured.
@@ -157,10 +158,10 @@ def _split(argument: str) -> tuple[str | None, pathlib.Path]:
     """NAME=DIR into both; a folder whose own name has a = in it stays whole."""
     name, separator, rest = argument.partition("=")
     if not separator or pathlib.Path(argument).is_dir():
-        return None, pathlib.Path(argument)
+        return None, expand(argument, "run")
     if not name or not rest:
         raise WorkdirError(f"{argument} is neither a folder nor NAME=FOLDER")
-    return name, pathlib.Path(rest)
+    return name, expand(rest, f"run {name}")
 
 
 def _names(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, pathlib.Path]]:

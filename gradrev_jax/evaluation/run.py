@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gradrev_jax import processes, settings, workdir
+from gradrev_jax import processes, run_images, settings, workdir
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.config_check import check
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
@@ -33,6 +33,7 @@ def evaluate(
     step: str = "best",
     stage: str | None = None,
     protocol: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run and write its report.
@@ -43,6 +44,8 @@ def evaluate(
       stage: ``encoder`` or ``memory``; None is the run's last. Of a run that fine-tunes a memory, the stage
         encoder is what its prototypes alone are worth, and gets a report of its own beside the run's.
       protocol: fields of ``config.protocol`` to override.
+      data: fields of ``config.data`` to override: those that say where the catalogue lies, see
+        ``settings.MOVABLE``.
       progress: whether progress bars are shown.
 
     Returns:
@@ -54,6 +57,7 @@ def evaluate(
     progress = progress and processes.is_first()
     config = ConfigDict(workdir.read_config(directory))
     settings.override(config, "protocol", protocol or {})
+    settings.move_data(config, data or {})
     if "select_on_test" in (protocol or {}):
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
     check(config)
@@ -69,7 +73,7 @@ def evaluate(
     parts = PARTS if stage == settings.STAGES[0] else (TEST,)
     if settings.fixed_strength(config) is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
-    images = settings.open_parts(catalogue, parts, config, progress=progress)
+    images = run_images.open_parts(catalogue, parts, config, progress=progress)
     drift = _drift(trained, catalogue, directory)
     for sentence in drift:
         say(sentence)
@@ -170,6 +174,7 @@ def evaluate(
         picked = pick_queries(candidates, changed, count=SHOWN_QUERIES, seed=config.seed)
         return [show_query(scores, query, schema, images[TEST], gallery_names(catalogue)) for query in picked]
 
+    name = directory.resolve().name
     write_report(
         workdir.report_directory(directory, stage, config.stages),
         metrics=metrics,
@@ -177,7 +182,7 @@ def evaluate(
         history=read_history(directory / workdir.METRICS),
         successes=shown(is_hit),
         failures=shown(~is_hit),
-        title=directory.name if stage == config.stages[-1] else f"{directory.name}, {stage} alone",
+        title=name if stage == config.stages[-1] else f"{name}, {stage} alone",
     )
     return metrics
 
@@ -196,16 +201,21 @@ def _drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib
     return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)
 
 
-def gallery_images(directory: pathlib.Path, *, progress: bool = True) -> tuple[Catalogue, np.ndarray]:
+def gallery_images(
+    directory: pathlib.Path, *, data: Mapping[str, Any] | None = None, progress: bool = True
+) -> tuple[Catalogue, np.ndarray]:
     """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
+
+    ``data`` is as ``evaluate`` has it.
 
     Raises:
       UserError: they can no longer be read.
     """
     config = ConfigDict(workdir.read_config(directory))
+    settings.move_data(config, data or {})
     check(config)
     catalogue = settings.open_catalogue(config)
-    return catalogue, settings.open_images(catalogue, TEST, config, progress=progress)
+    return catalogue, run_images.open_images(catalogue, TEST, config, progress=progress)
 
 
 def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from gradrev_jax import processes, settings, workdir
+from gradrev_jax import processes, run_images, settings, workdir
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.config_check import check
 from gradrev_jax.data.batches import steps_per_epoch
@@ -27,6 +27,7 @@ from gradrev_jax.fingerprints import (
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.pretrained import with_pretrained_backbone
 from gradrev_jax.notes import say
+from gradrev_jax.paths import expand
 from gradrev_jax.trained import parameter_shapes
 from gradrev_jax.training.memory_steps import ENCODER, MEMORY
 from gradrev_jax.training.stage import has_checkpoint, is_over, run_stage
@@ -68,7 +69,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     triplets, _, images = together(
         lambda: _triplets(config, catalogue),
         lambda: settings.evaluation_queries(catalogue, config),
-        lambda: settings.open_parts(catalogue, PARTS, config, progress=progress),
+        lambda: run_images.open_parts(catalogue, PARTS, config, progress=progress),
     )
     held_out = TEST if config.protocol.select_on_test else VALIDATION
     notes = _check_drift(before, catalogue, directory, config) if before is not None else []
@@ -139,7 +140,7 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
         return None
     shapes = parameter_shapes(encoder, config.data.image_size)
-    path = settings.expanded(config.model.pretrained, "model.pretrained")
+    path = expand(config.model.pretrained, "model.pretrained")
     return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
 

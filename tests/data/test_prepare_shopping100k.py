@@ -72,6 +72,14 @@ def test_a_folder_that_is_none(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_home_folder_is_put_in(manual, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(("manual_dir", "~/manual"), ("data_dir", "~/tfds"))
+    assert (tmp_path / "tfds" / "shopping100k" / "1.0.0").is_dir()
+    with pytest.raises(SystemExit, match="^error: --data_dir=~nobodyhere: there is no user"):
+        run(("manual_dir", "~/manual"), ("data_dir", "~nobodyhere"))
+
+
 def test_contradictions_can_be_dropped(manual, tmp_path):
     from gradrev_jax.data.tfds import read_tfds
 

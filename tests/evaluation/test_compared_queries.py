@@ -41,7 +41,9 @@ def readable(monkeypatch, make_scores, schema, rng):
     parts = {"train": np.zeros(0, int), "validation": np.zeros(0, int), "test": np.arange(24)[::-1]}
     catalogue = Catalogue(schema, Images(24), labels, parts)
     images = rng.integers(0, 256, (24, 6, 6, 3), dtype=np.uint8)
-    monkeypatch.setattr(compared_queries, "gallery_images", lambda directory, progress: (catalogue, images))
+    monkeypatch.setattr(
+        compared_queries, "gallery_images", lambda directory, data, progress: (catalogue, images)
+    )
     return labels
 
 
@@ -73,7 +75,7 @@ def test_every_query_is_shown_as_all_systems_answer_it(systems, schema, readable
 
 
 def test_images_that_cannot_be_read_are_no_failure(systems, schema, readable, monkeypatch):
-    def unreadable(directory, progress):
+    def unreadable(directory, data, progress):
         raise DataError("images/1.jpg is gone")
 
     monkeypatch.setattr(compared_queries, "gallery_images", unreadable)
@@ -85,3 +87,11 @@ def test_a_catalogue_that_has_changed_is_not_shown(systems, schema, readable):
     found, reason = shown_queries(systems, schema)
     assert found == []
     assert "is not the one that was evaluated any more" in reason
+
+
+def test_the_images_may_have_moved(systems, schema, monkeypatch):
+    def moved(directory, data, progress):
+        raise DataError(f"looked in {data['root']}")
+
+    monkeypatch.setattr(compared_queries, "gallery_images", moved)
+    assert shown_queries(systems, schema, data={"root": "/new"}) == ([], "looked in /new")

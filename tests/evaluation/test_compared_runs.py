@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.evaluation.compared_runs import common_ks, describe_config, read_run, read_systems
 
 
@@ -70,6 +70,8 @@ def test_what_is_no_evaluated_run_is_named_with_what_to_do(make_run, tmp_path):
     refused("none is not a run of train.py: it has no config.json", run, tmp_path / "none")
     refused(f"{run} stands twice", run, f"again={run}")
     refused("stands twice", run, run / ".." / "run")
+    with pytest.raises(ConfigError, match="run a=~nobodyhere/x: there is no user"):
+        read_systems(["a=~nobodyhere/x"])
     refused("ours= is neither a folder nor NAME=FOLDER", run, "ours=")
     (run / "report" / "queries.npz").rename(run / "report" / "kept")
     refused(f"older version: it has no queries.npz; evaluate again: .*--workdir={run}$", run)

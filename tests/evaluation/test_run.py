@@ -1,4 +1,5 @@
 import json
+import pathlib
 import shutil
 import types
 
@@ -6,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from gradrev_jax import settings
+from gradrev_jax import run_images, settings
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
@@ -56,7 +57,7 @@ def run(tiny_config, evaluated, tmp_path, monkeypatch):
 def encoder_outputs(run, part):
     """Features, logits and labels of a part, its images in one batch, in float64."""
     catalogue = settings.open_catalogue(run.config)
-    pixels = np.asarray(settings.open_images(catalogue, part, run.config)) / 255
+    pixels = np.asarray(run_images.open_images(catalogue, part, run.config)) / 255
     images = ((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
     output = settings.build_encoder(run.config, catalogue.schema).apply(run.params, jax.numpy.asarray(images))
     return *(np.asarray(leaf, np.float64) for leaf in output), catalogue.part_labels(part)
@@ -289,6 +290,19 @@ def test_values_that_no_training_image_has_are_named(run):
     schema = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
     labels = np.array([[0, 1], [-1, 1], [2, -1]])
     assert evaluation._absent_values(labels, schema) == ["color: green", "size: s"]
+
+
+def test_a_run_is_evaluated_from_its_own_folder_with_its_data_elsewhere(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.directory)
+    cache = tmp_path / "elsewhere"
+    metrics = evaluate(pathlib.Path("."), data={"cache_dir": str(cache)})
+    assert metrics == run.metrics
+    assert any(cache.iterdir())
+    assert (run.directory / "report" / "report.md").read_text().startswith(f"# {run.directory.name}\n")
+    with pytest.raises(ConfigError, match="data.count belongs to the run"):
+        evaluate(run.directory, data={"count": 5})
+    with pytest.raises(ConfigError, match="data.count belongs to the run"):
+        evaluation.gallery_images(run.directory, data={"count": 5})
 
 
 def test_a_k_beyond_the_gallery_is_refused_with_both_numbers(run):

@@ -379,6 +379,13 @@ def test_training_starts_from_a_pretrained_backbone(tiny_config, tmp_path):
     assert_same(run(tiny_config, tmp_path / "run").params["params"], started)
 
 
+def test_a_pretrained_file_in_a_home_folder_that_is_not_known(tiny_config, tmp_path):
+    tiny_config.model.pretrained = "~nobodyhere/alexnet.pth"
+    with pytest.raises(ConfigError, match="^model.pretrained=~nobodyhere/alexnet.pth: there is no user"):
+        train(tiny_config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_path):
     save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, tmp_path / "other.safetensors")
     tiny_config.model.pretrained = str(tmp_path / "other.safetensors")

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from gradrev_jax import settings, workdir
+from gradrev_jax import run_images, settings, workdir
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
@@ -134,7 +134,7 @@ def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, 
     metrics = evaluation.evaluate(run, progress=False)
     assert (metrics["stage"], metrics["step"]) == ("memory", 0)
     catalogue = settings.open_catalogue(config)
-    images = np.asarray(settings.open_images(catalogue, "test", config))
+    images = np.asarray(run_images.open_images(catalogue, "test", config))
     gallery = features(encoder, params, images)
     scores = read_scores(run / "report" / QUERIES)
     assert len(scores.reference) > 20
