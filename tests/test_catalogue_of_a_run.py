@@ -190,8 +190,8 @@ def test_what_is_wrong_with_a_catalogue_is_said_at_once_and_before_training(cata
     with pytest.raises(UserError) as error:
         train(config_of(root), tmp_path / "run", progress=False)
     message = str(error.value)
-    assert "images/00.png: cannot identify" in message
-    assert "images/39.png: cannot identify" in message
+    assert "images/00.png: is an HTML page" in message
+    assert "images/39.png: is an HTML page" in message
     assert "no query can be asked" in message
     assert not (tmp_path / "run").exists()
 

@@ -319,4 +319,4 @@ def test_an_image_column_is_no_template(root):
 
 
 def test_a_seeded_split_without_a_test_part_names_its_fields(root):
-    assert "see data.split_column and data.test_fraction" in fails(root, GOOD[:2], split_column=None)
+    assert "see data.split_column, data.test_fraction and seed" in fails(root, GOOD[:2], split_column=None)
