@@ -81,12 +81,24 @@ EARLIER_VALUES: dict[str, Any] = {
     "data.accept_changes": False,
     "data.cache_limit": 50.0,
     "data.delimiter": ",",
-    "data.ignore": [],
-    "data.missing_words": [],
+    "data.ignore": (),
+    "data.missing_words": (),
     "data.merge_spellings": False,
     "data.value_separator": "",
-    "data.verbatim": [],
+    "data.verbatim": (),
 }
+
+
+def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the fields that a folder's run knows nothing of, with what they stood for; none without a run.
+
+    Raises:
+      WorkdirError: its config is damaged.
+    """
+    if not (workdir / CONFIG).exists():
+        return {}
+    known = flat_fields(read_json(workdir / CONFIG))
+    return {field: value for field, value in EARLIER_VALUES.items() if field not in known}
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -120,9 +132,10 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       WorkdirError: the run there was started with other values; every such field is named with both.
     """
     path = workdir / CONFIG
-    new = EARLIER_VALUES | flat_fields(config)
+    earlier = flat_fields(EARLIER_VALUES)
+    new = earlier | flat_fields(config)
     if path.exists():
-        old = EARLIER_VALUES | flat_fields(read_config(workdir))
+        old = earlier | flat_fields(read_config(workdir))
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())

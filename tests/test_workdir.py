@@ -76,6 +76,10 @@ def test_a_run_from_before_a_field_has_what_it_stood_for(tmp_path):
     data = workdir.read_config(tmp_path)["data"]
     assert (data["root"], data["split_by"], data["accept_changes"]) == ("x", "order", False)
     workdir.check_claim(tmp_path, {"seed": 0, "data": {"root": "x", "split_by": "order"}})
+    assert workdir.earlier_values(tmp_path)["data.split_by"] == "order"
+    assert workdir.earlier_values(tmp_path / "none") == {}
+    workdir.write_json(tmp_path / "other" / "config.json", {"data": {"split_by": "image"}})
+    assert "data.split_by" not in workdir.earlier_values(tmp_path / "other")
     with pytest.raises(WorkdirError, match='data.split_by: "order" there, "image" now'):
         workdir.check_claim(tmp_path, {"seed": 0, "data": {"root": "x", "split_by": "image"}})
 

@@ -54,6 +54,9 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     """
     check(config)
     progress = progress and processes.is_first()
+    if earlier := workdir.earlier_values(directory):  # a run goes on as it began
+        config = config.copy_and_resolve_references()
+        config.update_from_flattened_dict(earlier)
     catalogue = remembering(settings.open_catalogue(config))
     workdir.check_claim(directory, config.to_dict())
     is_new, before = not (directory / workdir.CONFIG).exists(), read_fingerprint(directory)
