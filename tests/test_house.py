@@ -13,7 +13,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
-    *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
+    *(
+        "arguments",
+        "attributes",
+        "gradient_reversal",
+        "losses",
+        "manipulation",
+        "memory_losses",
+        "metrics",
+        "retrieval",
+    ),
     *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_edits"),
     *("manipulation_candidates", "manipulation_search", "manipulation_index", "manipulation_sharding"),
 }
@@ -66,6 +75,7 @@ GROUND_LIBRARIES = {
         "difflib",
         "functools",
         "itertools",
+        "operator",
         "os",
         "types",
         "typing",
