@@ -23,8 +23,14 @@ GROUND = {
         "metrics",
         "retrieval",
     ),
-    *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_edits"),
-    *("manipulation_candidates", "manipulation_search", "manipulation_index", "manipulation_sharding"),
+    *("bootstrap", "triplet_losses", "vectors", "manipulation_products", "manipulation_edits"),
+    *(
+        "manipulation_candidates",
+        "manipulation_search",
+        "manipulation_index",
+        "manipulation_sharding",
+        "vectors",
+    ),
 }
 RIM = {
     "settings",
