@@ -50,7 +50,7 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
       [[0.6931 0.6931]
        [0.6931 0.6931]]
     """
-    _check_shapes(logits, labels, schema)
+    check_logits(logits, labels, schema)
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
     labels = jnp.asarray(checked_labels(labels, schema))
     # Relative to each slice's maximum, which keeps exp from overflowing and needs no gradient.
@@ -200,7 +200,12 @@ def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Floa
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def _check_shapes(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+def check_logits(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+    """Raises unless logits and labels are of each other's and of a schema's shape.
+
+    Raises:
+      ValueError: with both shapes.
+    """
     expected = (schema.num_attributes, schema.num_values)
     if logits.ndim != 3 or logits.shape[1:] != expected or labels.shape != logits.shape[:2]:
         raise ValueError(

@@ -13,24 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
-    *(
-        "arguments",
-        "attributes",
-        "gradient_reversal",
-        "losses",
-        "manipulation",
-        "memory_losses",
-        "metrics",
-        "retrieval",
-    ),
-    *("bootstrap", "triplet_losses", "vectors", "manipulation_products", "manipulation_edits"),
-    *(
-        "manipulation_candidates",
-        "manipulation_search",
-        "manipulation_index",
-        "manipulation_sharding",
-        "vectors",
-    ),
+    *("arguments", "attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics"),
+    *("retrieval", "bootstrap", "triplet_losses", "vectors", "metric_arguments", "manipulation_products"),
+    *("manipulation_candidates", "manipulation_search", "manipulation_index", "manipulation_sharding"),
+    "manipulation_edits",
 }
 RIM = {
     "settings",
