@@ -34,6 +34,8 @@ def define_config(fields: ConfigDict) -> Callable[[], ConfigDict]:
       fields: all that there are.
     """
     check_fields(config=fields)
+    if problem := repeated_config(sys.argv[1:], "config"):
+        sys.exit(f"error: {problem}")
     holder = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
     flags.mark_flag_as_required("config")
 
@@ -126,6 +128,29 @@ def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None
             hint = f"did you mean {' or '.join(near)}?" if near else "configs/default.py has all there are"
             return f"the {found[1]} has no field {found[2]}; {hint}"
     return None
+
+
+def repeated_config(arguments: Sequence[str], name: str) -> str | None:
+    """What is wrong where a config flag is given more than once and fields of it are set; None where not.
+
+    Without fields the last file counts. With them ml_collections answers that a field is defined twice.
+
+    Example:
+      >>> repeated_config(["--config=a.py", "--config.seed=1", "--config", "b.py"], "config")
+      '--config is given 2 times, a.py and b.py, of which --config.seed would be a field; give it once'
+    """
+    files, fields = [], []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if found := re.match(rf"--?{name}(=|$)", argument):
+            files.append(argument[found.end() :] if found[1] else following)
+        elif found := re.match(rf"--?{name}\.[^=]+", argument):
+            fields.append(found[0])
+    if len(files) < 2 or not fields:
+        return None
+    return (
+        f"--{name} is given {len(files)} times, {' and '.join(files)}, of which {fields[0]} would be "
+        "a field; give it once"
+    )
 
 
 def _last_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from gradrev_jax.cli import unknown_field
+from gradrev_jax.cli import repeated_config, unknown_field
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = ConfigDict({"seed": 0, "train": {"epochs": 25, "decay_epochs": 10}})
@@ -40,6 +40,22 @@ def test_an_unknown_field_is_named_with_its_nearest(argument, message):
     assert message in unknown_field([argument], config=CONFIG)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config=a.py", "--config=b.py", "--config.seed=1"],
+        ["--config", "a.py", "-config.seed=1", "-config=b.py"],
+    ],
+)
+def test_a_config_that_is_given_twice_is_named_with_both_files(arguments):
+    message = repeated_config(arguments, "config")
+    assert message.startswith("--config is given 2 times, a.py and b.py, of which -")
+    assert message.endswith("config.seed would be a field; give it once")
+    without_fields = [argument for argument in arguments if "seed" not in argument]
+    assert repeated_config(without_fields, "config") is None
+    assert repeated_config(["--config=a.py", "--config.seed=1", "--configs=b"], "config") is None
+
+
 def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
     run = tmp_path / "run"
     trained = command("train.py", *TINY, f"--workdir={run}", f"--config.data.cache_dir={cache_dir}")
@@ -63,6 +79,11 @@ def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
         ("train.py", ["--config.train.epochs=many"], "--config.train.epochs=many: invalid literal for int"),
         ("train.py", ["--config.train.epochs=0"], "train.epochs = 0: at least 1"),
         ("train.py", ["spare"], "unknown arguments: spare"),
+        (
+            "train.py",
+            ["--config=configs/catalogue.py", "--config.data.image_size=64"],
+            "--config is given 2 times, configs/garments.py and configs/catalogue.py, of which --config.data",
+        ),
         ("train.py", ["--config=configs/none.py"], "configs/none.py does not exist"),
         (
             "train.py",

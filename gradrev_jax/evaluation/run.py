@@ -1,5 +1,6 @@
 """Evaluation of a run: from its folder to its report."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +26,7 @@ from gradrev_jax.trained import chosen_stage, restore
 
 
 def evaluate(
-    directory: pathlib.Path,
+    directory: str | os.PathLike[str],
     *,
     step: str = "best",
     stage: str | None = None,
@@ -48,6 +49,7 @@ def evaluate(
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
+    directory = pathlib.Path(directory)
     progress = progress and processes.is_first()
     config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
     settings.override(config, "protocol", protocol or {})
@@ -184,13 +186,15 @@ def evaluate(
     return metrics
 
 
-def gallery_images(directory: pathlib.Path, *, progress: bool = True) -> tuple[Catalogue, np.ndarray]:
+def gallery_images(
+    directory: str | os.PathLike[str], *, progress: bool = True
+) -> tuple[Catalogue, np.ndarray]:
     """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
 
     Raises:
       UserError: they can no longer be read.
     """
-    config = ConfigDict(workdir.read_json(directory / workdir.CONFIG))
+    config = ConfigDict(workdir.read_json(pathlib.Path(directory) / workdir.CONFIG))
     check(config)
     catalogue = settings.open_catalogue(config)
     return catalogue, settings.open_images(catalogue, TEST, config, progress=progress)
