@@ -19,7 +19,8 @@ def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 
 
     The scale is a constant to differentiation of any order: its own gradient is zero. It may be a Python
     number or a traced scalar, so a schedule does not recompile. Zero cuts the gradient like
-    ``stop_gradient`` (with zeros), a negative scale passes it on without reversing.
+    ``stop_gradient`` (with zeros, also where it is infinite or NaN), a negative scale passes it on without
+    reversing.
 
     Each derivative passes through the reversal once more, so for ``h(x) = f(reverse_gradient(x, s))``
     the gradient is ``-s f'(x)`` and the gradient of the gradient ``s**2 f''(x)``, as in PyTorch. Only
@@ -82,7 +83,8 @@ def _forward(x: ArrayLike, scale: jax.Array) -> tuple[ArrayLike, jax.Array]:
 def _backward(scale: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     # stop_gradient keeps the scale a constant when this very function is differentiated.
     factor = -jax.lax.stop_gradient(scale).astype(gradient.dtype)
-    return factor * gradient, jnp.zeros_like(scale)
+    # 0 times an infinite gradient would be NaN.
+    return jnp.where(factor == 0, 0, factor * gradient), jnp.zeros_like(scale)
 
 
 _reverse.defvjp(_forward, _backward)

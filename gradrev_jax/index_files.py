@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any, get_type_hints
 
@@ -18,7 +19,7 @@ VERSION = 2
 ABOUT, FEATURES = "index.json", "features"
 
 
-def save_index(index: ManipulationIndex, folder: pathlib.Path) -> None:
+def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None:
     """Write an index to a folder that is not there yet, whole or not at all.
 
     Raises:
@@ -42,14 +43,14 @@ def save_index(index: ManipulationIndex, folder: pathlib.Path) -> None:
         "gallery": fingerprint(index.features),
         "memory": fingerprint(index.products.memory),
     }
-    with new_folder(folder, DataError) as new:
+    with new_folder(pathlib.Path(folder), DataError) as new:
         for name, array in arrays.items():
             np.save(new / f"{name}.npy", np.asarray(array))
         (new / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def open_index(
-    folder: pathlib.Path,
+    folder: str | os.PathLike[str],
     *,
     features: Float[Array | np.ndarray, "G N d"] | None = None,
     memory: Float[Array | np.ndarray, "J N d"] | None = None,
@@ -64,6 +65,7 @@ def open_index(
     Raises:
       DataError: it is no such folder, damaged, or of another gallery or memory.
     """
+    folder = pathlib.Path(folder)
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         arrays = {

@@ -1,5 +1,8 @@
 """The losses of the paper (Eqs. 1, 2, 3 and 5), with missing labels masked out.
 
+Only -1 means not labelled: other labels outside of their attribute's values raise a ValueError, except where
+they are traced, as in a jitted step, whose labels have no values yet. There they count as not labelled.
+
 ``logits[b, j, v]`` is what the classifier of value v's attribute says of it when it reads feature j.
 The pathway (j, n) is feature j read by classifier n: a cross-entropy over the slice of J that belongs to
 attribute n, against the label of attribute n.
@@ -12,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema, checked_labels
 from gradrev_jax.gradient_reversal import ganin_schedule
 
 # Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
@@ -32,12 +35,13 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
     Computed in float32 whatever the logits' dtype.
 
     Args:
-      logits: [B, N, J].
+      logits: [B, N, J]; -inf rules a value out. The loss of a sample whose label is ruled out is infinite,
+        and has no gradient.
       labels: [B, N], value index within its attribute, -1 = not labelled.
       schema: the attributes.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema.
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -46,16 +50,22 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
       [[0.6931 0.6931]
        [0.6931 0.6931]]
     """
-    _check_shapes(logits, labels, schema)
+    check_logits(logits, labels, schema)
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
-    labels = jnp.asarray(labels)
+    labels = jnp.asarray(checked_labels(labels, schema))
     # Relative to each slice's maximum, which keeps exp from overflowing and needs no gradient.
     maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
+    maxima = jnp.where(maxima == -jnp.inf, 0, maxima)  # every value is ruled out
     logits = logits - maxima[..., schema.attribute_of]
-    log_normalizer = jnp.log(_sum_by_attribute(jnp.exp(logits), schema))
+    # Finite, because the products below would make NaN of 0 times -inf.
+    ruled_out = jnp.finfo(logits.dtype).min / 2
+    logits = jnp.maximum(logits, ruled_out)
+    normalizer = _sum_by_attribute(jnp.exp(logits), schema)
+    log_normalizer = jnp.log(jnp.maximum(normalizer, jnp.finfo(logits.dtype).tiny))
     label_logit = _sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
+    loss = jnp.where(label_logit <= ruled_out, jnp.inf, log_normalizer - label_logit)
     labelled = (labels != NOT_LABELLED)[:, None, :]
-    cross_entropy = jnp.where(labelled, log_normalizer - label_logit, 0.0)
+    cross_entropy = jnp.where(labelled, loss, 0.0)
     return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
 
 
@@ -74,7 +84,7 @@ def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema)
       Scalar, in nats; 0 where nothing is labelled.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema.
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -103,7 +113,7 @@ def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Fl
       Scalar, in nats; 0 with a single attribute or where nothing is labelled.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema.
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -190,7 +200,12 @@ def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Floa
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
-def _check_shapes(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+def check_logits(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+    """Raises unless logits and labels are of each other's and of a schema's shape.
+
+    Raises:
+      ValueError: with both shapes.
+    """
     expected = (schema.num_attributes, schema.num_values)
     if logits.ndim != 3 or logits.shape[1:] != expected or labels.shape != logits.shape[:2]:
         raise ValueError(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema, check_labels, checked_labels
+from gradrev_jax.vectors import unit
 
 Normalization = Literal["global", "attribute", "none"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -30,24 +31,28 @@ def prototype_sums(
 
     Args:
       features: [M, N, d].
-      labels: [M, N], -1 = not labelled.
+      labels: [M, N], -1 = not labelled; traced ones too where they lie outside of their attribute.
       schema: the attributes.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema.
+      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
       >>> prototype_sums(np.array([[[1.0]], [[2.0]]]), np.array([[1], [1]]), schema).counts.tolist()
       [0.0, 2.0]
     """
-    if features.shape[:2] != labels.shape or labels.shape[1:] != (schema.num_attributes,):
+    if (
+        features.ndim != 3
+        or features.shape[:2] != labels.shape
+        or labels.shape[1:] != (schema.num_attributes,)
+    ):
         raise ValueError(
             f"features must be [M, N, d] and labels [M, N] with N = {schema.num_attributes}; "
             f"got {features.shape} and {labels.shape}"
         )
     features = jnp.asarray(features, jnp.promote_types(jnp.result_type(features), jnp.float32))
-    labels = jnp.asarray(labels)
+    labels = jnp.asarray(checked_labels(labels, schema))
     # Missing labels go to a segment of their own, one past the last value, which is dropped.
     values = jnp.where(labels == NOT_LABELLED, schema.num_values, labels + np.asarray(schema.offsets))
     rows = features.reshape(-1, features.shape[-1])
@@ -60,7 +65,8 @@ def prototype_sums(
 def memory_from_sums(sums: PrototypeSums, schema: AttributeSchema) -> Float[Array, "J N d"]:
     """Memory of prototypes (Eq. 6): the mean of value v at ``memory[v, n(v)]``, zeros in its other blocks."""
     prototypes = sums.sums / jnp.maximum(sums.counts, 1)[:, None]
-    return jnp.asarray(schema.membership, prototypes.dtype)[:, :, None] * prototypes[:, None, :]
+    # Not a product with 0 and 1, which would spread what is not finite over all blocks.
+    return jnp.where(schema.membership[:, :, None] > 0, prototypes[:, None, :], 0)
 
 
 def class_prototypes(
@@ -77,10 +83,10 @@ def class_prototypes(
 
     Returns:
       [J, N, d]; the prototype of v stands in block n(v), all other blocks are zero. A value that no image
-      has keeps a zero prototype.
+      has keeps a zero prototype; one of whose images a feature is not finite has one that is not either.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema.
+      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -100,14 +106,16 @@ def manipulate(
     .. math::
         f' = f + \sum_v i_v \, \mathrm{memory}[v]
 
+    Linear in all three: several values of one attribute may be added, and what is not finite stays so.
+
     Args:
       features: [..., N, d].
       indicator: [..., J]; +1 adds a value, -1 removes it, 0 leaves it. ``strength * indicator`` edits by
-        more or less than one prototype.
+        more or less than one prototype. ``check_indicators`` tells what is no single change.
       memory: [J, N, d].
 
     Returns:
-      [..., N, d], in the features' dtype.
+      [..., N, d], in the features' dtype, or float32 where they are whole numbers.
 
     Raises:
       ValueError: shapes that disagree.
@@ -117,7 +125,8 @@ def manipulate(
       >>> manipulate(np.array([[1.0, 0.0]]), np.array([-1, 1]), memory).tolist()
       [[0.0, 1.0]]
     """
-    features, indicator, memory = jnp.asarray(features), jnp.asarray(indicator), jnp.asarray(memory)
+    indicator = jnp.asarray(indicator)
+    features, memory = _floating(features), _floating(memory)
     if (
         memory.ndim != 3
         or features.shape[-2:] != memory.shape[1:]
@@ -150,13 +159,14 @@ def make_indicator(
       int32 [J]: +1 at a new value, -1 at the value it replaces (none where it was not labelled).
 
     Raises:
-      ValueError: an unknown name, or a change to what is there already.
+      ValueError: an unknown name, a change to what is there already, or labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> make_indicator(schema, np.array([0, -1]), {"color": "red", "size": "m"}).tolist()
       [-1, 1, 0, 1]
     """
+    check_labels(labels, schema)
     indicator = np.zeros(schema.num_values, np.int32)
     for attribute, value in changes.items():
         if attribute not in schema.names:
@@ -178,9 +188,9 @@ def check_indicators(indicators: Int[np.ndarray, "*batch J"], schema: AttributeS
     Raises:
       ValueError: with the first row and attribute that break this.
     """
-    rows = np.asarray(indicators).reshape(-1, np.shape(indicators)[-1])
-    if rows.shape[1] != schema.num_values:
+    if np.shape(indicators)[-1:] != (schema.num_values,):
         raise ValueError(f"indicators need {schema.num_values} columns (values), got {np.shape(indicators)}")
+    rows = np.asarray(indicators).reshape(-1, schema.num_values)
     if outside := sorted(set(np.unique(rows).tolist()) - {-1, 0, 1}):
         raise ValueError(f"indicators hold -1, 0 and 1 only, got {outside}")
     for sign, word in ((1, "added"), (-1, "removed")):
@@ -197,11 +207,15 @@ def check_indicators(indicators: Int[np.ndarray, "*batch J"], schema: AttributeS
 def describe_change(indicator: Int[np.ndarray, " J"], schema: AttributeSchema) -> str:
     """An indicator in words: ``"color: blue -> red"``, ``"+ size: m"`` (added), ``"- size: m"`` (removed).
 
+    Raises:
+      ValueError: as ``check_indicators``.
+
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> describe_change(np.array([-1, 1, 0, 1]), schema)
       'color: blue -> red, + size: m'
     """
+    check_indicators(indicator, schema)
     words = []
     for n, name in enumerate(schema.names):
         block = indicator[schema.offsets[n] : schema.offsets[n] + schema.sizes[n]]
@@ -236,13 +250,16 @@ def normalize_features(
     """
     if how not in NORMALIZATIONS:
         raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
-    edited = jnp.asarray(features)
+    if features.ndim < 2:
+        raise ValueError(f"features must be [..., N, d], got {features.shape}")
+    edited = _floating(features)
     if how == "attribute":
-        edited = _unit(edited) / edited.shape[-2] ** 0.5
+        edited = unit(edited) / edited.shape[-2] ** 0.5
     flat = edited.reshape(*edited.shape[:-2], -1)
-    return _unit(flat) if how == "global" else flat
+    return unit(flat) if how == "global" else flat
 
 
-def _unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(norm > 0, norm, 1)
+def _floating(x: Array | np.ndarray) -> Array:
+    """Whole numbers as float32; what is of a floating-point dtype as it is."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

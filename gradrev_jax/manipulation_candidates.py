@@ -62,6 +62,13 @@ def nearest_edited(
     )
     scores, candidates = map(np.asarray, ranked)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
+    given = np.isfinite(np.asarray(references.norms)).all(axis=1)[changes.reference]
+    if not np.isfinite(norms[given]).all():
+        most = float(np.finfo(scores.dtype).max) ** (0.5 if normalize == "none" else 1)
+        raise ValueError(
+            f"manipulated features become longer than {most:.2g}, which overflows; take a lower strength, or "
+            "divide features and memory by one factor"
+        )
     squares = norms[:, None] + scores
     # Direct sums, added up block by block, and norms err by half of this at most; see Edited.errors.
     rounding = (sum(block) + 4) * np.finfo(scores.dtype).eps

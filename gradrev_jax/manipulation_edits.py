@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.manipulation import Normalization
 from gradrev_jax.manipulation_products import GalleryProducts, norm_operations, part_products, square_norms
+from gradrev_jax.vectors import length
 
 UNROLLED = 8  # changes of a query, above it a loop adds them
 
@@ -63,7 +64,7 @@ def _scales_and_norms(
     at = jnp.abs(before).argmax(axis=-1, keepdims=True)  # the largest entry tells it best
     largest = jnp.take_along_axis(before, at, axis=-1)[..., 0]
     scales = jnp.take_along_axis(after, at, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
-    return scales, jnp.linalg.norm(features, axis=-1)
+    return scales, length(features)
 
 
 class Changes(NamedTuple):
@@ -176,7 +177,10 @@ def _edit_one(
     operations = dim + num_blocks + len(scales) + 4 * len(values) + 16
     errors = 2 * operations * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
     unit = 0.525 * jnp.finfo(vector.dtype).eps  # half an eps, and room for the rounding of the bound itself
-    return Edited(vector, square_norms(vector[None])[0], scales, entries, factors, unit * errors)
+    # And each product may lose as much as the smallest number, which counts where features are as small.
+    terms = (1 + jnp.abs(weights).sum()) * (1 + jnp.abs(scales).max())
+    errors = unit * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
+    return Edited(vector, square_norms(vector[None])[0], scales, entries, factors, errors)
 
 
 def _lengths(features: Float[Array, "N d"], normalize: Normalization) -> Float[Array, " S"]:
@@ -184,5 +188,5 @@ def _lengths(features: Float[Array, "N d"], normalize: Normalization) -> Float[A
     if normalize == "none":
         return jnp.ones(1, features.dtype)
     parts = features if normalize == "attribute" else features.reshape(1, -1)
-    norms = jnp.linalg.norm(parts, axis=-1)
+    norms = length(parts)
     return jnp.where(norms > 0, norms, 1) * len(parts) ** 0.5

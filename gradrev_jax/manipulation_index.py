@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.manipulation import NORMALIZATIONS, Normalization
 from gradrev_jax.manipulation_edits import References, make_references
-from gradrev_jax.manipulation_products import GalleryProducts, check_rows, gallery_products
+from gradrev_jax.manipulation_products import GalleryProducts, check_rows, check_sizes, gallery_products
 from gradrev_jax.manipulation_search import (
-    check_k,
     checked_edits,
+    checked_k,
     checked_rows,
     normalized,
     search_all,
@@ -78,7 +78,8 @@ class ManipulationIndex:
 
         Raises:
           ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema, rows
-            that are not finite or cannot be normalised.
+            that are not finite or cannot be normalised, a memory that is not finite, features too small or
+            large to be compared without a normalisation.
         """
         check_shapes(features, memory, schema)
         return cls.of(features, memory, normalize)
@@ -95,6 +96,7 @@ class ManipulationIndex:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
         products = gallery_products(features, memory, normalize)
         check_rows(products.square_norms, normalize, num_blocks=features.shape[1])
+        check_sizes(products, normalize)
         return cls(features, products, normalize)
 
     def search(
@@ -122,11 +124,11 @@ class ManipulationIndex:
 
         Raises:
           ValueError: k beyond the gallery (less one where the reference is excluded), a reference outside
-            it, both or none of reference_ids and features, shapes that disagree.
+            it, both or none of reference_ids and features, shapes that disagree, edits that are not finite.
         """
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
             raise ValueError("give reference_ids, or features without exclude_reference")
-        check_k(k, len(self.features), exclude_reference=exclude_reference)
+        k = checked_k(k, len(self.features), exclude_reference=exclude_reference)
         if features is None:
             rows, take = checked_rows(np.asarray(reference_ids), len(self.features)), self.take
         else:
@@ -234,7 +236,7 @@ class ManipulationSession:
         if exclude_reference and self.reference_id is None:
             raise ValueError("exclude_reference needs an item of the gallery's, not features")
         index = self.index
-        check_k(k, len(index.features), exclude_reference=exclude_reference)
+        k = checked_k(k, len(index.features), exclude_reference=exclude_reference)
         edits = index._edits(indicators, strength, len(indicators))
         of_one = np.zeros(len(edits), int)
         indices, distances = search_references(

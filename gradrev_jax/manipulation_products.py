@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.manipulation import Normalization, normalize_features
+from gradrev_jax.vectors import length
 
 LANES = 16  # sums that run beside each other in a squared norm
 # Of a gallery prepared at once. A CPU's cache holds the first, and memory is reused; other devices wait for
@@ -92,7 +93,7 @@ def gallery_products(
         norms,
         jnp.sqrt(norms.max()),
         memory,
-        jnp.linalg.norm(memory, axis=-1),
+        length(memory),
         table,
         jnp.asarray(np.append(part, 0)),
         jnp.asarray(_padded([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
@@ -110,17 +111,48 @@ def check_rows(square_norms: Float[Array, " G"], normalize: Normalization, *, nu
     Raises:
       ValueError: with the first such row's number, and how many there are.
     """
-    norms = np.asarray(square_norms)
-    # Each attribute that is not zero adds 1 / N. What overflows becomes zero, too.
+    norms: np.ndarray = np.asarray(square_norms)
+    # Each attribute that is not zero adds 1 / N.
     least = {"global": 0.5, "attribute": 1 - 0.5 / num_blocks, "none": 0.0}[normalize]
+    most = float(np.finfo(norms.dtype).max) ** 0.5
+    limit = f"; without a normalisation, none may be longer than {most:.2g}" if normalize == "none" else ""
     for bad, what in ((~np.isfinite(norms), "not finite"), (norms < least, "zero")):
         if bad.any():
             where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
             hint = ", so it has no direction to normalise" if what == "zero" else ""
             raise ValueError(
                 f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
-                f"({int(bad.sum())} such rows of {len(norms)})"
+                f"({int(bad.sum())} such rows of {len(norms)}){limit if what == 'not finite' else ''}"
             )
+
+
+def check_sizes(products: GalleryProducts, normalize: Normalization) -> None:
+    """Raises unless a memory is finite, and a gallery that is not normalised not too small.
+
+    Normalised features may be of any size. Those that are not are compared as they are: below the limit the
+    squares of their differences vanish, and above that of ``check_rows`` they overflow.
+
+    Args:
+      products: of the gallery and the memory.
+      normalize: how.
+
+    Raises:
+      ValueError: with the first value whose prototype is not finite; or with the limit.
+    """
+    bad = ~np.isfinite(np.asarray(products.memory_norms)).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"the memory is not finite in the prototype of value {int(bad.argmax())} "
+            f"({int(bad.sum())} such values of {len(bad)})"
+        )
+    if normalize != "none":
+        return
+    least = float(jnp.finfo(products.rows.dtype).tiny) ** 0.25
+    if products.largest < least and (products.rows != 0).any():
+        raise ValueError(
+            f"the gallery's features are at most {float(products.largest):.2g} long; without a normalisation "
+            f"the longest must have {least:.2g}: multiply features and memory by one factor"
+        )
 
 
 @functools.partial(jax.jit, static_argnames="normalize", donate_argnames="made")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.arguments import check_integers, whole_number
 from gradrev_jax.manipulation import Normalization, normalize_features
 from gradrev_jax.manipulation_candidates import nearest_edited
 from gradrev_jax.manipulation_edits import References, edit, make_changes, make_references
@@ -125,34 +126,45 @@ def checked_edits(
     """Indicators times strength.
 
     Raises:
-      ValueError: there are not as many as queries, or not of as many values.
+      ValueError: there are not as many as queries, or not of as many values; something is not finite.
     """
     if indicators.shape != (num_queries, num_values):
         raise ValueError(
             f"{num_queries} queries need indicators [{num_queries}, {num_values}], got {indicators.shape}"
         )
-    return np.asarray(indicators, dtype) * np.asarray(strength, dtype)
+    if np.shape(strength) != () or not np.isfinite(strength):
+        raise ValueError(f"strength must be one finite number, got {strength}")
+    edits = np.asarray(indicators, dtype) * np.asarray(strength, dtype)
+    finite = np.isfinite(edits).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"indicators times strength are not finite in row {int(finite.argmin())}")
+    return edits
 
 
-def check_k(k: int, num_rows: int, *, exclude_reference: bool) -> None:
-    """Raise unless there are k rows to find.
+def checked_k(k: int, num_rows: int, *, exclude_reference: bool) -> int:
+    """Returns k as an int of Python's, where there are k rows to find.
 
     Raises:
-      ValueError: k beyond the gallery, or below 1.
+      ValueError: k beyond the gallery, below 1, or no whole number.
     """
+    k = whole_number(k, "k")
     allowed = num_rows - exclude_reference
     if not 1 <= k <= allowed:
         left = f", the query excluded, of {num_rows}" if exclude_reference else ""
         raise ValueError(f"k must lie between 1 and the gallery's {allowed} rows{left}, got {k}")
+    return k
 
 
 def checked_rows(rows: Int[Array | np.ndarray, " Q"], num_rows: int) -> Int[np.ndarray, " Q"]:
     """Row numbers as an array of NumPy's.
 
     Raises:
-      ValueError: one outside the gallery.
+      ValueError: one outside the gallery, or what is no list of whole numbers.
     """
     rows = np.asarray(rows)
+    check_integers(rows, "reference_ids")
+    if rows.ndim != 1:
+        raise ValueError(f"reference_ids must be [Q], got {rows.shape}")
     outside = rows[(rows < 0) | (rows >= num_rows)]
     if outside.size:
         raise ValueError(f"references must lie between 0 and {num_rows - 1}, got {outside[0]}")

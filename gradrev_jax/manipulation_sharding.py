@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.manipulation import Normalization
 from gradrev_jax.manipulation_index import ManipulationIndex
-from gradrev_jax.manipulation_search import check_k, checked_edits, checked_rows, search_all, without
+from gradrev_jax.manipulation_search import checked_edits, checked_k, checked_rows, search_all, without
 from gradrev_jax.retrieval import Neighbors
 
 
@@ -91,7 +91,7 @@ class ShardedIndex:
         Raises:
           ValueError: as ``ManipulationIndex.search``.
         """
-        check_k(k, len(self.features), exclude_reference=exclude_reference)
+        k = checked_k(k, len(self.features), exclude_reference=exclude_reference)
         rows = checked_rows(reference_ids, len(self.features))
         products = self.shards[0].products
         edits = checked_edits(

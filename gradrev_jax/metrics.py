@@ -2,7 +2,7 @@
 
 Every function takes NumPy or JAX arrays and computes with the library it was given: NumPy arrays give
 float64 scalars, JAX arrays give traceable float32 ones. Label comparisons count not labelled (-1) equal to
-not labelled.
+not labelled; other labels below 0 raise a ValueError, and count as -1 where they are traced.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema, checked_labels
+from gradrev_jax.losses import check_logits
+from gradrev_jax.metric_arguments import checked_cut_offs, checked_neighbors, is_changed_mask, known_labels
 
 Part = Literal["all", "target", "others"]
 PARTS: tuple[Part, ...] = ("all", "target", "others")
 Labels = Int[Array | np.ndarray, "Q N"]
 NeighborLabels = Int[Array | np.ndarray, "Q K N"]
+Changed = Int[Array | np.ndarray, " Q"] | Int[Array | np.ndarray, "Q N"] | Bool[Array | np.ndarray, "Q N"]
 Scalar = Float[Array | np.ndarray | np.floating, ""]
 
 
@@ -34,14 +37,14 @@ def hit_rate(neighbor_labels: NeighborLabels, target_labels: Labels, k: int) -> 
       k: cut-off, 1 <= k <= K.
 
     Raises:
-      ValueError: no queries, k out of range, shapes that disagree.
+      ValueError: no queries, k out of range, shapes that disagree, labels below -1.
 
     Example:
       >>> neighbors = np.array([[[0, 1], [0, 0]], [[1, 1], [1, 0]]])  # 2 queries, 2 neighbours, 2 attributes
       >>> float(hit_rate(neighbors, np.array([[0, 0], [0, 1]]), 2))
       0.5
     """
-    _check(neighbor_labels, target_labels, k)
+    neighbor_labels, target_labels, k = checked_neighbors(neighbor_labels, target_labels, k)
     return _matches(neighbor_labels, target_labels, k).any(axis=1).mean()
 
 
@@ -54,21 +57,21 @@ def precision(neighbor_labels: NeighborLabels, target_labels: Labels, k: int) ->
       k: cut-off, 1 <= k <= K.
 
     Raises:
-      ValueError: no queries, k out of range, shapes that disagree.
+      ValueError: no queries, k out of range, shapes that disagree, labels below -1.
 
     Example:
       >>> neighbors = np.array([[[0, 1], [0, 0]], [[1, 1], [1, 0]]])
       >>> float(precision(neighbors, np.array([[0, 0], [0, 1]]), 2))
       0.25
     """
-    _check(neighbor_labels, target_labels, k)
+    neighbor_labels, target_labels, k = checked_neighbors(neighbor_labels, target_labels, k)
     return _matches(neighbor_labels, target_labels, k).mean()
 
 
 def ndcg(
     neighbor_labels: NeighborLabels,
     target_labels: Labels,
-    changed: Int[Array | np.ndarray, " Q"] | Bool[Array | np.ndarray, "Q N"],
+    changed: Changed,
     k: int,
     part: Part = "all",
 ) -> Scalar:
@@ -82,26 +85,27 @@ def ndcg(
     Args:
       neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
       target_labels: [Q, N], what was asked for.
-      changed: [Q], the attribute that the manipulation changed; or bool [Q, N], all that it changed.
+      changed: [Q], the attribute that the manipulation changed; or [Q, N] of bool or of 0 and 1, all that it
+        changed; see ``is_changed_mask``.
       k: cut-off, 1 <= k <= K.
       part: relevance is the fraction of right labels among ``all`` N attributes, of the changed ones
         (``target``), or of the kept ones (``others``; where all are changed nothing is kept that could be
         wrong, and it is 1).
 
     Raises:
-      ValueError: no queries, k out of range, an unknown part, shapes that disagree.
+      ValueError: as ``hit_rate``; an unknown part, a change that is no attribute.
 
     Example:
       >>> neighbors = np.array([[[0, 1]]])
       >>> round(float(ndcg(neighbors, np.array([[0, 0]]), np.array([1]), 1, part="others")), 4)
       1.0
     """
-    _check(neighbor_labels, target_labels, k)
+    neighbor_labels, target_labels, k = checked_neighbors(neighbor_labels, target_labels, k)
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     xp = _namespace(neighbor_labels)
     right = neighbor_labels[:, :k] == target_labels[:, None]
-    is_changed = _is_changed(xp.asarray(changed), target_labels.shape[1])
+    is_changed = is_changed_mask(xp.asarray(changed), *target_labels.shape)
     counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
     total = counted.sum(axis=-1)[:, None]
     relevance = xp.where(total > 0, (right & counted[:, None]).sum(axis=-1) / xp.maximum(total, 1), 1.0)
@@ -113,7 +117,7 @@ def ndcg(
 def retrieval_scores(
     neighbor_labels: NeighborLabels,
     target_labels: Labels,
-    changed: Int[Array | np.ndarray, " Q"] | Bool[Array | np.ndarray, "Q N"],
+    changed: Changed,
     ks: Sequence[int],
 ) -> dict[str, Float[Array | np.ndarray, "Q C"]]:
     """Every retrieval metric of every query at C cut-offs, in one pass over the neighbours.
@@ -123,14 +127,15 @@ def retrieval_scores(
     Args:
       neighbor_labels: [Q, K, N], labels of the K nearest, nearest first.
       target_labels: [Q, N], what was asked for.
-      changed: [Q], the attribute that the manipulation changed; or bool [Q, N], all that it changed.
+      changed: [Q], the attribute that the manipulation changed; or [Q, N] of bool or of 0 and 1, all that it
+        changed; see ``is_changed_mask``.
       ks: C cut-offs, each 1 <= k <= K.
 
     Returns:
       ``hit_rate``, ``precision``, ``ndcg``, ``ndcg_target`` and ``ndcg_others``, each [Q, C].
 
     Raises:
-      ValueError: no queries, no cut-off or one out of range, shapes that disagree.
+      ValueError: as ``ndcg``; no cut-off.
 
     Example:
       >>> neighbors = np.array([[[0, 1], [0, 0]]])  # 1 query, 2 neighbours, 2 attributes
@@ -138,13 +143,14 @@ def retrieval_scores(
       >>> scores["hit_rate"].tolist(), scores["precision"].tolist()
       ([[0.0, 1.0]], [[0.0, 0.5]])
     """
+    ks = checked_cut_offs(ks)
     for k in (min(ks), max(ks)):
-        _check(neighbor_labels, target_labels, k)
+        neighbor_labels, target_labels, _ = checked_neighbors(neighbor_labels, target_labels, k)
     xp = _namespace(neighbor_labels)
     num_attributes = target_labels.shape[1]
     cut_offs = np.asarray(ks, np.int32)
     right = neighbor_labels[:, : max(ks)] == target_labels[:, None]
-    is_changed = _is_changed(xp.asarray(changed), num_attributes)
+    is_changed = is_changed_mask(xp.asarray(changed), *target_labels.shape)
     count, count_target = right.sum(axis=-1), (right & is_changed[:, None]).sum(axis=-1)
     matches = xp.cumsum(count == num_attributes, axis=1)[:, cut_offs - 1]
     discount = xp.log(xp.arange(2, max(ks) + 2))
@@ -182,11 +188,15 @@ def cross_accuracy(
     Returns:
       [N, N] fractions; the diagonal is the attribute accuracy. A column that no image is labelled for is 0.
 
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
       >>> cross_accuracy(np.array([[[0.0, 1.0]], [[1.0, 0.0]]]), np.array([[1], [1]]), schema).tolist()
       [[0.5]]
     """
+    labels = checked_labels(labels, schema)
     correct = cross_correct(logits, labels, schema).sum(axis=0)
     return correct / _namespace(logits).maximum((labels != NOT_LABELLED).sum(axis=0), 1)
 
@@ -199,7 +209,12 @@ def cross_correct(
     """Which classifiers (column) name an image's label right, reading which feature (row), image by image.
 
     None does where it is not labelled. Ties between logits go to the lower value.
+
+    Raises:
+      ValueError: as ``cross_accuracy``.
     """
+    check_logits(logits, labels, schema)
+    labels = checked_labels(labels, schema)
     # slice_index repeats an attribute's last value as padding: argmax takes the first, so it never wins.
     predicted = logits[..., schema.slice_index].argmax(axis=-1)
     return (predicted == labels[:, None, :]) & (labels != NOT_LABELLED)[:, None, :]
@@ -221,13 +236,18 @@ def accuracy_summary(
     """Right answers and labelled images by attribute, as fractions; attributes without a label are left out.
 
     Raises:
-      ValueError: no attribute has a label.
+      ValueError: no attribute has a label, or the numbers are not N each with 0 <= correct <= labelled.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> accuracy_summary(np.array([1, 6]), np.array([2, 8]), schema)
       {'macro': 0.625, 'micro': 0.7, 'per_attribute': {'color': 0.5, 'size': 0.75}}
     """
+    shape = (schema.num_attributes,)
+    if not shape == correct.shape == labelled.shape or not ((correct >= 0) & (correct <= labelled)).all():
+        raise ValueError(
+            f"correct and labelled must be {shape}, with 0 <= correct <= labelled; got {correct}, {labelled}"
+        )
     if not labelled.any():
         raise ValueError("no image is labelled: an accuracy over none is not defined")
     per_attribute = {
@@ -249,10 +269,16 @@ def majority_correct(
       labels: [M, N], what is predicted; -1 = not labelled and not counted.
       reference: [R, N], labels that the commonest value is taken from.
 
+    Raises:
+      ValueError: numbers of attributes that disagree, labels below -1.
+
     Example:
       >>> majority_correct(np.array([[0], [1], [-1]]), np.array([[1], [1], [0]])).tolist()
       [1]
     """
+    if labels.ndim != 2 or reference.ndim != 2 or labels.shape[1] != reference.shape[1]:
+        raise ValueError(f"labels must be [M, N] and reference [R, N]; got {labels.shape}, {reference.shape}")
+    labels, reference = known_labels(labels, "labels"), known_labels(reference, "reference")
     correct = np.zeros(labels.shape[1], np.int64)
     for n, (column, known) in enumerate(zip(labels.T, reference.T, strict=True)):
         known = known[known != NOT_LABELLED]
@@ -266,23 +292,5 @@ def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
     return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
 
 
-def _is_changed(changed: Any, num_attributes: int) -> Any:
-    """Which attributes change, bool [Q, N], of one attribute a query or of such a mask itself."""
-    return changed if changed.ndim == 2 else changed[:, None] == np.arange(num_attributes)
-
-
 def _namespace(array: Any) -> ModuleType:
     return jnp if isinstance(array, jax.Array) else np
-
-
-def _check(neighbor_labels: Any, target_labels: Any, k: int) -> None:
-    queries, depth, num_attributes = neighbor_labels.shape
-    if target_labels.shape != (queries, num_attributes):
-        raise ValueError(
-            f"neighbor_labels {neighbor_labels.shape} needs target_labels {(queries, num_attributes)}, "
-            f"got {target_labels.shape}"
-        )
-    if queries == 0:
-        raise ValueError("no queries: a mean over none is not defined")
-    if not 1 <= k <= depth:
-        raise ValueError(f"k must lie in [1, {depth}] (neighbours given), got {k}")

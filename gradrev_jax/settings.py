@@ -38,13 +38,16 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
     """The catalogue of a run, its validation part held out.
 
     Raises:
-      ConfigError: the gallery has fewer images than the largest K asked for.
+      ConfigError: the gallery has fewer images than the largest K asked for, or queries are to change more
+        attributes at once than there are.
       DataError: the catalogue itself cannot be used.
     """
     catalogue = FORMATS[config.data.format](config.data, config.seed)
     catalogue = hold_out_validation(
         catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
     )
+    if catalogue.queries is None:
+        _check_num_changes(config, "protocol", catalogue.schema)
     gallery, largest = len(catalogue.parts["test"]), max(config.protocol.ks)
     if config.protocol.exclude_query:
         gallery -= 1
@@ -76,10 +79,15 @@ def evaluation_queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
 
 
 def queries_of(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
-    """The queries whose gallery is a part: those that come with the catalogue, or generated ones."""
+    """The queries whose gallery is a part: those that come with the catalogue, or generated ones.
+
+    Raises:
+      ConfigError: more attributes are to change at once than there are.
+    """
     count = config.protocol.num_references or None
     if part == TEST and catalogue.queries is not None:
         return catalogue.queries.of_references(count, config.seed)
+    _check_num_changes(config, "protocol", catalogue.schema)
     return generate_queries(
         catalogue.part_labels(part),
         catalogue.schema,
@@ -94,6 +102,7 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
     """What stage 2 trains on: those that come with the catalogue, less what is held out, or generated ones.
 
     Raises:
+      ConfigError: more attributes are to change at once than there are.
       DataError: there are none.
     """
     if catalogue.triplets is not None:
@@ -101,6 +110,7 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
         if not len(triplets):
             raise DataError("none of the triplets that come with the catalogue lies in its training part")
         return triplets
+    _check_num_changes(config, "memory", catalogue.schema)
     return generate_triplets(
         catalogue.part_labels(TRAIN),
         catalogue.schema,
@@ -109,6 +119,17 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
         num_changes=config.memory.num_changes,
         seed=config.seed,
     )
+
+
+def _check_num_changes(config: ConfigDict, section: str, schema: AttributeSchema) -> None:
+    """Raise where more attributes are to change at once than a catalogue has."""
+    wanted, most = config[section].num_changes, schema.num_attributes
+    if wanted > most:
+        names = ", ".join(schema.names[:10]) + (", ..." if most > 10 else "")
+        raise ConfigError(
+            f"{section}.num_changes = {wanted}: at most {most}, as many attributes as the catalogue has "
+            f"({names})"
+        )
 
 
 def fixed_strength(config: ConfigDict) -> float | None:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gradrev_jax.arguments import check_integers, is_traced
 from gradrev_jax.attributes import NOT_LABELLED
 
 
@@ -36,13 +37,18 @@ def semi_hard_triplet_loss(
       Scalar; 0 where the batch has no pair.
 
     Raises:
-      ValueError: numbers of rows that disagree.
+      ValueError: numbers of rows that disagree, embeddings that are no rows, or classes that are no integers.
 
     Example:
       >>> embeddings = jnp.array([[0.0], [1.0], [2.0]])
       >>> float(semi_hard_triplet_loss(embeddings, jnp.array([0, 0, 1])))  # of the pairs, (1, 0) is 0.5 off
       0.25
     """
+    if embeddings.ndim != 2 or not classes.ndim:
+        raise ValueError(
+            f"embeddings must be [B, D] and classes [B] or [B, N]; got {embeddings.shape} and {classes.shape}"
+        )
+    check_integers(classes, "classes")
     if len(embeddings) != len(classes) or (labelled is not None and len(labelled) != len(classes)):
         raise ValueError(
             f"embeddings, classes and labelled must have as many rows; got {len(embeddings)}, {len(classes)} "
@@ -77,18 +83,32 @@ def attribute_triplet_loss(
 
     Args:
       features: [B, N, d].
-      labels: [B, N]; images that are not labelled for an attribute (-1) are left out of its term.
+      labels: [B, N]; images that are not labelled for an attribute (-1) are left out of its term; so are
+        traced labels below 0. How many values an attribute has is not known here, and not checked.
       margin: in squared distance.
+
+    Raises:
+      ValueError: shapes that disagree, labels that are no integers or lie below -1.
 
     Example:
       >>> features = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
       >>> float(attribute_triplet_loss(features, jnp.array([[0], [1]])))  # no two of one class
       0.0
     """
+    if features.ndim != 3 or labels.shape != features.shape[:2]:
+        raise ValueError(
+            f"features must be [B, N, d] and labels [B, N]; got {features.shape} and {labels.shape}"
+        )
+    check_integers(labels, "labels")
+    if not is_traced(labels) and (bad := np.argwhere(np.asarray(labels) < NOT_LABELLED)).size:
+        row, n = bad[0].tolist()
+        raise ValueError(
+            f"labels: label {labels[row, n]} of row {row} is below -1 (not labelled) of attribute {n}"
+        )
     labels = jnp.asarray(labels)
 
     def of_attribute(features: Array, labels: Array) -> Array:
-        return semi_hard_triplet_loss(unit(features), labels, labelled=labels != NOT_LABELLED, margin=margin)
+        return semi_hard_triplet_loss(unit(features), labels, labelled=labels >= 0, margin=margin)
 
     return jax.vmap(of_attribute, in_axes=1)(jnp.asarray(features), labels).sum()
 
@@ -108,11 +128,19 @@ def triplet_margin_loss(
       negative: [B, D].
       margin: in distance.
 
+    Raises:
+      ValueError: shapes that are not the same.
+
     Example:
       >>> a, p, n = jnp.array([[0.0]]), jnp.array([[1.0]]), jnp.array([[1.25]])
       >>> float(triplet_margin_loss(a, p, n))
       0.25
     """
+    if not np.shape(anchor) == np.shape(positive) == np.shape(negative) or np.ndim(anchor) != 2:
+        raise ValueError(
+            "anchor, positive and negative must be [B, D] alike; got "
+            f"{np.shape(anchor)}, {np.shape(positive)} and {np.shape(negative)}"
+        )
 
     def distance(other: Float[Array | np.ndarray, "B D"]) -> Array:
         squares = jnp.square(jnp.asarray(anchor) - jnp.asarray(other)).sum(axis=-1)

@@ -97,6 +97,11 @@ def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
         ("train.py", ["--config.train.epochs=many"], "--config.train.epochs=many: invalid literal for int"),
         ("train.py", ["--config.train.epochs=0"], "train.epochs = 0: at least 1"),
         ("train.py", ["spare"], "unknown arguments: spare"),
+        (
+            "train.py",
+            ["--config=configs/catalogue.py", "--config.data.image_size=64"],
+            "--config is given 2 times, configs/garments.py and configs/catalogue.py, of which --config.data",
+        ),
         ("train.py", ["--config=configs/none.py"], "configs/none.py does not exist"),
         (
             "train.py",

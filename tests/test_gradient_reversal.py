@@ -129,3 +129,15 @@ def test_importing_it_costs_neither_flax_nor_tensorflow():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("extreme", [np.inf, -np.inf, np.nan])
+def test_a_scale_of_zero_cuts_whatever_gradient_there_is(extreme):
+    def loss(x, scale):
+        return (reverse_gradient(x, scale) * jnp.array([extreme, 1.0])).sum()
+
+    assert jax.grad(loss)(jnp.ones(2), 0.0).tolist() == [0, 0]
+    assert jax.grad(loss)(jnp.ones(2), jnp.array([0.0, 2.0])).tolist() == [0, -2]
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.ones(2), 1.0), [-extreme, -1])
+    second = jax.grad(lambda x: jax.grad(lambda x: reverse_gradient(x, 0.0) ** 3)(x))(2.0)
+    assert second == 0

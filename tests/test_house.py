@@ -13,9 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gradrev_jax"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 GROUND = {
-    *("attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics", "retrieval"),
-    *("bootstrap", "triplet_losses", "manipulation_products", "manipulation_edits"),
+    *("arguments", "attributes", "gradient_reversal", "losses", "manipulation", "memory_losses", "metrics"),
+    *("retrieval", "bootstrap", "triplet_losses", "vectors", "metric_arguments", "manipulation_products"),
     *("manipulation_candidates", "manipulation_search", "manipulation_index", "manipulation_sharding"),
+    "manipulation_edits",
 }
 RIM = {
     "settings",
@@ -82,6 +83,7 @@ GROUND_LIBRARIES = {
         "difflib",
         "functools",
         "itertools",
+        "operator",
         "os",
         "types",
         "typing",

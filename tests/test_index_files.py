@@ -36,6 +36,11 @@ def test_what_is_opened_finds_what_was_saved(folder):
     np.testing.assert_array_equal(session.indices[0], expected.indices[0])
 
 
+def test_folders_may_be_strings(folder, tmp_path):
+    save_index(open_index(str(folder)), str(tmp_path / "copy"))
+    np.testing.assert_array_equal(open_index(str(tmp_path / "copy")).features, GALLERY)
+
+
 @pytest.mark.parametrize(
     ("other", "which"),
     [

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gradrev_jax.attributes import AttributeSchema
@@ -131,3 +132,75 @@ def test_balanced_weight_guards_a_vanishing_loss_and_shows_a_diverged_one():
     assert balanced_reversal_weight(3.0, 1e-30) * 1e-30 <= 0.3
     assert np.isnan(balanced_reversal_weight(np.nan, 1.0))
     assert np.isnan(balanced_reversal_weight(1.0, np.nan))
+
+
+@pytest.mark.parametrize("loss", [pathway_losses, classification_loss, reversal_loss])
+@pytest.mark.parametrize("bad", [-100, -2, 3, 255])
+def test_only_minus_one_is_not_labelled(loss, bad):
+    logits, labels = example(missing=0.0)
+    labels[4, 0] = bad
+    with pytest.raises(ValueError, match=rf"labels: label {bad} of row 4 is outside \[-1, 3\) of .*'color'"):
+        loss(logits, labels, SCHEMA)
+    jitted = jax.jit(loss, static_argnums=2)
+    gradient = jax.jit(jax.grad(lambda x, y: loss(x, y, SCHEMA).sum()))
+    masked = labels.copy()
+    masked[4, 0] = -1
+    np.testing.assert_array_equal(jitted(logits, labels, SCHEMA), jitted(logits, masked, SCHEMA))
+    np.testing.assert_array_equal(gradient(logits, labels), gradient(logits, masked))
+
+
+def test_a_step_that_is_jitted_pays_for_no_check(monkeypatch):
+    logits, labels = example()
+
+    def fail(*_):
+        raise AssertionError("labels were looked at")
+
+    monkeypatch.setattr("gradrev_jax.attributes.check_labels", fail)
+    jax.jit(lambda x, y: classification_loss(x, y, SCHEMA))(logits, labels)
+
+
+def optax_losses(logits, labels, schema):
+    """Row j, column n: optax's cross-entropy of feature j read by classifier n."""
+    rows = []
+    for j in range(schema.num_attributes):
+        for n, (start, size) in enumerate(zip(schema.offsets, schema.sizes, strict=True)):
+            known = np.flatnonzero(labels[:, n] >= 0)
+            own = jnp.asarray(logits)[known, j, start : start + size]
+            rows.append(optax.softmax_cross_entropy_with_integer_labels(own, labels[known, n]).mean())
+    return jnp.stack(rows).reshape(schema.num_attributes, schema.num_attributes)
+
+
+def test_values_that_are_ruled_out():
+    logits, labels = example(missing=0.2)
+    for b, row in enumerate(labels):
+        other = (row[0] + 1) % 3 if row[0] >= 0 else 0
+        logits[b, b % 3, other] = -np.inf
+    logits[0, :, 3 + (labels[0, 1] == 0)] = -np.inf
+    expected = optax_losses(logits, labels, SCHEMA)
+    np.testing.assert_allclose(pathway_losses(logits, labels, SCHEMA), expected, rtol=1e-5, atol=1e-7)
+    for pick in (jnp.trace, jnp.sum):
+        gradients = [
+            jax.grad(lambda x, f=f, p=pick: p(f(x, labels, SCHEMA)))(jnp.asarray(logits))
+            for f in (pathway_losses, optax_losses)
+        ]
+        np.testing.assert_allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize("every_value", [False, True])
+def test_a_label_that_is_ruled_out_costs_infinitely_much(every_value):
+    logits, labels = example(missing=0.0)
+    logits[2, 1, slice(0, 3) if every_value else labels[2, 0]] = -np.inf
+    losses = np.asarray(pathway_losses(logits, labels, SCHEMA))
+    assert losses[1, 0] == np.inf
+    assert np.isfinite(np.delete(losses.ravel(), 3)).all()
+    gradient = jax.grad(reversal_loss)(jnp.asarray(logits), labels, SCHEMA)
+    assert np.isfinite(gradient).all()
+    labels[2, 0] = -1  # nothing is asked of what is not labelled
+    assert np.isfinite(pathway_losses(logits, labels, SCHEMA)).all()
+    assert np.isfinite(jax.grad(reversal_loss)(jnp.asarray(logits), labels, SCHEMA)).all()
+
+
+def test_a_diverged_logit_is_seen():
+    logits, labels = example(missing=0.0)
+    logits[0, 0, 0] = np.nan
+    assert np.isnan(classification_loss(logits, labels, SCHEMA))

@@ -154,3 +154,60 @@ def test_normalizations(unchecked):
     assert (normalize_features(np.zeros((1, 3, 4), np.float32)) == 0).all()
     with pytest.raises(ValueError, match="one of global, attribute, none, got 'l2'"):
         normalize_features(features, "l2")
+
+
+@pytest.mark.parametrize("bad", [-2, 3])
+def test_a_label_that_is_no_value_moves_no_prototype(bad):
+    features, labels = example()
+    labels[7, 0] = bad
+    with pytest.raises(ValueError, match=f"label {bad} of row 7 is outside .* of attribute 'color'"):
+        class_prototypes(features, labels, SCHEMA)
+    masked = labels.copy()
+    masked[7, 0] = -1
+    jitted = jax.jit(class_prototypes, static_argnums=2)
+    np.testing.assert_array_equal(jitted(features, labels, SCHEMA), jitted(features, masked, SCHEMA))
+
+
+@pytest.mark.parametrize("extreme", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_prototype(extreme):
+    features, labels = example()
+    labels[labels[:, 0] == 1, 0] = 0
+    labels[7] = [1, -1, -1]
+    features[7] = extreme
+    memory = np.asarray(class_prototypes(features, labels, SCHEMA))
+    finite = np.isfinite(memory).all(axis=2)
+    assert np.argwhere(~finite).tolist() == [[1, 0]]
+
+
+def test_features_that_are_no_rows_of_attributes(unchecked):
+    _, labels = example()
+    with pytest.raises(ValueError, match=r"features must be \[M, N, d\] .* got \(50, 3\) and \(50, 3\)"):
+        class_prototypes(np.zeros((50, 3), np.float32), labels, SCHEMA)
+    with pytest.raises(ValueError, match=r"features must be \[\.\.\., N, d\], got \(4,\)"):
+        normalize_features(np.zeros(4, np.float32))
+
+
+def test_whole_numbers_are_edited_and_normalised_as_float32(unchecked):
+    memory = np.array([[[1, 0]], [[0, 3]]])
+    edited = manipulate(np.array([[1, 0]]), np.array([0.0, 0.5]), memory)
+    assert edited.dtype == jnp.float32
+    assert edited.tolist() == [[1.0, 1.5]]
+    np.testing.assert_allclose(normalize_features(np.array([[3], [4]])), [0.6, 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-25, 1e-19, 1e19, 1e25, 1e37])
+@pytest.mark.parametrize("how", ["global", "attribute"])
+def test_features_of_any_size_are_normalised(how, size):
+    features, _ = example()
+    expected = normalize_features(features, how)
+    found = normalize_features((features * np.float32(size)).astype(np.float32), how)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.1 if size < 1e-36 else 1e-6)
+
+
+def test_words_of_labels_and_indicators_that_are_none():
+    with pytest.raises(ValueError, match="label -2 of row 0 is outside"):
+        make_indicator(SCHEMA, np.array([-2, 0, 0]), {"color": "red"})
+    with pytest.raises(ValueError, match="row 0 has 2 values of attribute 'color' added"):
+        describe_change(np.array([1, 0, 1, 0, 0, 0]), SCHEMA)
+    with pytest.raises(ValueError, match=r"indicators need 6 columns \(values\), got \(5,\)"):
+        describe_change(np.array([1, 0, 0, 0, 0]), SCHEMA)

@@ -358,3 +358,83 @@ def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu, how, soft):
     np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
     one = index.session(int(ids[0])).search(indicators[:1], 7)
     np.testing.assert_array_equal(one.indices, expected[:1])
+
+
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("rows", [8, 200])
+@pytest.mark.parametrize("size", [1e-25, 1e-18, 1e-9, 1e17, 1e25])
+def test_features_of_any_size(rng, how, rows, size):
+    """Without a normalisation, those alone whose squares are numbers."""
+    gallery, memory, reference, indicators = example(rng, rows=rows, queries=6)
+    scaled = (gallery * np.float32(size)), (memory * np.float32(size))
+    if how == "none" and size in (1e-25, 1e-18, 1e25):
+        with pytest.raises(ValueError, match=r"none may be longer than 1\.8e\+19|longest must have 3\.3e-10"):
+            ManipulationIndex.build(*scaled, SCHEMA, how)
+        return
+    found = ManipulationIndex.build(*scaled, SCHEMA, how).search(
+        reference_ids=reference, indicators=indicators, k=4
+    )
+    indices, distances = oracle(*scaled, scaled[0][reference], indicators, 4, how)
+    np.testing.assert_array_equal(found.indices, indices)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-6 * size ** (how == "none"))
+
+
+def of_length(length):
+    """A gallery of two rows of which the longest has this length."""
+    gallery = np.zeros((2, ATTRIBUTES, DIM), np.float32)
+    gallery[:, 0, 0] = np.float32(length), np.float32(length) / 2
+    return gallery
+
+
+def test_the_limits_without_a_normalisation():
+    memory = np.zeros((VALUES, ATTRIBUTES, DIM), np.float32)
+    nothing = {"indicators": np.zeros((1, VALUES), int), "k": 2}
+    least, most = np.float32(2**-31.5), np.float32(2**64 * (1 - 2**-24))
+    for length in (least * np.float32(1 + 2**-20), most):
+        index = ManipulationIndex.build(of_length(length), memory, SCHEMA, "none")
+        found = index.search(reference_ids=np.array([1]), **nothing)
+        assert found.indices.tolist() == [[1, 0]]
+        np.testing.assert_allclose(found.distances[0, 1], length / 2, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"at most 3\.3e-10 long; .* must have 3\.3e-10: multiply features"):
+        ManipulationIndex.build(of_length(least * np.float32(1 - 2**-20)), memory, SCHEMA, "none")
+    with pytest.raises(ValueError, match=r"not finite in row 0 .* none may be longer than 1\.8e\+19"):
+        ManipulationIndex.build(of_length(2.0**64), memory, SCHEMA, "none")
+    zeros = ManipulationIndex.build(of_length(0), memory, SCHEMA, "none")
+    assert zeros.search(reference_ids=np.array([1]), **nothing).indices.tolist() == [[0, 1]]
+
+
+def test_a_memory_that_is_not_finite(rng):
+    gallery, memory, _, _ = example(rng)
+    memory[4, 1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"not finite in the prototype of value 4 \(1 such values of 6\)"):
+        ManipulationIndex.build(gallery, memory, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 1.0}, "k must be a whole number, got 1.0"),
+        ({"k": -1}, "gallery's 90 rows, got -1"),
+        ({"reference_ids": np.array([0.0, 1.0])}, "reference_ids must be of an integer dtype, got float64"),
+        ({"reference_ids": np.array([True, False])}, "reference_ids must be of an integer dtype, got bool"),
+        ({"reference_ids": np.array([[0, 1]])}, r"reference_ids must be \[Q\], got \(1, 2\)"),
+        ({"strength": np.nan}, "strength must be one finite number, got nan"),
+        ({"strength": np.ones(2)}, "strength must be one finite number, got"),
+        ({"indicators": np.array([[0.0] * 6, [np.inf] + [0.0] * 5])}, "not finite in row 1"),
+        ({"strength": 1e38}, "manipulated features become longer than .*lower strength"),
+    ],
+)
+def test_numbers_that_are_none(rng, unchecked, change, message):
+    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
+    search = {"reference_ids": np.array([0, 1]), "indicators": np.ones((2, VALUES), int), "k": 1}
+    with pytest.raises(ValueError, match=message):
+        index.search(**search | change)
+
+
+def test_k_may_be_a_number_of_numpys(rng, unchecked):
+    gallery, memory, reference, indicators = example(rng, queries=2)
+    index = ManipulationIndex.build(gallery, memory, SCHEMA)
+    for exclude in (False, True):
+        search = {"reference_ids": reference, "indicators": indicators, "exclude_reference": exclude}
+        found = index.search(**search, k=np.int64(3))
+        np.testing.assert_array_equal(found.indices, index.search(**search, k=3).indices)

@@ -3,8 +3,8 @@ import pytest
 
 from gradrev_jax.manipulation_search import (
     CHUNK_BYTES,
-    check_k,
     checked_edits,
+    checked_k,
     checked_rows,
     references_at_once,
     without,
@@ -29,8 +29,8 @@ def test_the_excluded_row_goes_or_else_the_last():
 
 def test_what_is_asked_for_is_checked(unchecked):
     with pytest.raises(ValueError, match="rows, the query excluded, of 5, got 5"):
-        check_k(5, 5, exclude_reference=True)
-    check_k(5, 5, exclude_reference=False)
+        checked_k(5, 5, exclude_reference=True)
+    checked_k(5, 5, exclude_reference=False)
     with pytest.raises(ValueError, match="between 0 and 4, got 5"):
         checked_rows(np.array([0, 5, 6]), 5)
     with pytest.raises(ValueError, match=r"2 queries need indicators \[2, 3\], got \(2, 4\)"):

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.memory_losses import consistency_loss, off_block_loss, only_blocks
@@ -38,3 +39,22 @@ def test_off_block_entries_are_counted_and_masked(rng):
     assert off_block_loss(masked, SCHEMA) == 0
     for v, n in enumerate([0, 0, 0, 1, 1]):
         np.testing.assert_array_equal(masked[v, n], memory[v, n])
+
+
+def test_what_does_not_fit(unchecked):
+    features, labels, memory = jnp.zeros((2, 2, 3)), np.zeros((2, 2), int), jnp.zeros((5, 2, 3))
+    for bad in (memory[:4], memory[:, :1], memory[0]):
+        for loss in (off_block_loss, only_blocks, lambda m, s: consistency_loss(features, labels, m, s)):
+            with pytest.raises(ValueError, match=r"memory must be \[J, N, d\] with J, N = \(5, 2\); got"):
+                loss(bad, SCHEMA)
+    with pytest.raises(ValueError, match=r"disagree; got \(1, 2, 3\), \(2, 2\) and \(5, 2, 3\)"):
+        consistency_loss(features[:1], labels, memory, SCHEMA)
+    with pytest.raises(ValueError, match="label -2 of row 0 is outside"):
+        consistency_loss(features, labels - 2, memory, SCHEMA)
+
+
+def test_what_is_infinite_within_its_block_says_nothing_of_the_others():
+    memory = np.zeros((5, 2, 3), np.float32)
+    memory[0, 0] = np.inf
+    assert off_block_loss(memory, SCHEMA) == 0
+    assert np.isfinite(only_blocks(memory[:, ::-1], SCHEMA)).all()

@@ -7,6 +7,7 @@ from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.metrics import (
     accuracy_summary,
     cross_accuracy,
+    cross_correct,
     hit_rate,
     majority_correct,
     ndcg,
@@ -182,3 +183,31 @@ def test_majority_is_that_of_the_reference():
     labels = np.array([[0, -1], [0, 1], [1, 1], [-1, 0]])
     reference = np.array([[1, -1], [1, -1], [0, -1]])
     assert majority_correct(labels, reference).tolist() == [1, 0]
+
+
+def test_logits_and_labels_that_do_not_fit(unchecked):
+    logits, labels = np.zeros((2, 3, 6)), np.zeros((2, 3), int)
+    for bad in (
+        (logits[..., :5], labels),
+        (logits[:1], labels),
+        (logits, labels[:, :2]),
+        (logits[0], labels[0]),
+    ):
+        with pytest.raises(ValueError, match=r"labels \[B, N\] with N, J = \(3, 6\); got"):
+            cross_correct(*bad, SCHEMA)
+    for bad in (-2, 3):
+        labels[1, 0] = bad
+        with pytest.raises(ValueError, match=f"label {bad} of row 1 is outside .* 'color'"):
+            cross_accuracy(logits, labels, SCHEMA)
+        found = jax.jit(cross_accuracy, static_argnums=2)(logits, labels, SCHEMA)
+        np.testing.assert_allclose(found, cross_accuracy(logits, np.where(labels == bad, -1, labels), SCHEMA))
+
+
+def test_counts_that_do_not_fit(unchecked):
+    for correct, labelled in (([1, 2], [2, 2]), ([3, 0, 0], [2, 1, 1]), ([-1, 0, 0], [2, 1, 1])):
+        with pytest.raises(ValueError, match="with 0 <= correct <= labelled"):
+            accuracy_summary(np.array(correct), np.array(labelled), SCHEMA)
+    with pytest.raises(ValueError, match=r"reference must be at least -1 .* got -2 at \(0, 0\)"):
+        majority_correct(np.array([[0]]), np.array([[-2]]))
+    with pytest.raises(ValueError, match=r"must be \[M, N\] and reference \[R, N\]; got \(1, 1\), \(1, 2\)"):
+        majority_correct(np.array([[0]]), np.array([[0, 1]]))

@@ -23,7 +23,8 @@ def check(queries, gallery, k):
     indices, distances = oracle(queries, gallery, k)
     assert found.indices.dtype == jnp.int32
     np.testing.assert_array_equal(found.indices, indices)
-    np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-30)
+    least = min(1e-30, distances[distances > 0].min(initial=1) / 1e6)
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=least)
 
 
 def small_integers(rng, *shape, largest=3):
@@ -145,3 +146,52 @@ def test_rows_of_another_width_are_an_error(unchecked):
 def test_candidates_are_selected_and_not_sorted(rng):
     queries, gallery = jnp.zeros((4, 3)), jnp.zeros((1234, 3))
     assert "TopK" in _search.lower(queries, gallery, 5).compile().as_text()
+
+
+@pytest.mark.parametrize("rows", [9, 3 * SPARE_CANDIDATES])
+@pytest.mark.parametrize("size", [2.0**power for power in (-120, -83, -64, -50, 57, 64, 83, 122)])
+def test_distances_of_any_size(rng, rows, size):
+    """Their squares vanish, lose digits, or overflow in float32."""
+    gallery = (small_integers(rng, rows, 6, largest=9) * size).astype(np.float32)
+    check(np.concatenate([gallery[:3], gallery[:3] + np.float32(4 * size)]), gallery, 4)
+
+
+@pytest.mark.parametrize("rows", [12, 5 * SPARE_CANDIDATES])
+def test_rows_of_every_size_in_one_gallery(rng, rows):
+    sizes = 10.0 ** np.linspace(-36, 37, rows)
+    gallery = np.outer(rng.permutation(sizes), [1, -1, 2, 0]).astype(np.float32)
+    check(np.zeros((1, 4), np.float32), gallery, rows)
+    check(np.zeros((1, 4), np.float32), gallery, 3)
+
+
+def test_a_huge_query_spoils_no_other(rng):
+    gallery = small_integers(rng, 90, 3)
+    queries = np.concatenate([gallery[:4], np.full((1, 3), 1e30, np.float32)])
+    check(queries, gallery, 5)
+
+
+def test_what_is_no_row(unchecked):
+    for queries, gallery in (((3,), (4, 3)), ((1, 3), (3,)), ((1, 1, 3), (4, 3))):
+        with pytest.raises(ValueError, match=r"queries must be \[Q, D\] and gallery \[G, D\]; got .* and"):
+            nearest_neighbors(np.zeros(queries, np.float32), np.zeros(gallery, np.float32), 1)
+
+
+@pytest.mark.parametrize("k", [2, np.int64(2), np.array(2)])
+def test_k_of_every_library(unchecked, k):
+    gallery = np.arange(4, dtype=np.float32)[:, None]
+    assert nearest_neighbors(gallery[:1], gallery, k).indices.tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match=r"k must be a whole number, got 2\.0 of type float"):
+        nearest_neighbors(gallery[:1], gallery, float(k))
+
+
+def test_integer_rows_are_measured_in_float32(unchecked):
+    gallery = np.array([[3], [100], [0]], np.int8)
+    found = nearest_neighbors(np.array([[-100]], np.int8), gallery, 3)
+    assert found.indices.tolist() == [[2, 0, 1]]
+    assert found.distances.tolist() == [[100, 103, 200]]
+
+
+def test_rows_that_are_not_finite_come_last():
+    gallery = np.array([[np.inf], [2], [np.nan], [-np.inf], [3]], np.float32)
+    found = nearest_neighbors(np.zeros((1, 1), np.float32), gallery, 5)
+    assert found.indices.tolist() == [[1, 4, 0, 3, 2]]

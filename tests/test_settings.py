@@ -25,6 +25,26 @@ def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config):
         settings.open_catalogue(tiny_config)
 
 
+@pytest.mark.parametrize("section", ["protocol", "memory"])
+def test_more_changes_than_attributes_are_refused_with_their_number(tiny_config, section):
+    catalogue = settings.open_catalogue(tiny_config)
+    most = catalogue.schema.num_attributes
+    ask = {
+        "protocol": lambda: settings.queries_of(catalogue, "test", tiny_config),
+        "memory": lambda: settings.triplets_of(catalogue, tiny_config),
+    }[section]
+    tiny_config[section].num_changes = most + 1
+    first = catalogue.schema.names[0]
+    message = rf"^{section}.num_changes = {most + 1}: at most {most}, as many attributes as .* \({first}, "
+    with pytest.raises(ConfigError, match=message):
+        ask()
+    if section == "protocol":  # before anything is trained
+        with pytest.raises(ConfigError, match=message):
+            settings.open_catalogue(tiny_config)
+    tiny_config[section].num_changes = 1
+    assert len(ask())
+
+
 def test_an_excluded_query_is_not_there_to_be_found(tiny_config):
     tiny_config.protocol.ks = (24,)
     tiny_config.protocol.exclude_query = True

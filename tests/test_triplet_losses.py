@@ -117,3 +117,24 @@ def test_squared_distances_are_never_negative(rng):
 def test_rows_that_disagree(unchecked):
     with pytest.raises(ValueError, match="must have as many rows; got 3, 2 and None"):
         semi_hard_triplet_loss(jnp.zeros((3, 2)), jnp.zeros(2, int))
+
+
+def test_what_does_not_fit(unchecked):
+    rows, labels = jnp.zeros((3, 2)), np.array([0, 0, 1])
+    with pytest.raises(ValueError, match=r"embeddings must be \[B, D\] .* got \(3,\) and \(3,\)"):
+        semi_hard_triplet_loss(rows[:, 0], labels)
+    with pytest.raises(ValueError, match="classes must be of an integer dtype, got float64"):
+        semi_hard_triplet_loss(rows, labels.astype(float))
+    with pytest.raises(ValueError, match=r"\[B, D\] alike; got \(3, 2\), \(3, 2\) and \(2,\)"):
+        triplet_margin_loss(rows, rows, rows[0])
+    with pytest.raises(ValueError, match=r"features must be \[B, N, d\] and labels \[B, N\]; got"):
+        attribute_triplet_loss(rows, labels)
+
+
+def test_only_minus_one_is_not_labelled():
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(6, 1, 3)), jnp.float32)
+    labels = np.array([[0], [0], [1], [1], [-100], [-100]])
+    with pytest.raises(ValueError, match="label -100 of row 4 is below -1"):
+        attribute_triplet_loss(features, labels)
+    masked = attribute_triplet_loss(features, np.maximum(labels, -1))
+    np.testing.assert_allclose(jax.jit(attribute_triplet_loss)(features, labels), masked, rtol=1e-6)

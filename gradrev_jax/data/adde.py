@@ -8,13 +8,14 @@ addition: without it attributes and values are numbered.
 """
 
 import itertools
+import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema, check_labels
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.images import ImageFiles
 from gradrev_jax.data.near_files import near_file
@@ -29,7 +30,9 @@ TRIPLETS, TRIPLET_INDICATORS = TRIPLET_FILES = ("triplet_train.txt", "triplet_tr
 DROP = "data.drop_contradictions"
 
 
-def read_adde(splits: pathlib.Path, root: pathlib.Path, *, drop_contradictions: bool = False) -> Catalogue:
+def read_adde(
+    splits: str | os.PathLike[str], root: str | os.PathLike[str], *, drop_contradictions: bool = False
+) -> Catalogue:
     """Catalogue of an ADDE split directory, with its queries and triplets.
 
     Args:
@@ -41,6 +44,7 @@ def read_adde(splits: pathlib.Path, root: pathlib.Path, *, drop_contradictions: 
     Raises:
       DataError: a file is missing or a row cannot be used; the message names the file and the lines.
     """
+    splits, root = pathlib.Path(splits), pathlib.Path(root)
     if not splits.is_dir():
         raise DataError(f"{splits} is not a folder; set data.splits to the one with {SIZES}")
     schema = _schema(splits)
@@ -70,13 +74,18 @@ def _schema(splits: pathlib.Path) -> AttributeSchema:
     """Attributes and values, by name where there are names."""
     lines = read_lines(splits / SIZES)
     width = len(lines[0].split())
-    sizes = read_rows(splits / SIZES, width, low=1, high=10**6, what="number of values")
-    if len(sizes) != 1:
-        raise DataError(f"{splits / SIZES} has {len(sizes)} lines; it needs one, a number an attribute")
+    rows = read_rows(splits / SIZES, width, low=1, high=10**6, what="number of values")
+    if len(rows) != 1 and width != 1:
+        raise DataError(
+            f"{splits / SIZES} has {len(rows)} lines; it needs one, a number an attribute, or one "
+            f"line for each with its number; line 1 has {width} numbers"
+        )
+    sizes = rows.reshape(-1)
+    width = len(sizes)
     if not (splits / NAMES).is_file():
         return AttributeSchema(
             tuple(f"attribute_{n}" for n in range(width)),
-            tuple(tuple(map(str, range(size))) for size in sizes[0].tolist()),
+            tuple(tuple(map(str, range(size))) for size in sizes.tolist()),
         )
     lines = read_lines(splits / NAMES)
     if len(lines) != width:
@@ -86,7 +95,7 @@ def _schema(splits: pathlib.Path) -> AttributeSchema:
         )
     names: list[str] = []
     values: list[tuple[str, ...]] = []
-    for number, (line, size) in enumerate(zip(lines, sizes[0].tolist(), strict=True), start=1):
+    for number, (line, size) in enumerate(zip(lines, sizes.tolist(), strict=True), start=1):
         name, colon, rest = line.partition(":")
         named = tuple(value.strip() for value in rest.split(","))
         if not colon or len(named) != size or not all(named):
@@ -241,11 +250,15 @@ def _fault(before: np.ndarray, indicator: np.ndarray, after: np.ndarray) -> str:
 def label_rows(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[np.ndarray, "M J"]:
     """Labels as rows of 0 and 1, int8, as the files hold them.
 
+    Raises:
+      ValueError: as ``check_labels``.
+
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> label_rows(np.array([[1, -1]]), schema).tolist()
       [[0, 1, 0, 0]]
     """
+    check_labels(labels, schema)
     rows = np.zeros((len(labels), schema.num_values), np.int8)
     row, n = np.nonzero(labels != NOT_LABELLED)
     rows[row, np.asarray(schema.offsets)[n] + labels[row, n]] = 1

@@ -1,5 +1,6 @@
 """Writing ADDE's split directories: any catalogue of image files, with generated queries and triplets."""
 
+import os
 import pathlib
 from collections.abc import Iterable
 
@@ -26,7 +27,10 @@ SIGNS = np.array([b"0", b"1", b"-1"], dtype="S2")  # indexed by -1, 0 and 1
 
 
 def write_adde(
-    directory: pathlib.Path, catalogue: Catalogue, queries: Queries | None, triplets: Triplets | None
+    directory: str | os.PathLike[str],
+    catalogue: Catalogue,
+    queries: Queries | None,
+    triplets: Triplets | None,
 ) -> None:
     """Write a catalogue as an ADDE split directory, which ``adde.read_adde`` and ADDE's own code read.
 
@@ -41,6 +45,7 @@ def write_adde(
     Raises:
       DataError: the folder exists, or a name cannot be written in the format.
     """
+    directory = pathlib.Path(directory)
     if directory.exists():
         raise DataError(f"{directory} exists already; give a folder that does not")
     _check_names(catalogue)

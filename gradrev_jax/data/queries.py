@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between, repeated
 
 
@@ -68,7 +68,8 @@ def generate_queries(
       seed: of that choice.
 
     Raises:
-      ValueError: num_references below 1, unknown kinds, num_changes out of range.
+      ValueError: num_references below 1, unknown kinds, num_changes out of range, labels as in
+        ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -78,6 +79,7 @@ def generate_queries(
     """
     if num_references is not None and num_references < 1:
         raise ValueError(f"num_references must be at least 1, got {num_references}")
+    check_labels(labels, schema)
     # Thousands of images share few distinct label rows, and only those decide which targets exist.
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
     changes = existing_changes(rows, schema, kinds=kinds, num_changes=num_changes)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between
 from gradrev_jax.errors import DataError
 
@@ -76,7 +76,7 @@ def generate_triplets(
 
     Raises:
       DataError: no image has the labels of another with that many attributes changed.
-      ValueError: unknown kinds, num_changes out of range.
+      ValueError: unknown kinds, num_changes out of range, labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -84,6 +84,7 @@ def generate_triplets(
       >>> triplets.indicators.shape
       (2, 2)
     """
+    check_labels(labels, schema)
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
     changes = existing_changes(rows, schema, kinds=kinds, num_changes=num_changes)
     if not len(changes.row):

@@ -1,5 +1,6 @@
 """Evaluation of a run: from its folder to its report."""
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,7 +29,7 @@ from gradrev_jax.trained import chosen_stage, restore
 
 
 def evaluate(
-    directory: pathlib.Path,
+    directory: str | os.PathLike[str],
     *,
     step: str = "best",
     stage: str | None = None,
@@ -54,6 +55,7 @@ def evaluate(
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
+    directory = pathlib.Path(directory)
     progress = progress and processes.is_first()
     config = ConfigDict(workdir.read_config(directory))
     settings.override(config, "protocol", protocol or {})
@@ -202,7 +204,7 @@ def _drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib
 
 
 def gallery_images(
-    directory: pathlib.Path, *, data: Mapping[str, Any] | None = None, progress: bool = True
+    directory: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, progress: bool = True
 ) -> tuple[Catalogue, np.ndarray]:
     """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
 
@@ -211,7 +213,7 @@ def gallery_images(
     Raises:
       UserError: they can no longer be read.
     """
-    config = ConfigDict(workdir.read_config(directory))
+    config = ConfigDict(workdir.read_config(pathlib.Path(directory)))
     settings.move_data(config, data or {})
     check(config)
     catalogue = settings.open_catalogue(config)

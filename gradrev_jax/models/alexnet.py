@@ -34,7 +34,7 @@ class AlexNet(nn.Module):
       dtype: dtype of the computation; parameters are float32.
 
     Raises:
-      ValueError: an unknown tap, images smaller than 63 pixels a side.
+      ValueError: an unknown tap, images that are no batch of normalised RGB, or below 63 pixels a side.
 
     Example:
       >>> images = jnp.zeros((1, 64, 64, 3))
@@ -64,9 +64,13 @@ class AlexNet(nn.Module):
         """
         if self.tap not in TAPS:
             raise ValueError(f"model.tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
-        if images.shape[1] < SMALLEST_IMAGE:
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images must be [B, S, S, 3], got {images.shape}; a single one is images[None]")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images must be normalised (see normalize_images), got {images.dtype}")
+        if (side := min(images.shape[1:3])) < SMALLEST_IMAGE:
             raise ValueError(
-                f"AlexNet needs images of at least {SMALLEST_IMAGE} pixels a side, got {images.shape[1]}; "
+                f"AlexNet needs images of at least {SMALLEST_IMAGE} pixels a side, got {side}; "
                 "set data.image_size"
             )
         x = images.astype(self.dtype)

@@ -56,7 +56,8 @@ class AttributeEncoder(nn.Module):
       dtype: dtype of the computation; parameters are float32, and so are the outputs, unless it is wider.
 
     Raises:
-      ValueError: unknown heads, reach or tap, images smaller than 63 pixels a side.
+      ValueError: unknown heads, reach or tap, images that are no batch or smaller than 63 pixels a side, a
+        reversal_scale of another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -111,7 +112,14 @@ class AttributeEncoder(nn.Module):
         return EncoderOutput(self._out(features), self._out(logits))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
-        """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed."""
+        """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed.
+
+        Raises:
+          ValueError: features of another shape.
+        """
+        n, d = self.schema.num_attributes, self.feature_dim
+        if features.ndim != 3 or features.shape[1:] != (n, d):
+            raise ValueError(f"features must be [B, {n}, {d}], got {features.shape}")
         scale = jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)
         return self._out(self.classifiers((features.astype(self.dtype), scale)))
 
@@ -130,6 +138,10 @@ class AttributeEncoder(nn.Module):
         """Logits of ``features``, the MLPs' of ``x``."""
         is_own = np.arange(self.schema.num_attributes)[:, None] == self.schema.attribute_of
         scale = jnp.asarray(reversal_scale, jnp.float32)
+        # A shorter array would be read past its end, which JAX does without a word.
+        if scale.shape not in ((), (self.schema.num_attributes,) * 2):
+            n = self.schema.num_attributes
+            raise ValueError(f"reversal_scale must be one number or [{n}, {n}], got {scale.shape}")
         adversarial = scale[:, self.schema.attribute_of] if scale.ndim else scale
         if self.reach == "backbone":
             pathways = [(features, jnp.where(is_own, -1.0, adversarial))]

@@ -15,11 +15,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def normalize_images(images: UInt8[Array | np.ndarray, "B S S 3"]) -> Float[Array, "B S S 3"]:
     """Scale to [0, 1], subtract ImageNet's mean and divide by its standard deviation.
 
+    Raises:
+      ValueError: images that are not uint8, as those that are normalised already, or not RGB.
+
     Example:
       >>> white = normalize_images(np.full((1, 1, 1, 3), 255, np.uint8))
       >>> print(np.asarray(white).round(2))
       [[[[2.25 2.43 2.64]]]]
     """
+    if images.dtype != np.uint8 or images.shape[-1:] != (3,):
+        raise ValueError(f"images must be uint8 [B, S, S, 3], got {images.dtype} {images.shape}")
     scaled = jnp.asarray(images).astype(jnp.float32) / 255
     return (scaled - jnp.asarray(IMAGENET_MEAN)) / jnp.asarray(IMAGENET_STD)
 

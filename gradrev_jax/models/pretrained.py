@@ -10,7 +10,7 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import POOLED
-from gradrev_jax.models.state_dicts import fitting, laid_out_shapes
+from gradrev_jax.models.state_dicts import fitting, laid_out_shapes, unwrapped
 from gradrev_jax.torch_files import read_state_dict
 
 # Layer of ours -> module of torchvision's AlexNet.
@@ -77,7 +77,8 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
 
     Args:
       params: of an ``AlexNet``, layer -> ``{"kernel": ..., "bias": ...}``, for their shapes.
-      tensors: ``features.0.weight`` and so on, maybe with a ``module.`` or ``backbone.`` before it.
+      tensors: ``features.0.weight`` and so on, maybe with ``backbone.`` and wrappers (see ``unwrapped``)
+        before it.
 
     Returns:
       The layers of params, in float32.
@@ -95,6 +96,7 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
     shapes = laid_out_shapes(backbone_layout, params)
     filters = shapes.get(FIRST_BIAS, (FILTERS,))[0]
     hint = "\nImageNet weights fit AlexNet as it is: set model.width to 1." if filters != FILTERS else ""
+    tensors = unwrapped(tensors)
     found = fitting(tensors, shapes, kind="AlexNet of torchvision's", prefixes=PREFIXES, hint=hint)
     return backbone_of(params, found)
 

@@ -3,7 +3,7 @@
 import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,12 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError
 
+T = TypeVar("T")
 Shapes = Mapping[str, tuple[int, ...]]
 SHOWN = 4  # names of others in an error
+# What stands before all names of a model that was saved within DataParallel, torch.compile or a training
+# module, or as its running average; within several, one after the other.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
 
 
 def laid_out_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> dict[str, tuple[int, ...]]:
@@ -29,6 +33,27 @@ def laid_out_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> 
     # An OrderedDict, because JAX would sort the names of a dict.
     tensors = jax.eval_shape(lambda params: OrderedDict(layout(params)), params)
     return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def unwrapped(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Tensors without the names of wrappers, which are taken off where all tensors have them.
+
+    Args:
+      tensors: a state dict, or anything by its tensors' names.
+
+    Example:
+      >>> unwrapped({"module._orig_mod.fc.weight": 1, "module._orig_mod.fc.bias": 2})
+      {'fc.weight': 1, 'fc.bias': 2}
+      >>> unwrapped({"model.fc.weight": 1, "ema.fc.weight": 2})
+      {'model.fc.weight': 1, 'ema.fc.weight': 2}
+    """
+    found = dict(tensors)
+    while found:
+        shared = [prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in found)]
+        if not shared:
+            break
+        found = {name.removeprefix(shared[0]): tensor for name, tensor in found.items()}
+    return found
 
 
 def fitting(

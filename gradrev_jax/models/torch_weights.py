@@ -19,12 +19,11 @@ from jaxtyping import Array, Float
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.pretrained import FILTERS, FIRST_BIAS, MODULES, backbone_layout, backbone_of
-from gradrev_jax.models.state_dicts import fitting, laid_out_shapes, only
+from gradrev_jax.models.state_dicts import fitting, laid_out_shapes, only, unwrapped
 
 BACKBONE, MEMORY_WEIGHT = "backbone.", "Memory.weight"
 MLP_LAYERS = {"mlp_hidden": 0, "mlp_out": 2}  # ours -> its place in torch's Sequential
 ENCODER_KIND, MEMORY_KIND = "attribute encoder (backbone.*, dis_proj.*, attr_classifier.*)", "memory"
-DATA_PARALLEL = "module."  # before all names, of a model that was saved within DataParallel
 UNUSED = re.compile(r".*\.num_batches_tracked|backbone\.classifier\.6\.(weight|bias)")
 LAST_LAYER = re.compile(rf"{re.escape(BACKBONE + MODULES['fc7'])}\.(weight|bias)")
 
@@ -80,7 +79,7 @@ def encoder_from_torch(
 
     Args:
       params: of an ``AttributeEncoder``, for their shapes; ``jax.eval_shape`` of its ``init`` serves.
-      tensors: the state dict; ``module.`` may stand before all names.
+      tensors: the state dict; wrappers, as ``module.``, may stand before all names, see ``unwrapped``.
       schema: the attributes.
 
     Returns:
@@ -101,7 +100,7 @@ def encoder_from_torch(
       True
     """
     shapes = laid_out_shapes(functools.partial(_layout, schema=schema), params)
-    tensors = {name: tensor for name, tensor in _unprefixed(tensors).items() if not UNUSED.fullmatch(name)}
+    tensors = {name: tensor for name, tensor in unwrapped(tensors).items() if not UNUSED.fullmatch(name)}
     layers = params["params"]["backbone"]
     if "fc7" not in layers:
         tensors = {name: tensor for name, tensor in tensors.items() if not LAST_LAYER.fullmatch(name)}
@@ -134,7 +133,7 @@ def memory_from_torch(
     """A memory from a state dict of torch's.
 
     Args:
-      tensors: ``Memory.weight``, [N*d, J]; ``module.`` may stand before it.
+      tensors: ``Memory.weight``, [N*d, J]; wrappers, as ``module.``, may stand before it, see ``unwrapped``.
       schema: the attributes.
       feature_dim: d.
 
@@ -147,7 +146,7 @@ def memory_from_torch(
       >>> bool((memory_from_torch(memory_to_torch(memory), schema, 8) == memory).all())
       True
     """
-    tensors = _unprefixed(tensors)
+    tensors = unwrapped(tensors)
     n, j = schema.num_attributes, schema.num_values
     hint = f"\n{n} attributes of {feature_dim} numbers each, by {j} values."
     found = fitting(tensors, {MEMORY_WEIGHT: (n * feature_dim, j)}, kind=MEMORY_KIND, hint=hint)
@@ -159,14 +158,14 @@ def architecture(tensors: Mapping[str, np.ndarray]) -> Architecture:
     """What the names and shapes in a state dict say of its encoder.
 
     Args:
-      tensors: a state dict; ``module.`` may stand before all names.
+      tensors: a state dict; wrappers, as ``module.``, may stand before all names, see ``unwrapped``.
 
     Example:
       >>> tensors = {"dis_proj.0.2.weight": np.ones((8, 8)), "attr_classifier.0.0.weight": np.ones((3, 8))}
       >>> architecture(tensors)
       Architecture(sizes=(3,), pairwise=False, feature_dim=8, filters=None, has_fc7=False)
     """
-    return _architecture({name: tensor.shape for name, tensor in _unprefixed(tensors).items()})
+    return _architecture({name: tensor.shape for name, tensor in unwrapped(tensors).items()})
 
 
 def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
@@ -218,13 +217,6 @@ def _check_architecture(there: Architecture, here: Architecture) -> None:
 def _described(sizes: tuple[int, ...]) -> str:
     plural = "" if len(sizes) == 1 else "s"
     return f"{len(sizes)} attribute{plural} of {', '.join(map(str, sizes))} values"
-
-
-def _unprefixed(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tensors without DataParallel's prefix, where all have it."""
-    if not all(name.startswith(DATA_PARALLEL) for name in tensors):
-        return tensors
-    return {name.removeprefix(DATA_PARALLEL): tensor for name, tensor in tensors.items()}
 
 
 def _owned(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

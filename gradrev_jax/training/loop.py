@@ -1,5 +1,6 @@
 """Training a run: from its config to its stages, one after the other."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -38,7 +39,7 @@ from gradrev_jax.training.validation import make_validator
 VALIDATION_REFERENCES = 500  # so that choosing a memory takes seconds an epoch, however large the catalogue
 
 
-def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True) -> TrainState:
+def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bool = True) -> TrainState:
     """Train the stages of a config in a folder, or go on with the run that is there.
 
     Args:
@@ -52,6 +53,7 @@ def train(config: ConfigDict, directory: pathlib.Path, *, progress: bool = True)
     Raises:
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
     """
+    directory = pathlib.Path(directory)
     check(config)
     progress = progress and processes.is_first()
     if earlier := workdir.earlier_values(directory):  # a run goes on as it began

@@ -1,6 +1,7 @@
 """Runs from torch's checkpoints, and the way back; see ``models.torch_weights`` for what these hold."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,10 @@ from gradrev_jax.training.steps import TrainState
 
 
 def import_run(
-    config: ConfigDict, directory: pathlib.Path, extractor: pathlib.Path, memory: pathlib.Path | None = None
+    config: ConfigDict,
+    directory: str | os.PathLike[str],
+    extractor: str | os.PathLike[str],
+    memory: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Make a run of checkpoints of torch's, which evaluation takes and training goes on from.
 
@@ -51,6 +55,7 @@ def import_run(
     Raises:
       UserError: the folder is not empty, the config or the catalogue cannot be used, or a file does not fit.
     """
+    directory = pathlib.Path(directory)
     check(config)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise WorkdirError(f"{directory} exists already; give another --workdir")
@@ -85,7 +90,12 @@ def import_run(
 
 
 def export_run(
-    directory: pathlib.Path, out: pathlib.Path, *, suffix: str, step: str = "best", stage: str | None = None
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    suffix: str,
+    step: str = "best",
+    stage: str | None = None,
 ) -> list[pathlib.Path]:
     """Write a checkpoint of a run for torch: its encoder, and the memory where it was fine-tuned.
 
@@ -102,6 +112,7 @@ def export_run(
     Raises:
       UserError: the folder is no run, has no such checkpoint, or ``out`` is there already.
     """
+    directory, out = pathlib.Path(directory), pathlib.Path(out)
     if out.exists():
         raise WeightsError(f"{out} exists already; give a folder that does not")
     config = ConfigDict(workdir.read_config(directory))
@@ -128,7 +139,7 @@ def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _named(path: pathlib.Path) -> Iterator[None]:
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
     """Errors about a file's tensors, with its name."""
     try:
         yield

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.data.adde import label_rows, read_adde
 from gradrev_jax.errors import DataError
 
@@ -55,6 +56,23 @@ def test_it_reads_everything(splits):
     np.testing.assert_array_equal(label_rows(catalogue.labels[:3], catalogue.schema)[0], [1, 0, 0, 0, 1])
 
 
+@pytest.mark.parametrize("names", [True, False])
+def test_sizes_may_stand_in_a_column(splits, names):
+    if not names:
+        (splits / "attribute_values.txt").unlink()
+    expected = read_adde(splits, splits)
+    (splits / "attr_num.txt").write_text("2\n3\n")
+    found = read_adde(str(splits), str(splits))
+    assert found.schema == expected.schema
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_labels_that_are_no_values_are_not_written():
+    schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+    with pytest.raises(ValueError, match="label -2 of row 0 is outside"):
+        label_rows(np.array([[-2, 0]]), schema)
+
+
 def test_windows_line_ends_read_alike(splits):
     plain = read_adde(splits, splits)
     for name, text in FILES.items():
@@ -98,6 +116,8 @@ def test_a_missing_file_is_named(splits, name):
     ("name", "text", "message"),
     [
         ("attr_num.txt", "2 3\n1 1", "attr_num.txt has 2 lines; it needs one"),
+        ("attr_num.txt", "2\n3 1", "attr_num.txt.*\n  line 2: 2 numbers instead of 1"),
+        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 1000000"),
         ("attr_num.txt", "2 0", "line 1: 0 is no number of values"),
         ("attr_num.txt", "2 x", "line 1: 'x' is no whole number"),
         ("attr_num.txt", "2 4", "attribute_values.txt, line 2: needs a name, a colon and 4 values"),

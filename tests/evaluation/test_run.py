@@ -351,3 +351,10 @@ def test_a_catalogue_that_allows_no_query_is_an_error(run, monkeypatch):
     )
     with pytest.raises(DataError, match="no query can be asked"):
         evaluate(run.directory)
+
+
+def test_a_folder_may_be_a_string(tmp_path):
+    with pytest.raises(WorkdirError, match="is not a run of train.py"):
+        evaluate(str(tmp_path))
+    with pytest.raises(WorkdirError, match="is not a run of train.py"):
+        evaluation.gallery_images(str(tmp_path))

@@ -147,3 +147,18 @@ def test_what_cannot_be_built():
 def test_unknown_tap(unchecked):
     with pytest.raises(ValueError, match="model.tap must be one of fc6, fc6_relu, fc7, fc7_relu, got 'fc8'"):
         AlexNet(tap="fc8").init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (1, 3, 64, 64), (1, 64, 64, 1), (64, 64)])
+def test_what_is_no_batch_of_images(unchecked, shape):
+    with pytest.raises(
+        ValueError, match=r"images must be \[B, S, S, 3\], got \(.*\); a single one is images"
+    ):
+        AlexNet(width=1 / 32).init(jax.random.key(0), jnp.zeros(shape))
+
+
+def test_images_that_are_not_normalised_or_too_narrow(unchecked):
+    with pytest.raises(ValueError, match="images must be normalised .* got uint8"):
+        AlexNet(width=1 / 32).init(jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.uint8))
+    with pytest.raises(ValueError, match="at least 63 pixels a side, got 62"):
+        AlexNet(width=1 / 32).init(jax.random.key(0), jnp.zeros((1, 64, 62, 3)))

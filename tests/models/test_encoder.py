@@ -1,3 +1,4 @@
+import functools
 import re
 
 import flax.linen as nn
@@ -228,3 +229,17 @@ def test_unknown_heads(images, unchecked):
 def test_unknown_reach(images, unchecked):
     with pytest.raises(ValueError, match="reversal.reach must be one of backbone, mlp, got 'far'"):
         tiny(reach="far").init(jax.random.key(0), images)
+
+
+def test_what_does_not_fit_the_encoder(unchecked, images):
+    encoder = tiny()
+    params = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    apply = functools.partial(jax.eval_shape, encoder.apply, params)
+    with pytest.raises(ValueError, match=r"images must be \[B, S, S, 3\], got \(64, 64, 3\)"):
+        apply(images[0])
+    for scale in (jnp.ones(3), jnp.ones((2, 2)), jnp.ones((1, 3))):
+        with pytest.raises(ValueError, match=r"reversal_scale must be one number or \[3, 3\], got"):
+            jax.eval_shape(lambda p, x, s=scale: encoder.apply(p, x, reversal_scale=s), params, images)
+    for shape in ((4, 3), (4, 2, 5), (4, 3, 6), (3, 5)):
+        with pytest.raises(ValueError, match=r"features must be \[B, 3, 5\], got"):
+            jax.eval_shape(lambda p, f: encoder.apply(p, f, method="classify"), params, jnp.zeros(shape))

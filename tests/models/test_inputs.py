@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard
@@ -27,3 +28,10 @@ def test_a_shard_is_mirrored_as_the_whole_batch_is():
     rows = jnp.array([5, 2, 7])
     part = random_flip(jax.random.key(0), pixels[rows], BatchShard(rows, size=8))
     np.testing.assert_array_equal(part, whole[rows])
+
+
+def test_images_that_are_normalised_already(unchecked):
+    with pytest.raises(ValueError, match=r"must be uint8 \[B, S, S, 3\], got float32 \(1, 2, 2, 3\)"):
+        normalize_images(np.zeros((1, 2, 2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"must be uint8 \[B, S, S, 3\], got uint8 \(1, 3, 2, 2\)"):
+        normalize_images(np.zeros((1, 3, 2, 2), np.uint8))

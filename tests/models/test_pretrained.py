@@ -134,6 +134,15 @@ def test_prefixes(prefix, tensors):
         backbone_from_torch(shapes(), prefixed)
 
 
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "ema.module.", "model._orig_mod.backbone."])
+def test_wrappers_of_all_tensors_are_taken_off(prefix, tensors):
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    expected = backbone_from_torch(shapes(), tensors)
+    jax.tree.map(np.testing.assert_array_equal, backbone_from_torch(shapes(), wrapped), expected)
+    with pytest.raises(WeightsError, match="this is no AlexNet of torchvision's"):
+        backbone_from_torch(shapes(), {**wrapped, "step": np.zeros(3)})
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(np.float16, 1e-3), (jnp.bfloat16, 1e-2), (np.float64, 0), (">f4", 0)]
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.models.state_dicts import fitting, laid_out_shapes, listed, only
+from gradrev_jax.models.state_dicts import fitting, laid_out_shapes, listed, only, unwrapped
 
 SHAPES = {"weight": (3, 2), "bias": (3,)}
 
@@ -84,3 +84,19 @@ def test_names_that_are_left_over(tensors):
 
 def test_a_line_each():
     assert listed(["a", "b"]) == "  a\n  b"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["module.a", "module.b"], ["a", "b"]),
+        (["model._orig_mod.ema.a", "model._orig_mod.ema.b"], ["a", "b"]),
+        (["module.a", "b"], ["module.a", "b"]),
+        (["model.a", "ema.a"], ["model.a", "ema.a"]),
+        (["model.module.a", "model.b"], ["module.a", "b"]),
+        (["models.a"], ["models.a"]),
+        ([], []),
+    ],
+)
+def test_wrappers_are_taken_off_where_all_tensors_have_them(names, expected):
+    assert list(unwrapped(dict.fromkeys(names, 0))) == expected

@@ -126,6 +126,25 @@ def test_what_does_not_matter(prefix, tensors, rng):
     assert_same(encoder_from_torch(shapes(tap="fc6"), more, SCHEMA), expected)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "ema.", "model._orig_mod.", "ema.module.model."]
+)
+def test_wrappers_of_all_tensors_are_taken_off(prefix, tensors):
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    assert architecture(wrapped) == architecture(tensors)
+    expected = encoder_from_torch(shapes(), tensors, SCHEMA)
+    assert_same(encoder_from_torch(shapes(), wrapped, SCHEMA), expected)
+    weight = np.random.default_rng(0).normal(size=(3 * DIM, SCHEMA.num_values))
+    found = memory_from_torch({f"{prefix}Memory.weight": weight}, SCHEMA, DIM)
+    np.testing.assert_array_equal(found, memory_from_torch({"Memory.weight": weight}, SCHEMA, DIM))
+
+
+def test_two_models_in_one_file_are_not_taken_for_one(tensors):
+    both = {f"{prefix}{name}": tensor for name, tensor in tensors.items() for prefix in ("model.", "ema.")}
+    with pytest.raises(WeightsError, match="this is no attribute encoder"):
+        encoder_from_torch(shapes(), both, SCHEMA)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
 def test_other_precisions_become_float32(dtype, tensors):
     other = {name: tensor.astype(dtype) for name, tensor in tensors.items()}

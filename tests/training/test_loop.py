@@ -407,3 +407,9 @@ def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monk
         monkeypatch.setattr(stages, maker, recording(getattr(stages, maker)))
     run(two_stages, tmp_path)
     assert seen == [mirror, mirror]
+
+
+def test_a_folder_may_be_a_string(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 0
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'run'} has none"):
+        train(tiny_config, str(tmp_path / "run"))

@@ -304,3 +304,15 @@ def test_torch_loads_what_is_exported(config, tmp_path):
         theirs = torch.load(tmp_path / f"{path.stem}_best.pkl", weights_only=True, map_location="cpu")
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_folders_and_files_may_be_strings(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkdirError, match="exists already"):
+        import_run(config, str(tmp_path), str(tmp_path / "extractor.pth"))
+    with pytest.raises(WeightsError, match="extractor.pth"):
+        import_run(config, str(tmp_path / "run"), str(tmp_path / "extractor.pth"))
+    with pytest.raises(WorkdirError, match="is not a run of train.py"):
+        export_run(str(tmp_path), str(tmp_path / "out"), suffix=".pth")
+    with pytest.raises(WeightsError, match="exists already"):
+        export_run(str(tmp_path), str(tmp_path), suffix=".pth")
