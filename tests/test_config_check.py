@@ -1,3 +1,4 @@
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -128,3 +129,14 @@ def test_a_tfds_data_set_needs_its_name():
         check(config)
     config.data.tfds_name = "shapes3d"
     check(config)
+
+
+def test_a_seed_that_no_generator_takes():
+    config = default.get_config()
+    config.data.root = "images"
+    config.seed = 2**63 - 1
+    check(config)
+    jax.random.key(config.seed)
+    config.seed = 2**63
+    with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: below 2\*\*63"):
+        check(config)
