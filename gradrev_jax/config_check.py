@@ -89,6 +89,8 @@ def check(config: ConfigDict) -> None:
         value = _get(config, field)
         if value is not None and not (value >= minimum and math.isfinite(value)):
             problems.append(f"{field} = {value}: at least {minimum}")
+    if config.seed >= 2**63:  # JAX takes no larger one
+        problems.append(f"seed = {config.seed}: below 2**63")
     if not math.isfinite(config.reversal.scale):
         problems.append(f"reversal.scale = {config.reversal.scale}: a number")
     if config.train.clip_norm is not None and not config.train.clip_norm > 0:

@@ -1,3 +1,4 @@
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -141,3 +142,14 @@ def test_a_limit_is_for_the_formats_that_draw(tiny_config, name):
     else:
         with pytest.raises(ConfigError, match=r"data\.limit = 5: for data\.format=table or tfds alone"):
             check(tiny_config)
+
+
+def test_a_seed_that_no_generator_takes():
+    config = default.get_config()
+    config.data.root = "images"
+    config.seed = 2**63 - 1
+    check(config)
+    jax.random.key(config.seed)
+    config.seed = 2**63
+    with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: below 2\*\*63"):
+        check(config)
