@@ -151,7 +151,7 @@ def run(work: Callable[..., None], *, arguments: bool = False) -> None:
       work: reads the flags' values; is given the arguments that are no flags, where it takes any.
       arguments: whether it does.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         sys.exit(f"error: {PLATFORMS}")
 
     def parse(line: Sequence[str]) -> Sequence[str]:

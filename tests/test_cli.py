@@ -100,7 +100,7 @@ def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
         (
             "train.py",
             ["--config=configs/catalogue.py", "--config.data.image_size=64"],
-            "--config is given 2 times, configs/garments.py and configs/catalogue.py, of which --config.data",
+            "--config is given twice, as configs/garments.py and as configs/catalogue.py; give one",
         ),
         ("train.py", ["--config=configs/none.py"], "configs/none.py does not exist"),
         (
@@ -133,7 +133,7 @@ sys.modules["fcntl"] = None
 del os.posix_fallocate
 sys.argv = [{script!r}, "--workdir=run", *{arguments!r}]
 import gradrev_jax.evaluation.run, gradrev_jax.training.loop
-os.name = "nt"
+sys.platform = "win32"
 runpy.run_path({script!r}, run_name="__main__")
 """
     result = subprocess.run([sys.executable, "-c", windows], cwd=ROOT, capture_output=True, text=True)
