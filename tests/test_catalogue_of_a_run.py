@@ -204,3 +204,13 @@ def test_copies_in_both_parts_are_told_before_training(catalogue, config_of, tmp
     said = capsys.readouterr().err
     assert "note: 1 image is in the test part and trained on, too: images/30.png (= images/05.png)" in said
     assert changes(tmp_path / "run") == []
+
+
+def test_a_run_that_was_ended_before_its_first_step_begins_anew(copies, config_of):
+    """Whatever its folder says by then, nothing has been trained on."""
+    root, directory = copies("fixed")
+    shutil.rmtree(directory / "checkpoints")
+    write_table(root, read_table(root)[10:])
+    train(config_of(root), directory, progress=False)
+    assert len(read_fingerprint(directory).names) == COUNT - 10
+    assert changes(directory) == []

@@ -114,11 +114,11 @@ def tiny(split_directory, cache_dir):
     return config
 
 
-# The other two go through the same steps, and test_loop.py trains with their settings.
-SLOW = [pytest.param(word, marks=pytest.mark.slow) for word in ("pairwise", "no_reversal")]
+# The others go through the same steps, and test_loop.py and test_steps.py train with their settings.
+SLOW = [pytest.param(word, marks=pytest.mark.slow) for word in ("adde_m", "pairwise", "no_reversal")]
 
 
-@pytest.mark.parametrize("word", ["shared", "adde_m", *SLOW])
+@pytest.mark.parametrize("word", ["shared", *SLOW])
 def test_a_split_directory_trains_every_system_and_is_evaluated_on_its_queries(tiny, tmp_path, word):
     train(tiny(word), tmp_path, progress=False)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -61,7 +61,8 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
         config.update_from_flattened_dict(earlier)
     catalogue = remembering(settings.open_catalogue(config))
     workdir.check_claim(directory, config.to_dict())
-    is_new, before = not (directory / workdir.CONFIG).exists(), read_fingerprint(directory)
+    has_begun = any(has_checkpoint(directory, name) for name in STAGES)
+    before = read_fingerprint(directory) if has_begun else None
     if before is not None:  # by names and labels, before images are read
         _check_drift(before, catalogue, directory, config)
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
@@ -89,12 +90,12 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
     backbone = _pretrained_backbone(encoder, config, directory)
     processes.wait("claim")  # all have seen the folder as it was
-    if processes.is_first():
-        workdir.claim(directory, config.to_dict())  # only now: what is wrong above leaves no folder behind
-        workdir.claim_schema(directory, catalogue.schema)
-        if before is not None or is_new:
+    if processes.is_first():  # only now: what is wrong above leaves no folder behind
+        if before is not None or not has_begun:  # what an earlier version has trained on is not known
             save_fingerprint(directory, following(before, fingerprint(catalogue)))
-    if before is None and not is_new:
+        workdir.claim(directory, config.to_dict())
+        workdir.claim_schema(directory, catalogue.schema)
+    if before is None and has_begun:
         notes.append(f"{directory} holds no {FILE}, so whether its catalogue has changed cannot be told")
     if same := copies(fingerprint(catalogue)):
         notes.append(f"{counted(same)} in the test part and trained on, too: {listed(same)}")

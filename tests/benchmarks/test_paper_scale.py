@@ -26,6 +26,7 @@ def measured(tmp_path):
 STAGES = {"stage 1, encoder": 64 // 8, "stage 2, memory": 24 // 4}  # steps an epoch
 
 
+@pytest.mark.slow  # the dry run of on_gpu.sh runs it, too
 def test_a_few_steps_stand_for_all(measured, capsys):
     result = measured("--no-whole", "--steps=3")
     assert sorted(result["parts"]) == sorted(PARTS)

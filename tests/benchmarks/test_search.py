@@ -7,6 +7,7 @@ from benchmarks.evaluation import random_evaluation
 from gradrev_jax import ManipulationIndex, class_prototypes
 
 
+@pytest.mark.slow  # the dry run of on_gpu.sh runs it, too
 def test_everything_is_measured_and_right(tmp_path):
     result = search.main(["--tiny", "--repeats=2", f"--out={tmp_path}"])
     assert (tmp_path / "search_cpu.json").exists()

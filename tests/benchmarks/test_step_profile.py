@@ -5,6 +5,7 @@ import pytest
 from benchmarks import step_profile
 
 
+@pytest.mark.slow  # the dry run of on_gpu.sh runs it, too
 def test_both_stages_are_reduced_to_kinds_of_work(tmp_path, capsys):
     result = step_profile.main(["--tiny", f"--out={tmp_path}"])
     assert json.loads((tmp_path / "profile_cpu.json").read_text())["stages"].keys() == {"encoder", "memory"}
