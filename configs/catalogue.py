@@ -5,9 +5,9 @@
 
 Without an argument: the paper's sizes (224 px, full-width AlexNet, batch 128), for a GPU.
 `configs/catalogue.py:cpu`: 96 px and a half-width AlexNet, sized for two CPU cores. On 8,000 product
-photographs with six attributes it trained in 5 min 35 s on two cores of an AMD EPYC, and reached micro
-attribute accuracy 0.786, hit_rate@10 0.384 (no manipulation: 0.157) and ndcg_target@30 0.217 (no
-manipulation: 0.075) over 16,585 generated queries; see docs/results.md.
+photographs with six attributes it trained in 8 min 31 s on two cores of an Intel Xeon, and reached micro
+attribute accuracy 0.785, hit_rate@10 0.348 (no manipulation: 0.154) and ndcg_target@30 0.198 (no
+manipulation: 0.076) over 16,585 generated queries; see docs/results.md.
 """
 
 from ml_collections import ConfigDict
