@@ -154,6 +154,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
     means = [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ("macro", "micro")]
     empty = listed([plain(value) for value in metrics["prototypes_without_images"]])
     warning = [f"**No training image has {empty}: these prototypes are zero.**", ""]
+    changes = [f"- {plain(change, width=len(change))}" for change in metrics["catalogue_changes"]]
     return "\n".join(
         [
             f"# {plain(title)}",
@@ -162,6 +163,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
             "",
             *([plain(note, width=len(note)), ""] if note else []),
             *(warning if empty else []),
+            *(["Since the training the catalogue has changed:", "", *changes, ""] if changes else []),
             "## Retrieval",
             "",
             "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "

@@ -61,6 +61,7 @@ def metrics():
         **retrieval(),
         "baselines": {"no_manipulation": retrieval()},
         "prototypes_without_images": [],
+        "catalogue_changes": [],
     }
 
 
@@ -147,6 +148,13 @@ def test_zero_prototypes_are_warned_of(metrics, tmp_path):
     assert "prototypes are zero" not in write(tmp_path / "report", metrics)
     metrics["prototypes_without_images"] = ["color: red", "size: m"]
     assert "No training image has color: red, size: m:" in write(tmp_path / "report", metrics)
+
+
+def test_what_has_changed_in_the_catalogue_is_told(metrics, tmp_path):
+    assert "the catalogue has changed" not in write(tmp_path / "report", metrics)
+    metrics["catalogue_changes"] = ["1 image is added: a_b.jpg (test)"]
+    text = write(tmp_path / "report", metrics)
+    assert "Since the training the catalogue has changed:\n\n- 1 image is added: a_b.jpg (test)\n" in text
 
 
 def test_many_zero_prototypes_are_counted(metrics, tmp_path):
