@@ -13,6 +13,10 @@ import pytest
 from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.errors import CheckpointError
 
+# Reads of other files of a damaged checkpoint may end after Orbax has closed its event loop, in a thread of
+# tensorstore's, where nobody can catch that.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def items(value):
     return {
