@@ -1,4 +1,4 @@
-"""What the device does in a training step, by kind of work, from a trace of ten steps.
+"""Reduces a trace of ten training steps to the time of each kind of work on the device.
 
     python benchmarks/step_profile.py
 

@@ -1,4 +1,4 @@
-"""How a run's catalogue has changed since it was trained, and whether it may still be used."""
+"""Compares a run's catalogue with what it was trained on, and decides whether it may still be used."""
 
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ GRACE = 3.0  # seconds between asking a step to end and ending it
 
 
 class Outcome(NamedTuple):
-    """How a step ended.
+    """Records how a step ended.
 
     Attributes:
       name: of the step.

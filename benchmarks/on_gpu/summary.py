@@ -1,4 +1,4 @@
-"""What the results say, in Markdown that fits at the end of a log."""
+"""Summarises the results in Markdown that fits at the end of a log."""
 
 import json
 import pathlib
@@ -32,7 +32,7 @@ class Target(NamedTuple):
 
     @property
     def is_met(self) -> bool:
-        """Whether the figure is within the bound."""
+        """Returns whether the figure is within the bound."""
         return self.figure >= self.asked if self.at_least else self.figure <= self.asked
 
 

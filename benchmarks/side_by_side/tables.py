@@ -108,7 +108,7 @@ def paper_table(result: Mapping[str, Any]) -> str:
 
 
 def card_table(result: Mapping[str, Any]) -> str:
-    """What the machine can do.
+    """Tabulates what the machine can do.
 
     Args:
       result: of benchmarks/card.py.
