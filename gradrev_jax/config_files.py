@@ -70,7 +70,7 @@ def read_config(file: pathlib.Path, word: str | None = None) -> ConfigDict:
 
 
 def _near(given: pathlib.Path) -> str:
-    """What to give instead of a config that is nowhere: the nearest names, or all there are."""
+    """Suggests what to give instead of a config that is nowhere: the nearest names, or all there are."""
     beside = {str(given.with_name(file.name)): file.stem for file in given.absolute().parent.glob("*.py")}
     own = {f"{CONFIGS}/{file.name}": file.stem for file in sorted((PROJECT / CONFIGS).glob("*.py"))}
     known = {**beside, **own}

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Int
 from gradrev_jax.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS, TEST
 from gradrev_jax.errors import DataError, WorkdirError
-from gradrev_jax.fingerprints import GONE, UNKNOWN, Fingerprint
+from gradrev_jax.fingerprints import GONE, UNKNOWN, Fingerprint, rows_before
 
 SHOWN = 10  # images of each kind of change that are named
 
 
 class Drift(NamedTuple):
-    """How a catalogue differs from what it was; each image is named with what happened to it.
+    """Names the images in which a catalogue differs from what it was, with what happened to each.
 
     Attributes:
       added: images that are new.
@@ -37,7 +37,7 @@ class Drift(NamedTuple):
     leaked: list[str]
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Returns whether there is any."""
         return any(getattr(self, kind) for kind in (*KINDS, "leaked"))
 
 
@@ -58,8 +58,7 @@ def compare(before: Fingerprint, now: Fingerprint, schema: AttributeSchema) -> D
       now: its fingerprint of today; contents that either does not know are not compared.
       schema: of both.
     """
-    then = {name: row for row, name in enumerate(before.names)}
-    rows = np.array([then.get(name, -1) for name in now.names], int)
+    rows = rows_before(before, now)
     was_there = (rows >= 0) & (before.parts[rows] != GONE)
     old = np.where(was_there, rows, 0)
     moved = was_there & (before.parts[old] != now.parts)
@@ -97,11 +96,7 @@ def _leaked(
     is_test = now.parts == PARTS.index(TEST)
     old = np.where(rows >= 0, rows, 0)
     by_name = is_test & (rows >= 0) & before.trained_on[old]
-    trained = {
-        int(content): name
-        for content, name, was in zip(before.contents, before.names, before.trained_on, strict=True)
-        if was and content != UNKNOWN
-    }
+    trained = _trained_contents(before)
     was_test = was_there & (before.parts[old] == PARTS.index(TEST))
     as_before = was_test & (before.contents[old] == now.contents)
     leaked = [now.names[row] for row in _numbers(by_name)]
@@ -114,16 +109,21 @@ def _leaked(
 
 def copies(now: Fingerprint) -> list[str]:
     """Returns the test images whose content is that of a training or validation image, with its name."""
-    trained = {
-        int(content): name
-        for content, name, is_trained in zip(now.contents, now.names, now.trained_on, strict=True)
-        if is_trained and content != UNKNOWN
-    }
+    trained = _trained_contents(now)
     return [
         f"{name} (= {trained[int(content)]})"
         for content, name, is_trained in zip(now.contents, now.names, now.trained_on, strict=True)
         if not is_trained and int(content) in trained
     ]
+
+
+def _trained_contents(known: Fingerprint) -> dict[int, str]:
+    """Returns the hash of each content that was trained on, with a name of the image."""
+    return {
+        int(content): name
+        for content, name, is_trained in zip(known.contents, known.names, known.trained_on, strict=True)
+        if is_trained and content != UNKNOWN
+    }
 
 
 def described(drift: Drift) -> Iterator[str]:
@@ -155,7 +155,7 @@ def _numbers(mask: Bool[np.ndarray, " M"]) -> Iterable[int]:
 
 
 def _relabelled(old: Int[np.ndarray, " N"], new: Int[np.ndarray, " N"], schema: AttributeSchema) -> str:
-    """What changed, as ``color: red -> blue``."""
+    """Returns the labels that changed, as ``color: red -> blue``."""
 
     def value(n: int, label: int) -> str:
         return schema.values[n][label] if label >= 0 else "not labelled"

@@ -18,7 +18,7 @@ UNKNOWN = 0  # in place of a content's hash: the image was not read
 
 
 class Fingerprint(NamedTuple):
-    """What a catalogue's images were, M of them.
+    """Describes a catalogue's images, M of them.
 
     Attributes:
       names: as ``ImageSource.name`` gives them.
@@ -88,6 +88,12 @@ def fingerprint(catalogue: Catalogue) -> Fingerprint:
     )
 
 
+def rows_before(before: Fingerprint, now: Fingerprint) -> Int[np.ndarray, " M"]:
+    """Returns, for each image of today, its row in an earlier fingerprint, by name; -1 where it has none."""
+    then = {name: row for row, name in enumerate(before.names)}
+    return np.array([then.get(name, -1) for name in now.names], int)
+
+
 def following(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
     """Returns the fingerprint of a run that goes on with a catalogue: what was trained on stays so.
 
@@ -97,12 +103,10 @@ def following(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
     """
     if before is None:
         return now
-    then = {name: row for row, name in enumerate(before.names)}
-    rows = np.array([then.get(name, -1) for name in now.names], int)
-    trained_on = now.trained_on | ((rows >= 0) & before.trained_on[np.where(rows >= 0, rows, 0)])
-    contents = np.where(
-        (now.contents == UNKNOWN) & (rows >= 0), before.contents[np.where(rows >= 0, rows, 0)], now.contents
-    )
+    rows = rows_before(before, now)
+    known, old = rows >= 0, np.where(rows >= 0, rows, 0)
+    trained_on = now.trained_on | (known & before.trained_on[old])
+    contents = np.where((now.contents == UNKNOWN) & known, before.contents[old], now.contents)
     present = set(now.names)
     gone = np.array([name not in present for name in before.names], bool) & before.trained_on
     return Fingerprint(

@@ -26,7 +26,7 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
 
 @dataclasses.dataclass(frozen=True)
 class CellRules:
-    """How cells are read as values.
+    """Decides how cells are read as values.
 
     Attributes:
       missing_words: cells that mean "not labelled", besides empty ones; case does not matter.

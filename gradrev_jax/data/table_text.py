@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gradrev_jax.data.number_files import listed
 from gradrev_jax.errors import DataError
+from gradrev_jax.file_kinds import HEAD, is_lfs_pointer
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 SAMPLE = 100  # rows that a delimiter is recognised by
@@ -30,7 +31,6 @@ _OTHER_FILES = {
     b"\xd0\xcf\x11\xe0": "is an old Excel workbook; save it as CSV",
     b"\x1f\x8b": "is compressed by gzip; unpack it",
     b"PAR1": "is a Parquet file; save it as CSV",
-    b"version https://git-lfs": "is a Git LFS pointer, not the table itself; run git lfs pull",
 }
 
 
@@ -154,6 +154,8 @@ def _decoded(path: pathlib.Path, say: Callable[[str], None]) -> str:
             f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set data.table"
         )
     content = path.read_bytes()
+    if is_lfs_pointer(content[:HEAD]):
+        raise DataError(f"{path} is a Git LFS pointer, not the table itself; run git lfs pull")
     for start, what in _OTHER_FILES.items():
         if content.startswith(start):
             raise DataError(f"{path} {what}")

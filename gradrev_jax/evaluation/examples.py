@@ -72,7 +72,7 @@ def show_query(
 
 
 def _shortened(schema: AttributeSchema) -> AttributeSchema:
-    """The same attributes and values under names that fit above a picture."""
+    """Returns the same attributes and values under names that fit above a picture."""
     values = (tuple(shorten_all(values, WORD)) for values in schema.values)
     return AttributeSchema(tuple(shorten_all(schema.names, WORD)), tuple(values))
 

@@ -194,13 +194,13 @@ def _notice_new_fonts() -> bool:
 
 
 def _region(characters: Iterable[str]) -> str:
-    """How the name of a font ends that draws Chinese characters as they are written there."""
+    """Returns how the name of a font ends that draws Chinese characters as they are written there."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in characters}
     return "JP" if names & {"HIRAGANA", "KATAKANA"} else "KR" if "HANGUL" in names else "SC"
 
 
 def _script(character: str) -> str | None:
-    """What Noto calls a character's script; None where it has no name."""
+    """Returns what Noto calls a character's script; None where it has no name."""
     name = unicodedata.name(character, "").split(" ")[0].split("-")[0]
     if name in EAST_ASIAN:
         return "CJK"

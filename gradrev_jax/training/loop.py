@@ -89,15 +89,16 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
     workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
     backbone = _pretrained_backbone(encoder, config, directory)
+    now = fingerprint(catalogue)
     processes.wait("claim")  # all have seen the folder as it was
     if processes.is_first():  # only now: what is wrong above leaves no folder behind
         if before is not None or not has_begun:  # what an earlier version has trained on is not known
-            save_fingerprint(directory, following(before, fingerprint(catalogue)))
+            save_fingerprint(directory, following(before, now))
         workdir.claim(directory, config.to_dict())
         workdir.claim_schema(directory, catalogue.schema)
     if before is None and has_begun:
         notes.append(f"{directory} holds no {FILE}, so whether its catalogue has changed cannot be told")
-    if same := copies(fingerprint(catalogue)):
+    if same := copies(now):
         notes.append(f"{counted(same)} in the test part and trained on, too: {listed(same)}")
     for note in notes:
         say(note)
