@@ -15,10 +15,11 @@ test: .venv/installed  ## the tests, in a few minutes
 test-slow: .venv/installed  ## the longer ones
 	$(BIN)/python -m pytest -q -m slow
 
-lint: .venv/installed  ## formatter, linter and type checker; changes nothing
+lint: .venv/installed  ## formatter, linter, type checker and import rules; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-cache
 
 format: .venv/installed  ## let the formatter and linter mend what they can
 	$(BIN)/ruff format .

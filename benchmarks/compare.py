@@ -31,7 +31,7 @@ from benchmarks.side_by_side import inputs, tables
 from benchmarks.side_by_side.cases import Case, plan, quick_plan, tiny
 from benchmarks.side_by_side.jax_side import flop_per_image
 from benchmarks.side_by_side.turns import measure, measure_together
-from gradrev_jax.manipulation import class_prototypes
+from gradrev_jax.core.manipulation import class_prototypes
 
 INSTALL = "install it with pip install -c constraints.txt -e '.[torch]'"
 RESULTS = pathlib.Path(__file__).parent / "results"

@@ -25,16 +25,16 @@ from jaxtyping import Array, Float, Int
 from benchmarks.recording import record
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
-from gradrev_jax.data.changes import indicators_between
-from gradrev_jax.data.queries import Queries
-from gradrev_jax.manipulation import (
+from gradrev_jax.core.manipulation import (
     NORMALIZATIONS,
     Normalization,
     class_prototypes,
     manipulate,
     normalize_features,
 )
-from gradrev_jax.manipulation_retrieval import retrieval_metrics
+from gradrev_jax.data.changes import indicators_between
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.evaluation.scores import retrieval_metrics
 
 KS = (1, 2, 3, 4, 5, 10, 20, 30, 40, 50)
 PLAIN_AT_ONCE = 256

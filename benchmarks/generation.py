@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.recording import record
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
-from gradrev_jax.attributes import NOT_LABELLED
-from gradrev_jax.data.adde_writer import write_adde
+from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import Catalogue, split_parts
-from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.formats.adde.writer import write_adde
+from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
 

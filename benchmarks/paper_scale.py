@@ -39,15 +39,16 @@ from benchmarks.generation import random_catalogue
 from benchmarks.recording import machine_name, record
 from benchmarks.training_runs import spread, step_records
 from configs import shopping100k
-from gradrev_jax import settings
-from gradrev_jax.checkpoints import Checkpoints
+from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
-from gradrev_jax.manipulation import class_prototypes
-from gradrev_jax.manipulation_retrieval import make_index, retrieval_metrics, retrieve
+from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY
-from gradrev_jax.training.stage import Stage, checkpoint_items, run_stage
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.training.memory_step import ENCODER, MEMORY
+from gradrev_jax.training.stage_runner import Stage, checkpoint_items, run_stage
 from gradrev_jax.training.stages import STAGES, Run, stage_devices
 from gradrev_jax.training.validation import Validation
 
@@ -129,7 +130,7 @@ def train_stage(
       What it took, and the last parameters.
     """
     config = run.config
-    on_device = config.data.placement == settings.DEVICE
+    on_device = config.data.placement == builders.DEVICE
     parallel = stage_devices(config, stage.name)
     if on_device:
         parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
@@ -250,7 +251,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     sizes, config = TINY if options.tiny else FULL, paper_config(options)
     rate = matrix_rate(options.precision, options.matrix, burst=10 if config.precision == "bfloat16" else 1)
     catalogue = random_catalogue(sizes["train"], sizes["test"], skew=6.0 if options.tiny else 1.0)
-    encoder = settings.build_encoder(config, catalogue.schema)
+    encoder = builders.build_encoder(config, catalogue.schema)
     size, at_once = config.data.image_size, config.protocol.batch_size
     whole = options.whole or options.seconds is not None  # so are the images, if not the steps
     pixels = random_pixels(sizes["train"] if whole else 4 * at_once, size)
@@ -263,7 +264,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         encoder,
         backbone=None,
         reversal_scale=1.0,
-        triplets=settings.triplets_of(catalogue, config),
+        triplets=builders.triplets_of(catalogue, config),
         validate=lambda params, memory: Validation({}, None),
         progress=True,
     )
@@ -378,9 +379,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     on_gpu = jax.default_backend() == "gpu"
     parser.add_argument(
-        "--precision", choices=tuple(settings.PRECISIONS), default="bfloat16" if on_gpu else "float32"
+        "--precision", choices=tuple(builders.PRECISIONS), default="bfloat16" if on_gpu else "float32"
     )
-    parser.add_argument("--placement", choices=settings.PLACEMENTS, default="device" if on_gpu else "host")
+    parser.add_argument("--placement", choices=builders.PLACEMENTS, default="device" if on_gpu else "host")
     parser.add_argument("--steps-per-call", type=int, default=10 if on_gpu else 1)
     parser.add_argument("--epochs", type=int, default=25, help="of each stage")
     parser.add_argument(

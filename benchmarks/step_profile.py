@@ -36,11 +36,11 @@ from benchmarks.side_by_side.inputs import random_images, random_labels
 from benchmarks.side_by_side.tables import profile_table
 from benchmarks.traces import device_events, reduce
 from gradrev_jax import AttributeEncoder
+from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
-from gradrev_jax.optimizers import make_optimizer
+from gradrev_jax.training.encoder_step import INPUT_SCOPE, TrainState, init_state, make_update
 from gradrev_jax.training.feed import Feed
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY, make_memory_update
-from gradrev_jax.training.steps import INPUT_SCOPE, TrainState, init_state, make_update
+from gradrev_jax.training.memory_step import ENCODER, MEMORY, make_memory_update
 
 FULL: dict[str, Any] = {
     "image": 224,

@@ -9,8 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gradrev_jax.evaluation.report import read_history
-from gradrev_jax.training.loop import train
-from gradrev_jax.workdir import METRICS
+from gradrev_jax.runs.workdir import METRICS
+from gradrev_jax.training.run import train
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # resized to image_size and not cropped, so garments look larger in training by that factor.
     config.data.cache_dir = ""  # decoded images; "": $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax
     # GiB that the cache may have: before an entry is written, those unused for longest are removed, but none
-    # that a run has open; 0: any size. python -m gradrev_jax.image_cache shows the cache and clears it
+    # that a run has open; 0: any size. python -m gradrev_commands.image_cache shows the cache and clears it
     config.data.cache_limit = 50.0
     config.data.workers = 0  # threads that decode; 0: one per core
     # where training images are drawn from: host (memory-mapped, sent batch by batch while steps run) |

@@ -5,13 +5,13 @@
 
 Shopping100k, from its images with ADDE's split files in the same folder; its queries and triplets come along:
 
-    python -m gradrev_jax.data.prepare_shopping100k --manual_dir=IMAGES_AND_SPLITS --data_dir=FOLDER
+    python -m gradrev_commands.prepare_shopping100k --manual_dir=IMAGES_AND_SPLITS --data_dir=FOLDER
     python train.py --config=configs/tfds.py:shopping100k,adde_m --config.data.tfds_dir=FOLDER \
         --workdir=runs/shopping100k
 
 Needs ``pip install -c constraints.txt -e '.[tfds]'``, and no TensorFlow. TFDS has to have prepared the data
 set as array_record; where it has not, the error has the command. Features other than those that
-gradrev_jax/data/tfds.py knows are chosen by name:
+gradrev_jax/data/formats/tfds/reader.py knows are chosen by name:
 
     --config.data.tfds_attributes="('hat=attributes/Wearing_Hat','smile=attributes/Smiling')"
 """

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.gradient_reversal import ganin_schedule, reverse_gradient
-from gradrev_jax.losses import balanced_reversal_weight, classification_loss, reversal_loss
-from gradrev_jax.manipulation import class_prototypes, manipulate
-from gradrev_jax.manipulation_index import ManipulationIndex
-from gradrev_jax.metrics import hit_rate, ndcg, precision
-from gradrev_jax.retrieval import Neighbors, nearest_neighbors
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.gradient_reversal import ganin_schedule, reverse_gradient
+from gradrev_jax.core.losses import balanced_reversal_weight, classification_loss, reversal_loss
+from gradrev_jax.core.manipulation import class_prototypes, manipulate
+from gradrev_jax.core.metrics import hit_rate, ndcg, precision
+from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
 
 if TYPE_CHECKING:
     from gradrev_jax.models.alexnet import AlexNet

@@ -9,8 +9,8 @@ from PIL import Image
 
 from gradrev_jax.errors import DataError, UserError, WorkdirError
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.fingerprints import FILE, read_fingerprint
-from gradrev_jax.training.loop import train
+from gradrev_jax.runs.fingerprints import FILE, read_fingerprint
+from gradrev_jax.training.run import train
 
 COUNT, TEST_FROM = 40, 26
 COLORS, SIZES = ("blue", "red"), ("l", "m", "s")

@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 
 from configs import tfds, variants
-from gradrev_jax import settings
-from gradrev_jax.attributes import NOT_LABELLED
-from gradrev_jax.config_check import check
-from gradrev_jax.data.adde import QUERY_FILES
-from gradrev_jax.data.adde_writer import write_adde
+from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.garments import garments_catalogue
-from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.formats.adde.reader import QUERY_FILES
+from gradrev_jax.data.formats.adde.writer import write_adde
+from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
+from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.training.loop import train
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.config_check import check
+from gradrev_jax.training.run import train
 
 NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
 JOBS = [name for name in NAMES if name not in ("default", "variants", "__init__")]
@@ -158,8 +158,8 @@ def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tm
     config.data.splits = str(tmp_path / "splits")
 
     def asked(**protocol):
-        settings.override(config, "protocol", {"kinds": ("swap", "add"), "num_changes": 1, **protocol})
-        return len(settings.queries_of(settings.open_catalogue(config), "test", config))
+        builders.override(config, "protocol", {"kinds": ("swap", "add"), "num_changes": 1, **protocol})
+        return len(builders.queries_of(builders.open_catalogue(config), "test", config))
 
     queries = {kind: asked(kinds=(kind,)) for kind in ("swap", "add", "remove")}
     assert min(queries.values()) > 0

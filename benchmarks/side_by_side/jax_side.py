@@ -15,19 +15,19 @@ from benchmarks.schemas import schema_of_sizes
 from benchmarks.side_by_side import inputs
 from benchmarks.side_by_side.cases import attribute_sizes
 from gradrev_jax import AttributeEncoder, AttributeSchema, ManipulationIndex
+from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, Transform
-from gradrev_jax.data.image_cache import cached_images
-from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.images.cache import cached_images
+from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.manipulation_retrieval import retrieval_metrics
+from gradrev_jax.distributed import join
+from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.optimizers import make_optimizer
-from gradrev_jax.processes import join
+from gradrev_jax.training.encoder_step import init_state, make_train_step, make_update
 from gradrev_jax.training.parallel import Mode, Parallel
-from gradrev_jax.training.steps import init_state, make_train_step, make_update
 
 Job = Callable[[], dict[str, Any]]
 

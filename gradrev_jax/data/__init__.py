@@ -1,1 +1,1 @@
-"""Files and pixels: catalogues of labelled images. Knows attributes.py and nothing else of ours."""
+"""Labelled images and what is asked of them, whatever form they come in."""

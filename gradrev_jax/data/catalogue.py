@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from gradrev_jax.attributes import AttributeSchema, check_labels
+from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError

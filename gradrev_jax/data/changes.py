@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 
 Kind = Literal["swap", "add", "remove"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

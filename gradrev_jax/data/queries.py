@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gradrev_jax.attributes import AttributeSchema, check_labels
+from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between, repeated
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: features, manipulation, and the report."""
+"""From a run to numbers and pictures."""

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.manipulation import describe_change
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores
 from gradrev_jax.evaluation.short_text import shorten_all
-from gradrev_jax.manipulation import describe_change
 
 SHOWN_NEIGHBORS = 5
 SHOWN_QUERIES = 6

@@ -13,7 +13,8 @@ from matplotlib.font_manager import FontEntry, FontProperties
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
-from gradrev_jax.evaluation.short_text import JOINERS, listed, visible
+from gradrev_jax.errors import join_names
+from gradrev_jax.evaluation.short_text import JOINERS, visible
 
 # Matplotlib's own fonts that draw a box, or another character than the one asked for.
 NO_LETTERS = ("Last Resort", "cm", "STIXNonUnicode", "STIXSize")
@@ -100,9 +101,9 @@ def missing_note(figures: Iterable[Figure], *, again: str = "evaluate again") ->
         return None
     scripts = list(dict.fromkeys(filter(None, map(_script, missing))))
     names = [f"Noto {'' if script == 'Emoji' else 'Sans '}{script}" for script in scripts]
-    such_as = f", such as {listed(names)}," if names else ""
+    such_as = f", such as {join_names(names)}," if names else ""
     return (
-        f"No installed font has the characters {listed(missing)}: pictures show their code points, as "
+        f"No installed font has the characters {join_names(missing)}: pictures show their code points, as "
         f"[U+{ord(missing[0]):04X}]; install a font that has them{such_as} and {again}."
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import WorkdirError, join_names
 from gradrev_jax.evaluation.figures import (
     RetrievalExample,
     cross_accuracy_heat_map,
@@ -22,7 +22,6 @@ from gradrev_jax.evaluation.figures import (
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.markdown import plain, table
 from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, RETRIEVAL, Scores, write_scores
-from gradrev_jax.evaluation.short_text import listed
 
 DPI = 110
 
@@ -152,7 +151,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
         for name, value in accuracy["per_attribute"].items()
     ]
     means = [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ("macro", "micro")]
-    empty = listed([plain(value) for value in metrics["prototypes_without_images"]])
+    empty = join_names([plain(value) for value in metrics["prototypes_without_images"]])
     warning = [f"**No training image has {empty}: these prototypes are zero.**", ""]
     changes = [f"- {plain(change, width=len(change))}" for change in metrics["catalogue_changes"]]
     return "\n".join(

@@ -8,24 +8,25 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from gradrev_jax import processes, run_images, settings, workdir
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.config_check import check
+from gradrev_jax import distributed
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.drift import check_evaluated
+from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import read_history, write_report
-from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals
+from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals, mean_scores, retrieval_metrics
 from gradrev_jax.evaluation.strength import choose_strength
-from gradrev_jax.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
-from gradrev_jax.manipulation_retrieval import make_index, mean_scores, retrieval_metrics, retrieve
-from gradrev_jax.metrics import accuracy_summary, majority_correct, retrieval_scores
 from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.notes import say
-from gradrev_jax.trained import chosen_stage, restore
+from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.drift import check_evaluated
+from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
+from gradrev_jax.runs.restore import chosen_stage, restore
+from gradrev_jax.search.gallery import make_index, retrieve
 
 
 def evaluate(
@@ -46,7 +47,7 @@ def evaluate(
         encoder is what its prototypes alone are worth, and gets a report of its own beside the run's.
       protocol: fields of ``config.protocol`` to override.
       data: fields of ``config.data`` to override: those that say where the catalogue lies, see
-        ``settings.MOVABLE``.
+        ``builders.MOVABLE``.
       progress: whether progress bars are shown.
 
     Returns:
@@ -56,26 +57,26 @@ def evaluate(
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
     directory = pathlib.Path(directory)
-    progress = progress and processes.is_first()
+    progress = progress and distributed.is_first()
     config = ConfigDict(workdir.read_config(directory))
-    settings.override(config, "protocol", protocol or {})
-    settings.move_data(config, data or {})
+    builders.override(config, "protocol", protocol or {})
+    builders.move_data(config, data or {})
     if "select_on_test" in (protocol or {}):
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
     check(config)
     schema = workdir.read_schema(directory)
-    catalogue = remembering(settings.open_catalogue(config))
+    catalogue = remembering(builders.open_catalogue(config))
     workdir.check_schema(directory, catalogue.schema)
     trained = read_fingerprint(directory)
     _drift(trained, catalogue, directory)  # by names and labels, before images are read
-    queries = settings.evaluation_queries(catalogue, config)
-    encoder = settings.build_encoder(config, schema)
+    queries = builders.evaluation_queries(catalogue, config)
+    encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
-    parts = PARTS if stage == settings.STAGES[0] else (TEST,)
-    if settings.fixed_strength(config) is None:
+    parts = PARTS if stage == builders.STAGES[0] else (TEST,)
+    if builders.fixed_strength(config) is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
-    images = run_images.open_parts(catalogue, parts, config, progress=progress)
+    images = pixels.open_parts(catalogue, parts, config, progress=progress)
     drift = _drift(trained, catalogue, directory)
     for sentence in drift:
         say(sentence)
@@ -98,7 +99,7 @@ def evaluate(
     k = max(config.protocol.ks)
     normalize = config.protocol.normalize
     search = {"exclude_query": config.protocol.exclude_query, "progress": progress}
-    strength, strengths = settings.fixed_strength(config), dict[str, float]()
+    strength, strengths = builders.fixed_strength(config), dict[str, float]()
     if strength is None:
         held_out = encode(
             forward,
@@ -113,7 +114,7 @@ def evaluate(
             held_out.features,
             catalogue.part_labels(VALIDATION),
             memory,
-            settings.queries_of(catalogue, VALIDATION, config),
+            builders.queries_of(catalogue, VALIDATION, config),
             normalize=normalize,
             **search,
         )
@@ -168,7 +169,7 @@ def evaluate(
         "catalogue_changes": drift,
         "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
-    if not processes.is_first():
+    if not distributed.is_first():
         return metrics  # the first process writes the report
     is_hit = np.any(shown_matches(scores), axis=1)
 
@@ -214,10 +215,10 @@ def gallery_images(
       UserError: they can no longer be read.
     """
     config = ConfigDict(workdir.read_config(pathlib.Path(directory)))
-    settings.move_data(config, data or {})
+    builders.move_data(config, data or {})
     check(config)
-    catalogue = settings.open_catalogue(config)
-    return catalogue, run_images.open_images(catalogue, TEST, config, progress=progress)
+    catalogue = builders.open_catalogue(config)
+    return catalogue, pixels.open_images(catalogue, TEST, config, progress=progress)
 
 
 def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:

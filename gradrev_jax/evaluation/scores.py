@@ -3,14 +3,17 @@
 import dataclasses
 import pathlib
 import zipfile
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from gradrev_jax.attributes import NOT_LABELLED
-from gradrev_jax.bootstrap import (
+from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.metrics import retrieval_scores
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.bootstrap import (
     CONFIDENCE,
     SAMPLES,
     bootstrap_interval,
@@ -18,12 +21,21 @@ from gradrev_jax.bootstrap import (
     percentile_interval,
     resampled_means,
 )
-from gradrev_jax.errors import WorkdirError
 
 METRICS_FILE, QUERIES = "metrics.json", "queries.npz"
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
 ACCURACIES = ("macro", "micro")
 KEPT_NEIGHBORS = 10
+
+
+class RetrievalMetrics(TypedDict):
+    """Each metric by cut-off, as strings, because JSON has no other keys."""
+
+    hit_rate: dict[str, float]
+    precision: dict[str, float]
+    ndcg: dict[str, float]
+    ndcg_target: dict[str, float]
+    ndcg_others: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +81,34 @@ class Scores:
     def right_answers(self) -> Float[np.ndarray, "G N"]:
         """Correct as 0 and 1, NaN where not labelled."""
         return np.where(self.correct == NOT_LABELLED, np.nan, self.correct)
+
+
+def retrieval_metrics(
+    neighbor_labels: Int[np.ndarray, "Q K N"], queries: Queries, ks: Sequence[int]
+) -> RetrievalMetrics:
+    """All retrieval metrics at all cut-offs.
+
+    Raises:
+      ValueError: no queries, or a cut-off beyond the neighbours given.
+    """
+    return mean_scores(retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks), ks)
+
+
+def mean_scores(
+    scores: Mapping[str, Float[Array | np.ndarray, "Q C"]], ks: Sequence[int]
+) -> RetrievalMetrics:
+    """What ``retrieval_scores`` gives of every query at C cut-offs, averaged over queries."""
+
+    def means(name: str) -> dict[str, float]:
+        return dict(zip(map(str, ks), scores[name].mean(axis=0).tolist(), strict=True))
+
+    return {
+        "hit_rate": means("hit_rate"),
+        "precision": means("precision"),
+        "ndcg": means("ndcg"),
+        "ndcg_target": means("ndcg_target"),
+        "ndcg_others": means("ndcg_others"),
+    }
 
 
 def write_scores(path: pathlib.Path, scores: Scores) -> None:

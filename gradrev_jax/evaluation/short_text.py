@@ -153,17 +153,6 @@ def left_to_right(text: str) -> str:
     return re.sub(r"(?m)^", mark, re.sub(r"\s->\s|[:,]\s", rf"{mark}\g<0>{mark}", text))
 
 
-def listed(texts: Sequence[str], *, most: int = 10) -> str:
-    """Returns texts as one enumeration: the first few, and how many there are besides.
-
-    Example:
-      >>> listed(["a", "b", "c"], most=2), listed(["a", "b"])
-      ('a, b and 1 more', 'a, b')
-    """
-    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
-
-
 def _common_start(texts: Sequence[str]) -> int:
     """How many characters all texts begin with alike."""
     first, last = min(texts), max(texts)

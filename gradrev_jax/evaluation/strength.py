@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
-from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_retrieval import make_index, retrieve
-from gradrev_jax.metrics import hit_rate
+from gradrev_jax.search.gallery import make_index, retrieve
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CHOSEN_AT = 10  # K of the hit rate that decides

@@ -1,1 +1,1 @@
-"""Flax modules: AlexNet and the attribute encoder."""
+"""Flax modules, and running them over images."""

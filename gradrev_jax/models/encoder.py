@@ -9,8 +9,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.gradient_reversal import reverse_gradient
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.gradient_reversal import reverse_gradient
 from gradrev_jax.models.alexnet import AlexNet, Tap
 from gradrev_jax.models.shards import BatchShard
 

@@ -10,9 +10,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
-from gradrev_jax import processes
-from gradrev_jax.attributes import NOT_LABELLED
-from gradrev_jax.metrics import cross_correct
+from gradrev_jax import distributed
+from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.models.shards import AXIS
@@ -103,7 +103,7 @@ def encode(
     Several processes encode a share each, and get the features of all.
     """
     n = encoder.schema.num_attributes
-    total, mine = len(images), processes.share(len(images))
+    total, mine = len(images), distributed.share(len(images))
     images, labels, all_labels = images[mine], labels[mine], labels
     encoded = Encoded(
         features=np.zeros((len(images), n, encoder.feature_dim), np.float32),
@@ -120,7 +120,7 @@ def encode(
         own = correct.diagonal(axis1=1, axis2=2)
         encoded.own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
     return encoded._replace(
-        features=processes.gather(encoded.features, total),
-        correct=processes.add(encoded.correct),
-        own_correct=processes.gather(encoded.own_correct, total),
+        features=distributed.gather(encoded.features, total),
+        correct=distributed.add(encoded.correct),
+        own_correct=distributed.gather(encoded.own_correct, total),
     )

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from gradrev_jax import processes
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.manipulation import PrototypeSums, memory_from_sums, prototype_sums
+from gradrev_jax import distributed
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
 from gradrev_jax.models.inference import Forward, predict_batches
 
 
@@ -38,10 +38,10 @@ def build_memory(
     shape = (schema.num_values, feature_dim)
     total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
     for every_image, every_label in parts:
-        mine = processes.share(len(every_image))
+        mine = distributed.share(len(every_image))
         images, labels = every_image[mine], every_label[mine]
         for rows, output in predict_batches(
             forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
         ):
             total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
-    return memory_from_sums(processes.add(total), schema)
+    return memory_from_sums(distributed.add(total), schema)

@@ -1,1 +1,1 @@
-"""Training: pure steps, and the loop around them."""
+"""From a config to trained parameters."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
-from gradrev_jax.training.steps import INPUT_SCOPE, TrainState, Update
+from gradrev_jax.training.encoder_step import INPUT_SCOPE, TrainState, Update
 
 Mode = Literal["pmap", "jit"]
 

@@ -9,9 +9,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from gradrev_jax import workdir
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
@@ -19,11 +18,12 @@ from gradrev_jax.errors import WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.optimizers import learning_rate_schedule, make_optimizer
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY, MemoryWeights, make_memory_update
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.training.encoder_step import StepMetrics, TrainState, init_state, make_update
+from gradrev_jax.training.memory_step import ENCODER, MEMORY, MemoryWeights, make_memory_update
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.stage import Stage, has_checkpoint
-from gradrev_jax.training.steps import StepMetrics, TrainState, init_state, make_update
+from gradrev_jax.training.stage_runner import Stage, has_checkpoint
 from gradrev_jax.training.validation import Validate
 
 

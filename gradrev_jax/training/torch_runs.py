@@ -9,11 +9,17 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gradrev_jax import settings, workdir
-from gradrev_jax.checkpoints import Checkpoints
-from gradrev_jax.config_check import check
 from gradrev_jax.errors import WeightsError, WorkdirError
-from gradrev_jax.models.torch_weights import (
+from gradrev_jax.files import new_folder
+from gradrev_jax.runs import builders, workdir
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.training.encoder_step import TrainState
+from gradrev_jax.training.memory_step import ENCODER, MEMORY
+from gradrev_jax.training.stage_runner import checkpoint_items
+from gradrev_jax.training.stages import stage_optimizer
+from gradrev_jax.weights.adde import (
     Architecture,
     architecture,
     encoder_from_torch,
@@ -21,14 +27,8 @@ from gradrev_jax.models.torch_weights import (
     memory_from_torch,
     memory_to_torch,
 )
-from gradrev_jax.new_folder import new_folder
-from gradrev_jax.torch_files import read_state_dict
-from gradrev_jax.torch_writer import write_state_dict
-from gradrev_jax.trained import chosen_stage, parameter_shapes, restore
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY
-from gradrev_jax.training.stage import checkpoint_items
-from gradrev_jax.training.stages import stage_optimizer
-from gradrev_jax.training.steps import TrainState
+from gradrev_jax.weights.reader import read_state_dict
+from gradrev_jax.weights.writer import write_state_dict
 
 
 def import_run(
@@ -59,16 +59,16 @@ def import_run(
     check(config)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise WorkdirError(f"{directory} exists already; give another --workdir")
-    schema = settings.open_catalogue(config).schema
+    schema = builders.open_catalogue(config).schema
     tensors = read_state_dict(extractor)
     decided = {
         **_fields_of(architecture(tensors), tap=config.model.tap, heads=config.model.heads),
-        "stages": settings.STAGES if memory else settings.STAGES[:1],
+        "stages": builders.STAGES if memory else builders.STAGES[:1],
         **({"train.max_steps": 0} if memory else {}),
     }
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(decided)
-    encoder = settings.build_encoder(config, schema)
+    encoder = builders.build_encoder(config, schema)
     with _named(extractor):
         params = encoder_from_torch(parameter_shapes(encoder, config.data.image_size), tensors, schema)
     stages = {ENCODER: (params, config.train)}
@@ -118,7 +118,7 @@ def export_run(
     config = ConfigDict(workdir.read_config(directory))
     check(config)
     schema = workdir.read_schema(directory)
-    encoder = settings.build_encoder(config, schema)
+    encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
     files = {f"extractor{suffix}": encoder_to_torch(params, schema)}

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.metrics import accuracy_summary, hit_rate
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.manipulation import Normalization
-from gradrev_jax.manipulation_retrieval import make_index, retrieve
-from gradrev_jax.metrics import accuracy_summary, hit_rate
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.search.gallery import make_index, retrieve
 
 SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import (
     PARTS,
     SPLITS_BY,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import DataError
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from configs import default
-from gradrev_jax import workdir
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.evaluation.scores import RETRIEVAL, Scores, accuracies, write_scores
-from gradrev_jax.metrics import retrieval_scores
+from gradrev_jax.runs import workdir
 
 
 @pytest.fixture

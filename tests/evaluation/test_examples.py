@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.evaluation.examples import pick_queries, show_query, shown_matches
 
 

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from gradrev_jax import run_images, settings
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import RETRIEVAL, read_scores
-from gradrev_jax.training.loop import train
+from gradrev_jax.runs import builders, pixels
+from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.training.run import train
 
 GALLERY, KS = 80, (1, 5, 10, 20, 40)
 
@@ -56,10 +56,10 @@ def run(tiny_config, evaluated, tmp_path, monkeypatch):
 
 def encoder_outputs(run, part):
     """Features, logits and labels of a part, its images in one batch, in float64."""
-    catalogue = settings.open_catalogue(run.config)
-    pixels = np.asarray(run_images.open_images(catalogue, part, run.config)) / 255
-    images = ((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
-    output = settings.build_encoder(run.config, catalogue.schema).apply(run.params, jax.numpy.asarray(images))
+    catalogue = builders.open_catalogue(run.config)
+    scaled = np.asarray(pixels.open_images(catalogue, part, run.config)) / 255
+    images = ((scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
+    output = builders.build_encoder(run.config, catalogue.schema).apply(run.params, jax.numpy.asarray(images))
     return *(np.asarray(leaf, np.float64) for leaf in output), catalogue.part_labels(part)
 
 
@@ -98,7 +98,7 @@ def oracle(run, *, ks=KS, normalize="global", exclude_query=False, manipulated=T
     features, _, labels = encoder_outputs(run, "test")
     rows = np.stack([normalised(feature, normalize) for feature in features])
     matches = []
-    for image, n, value, target in all_queries(labels, settings.open_catalogue(run.config).schema):
+    for image, n, value, target in all_queries(labels, builders.open_catalogue(run.config).schema):
         edited = features[image].copy()
         if manipulated:
             edited[n] += memory[n, value]
@@ -139,7 +139,7 @@ def test_the_report_holds_what_was_promised_and_what_is_returned(run):
         for name in ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others"):
             assert set(tables[name]) == by_k
             assert all(0 <= value <= 1 for value in tables[name].values())
-    names = list(settings.open_catalogue(run.config).schema.names)
+    names = list(builders.open_catalogue(run.config).schema.names)
     assert set(metrics["attribute_accuracy"]) == {"macro", "micro", "per_attribute"}
     assert list(metrics["attribute_accuracy"]["per_attribute"]) == names
     assert metrics["cross_accuracy"]["attributes"] == names
@@ -161,7 +161,7 @@ def test_every_query_and_every_image_is_kept(run):
             assert values.mean(dtype=float) == pytest.approx(run.metrics[name][str(k)], abs=1e-6)
             low, high = run.metrics["intervals"][name][str(k)]
             assert low <= run.metrics[name][str(k)] <= high
-    schema = settings.open_catalogue(run.config).schema
+    schema = builders.open_catalogue(run.config).schema
     _, _, labels = encoder_outputs(run, "test")
     np.testing.assert_array_equal(scores.labels, labels)
     asked = list(all_queries(labels, schema))
@@ -197,7 +197,7 @@ def test_retrieval_equals_the_oracle(run, protocol):
 def test_accuracies_equal_the_oracle(run):
     _, logits, labels = encoder_outputs(run, "test")
     _, _, train_labels = encoder_outputs(run, "train")
-    schema = settings.open_catalogue(run.config).schema
+    schema = builders.open_catalogue(run.config).schema
     right, majority = np.zeros((6, 6)), np.zeros(6)
     known = [[m for m in range(GALLERY) if labels[m, n] >= 0] for n in range(6)]
     for n, (start, size) in enumerate(zip(schema.offsets, schema.sizes, strict=True)):
@@ -251,7 +251,7 @@ def test_the_fine_tuned_memory_and_encoder_are_evaluated(run):
     run.params = tuned["encoder"]
     memory = np.asarray(tuned["memory"], np.float64)
     features, _, labels = encoder_outputs(run, "test")
-    schema = settings.open_catalogue(run.config).schema
+    schema = builders.open_catalogue(run.config).schema
     hits = []
     for image, n, value, target in all_queries(labels, schema):
         edited = features[image] + memory[schema.offsets[n] + value]
@@ -342,10 +342,10 @@ def test_a_changed_catalogue_is_refused(run):
 
 
 def test_a_catalogue_that_allows_no_query_is_an_error(run, monkeypatch):
-    found = settings.open_catalogue(run.config)
+    found = builders.open_catalogue(run.config)
     only_one = np.broadcast_to(found.labels[:1], found.labels.shape)
     monkeypatch.setattr(
-        settings,
+        builders,
         "open_catalogue",
         lambda config: type(found)(found.schema, found.images, np.array(only_one), found.parts),
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.strength import choose_strength

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from configs import garments
-from gradrev_jax.training.loop import train
+from gradrev_jax.training.run import train
 
 
 def main(directory):

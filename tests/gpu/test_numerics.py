@@ -16,7 +16,7 @@ from gradrev_jax import (
     reverse_gradient,
 )
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.steps import TrainState, init_state, make_update
+from gradrev_jax.training.encoder_step import TrainState, init_state, make_update
 
 pytestmark = pytest.mark.gpu
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.losses import classification_loss, pathway_losses, reversal_loss
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_loss
 from gradrev_jax.models.alexnet import AlexNet
 from gradrev_jax.models.encoder import HEADS, AttributeEncoder, Classifiers, parameter_count
 

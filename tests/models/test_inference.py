@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inference import encode, make_forward, predict_batches
 

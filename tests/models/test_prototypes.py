@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.attributes import AttributeSchema
-from gradrev_jax.manipulation import class_prototypes
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.models.encoder import EncoderOutput
 from gradrev_jax.models.prototypes import build_memory
 

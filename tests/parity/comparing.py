@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from gradrev_jax import ManipulationIndex, metrics
-from gradrev_jax.manipulation_retrieval import make_index, retrieve
+from gradrev_jax import ManipulationIndex
+from gradrev_jax.core import metrics
+from gradrev_jax.search.gallery import make_index, retrieve
 from tests.parity.cases import KS, LEARNING_RATE, STEPS, Case, Result, Retrieval
 from tests.parity.ours import make_schema, retrieval_inputs
 

@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.models.torch_weights import (
+from gradrev_jax.training.encoder_step import TrainState, make_train_step
+from gradrev_jax.training.memory_step import ENCODER, MEMORY, make_memory_step
+from gradrev_jax.weights.adde import (
     encoder_from_torch,
     encoder_to_torch,
     memory_from_torch,
     memory_to_torch,
 )
-from gradrev_jax.optimizers import make_optimizer
-from gradrev_jax.training.memory_steps import ENCODER, MEMORY, make_memory_step
-from gradrev_jax.training.steps import TrainState, make_train_step
 from tests.parity.cases import LEARNING_RATE, STEPS, Batch, Case, Result, Retrieval
 
 

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from gradrev_jax import class_prototypes
+from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images import ImageFiles
+from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.models.torch_weights import memory_to_torch
-from gradrev_jax.triplet_losses import semi_hard_triplet_loss
+from gradrev_jax.weights.adde import memory_to_torch
 from tests.parity import cases, golden, ours
 from tests.parity.comparing import assert_metrics, assert_parity, assert_retrieval, relative_difference
 

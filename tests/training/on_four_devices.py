@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gradrev_jax.attributes import AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.training.memory_steps import make_memory_update
+from gradrev_jax.training.encoder_step import TrainState, init_state, make_update
+from gradrev_jax.training.memory_step import make_memory_update
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.steps import TrainState, init_state, make_update
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)

@@ -6,18 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from gradrev_jax import run_images, settings, workdir
-from gradrev_jax.checkpoints import Checkpoints
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import QUERIES, read_scores
 from gradrev_jax.models.inference import make_forward
-from gradrev_jax.models.torch_weights import encoder_to_torch, memory_to_torch
-from gradrev_jax.torch_files import read_state_dict
-from gradrev_jax.torch_writer import write_state_dict
-from gradrev_jax.trained import parameter_shapes, restore
-from gradrev_jax.training.loop import train
+from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.restore import parameter_shapes, restore
+from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run, import_run
+from gradrev_jax.weights.adde import encoder_to_torch, memory_to_torch
+from gradrev_jax.weights.reader import read_state_dict
+from gradrev_jax.weights.writer import write_state_dict
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def config(tiny_config):
 def model(config, **fields):
     config = copy.deepcopy(config)
     config.model.update(fields)
-    return settings.build_encoder(config, settings.open_catalogue(config).schema)
+    return builders.build_encoder(config, builders.open_catalogue(config).schema)
 
 
 def random_tree(shapes, rng):
@@ -126,15 +126,15 @@ def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, 
     }
     config.update_from_flattened_dict(decided)
     workdir.check_claim(run, config.to_dict())
-    encoder = settings.build_encoder(config, workdir.read_schema(run))
+    encoder = builders.build_encoder(config, workdir.read_schema(run))
     for stage, expected in zip(stages, (None, memory), strict=True):
         assert_same(restore(run, stage, encoder, 64, "best"), (0, params, expected))
 
     monkeypatch.setattr(evaluation, "SHOWN_QUERIES", 1)  # drawing them all takes longer than the rest
     metrics = evaluation.evaluate(run, progress=False)
     assert (metrics["stage"], metrics["step"]) == ("memory", 0)
-    catalogue = settings.open_catalogue(config)
-    images = np.asarray(run_images.open_images(catalogue, "test", config))
+    catalogue = builders.open_catalogue(config)
+    images = np.asarray(pixels.open_images(catalogue, "test", config))
     gallery = features(encoder, params, images)
     scores = read_scores(run / "report" / QUERIES)
     assert len(scores.reference) > 20
@@ -277,7 +277,7 @@ def test_a_disk_that_fills_leaves_nothing(config, tmp_path, monkeypatch):
     def fill(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gradrev_jax.torch_writer.WRITERS", {".pth": fill})
+    monkeypatch.setattr("gradrev_jax.weights.writer.WRITERS", {".pth": fill})
     with pytest.raises(WeightsError, match="extractor.pth cannot be written: No space left on device"):
         export_run(tmp_path / "run", tmp_path / "out", suffix=".pth")
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", fill)

@@ -1,0 +1,1 @@
+"""The command lines: flags, and one call of a function of gradrev_jax each."""

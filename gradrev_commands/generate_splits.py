@@ -1,0 +1,36 @@
+"""Write a catalogue as an ADDE split directory, with generated queries and triplets.
+
+    gradrev-generate-splits --config=catalogue --config.data.root=FOLDER --out=SPLITS
+
+How many, and which, the config says: seed, protocol.{num_references,kinds,num_changes} for the queries and
+memory.{triplets,kinds,num_changes} for the triplets. Train on it with --config.data.format=adde and
+--config.data.splits=SPLITS.
+"""
+
+from gradrev_commands import cli
+from gradrev_jax.data.catalogue import TEST, TRAIN
+from gradrev_jax.data.formats.adde.writer import write_adde
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.config_check import check
+
+
+def main() -> None:
+    """Generates queries and triplets of a config's catalogue, and writes them with its labels."""
+    read_config = cli.define_config()
+    out = cli.define_folder("out", "Folder to write; must not exist.", required=True, written=True)
+
+    def work() -> None:
+        config = read_config()
+        config.train.validation_fraction = 0.0  # a format without a validation part: held out when read
+        check(config)
+        catalogue = builders.open_catalogue(config)
+        queries = builders.queries_of(catalogue, TEST, config)
+        triplets = builders.triplets_of(catalogue, config).of_part(catalogue.parts[TRAIN])
+        write_adde(out.value, catalogue, queries, triplets)
+        print(f"{out.value}: {len(queries):,} queries, {len(triplets):,} triplets")
+
+    cli.run(work, description=__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+r"""Make a run of torch's checkpoints, as those of ADDE-M.
+
+    gradrev-import-torch --config=shopping100k --config.data.root=IMAGES \
+        --config.data.splits=SPLITS --extractor=extractor_best.pkl --memory=memory_best.pkl \
+        --workdir=runs/adde
+
+Attributes and values are those of the config's catalogue, in its order. The tap and the heads are the file's.
+Without --memory, evaluation computes prototypes from the training images.
+"""
+
+import shlex
+
+from gradrev_commands import cli
+from gradrev_jax.training.torch_runs import import_run
+
+
+def main() -> None:
+    """Makes the run, and says what to do with it."""
+    read_config = cli.define_config()
+    extractor = cli.define_file("extractor", "File of the encoder's parameters.", required=True)
+    memory = cli.define_file("memory", "File of the memory; unset: an encoder alone.")
+    workdir = cli.define_folder("workdir", "Folder of the run; is made.", required=True, written=True)
+
+    def work() -> None:
+        decided = import_run(read_config(), workdir.value, extractor.value, memory.value)
+        fields = [f'--config.{field}="{value}"' for field, value in decided.items()]
+        flag = f"--workdir={workdir.value}"
+        print(f"Next: {cli.command_line('evaluate', flag)}")
+        print(
+            f"or, to train on: {cli.command_line('train')}, the same --config, and",
+            *fields,
+            shlex.quote(flag),
+        )
+
+    cli.run(work, description=__doc__)
+
+
+if __name__ == "__main__":
+    main()

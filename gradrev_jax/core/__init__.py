@@ -1,0 +1,1 @@
+"""The paper as pure functions of arrays: losses, reversal, memory, manipulation and metrics."""

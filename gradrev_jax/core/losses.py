@@ -1,0 +1,214 @@
+"""The losses of the paper (Eqs. 1, 2, 3 and 5), with missing labels masked out.
+
+Only -1 means not labelled: other labels outside of their attribute's values raise a ValueError, except where
+they are traced, as in a jitted step, whose labels have no values yet. There they count as not labelled.
+
+``logits[b, j, v]`` is what the classifier of value v's attribute says of it when it reads feature j.
+The pathway (j, n) is feature j read by classifier n: a cross-entropy over the slice of J that belongs to
+attribute n, against the label of attribute n.
+"""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, checked_labels
+from gradrev_jax.core.gradient_reversal import ganin_schedule
+
+# Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
+SMALLEST_LOSS = 1e-6
+
+Weighting = Literal["balanced", "fixed", "schedule", "off"]
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+
+Labels = Int[Array | np.ndarray, "B N"]
+Logits = Float[Array | np.ndarray, "B N J"]
+
+
+def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, "N N"]:
+    """Mean cross-entropy of every pathway: row j is the feature that is read, column n the classifier.
+
+    The mean goes over the samples that are labelled for attribute n; with none it is 0, never NaN.
+    Computed in float32 whatever the logits' dtype.
+
+    Args:
+      logits: [B, N, J]; -inf rules a value out. The loss of a sample whose label is ruled out is infinite,
+        and has no gradient.
+      labels: [B, N], value index within its attribute, -1 = not labelled.
+      schema: the attributes.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> losses = pathway_losses(jnp.zeros((3, 2, 4)), np.array([[0, 1], [1, -1], [0, -1]]), schema)
+      >>> print(np.asarray(losses).round(4))  # log(2) everywhere: two values, uniform prediction
+      [[0.6931 0.6931]
+       [0.6931 0.6931]]
+    """
+    check_logits(logits, labels, schema)
+    logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
+    labels = jnp.asarray(checked_labels(labels, schema))
+    # Relative to each slice's maximum, which keeps exp from overflowing and needs no gradient.
+    maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
+    maxima = jnp.where(maxima == -jnp.inf, 0, maxima)  # every value is ruled out
+    logits = logits - maxima[..., schema.attribute_of]
+    # Finite, because the products below would make NaN of 0 times -inf.
+    ruled_out = jnp.finfo(logits.dtype).min / 2
+    logits = jnp.maximum(logits, ruled_out)
+    normalizer = _sum_by_attribute(jnp.exp(logits), schema)
+    log_normalizer = jnp.log(jnp.maximum(normalizer, jnp.finfo(logits.dtype).tiny))
+    label_logit = _sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
+    loss = jnp.where(label_logit <= ruled_out, jnp.inf, log_normalizer - label_logit)
+    labelled = (labels != NOT_LABELLED)[:, None, :]
+    cross_entropy = jnp.where(labelled, loss, 0.0)
+    return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
+
+
+def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
+    r"""Cross-entropy of each feature on its own attribute, summed over attributes (Eq. 1).
+
+    .. math::
+        L_{cls} = \sum_n \mathrm{CE}(C_n(f_n), y_n)
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N], -1 = not labelled; the mean of an attribute goes over its labelled samples.
+      schema: the attributes.
+
+    Returns:
+      Scalar, in nats; 0 where nothing is labelled.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> loss = classification_loss(jnp.zeros((1, 2, 4)), np.array([[0, 1]]), schema)
+      >>> round(float(loss), 4)  # 2 log(2)
+      1.3863
+    """
+    return jnp.trace(pathway_losses(logits, labels, schema))
+
+
+def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
+    r"""Cross-entropy of each feature on all **other** attributes, summed over the N(N-1) pathways (Eq. 2).
+
+    .. math::
+        L_{rev} = \sum_n \sum_{j \ne n} \mathrm{CE}(C_n(R_\lambda(f_j)), y_n)
+
+    It is positive: the minus that Eq. 2 prints is the reversal's own (see ``reverse_gradient``), through
+    which these logits must have been computed, as ``AttributeEncoder`` does.
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N], -1 = not labelled; the mean of a pathway goes over its labelled samples.
+      schema: the attributes.
+
+    Returns:
+      Scalar, in nats; 0 with a single attribute or where nothing is labelled.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> loss = reversal_loss(jnp.zeros((1, 2, 4)), np.array([[0, -1]]), schema)
+      >>> round(float(loss), 4)  # only color is labelled: one pathway, log(2)
+      0.6931
+    """
+    others = 1.0 - jnp.eye(schema.num_attributes)
+    return (pathway_losses(logits, labels, schema) * others).sum()
+
+
+def balanced_reversal_weight(
+    loss_cls: Float[Array, ""] | float,
+    loss_rev: Float[Array, ""] | float,
+    *,
+    w_cls: Float[Array, ""] | float = 1.0,
+    beta: Float[Array, ""] | float = 0.1,
+) -> Float[Array, ""]:
+    r"""Weight that keeps the weighted reversal loss at ``beta`` times the classification loss (Eq. 5).
+
+    .. math::
+        w_{rev} = \mathrm{sg}\left(\beta \, w_{cls} \frac{L_{cls}}{L_{rev}}\right)
+
+    No gradient flows through it (sg): otherwise L_rev would cancel out of the total's derivative. On
+    several devices give it the losses of the whole batch, not of one device's share.
+
+    Args:
+      loss_cls: L_cls, scalar.
+      loss_rev: L_rev, scalar. Below 1e-6 it counts as 1e-6, so the weight stays finite; exactly 0 (no
+        pathway, nothing labelled) gives 0.
+      w_cls: weight of L_cls in the total (Eq. 3).
+      beta: share of the reversal.
+
+    Returns:
+      w_rev, scalar; NaN losses give NaN, so that divergence is seen.
+
+    Example:
+      >>> float(balanced_reversal_weight(2.0, 4.0, beta=0.5))
+      0.25
+    """
+    loss_cls, loss_rev = jnp.asarray(loss_cls), jnp.asarray(loss_rev)
+    ratio = beta * w_cls * loss_cls / jnp.maximum(loss_rev, SMALLEST_LOSS)
+    return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
+
+
+def reversal_weight(
+    loss_cls: Float[Array, ""] | float,
+    loss_rev: Float[Array, ""] | float,
+    *,
+    weighting: Weighting,
+    beta: float,
+    w_cls: float = 1.0,
+    progress: float | Float[Array, ""] = 1.0,
+) -> Float[Array, ""]:
+    """w_rev, by one of four rules.
+
+    Args:
+      loss_cls: L_cls, scalar.
+      loss_rev: L_rev, scalar.
+      weighting: ``balanced`` (Eq. 5), ``fixed`` at beta, on a ``schedule`` that rises from 0 to beta
+        (Ganin's), or ``off`` (0: each classifier trains on its own feature only, the ablation of Table 7).
+      beta: share of the reversal.
+      w_cls: weight of L_cls in the total (Eq. 3).
+      progress: fraction of the training that is done, for the schedule.
+
+
+    Raises:
+      ValueError: an unknown weighting.
+
+    Example:
+      >>> [float(reversal_weight(2.0, 4.0, weighting=how, beta=0.5)) for how in ("balanced", "fixed", "off")]
+      [0.25, 0.5, 0.0]
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"reversal.weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    if weighting == "balanced":
+        return balanced_reversal_weight(loss_cls, loss_rev, w_cls=w_cls, beta=beta)
+    ramp = {"fixed": jnp.ones(()), "schedule": ganin_schedule(progress), "off": jnp.zeros(())}[weighting]
+    return jnp.asarray(beta * ramp, jnp.float32)
+
+
+def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
+    """Sum over each attribute's slice of the last axis: one product, whatever N is."""
+    return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def check_logits(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
+    """Raises unless logits and labels are of each other's and of a schema's shape.
+
+    Raises:
+      ValueError: with both shapes.
+    """
+    expected = (schema.num_attributes, schema.num_values)
+    if logits.ndim != 3 or logits.shape[1:] != expected or labels.shape != logits.shape[:2]:
+        raise ValueError(
+            f"logits must be [B, N, J] and labels [B, N] with N, J = {expected}; "
+            f"got {logits.shape} and {labels.shape}"
+        )

@@ -1,0 +1,265 @@
+"""The memory of prototypes and the manipulation of features (Eqs. 6 and 7)."""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, checked_labels
+from gradrev_jax.core.vectors import unit
+
+Normalization = Literal["global", "attribute", "none"]
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+
+
+class PrototypeSums(NamedTuple):
+    """Sums and counts behind the prototypes; those of batches add up (``jax.tree.map(jnp.add, a, b)``)."""
+
+    sums: Float[Array, "J d"]
+    counts: Float[Array, " J"]
+
+
+def prototype_sums(
+    features: Float[Array | np.ndarray, "M N d"],
+    labels: Int[Array | np.ndarray, "M N"],
+    schema: AttributeSchema,
+) -> PrototypeSums:
+    """Sum of f[:, n] over the images that have value v of attribute n, for every v, and their number.
+
+    Args:
+      features: [M, N, d].
+      labels: [M, N], -1 = not labelled; traced ones too where they lie outside of their attribute.
+      schema: the attributes.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> prototype_sums(np.array([[[1.0]], [[2.0]]]), np.array([[1], [1]]), schema).counts.tolist()
+      [0.0, 2.0]
+    """
+    if (
+        features.ndim != 3
+        or features.shape[:2] != labels.shape
+        or labels.shape[1:] != (schema.num_attributes,)
+    ):
+        raise ValueError(
+            f"features must be [M, N, d] and labels [M, N] with N = {schema.num_attributes}; "
+            f"got {features.shape} and {labels.shape}"
+        )
+    features = jnp.asarray(features, jnp.promote_types(jnp.result_type(features), jnp.float32))
+    labels = jnp.asarray(checked_labels(labels, schema))
+    # Missing labels go to a segment of their own, one past the last value, which is dropped.
+    values = jnp.where(labels == NOT_LABELLED, schema.num_values, labels + np.asarray(schema.offsets))
+    rows = features.reshape(-1, features.shape[-1])
+    segments = schema.num_values + 1
+    sums = jax.ops.segment_sum(rows, values.reshape(-1), segments)[:-1]
+    counts = jax.ops.segment_sum(jnp.ones(values.size, features.dtype), values.reshape(-1), segments)[:-1]
+    return PrototypeSums(sums, counts)
+
+
+def memory_from_sums(sums: PrototypeSums, schema: AttributeSchema) -> Float[Array, "J N d"]:
+    """Memory of prototypes (Eq. 6): the mean of value v at ``memory[v, n(v)]``, zeros in its other blocks."""
+    prototypes = sums.sums / jnp.maximum(sums.counts, 1)[:, None]
+    # Not a product with 0 and 1, which would spread what is not finite over all blocks.
+    return jnp.where(schema.membership[:, :, None] > 0, prototypes[:, None, :], 0)
+
+
+def class_prototypes(
+    features: Float[Array | np.ndarray, "M N d"],
+    labels: Int[Array | np.ndarray, "M N"],
+    schema: AttributeSchema,
+) -> Float[Array, "J N d"]:
+    """Memory of prototypes (Eq. 6): for each value of attribute n, the mean f[:, n] of the images with it.
+
+    Args:
+      features: [M, N, d].
+      labels: [M, N], -1 = not labelled.
+      schema: the attributes.
+
+    Returns:
+      [J, N, d]; the prototype of v stands in block n(v), all other blocks are zero. A value that no image
+      has keeps a zero prototype; one of whose images a feature is not finite has one that is not either.
+
+    Raises:
+      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> class_prototypes(np.array([[[1.0]], [[3.0]]]), np.array([[1], [1]]), schema).tolist()
+      [[[0.0]], [[2.0]]]
+    """
+    return memory_from_sums(prototype_sums(features, labels, schema), schema)
+
+
+def manipulate(
+    features: Float[Array | np.ndarray, "*batch N d"],
+    indicator: Float[Array | np.ndarray, "*batch J"] | Int[Array | np.ndarray, "*batch J"],
+    memory: Float[Array | np.ndarray, "J N d"],
+) -> Float[Array, "*batch N d"]:
+    r"""Edit features by adding and removing prototypes (Eq. 7).
+
+    .. math::
+        f' = f + \sum_v i_v \, \mathrm{memory}[v]
+
+    Linear in all three: several values of one attribute may be added, and what is not finite stays so.
+
+    Args:
+      features: [..., N, d].
+      indicator: [..., J]; +1 adds a value, -1 removes it, 0 leaves it. ``strength * indicator`` edits by
+        more or less than one prototype. ``check_indicators`` tells what is no single change.
+      memory: [J, N, d].
+
+    Returns:
+      [..., N, d], in the features' dtype, or float32 where they are whole numbers.
+
+    Raises:
+      ValueError: shapes that disagree.
+
+    Example:
+      >>> memory = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # one attribute, two values, d = 2
+      >>> manipulate(np.array([[1.0, 0.0]]), np.array([-1, 1]), memory).tolist()
+      [[0.0, 1.0]]
+    """
+    indicator = jnp.asarray(indicator)
+    features, memory = _floating(features), _floating(memory)
+    if (
+        memory.ndim != 3
+        or features.shape[-2:] != memory.shape[1:]
+        or indicator.shape != (*features.shape[:-2], len(memory))
+    ):
+        raise ValueError(
+            "features [..., N, d], indicator [..., J] and memory [J, N, d] disagree; "
+            f"got {features.shape}, {indicator.shape} and {memory.shape}"
+        )
+    edit = jnp.einsum(
+        "...v,vnd->...nd",
+        indicator.astype(memory.dtype),
+        memory,
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    return (features + edit).astype(features.dtype)
+
+
+def make_indicator(
+    schema: AttributeSchema, labels: Int[np.ndarray, " N"], changes: Mapping[str, str | None]
+) -> Int[np.ndarray, " J"]:
+    """Indicator that turns an item with these labels into one with the changed values (Eq. 7).
+
+    Args:
+      schema: the attributes.
+      labels: [N], what the item has now, -1 = not labelled.
+      changes: attribute name -> new value, or None to remove the present one.
+
+    Returns:
+      int32 [J]: +1 at a new value, -1 at the value it replaces (none where it was not labelled).
+
+    Raises:
+      ValueError: an unknown name, a change to what is there already, or labels as in ``check_labels``.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> make_indicator(schema, np.array([0, -1]), {"color": "red", "size": "m"}).tolist()
+      [-1, 1, 0, 1]
+    """
+    check_labels(labels, schema)
+    indicator = np.zeros(schema.num_values, np.int32)
+    for attribute, value in changes.items():
+        if attribute not in schema.names:
+            schema.index(attribute, "")  # raises, with the nearest name
+        n = schema.names.index(attribute)
+        present = None if labels[n] == NOT_LABELLED else schema.values[n][labels[n]]
+        if value == present:
+            raise ValueError(f"the item's {attribute} is {present or 'not labelled'} already")
+        if value is not None:
+            indicator[schema.index(attribute, value)] = 1
+        if present is not None:
+            indicator[schema.index(attribute, present)] = -1
+    return indicator
+
+
+def check_indicators(indicators: Int[np.ndarray, "*batch J"], schema: AttributeSchema) -> None:
+    """Raise unless every indicator holds -1, 0 and 1, with at most one +1 and one -1 per attribute.
+
+    Raises:
+      ValueError: with the first row and attribute that break this.
+    """
+    if np.shape(indicators)[-1:] != (schema.num_values,):
+        raise ValueError(f"indicators need {schema.num_values} columns (values), got {np.shape(indicators)}")
+    rows = np.asarray(indicators).reshape(-1, schema.num_values)
+    if outside := sorted(set(np.unique(rows).tolist()) - {-1, 0, 1}):
+        raise ValueError(f"indicators hold -1, 0 and 1 only, got {outside}")
+    for sign, word in ((1, "added"), (-1, "removed")):
+        counts = (rows == sign) @ schema.membership
+        bad = np.argwhere(counts > 1)
+        if bad.size:
+            row, n = bad[0]
+            raise ValueError(
+                f"row {row} has {int(counts[row, n])} values of attribute {schema.names[n]!r} {word}; "
+                "one at most"
+            )
+
+
+def describe_change(indicator: Int[np.ndarray, " J"], schema: AttributeSchema) -> str:
+    """An indicator in words: ``"color: blue -> red"``, ``"+ size: m"`` (added), ``"- size: m"`` (removed).
+
+    Raises:
+      ValueError: as ``check_indicators``.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> describe_change(np.array([-1, 1, 0, 1]), schema)
+      'color: blue -> red, + size: m'
+    """
+    check_indicators(indicator, schema)
+    words = []
+    for n, name in enumerate(schema.names):
+        block = indicator[schema.offsets[n] : schema.offsets[n] + schema.sizes[n]]
+        added = [schema.values[n][v] for v in np.flatnonzero(block > 0)]
+        removed = [schema.values[n][v] for v in np.flatnonzero(block < 0)]
+        if added and removed:
+            words.append(f"{name}: {removed[0]} -> {added[0]}")
+        elif added or removed:
+            words.append(f"{'+' if added else '-'} {name}: {(added or removed)[0]}")
+    return ", ".join(words)
+
+
+def normalize_features(
+    features: Float[Array | np.ndarray, "*batch N d"], how: Normalization = "global"
+) -> Float[Array, "*batch Nd"]:
+    """Concatenate the attributes' features to one vector for retrieval, L2-normalised.
+
+    Args:
+      features: [..., N, d], after the manipulation.
+      how: ``global`` normalises the concatenation, ``attribute`` each attribute's feature (and divides by
+        sqrt(N), so the whole has length 1), ``none`` leaves it as it is.
+
+    Returns:
+      [..., N * d]. A zero vector stays zero.
+
+    Raises:
+      ValueError: an unknown ``how``.
+
+    Example:
+      >>> print(normalize_features(np.array([[3.0], [4.0]])))  # N = 2, d = 1
+      [0.6 0.8]
+    """
+    if how not in NORMALIZATIONS:
+        raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
+    if features.ndim < 2:
+        raise ValueError(f"features must be [..., N, d], got {features.shape}")
+    edited = _floating(features)
+    if how == "attribute":
+        edited = unit(edited) / edited.shape[-2] ** 0.5
+    flat = edited.reshape(*edited.shape[:-2], -1)
+    return unit(flat) if how == "global" else flat
+
+
+def _floating(x: Array | np.ndarray) -> Array:
+    """Whole numbers as float32; what is of a floating-point dtype as it is."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

@@ -1,0 +1,112 @@
+"""Checks of the arguments of retrieval metrics, of NumPy or JAX, traced or not."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gradrev_jax.core.arguments import check_integers, is_traced, whole_number
+from gradrev_jax.core.attributes import NOT_LABELLED
+
+
+def is_changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
+    """Returns which attributes change, bool [Q, N].
+
+    Args:
+      changed: [Q], one attribute for each query; or a mask [Q, N], of bool or of 0 and 1. Traced, what is not
+        0 counts as 1, and an attribute out of range as none.
+      num_queries: Q.
+      num_attributes: N.
+
+    Raises:
+      ValueError: another shape or dtype; or what is neither an attribute nor 0 or 1.
+
+    Example:
+      >>> is_changed_mask(np.array([1, 0]), 2, 2).tolist()
+      [[False, True], [True, False]]
+      >>> is_changed_mask(np.array([[0, 1], [1, 1]]), 2, 2).tolist()
+      [[False, True], [True, True]]
+    """
+    shape = num_queries, num_attributes
+    is_mask = changed.ndim == 2
+    if changed.shape != shape[: changed.ndim] or changed.ndim not in (1, 2):
+        raise ValueError(f"changed must be {shape[:1]} or {shape}, got {changed.shape}")
+    if not (is_mask and changed.dtype == bool):
+        check_integers(changed, "changed" if is_mask else "changed, an attribute for each query,")
+    most = 1 if is_mask else shape[1] - 1
+    if not is_traced(changed) and ((changed < 0) | (changed > most)).any():
+        what = "a mask of 0 and 1" if is_mask else f"attributes in [0, {most}]"
+        raise ValueError(f"changed must be {what}, got {changed[(changed < 0) | (changed > most)][0]}")
+    return changed != 0 if is_mask else changed[:, None] == np.arange(shape[1])
+
+
+def known_labels(labels: Any, argument: str) -> Any:
+    """Returns labels that are at least -1; traced ones that are not become -1.
+
+    Args:
+      labels: of any shape.
+      argument: what they are called, for the message.
+
+    Raises:
+      ValueError: no integers; or one below -1, with its place.
+
+    Example:
+      >>> known_labels(np.array([0, -1]), "labels").tolist()
+      [0, -1]
+    """
+    check_integers(labels, argument)
+    if is_traced(labels):
+        return jnp.maximum(labels, NOT_LABELLED)
+    if labels.size and labels.min() < NOT_LABELLED:
+        where = tuple(np.argwhere(np.asarray(labels) < NOT_LABELLED)[0].tolist())
+        raise ValueError(f"{argument} must be at least -1 (not labelled), got {labels[where]} at {where}")
+    return labels
+
+
+def checked_neighbors(neighbor_labels: Any, target_labels: Any, k: int) -> tuple[Any, Any, int]:
+    """Returns the arguments of a retrieval metric, k as an int of Python's.
+
+    Args:
+      neighbor_labels: [Q, K, N].
+      target_labels: [Q, N].
+      k: a cut-off.
+
+    Raises:
+      ValueError: no queries, k out of range, shapes that disagree, labels below -1.
+
+    Example:
+      >>> checked_neighbors(np.zeros((1, 3, 2), int), np.zeros((1, 2), int), 3)[2]
+      3
+    """
+    if neighbor_labels.ndim != 3:
+        raise ValueError(f"neighbor_labels must be [Q, K, N], got {neighbor_labels.shape}")
+    queries, depth, num_attributes = neighbor_labels.shape
+    if target_labels.shape != (queries, num_attributes):
+        raise ValueError(
+            f"neighbor_labels {neighbor_labels.shape} needs target_labels {(queries, num_attributes)}, "
+            f"got {target_labels.shape}"
+        )
+    if queries == 0:
+        raise ValueError("no queries: a mean over none is not defined")
+    k = whole_number(k, "k")
+    if not 1 <= k <= depth:
+        raise ValueError(f"k must lie in [1, {depth}] (neighbours given), got {k}")
+    return known_labels(neighbor_labels, "neighbor_labels"), known_labels(target_labels, "target_labels"), k
+
+
+def checked_cut_offs(ks: Any) -> tuple[int, ...]:
+    """Returns cut-offs as ints of Python's.
+
+    Args:
+      ks: whole numbers of Python, NumPy or JAX.
+
+    Raises:
+      ValueError: there are none, or one is no whole number.
+
+    Example:
+      >>> checked_cut_offs(np.array([1, 5]))
+      (1, 5)
+    """
+    if not len(ks):
+        raise ValueError("ks must have one cut-off at least")
+    return tuple(whole_number(k, "a cut-off of ks") for k in ks)

@@ -1,0 +1,1 @@
+"""The forms a catalogue comes in; each becomes a ``Catalogue``."""

@@ -1,0 +1,1 @@
+"""The split files of ADDE-M."""

@@ -1,0 +1,102 @@
+"""Writing ADDE's split directories: any catalogue of image files, with generated queries and triplets."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Int
+
+from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.formats.adde.reader import (
+    INDICATORS,
+    NAMES,
+    REFERENCES,
+    SIZES,
+    TARGETS,
+    TRIPLET_INDICATORS,
+    TRIPLETS,
+    label_rows,
+)
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.data.triplets import Triplets
+from gradrev_jax.errors import DataError
+from gradrev_jax.files import new_folder
+
+SIGNS = np.array([b"0", b"1", b"-1"], dtype="S2")  # indexed by -1, 0 and 1
+
+
+def write_adde(
+    directory: str | os.PathLike[str],
+    catalogue: Catalogue,
+    queries: Queries | None,
+    triplets: Triplets | None,
+) -> None:
+    """Write a catalogue as an ADDE split directory, which ``adde.read_adde`` and ADDE's own code read.
+
+    The format has no validation part: its images are written behind the training images.
+
+    Args:
+      directory: is created, and appears when everything is written.
+      catalogue: of image files.
+      queries: references counted within the test part.
+      triplets: rows counted within the catalogue, of the training and validation part.
+
+    Raises:
+      DataError: the folder exists, or a name cannot be written in the format.
+    """
+    directory = pathlib.Path(directory)
+    if directory.exists():
+        raise DataError(f"{directory} exists already; give a folder that does not")
+    _check_names(catalogue)
+    schema = catalogue.schema
+    rows = {TRAIN: catalogue.rows(TRAIN, VALIDATION), TEST: catalogue.parts[TEST]}
+    with new_folder(directory, DataError) as folder:
+        _write_lines(folder / SIZES, [" ".join(map(str, schema.sizes))])
+        named = zip(schema.names, schema.values, strict=True)
+        _write_lines(folder / NAMES, [f"{name}: {', '.join(values)}" for name, values in named])
+        for part, of_part in rows.items():
+            _write_lines(
+                folder / f"imgs_{part}.txt", [catalogue.images.name(row) for row in of_part.tolist()]
+            )
+            _write_signs(folder / f"labels_{part}.txt", label_rows(catalogue.labels[of_part], schema))
+        if queries is not None:
+            _write_lines(folder / REFERENCES, map(str, queries.reference.tolist()))
+            _write_signs(folder / INDICATORS, queries.indicators)
+            _write_signs(folder / TARGETS, label_rows(queries.targets, schema))
+        if triplets is not None:
+            kept = triplets.within(rows[TRAIN])
+            columns = zip(
+                kept.reference.tolist(), kept.positive.tolist(), kept.negative.tolist(), strict=True
+            )
+            _write_lines(folder / TRIPLETS, [f"{r} {p} {n}" for r, p, n in columns])
+            _write_signs(folder / TRIPLET_INDICATORS, kept.indicators)
+
+
+def _check_names(catalogue: Catalogue) -> None:
+    """Raise where a name would be read back as another."""
+    schema = catalogue.schema
+    bad = [name for name in schema.names if ":" in name or name != name.strip() or "\n" in name]
+    bad += [
+        value
+        for values in schema.values
+        for value in values
+        if "," in value or value != value.strip() or not value or "\n" in value
+    ]
+    if bad:
+        raise DataError(
+            f"names that the format cannot hold: {', '.join(map(repr, bad[:10]))}; a colon, a comma, a line "
+            "break or spaces at the ends would be read as something else"
+        )
+
+
+def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _write_signs(path: pathlib.Path, rows: Int[np.ndarray, "rows J"]) -> None:
+    """Rows of -1, 0 and 1; a block at a time, for there are millions."""
+    with path.open("wb") as file:
+        for start in range(0, len(rows), 4096):
+            block = SIGNS[rows[start : start + 4096]].tolist()
+            file.write(b"".join(b" ".join(row) + b"\n" for row in block))

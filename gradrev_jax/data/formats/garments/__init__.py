@@ -1,0 +1,1 @@
+"""Drawn garments, for tests and for the demo."""

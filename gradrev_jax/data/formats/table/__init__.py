@@ -1,0 +1,1 @@
+"""A CSV file beside a folder of images."""

@@ -1,0 +1,211 @@
+"""Makes labels of a column's cells: words that mean "missing", spellings, and several values in a cell."""
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.data.formats.table.text import shown
+
+# Case does not matter. "unknown" and "other" are not among them: in many tables they are values.
+_MISSING = ("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none")
+MISSING_WORDS = (*_MISSING, "-", "--", "–", "?", ".")
+SEPARATORS = "|;,/+&"  # what several values in one cell are recognised by
+QUOTED = 5  # cells that a note quotes
+FEWEST_ROWS = 20  # labelled rows from which a column may be taken for an identifier
+
+# Zero-width spaces, byte order marks, soft hyphens and marks of direction, which nobody sees.
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
+
+
+@dataclasses.dataclass(frozen=True)
+class CellRules:
+    """Decides how cells are read as values.
+
+    Attributes:
+      missing_words: cells that mean "not labelled", besides empty ones; case does not matter.
+      merge_spellings: whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do,
+        are one value, spelled as most rows have it.
+      value_separator: what separates several values in a cell, whose order then does not matter; empty: a
+        cell is one value.
+    """
+
+    missing_words: tuple[str, ...] = MISSING_WORDS
+    merge_spellings: bool = True
+    value_separator: str = ""
+
+
+USUAL = CellRules()
+VERBATIM = CellRules((), merge_spellings=False)
+
+
+class Column(NamedTuple):
+    """A column as read: each row's value, empty where it is not labelled, and the words left out for it."""
+
+    values: list[str]
+    missing: Counter[str]
+
+
+def read_column(cells: Sequence[str], rules: CellRules, say: Callable[[str], None]) -> Column:
+    """Reads the cells of a column as values.
+
+    Args:
+      cells: the column, without white space around cells.
+      rules: how cells are read; by ``VERBATIM`` every cell is its own value, and nothing is said.
+      say: receives what was recognised, one line each, with counts.
+
+    Example:
+      >>> column = read_column(["Red", "red", "red", "N/A", "blue", ""], CellRules(), print)
+      1 cell is not labelled: 'N/A' (1); data.missing_words has such words
+      1 cell has another spelling: 'Red' (1) as 'red'; data.merge_spellings=False keeps spellings apart
+      >>> column.values
+      ['red', 'red', 'red', '', 'blue', '']
+    """
+    counts = Counter(cell for cell in cells if cell)
+    words = {"", *map(spelling_key, rules.missing_words)}  # a cell of invisible characters is empty
+    parts = {cell: _split(cell, rules.value_separator) for cell in counts}
+    missing, kept = Counter[str](), Counter[str]()
+    for cell, count in counts.items():
+        for part in parts[cell]:
+            (missing if spelling_key(part) in words else kept)[part] += count
+    usual = usual_spellings(kept) if rules.merge_spellings else {part: part for part in kept}
+    value_of = {
+        cell: rules.value_separator.join(sorted({usual[part] for part in parts[cell] if part in usual}))
+        for cell in counts
+    }
+    column = Column([value_of.get(cell, "") for cell in cells], missing)
+    if rules == VERBATIM:
+        return column
+    if missing:
+        say(f"{_cells_are(missing)} not labelled: {_quoted(missing)}; data.missing_words has such words")
+    if respelled := Counter({part: count for part, count in kept.items() if usual[part] != part}):
+        say(
+            f"{_cells_are(respelled, 'has', 'have')} another spelling: {_quoted(respelled, usual)}; "
+            "data.merge_spellings=False keeps spellings apart"
+        )
+    if rules.value_separator:
+        as_written = {
+            cell: rules.value_separator.join(usual[part] for part in parts[cell] if part in usual)
+            for cell in counts
+        }
+        reordered = Counter(
+            {cell: count for cell, count in counts.items() if as_written[cell] != value_of[cell]}
+        )
+        if reordered:
+            say(f"{_cells_are(reordered)} read with their values in order: {_quoted(reordered, value_of)}")
+        return column
+    separator, several = several_values(Counter(value for value in column.values if value))
+    if several:
+        say(
+            f"{_cells_are(several, 'seems', 'seem')} to hold several values: {_quoted(several)}; each "
+            f"combination and order is its own value; data.value_separator={separator!r} makes orders one"
+        )
+    return column
+
+
+def spelling_key(text: str) -> str:
+    r"""Returns what all spellings of a word have in common.
+
+    Example:
+      >>> spelling_key("Light  Blue") == spelling_key("light\u00a0blue"), spelling_key("7.0")
+      (True, '7')
+    """
+    words = unicodedata.normalize("NFKC", text).casefold().translate(_INVISIBLE).split()
+    key = unicodedata.normalize("NFKC", " ".join(words))
+    return re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", key)
+
+
+def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+    """Returns for each word the most frequent of its spellings; of equally frequent ones the shortest.
+
+    Example:
+      >>> usual_spellings({"Red": 1, "red": 2, "Blue": 1})
+      {'Red': 'red', 'red': 'red', 'Blue': 'Blue'}
+    """
+    spellings = defaultdict(list)
+    for word in counts:
+        spellings[spelling_key(word)].append(word)
+    usual = {
+        key: min(same, key=lambda word: (-counts[word], len(word), word)) for key, same in spellings.items()
+    }
+    return {word: usual[spelling_key(word)] for word in counts}
+
+
+def several_values(counts: Mapping[str, int]) -> tuple[str, Counter[str]]:
+    """Finds values that hold several others: a part of one is a value, or the same parts come in two orders.
+
+    Returns:
+      The separator that most rows have, and how many rows have each such value.
+
+    Example:
+      >>> several_values({"red|blue": 2, "blue|red": 1, "green": 5})
+      ('|', Counter({'red|blue': 2, 'blue|red': 1}))
+    """
+    keys = set(map(spelling_key, counts))
+    found = {}
+    for separator in SEPARATORS:
+        orders = defaultdict(list)
+        for value in counts:
+            parts = _split(value, separator)
+            decimal = separator == "," and all(map(str.isdecimal, parts))  # 1,5 is one number
+            if len(parts) > 1 and not decimal:
+                orders[tuple(sorted(map(spelling_key, parts)))].append(value)
+        several = [v for parts, same in orders.items() if len(same) > 1 or keys & set(parts) for v in same]
+        found[separator] = Counter({value: counts[value] for value in several})
+    separator = max(found, key=lambda candidate: found[candidate].total())
+    return separator, found[separator]
+
+
+def label_values(values: Sequence[str], min_count: int) -> tuple[tuple[str, ...], Int[np.ndarray, " M"]]:
+    """Returns the values that enough rows have, in alphabetical order, and each row's label.
+
+    Args:
+      values: of M rows; an empty one is not labelled.
+      min_count: values that fewer rows have are not labelled either.
+
+    Example:
+      >>> kept, labels = label_values(["s", "", "m", "s"], min_count=2)
+      >>> kept, labels.tolist()
+      (('s',), [0, -1, -1, 0])
+    """
+    counts = Counter(value for value in values if value)
+    kept = tuple(sorted(value for value, count in counts.items() if count >= min_count))
+    index = {value: position for position, value in enumerate(kept)}
+    return kept, np.array([index.get(value, NOT_LABELLED) for value in values], np.int32)
+
+
+def is_identifier(labels: Int[np.ndarray, " M"]) -> bool:
+    """Tells whether more than half of the labelled rows, and of no few rows, have a value of their own.
+
+    Example:
+      >>> is_identifier(np.arange(20)), is_identifier(np.arange(20) % 10), is_identifier(np.arange(19))
+      (True, False, False)
+    """
+    rows = np.bincount(labels[labels >= 0])
+    return bool(rows.sum() >= FEWEST_ROWS and 2 * (rows == 1).sum() > rows.sum())
+
+
+def _split(cell: str, separator: str) -> list[str]:
+    """Returns the parts of a cell, without blank ones."""
+    parts = cell.split(separator) if separator else [cell]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _cells_are(counts: Counter[str], one: str = "is", many: str = "are") -> str:
+    return f"{counts.total():,} cell {one}" if counts.total() == 1 else f"{counts.total():,} cells {many}"
+
+
+def _quoted(counts: Counter[str], read_as: Mapping[str, str] | None = None) -> str:
+    """Lists cells with their counts, the most frequent first, and what they are read as."""
+    listed = [
+        f"{shown(cell, 40)} ({count:,})" + (f" as {shown(read_as[cell], 40)}" if read_as else "")
+        for cell, count in counts.most_common(QUOTED)
+    ]
+    more = f" and {len(counts) - QUOTED:,} others" if len(counts) > QUOTED else ""
+    return ", ".join(listed) + more

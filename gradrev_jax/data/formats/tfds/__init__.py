@@ -1,0 +1,1 @@
+"""Data sets that TensorFlow Datasets has prepared."""

@@ -1,0 +1,119 @@
+"""Features of a TFDS data set: which of them can be attributes, and what their labels are.
+
+Imports tensorflow_datasets, an optional extra: ``data/tfds.py`` says what to install where it is missing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED
+
+Feature = Any  # a tfds.features.FeatureConnector, perhaps a FeaturesDict of others
+
+
+def leaves(features: Feature) -> dict[str, Feature]:
+    """Features by their path, as ``attributes/Smiling`` for one within another.
+
+    Example:
+      >>> list(leaves(tfds.features.FeaturesDict({"box": {"x": np.float32}, "id": np.int64})))
+      ['box/x', 'id']
+    """
+    found: dict[str, Feature] = {}
+    for name, feature in features.items():
+        if isinstance(feature, tfds.features.FeaturesDict):
+            found |= {f"{name}/{inner}": leaf for inner, leaf in leaves(feature).items()}
+        else:
+            found[name] = feature
+    return found
+
+
+def only(features: Feature, paths: Collection[str]) -> Feature:
+    """A FeaturesDict of the features at these paths alone: others are then not parsed."""
+    return tfds.features.FeaturesDict(_only(features, frozenset(paths), ""))
+
+
+def _only(features: Feature, paths: Collection[str], above: str) -> dict[str, Feature]:
+    kept: dict[str, Feature] = {}
+    for name, feature in features.items():
+        path = f"{above}{name}"
+        if path in paths:
+            kept[name] = feature
+        elif any(wanted.startswith(f"{path}/") for wanted in paths):
+            kept[name] = _only(feature, paths, f"{path}/")
+    return kept
+
+
+def at(example: Mapping[str, Any], path: str) -> Any:
+    """What an example holds at a path.
+
+    Example:
+      >>> at({"attributes": {"Smiling": True}}, "attributes/Smiling")
+      True
+    """
+    found: Any = example
+    for name in path.split("/"):
+        found = found[name]
+    return found
+
+
+def feature_kind(feature: Feature) -> str | None:
+    """``class``, ``bool``, ``int`` or ``text``; None where a feature cannot be an attribute.
+
+    Example:
+      >>> feature_kind(tfds.features.ClassLabel(num_classes=3)), feature_kind(tfds.features.Text())
+      ('class', 'text')
+      >>> print(feature_kind(tfds.features.Image()))
+      None
+    """
+    if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes is not None:
+        return "class"
+    if not isinstance(feature, tfds.features.Tensor) or feature.shape != ():
+        return None
+    dtype = np.dtype(feature.np_dtype)
+    return {"b": "bool", "i": "int", "u": "int", "O": "text", "S": "text", "U": "text"}.get(dtype.kind)
+
+
+def labels_of(
+    feature: Feature, cells: Sequence[Any], min_count: int = 1
+) -> tuple[tuple[str, ...], Int[np.ndarray, " M"]]:
+    """Values and labels of an attribute.
+
+    A class has the data set's own names in their order, a truth value ``no`` and ``yes``, a whole number and
+    a text what occurs, in ascending order. Class -1 and a blank text are "not labelled".
+
+    Args:
+      feature: it.
+      cells: what M examples hold.
+      min_count: values that fewer examples have become "not labelled"; at 1 a class keeps them all.
+
+    Returns:
+      The values, and labels int32 [M].
+
+    Example:
+      >>> labels_of(tfds.features.ClassLabel(names=["red", "blue"]), [1, -1, 0])
+      (('red', 'blue'), array([ 1, -1,  0], dtype=int32))
+      >>> labels_of(tfds.features.Text(), [b"red", b"", b"blue"])
+      (('blue', 'red'), array([ 1, -1,  0], dtype=int32))
+    """
+    kind = feature_kind(feature)
+    if kind in ("class", "bool"):
+        names = tuple(feature.names) if kind == "class" else ("no", "yes")
+        index = np.asarray(cells, np.int64)
+    else:
+        named = np.asarray(cells, np.int64) if kind == "int" else np.array([_text(cell) for cell in cells])
+        distinct, index = np.unique(named, return_inverse=True)
+        blank = int(kind == "text" and len(distinct) > 0 and distinct[0] == "")  # sorts before all others
+        names, index = tuple(map(str, distinct[blank:].tolist())), index - blank
+    kept = np.bincount(index[index >= 0], minlength=len(names)) >= (min_count if min_count > 1 else 0)
+    # The last entry is what -1 picks: not labelled.
+    position = np.append(np.where(kept, np.cumsum(kept) - 1, NOT_LABELLED), NOT_LABELLED)
+    values = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    return values, position[index].astype(np.int32)
+
+
+def _text(cell: bytes | str) -> str:
+    return (cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell).strip()

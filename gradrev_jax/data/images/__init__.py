@@ -1,0 +1,1 @@
+"""Decoding images, and keeping the decoded pixels on disk."""

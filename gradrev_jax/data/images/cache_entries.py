@@ -1,0 +1,233 @@
+"""The files of the image cache: builds them, maps them into memory, removes those unused for longest."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import IO, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gradrev_jax.data.images.file_locks import is_in_use, locked, share
+from gradrev_jax.errors import DataError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What file systems, and systems, without posix_fallocate answer.
+NOT_RESERVED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+ZEROS = 16 * 2**20  # bytes that are written at once where room is reserved by writing
+ENTRY, PARTIAL, LOCK = ".npy", ".partial", ".lock"
+# Only files of these names are counted or removed: the folder may hold others.
+NAME = re.compile(rf"[0-9a-f]{{32}}({re.escape(ENTRY)}|{re.escape(PARTIAL)})")
+
+
+class Entry(NamedTuple):
+    """A file of the cache.
+
+    Attributes:
+      path: of the file.
+      size: in bytes.
+      used: when a run last used it, in seconds since 1970.
+    """
+
+    path: pathlib.Path
+    size: int
+    used: float
+
+
+def entries(cache_dir: pathlib.Path) -> list[Entry]:
+    """Lists the files of a cache, those unused for longest first; none where there is no such folder.
+
+    What a build left that was cut short is among them.
+
+    Raises:
+      OSError: the folder cannot be read.
+
+    Example:
+      >>> entries(pathlib.Path("/no/such/folder"))
+      []
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for path in cache_dir.iterdir():
+            if NAME.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
+                    status = path.stat()
+                    found.append(Entry(path, status.st_size, status.st_mtime))
+    return sorted(found, key=lambda entry: (entry.used, entry.path))
+
+
+def describe(entry: Entry) -> str:
+    """Says what a file of the cache holds.
+
+    Example:
+      >>> describe(Entry(pathlib.Path("0.partial"), 0, 0.0))
+      'unfinished'
+    """
+    if entry.path.suffix == PARTIAL:
+        return "unfinished"
+    with contextlib.suppress(OSError, ValueError), entry.path.open("rb") as file:
+        count, height, width, channels = _header(file)[0]
+        if entry.size == file.tell() + count * height * width * channels:
+            return f"{count:,} images of {width} x {height} pixels"
+    return "damaged"
+
+
+def remove(entry: Entry) -> bool:
+    """Removes a file of the cache unless a process uses or builds it; returns whether it has.
+
+    Raises:
+      OSError: it must not be removed, as in a folder that is read only.
+    """
+    partial = entry.path.suffix == PARTIAL
+    guard = entry.path.with_suffix(LOCK) if partial else entry.path
+    try:
+        with guard.open("ab" if partial else "r+b") as file:  # to write, as locks on network file systems ask
+            if is_in_use(file):
+                return False
+            entry.path.unlink(missing_ok=True)
+            if partial:
+                guard.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
+    """Removes files, those unused for longest first, until a new one fits below the limit.
+
+    Those in use stay, even where the limit is exceeded then.
+
+    Args:
+      cache_dir: the cache.
+      limit: bytes that all its files may have.
+      needed: bytes of the new one.
+    """
+    there = entries(cache_dir)
+    total = needed + sum(entry.size for entry in there)
+    for entry in there:
+        if total <= limit:
+            return
+        with contextlib.suppress(PermissionError):  # another user's
+            if remove(entry):
+                total -= entry.size
+
+
+def mapped(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S 3"] | None:
+    """Maps an entry into memory, read-only, and marks it as used now, and as in use while it is mapped.
+
+    Returns:
+      The images; None where there is no such file, or it is cut short, or of another shape or dtype.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            share(file)
+            wanted = (tuple(shape), False, np.dtype(np.uint8))
+            try:
+                whole = _header(file) == wanted
+            except ValueError:
+                whole = False
+            if not whole or os.fstat(file.fileno()).st_size != file.tell() + int(np.prod(shape)):
+                return None
+            with contextlib.suppress(OSError):  # in a folder that is read only
+                os.utime(path)
+            return np.memmap(file, np.uint8, "r", file.tell(), tuple(shape))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(
+            f"the image cache's {path} cannot be read: {error.strerror}; remove it, or set data.cache_dir to "
+            "another folder"
+        ) from error
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and dtype of an .npy file, read up to where its numbers begin.
+
+    Raises:
+      ValueError: it is no such file, or cut short.
+    """
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)
+
+
+@contextlib.contextmanager
+def building(
+    path: pathlib.Path, shape: Sequence[int], limit: int | None = None
+) -> Iterator[pathlib.Path | None]:
+    """An .npy file of the final size that becomes ``path`` when the block ends well, and goes otherwise.
+
+    Yields None where another process has finished the entry meanwhile. A damaged one is replaced.
+
+    Args:
+      path: of the entry.
+      shape: of its uint8 array.
+      limit: bytes that all entries beside it may have together, see ``make_room``; None: any number.
+
+    Raises:
+      DataError: it cannot be written.
+    """
+    partial = path.with_suffix(PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(LOCK)):
+            try:
+                if mapped(path, shape) is not None:
+                    yield None
+                    return
+                partial.unlink(missing_ok=True)
+                if limit is not None:
+                    make_room(path.parent, limit, int(np.prod(shape)))
+                _allocate(partial, shape)
+                yield partial
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(_cannot_write(path.parent, shape, error)) from error
+
+
+def _allocate(path: pathlib.Path, shape: Sequence[int]) -> None:
+    """An .npy file with all its room reserved.
+
+    Writing through a memory map to a file with holes would kill the process with SIGBUS on a full disk;
+    reserving fails with an error instead.
+    """
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        _reserve(file, file.tell() + int(np.prod(shape)))
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Makes a file that long, with room on the disk for all of it; by writing zeros where need be."""
+    if hasattr(os, "posix_fallocate"):  # which macOS lacks
+        try:
+            return os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in NOT_RESERVED:
+                raise
+    for start in range(file.tell(), size, ZEROS):
+        file.write(bytes(min(ZEROS, size - start)))
+    return None
+
+
+def _cannot_write(cache_dir: pathlib.Path, shape: Sequence[int], error: OSError) -> str:
+    existing = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / 2**20
+    room = (
+        f"it needs {np.prod(shape) / 2**20:,.1f} MiB, {free:,.0f} MiB are free; "
+        if error.errno in NO_ROOM
+        else ""
+    )
+    return (
+        f"the image cache cannot be written to {cache_dir}: {error.strerror}; {room}"
+        "set data.cache_dir to a folder with room that you may write to"
+    )

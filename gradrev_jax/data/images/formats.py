@@ -1,0 +1,67 @@
+"""Names the format of a file that Pillow cannot open, and what to do about it."""
+
+from gradrev_jax.files import LFS_ADVICE, is_lfs_pointer
+
+CONVERT = "convert it to JPEG or PNG"
+FETCH = "fetch the image again"
+# First bytes -> what such a file is, and what to do.
+STARTS = {
+    b"\xff\x0a": f"is JPEG XL, which Pillow does not read; {CONVERT}",
+    b"\0\0\0\x0cJXL ": f"is JPEG XL, which Pillow does not read; {CONVERT}",
+    b"%PDF": f"is a PDF, not an image; {CONVERT}",
+    b"PK\x03\x04": "is a zip archive, not an image; unpack it",
+    b"\x1f\x8b": "is compressed by gzip, not an image; unpack it",
+    b"\x93NUMPY": f"is a NumPy array, not an image file; {CONVERT}",
+    b"v/1\x01": f"is OpenEXR, which Pillow does not read; {CONVERT}",
+    b"#?RADIANCE": f"is Radiance HDR, which Pillow does not read; {CONVERT}",
+    b"\x1aE\xdf\xa3": f"is a Matroska or WebM video, not an image; {CONVERT}",
+    b"FUJIFILMCCD-RAW": f"is a camera's raw file, which Pillow does not read; {CONVERT}",
+}
+# Brand of an ISO base media file (bytes 8 to 12) -> likewise.
+BRANDS = {
+    **dict.fromkeys(
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        "is HEIC, which Pillow does not read; convert it to JPEG or PNG (the package pillow-heif reads it)",
+    ),
+    **dict.fromkeys(
+        (b"avif", b"avis"),
+        f"is AVIF, which this Pillow does not read; install Pillow 11.3 or newer with AVIF, or {CONVERT}",
+    ),
+    b"crx ": f"is a camera's raw file, which Pillow does not read; {CONVERT}",
+}
+# How a text begins, in lower case -> likewise.
+TEXTS = {
+    b"<!doctype html": f"is an HTML page, not an image; {FETCH}",
+    b"<html": f"is an HTML page, not an image; {FETCH}",
+    b"<svg": f"is an SVG drawing, which Pillow does not read; {CONVERT}",
+    b"<?xml": f"is XML, an SVG drawing or a server's error message; {CONVERT}, or {FETCH}",
+    b"{": f"is JSON, perhaps a server's error message, not an image; {FETCH}",
+}
+
+
+def unreadable_format(start: bytes) -> str:
+    """Says what a file is that Pillow cannot identify.
+
+    Args:
+      start: the file's first 64 bytes or more; fewer where it is shorter.
+
+    Returns:
+      A message without the file's name: what it is and what to do, or how it begins where nothing is known.
+
+    Example:
+      >>> unreadable_format(b"<!DOCTYPE html><title>404</title>")
+      'is an HTML page, not an image; fetch the image again'
+      >>> unreadable_format(b"no image")
+      "cannot identify image file: it begins with b'no image'"
+    """
+    if is_lfs_pointer(start):
+        return LFS_ADVICE
+    if start[4:8] == b"ftyp":
+        return BRANDS.get(start[8:12], f"is a video, or an image that Pillow does not read; {CONVERT}")
+    for known, found in ((STARTS, start), (TEXTS, start.removeprefix(b"\xef\xbb\xbf").lstrip().lower())):
+        for beginning, message in known.items():
+            if found.startswith(beginning):
+                return message
+    if start and not any(start):
+        return f"holds only zero bytes where an image begins; {FETCH}"
+    return f"cannot identify image file: it begins with {start[:16]!r}"

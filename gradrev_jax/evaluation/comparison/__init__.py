@@ -1,0 +1,1 @@
+"""From several evaluated runs to one comparison."""

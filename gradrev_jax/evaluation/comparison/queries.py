@@ -1,0 +1,62 @@
+"""The queries of a comparison that are shown: the same ones, answered by every system (Fig. 8)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import TEST
+from gradrev_jax.errors import UserError
+from gradrev_jax.evaluation.comparison.figures import query_grid
+from gradrev_jax.evaluation.comparison.systems import System
+from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
+from gradrev_jax.evaluation.run import gallery_images, gallery_names
+
+
+def shown_queries(
+    systems: Sequence[System],
+    schema: AttributeSchema,
+    *,
+    data: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> tuple[list[tuple[str, Figure]], str]:
+    """A few queries as all systems answer them; of a system with several runs, the first.
+
+    Args:
+      systems: to compare.
+      schema: their attributes.
+      data: where the catalogue lies now, as ``evaluation.run.evaluate`` has it.
+      progress: whether a progress bar is shown.
+
+    Returns:
+      For each query its change in words and its picture; and where there are none, because the images can
+      no longer be read, why.
+    """
+    runs = [system.runs[0] for system in systems]
+    try:
+        catalogue, images = gallery_images(runs[0].directory, data=data, progress=progress)
+    except UserError as error:
+        return [], str(error)
+    if not np.array_equal(catalogue.part_labels(TEST), runs[0].scores.labels):
+        return [], f"the catalogue of {runs[0].directory} is not the one that was evaluated any more"
+    name_of = gallery_names(catalogue)
+    figures = []
+    for query in choose_queries(systems):
+        answers = [
+            (system.name, show_query(run.scores, query, schema, images, name_of))
+            for system, run in zip(systems, runs, strict=True)
+        ]
+        figures.append((answers[0][1].change, query_grid(answers)))
+    return figures, ""
+
+
+def choose_queries(systems: Sequence[System], *, seed: int = 0) -> list[int]:
+    """Half of them queries that some systems answer among their first neighbours and some do not."""
+    hits = np.stack([np.any(shown_matches(system.runs[0].scores), axis=1) for system in systems])
+    differ = np.any(hits != hits[0], axis=0)
+    changed = systems[0].runs[0].scores.changed
+    picked = pick_queries(differ, changed, count=SHOWN_QUERIES // 2, seed=seed)
+    agreed = pick_queries(~differ, changed, count=SHOWN_QUERIES - len(picked), seed=seed)
+    return picked + agreed

@@ -1,0 +1,210 @@
+"""The runs of a comparison: found by their folders, read, and checked to have passed the same test."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, Scores, read_scores
+from gradrev_jax.files import expand
+from gradrev_jax.runs import workdir
+
+# What decides which images are tested, which queries are asked and what counts as found. Other fields, the
+# strength and the normalisation among them, belong to the system that is measured.
+SAME_TEST = (
+    *("seed", "data.format", "data.table", "data.split_column", "data.test_fraction", "data.attributes"),
+    *("data.min_count", "data.count", "data.splits", "protocol.num_references", "protocol.kinds"),
+    *("protocol.num_changes", "protocol.exclude_query", "data.limit", "data.ignore", "data.missing_words"),
+    *("data.merge_spellings", "data.value_separator", "data.verbatim"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One evaluated run.
+
+    Attributes:
+      directory: its folder.
+      config: its fields by dotted name; those of ``protocol`` as the evaluation had them.
+      metrics: metrics.json of the report.
+      scores: queries.npz of the report.
+    """
+
+    directory: pathlib.Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    scores: Scores
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """What is compared: one run, or several of one name, as of several seeds.
+
+    Attributes:
+      name: as the tables call it.
+      runs: one or more.
+      prototypes_of: the system whose encoder this is, with its prototypes and no fine-tuned memory; else
+        None.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    prototypes_of: str | None = None
+
+    def scores(self, ks: Sequence[int]) -> np.ndarray:
+        """``Scores.columns``, each query's averaged over the runs."""
+        return np.mean([run.scores.columns(ks) for run in self.runs], axis=0)
+
+    def right_answers(self) -> np.ndarray:
+        """``Scores.right_answers``, each image's averaged over the runs."""
+        return np.mean([run.scores.right_answers() for run in self.runs], axis=0)
+
+
+def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], AttributeSchema]:
+    """Read the runs to compare.
+
+    Args:
+      arguments: each a run's folder, or NAME=FOLDER. Folders of one name are one system; without a name it
+        is the folder's own. Where a run has a ``report_encoder``, its prototypes alone follow as a system.
+
+    Returns:
+      The systems in order, and the attributes that they share.
+
+    Raises:
+      WorkdirError: a folder is not an evaluated run, stands there twice, or was tested otherwise.
+    """
+    if not arguments:
+        raise WorkdirError(
+            "no run to compare; give their folders, as: python -m gradrev_commands.compare runs/a runs/b"
+        )
+    named: dict[str, list[pathlib.Path]] = {}
+    for name, directory in _names([_split(argument) for argument in arguments]):
+        named.setdefault(name, []).append(directory)
+    systems = []
+    for name, directories in named.items():
+        systems.append(System(name, tuple(read_run(directory) for directory in directories)))
+        if all(map(_has_prototypes_report, directories)):
+            alone = tuple(read_run(directory, prototypes_alone=True) for directory in directories)
+            systems.append(System(f"{name}, prototypes alone", alone, prototypes_of=name))
+    first, *others = [run for system in systems for run in system.runs]
+    schema = workdir.read_schema(first.directory)
+    for other in others:
+        _check_same_test(first, other)
+    return tuple(systems), schema
+
+
+def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Run:
+    """A run and what evaluate.py reported of its last stage, or of its encoder.
+
+    Raises:
+      WorkdirError: it is not a run, or its report is missing, of an older version, or of an earlier stage.
+    """
+    config = workdir.read_config(directory)
+    stages = config["stages"]
+    stage = stages[0] if prototypes_alone else stages[-1]
+    report = workdir.report_directory(directory, stage, stages)
+    again = f"python evaluate.py --workdir={directory}" + (f" --stage={stage}" if prototypes_alone else "")
+    if not (report / METRICS_FILE).is_file():
+        raise WorkdirError(f"{directory} has no report; evaluate it first: {again}")
+    metrics = workdir.read_json(report / METRICS_FILE)
+    scores = read_scores(report / QUERIES)
+    if metrics["stage"] != stage:
+        raise WorkdirError(
+            f"{report} is of the stage {metrics['stage']}, but the run has gone on to {stage}; "
+            f"evaluate it again: {again}"
+        )
+    fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
+    return Run(directory, fields, metrics, scores)
+
+
+def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
+    """Cut-offs that all runs were evaluated at.
+
+    Raises:
+      WorkdirError: there is none.
+    """
+    every = [run.scores.ks.tolist() for system in systems for run in system.runs]
+    ks = tuple(sorted(set(every[0]).intersection(*every)))
+    if not ks:
+        raise WorkdirError(
+            "the runs were evaluated at cut-offs of which none is common to all: "
+            f"{'; '.join(str(tuple(each)) for each in every)}; evaluate again with the same --protocol.ks"
+        )
+    return ks
+
+
+def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:
+    """What kind of system a run's fields describe, in words.
+
+    Example:
+      >>> describe_config({"model.heads": "shared", "reversal.weighting": "balanced", "stages": ["encoder"]})
+      'N classifiers, balanced reversal'
+    """
+    words = ["N x N classifiers" if config["model.heads"] == "pairwise" else "N classifiers"]
+    weighting = config["reversal.weighting"]
+    words.append("no reversal" if weighting == "off" else f"{weighting} reversal")
+    if config.get("train.attribute_triplet_weight") or config.get("train.label_triplet_weight"):
+        words.append("triplet losses")
+    if "memory" in config["stages"] and not prototypes_alone:
+        words.append("memory fine-tuned")
+    return ", ".join(words)
+
+
+def _split(argument: str) -> tuple[str | None, pathlib.Path]:
+    """NAME=DIR into both; a folder whose own name has a = in it stays whole."""
+    name, separator, rest = argument.partition("=")
+    if not separator or pathlib.Path(argument).is_dir():
+        return None, expand(argument, "run")
+    if not name or not rest:
+        raise WorkdirError(f"{argument} is neither a folder nor NAME=FOLDER")
+    return name, expand(rest, f"run {name}")
+
+
+def _names(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, pathlib.Path]]:
+    """A name for each folder: its own, or all its path where that is another's name too."""
+    places = [directory.resolve() for _, directory in given]
+    for place, (_, directory) in zip(places, given, strict=True):
+        if places.count(place) > 1:
+            raise WorkdirError(f"{directory} stands twice among the runs to compare")
+    taken = [name or place.name for place, (name, _) in zip(places, given, strict=True)]
+    return [
+        (name or (place.name if taken.count(place.name) == 1 else str(directory)), directory)
+        for place, (name, directory) in zip(places, given, strict=True)
+    ]
+
+
+def _has_prototypes_report(directory: pathlib.Path) -> bool:
+    """Whether a run that fine-tunes a memory was evaluated without it too."""
+    stages = workdir.read_config(directory)["stages"]
+    return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
+
+
+def _check_same_test(first: Run, other: Run) -> None:
+    """Raise unless two runs were asked the same queries about the same images.
+
+    Raises:
+      WorkdirError: with the fields of their configs that may be the cause.
+    """
+    a, b = first.scores, other.scores
+    exclude = "protocol.exclude_query"
+    if workdir.read_schema(first.directory) != workdir.read_schema(other.directory):
+        what = "their catalogues have other attributes or values"
+    elif not np.array_equal(a.labels, b.labels):
+        what = f"their test images have other labels ({len(a.labels)} and {len(b.labels)} images)"
+    elif not (np.array_equal(a.reference, b.reference) and np.array_equal(a.indicators, b.indicators)):
+        what = f"other queries were asked ({len(a.reference)} and {len(b.reference)})"
+    elif first.config[exclude] != other.config[exclude]:
+        what = "only one of them counts the query image itself as found"
+    else:
+        return
+    causes = [
+        f"{field} is {first.config.get(field)} there and {other.config.get(field)} here"
+        for field in SAME_TEST
+        if first.config.get(field) != other.config.get(field)
+    ]
+    because = f": {'; '.join(causes)}" if causes else ", though the configs agree: the catalogue has changed"
+    raise WorkdirError(f"{first.directory} and {other.directory} cannot be compared, {what}{because}")

@@ -1,0 +1,140 @@
+"""Paths that a person gave, and files and folders that appear whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from gradrev_jax.errors import ConfigError, UserError
+
+LFS_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
+LFS_ADVICE = "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
+HEAD = 64  # bytes that tell
+
+
+def expand(path: str | os.PathLike[str], name: str) -> pathlib.Path:
+    """Returns a path with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Args:
+      path: as a person wrote it.
+      name: the flag or the config field that it comes from, for the message.
+
+    Raises:
+      ConfigError: the path is empty, or the home folder is not known.
+
+    Example:
+      >>> expand("runs/mine/", "--workdir").as_posix()
+      'runs/mine'
+    """
+    if not os.fspath(path):
+        raise ConfigError(f"{name} is empty; give a path")
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        home = pathlib.PurePath(path).parts[0]
+        reason = (
+            "the home folder is not known, because HOME is not set and this user has no entry in the "
+            "system's list of users; set HOME, or give the whole path"
+            if home == "~"
+            else f"there is no user {home[1:]!r}; give the whole path, or ./{home} for a folder of that name"
+        )
+        raise ConfigError(f"{name}={path}: {reason}") from error
+
+
+def check_folder(folder: pathlib.Path, name: str, *, written: bool = False) -> None:
+    """Checks that a path is a folder, or can become one.
+
+    Args:
+      folder: need not exist.
+      name: the flag or the config field that it comes from, for the message.
+      written: whether files are going to be written there.
+
+    Raises:
+      ConfigError: the path, or a part of it, is a file; it is not UTF-8; or it may not be written to.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{name}={str(folder)!a}: the path is not valid UTF-8, which checkpoints need; rename it"
+        ) from error
+    nearest = folder.absolute()
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        what = "this" if nearest == folder.absolute() else nearest
+        raise ConfigError(f"{name}={folder}: {what} is not a folder; give another path")
+    if written and not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"{name}={folder}: this user may not write to {nearest}; give another path")
+
+
+@contextlib.contextmanager
+def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[pathlib.Path]:
+    """A folder that takes its name when the block ends well, and goes otherwise.
+
+    Args:
+      directory: its name; nothing of this name, or an empty folder, may be there.
+      error: raised where it cannot be written.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as parent:
+      ...     made = pathlib.Path(parent, "made")
+      ...     with new_folder(made, UserError) as folder:
+      ...         _ = (folder / "file").write_text("whole")
+      ...     (made / "file").read_text()
+      'whole'
+    """
+    new = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        new = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        yield new
+        new.chmod(0o755)  # mkdtemp's folders are private
+        new.rename(directory)
+    except OSError as reason:
+        raise error(f"{directory} cannot be written: {reason.strerror or reason}") from reason
+    finally:
+        if new is not None and new.exists():
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> None:
+    """Writes a file atomically: writes a temporary sibling, then renames it.
+
+    Args:
+      path: the file; its folders are created.
+      content: the whole new content.
+      error: raised if the folder cannot be written to, or the disk is full; the old file is untouched.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     replace_file(pathlib.Path(folder, "made", "file"), b"whole", UserError)
+      ...     pathlib.Path(folder, "made", "file").read_bytes()
+      b'whole'
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = pathlib.Path(file.name)
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as reason:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason
+
+
+def is_lfs_pointer(start: bytes) -> bool:
+    r"""Returns whether a file is a Git LFS pointer, which Git leaves where LFS has not fetched the file.
+
+    Args:
+      start: the file's first ``HEAD`` bytes, or all of it.
+
+    Example:
+      >>> is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+      True
+    """
+    return start.startswith(LFS_STARTS)

@@ -1,0 +1,167 @@
+"""Fingerprints of catalogues: what a run was trained on, kept in its folder (see ``drift``)."""
+
+import dataclasses
+import io
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8, UInt64
+
+from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue, ImageSource, Transform
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.runs.workdir import write_bytes
+
+FILE = "catalogue.npz"
+GONE = len(PARTS)  # in place of a part: no longer in the catalogue
+UNKNOWN = 0  # in place of a content's hash: the image was not read
+
+
+class Fingerprint(NamedTuple):
+    """Describes a catalogue's images, M of them.
+
+    Attributes:
+      names: as ``ImageSource.name`` gives them.
+      contents: [M], hash of each image's content; 0 where it was not read.
+      labels: [M, N].
+      parts: [M], place in ``PARTS``; 3 where the image is no longer in the catalogue.
+      trained_on: [M], whether the image is, or once was, in the train or validation part.
+    """
+
+    names: tuple[str, ...]
+    contents: UInt64[np.ndarray, " M"]
+    labels: Int[np.ndarray, "M N"]
+    parts: UInt8[np.ndarray, " M"]
+    trained_on: Bool[np.ndarray, " M"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RememberedDigests:
+    """An image source that keeps the digests it was asked for, so that files are read for them once.
+
+    Attributes:
+      source: the images.
+      known: row -> digest.
+    """
+
+    source: ImageSource
+    known: dict[int, bytes] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, row: int) -> str:
+        """Returns the source's name of an image."""
+        return self.source.name(row)
+
+    def digest(self, row: int) -> bytes:
+        """Returns the source's digest of an image."""
+        if row not in self.known:
+            self.known[row] = self.source.digest(row)
+        return self.known[row]
+
+    def read(self, row: int, transform: Transform) -> np.ndarray:
+        """Returns the source's pixels of an image."""
+        return self.source.read(row, transform)
+
+
+def remembering(catalogue: Catalogue) -> Catalogue:
+    """Returns a catalogue whose images keep the digests that they were asked for."""
+    return dataclasses.replace(catalogue, images=RememberedDigests(catalogue.images))
+
+
+def fingerprint(catalogue: Catalogue) -> Fingerprint:
+    """Returns the fingerprint of a catalogue, with the contents of the images whose digests it remembers."""
+    images = catalogue.images
+    known = images.known if isinstance(images, RememberedDigests) else {}
+    rows = np.sort(catalogue.rows(*PARTS))
+    part_of = np.full(len(images), GONE, np.uint8)
+    for number, part in enumerate(PARTS):
+        part_of[catalogue.parts[part]] = number
+    contents = [int.from_bytes(known[row][:8], "big") if row in known else UNKNOWN for row in rows.tolist()]
+    return Fingerprint(
+        names=tuple(images.name(row) for row in rows.tolist()),
+        contents=np.array(contents, np.uint64),
+        labels=catalogue.labels[rows],
+        parts=part_of[rows],
+        trained_on=part_of[rows] < PARTS.index(TEST),
+    )
+
+
+def rows_before(before: Fingerprint, now: Fingerprint) -> Int[np.ndarray, " M"]:
+    """Returns, for each image of today, its row in an earlier fingerprint, by name; -1 where it has none."""
+    then = {name: row for row, name in enumerate(before.names)}
+    return np.array([then.get(name, -1) for name in now.names], int)
+
+
+def following(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
+    """Returns the fingerprint of a run that goes on with a catalogue: what was trained on stays so.
+
+    Args:
+      before: of the run so far; None: it begins.
+      now: of the catalogue that it goes on with.
+    """
+    if before is None:
+        return now
+    rows = rows_before(before, now)
+    known, old = rows >= 0, np.where(rows >= 0, rows, 0)
+    trained_on = now.trained_on | (known & before.trained_on[old])
+    contents = np.where((now.contents == UNKNOWN) & known, before.contents[old], now.contents)
+    present = set(now.names)
+    gone = np.array([name not in present for name in before.names], bool) & before.trained_on
+    return Fingerprint(
+        names=(*now.names, *(name for name, is_gone in zip(before.names, gone, strict=True) if is_gone)),
+        contents=np.concatenate([contents, before.contents[gone]]),
+        labels=np.concatenate([now.labels, before.labels[gone]]),
+        parts=np.concatenate([now.parts, np.full(gone.sum(), GONE, np.uint8)]),
+        trained_on=np.concatenate([trained_on, before.trained_on[gone]]),
+    )
+
+
+def save_fingerprint(directory: pathlib.Path, made: Fingerprint) -> None:
+    """Writes a fingerprint into a run's folder.
+
+    Raises:
+      WorkdirError: the folder cannot be written to.
+    """
+    file = io.BytesIO()
+    labels = made.labels.astype(np.min_scalar_type(-int(made.labels.max(initial=0)) - 1))
+    names = np.frombuffer("\0".join(made.names).encode("utf-8", "surrogateescape"), np.uint8)
+    np.savez_compressed(
+        file,
+        names=names,
+        contents=made.contents,
+        labels=labels,
+        parts=made.parts,
+        trained_on=made.trained_on,
+    )
+    write_bytes(directory / FILE, file.getvalue())
+
+
+def read_fingerprint(directory: pathlib.Path) -> Fingerprint | None:
+    """Reads the fingerprint in a run's folder; None where it holds none.
+
+    Raises:
+      WorkdirError: it is damaged.
+    """
+    path = directory / FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            names = arrays["names"].tobytes().decode("utf-8", "surrogateescape")
+            labels = arrays["labels"].astype(np.int32)
+            return Fingerprint(
+                names=tuple(names.split("\0")) if len(labels) else (),
+                contents=arrays["contents"],
+                labels=labels,
+                parts=arrays["parts"],
+                trained_on=arrays["trained_on"],
+            )
+    except Exception as error:  # zip files are damaged in many ways
+        raise WorkdirError(
+            f"{path}, which says what the run was trained on, cannot be read: {error}; restore it from a "
+            "copy, or train again in another --workdir"
+        ) from error

@@ -1,0 +1,75 @@
+"""What a run has come to: the parameters of a checkpoint of one of its stages."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gradrev_jax.runs import builders
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.models.encoder import AttributeEncoder
+
+
+def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:
+    """The stage of a run that is asked for, or its last.
+
+    Raises:
+      WorkdirError: the run has no such stage.
+
+    Example:
+      >>> chosen_stage(pathlib.Path("run"), ("encoder", "memory"), None)
+      'memory'
+    """
+    if wanted is not None and wanted not in stages:
+        raise WorkdirError(f"{directory} has no stage {wanted!r}; its stages are {', '.join(stages)}")
+    return wanted or stages[-1]
+
+
+def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
+    """Shapes of an encoder's parameters, without computing one.
+
+    Example:
+      >>> from gradrev_jax import AttributeSchema
+      >>> encoder = AttributeEncoder(AttributeSchema(("size",), (("s", "m"),)), feature_dim=8, width=1 / 32)
+      >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
+      (8, 2)
+    """
+    return jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
+
+
+def restore(
+    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, image_size: int, step: str
+) -> tuple[int, Any, Any]:
+    """Number, encoder's parameters and fine-tuned memory (None of stage 1) of a checkpoint.
+
+    Args:
+      directory: the run's folder.
+      stage: of the run.
+      encoder: its model.
+      image_size: pixels a side.
+      step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
+
+    Raises:
+      UserError: it is not there, damaged, or of another model.
+    """
+    with Checkpoints(workdir.checkpoint_directory(directory, stage), read_only=True) as checkpoints:
+        if checkpoints.latest_step is None:
+            raise WorkdirError(f"{directory} has no checkpoint of {stage} yet; let train.py reach its first")
+        numbers = {str(number): number for number in checkpoints.steps}
+        if checkpoints.best_step is not None:
+            numbers["best"] = checkpoints.best_step
+        numbers["latest"] = checkpoints.latest_step
+        if step not in numbers:
+            raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
+        number = numbers[step]
+        shapes = parameter_shapes(encoder, image_size)
+        if stage == builders.STAGES[0]:
+            return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
+        n, d = encoder.schema.num_attributes, encoder.feature_dim
+        memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
+        params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
+        return number, params["encoder"], params["memory"]

@@ -1,0 +1,257 @@
+"""The folder a run lives in: its config, its schema, and how its files are written."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.files import replace_file
+
+CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
+
+# Fields that a run may be continued with another value of: they decide where it ends and what is kept or
+# shown, never what a step computes. A name ending in a dot stands for all fields below it.
+FREE_FIELDS = (
+    "data.root",
+    "data.accept_changes",
+    "data.tfds_dir",
+    "data.cache_dir",
+    "data.cache_limit",
+    "data.workers",
+    "data.placement",
+    "parallel",
+    "devices",
+    "train.steps_per_call",
+    "train.epochs",
+    "train.max_steps",
+    "train.patience",
+    "data.splits",
+    "memory.epochs",
+    "memory.max_steps",
+    "stages",
+    "train.log_every",
+    "train.checkpoint_every",
+    "protocol.",
+)
+
+
+def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
+    """Where a stage's checkpoints are."""
+    return workdir / "checkpoints" / stage
+
+
+def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -> pathlib.Path:
+    """Where a stage's report is: ``report`` of the run's last, ``report_encoder`` and the like of others.
+
+    Example:
+      >>> report_directory(pathlib.Path("run"), "encoder", ("encoder", "memory")).name
+      'report_encoder'
+    """
+    return workdir / ("report" if stage == stages[-1] else f"report_{stage}")
+
+
+def check_room(workdir: pathlib.Path, needed: int) -> None:
+    """Raises unless the checkpoints of a run fit on its disk.
+
+    Args:
+      workdir: the run's folder, which need not be there.
+      needed: bytes of all checkpoints that are there at one time.
+
+    Raises:
+      WorkdirError: they do not, with the sizes.
+    """
+    checkpoints = workdir / "checkpoints"
+    there = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
+    disk = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(disk).free
+    if needed > free + there:
+        raise WorkdirError(
+            f"{workdir} needs {(needed - there) / 2**30:,.2f} GiB for checkpoints, but "
+            f"{free / 2**30:,.2f} GiB are free there; give a --workdir on another disk, or make room"
+        )
+
+
+# What the fields stood for of which runs of earlier versions know nothing.
+EARLIER_VALUES: dict[str, Any] = {
+    "data.split_by": "order",
+    "data.accept_changes": False,
+    "data.cache_limit": 50.0,
+    "data.delimiter": ",",
+    "data.ignore": (),
+    "data.missing_words": (),
+    "data.merge_spellings": False,
+    "data.value_separator": "",
+    "data.verbatim": (),
+}
+
+
+def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the fields that a folder's run knows nothing of, with what they stood for; none without a run.
+
+    Raises:
+      WorkdirError: its config is damaged.
+    """
+    if not (workdir / CONFIG).exists():
+        return {}
+    known = flat_fields(read_json(workdir / CONFIG))
+    return {field: value for field, value in EARLIER_VALUES.items() if field not in known}
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads the config of a run; fields that there were none of at its time have the values they stood for.
+
+    Raises:
+      WorkdirError: there is no run, or the file is damaged.
+    """
+    config: dict[str, Any] = read_json(workdir / CONFIG)
+    for field, value in EARLIER_VALUES.items():
+        section, _, name = field.partition(".")
+        if isinstance(fields := config.get(section), dict):
+            fields.setdefault(name, value)
+    return config
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Make a folder this config's: write config.json, where the one there allows going on.
+
+    Raises:
+      WorkdirError: the run there was started with other values, see ``check_claim``.
+    """
+    check_claim(workdir, config)
+    write_json(workdir / CONFIG, config)
+
+
+def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+    """Check that a folder holds no run, or one that this config may go on with; writes nothing.
+
+    Raises:
+      WorkdirError: the run there was started with other values; every such field is named with both.
+    """
+    path = workdir / CONFIG
+    earlier = flat_fields(EARLIER_VALUES)
+    new = earlier | flat_fields(config)
+    if path.exists():
+        old = earlier | flat_fields(read_config(workdir))
+        changed = [
+            f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
+            for field in sorted(old.keys() | new.keys())
+            if old.get(field) != new.get(field) and not _is_free(field, old)
+        ]
+        if changed:
+            lines = "\n".join(changed)
+            raise WorkdirError(
+                f"{workdir} holds a run that was started with another config:\n{lines}\n"
+                "Give the same values to go on with it, or another --workdir to start afresh."
+            )
+
+
+def _is_free(field: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a run with these fields may be continued with another value of one."""
+    if field == "train.epochs" and fields.get("reversal.weighting") == "schedule":
+        return False  # the ramp of w_rev counts towards the last epoch
+    if field.startswith("memory.") and "memory" not in fields.get("stages", ()):
+        return True  # that stage is not part of it yet
+    return field.startswith(FREE_FIELDS) and field != "protocol.select_on_test"
+
+
+def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
+    """Writes the schema the run's parameters belong to, or checks that the catalogue still has it.
+
+    Raises:
+      WorkdirError: as ``check_schema``.
+    """
+    path = workdir / SCHEMA
+    if path.exists():
+        check_schema(workdir, schema)
+    write_json(path, {"names": schema.names, "values": schema.values})
+
+
+def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
+    """Raises unless the catalogue has the attributes and values that a run was started with.
+
+    Raises:
+      WorkdirError: it has others; those that are new and those that are gone are named.
+    """
+    old = read_schema(workdir)
+    if old == schema:
+        return
+    before, now = _described(old), _described(schema)
+    kinds = {
+        "new": [each for each in now if each not in set(before)],
+        "gone": [each for each in before if each not in set(now)],
+    }
+    changes = "; ".join(
+        f"{kind}: {', '.join(each[:5])}" + (f" and {len(each) - 5} more" if len(each) > 5 else "")
+        for kind, each in kinds.items()
+        if each
+    )
+    raise WorkdirError(
+        f"the catalogue's attributes or values are not those that {workdir} was started with "
+        f"({changes or 'they come in another order'}); restore the catalogue, or start afresh in another "
+        "--workdir"
+    )
+
+
+def read_schema(workdir: pathlib.Path) -> AttributeSchema:
+    """The schema of a run.
+
+    Raises:
+      WorkdirError: there is no run, or the file is damaged.
+    """
+    written = read_json(workdir / SCHEMA)
+    return AttributeSchema(tuple(written["names"]), tuple(tuple(values) for values in written["values"]))
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A JSON file that a run wrote.
+
+    Raises:
+      WorkdirError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkdirError(f"{path.parent} is not a run of train.py: it has no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path} cannot be read: {error}") from error
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Write JSON so that the file is either the old one or the whole new one."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text file so that it is either the old one or the whole new one, see ``write_bytes``."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that it is either the old one or the whole new one.
+
+    Raises:
+      WorkdirError: the folder cannot be written to, or the disk is full; the old file is untouched.
+    """
+    replace_file(path, content, WorkdirError)
+
+
+def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under dotted names, in JSON's types (a tuple is a list)."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flat_fields(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _described(schema: AttributeSchema) -> list[str]:
+    return [
+        f"{name}: {value}"
+        for name, values in zip(schema.names, schema.values, strict=True)
+        for value in values
+    ]

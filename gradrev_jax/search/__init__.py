@@ -1,0 +1,1 @@
+"""Exact nearest neighbours, of plain features and of manipulated ones."""

@@ -1,0 +1,96 @@
+"""A search index in a folder: built once, and opened without reading it."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any, get_type_hints
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradrev_jax.errors import DataError
+from gradrev_jax.files import new_folder
+from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.products import GalleryProducts
+
+VERSION = 2
+ABOUT, FEATURES = "index.json", "features"
+
+
+def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None:
+    """Write an index to a folder that is not there yet, whole or not at all.
+
+    Raises:
+      DataError: it is there, or cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> from gradrev_jax import AttributeSchema
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> memory, gallery = np.eye(2)[:, None], np.array([[[1.0, 0.0]], [[0.6, 0.8]]])
+      >>> with tempfile.TemporaryDirectory() as parent:
+      ...     save_index(ManipulationIndex.build(gallery, memory, schema), pathlib.Path(parent, "index"))
+      ...     index = open_index(pathlib.Path(parent, "index"), memory=memory)
+      ...     index.search(reference_ids=np.array([0]), indicators=np.array([[-1, 1]]), k=1).indices.tolist()
+      [[1]]
+    """
+    arrays = {FEATURES: index.features, **index.products._asdict()}
+    about = {
+        "version": VERSION,
+        "normalize": index.normalize,
+        "gallery": fingerprint(index.features),
+        "memory": fingerprint(index.products.memory),
+    }
+    with new_folder(pathlib.Path(folder), DataError) as new:
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", np.asarray(array))
+        (new / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def open_index(
+    folder: str | os.PathLike[str],
+    *,
+    features: Float[Array | np.ndarray, "G N d"] | None = None,
+    memory: Float[Array | np.ndarray, "J N d"] | None = None,
+) -> ManipulationIndex:
+    """The index of a folder, its files memory-mapped: on a CPU they are read where a search needs them.
+
+    Args:
+      folder: from ``save_index``.
+      features: the gallery that it must be of; None: any.
+      memory: the memory that it must be of; None: any.
+
+    Raises:
+      DataError: it is no such folder, damaged, or of another gallery or memory.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in (FEATURES, *get_type_hints(GalleryProducts))
+        }
+        version, normalize = about["version"], about["normalize"]
+        known = {"gallery": about["gallery"], "memory": about["memory"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} is no index that can be read: {error}; build it again") from error
+    if version != VERSION:
+        raise DataError(f"{folder} is an index of version {version}, not {VERSION}; build it again")
+    for name, given in (("gallery", features), ("memory", memory)):
+        if given is not None and fingerprint(given) != known[name]:
+            raise DataError(f"{folder} is the index of another {name}; build it again from this one")
+    mapped: Any = arrays.pop(FEATURES)
+    # Of aligned memory, as these files' is, JAX makes no copy on a CPU.
+    products = GalleryProducts(**{name: jnp.asarray(array) for name, array in arrays.items()})
+    return ManipulationIndex(mapped, products, normalize)
+
+
+def fingerprint(array: Array | np.ndarray) -> str:
+    """Digest of an array's shape and of its numbers as float32."""
+    numbers = np.asarray(array)
+    digest = hashlib.blake2b(str(numbers.shape).encode(), digest_size=16)
+    for rows in np.array_split(numbers, max(1, numbers.nbytes // 2**26)):
+        digest.update(np.ascontiguousarray(rows, np.float32).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""The search for manipulated features, with the gallery divided over devices."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.search.batching import checked_edits, checked_k, checked_rows, search_all, without
+from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.neighbors import Neighbors
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardedIndex:
+    """A ``ManipulationIndex`` a device, each of a part of the gallery.
+
+    The result is that of one index: each device finds its nearest rows, which are measured by direct sums,
+    and the nearest of all are kept, ties to the lower index.
+
+    Attributes:
+      features: [G, N, d], the gallery as it was given.
+      shards: the indexes, of rows that follow each other.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> memory = np.array([[[1.0, 0.0]], [[0.0, 1.0]]], np.float32)
+      >>> gallery = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.6, 0.8]]], np.float32)
+      >>> index = ShardedIndex.build(gallery, memory, schema)
+      >>> index.search(reference_ids=np.array([0]), indicators=np.array([[-1, 1]]), k=2).indices.tolist()
+      [[1, 2]]
+    """
+
+    features: Float[np.ndarray, "G N d"]
+    shards: tuple[ManipulationIndex, ...]
+
+    @classmethod
+    def build(
+        cls,
+        features: Float[Array | np.ndarray, "G N d"],
+        memory: Float[Array | np.ndarray, "J N d"],
+        schema: AttributeSchema,
+        normalize: Normalization = "global",
+        devices: Sequence[jax.Device] | None = None,
+    ) -> "ShardedIndex":
+        """Divide a gallery over devices; see ``ManipulationIndex.build``.
+
+        Args:
+          features: [G, N, d], not normalised.
+          memory: [J, N, d] prototypes.
+          schema: the attributes.
+          normalize: how features are normalised after the manipulation.
+          devices: None: all of this process.
+
+        Raises:
+          ValueError: as there.
+        """
+        rows = np.asarray(features)
+        devices = list(devices or jax.local_devices())[: max(1, len(rows))]
+        shards = []
+        for part, device in zip(np.array_split(rows, len(devices)), devices, strict=True):
+            shard = ManipulationIndex.build(part, memory, schema, normalize)
+            products = jax.device_put(shard.products, device)
+            shards.append(dataclasses.replace(shard, products=products))
+        return cls(rows, tuple(shards))
+
+    def search(
+        self,
+        *,
+        reference_ids: Int[Array | np.ndarray, " Q"],
+        indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
+        k: int,
+        strength: float = 1.0,
+        exclude_reference: bool = False,
+    ) -> Neighbors:
+        """The k rows of the whole gallery nearest to each manipulated reference.
+
+        Args:
+          reference_ids: [Q], gallery rows to manipulate.
+          indicators: [Q, J]; zeros leave the reference as it is.
+          k: neighbours wanted.
+          strength: how many prototypes are added and removed.
+          exclude_reference: whether the reference itself is left out of its result.
+
+        Raises:
+          ValueError: as ``ManipulationIndex.search``.
+        """
+        k = checked_k(k, len(self.features), exclude_reference=exclude_reference)
+        rows = checked_rows(reference_ids, len(self.features))
+        products = self.shards[0].products
+        edits = checked_edits(
+            indicators,
+            strength,
+            num_queries=len(rows),
+            num_values=len(products.memory),
+            dtype=products.rows.dtype,
+        )
+        wanted = k + exclude_reference
+
+        def search(shard: ManipulationIndex) -> tuple[np.ndarray, np.ndarray]:
+            few = min(wanted, len(shard.features))
+            return search_all(shard.products, self._take, rows, edits, few, shard.normalize, measure_all=True)
+
+        with ThreadPoolExecutor(len(self.shards)) as pool:
+            found = list(pool.map(search, self.shards))
+        indices = np.concatenate(
+            [part + start for (part, _), start in zip(found, self._starts, strict=True)], axis=1
+        )
+        distances = np.concatenate([part for _, part in found], axis=1)
+        order = np.lexsort((indices, distances), axis=1)[:, :wanted]
+        indices, distances = (np.take_along_axis(each, order, axis=1) for each in (indices, distances))
+        if exclude_reference:
+            indices, distances = without(indices, distances, rows)
+        return Neighbors(jnp.asarray(indices.astype(np.int32)), jnp.asarray(distances))
+
+    @property
+    def _starts(self) -> list[int]:
+        """The first row of each shard."""
+        sizes = [len(shard.features) for shard in self.shards]
+        return [0, *itertools.accumulate(sizes[:-1])]
+
+    def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+        """Rows of the gallery as they were given, and normalised, for whichever device."""
+        dtype = self.shards[0].products.rows.dtype
+        rows = np.zeros((len(ids), *self.features.shape[1:]), dtype)
+        for shard, start in zip(self.shards, self._starts, strict=True):
+            inside = np.flatnonzero((ids >= start) & (ids < start + len(shard.features)))
+            if inside.size:
+                rows[inside] = np.asarray(shard.products.rows[ids[inside] - start])
+        return jnp.asarray(self.features[ids], dtype), jnp.asarray(rows)

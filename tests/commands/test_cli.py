@@ -1,0 +1,258 @@
+import functools
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from gradrev_commands import cli
+from gradrev_commands.cli import unknown_field
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = ConfigDict({"seed": 0, "train": {"epochs": 25, "decay_epochs": 10}})
+
+TINY = (
+    "--config=configs/garments.py --config.data.count=60 --config.data.test_fraction=0.4 "
+    "--config.model.width=0.03125 --config.model.feature_dim=4 --config.train.batch_size=8 "
+    "--config.train.epochs=1 --config.protocol.ks=(1,5) --config.protocol.batch_size=10"
+).split()
+
+
+def command(script, *arguments, cwd=ROOT, **environment):
+    return subprocess.run(
+        [sys.executable, script, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Parses a command line in this process with flags of its own."""
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", values)
+    for module, name in (
+        (flags, "DEFINE"),
+        (config_flags, "DEFINE_config_file"),
+        (flags, "mark_flag_as_required"),
+    ):
+        monkeypatch.setattr(module, name, functools.partial(getattr(module, name), flag_values=values))
+
+    def parse(*arguments):
+        # ml_collections finds the overrides in sys.argv, and reads --flagfile by the true FLAGS.
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        done = []
+        monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: done.append(flags_parser(sys.argv)))
+        cli.run(lambda: None)
+        return values
+
+    return parse
+
+
+def test_fields_that_exist_are_fine():
+    arguments = ["--config=a.py", "--config.train.epochs=3", "-config.seed", "4", "--other.x=1", "word"]
+    assert unknown_field(arguments, config=CONFIG) is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.train.epoch=3", "no field train.epoch; did you mean train.epochs or train.decay_epochs"),
+        ("--config.epochs=3", "no field epochs; did you mean train.epochs"),
+        ("--config.train=3", "no field train; did you mean"),
+        ("--config.zzz=3", "no field zzz; configs/default.py has all there are"),
+    ],
+)
+def test_an_unknown_field_is_named_with_its_nearest(argument, message):
+    assert message in unknown_field([argument], config=CONFIG)
+
+
+def test_train_and_evaluate_as_typed(tmp_path, cache_dir):
+    run = tmp_path / "run"
+    trained = command("train.py", *TINY, f"--workdir={run}", f"--config.data.cache_dir={cache_dir}")
+    assert trained.returncode == 0, trained.stderr
+    assert f"python evaluate.py --workdir={run}" in trained.stdout
+    assert "Traceback" not in trained.stderr
+    assert "loss_cls" in trained.stderr  # the progress bar
+    assert "checkpoint_manager" not in trained.stderr  # the libraries are quiet
+
+    evaluated = command("evaluate.py", f"--workdir={run}", "--protocol.ks=(2,)", "--step=latest")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert list(json.loads((run / "report" / "metrics.json").read_text())["hit_rate"]) == ["2"]
+    assert "hit_rate" in evaluated.stdout
+    assert "@2" in evaluated.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["--config.train.epoch=3"], "no field train.epoch; did you mean train.epochs"),
+        ("train.py", ["--config.train.epochs=many"], "--config.train.epochs=many: invalid literal for int"),
+        ("train.py", ["--config.train.epochs=0"], "train.epochs = 0: at least 1"),
+        ("train.py", ["spare"], "unknown arguments: spare"),
+        (
+            "train.py",
+            ["--config=configs/catalogue.py", "--config.data.image_size=64"],
+            "--config is given twice, as configs/garments.py and as configs/catalogue.py; give one",
+        ),
+        ("train.py", ["--config=configs/none.py"], "configs/none.py does not exist"),
+        (
+            "train.py",
+            ["--config=configs/garments.py:none"],
+            "unknown word 'none' after the config's name",
+        ),
+        ("evaluate.py", [], "is not a run of train.py: it has no config.json"),
+        ("evaluate.py", ["--protocol.k=3"], "the protocol has no field k; did you mean ks"),
+    ],
+)
+def test_what_cannot_run_says_why_in_one_message_and_writes_nothing(tmp_path, script, arguments, message):
+    config = ["--config=configs/garments.py"] if script == "train.py" else []
+    result = command(script, *config, f"--workdir={tmp_path / 'run'}", *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"), [("train.py", ["--config=configs/garments.py"]), ("evaluate.py", [])]
+)
+def test_on_windows_one_sentence_says_where_it_runs(script, arguments):
+    """Windows has no fcntl, and no posix_fallocate."""
+    windows = f"""
+import os, runpy, sys
+import jax  # which takes another file lock where there is no fcntl, and warns
+sys.modules["fcntl"] = None
+del os.posix_fallocate
+sys.argv = [{script!r}, "--workdir=run", *{arguments!r}]
+import gradrev_jax.evaluation.run, gradrev_jax.training.run
+sys.platform = "win32"
+runpy.run_path({script!r}, run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", windows], cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == (
+        "error: gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL\n"
+    )
+    assert result.returncode == 1
+
+
+def test_paths_are_expanded_and_made_absolute(parsed, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    read = cli.define_config()
+    workdir = cli.define_folder("workdir", "", required=True, written=True)
+    memory, extractor = cli.define_file("memory", ""), cli.define_file("extractor", "")
+    fields = {"root": "images", "splits": "~/splits", "cache_dir": "~/cache", "tfds_dir": "../tfds"}
+    parsed(
+        "--config=configs/catalogue.py:cpu",
+        *(f"--config.data.{name}={value}" for name, value in fields.items()),
+        "--workdir=~/runs/x/",
+        "--memory=~/m.pth",
+    )
+    data = read().data
+    assert data.root == str(tmp_path / "images")
+    assert data.splits == str(tmp_path / "splits")
+    assert data.cache_dir == str(tmp_path / "cache")
+    assert pathlib.Path(data.tfds_dir).is_absolute()
+    assert data.image_size == 96
+    assert (workdir.value, memory.value, extractor.value) == (tmp_path / "runs/x", tmp_path / "m.pth", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/none.py", "--config.seed=1"], "--config=configs/none.py does not exist; "),
+        (["--config=configs/catalogue", "--config.seed=1"], "did you mean configs/catalogue.py?"),
+        (["--config=configs/garments.py:x", "--config.seed=1"], "unknown word 'x' after the config's name"),
+        (["--config.seed=1"], "--config.seed is given without a --config=FILE before it"),
+        (["--config=configs/garments.py", "--config=configs/tfds.py", "--config.seed=1"], "given twice"),
+        (
+            ["--config=configs/garments.py", "--workdir=~nobodyhere/x"],
+            "--workdir=~nobodyhere/x: there is no user",
+        ),
+        (["--config=configs/garments.py", "--workdir="], "--workdir is empty"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(parsed, arguments, message):
+    cli.define_config()
+    cli.define_folder("workdir", "")
+    with pytest.raises(SystemExit) as ended:
+        parsed(*arguments)
+    assert str(ended.value).startswith("error: ")
+    assert message in str(ended.value)
+    assert "\n" not in str(ended.value)
+
+
+def test_a_command_prints_on_any_terminal(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    monkeypatch.setattr(cli.app, "run", lambda main, flags_parser: print("runs/ü"))
+    cli.run(lambda: None)
+    assert written.getvalue() == b"runs/\\xfc\n"
+
+
+def test_the_current_folder_may_have_been_removed(parsed, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit, match="error: the current folder has been removed"):
+        parsed()
+
+
+def test_the_next_command_can_be_pasted_wherever_this_one_was_called(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert cli.command_line("evaluate", "--workdir=my runs/a") == "python evaluate.py '--workdir=my runs/a'"
+    monkeypatch.chdir(tmp_path)
+    assert cli.command_line("evaluate") == f"python {ROOT / 'evaluate.py'}"
+
+
+def test_from_a_folder_with_configs_of_its_own(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").touch()
+    (tmp_path / "configs" / "default.py").touch()
+    module = command(
+        *("-m", "gradrev_commands.import_torch", "--config=configs/garments.py", "--config.data.count=60"),
+        *("--config.protocol.ks=(1,)", "--extractor=none.pth", "--workdir=run"),
+        cwd=tmp_path,
+        PYTHONPATH=str(ROOT),
+    )
+    assert module.stderr == "error: none.pth does not exist\n"
+    script = command(
+        *(str(ROOT / "train.py"), *TINY, "--workdir=run"),
+        cwd=tmp_path,
+        JAX_PLATFORMS="cuda",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert script.stderr.startswith("error: JAX_PLATFORMS=cuda is set, but JAX finds no such device here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["configs"]
+
+
+def test_help_lists_the_flags_of_a_command():
+    shown = command("train.py", "--help").stdout
+    for flag in ("--config", "--workdir", "--coordinator", "--process_id"):
+        assert f"\n  {flag}: " in shown
+
+
+@pytest.mark.slow
+def test_every_command_starts_from_any_folder(tmp_path):
+    safe = {"cwd": tmp_path, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    for arguments, message in (
+        ([str(ROOT / "evaluate.py"), "--workdir=run"], "run is not a run of train.py"),
+        ([str(ROOT / "generate_splits.py"), "--config=configs/none.py", "--out=x"], "none.py does not exist"),
+        (["-m", "gradrev_commands.export_torch", "--workdir=run", "--out=x"], "run is not a run of train.py"),
+        (["-m", "gradrev_commands.compare", "run"], "run is not a run of train.py"),
+        (["-m", "gradrev_commands.compare", "a=~nobodyhere/x"], "there is no user 'nobodyhere'"),
+        (["-m", "gradrev_commands.prepare_shopping100k", "--manual_dir=~nobodyhere"], "there is no user"),
+    ):
+        result = command(*arguments, **safe)
+        assert result.stderr.startswith("error: "), result.stderr
+        assert message in result.stderr
+    assert not list(tmp_path.iterdir())

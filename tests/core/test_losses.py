@@ -1,0 +1,206 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.losses import (
+    balanced_reversal_weight,
+    classification_loss,
+    pathway_losses,
+    reversal_loss,
+)
+
+SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
+SINGLE = AttributeSchema(("color",), (("blue", "green"),))
+
+
+def example(batch=7, schema=SCHEMA, missing=0.4, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (batch, schema.num_attributes, schema.num_values)).astype(np.float32)
+    labels = np.stack([rng.integers(0, size, batch) for size in schema.sizes], axis=1).astype(np.int32)
+    return logits, np.where(rng.random(labels.shape) < missing, -1, labels).astype(np.int32)
+
+
+def slow_pathway_losses(logits, labels, schema):
+    """Float64 loops over pathways and samples."""
+    losses = np.zeros((schema.num_attributes,) * 2)
+    for j in range(schema.num_attributes):
+        for n in range(schema.num_attributes):
+            terms = []
+            for b in range(len(logits)):
+                if labels[b, n] >= 0:
+                    scores = logits[b, j, schema.offsets[n] : schema.offsets[n] + schema.sizes[n]].astype(
+                        float
+                    )
+                    terms.append(
+                        np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[b, n]]
+                    )
+            losses[j, n] = np.mean(terms) if terms else 0.0
+    return losses
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, SINGLE])
+@pytest.mark.parametrize("missing", [0.0, 0.4, 1.0])
+def test_against_loops(schema, missing):
+    logits, labels = example(schema=schema, missing=missing)
+    expected = slow_pathway_losses(logits, labels, schema)
+    np.testing.assert_allclose(pathway_losses(logits, labels, schema), expected, rtol=2e-5, atol=1e-6)
+    diagonal = expected.trace()
+    np.testing.assert_allclose(classification_loss(logits, labels, schema), diagonal, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        reversal_loss(logits, labels, schema), expected.sum() - diagonal, rtol=2e-5, atol=1e-5
+    )
+
+
+def test_an_attribute_nobody_is_labelled_for_contributes_nothing():
+    logits, labels = example(missing=0.0)
+    labels[:, 1] = -1
+    losses = np.asarray(pathway_losses(logits, labels, SCHEMA))
+    assert (losses[:, 1] == 0).all()
+    gradient = jax.grad(classification_loss)(jnp.asarray(logits), labels, SCHEMA)
+    assert np.isfinite(gradient).all()
+    assert (np.asarray(gradient)[:, :, 3:5] == 0).all()
+
+
+def test_empty_batch_is_zero_not_nan():
+    logits, labels = example(batch=0)
+    assert classification_loss(logits, labels, SCHEMA) == 0
+    assert reversal_loss(logits, labels, SCHEMA) == 0
+
+
+def test_missing_samples_do_not_change_the_mean():
+    logits, labels = example(missing=0.0)
+    padded = np.concatenate([logits, 50 * np.ones_like(logits)])
+    unlabelled = np.concatenate([labels, np.full_like(labels, -1)])
+    np.testing.assert_allclose(
+        classification_loss(padded, unlabelled, SCHEMA),
+        classification_loss(logits, labels, SCHEMA),
+        rtol=1e-6,
+    )
+
+
+def test_gradient_is_softmax_minus_one_hot():
+    logits, labels = example()
+    gradient = jax.grad(classification_loss)(jnp.asarray(logits), labels, SCHEMA)
+    expected = np.zeros_like(logits)
+    for n in range(3):
+        own = slice(SCHEMA.offsets[n], SCHEMA.offsets[n] + SCHEMA.sizes[n])
+        labelled = np.flatnonzero(labels[:, n] >= 0)
+        for b in labelled:
+            softmax = np.exp(logits[b, n, own] - logits[b, n, own].max())
+            softmax /= softmax.sum()
+            softmax[labels[b, n]] -= 1
+            expected[b, n, own] = softmax / len(labelled)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_small_slice():
+    logits = np.zeros((1, 3, 6), np.float32)
+    logits[..., :3] = 1e4  # exp overflows, and a maximum over all J would starve the other slices
+    losses = np.asarray(pathway_losses(logits, np.array([[0, 1, 0]]), SCHEMA))
+    np.testing.assert_allclose(losses[0], [np.log(3), np.log(2), 0], rtol=1e-5)
+
+
+def test_bfloat16_logits_are_reduced_in_float32():
+    logits, labels = example(batch=256)
+    low = jnp.asarray(logits, jnp.bfloat16)
+    loss = classification_loss(low, labels, SCHEMA)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, classification_loss(low.astype(jnp.float32), labels, SCHEMA), rtol=1e-6)
+
+
+def test_shapes_that_disagree():
+    logits, labels = example()
+    with pytest.raises(ValueError, match=r"N, J = \(1, 2\)"):
+        classification_loss(logits, labels, SINGLE)
+
+
+def test_balanced_weight_value_and_its_missing_gradient():
+    np.testing.assert_allclose(balanced_reversal_weight(3.0, 12.0, w_cls=2.0, beta=0.1), 0.1 * 2 * 3 / 12)
+    total = lambda rev: balanced_reversal_weight(3.0, rev) * rev  # noqa: E731
+    # Without the stop-gradient the derivative of the weighted loss would be zero.
+    np.testing.assert_allclose(jax.grad(total)(12.0), 0.1 * 3 / 12)
+    assert jax.grad(lambda cls: balanced_reversal_weight(cls, 12.0))(3.0) == 0
+
+
+def test_balanced_weight_guards_a_vanishing_loss_and_shows_a_diverged_one():
+    assert balanced_reversal_weight(3.0, 0.0) == 0
+    assert balanced_reversal_weight(0.0, 0.0) == 0
+    assert np.isfinite(balanced_reversal_weight(3.0, 1e-30))
+    assert balanced_reversal_weight(3.0, 1e-30) * 1e-30 <= 0.3
+    assert np.isnan(balanced_reversal_weight(np.nan, 1.0))
+    assert np.isnan(balanced_reversal_weight(1.0, np.nan))
+
+
+@pytest.mark.parametrize("loss", [pathway_losses, classification_loss, reversal_loss])
+@pytest.mark.parametrize("bad", [-100, -2, 3, 255])
+def test_only_minus_one_is_not_labelled(loss, bad):
+    logits, labels = example(missing=0.0)
+    labels[4, 0] = bad
+    with pytest.raises(ValueError, match=rf"labels: label {bad} of row 4 is outside \[-1, 3\) of .*'color'"):
+        loss(logits, labels, SCHEMA)
+    jitted = jax.jit(loss, static_argnums=2)
+    gradient = jax.jit(jax.grad(lambda x, y: loss(x, y, SCHEMA).sum()))
+    masked = labels.copy()
+    masked[4, 0] = -1
+    np.testing.assert_array_equal(jitted(logits, labels, SCHEMA), jitted(logits, masked, SCHEMA))
+    np.testing.assert_array_equal(gradient(logits, labels), gradient(logits, masked))
+
+
+def test_a_step_that_is_jitted_pays_for_no_check(monkeypatch):
+    logits, labels = example()
+
+    def fail(*_):
+        raise AssertionError("labels were looked at")
+
+    monkeypatch.setattr("gradrev_jax.core.attributes.check_labels", fail)
+    jax.jit(lambda x, y: classification_loss(x, y, SCHEMA))(logits, labels)
+
+
+def optax_losses(logits, labels, schema):
+    """Row j, column n: optax's cross-entropy of feature j read by classifier n."""
+    rows = []
+    for j in range(schema.num_attributes):
+        for n, (start, size) in enumerate(zip(schema.offsets, schema.sizes, strict=True)):
+            known = np.flatnonzero(labels[:, n] >= 0)
+            own = jnp.asarray(logits)[known, j, start : start + size]
+            rows.append(optax.softmax_cross_entropy_with_integer_labels(own, labels[known, n]).mean())
+    return jnp.stack(rows).reshape(schema.num_attributes, schema.num_attributes)
+
+
+def test_values_that_are_ruled_out():
+    logits, labels = example(missing=0.2)
+    for b, row in enumerate(labels):
+        other = (row[0] + 1) % 3 if row[0] >= 0 else 0
+        logits[b, b % 3, other] = -np.inf
+    logits[0, :, 3 + (labels[0, 1] == 0)] = -np.inf
+    expected = optax_losses(logits, labels, SCHEMA)
+    np.testing.assert_allclose(pathway_losses(logits, labels, SCHEMA), expected, rtol=1e-5, atol=1e-7)
+    for pick in (jnp.trace, jnp.sum):
+        gradients = [
+            jax.grad(lambda x, f=f, p=pick: p(f(x, labels, SCHEMA)))(jnp.asarray(logits))
+            for f in (pathway_losses, optax_losses)
+        ]
+        np.testing.assert_allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize("every_value", [False, True])
+def test_a_label_that_is_ruled_out_costs_infinitely_much(every_value):
+    logits, labels = example(missing=0.0)
+    logits[2, 1, slice(0, 3) if every_value else labels[2, 0]] = -np.inf
+    losses = np.asarray(pathway_losses(logits, labels, SCHEMA))
+    assert losses[1, 0] == np.inf
+    assert np.isfinite(np.delete(losses.ravel(), 3)).all()
+    gradient = jax.grad(reversal_loss)(jnp.asarray(logits), labels, SCHEMA)
+    assert np.isfinite(gradient).all()
+    labels[2, 0] = -1  # nothing is asked of what is not labelled
+    assert np.isfinite(pathway_losses(logits, labels, SCHEMA)).all()
+    assert np.isfinite(jax.grad(reversal_loss)(jnp.asarray(logits), labels, SCHEMA)).all()
+
+
+def test_a_diverged_logit_is_seen():
+    logits, labels = example(missing=0.0)
+    logits[0, 0, 0] = np.nan
+    assert np.isnan(classification_loss(logits, labels, SCHEMA))

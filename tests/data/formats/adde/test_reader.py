@@ -1,0 +1,225 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.formats.adde.reader import label_rows, read_adde
+from gradrev_jax.errors import DataError
+
+# Two attributes of 2 and 3 values, three training images and three for the test.
+FILES = {
+    "attr_num.txt": "2 3",
+    "attribute_values.txt": "color: blue, red\nsize: small, medium, very large",
+    "imgs_train.txt": "a.png\nb.png\nsub/c.png",
+    "labels_train.txt": "1 0 0 0 1\n0 1 0 0 1\n0 1 1 0 0",
+    "imgs_test.txt": "d.png\ne.png\nf.png",
+    "labels_test.txt": "1 0 1 0 0\n0 1 1 0 0\n0 0 1 0 0",
+    "ref_test.txt": "0\n2",
+    "indfull_test.txt": "-1 1 0 0 0\n0 1 0 0 0",
+    "gt_test.txt": "0 1 1 0 0\n0 1 1 0 0",
+    "triplet_train.txt": "0 1 2\n1 2 0",
+    "triplet_train_ind.txt": "-1 1 0 0 0\n0 0 1 0 -1",
+}
+
+
+@pytest.fixture
+def splits(tmp_path):
+    for name in ("a", "b", "sub/c", "d", "e", "f"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text + "\n")
+    return tmp_path
+
+
+def test_it_reads_everything(splits):
+    catalogue = read_adde(splits, splits)
+    assert catalogue.schema.names == ("color", "size")
+    assert catalogue.schema.values == (("blue", "red"), ("small", "medium", "very large"))
+    assert catalogue.labels.tolist() == [[0, 2], [1, 2], [1, 0], [0, 0], [1, 0], [-1, 0]]
+    assert {part: rows.tolist() for part, rows in catalogue.parts.items()} == {
+        "train": [0, 1, 2],
+        "validation": [],
+        "test": [3, 4, 5],
+    }
+    assert catalogue.images.name(2) == "sub/c.png"
+    queries = catalogue.queries
+    assert queries.reference.tolist() == [0, 2]
+    assert queries.targets.tolist() == [[1, 0], [1, 0]]
+    assert queries.changed.tolist() == [[True, False], [True, False]]
+    assert queries.indicators.tolist() == [[-1, 1, 0, 0, 0], [0, 1, 0, 0, 0]]
+    triplets = catalogue.triplets
+    assert np.stack([triplets.reference, triplets.positive, triplets.negative], 1).tolist() == [
+        [0, 1, 2],
+        [1, 2, 0],
+    ]
+    np.testing.assert_array_equal(label_rows(catalogue.labels[:3], catalogue.schema)[0], [1, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_sizes_may_stand_in_a_column(splits, names):
+    if not names:
+        (splits / "attribute_values.txt").unlink()
+    expected = read_adde(splits, splits)
+    (splits / "attr_num.txt").write_text("2\n3\n")
+    found = read_adde(str(splits), str(splits))
+    assert found.schema == expected.schema
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_labels_that_are_no_values_are_not_written():
+    schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+    with pytest.raises(ValueError, match="label -2 of row 0 is outside"):
+        label_rows(np.array([[-2, 0]]), schema)
+
+
+def test_windows_line_ends_read_alike(splits):
+    plain = read_adde(splits, splits)
+    for name, text in FILES.items():
+        (splits / name).write_bytes(text.replace("\n", "\r\n").encode() + b"\r\n")
+    read = read_adde(splits, splits)
+    assert read.schema == plain.schema
+    assert read.images.paths == plain.images.paths
+    np.testing.assert_array_equal(read.labels, plain.labels)
+    np.testing.assert_array_equal(read.triplets.indicators, plain.triplets.indicators)
+
+
+def test_without_names_attributes_and_values_are_numbered(splits):
+    (splits / "attribute_values.txt").unlink()
+    schema = read_adde(splits, splits).schema
+    assert schema.names == ("attribute_0", "attribute_1")
+    assert schema.values == (("0", "1"), ("0", "1", "2"))
+
+
+def test_queries_and_triplets_may_be_left_out_as_a_whole(splits):
+    for name in (
+        "ref_test.txt",
+        "indfull_test.txt",
+        "gt_test.txt",
+        "triplet_train.txt",
+        "triplet_train_ind.txt",
+    ):
+        (splits / name).unlink()
+    catalogue = read_adde(splits, splits)
+    assert catalogue.queries is None
+    assert catalogue.triplets is None
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("attribute_values.txt",)])
+def test_a_missing_file_is_named(splits, name):
+    (splits / name).unlink()
+    with pytest.raises(DataError, match=name):
+        read_adde(splits, splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("attr_num.txt", "2 3\n1 1", "attr_num.txt has 2 lines; it needs one"),
+        ("attr_num.txt", "2\n3 1", "attr_num.txt.*\n  line 2: 2 numbers instead of 1"),
+        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 1000000"),
+        ("attr_num.txt", "2 0", "line 1: 0 is no number of values"),
+        ("attr_num.txt", "2 x", "line 1: 'x' is no whole number"),
+        ("attr_num.txt", "2 4", "attribute_values.txt, line 2: needs a name, a colon and 4 values"),
+        ("attribute_values.txt", "color: blue, red", "has 1 lines but .*attr_num.txt 2 numbers"),
+        ("attribute_values.txt", "color: blue\nsize: s, m, l", "line 1: needs a name, a colon and 2 values"),
+        ("attribute_values.txt", "color: blue, blue\nsize: s, m, l", "must be unique"),
+        ("attribute_values.txt", "color: blue, \nsize: s, m, l", "line 1: needs"),
+        ("imgs_train.txt", "a.png\nb.png", "labels_train.txt has 3 rows but imgs_train.txt has 2"),
+        ("imgs_train.txt", "a.png\nb.png\nx.png", "1 of 3 images are not below .*\n  line 3: x.png"),
+        ("imgs_test.txt", "d.png\n../e.png\nf.png", "lead out of data.root.*\n  line 2: ../e.png"),
+        (
+            "labels_train.txt",
+            "1 0 0 0 1\n0 1 0 0\n0 1 1 0 0",
+            "labels_train.txt.*\n  line 2: 4 numbers",
+        ),
+        ("labels_train.txt", "1 0 0 0 1\n0 1 0 0 2\n0 1 1 0 0", "line 2: 2 is no label; 0 to 1"),
+        ("labels_test.txt", "1 0 1 0 0\n0 1 1 0 0\n0 0 1 1 0", "line 3: 2 values of attribute 'size'"),
+        ("ref_test.txt", "0\n3", "line 2: 3 is no row of imgs_test.txt, counted from 0; 0 to 2"),
+        ("ref_test.txt", "0", "indfull_test.txt has 2 rows but ref_test.txt has 1"),
+        ("indfull_test.txt", "-1 1 0 0 0\n0 5 0 0 0", "line 2: 5 is no entry of an indicator; -1 to 1"),
+        ("indfull_test.txt", "1 1 0 0 0\n0 1 0 0 0", "line 1: 2 values of attribute 'color'"),
+        ("gt_test.txt", "0 1 1 0 0\n1 1 1 0 0", "line 2: 2 values of attribute 'color'"),
+        (
+            "triplet_train.txt",
+            "0 1 2\n1 2 9",
+            "line 2: 9 is no row of imgs_train.txt, .* 0 to 2",
+        ),
+        ("triplet_train.txt", "0 1 2\n1 2", "line 2: 2 numbers instead of 3"),
+        (
+            "triplet_train_ind.txt",
+            "-1 1 0 0 0",
+            "_ind.txt has 1 rows but triplet_train.txt has 2",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_file_and_line(splits, name, text, message):
+    (splits / name).write_text(text + "\n")
+    with pytest.raises(DataError, match=message):
+        read_adde(splits, splits)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "indfull_test.txt",
+            "1 -1 0 0 0\n0 1 0 0 0",
+            "1 of 2 .*\n  line 1: column 1 is 1, but the reference has the value and the target lacks",
+        ),
+        ("indfull_test.txt", "-1 1 0 0 0\n0 1 0 0 1", "line 2: column 5 is 1, but the reference lacks"),
+        ("indfull_test.txt", "0 0 0 0 0\n0 1 0 0 0", "line 1: nothing changes"),
+        ("gt_test.txt", "0 1 1 0 0\n0 1 0 1 0", "indfull_test.txt: 1 of 2 .*\n  line 2: column 3 is 0, but"),
+        (
+            "triplet_train_ind.txt",
+            "-1 1 0 0 0\n1 0 1 0 -1",
+            "_ind.txt: 1 of 2 .*\n  line 2: column 1",
+        ),
+    ],
+)
+def test_a_contradiction_is_counted_listed_and_may_be_dropped(splits, name, text, message):
+    (splits / name).write_text(text + "\n")
+    with pytest.raises(DataError, match=message) as error:
+        read_adde(splits, splits)
+    assert "set data.drop_contradictions=true to leave them out" in str(error.value)
+    catalogue = read_adde(splits, splits, drop_contradictions=True)
+    assert len(catalogue.queries) + len(catalogue.triplets) == 3
+    before = catalogue.labels[np.r_[catalogue.queries.reference + 3, catalogue.triplets.reference]]
+    after = np.r_[catalogue.queries.targets, catalogue.labels[catalogue.triplets.positive]]
+    indicators = np.r_[catalogue.queries.indicators, catalogue.triplets.indicators]
+    schema = catalogue.schema
+    np.testing.assert_array_equal(label_rows(before, schema) + indicators, label_rows(after, schema))
+
+
+def test_only_contradictions_cannot_be_dropped(splits):
+    (splits / "indfull_test.txt").write_text("0 0 0 0 0\n0 0 0 0 0\n")
+    with pytest.raises(DataError, match="2 of 2 .* none would be left without them"):
+        read_adde(splits, splits, drop_contradictions=True)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(DataError, match="is not a folder; set data.splits"):
+        read_adde(tmp_path / "nowhere", tmp_path)
+
+
+def test_images_named_in_another_way_are_named_as_they_are(splits):
+    (splits / "imgs_train.txt").write_text("A.PNG\nb\nsub\\c.png\n")
+    with pytest.raises(DataError) as error:
+        read_adde(splits, splits)
+    message = str(error.value)
+    assert "3 of 3 images are not below" in message
+    assert "; write the paths as the files are named:\n" in message
+    assert message.splitlines()[1:] == [
+        "  line 1: A.PNG (a.png is there)",
+        "  line 2: b (b.png is there)",
+        "  line 3: sub\\c.png (sub/c.png is there)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["attr_num.txt", "imgs_train.txt", "labels_test.txt", "triplet_train_ind.txt"]
+)
+def test_a_split_file_that_is_a_pointer_of_git_lfs_is_named(splits, name):
+    (splits / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DataError, match=rf"{name} is a Git LFS pointer, .*; run `git lfs pull`"):
+        read_adde(splits, splits)

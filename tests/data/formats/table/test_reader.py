@@ -1,0 +1,322 @@
+import inspect
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradrev_jax.data.formats.table.labels import MISSING_WORDS, CellRules
+from gradrev_jax.data.formats.table.reader import read_table
+from gradrev_jax.errors import DataError
+
+GOOD = [
+    "image,split,color,size",
+    "images/a.jpg,train,red,s",
+    "images/b.jpg,train,blue,",
+    "images/c.jpg,test, red ,m",
+    "images/d.jpg,Test,,s",
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "abcd":
+        Image.new("RGB", (2, 2)).save(tmp_path / "images" / f"{name}.jpg")
+    return tmp_path
+
+
+def write(root, lines, encoding="utf-8"):
+    (root / "attributes.csv").write_bytes("\n".join(lines).encode(encoding))
+
+
+def read(root, lines=None, **options):
+    write(root, lines or GOOD)
+    return read_table(root, **options)
+
+
+def fails(root, lines=None, **options):
+    with pytest.raises(DataError) as error:
+        read(root, lines, **options)
+    return str(error.value)
+
+
+def test_a_good_table(root):
+    catalogue = read(root)
+    assert catalogue.schema.names == ("color", "size")
+    assert catalogue.schema.values == (("blue", "red"), ("m", "s"))
+    assert catalogue.labels.tolist() == [[1, 1], [0, -1], [1, 0], [-1, 1]]
+    assert catalogue.parts["train"].tolist() == [0, 1]
+    assert catalogue.parts["test"].tolist() == [2, 3]
+    assert catalogue.images.name(2) == "images/c.jpg"
+
+
+def test_byte_order_mark_quotes_blank_lines_and_windows_line_ends(root):
+    lines = [GOOD[0], '"images/a.jpg",train,"red, bright",s', "", *GOOD[2:]]
+    (root / "attributes.csv").write_bytes(("\r\n".join(lines) + "\r\n").encode("utf-8-sig"))
+    catalogue = read_table(root)
+    assert catalogue.schema.values[0] == ("blue", "red", "red, bright")
+
+
+def test_validation_part_under_its_usual_names(root):
+    for name in ("validation", "val", "VALID"):
+        catalogue = read(root, [*GOOD[:2], f"images/b.jpg,{name},blue,", *GOOD[3:]])
+        assert catalogue.parts["validation"].tolist() == [1]
+
+
+def test_seeded_split_without_a_column(root):
+    lines = ["image,color", "images/a.jpg,r", "images/b.jpg,b", "images/c.jpg,r", "images/d.jpg,b"]
+    options = {"split_column": None, "test_fraction": 0.5, "seed": 0}
+    first = read(root, lines, **options)
+    assert len(first.parts["test"]) == 2
+    np.testing.assert_array_equal(first.parts["test"], read(root, lines, **options).parts["test"])
+    # A row that goes takes no other from its part.
+    names = {first.images.name(row) for row in first.parts["test"].tolist()}
+    fewer = read(root, [lines[0], *lines[2:]], **options)
+    assert {fewer.images.name(row) for row in fewer.parts["test"].tolist()} == names - {"images/a.jpg"}
+    by_order = read(root, lines, split_by="order", **options)
+    assert len(by_order.parts["test"]) == 2
+
+
+def test_template_columns_are_no_attributes(root):
+    lines = ["id,split,color", "a,train,r", "b,train,b", "c,test,r", "d,test,b"]
+    catalogue = read(root, lines, image_template="images/{id}.jpg")
+    assert catalogue.schema.names == ("color",)
+    assert catalogue.images.name(0) == "images/a.jpg"
+
+
+def test_chosen_attributes_in_their_order(root):
+    assert read(root, attributes=("size", "color")).schema.names == ("size", "color")
+    assert read(root, attributes=["color"]).labels.tolist() == [[1], [0], [1], [-1]]
+
+
+def test_rare_values_become_not_labelled(root):
+    lines = [
+        GOOD[0].replace("size", "size,kind"),
+        *(f"{line},{k}" for line, k in zip(GOOD[1:], "xxyy", strict=True)),
+    ]
+    lines[1] = "images/a.jpg,train,green,s,x"
+    lines[2] = "images/b.jpg,train,red,m,x"
+    lines[4] = "images/d.jpg,test,blue,s,y"
+    catalogue = read(root, lines, attributes=("kind", "size"), min_count=2)
+    assert catalogue.schema.values == (("x", "y"), ("m", "s"))
+    message = fails(root, lines, min_count=2)
+    assert "column 'color' has only the value 'red' with data.min_count = 2; lower it" in message
+
+
+def test_missing_folder_or_table(root, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere is not a folder; set data.root"):
+        read_table(tmp_path / "nowhere")
+    (root / "labels.csv").write_text("x")
+    with pytest.raises(
+        DataError, match=r"attributes.csv does not exist \(labels.csv there\); set data.table"
+    ):
+        read_table(root)
+
+
+def test_empty_tables(root):
+    (root / "attributes.csv").write_text("")
+    with pytest.raises(DataError, match="is empty"):
+        read_table(root)
+    assert "has a header but no rows" in fails(root, GOOD[:1])
+
+
+def test_missing_columns_suggest_the_nearest(root):
+    assert "no column 'Image'; did you mean 'image'? Set data.image_column." in fails(
+        root, image_column="Image"
+    )
+    assert "no column 'part'; it has" in fails(root, split_column="part")
+    assert "did you mean 'color'? Set data.attributes." in fails(root, attributes=("colour",))
+    assert "no column 'idd'" in fails(root, image_template="images/{idd}.jpg")
+    assert "Set data.image_template" in fails(root, image_template="images/{idd}.jpg")
+
+
+def test_templates_that_are_none(root):
+    assert "names no column" in fails(root, image_template="images/a.jpg")
+    assert "is no template" in fails(root, image_template="images/{id.jpg")
+
+
+def test_repeated_header_and_uneven_rows(root):
+    assert "'color' more than once" in fails(root, ["image,split,color,color", *GOOD[1:]])
+    message = fails(root, [*GOOD[:2], "images/b.jpg,train", *GOOD[3:], "images/e.jpg,test,red,s,x"])
+    assert "the header has 4 fields, but\n  line 3: 2 fields: 'images/b.jpg,train'\n  line 6: 5 f" in message
+
+
+def test_blank_duplicate_and_escaping_images_are_all_named(root):
+    message = fails(root, [*GOOD[:2], ",train,blue,", *GOOD[3:], " ,test,red,s"])
+    assert "rows without an image:\n  line 3: image is blank\n  line 6: image is blank" in message
+    message = fails(
+        root, [*GOOD, "images/a.jpg,test,red,s", "images/../images/b.jpg,test,red,s", "/etc/x,test,red,s"]
+    )
+    assert "lines 2, 6: images/a.jpg stands more than once" in message
+    assert "line 7: images/../images/b.jpg leads out of" in message
+    assert "line 8: /etc/x leads out of" in message
+
+
+def test_missing_images_are_all_named(root):
+    (root / "images" / "b.jpg").unlink()
+    (root / "images" / "d.jpg").unlink()
+    message = fails(root)
+    assert "2 of 4 images are missing:\n  line 3: images/b.jpg\n  line 5: images/d.jpg" in message
+
+
+def test_a_missing_or_empty_image_folder_is_one_line(root):
+    for path in (root / "images").iterdir():
+        path.unlink()
+    message = fails(root)
+    assert "none of its 4 images is there" in message
+    assert "images holds no such file. Set data.root" in message
+    (root / "images").rmdir()
+    assert "images does not exist. Set data.root" in fails(root)
+
+
+def test_unknown_and_empty_parts(root):
+    message = fails(root, [*GOOD[:3], "images/c.jpg,tset,red,m", "images/d.jpg,,,s"])
+    assert "column 'split' must say train, validation, test, but\n  line 4: 'tset'\n  line 5: ''" in message
+    assert "no row is in the test part" in fails(root, GOOD[:3])
+    assert "no row is in the train part" in fails(root, [GOOD[0], *GOOD[3:]])
+
+
+def test_attributes_without_a_choice(root):
+    unlabelled = [GOOD[0], *(line.rsplit(",", 1)[0] + "," for line in GOOD[1:])]
+    assert "column 'size' has no labelled value: there is nothing to learn" in fails(root, unlabelled)
+    single = [GOOD[0], *(line.rsplit(",", 1)[0] + ",s" for line in GOOD[1:])]
+    assert "column 'size' has only the value 's': there is" in fails(root, single)
+    assert "no column is left" in fails(
+        root, ["image,split", *(",".join(row.split(",")[:2]) for row in GOOD[1:])]
+    )
+
+
+def test_other_encodings_and_nul(root):
+    write(root, [*GOOD[:2], "images/b.jpg,train,bläu,", *GOOD[3:]], encoding="latin-1")
+    with pytest.raises(
+        DataError, match=r"attributes.csv, line 3: byte 0xe4 is not UTF-8; save the table as UTF-8"
+    ):
+        read_table(root)
+    assert "line 3: holds a NUL" in fails(root, [*GOOD[:2], "images/b.jpg,train,bl\0ue,", *GOOD[3:]])
+    assert "line" in fails(root, [*GOOD[:2], 'images/b.jpg,train,"blue,', *GOOD[3:]])
+
+
+def test_a_clean_table_is_read_without_a_word(root):
+    notes = []
+    read(root, say=notes.append)
+    assert notes == []
+
+
+def test_what_is_recognised_is_said_by_column_with_counts(root):
+    notes = []
+    lines = [
+        ",image,split,color,size",
+        "0,images/a.jpg,train,Red,NA",
+        "1,images/b.jpg,train,red|blue,s",
+        "2,images/c.jpg,test,red,m",
+        "3,images/d.jpg,test,red,n/a",
+    ]
+    catalogue = read(root, [line.replace(",", ";") for line in lines], say=notes.append)
+    assert catalogue.schema.names == ("color", "size")
+    assert catalogue.schema.values == (("red", "red|blue"), ("m", "s"))
+    assert catalogue.labels.tolist() == [[0, -1], [1, 1], [0, 0], [0, -1]]
+    assert [note.removeprefix(f"{root / 'attributes.csv'}: ") for note in notes] == [
+        "its columns are separated by semicolons; data.delimiter sets another",
+        "column 1 has no name and holds row numbers; it is no attribute",
+        "column 'color': 1 cell has another spelling: 'Red' (1) as 'red'; "
+        "data.merge_spellings=False keeps spellings apart",
+        "column 'color': 1 cell seems to hold several values: 'red|blue' (1); each combination and order "
+        "is its own value; data.value_separator='|' makes orders one",
+        "column 'size': 2 cells are not labelled: 'NA' (1), 'n/a' (1); data.missing_words has such words",
+    ]
+
+
+def test_options_decide_how_cells_are_read(root):
+    lines = [
+        *(GOOD[0], "images/a.jpg,train,red/blue,none", "images/b.jpg,train,Blue/red,s"),
+        *("images/c.jpg,test,green,none", "images/d.jpg,test,nan,s"),
+    ]
+    rules = CellRules(("nan",), merge_spellings=False, value_separator="/")
+    values = read(root, lines, rules=rules).schema.values
+    assert values == (("Blue/red", "blue/red", "green"), ("none", "s"))
+    assert read(root, lines, verbatim=["size"]).schema.values[1] == ("none", "s")
+    assert "('none': not labelled by data.missing_words" in fails(root, lines)
+
+
+def test_the_words_for_missing_are_those_of_the_default_config():
+    from configs import default
+
+    assert default.get_config().data.missing_words == MISSING_WORDS
+    assert inspect.signature(read_table).parameters["rules"].default == CellRules()
+
+
+def test_a_split_column_that_is_not_used_is_no_attribute(root):
+    notes = []
+    catalogue = read(root, split_column=None, test_fraction=0.5, say=notes.append)
+    assert catalogue.schema.names == ("color", "size")
+    assert "column 'split' says parts ('Test', 'test', 'train') and is no attribute" in notes[0]
+
+
+def test_an_identifier_is_refused_unless_it_is_left_out(root):
+    for row in range(24):
+        (root / "images" / f"{row}.jpg").touch()
+    rows = [f"images/{row}.jpg,{('train', 'test')[row % 2]},{'rgb'[row % 3]},{row}x" for row in range(24)]
+    message = fails(root, ["image,split,color,sku", *rows])
+    assert "column 'sku' has 24 values in 24 labelled rows" in message
+    assert "data.ignore=('sku',)" in message
+    assert read(root, ["image,split,color,sku", *rows], ignore=["sku"]).schema.names == ("color",)
+
+
+def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
+    lines = [GOOD[0], *(f"images/{name}.jpg,train,{name},{name}" for name in "abcd")]
+
+    def drawn(seed, limit=3):
+        parts = {"split_column": None, "test_fraction": 0.4, "split_by": "order"}
+        images = read(root, lines, limit=limit, seed=seed, **parts).images
+        return [images.name(row)[7] for row in range(len(images))]
+
+    found = [drawn(seed) for seed in range(6)]
+    assert all(names == sorted(names) and len(names) == 3 for names in found)
+    assert len(set(map(tuple, found))) > 1
+    assert drawn(0, limit=9) == [*"abcd"]
+    message = fails(root, [*GOOD[:2], *GOOD[3:]], limit=1)
+    assert message.endswith("part; see data.split_column, or raise data.limit")
+    (root / "images" / f"{({*'abcd'} - {*found[0]}).pop()}.jpg").unlink()
+    assert drawn(0) == found[0]
+
+
+def test_lists_of_problems_show_ten_and_a_count(root):
+    many = [f"images/x{row}.jpg,train,red,s" for row in range(5000)]
+    lines = fails(root, [*GOOD, *many]).splitlines()
+    assert lines[0].endswith("5000 of 5004 images are missing:")
+    assert (lines[1], len(lines), lines[-1]) == ("  line 6: images/x0.jpg", 12, "  and 4990 more")
+    lines = fails(root, [*GOOD, *["images/a.jpg,train,red,s"] * 30]).splitlines()
+    assert (
+        "  lines 2, 6, 7, 8, 9, 10, 11, 12, 13, 14 and 21 more: images/a.jpg stands more than once" in lines
+    )
+    lines = fails(root, [*GOOD, *[",train,red,s"] * 30]).splitlines()
+    assert lines[-1] == "  and 20 more"
+    parts = [f"images/{name}.jpg,{'y' * 300},red,s" for name in "abcd"]
+    lines = fails(root, [GOOD[0], *parts]).splitlines()
+    assert lines[1] == f"  line 2: '{'y' * 77}...'"
+
+
+def test_a_name_too_long_for_a_file_is_missing(root):
+    message = fails(root, [*GOOD, f"images/{'x' * 3000}.jpg,train,red,s"])
+    assert "1 of 5 images are missing:\n  line 6: 'images/xxx" in message
+    assert len(message) < 500
+
+
+def test_cells_that_do_not_fit_a_template_are_named_with_their_lines(root):
+    for name in ("0001", "0002"):
+        (root / "images" / f"{name}.jpg").touch()
+    lines = ["id,split,color", "1,train,r", "2,test,b"]
+    for template in ("images/{id:04d}.jpg", "images/{id:04}.jpg"):
+        images = read(root, lines, image_template=template).images
+        assert [images.name(row) for row in (0, 1)] == ["images/0001.jpg", "images/0002.jpg"]
+    message = fails(root, [*lines, "x3,test,b"], image_template="images/{id:04d}.jpg")
+    assert "rows that data.image_template does not fit:\n  line 4: id is 'x3', no whole number" in message
+
+
+def test_an_image_column_is_no_template(root):
+    lines = [GOOD[0].replace("image", "a.b{0}"), *GOOD[1:]]
+    assert read(root, lines, image_column="a.b{0}").images.name(0) == "images/a.jpg"
+
+
+def test_a_seeded_split_without_a_test_part_names_its_fields(root):
+    assert "see data.split_column, data.test_fraction and seed" in fails(root, GOOD[:2], split_column=None)

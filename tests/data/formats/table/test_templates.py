@@ -1,0 +1,77 @@
+import pytest
+
+from gradrev_jax.data.formats.table.templates import existing_column, parse_template, placeholder_names
+from gradrev_jax.errors import DataError
+
+ODD = ["a.b", "a[0]", "0", "id:code", "id!s", "with blank"]
+CELLS = {"id": "7", "name": "dress", **{name: f"<{name}>" for name in ODD}}
+
+
+def made(template, **cells):
+    pieces = parse_template(template, list(CELLS), table="t.csv", field="data.image_template")
+    return "".join(piece.made_of({**CELLS, **cells}) for piece in pieces)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_may_be_called_anything(name):
+    assert made(f"x/{{{name}}}.jpg") == f"x/<{name}>.jpg"
+
+
+@pytest.mark.parametrize(
+    ("template", "cell", "path"),
+    [
+        ("{id:04d}", "7", "0007"),
+        ("{id:04}", "1", "0001"),
+        ("{id:04d}", "0007", "0007"),
+        ("{id:04}", "12345", "12345"),
+        ("{id:d}", "007", "7"),
+        ("{id:04d}", "7.0", "0007"),
+        ("{id:0>4}", "7", "0007"),
+        ("{id:.2}", "dress", "dr"),
+        ("{id}", "007", "007"),
+        ("{id!r}", "7", "'7'"),
+        ("{{{id}}}", "7", "{7}"),
+    ],
+)
+def test_formats(template, cell, path):
+    assert made(f"i/{template}.jpg", id=cell) == f"i/{path}.jpg"
+
+
+@pytest.mark.parametrize("template", ["{id:04d}", "{id:04}", "{id:x}"])
+@pytest.mark.parametrize("cell", ["dress", "7.5", "1_0", "", "٣"])
+def test_a_number_is_made_of_whole_numbers_alone(template, cell):
+    with pytest.raises(ValueError, match="id is .*, no whole number, as '.*' needs"):
+        made(template, id=cell)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{id!z}", "{id!z} has the conversion !z, and there are !s, !r and !a alone"),
+        ("{id:q}", "{id:q} has a format that cannot be used: Unknown format code 'q'"),
+        ("{id:.1f}", "{id:.1f} has a format that cannot be used"),
+        ("{id:{name}}", "{id:{name}} has a format that cannot be used"),
+        ("{}", "{} names no column"),
+        ("{id", "expected '}' before end of string"),
+    ],
+)
+def test_what_is_no_template_is_refused_with_what_is_allowed(template, message):
+    with pytest.raises(DataError) as error:
+        made(template)
+    assert str(error.value).startswith(f"data.image_template = {template!r} is no template: {message}")
+    assert "{column:06d} or {column:06} a whole number filled up with zeros" in str(error.value)
+
+
+def test_a_header_is_recognised_by_the_names_in_braces():
+    assert placeholder_names("{a.b}/{id!r:04d}-{0}.jpg") == ["a.b", "id", "0"]
+
+
+def test_a_column_is_found_in_another_unicode_form_and_a_long_header_is_cut():
+    assert (
+        existing_column("gr\u00f6\u00dfe", ["gro\u0308\u00dfe"], table="t", field="f") == "gro\u0308\u00dfe"
+    )
+    with pytest.raises(DataError) as error:
+        existing_column("image", [f"{number}" * 9 for number in range(600)], table="t", field="f")
+    assert str(error.value).endswith("'191919191919191919' and 580 more. Set f.")
+    with pytest.raises(DataError, match=r"it has 'a\^b'. Set f. Its columns .* set data.delimiter"):
+        existing_column("image", ["a^b"], table="t", field="f")

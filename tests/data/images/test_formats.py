@@ -1,0 +1,31 @@
+import pytest
+
+from gradrev_jax.data.images.formats import unreadable_format
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, .* pillow-heif reads it"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "is HEIC, .* convert it to JPEG or PNG"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "is AVIF, .* install Pillow 11.3 or newer with AVIF"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "is a camera's raw file"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isom", "is a video, or an image that Pillow does not read"),
+        (b"\xff\x0a\xfa\x7f", "is JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "is JPEG XL"),
+        (b"%PDF-1.7\n", "is a PDF"),
+        (b"\x1f\x8b\x08\0", "is compressed by gzip"),
+        (b"\n <!DOCTYPE HTML>\n<html>", "is an HTML page"),
+        (b"\xef\xbb\xbf<html lang=en>", "is an HTML page"),
+        (b"<svg xmlns=", "is an SVG drawing"),
+        (b"<?xml version='1.0'?><Error>", "is XML, an SVG drawing or a server's error message"),
+        (b'{"error": 404}', "is JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, .* `git lfs pull`"),
+        (bytes(64), "holds only zero bytes"),
+        (b"garbage", "cannot identify image file: it begins with b'garbage'"),
+    ],
+)
+def test_what_pillow_cannot_open_is_named_with_what_to_do(start, message):
+    from re import fullmatch
+
+    assert fullmatch(f"{message}.*", unreadable_format(start))

@@ -1,0 +1,198 @@
+import json
+import re
+
+import pytest
+from matplotlib.figure import Figure
+
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.comparison.numbers import compare
+from gradrev_jax.evaluation.comparison.paper import SHOPPING100K_SIZES
+from gradrev_jax.evaluation.comparison.report import (
+    check_replaceable,
+    comparison_table,
+    write_comparison,
+)
+from gradrev_jax.evaluation.comparison.systems import read_systems
+from gradrev_jax.evaluation.short_text import text_width
+
+
+@pytest.fixture
+def comparison(make_run):
+    """Two runs of one system, and another with and without its memory."""
+    stages = ("encoder", "memory")
+    ours = [f"ours|x={make_run(name, seed)}" for seed, name in enumerate("ab")]
+    make_run("tuned", 2, stages=stages, stage="encoder")
+    tuned = make_run("tuned", 3, stages=stages, accuracy=0.1)
+    return compare(*read_systems([*ours, str(tuned)]))
+
+
+def write(directory, comparison, queries=(), no_queries="the images are gone"):
+    write_comparison(directory, comparison, queries, no_queries=no_queries)
+    return (directory / "comparison.md").read_text()
+
+
+def rows(text):
+    """Cells of all lines of all tables, by their first."""
+    lines = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in cells] for cells in lines]
+
+
+def percent(value):
+    return f"{100 * value:.2f}"
+
+
+def test_everything_is_written_and_every_picture_named(comparison, tmp_path):
+    text = write(tmp_path / "out", comparison, [("color: red -> blue", Figure()), ("+ size: m", Figure())])
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    pictures = {"hit_rate.png", "cross_accuracy.png", "query_1.png", "query_2.png"}
+    assert files == pictures | {"comparison.md", "comparison.json"}
+    assert set(re.findall(r"!\[.*?\]\((.*?)\)", text)) == pictures
+    assert "![+ size: m](query_2.png)" in text
+    assert "Left out" not in text
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == comparison
+
+
+def test_without_images_the_queries_are_left_out_with_the_reason(comparison, tmp_path):
+    text = write(tmp_path / "out", comparison)
+    assert "Left out: the images are gone" in text
+    assert not list((tmp_path / "out").glob("query*"))
+
+
+def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_path):
+    table = rows(write(tmp_path / "out", comparison))
+    names = ["hit_rate@10", "hit_rate@30"]
+    at = table.index(["system", *names])
+    ours = comparison["systems"][0]
+    metrics = [ours["metrics"][name] for name in names]
+    assert table[at + 2] == [
+        "**ours\\|x**",
+        *(f"{percent(m['value'])} [{percent(m['low'])}, {percent(m['high'])}]" for m in metrics),
+    ]
+    assert table[at + 3] == [
+        "&nbsp;&nbsp;lowest and highest of 2 runs",
+        *(f"{percent(min(m['runs']))} to {percent(max(m['runs']))}" for m in metrics),
+    ]
+    assert table[at + 4] == ["&nbsp;&nbsp;no manipulation", "12.50", "12.50"]
+    assert [row[0] for row in table[at + 5 : at + 9]] == [
+        "**tuned**",
+        "&nbsp;&nbsp;no manipulation",
+        "**tuned, prototypes alone**",
+        "&nbsp;&nbsp;no manipulation",
+    ]
+    assert ["system", "ndcg@30", "ndcg_target@30", "ndcg_others@30"] in table
+    at = table.index(["system", "accuracy_macro", "accuracy_micro"])
+    assert table[at + 2][1].startswith(percent(ours["metrics"]["accuracy_macro"]["value"]))
+    assert table[at + 4] == ["&nbsp;&nbsp;majority class", "25.00", "20.00"]
+    assert not [row for row in table if row[0].startswith("*paper")]
+
+
+def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path):
+    text = write(tmp_path / "out", comparison)
+    (row,) = [row for row in rows(text) if row[0] == "ours\\|x − tuned"]
+    found = [
+        each for each in comparison["differences"] if (each["first"], each["second"]) == ("ours|x", "tuned")
+    ]
+    for cell, each in zip(row[1:], found, strict=True):
+        low, high = f"{100 * each['low']:+.2f}", f"{100 * each['high']:+.2f}"
+        star = " *" if each["low"] > 0 or each["high"] < 0 else ""
+        assert cell == f"{100 * each['difference']:+.2f} [{low}, {high}]{star}"
+    assert row[-1].endswith("*")
+    assert not all(cell.endswith("*") for cell in row[1:])
+    assert "No correction is made for the 10 comparisons: of as many without any difference, 0.5 " in text
+
+
+def test_a_single_system_has_no_differences(make_run, tmp_path):
+    comparison = compare(*read_systems([str(make_run("run"))]))
+    assert "There is only one system." in write(tmp_path / "out", comparison)
+    assert "differences" not in comparison_table(comparison)
+    assert "Config fields" not in write(tmp_path / "out", comparison)
+
+
+def test_the_papers_numbers_stand_beside_ours_on_its_data_set_alone(comparison, tmp_path):
+    comparison["attributes"] = {f"a{n}": size for n, size in enumerate(SHOPPING100K_SIZES)}
+    for system in comparison["systems"]:
+        system["cross_accuracy"] = [[0.5] * 12] * 12
+    text = write(tmp_path / "out", comparison)
+    table = rows(text)
+    assert ["*paper: N classifiers*", "43.02", "60.76"] in table
+    assert ["*paper: N classifiers*", "74.26", "44.00", "78.32"] in table
+    assert ["*paper: N x N classifiers*", "79.58", ""] in table
+    assert [row[0] for row in table].count("*paper: FSN*") == 1, "it has hit rates alone"
+    assert "† printed as 61.64" in text
+
+
+def test_one_reference_image_leaves_brackets_out(comparison, tmp_path):
+    for system in comparison["systems"]:
+        for metric in system["metrics"].values():
+            metric["low"] = metric["high"] = None
+    for each in comparison["differences"]:
+        each |= {"low": None, "high": None, "significant": False}
+    table = rows(write(tmp_path / "out", comparison))
+    value = comparison["systems"][0]["metrics"]["accuracy_macro"]["value"]
+    (row,) = [row for row in table if row[0] == "**ours\\|x**" and row[1] == percent(value)]
+    assert "[" not in "".join(row)
+
+
+def test_the_fields_that_differ_are_shown(comparison, tmp_path):
+    comparison["fields_that_differ"] = {"model.width": {"ours|x": [1.0, 1.0], "tuned": [None]}}
+    assert ["`model.width`", "1.0", "–"] in rows(write(tmp_path / "out", comparison))
+
+
+def test_the_terminal_gets_a_line_a_system_and_the_differences(comparison):
+    lines = comparison_table(comparison).splitlines()
+    assert re.fullmatch(r"[\d,]+ queries of \d+ reference images, gallery of 24", lines[0])
+    header = lines[2].split()
+    for line, system in zip(lines[3:6], comparison["systems"], strict=True):
+        assert line.startswith(system["name"])
+        values = line[len(system["name"]) :].split()
+        assert values == [percent(system["metrics"][name]["value"]) for name in header[1:]]
+    assert len({len(line) for line in lines[2:6]}) == 1, "columns stand below each other"
+    starred = [line for line in lines[8:] if line.endswith("*")]
+    assert len(lines[8:]) == len(comparison["differences"]) == 10
+    assert len(starred) == sum(each["significant"] for each in comparison["differences"])
+
+
+def test_long_and_wide_names_leave_the_columns_below_each_other(comparison):
+    renamed = json.loads(json.dumps(comparison).replace('"ours|x', f'"{"o" * 300}').replace("tuned", "红色"))
+    lines = comparison_table(renamed).splitlines()
+    assert len({text_width(line) for line in lines[2:6]}) == 1
+    assert max(map(text_width, lines)) < 200
+
+
+def test_names_of_any_characters_are_read_as_they_are(comparison, tmp_path, capsys):
+    private = "\U000f1234"  # in the private area: no font has it
+    renamed = json.loads(json.dumps(comparison).replace("ours|x", f"_a_*|{private}"))
+    text = write(tmp_path / "out", renamed, [("a]b", Figure())], "")
+    assert "![a\\]b](query_1.png)" in text
+    assert [row[0] for row in rows(text)].count(f"**\\_a\\_\\*\\|{private}**") == 3
+    assert text.count("No installed font has") == 1
+    assert capsys.readouterr().err.endswith("install a font that has them and compare again.\n")
+
+
+def test_only_an_earlier_comparison_is_replaced(comparison, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    write(out, comparison)
+    (out / "query_9.png").write_text("of the earlier comparison")
+    write(out, comparison)
+    assert not (out / "query_9.png").exists()
+    with pytest.raises(WorkdirError, match="tmp.* holds other files, which would be lost; give a folder"):
+        write(tmp_path, comparison)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="file is a file; give a folder"):
+        check_replaceable(tmp_path / "file")
+    assert (tmp_path / "a" / "config.json").exists()
+
+
+def test_a_failure_midway_leaves_the_old_comparison(comparison, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    before = write(out, comparison)
+
+    def fail(figure, path, **settings):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(WorkdirError, match="out cannot be written: No space left"):
+        write(out, comparison, no_queries="another reason")
+    assert (out / "comparison.md").read_text() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]

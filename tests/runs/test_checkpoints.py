@@ -1,0 +1,185 @@
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.errors import CheckpointError
+
+# Reads of other files of a damaged checkpoint may end after Orbax has closed its event loop, in a thread of
+# tensorstore's, where nobody can catch that.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def items(value):
+    return {
+        "params": {"w": jnp.full((300, 200), float(value)), "b": jnp.zeros(3)},
+        "rest": {"step": jnp.int32(value)},
+    }
+
+
+def test_keeps_the_latest_and_the_best(tmp_path):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.latest_step is None
+        assert checkpoints.best_step is None
+        for step, accuracy in enumerate([0.1, 0.5, None, 0.3, 0.2, None], start=1):
+            checkpoints.save(step, items(step), score=accuracy)
+    with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
+        assert checkpoints.steps == (2, 6)
+        assert checkpoints.latest_step == 6
+        assert checkpoints.best_step == 2
+        restored = checkpoints.restore(2, items(0))
+        np.testing.assert_array_equal(restored["params"]["w"], items(2)["params"]["w"])
+        assert restored["rest"]["step"] == 2
+        # One item alone, by shapes alone.
+        shapes = jax.eval_shape(lambda: items(0)["params"])
+        assert checkpoints.restore(6, {"params": shapes})["params"]["w"][0, 0] == 6
+
+
+def test_without_any_accuracy_the_latest_is_the_best(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.save(2, items(2))
+        assert checkpoints.best_step == 2
+
+
+def test_a_step_that_is_there_is_not_written_again(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.save(1, items(5))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(1, items(0))["rest"]["step"] == 1
+
+
+def test_arrays_may_be_donated_while_they_are_written(tmp_path):
+    advance = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+    state = {"w": jnp.zeros((1500, 1500))}
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in range(1, 4):
+            state = advance(state)
+            checkpoints.save(step, {"params": state}, score=float(step == 2))
+            for _ in range(3):
+                state = advance(state)
+            state = jax.tree.map(lambda leaf: leaf - 3, state)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        for step in (2, 3):
+            w = checkpoints.restore(step, {"params": state})["params"]["w"]
+            assert w.min() == w.max() == step
+
+
+def test_another_models_shapes(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        wrong = {"params": {"w": jnp.zeros((3, 3)), "b": jnp.zeros(3)}}
+        with pytest.raises(CheckpointError, match=r"params/extra is missing there, \(1,\) here"):
+            checkpoints.restore(1, {"params": {**items(1)["params"], "extra": jnp.zeros(1)}})
+        with pytest.raises(
+            CheckpointError, match=r"cannot read step 1 of .*: params/w is \(300, 200\) there, \(3, 3\) here"
+        ):
+            checkpoints.restore(1, wrong)
+
+
+@pytest.mark.parametrize("item", ["params", "rest"])
+def test_a_checkpoint_without_its_metadata_is_named_with_its_folder(tmp_path, item):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.save(2, items(2))
+    (tmp_path / "step_2" / item / "_METADATA").unlink()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        with pytest.raises(CheckpointError, match=rf"the metadata of its part '{item}' are missing") as error:
+            checkpoints.restore(2, items(0))
+        assert f"remove its folder, {tmp_path / 'step_2'}, to fall back" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer, "),
+    ],
+)
+@pytest.mark.parametrize("file", ["params/_METADATA", "params/manifest.ocdbt", "metrics/metrics"])
+def test_a_file_of_a_checkpoint_that_was_emptied_is_named(tmp_path, file, content, message):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1), score=0.5)
+    (tmp_path / "step_1" / file).write_bytes(content)
+
+    def read():
+        with Checkpoints(tmp_path, read_only=True) as checkpoints:
+            checkpoints.restore(1, items(0))
+
+    with pytest.raises(CheckpointError) as error:
+        read()
+    assert f"{tmp_path / 'step_1' / file} {message}" in str(error.value)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist; train first"):
+        Checkpoints(tmp_path / "none", read_only=True)
+    assert not (tmp_path / "none").exists()
+
+
+def script(body):
+    return [sys.executable, "-c", textwrap.dedent(body)]
+
+
+def test_a_process_killed_while_writing_leaves_the_last_whole_one(tmp_path):
+    writer = subprocess.Popen(
+        script(f"""
+            import pathlib, jax.numpy as jnp
+            from gradrev_jax.runs.checkpoints import Checkpoints
+            with Checkpoints(pathlib.Path({str(tmp_path)!r})) as checkpoints:
+                for step in range(1, 1000):
+                    checkpoints.save(step, {{"params": {{"w": jnp.full((1500, 1500), float(step))}}}})
+                    print(step, flush=True)
+        """),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while int(writer.stdout.readline()) < 3:
+        pass
+    time.sleep(0.02)
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    with Checkpoints(tmp_path) as checkpoints:
+        step = checkpoints.latest_step
+        assert step >= 2
+        w = checkpoints.restore(step, {"params": {"w": jnp.zeros((1500, 1500))}})["params"]["w"]
+        assert w.min() == w.max() == step
+        checkpoints.save(step + 1000, {"params": {"w": w}})
+    assert {path.name for path in tmp_path.iterdir()} == {f"step_{step + 1000}"}, "no debris"
+
+
+def test_a_full_disk_is_one_clear_message_and_costs_no_earlier_checkpoint(tmp_path):
+    """RLIMIT_FSIZE makes large writes fail as a full disk does."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+    result = subprocess.run(
+        script(f"""
+            import pathlib, resource, numpy as np, jax.numpy as jnp
+            from gradrev_jax.runs.checkpoints import Checkpoints
+            noise = jnp.asarray(np.random.default_rng(0).normal(size=(1500, 1500)))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+            try:
+                with Checkpoints(pathlib.Path({str(tmp_path)!r})) as checkpoints:
+                    checkpoints.save(2, {{"params": {{"w": noise}}}})
+            except Exception as error:
+                print(type(error).__name__, error)
+        """),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("CheckpointError cannot write")
+    assert "MiB are free there" in result.stdout
+    assert "start again with the same --workdir" in result.stdout
+    with Checkpoints(pathlib.Path(tmp_path)) as checkpoints:
+        assert checkpoints.steps == (1,)
+        assert checkpoints.restore(1, items(0))["rest"]["step"] == 1

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+
+from gradrev_jax import AttributeSchema, ManipulationIndex
+from gradrev_jax.errors import DataError
+from gradrev_jax.search.index_files import open_index, save_index
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+RNG = np.random.default_rng(0)
+GALLERY = RNG.normal(size=(30, 2, 4)).astype(np.float32)
+MEMORY = RNG.normal(size=(5, 2, 4)).astype(np.float32)
+QUERIES = {
+    "reference_ids": np.array([3, 3, 17]),
+    "indicators": np.array([[-1, 1, 0, 0, 0], [0, 0, 0, 1, -1], [0, 0, 0, 0, 0]]),
+    "k": 7,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_index(ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, "attribute"), tmp_path / "index")
+    return tmp_path / "index"
+
+
+def test_what_is_opened_finds_what_was_saved(folder):
+    opened = open_index(folder, features=GALLERY, memory=MEMORY)
+    assert opened.normalize == "attribute"
+    assert isinstance(opened.features, np.memmap)
+    expected = ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, "attribute").search(**QUERIES)
+    found = opened.search(**QUERIES)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.distances, expected.distances)
+    session = opened.session(3).search(QUERIES["indicators"][:1], k=7)
+    np.testing.assert_array_equal(session.indices[0], expected.indices[0])
+
+
+def test_folders_may_be_strings(folder, tmp_path):
+    save_index(open_index(str(folder)), str(tmp_path / "copy"))
+    np.testing.assert_array_equal(open_index(str(tmp_path / "copy")).features, GALLERY)
+
+
+@pytest.mark.parametrize(
+    ("other", "which"),
+    [
+        ({"features": GALLERY + 1e-6}, "gallery"),
+        ({"features": GALLERY[:-1]}, "gallery"),
+        ({"memory": np.where(MEMORY[2, 1, 3] == MEMORY, 0, MEMORY)}, "memory"),
+    ],
+    ids=["another gallery", "a row less", "another memory"],
+)
+def test_an_index_of_something_else(folder, other, which):
+    with pytest.raises(DataError, match=f"index is the index of another {which}; build it again from this"):
+        open_index(folder, **other)
+
+
+def test_folders_that_are_no_index(folder, tmp_path):
+    with pytest.raises(DataError, match="is no index that can be read: .*No such file"):
+        open_index(tmp_path / "nothing")
+    about = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**about, "version": 0}))
+    with pytest.raises(DataError, match="is an index of version 0, not 2"):
+        open_index(folder)
+    (folder / "index.json").write_text("{")
+    with pytest.raises(DataError, match="is no index that can be read"):
+        open_index(folder)
+    (folder / "index.json").write_text(json.dumps(about))
+    (folder / "rows.npy").write_bytes((folder / "rows.npy").read_bytes()[:200])
+    with pytest.raises(DataError, match="is no index that can be read"):
+        open_index(folder)
+
+
+def test_a_folder_that_is_there_stays_as_it_is(folder):
+    before = (folder / "index.json").read_bytes()
+    with pytest.raises(DataError, match="index cannot be written"):
+        save_index(ManipulationIndex.build(GALLERY[:5], MEMORY, SCHEMA), folder)
+    assert (folder / "index.json").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["index"]

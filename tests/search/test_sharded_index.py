@@ -1,0 +1,61 @@
+import jax
+import numpy as np
+import pytest
+
+from gradrev_jax import AttributeSchema, ManipulationIndex
+from gradrev_jax.search.sharded_index import ShardedIndex
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+RNG = np.random.default_rng(0)
+GALLERY = RNG.normal(size=(50, 2, 4)).astype(np.float32)
+GALLERY[[7, 21, 40]] = GALLERY[33]  # ties over all shards
+MEMORY = RNG.normal(size=(5, 2, 4)).astype(np.float32)
+REFERENCES = np.array([33, 33, 0, 49, 21])
+INDICATORS = np.array(
+    [[0, 0, 0, 0, 0], [-1, 1, 0, 0, 0], [0, 0, 0, 1, -1], [-1, 0, 1, -1, 1], [0, 0, 0, 0, 0]]
+)
+
+
+def brute_force(normalize, strength):
+    """Squared distances in float64, [Q, G]."""
+
+    def normal(x):
+        x = x.astype(np.float64)
+        if normalize == "none":
+            return x.reshape(len(x), -1)
+        axes = (-1,) if normalize == "attribute" else (-2, -1)
+        return (x / np.sqrt(np.square(x).sum(axis=axes, keepdims=True))).reshape(len(x), -1)
+
+    edited = GALLERY[REFERENCES] + strength * np.einsum("qj,jnd->qnd", INDICATORS, MEMORY)
+    return np.square(normal(edited)[:, None] - normal(GALLERY)[None]).sum(axis=-1)
+
+
+@pytest.mark.parametrize("normalize", ["global", "attribute", "none"])
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_shards_find_what_one_index_finds(normalize, count):
+    """A device may hold several shards: what is merged is the same."""
+    sharded = ShardedIndex.build(GALLERY, MEMORY, SCHEMA, normalize, devices=jax.devices()[:1] * count)
+    assert [len(shard.features) for shard in sharded.shards] == [
+        len(p) for p in np.array_split(GALLERY, count)
+    ]
+    index = ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, normalize)
+    given = {"reference_ids": REFERENCES, "indicators": INDICATORS}
+    for k, settings in ((9, {}), (49, {"exclude_reference": True}), (50, {"strength": 0.5})):
+        found = sharded.search(**given, k=k, **settings)
+        expected = index.search(**given, k=k, **settings)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
+    squares = brute_force(normalize, 0.5)
+    measured = np.take_along_axis(squares, np.asarray(found.indices), axis=1)
+    np.testing.assert_allclose(measured, np.sort(squares, axis=1), atol=1e-5)
+
+
+def test_more_devices_than_rows_and_what_cannot_be_searched():
+    small = ShardedIndex.build(GALLERY[:2], MEMORY, SCHEMA, devices=jax.devices()[:1] * 5)
+    assert len(small.shards) == 2
+    given = {"reference_ids": np.array([1]), "indicators": INDICATORS[:1]}
+    assert small.search(**given, k=2).indices.tolist() == [[1, 0]]
+    with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 2 rows, got 3"):
+        small.search(**given, k=3)
+    with pytest.raises(ValueError, match="references must lie between 0 and 1"):
+        small.search(reference_ids=np.array([2]), indicators=INDICATORS[:1], k=1)

@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.losses import classification_loss, reversal_loss
+from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inputs import normalize_images
+from gradrev_jax.training.encoder_step import encoder_loss, init_state, make_train_step
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+LABELS = np.array([[0, 1], [1, -1], [2, 0], [0, 0], [-1, 1], [1, 1]], np.int32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_state(ENCODER, optax.sgd(1.0), image_size=64, seed=0).params
+
+
+def without_dropout(**fields):
+    return AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64, dropout=0.0, **fields)
+
+
+def loss_gradient(params, **settings):
+    def total(params):
+        return encoder_loss(
+            without_dropout(),
+            params,
+            normalize_images(PIXELS),
+            jnp.asarray(LABELS),
+            jax.random.key(0),
+            **settings,
+        )
+
+    return jax.grad(total, has_aux=True)(params)
+
+
+def own_gradient(params, loss, scale):
+    """Gradient of one loss alone, computed without encoder_loss."""
+
+    def total(params):
+        logits = without_dropout().apply(params, normalize_images(PIXELS), reversal_scale=scale).logits
+        return loss(logits, LABELS, SCHEMA)
+
+    return jax.value_and_grad(total)(params)
+
+
+def combine(w_cls, classification, w_rev, reversal):
+    return jax.tree.map(lambda c, r: w_cls * c + w_rev * r, classification, reversal)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [
+        ({"weighting": "balanced", "beta": 0.3, "w_cls": 2.0}, lambda cls, rev: 0.3 * 2.0 * cls / rev),
+        ({"weighting": "fixed", "beta": 0.3, "reversal_scale": 0.5}, lambda cls, rev: 0.3),
+        ({"weighting": "schedule", "beta": 0.3, "progress": 0.1}, lambda cls, rev: 0.3 * 0.4621172),
+        ({"weighting": "off"}, lambda cls, rev: 0.0),
+    ],
+)
+def test_total_gradient_is_the_weighted_sum_of_its_parts(params, settings, weight):
+    """Eq. 3 with w_rev a constant: that is what the stop-gradient of Eq. 5 means."""
+    gradient, metrics = loss_gradient(params, **settings)
+    scale, w_cls = settings.get("reversal_scale", 1.0), settings.get("w_cls", 1.0)
+    cls, cls_gradient = own_gradient(params, classification_loss, scale)
+    rev, rev_gradient = own_gradient(params, reversal_loss, scale)
+    w_rev = weight(float(cls), float(rev))
+    np.testing.assert_allclose(metrics.loss_cls, cls, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss_rev, rev, rtol=1e-5)
+    np.testing.assert_allclose(metrics.w_rev, w_rev, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss, w_cls * cls + w_rev * rev, rtol=1e-5)
+    expected = combine(w_cls, cls_gradient, w_rev, rev_gradient)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6, rtol=1e-4), gradient, expected)
+
+
+def test_off_reads_only_the_own_feature(params):
+    gradient, _ = loss_gradient(params, weighting="off")
+    _, expected = own_gradient(params, classification_loss, 1.0)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, expected)
+
+
+def run(steps, seed=0, state=None):
+    optimizer = optax.adam(1e-3)
+    state = state or init_state(ENCODER, optimizer, image_size=64, seed=0)
+    step = make_train_step(ENCODER, optimizer, seed=seed, total_steps=10)
+    for _ in range(steps):
+        state, metrics = step(state, PIXELS, LABELS)
+    return state, metrics
+
+
+def test_a_pure_function_of_seed_and_step():
+    together, _ = run(4)
+    halfway, _ = run(2)
+    apart, _ = run(2, state=jax.tree.map(jnp.array, halfway))
+    jax.tree.map(np.testing.assert_array_equal, together, apart)
+    assert together.step == 4
+    other, _ = run(4, seed=1)
+    assert (together.params["params"]["heads"]["kernel"] != other.params["params"]["heads"]["kernel"]).any()
+
+
+def test_the_state_is_donated():
+    optimizer = optax.sgd(0.1)
+    state = init_state(ENCODER, optimizer, image_size=64, seed=0)
+    make_train_step(ENCODER, optimizer, seed=0, total_steps=10)(state, PIXELS, LABELS)
+    assert state.params["params"]["heads"]["kernel"].is_deleted()
+
+
+def test_it_learns_its_batch():
+    _, first = run(1)
+    _, last = run(60)
+    assert last.loss_cls < 0.3 * first.loss_cls
+
+
+def test_a_batch_without_labels_changes_nothing():
+    optimizer = optax.sgd(0.1)
+    state = init_state(ENCODER, optimizer, image_size=64, seed=0)
+    before = jax.tree.map(np.array, state.params)
+    step = make_train_step(ENCODER, optimizer, seed=0, total_steps=10)
+    state, metrics = step(state, PIXELS, np.full_like(LABELS, -1))
+    assert metrics.loss == 0
+    jax.tree.map(np.testing.assert_array_equal, state.params, before)
+
+
+def test_triplet_losses_add_up(params):
+    """Total and its gradient with ADDE-M's two triplet losses, beside each alone."""
+    settings = {"weighting": "off", "triplet_margin": 0.7}
+    none, _ = loss_gradient(params, **settings)
+    one, _ = loss_gradient(params, attribute_triplet_weight=1.0, **settings)
+    other, _ = loss_gradient(params, label_triplet_weight=1.0, **settings)
+    both, metrics = loss_gradient(params, attribute_triplet_weight=0.2, label_triplet_weight=3.0, **settings)
+    features = without_dropout().apply(params, normalize_images(PIXELS)).features
+    by_attribute = attribute_triplet_loss(features, LABELS, margin=0.7)
+    whole = features.reshape(len(LABELS), -1)
+    whole = whole / jnp.linalg.norm(whole, axis=1, keepdims=True)
+    by_label = semi_hard_triplet_loss(whole, LABELS, margin=0.7)
+    assert by_attribute > 0
+    np.testing.assert_allclose(metrics.loss_attribute_triplet, by_attribute, rtol=1e-5)
+    np.testing.assert_allclose(metrics.loss_label_triplet, by_label, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics.loss, metrics.loss_cls + 0.2 * by_attribute + 3.0 * by_label, rtol=1e-5
+    )
+    expected = jax.tree.map(lambda n, a, b: n + 0.2 * (a - n) + 3.0 * (b - n), none, one, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-3), both, expected)
+
+
+def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing():
+    optimizer = optax.sgd(1.0)
+
+    def after_a_step(seed, mirror):
+        step = make_train_step(without_dropout(), optimizer, seed=seed, total_steps=10, mirror=mirror)
+        start = init_state(without_dropout(), optimizer, image_size=64, seed=0)
+        return jax.tree.leaves(step(start, PIXELS, LABELS)[0].params)
+
+    def equal(one, other):
+        return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+    assert equal(after_a_step(0, mirror=False), after_a_step(1, mirror=False))
+    assert not equal(after_a_step(0, mirror=True), after_a_step(1, mirror=True))

@@ -1,0 +1,416 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from gradrev_jax.data.triplets import generate_triplets
+from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.training import run as training_run
+from gradrev_jax.training import stages
+from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.run import train
+from gradrev_jax.training.stage_runner import DivergedError
+from gradrev_jax.training.validation import Validation
+
+
+def run(config, directory):
+    return train(config, directory, progress=False)
+
+
+def records(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoint_steps(directory, stage="encoder"):
+    with Checkpoints(directory / "checkpoints" / stage, read_only=True) as checkpoints:
+        return checkpoints.steps
+
+
+def assert_same(left, right):
+    """To the bit."""
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Parameters of runs that were never interrupted, by their config."""
+    finished = {}
+
+    def parameters(config):
+        key = config.to_json()
+        if key not in finished:
+            finished[key] = run(config, tmp_path_factory.mktemp("whole"))
+        return finished[key]
+
+    return parameters
+
+
+def before_each_call(monkeypatch, do):
+    """Call do(state, targets) before each call of the compiled steps."""
+    compile_steps = Parallel.compile
+
+    def compile_watched(self, *arguments, **settings):
+        steps = compile_steps(self, *arguments, **settings)
+        return lambda state, inputs, targets: (do(state, targets), steps(state, inputs, targets))[1]
+
+    monkeypatch.setattr(Parallel, "compile", compile_watched)
+
+
+def die_before_step(monkeypatch, fatal, stage="encoder"):
+    """Stop the process's work, as Ctrl-C does, before a step is done."""
+
+    def die(state, targets):
+        if ("memory" in state.params) == (stage == "memory") and int(state.step) == fatal:
+            raise KeyboardInterrupt
+
+    before_each_call(monkeypatch, die)
+
+
+def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
+    state = run(tiny_config, tmp_path / "run")
+    assert int(state.step) == 8
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    folders = {"tensorboard", "checkpoints"}
+    assert left == {"config.json", "schema.json", "catalogue.npz", "metrics.jsonl"} | folders
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["batch_size"] == 8
+    steps = [record for record in records(tmp_path / "run") if "loss_cls" in record]
+    assert [record["step"] for record in steps] == [2, 4, 6, 8]
+    for record in steps:
+        assert record["stage"] == "encoder"
+        assert record["loss_cls"] > 0
+        assert record["loss_rev"] > 0
+        assert record["w_rev"] == pytest.approx(0.1 * record["loss_cls"] / record["loss_rev"], rel=1e-4)
+        assert record["loss"] == pytest.approx(1.1 * record["loss_cls"], rel=1e-4)
+        assert record["images_per_second"] > 0
+        others = [loss for row in record["pathways"].values() for loss in row.values()]
+        assert sum(others) == pytest.approx(record["loss_cls"] + record["loss_rev"], rel=1e-4)
+    epochs = [record for record in records(tmp_path / "run") if "validation_accuracy" in record]
+    assert [record["epoch"] for record in epochs] == [1, 2]
+    assert set(epochs[0]["validation_accuracy"]) == {"macro", "micro", "per_attribute"}
+    assert checkpoint_steps(tmp_path / "run")[-1] == 8
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_training_learns(tiny_config, tmp_path):
+    tiny_config.train.epochs = 40
+    tiny_config.reversal.weighting = "off"
+    run(tiny_config, tmp_path)
+    losses = [record["loss_cls"] for record in records(tmp_path) if "loss_cls" in record]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, monkeypatch, whole):
+    tiny_config.train.checkpoint_every = 3
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert checkpoint_steps(tmp_path)[-1] == 6
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    steps = [record["step"] for record in records(tmp_path) if "loss_cls" in record]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_over(tiny_config, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    assert [record["step"] for record in records(tmp_path) if "loss_cls" in record] == [2, 4, 6, 8]
+
+
+def test_a_run_goes_on_to_more_epochs(tiny_config, tmp_path, whole):
+    expected = whole(tiny_config)
+    tiny_config.train.max_steps = 3
+    assert int(run(tiny_config, tmp_path).step) == 3
+    tiny_config.train.max_steps = None
+    assert_same(run(tiny_config, tmp_path), expected)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
+    first = run(tiny_config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert_same(run(tiny_config, tmp_path), first)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_seed_decides_everything(tiny_config, tmp_path, whole):
+    expected = whole(tiny_config)
+    assert_same(run(tiny_config, tmp_path / "again"), expected)
+    tiny_config.seed = 1
+    other = run(tiny_config, tmp_path / "other")
+    assert not np.array_equal(jax.tree.leaves(other.params)[0], jax.tree.leaves(expected.params)[0])
+
+
+def test_another_config_is_refused_and_changes_nothing(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 1
+    run(tiny_config, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    tiny_config.train.learning_rate = 0.5
+    with pytest.raises(WorkdirError, match=r"train.learning_rate: 0.001 there, 0.5 now"):
+        run(tiny_config, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_diverged_state_is_named_and_never_saved(tiny_config, tmp_path):
+    tiny_config.train.learning_rate = 1e30
+    tiny_config.train.checkpoint_every = 1
+    with pytest.raises(
+        DivergedError, match=r"diverged: at step 2 of stage encoder .* lower train.learning_rate"
+    ):
+        run(tiny_config, tmp_path)
+    assert checkpoint_steps(tmp_path) == (1,)
+
+
+def test_without_a_validation_part_the_latest_checkpoint_stands(tiny_config, tmp_path):
+    tiny_config.train.validation_fraction = 0.0
+    run(tiny_config, tmp_path)
+    assert not any("validation_accuracy" in record for record in records(tmp_path))
+    with Checkpoints(tmp_path / "checkpoints" / "encoder", read_only=True) as checkpoints:
+        assert checkpoints.best_step == checkpoints.latest_step == 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "bfloat16"},
+        {"reversal.weighting": "schedule", "model.heads": "pairwise"},
+        {"reversal.weighting": "fixed", "reversal.reach": "mlp", "model.tap": "fc7"},
+        {"reversal.strengths": ((0.5,) * 6,) * 6},
+        {"train.attribute_triplet_weight": 0.2, "train.label_triplet_weight": 1.0},
+        {"train.schedule": "cosine", "train.warmup_steps": 1, "train.weight_decay": 0.01},
+        {"train.schedule": "constant", "train.clip_norm": 1.0},
+    ],
+)
+def test_every_setting_runs(tiny_config, tmp_path, change):
+    tiny_config.train.max_steps = 2
+    tiny_config.update_from_flattened_dict(change)
+    assert int(run(tiny_config, tmp_path).step) == 2
+
+
+@pytest.fixture
+def two_stages(tiny_config):
+    """Two epochs of three steps of memory fine-tuning after one short epoch of the encoder."""
+    tiny_config.stages = ("encoder", "memory")
+    tiny_config.train.epochs = 1
+    tiny_config.memory.update({"triplets": 14, "batch_size": 4, "epochs": 2})
+    return tiny_config
+
+
+def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole):
+    state = run(two_stages, tmp_path)
+    assert set(state.params) == {"encoder", "memory"}
+    steps = [record for record in records(tmp_path) if record["stage"] == "memory" and "loss" in record]
+    assert [record["step"] for record in steps] == [2, 3, 4, 6]
+    parts = ("cls", "semi_hard", "margin", "consistency", "off_block")
+    assert all(record[f"loss_{part}"] >= 0 for record in steps for part in parts)
+    assert checkpoint_steps(tmp_path, "memory")[-1] == 6
+    assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
+    assert_same(run(two_stages, tmp_path), state)
+
+
+def test_an_interrupted_memory_stage_ends_in_the_same_parameters(two_stages, tmp_path, monkeypatch, whole):
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 5, "memory")
+        with pytest.raises(KeyboardInterrupt):
+            run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "memory") == (3,)
+    assert_same(run(two_stages, tmp_path), whole(two_stages))
+
+
+def test_a_memory_can_be_added_to_a_finished_encoder(two_stages, tmp_path, whole):
+    two_stages.stages = ("encoder",)
+    run(two_stages, tmp_path)
+    two_stages.stages = ("encoder", "memory")
+    assert_same(run(two_stages, tmp_path), whole(two_stages))
+
+
+def test_an_encoder_that_a_memory_stands_on_is_not_trained_further(two_stages, tmp_path):
+    run(two_stages, tmp_path)
+    two_stages.train.epochs = 2
+    with pytest.raises(
+        WorkdirError, match="after step 4 of its encoder, which would now be trained to step 8"
+    ):
+        run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "encoder")[-1] == 4
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["epochs"] == 1
+
+
+def test_a_batch_larger_than_the_triplets_is_refused(two_stages, tmp_path):
+    two_stages.memory.batch_size = 15
+    with pytest.raises(ConfigError, match="memory.batch_size 15 does not fit 14 triplets"):
+        run(two_stages, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_training_part_leaves_no_folder(tiny_config, tmp_path):
+    tiny_config.train.batch_size = 64
+    with pytest.raises(ConfigError, match="train.batch_size 64 does not fit 32 training images"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_image_is_named_and_leaves_no_folder(tiny_config, tmp_path, monkeypatch):
+    def damaged(self, row, transform):
+        raise OSError("image file is truncated")
+
+    monkeypatch.setattr("gradrev_jax.data.formats.garments.catalogue.GarmentImages.read", damaged)
+    tiny_config.data.cache_dir = str(tmp_path / "cache")
+    with pytest.raises(DataError, match="32 of 32 images cannot be read"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_strengths_of_the_wrong_size_leave_no_folder(tiny_config, tmp_path):
+    tiny_config.reversal.strengths = ((1.0,),)
+    with pytest.raises(ConfigError, match="reversal.strengths must be 6 rows of 6 numbers"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_catalogue_without_triplets_is_refused_before_the_encoder_is_trained(
+    two_stages, tmp_path, monkeypatch
+):
+    def all_alike(labels, schema, **settings):
+        return generate_triplets(np.zeros_like(labels), schema, **settings)
+
+    monkeypatch.setattr(builders, "generate_triplets", all_alike)
+    with pytest.raises(DataError, match="no triplet can be made"):
+        run(two_stages, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_memory_is_chosen_by_what_it_retrieves(two_stages, tmp_path):
+    two_stages.data.count = 200
+    two_stages.train.update({"validation_fraction": 0.3, "max_steps": 2})
+    run(two_stages, tmp_path)
+    validated = [record for record in records(tmp_path) if "validation_hit_rate" in record]
+    assert [record["step"] for record in validated] == [3, 6]
+    rates = [record["validation_hit_rate"]["18"] for record in validated]  # of 36 held-out images, the half
+    with Checkpoints(tmp_path / "checkpoints" / "memory", read_only=True) as checkpoints:
+        assert checkpoints.best_step == (3 if rates[0] > rates[1] else 6)
+
+
+def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
+    two_stages.protocol.select_on_test = True
+    two_stages.train.validation_fraction = 0.0
+    run(two_stages, tmp_path)
+    validated = [record for record in records(tmp_path) if "validation_accuracy" in record]
+    assert [(record["stage"], record["step"]) for record in validated] == [
+        ("encoder", 4),
+        ("memory", 3),
+        ("memory", 6),
+    ]
+    assert list(validated[-1]["validation_hit_rate"]) == ["12"], "of the 24 test images, the half"
+
+
+def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path, monkeypatch):
+    worse_and_worse = iter((0.5, 0.4, 0.3, 0.2))
+    monkeypatch.setattr(
+        training_run,
+        "make_validator",
+        lambda *arguments, **options: lambda params, memory: Validation({}, next(worse_and_worse)),
+    )
+    two_stages.train.update({"patience": 1, "epochs": 10})
+    two_stages.memory.max_steps = 1
+    run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "encoder") == (4, 8)
+    assert checkpoint_steps(tmp_path, "memory") == (1,)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    run(two_stages, tmp_path)
+    assert checkpoint_steps(tmp_path, "encoder") == (4, 8)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_path, monkeypatch):
+    two_stages.memory.update({"triplets": 8, "batch_size": 2})
+    catalogue = builders.open_catalogue(two_stages)
+    rows = catalogue.rows("train", "validation")
+    given = generate_triplets(catalogue.labels[rows], catalogue.schema, count=12, seed=5)
+    given = dataclasses.replace(
+        given, reference=rows[given.reference], positive=rows[given.positive], negative=rows[given.negative]
+    )
+    monkeypatch.setattr(
+        builders, "open_catalogue", lambda config: dataclasses.replace(catalogue, triplets=given)
+    )
+    seen = []
+    before_each_call(
+        monkeypatch, lambda state, targets: seen.extend(targets[1]) if "memory" in state.params else None
+    )
+    run(two_stages, tmp_path)
+    kept = given.first(8).within(catalogue.parts["train"])
+    assert 2 <= len(kept) <= 8
+    asked = {row.tobytes() for row in kept.indicators}
+    assert {row.tobytes() for batch in seen for row in batch} <= asked
+
+
+def torch_tensors(backbone):
+    """A state dict of torchvision's names and layout, of random numbers, for these shapes."""
+    rng = np.random.default_rng(7)
+    modules = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+    tensors = {}
+    for layer, leaves in backbone.items():
+        *window, inputs, units = leaves["kernel"].shape
+        name = f"features.{modules[layer]}" if layer in modules else "classifier.1"
+        tensors[f"{name}.weight"] = 0.1 * rng.normal(size=(units, inputs, *window)).astype(np.float32)
+        tensors[f"{name}.bias"] = 0.1 * rng.normal(size=units).astype(np.float32)
+    return tensors
+
+
+def test_training_starts_from_a_pretrained_backbone(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 1
+    random = run(tiny_config, tmp_path / "random").params["params"]
+    tensors = torch_tensors(random["backbone"])
+    save_file(tensors, tmp_path / "alexnet.safetensors")
+    tiny_config.model.pretrained = str(tmp_path / "alexnet.safetensors")
+    tiny_config.train.learning_rate = 1e-12
+    started = run(tiny_config, tmp_path / "run").params["params"]
+    np.testing.assert_allclose(
+        started["backbone"]["conv2"]["kernel"], tensors["features.3.weight"].transpose(2, 3, 1, 0), atol=1e-7
+    )
+    assert not np.allclose(random["backbone"]["conv2"]["kernel"], started["backbone"]["conv2"]["kernel"])
+    (tmp_path / "alexnet.safetensors").unlink()
+    assert_same(run(tiny_config, tmp_path / "run").params["params"], started)
+
+
+def test_a_pretrained_file_in_a_home_folder_that_is_not_known(tiny_config, tmp_path):
+    tiny_config.model.pretrained = "~nobodyhere/alexnet.pth"
+    with pytest.raises(ConfigError, match="^model.pretrained=~nobodyhere/alexnet.pth: there is no user"):
+        train(tiny_config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_path):
+    save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, tmp_path / "other.safetensors")
+    tiny_config.model.pretrained = str(tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="model.pretrained: .*other.safetensors: this is no AlexNet"):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monkeypatch, mirror):
+    two_stages.train.mirror = mirror
+    two_stages.train.max_steps = two_stages.memory.max_steps = 1
+    seen = []
+
+    def recording(make):
+        return lambda *arguments, **options: (seen.append(options["mirror"]), make(*arguments, **options))[1]
+
+    for maker in ("make_update", "make_memory_update"):
+        monkeypatch.setattr(stages, maker, recording(getattr(stages, maker)))
+    run(two_stages, tmp_path)
+    assert seen == [mirror, mirror]
+
+
+def test_a_folder_may_be_a_string(tiny_config, tmp_path):
+    tiny_config.train.max_steps = 0
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'run'} has none"):
+        train(tiny_config, str(tmp_path / "run"))

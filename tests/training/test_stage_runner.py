@@ -1,0 +1,115 @@
+import json
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.workdir import checkpoint_directory
+from gradrev_jax.training.encoder_step import TrainState
+from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.stage_runner import DivergedError, Stage, run_stage
+from gradrev_jax.training.validation import Validation
+
+
+class Loss(NamedTuple):
+    loss: jnp.ndarray
+
+
+def counting(last_step=10, diverges_at=None, accuracies=None):
+    """A stage whose parameter counts its steps, and whose loss is one over them."""
+    validated = []
+
+    def update(state, images, targets, shard=None):
+        done = state.params["x"] + 1
+        bad = jnp.array(diverges_at is not None and state.step + 1 >= diverges_at)
+        return TrainState(state.step + 1, {"x": done}, state.opt_state), Loss(
+            jnp.where(bad, jnp.nan, 1 / done)
+        )
+
+    def validate(params):
+        validated.append(float(params["x"]))
+        if accuracies is None:
+            return Validation({}, None)
+        value = accuracies[len(validated) - 1]
+        return Validation({"validation_accuracy": {"macro": value}}, value)
+
+    stage = Stage(
+        name="count",
+        section="train",
+        state=TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
+        update=update,
+        images=np.zeros((8, 2, 2, 3), np.uint8),
+        batch=lambda step: (np.arange(8), np.zeros(8)),
+        describe=lambda metrics: {"loss_cls": float(metrics.loss)},
+        validate=validate,
+        schedule=lambda index: 0.1 * index,
+        batch_size=8,
+        epoch_steps=4,
+        last_step=last_step,
+    )
+    return stage, validated
+
+
+def run(stage, directory, **settings):
+    return run_stage(
+        stage,
+        directory,
+        parallel=Parallel.over(batch=8),
+        **{"log_every": 3, "checkpoint_every": 0, "progress": False, **settings},
+    )
+
+
+def records(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_there(directory):
+    with Checkpoints(checkpoint_directory(directory, "count"), read_only=True) as checkpoints:
+        return checkpoints.steps, checkpoints.best_step
+
+
+def test_it_logs_validates_and_saves_when_it_should(tmp_path):
+    stage, validated = counting(accuracies=[0.5, 0.9, 0.7])
+    state = run(stage, tmp_path)
+    assert float(state.params["x"]) == int(state.step) == 10
+    assert validated == [4, 8, 10]
+    logged = [record for record in records(tmp_path) if "loss" in record]
+    assert [record["step"] for record in logged] == [3, 4, 6, 8, 9, 10]
+    assert [record["loss"] for record in logged] == pytest.approx([1 / record["step"] for record in logged])
+    assert [record["learning_rate"] for record in logged] == pytest.approx(
+        [0.1 * (record["step"] - 1) for record in logged]
+    )
+    assert {record["stage"] for record in logged} == {"count"}
+    assert steps_there(tmp_path) == ((8, 10), 8)
+
+
+def test_it_ends_early_when_it_gets_no_better(tmp_path):
+    stage, validated = counting(last_step=40, accuracies=[0.5, 0.9, 0.7, 0.6, 1.0, 1.0])
+    state = run(stage, tmp_path, patient_steps=8)
+    assert validated == [4, 8, 12, 16]
+    assert int(state.step) == 16
+    assert steps_there(tmp_path) == ((8, 16), 8)
+    again, validated = counting(last_step=40, accuracies=[])
+    assert int(run(again, tmp_path, patient_steps=8).step) == 16
+    assert not validated
+    more, validated = counting(last_step=40, accuracies=[1.0, 0.1, 0.1, 0.1])
+    assert int(run(more, tmp_path, patient_steps=12).step) == 32, "with more patience it goes on"
+
+
+def test_it_goes_on_from_its_checkpoint(tmp_path):
+    run(counting(last_step=6)[0], tmp_path)
+    stage, validated = counting(last_step=10)
+    state = run(stage, tmp_path)
+    assert float(state.params["x"]) == 10
+    assert validated == [8, 10]
+
+
+def test_a_diverged_step_stops_before_it_is_saved(tmp_path):
+    with pytest.raises(
+        DivergedError, match=r"diverged: at step 4 of stage count loss_cls = nan; lower train.le"
+    ):
+        run(counting(diverges_at=4)[0], tmp_path, checkpoint_every=1)
+    assert steps_there(tmp_path)[0] == (3,)
+    assert np.isfinite([record["loss"] for record in records(tmp_path) if "loss" in record]).all()

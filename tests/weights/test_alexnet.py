@@ -1,0 +1,262 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.errors import WeightsError
+from gradrev_jax.models.alexnet import TAPS, AlexNet
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.weights.alexnet import backbone_from_torch, with_pretrained_backbone
+from tests.torch_tensors import BACKBONE
+
+WIDTH = 1 / 32  # 2, 6, 12, 8 and 8 filters; fc6 reads 288 pixels and has 128 units
+IMAGES = jnp.zeros((1, 64, 64, 3))
+CONVOLUTIONS = ("features.0", "features.3", "features.6", "features.8", "features.10")
+
+
+def shapes(tap="fc7", width=WIDTH):
+    """The backbone's shapes; all that the conversion looks at."""
+    return jax.eval_shape(AlexNet(tap=tap, width=width).init, jax.random.key(0), IMAGES)["params"]
+
+
+@pytest.fixture
+def tensors(rng):
+    """A state dict as torchvision's AlexNet has it, 32 times narrower, with 10 classes in the last layer."""
+    sizes = {**BACKBONE, "classifier.6": (10, 128)}
+    tensors = {}
+    for name, shape in sizes.items():
+        scale = (2 / np.prod(shape[1:])) ** 0.5
+        tensors[f"{name}.weight"] = (rng.normal(size=shape) * scale).astype(np.float32)
+        tensors[f"{name}.bias"] = (rng.normal(size=shape[0]) * 0.1).astype(np.float32)
+    return tensors
+
+
+def torch_forward(tensors, images, tap):
+    """AlexNet as torch computes it: [B, C, H, W], weights [out, in, ...], every output pixel in a loop."""
+    x = np.asarray(images, np.float64).transpose(0, 3, 1, 2)
+    for name, pooled in zip(CONVOLUTIONS, (True, True, False, False, True), strict=True):
+        stride, padding = (4, 2) if name == "features.0" else (1, 2 if name == "features.3" else 1)
+        x = np.maximum(convolution(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], stride, padding), 0)
+        x = pool(x, [(2 * i, 2 * i + 3) for i in range((x.shape[-1] - 3) // 2 + 1)], np.max) if pooled else x
+    size = x.shape[-1]
+    x = pool(x, [(i * size // 6, -(-(i + 1) * size // 6)) for i in range(6)], np.mean)
+    x = x.reshape(len(x), -1)  # channel by channel
+    x = x @ tensors["classifier.1.weight"].T.astype(np.float64) + tensors["classifier.1.bias"]
+    if tap == "fc6":
+        return x
+    x = np.maximum(x, 0)
+    if tap == "fc6_relu":
+        return x
+    x = x @ tensors["classifier.4.weight"].T.astype(np.float64) + tensors["classifier.4.bias"]
+    return x if tap == "fc7" else np.maximum(x, 0)
+
+
+def convolution(x, weight, bias, stride, padding):
+    kernel = weight.shape[-1]
+    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    out = (x.shape[-1] - kernel) // stride + 1
+    result = np.zeros((len(x), len(weight), out, out))
+    for i in range(out):
+        for j in range(out):
+            window = x[:, :, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            result[:, :, i, j] = np.einsum("bchw,ochw->bo", window, weight) + bias
+    return result
+
+
+def pool(x, cells, reduce):
+    rows = [[reduce(x[:, :, a:b, c:d], axis=(2, 3)) for c, d in cells] for a, b in cells]
+    return np.moveaxis(np.array(rows), (0, 1), (2, 3))
+
+
+@pytest.mark.parametrize(("tap", "size"), [("fc7", 224), ("fc6_relu", 135)])  # 6 x 6 and 3 x 3 before pooling
+def test_features_are_those_of_torch(tap, size, tensors, rng):
+    images = rng.normal(size=(1, size, size, 3)).astype(np.float32)
+    params = backbone_from_torch(shapes(tap), tensors)
+    features = jax.jit(AlexNet(tap=tap, width=WIDTH).apply)({"params": params}, images)
+    expected = torch_forward(tensors, images, tap)
+    assert np.abs(expected).mean() > 0.1
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [224, 97])
+def test_features_are_those_that_torch_computes(size, tensors):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    features = nn.Sequential(
+        *(nn.Conv2d(3, 2, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(2, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(6, 12, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(12, 8, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    )
+    classifier = nn.Sequential(
+        *(nn.Dropout(), nn.Linear(288, 128), nn.ReLU()),
+        *(nn.Dropout(), nn.Linear(128, 128), nn.ReLU()),
+        nn.Linear(128, 10),
+    )
+    model = nn.ModuleDict({"features": features, "classifier": classifier}).eval()
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+    images = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        x = nn.AdaptiveAvgPool2d(6)(features(torch.from_numpy(images).permute(0, 3, 1, 2))).flatten(1)
+        expected = classifier[:5](x).numpy()
+    params = backbone_from_torch(shapes("fc7"), tensors)
+    found = jax.jit(AlexNet(tap="fc7", width=WIDTH).apply)({"params": params}, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tap", TAPS)
+def test_only_what_the_tap_uses_is_looked_at(tap, tensors):
+    unused = {"classifier.6.weight", "classifier.6.bias"}
+    if tap in ("fc6", "fc6_relu"):
+        unused |= {"classifier.4.weight", "classifier.4.bias"}
+    expected = backbone_from_torch(shapes(tap), tensors)
+    without = {name: tensor for name, tensor in tensors.items() if name not in unused}
+    broken = {**without, **{name: np.array(["?"]) for name in unused}}
+    for state_dict in (without, broken):
+        jax.tree.map(np.testing.assert_array_equal, backbone_from_torch(shapes(tap), state_dict), expected)
+    assert jax.tree.map(lambda leaf: leaf.shape, expected) == jax.tree.map(
+        lambda leaf: leaf.shape, shapes(tap)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(expected)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.backbone."])
+def test_prefixes(prefix, tensors):
+    prefixed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    prefixed["heads.0.weight"] = np.zeros(3)
+    expected = backbone_from_torch(shapes(), tensors)
+    jax.tree.map(np.testing.assert_array_equal, backbone_from_torch(shapes(), prefixed), expected)
+    del prefixed[f"{prefix}features.3.bias"]
+    with pytest.raises(WeightsError, match=f"1 of 14 tensors is missing:\n  {prefix}features.3.bias$"):
+        backbone_from_torch(shapes(), prefixed)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "ema.module.", "model._orig_mod.backbone."])
+def test_wrappers_of_all_tensors_are_taken_off(prefix, tensors):
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    expected = backbone_from_torch(shapes(), tensors)
+    jax.tree.map(np.testing.assert_array_equal, backbone_from_torch(shapes(), wrapped), expected)
+    with pytest.raises(WeightsError, match="this is no AlexNet of torchvision's"):
+        backbone_from_torch(shapes(), {**wrapped, "step": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(np.float16, 1e-3), (jnp.bfloat16, 1e-2), (np.float64, 0), (">f4", 0)]
+)
+def test_other_precisions_become_float32(dtype, tolerance, tensors):
+    expected = backbone_from_torch(shapes(), tensors)
+    other = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    found = backbone_from_torch(shapes(), other)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=1e-5), found, expected)
+
+
+def test_missing_and_renamed_tensors(tensors):
+    tensors["features.3.weights"] = tensors.pop("features.3.weight")
+    del tensors["classifier.1.weight"], tensors["classifier.1.bias"]
+    with pytest.raises(
+        WeightsError,
+        match=r"^3 of 14 tensors are missing:\n  features.3.weight \(there is features.3.weights\)\n"
+        r"  classifier.1.weight( \(there is classifier.6.weight\))?\n  classifier.1.bias",
+    ):
+        backbone_from_torch(shapes(), tensors)
+
+
+def test_another_architecture(tensors):
+    resnet = {
+        name: np.zeros(3) for name in ("conv1.weight", "bn1.weight", "bn1.bias", "fc.weight", "fc.bias")
+    }
+    with pytest.raises(
+        WeightsError,
+        match="this is no AlexNet of torchvision's: 14 of 14 tensors are missing, features.0.weight for one, "
+        r"and it has bn1.bias, bn1.weight, conv1.weight, fc.bias, \.\.\.$",
+    ):
+        backbone_from_torch(shapes(), resnet)
+    with pytest.raises(
+        WeightsError, match="12 of 14 tensors are missing, features.3.weight for one, and it has no o"
+    ):
+        backbone_from_torch(
+            shapes(), {name: tensors[name] for name in ("features.0.weight", "features.0.bias")}
+        )
+    with pytest.raises(WeightsError, match="14 of 14 .* and it has no others"):
+        backbone_from_torch(shapes(), {})
+
+
+def test_other_shapes(tensors):
+    tensors["features.6.weight"] = tensors["features.6.weight"].transpose(2, 3, 1, 0)
+    tensors["classifier.1.bias"] = tensors["classifier.1.bias"][:-1]
+    with pytest.raises(
+        WeightsError,
+        match=r"^tensors do not fit the model:\n"
+        r"  features.6.weight is \(3, 3, 6, 12\), and \(12, 6, 3, 3\) is wanted\n"
+        r"  classifier.1.bias is \(127,\), and \(128,\) is wanted\n"
+        "ImageNet weights fit AlexNet as it is: set model.width to 1.$",
+    ):
+        backbone_from_torch(shapes(), tensors)
+
+
+def test_a_full_width_model_has_no_hint_about_its_width(tensors):
+    with pytest.raises(
+        WeightsError, match=r"features.0.weight is \(2, 3, 11, 11\), and \(64, 3, 11, 11\) is wanted"
+    ) as raised:
+        backbone_from_torch(shapes(width=1.0), tensors)
+    assert "model.width" not in str(raised.value)
+    # fc6 reads 256 x 6 x 6 pixels, as torchvision's.
+    assert "classifier.1.weight is (128, 288), and (4096, 9216) is wanted" in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, np.complex64])
+def test_numbers_that_are_no_weights(dtype, tensors):
+    tensors["features.8.bias"] = tensors["features.8.bias"].astype(dtype)
+    with pytest.raises(
+        WeightsError,
+        match=f"^weights must be floating-point numbers, but\n  features.8.bias: {np.dtype(dtype)}$",
+    ):
+        backbone_from_torch(shapes(), tensors)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_numbers_that_are_not_finite(value, tensors):
+    tensors["classifier.4.weight"] = tensors["classifier.4.weight"].astype(np.float64)
+    tensors["classifier.4.weight"][3, 5] = value
+    with pytest.raises(WeightsError, match="classifier.4.weight holds numbers that are not finite"):
+        backbone_from_torch(shapes("fc7"), tensors)
+    backbone_from_torch(shapes("fc6"), tensors)  # does not use it
+
+
+def encoder_shapes():
+    schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+    encoder = AttributeEncoder(schema, feature_dim=4, width=WIDTH)
+    return jax.eval_shape(encoder.init, jax.random.key(0), IMAGES)
+
+
+def test_an_encoder_from_a_file(tensors, tmp_path):
+    save_file({f"backbone.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "alexnet.pth")
+    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 7.0), encoder_shapes())
+    before = jax.tree.map(np.array, params)
+    loaded = with_pretrained_backbone(params, tmp_path / "alexnet.pth")
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+    for part in ("mlp_hidden", "mlp_out", "heads"):
+        assert loaded["params"][part] is params["params"][part]
+    expected = backbone_from_torch(params["params"]["backbone"], tensors)
+    jax.tree.map(np.testing.assert_array_equal, loaded["params"]["backbone"], expected)
+
+
+def test_a_file_is_checked_against_shapes_alone(tensors, tmp_path):
+    del tensors["features.0.bias"]
+    path = tmp_path / "alexnet.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(
+        WeightsError,
+        match=f"^model.pretrained: {path}: 1 of 12 tensors is missing:\n  features.0.bias$",
+    ):
+        with_pretrained_backbone(encoder_shapes(), path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(WeightsError, match=f"^model.pretrained: {tmp_path / 'none.pth'} does not exist$"):
+        with_pretrained_backbone(encoder_shapes(), str(tmp_path / "none.pth"))

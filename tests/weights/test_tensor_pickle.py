@@ -1,0 +1,335 @@
+import os
+import pickle
+import resource
+import struct
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.errors import WeightsError
+from gradrev_jax.weights import tensor_pickle
+from gradrev_jax.weights.tensor_pickle import (
+    STORAGES,
+    Storage,
+    Tensor,
+    as_array,
+    named_tensors,
+    unpickle,
+    unpickle_with_storages,
+)
+
+FLOATS = Storage("0", np.dtype(np.float32), 12)
+
+
+class Global(NamedTuple):
+    module: str
+    name: str
+
+
+class Call(NamedTuple):
+    function: Any
+    arguments: tuple
+
+
+class Persistent(NamedTuple):
+    pid: Any
+
+
+class Built(NamedTuple):
+    made: Any
+    state: Any
+
+
+def dump(value):
+    """A pickle written by hand: it can say what no Python object pickles to."""
+    return b"\x80\x02" + emit(value) + b"."
+
+
+def emit(value):
+    match value:
+        case Global(module, name):
+            return f"c{module}\n{name}\n".encode()
+        case Call(function, arguments):
+            return emit(function) + emit(arguments) + b"R"
+        case Persistent(pid):
+            return emit(pid) + b"Q"
+        case Built(made, state):
+            return emit(made) + emit(state) + b"b"
+        case None | True | False:
+            return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+        case int():
+            return b"\x8a\x10" + value.to_bytes(16, "little", signed=True)
+        case float():
+            return b"G" + struct.pack(">d", value)
+        case str():
+            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        case tuple() | list():
+            return b"(" + b"".join(map(emit, value)) + (b"t" if isinstance(value, tuple) else b"l")
+        case dict():
+            return b"}(" + b"".join(emit(item) for pair in value.items() for item in pair) + b"u"
+
+
+ORDERED_DICT = Global("collections", "OrderedDict")
+REBUILD = Global("torch._utils", "_rebuild_tensor_v2")
+
+
+def storage(kind="FloatStorage", key="0", size=12):
+    return Persistent(("storage", Global("torch", kind), key, "cuda:0", size))
+
+
+def tensor(storage=storage(), offset=0, shape=(3, 4), strides=(4, 1)):  # noqa: B008 (a named tuple)
+    return Call(REBUILD, (storage, offset, shape, strides, False, Call(ORDERED_DICT, ())))
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+def test_a_tensor_of_each_dtype(kind):
+    described = unpickle(dump(tensor(storage(kind, "7", 20), offset=3)))
+    assert described == Tensor(Storage("7", STORAGES[kind], 20), 3, (3, 4), (4, 1))
+
+
+def test_a_parameter_is_its_tensor():
+    parameter = Call(Global("torch._utils", "_rebuild_parameter"), (tensor(), True, Call(ORDERED_DICT, ())))
+    assert unpickle(dump(parameter)) == Tensor(FLOATS, 0, (3, 4), (4, 1))
+
+
+def test_a_state_dict_drops_what_torch_hangs_on_it():
+    """torch.save pickles OrderedDict() and sets _metadata on it; here it could hide the dict's own keys."""
+    state = {"_metadata": {"": {"version": 1}}, "keys": None, "items": None}
+    pickled = dump(Built(Call(ORDERED_DICT, ([["bias", tensor()]],)), state))
+    state_dict = unpickle(pickled)
+    assert dict(state_dict) == {"bias": Tensor(FLOATS, 0, (3, 4), (4, 1))}
+    assert list(state_dict.items()) == [("bias", state_dict["bias"])]
+    assert list(named_tensors(state_dict)) == ["bias"]
+
+
+def test_every_storage_is_told_of():
+    """Before torch 1.6 a storage's description ended with what it is a view of."""
+    old = Persistent(("storage", Global("torch", "LongStorage"), "9", "cpu", 4, None))
+    described, storages = unpickle_with_storages(dump([tensor(), old]))
+    assert storages == {"0": FLOATS, "9": Storage("9", np.dtype(np.int64), 4)}
+    assert described == [Tensor(FLOATS, 0, (3, 4), (4, 1)), storages["9"]]
+    assert [storage.num_bytes for storage in storages.values()] == [48, 32]
+    view = Persistent(("storage", Global("torch", "FloatStorage"), "1", "cpu", 4, ("0", 2, 4)))
+    with pytest.raises(WeightsError, match="has a storage that is a view of another; save"):
+        unpickle(dump([view]))
+    with pytest.raises(WeightsError, match="describes its storage 0 in two ways; save"):
+        unpickle(dump([storage(), storage(size=11)]))
+
+
+def test_plain_objects_are_kept():
+    plain = {"epoch": 3, "loss": 0.5, "best": None, "names": ["a", ("b", True)]}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert unpickle(pickle.dumps(plain, protocol)) == plain
+    assert unpickle(dump(plain)) == plain
+
+
+class Evil:
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_pickle_is_named_and_not_run(protocol, tmp_path):
+    hostile = pickle.dumps({"state_dict": Evil(os.mkdir, str(tmp_path / "made"))}, protocol)
+    with pytest.raises(
+        WeightsError, match=r"holds 'posix.mkdir', which is no tensor; nothing of the file was run; save"
+    ):
+        unpickle(hostile)
+    assert not (tmp_path / "made").exists()
+    pickle.loads(hostile)
+    assert (tmp_path / "made").exists(), "the test's pickle does nothing"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("os", "system"),
+        ("builtins", "eval"),
+        ("__builtin__", "eval"),
+        ("torch", "load"),
+        ("torch", "UntypedStorage"),
+        ("torch._utils", "_rebuild_tensor"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ("torch.FloatStorage", "FloatStorage"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("numpy.core.multiarray", "scalar"),
+        ("argparse", "Namespace"),
+        ("gradrev_jax.weights.tensor_pickle", "unpickle"),
+    ],
+)
+def test_every_other_global_is_refused_by_name(module, name):
+    modern = b"\x80\x04" + emit(module) + emit(name) + b"\x93."  # STACK_GLOBAL
+    instance = b"(i" + f"{module}\n{name}\n.".encode()  # INST
+    for pickled in (dump(Global(module, name)), modern, instance):
+        with pytest.raises(WeightsError, match=f"holds '{module}.{name}', which is no tensor"):
+            unpickle(pickled)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Built(tensor(), (None, {"offset": 5})),
+        Built(tensor(), {"offset": 5}),
+        Built(storage(), (None, {"size": 5})),
+        Built(ORDERED_DICT, (None, {"__setstate__": None})),
+        Built(Global("torch", "FloatStorage"), {"a": 1}),
+        Call(Global("torch", "FloatStorage"), (5,)),
+        Call(tensor(), ()),
+        Call(REBUILD, ()),
+        Call(REBUILD, ("0", 0, (3,), (1,))),
+        Call(REBUILD, (storage(), 0, 3, (1,))),
+        tensor(offset=-1),
+        tensor(offset=2.0),
+        tensor(offset=True),
+        tensor(shape=(-3, 4)),
+        tensor(shape=("3", 4)),
+        tensor(strides=(4, -1)),
+        tensor(shape=(3, 2**63)),
+        tensor(strides=(1,)),
+        storage(size=-1),
+        storage(size=1.5),
+        storage(key=3),
+        Persistent(("module", Global("torch", "FloatStorage"), "0", "cpu", 12)),
+        Persistent(("storage", "Float", "0", "cpu", 12)),
+        Persistent(("storage", ["Float"], "0", "cpu", 12)),
+        Persistent("0"),
+    ],
+)
+def test_what_torch_does_not_write(value):
+    """Anything may be raised: the reader of files puts it into words."""
+    with pytest.raises((AttributeError, TypeError, ValueError, pickle.UnpicklingError)):
+        unpickle(dump({"weight": value}))
+    assert unpickle(dump(tensor())) == Tensor(FLOATS, 0, (3, 4), (4, 1)), "it has changed the reader"
+
+
+def test_state_set_on_a_function_stays_with_that_pickle():
+    for state in ({"a": 1}, (None, {"__defaults__": (1, 2, 3, 4), "__kwdefaults__": {"a": 1}})):
+        unpickle(dump([Built(REBUILD, state), Built(Global("torch._utils", "_rebuild_parameter"), state)]))
+    assert tensor_pickle._tensor.__defaults__ is None
+    assert "a" not in vars(tensor_pickle._tensor)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x0f.",  # a memo index
+        b"Np200000000\n.",
+        b"\x80\x05\x96\xff\xff\xff\x7f\x01\0\0\0.",  # lengths: a bytearray's,
+        b"\x80\x04\x8e\xff\xff\xff\x7f\x01\0\0\0.",  # bytes',
+        b"\x80\x04\x95\xff\xff\xff\x7f\x01\0\0\0.",  # a frame's
+    ],
+)
+def test_a_small_pickle_cannot_ask_for_gigabytes(bomb):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((ValueError, pickle.UnpicklingError)):
+        unpickle(bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ([1], "holds no tensors by name; save the weights alone, where torch is: torch.save"),
+        (Tensor(FLOATS, 0, (3,), (1,)), "holds no tensors by name; save"),
+        ({}, "holds no tensors by name, but nothing; save"),
+        (
+            {"epoch": 3, "model": {"bias": Tensor(FLOATS, 0, (3,), (1,))}},
+            "by name, but 'epoch', 'model'; save",
+        ),
+        ({"state_dict": {"epoch": 3}}, "by name, but 'epoch'; save"),
+        ({3: Tensor(FLOATS, 0, (3,), (1,))}, "by name, but 3; save"),
+    ],
+)
+def test_no_tensors_by_name(checkpoint, message):
+    with pytest.raises(WeightsError, match=message):
+        named_tensors(checkpoint)
+
+
+def test_tensors_by_name():
+    tensor = Tensor(FLOATS, 0, (3,), (1,))
+    assert named_tensors({"bias": tensor, "epoch": 3, 4: tensor}) == {"bias": tensor}
+    assert named_tensors({"optimizer": {"bias": 1}, "state_dict": {"weight": tensor}}) == {"weight": tensor}
+    assert named_tensors({"state_dict": tensor}) == {"state_dict": tensor}
+
+
+def slow_array(content, tensor):
+    """Every element by its index, from the definition of strides."""
+    numbers = np.frombuffer(content, tensor.storage.dtype)
+    result = np.zeros(tensor.shape, tensor.storage.dtype)
+    for index in np.ndindex(*tensor.shape):
+        place = sum(i * stride for i, stride in zip(index, tensor.strides, strict=True))
+        result[index] = numbers[tensor.offset + place]
+    return result
+
+
+@pytest.mark.parametrize("kind", STORAGES)
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [
+        (0, (3, 4), (4, 1)),
+        (0, (4, 3), (1, 4)),  # a transpose
+        (1, (2, 3), (6, 2)),  # a window of every other column
+        (11, (), ()),
+        (11, (1, 1), (100, 100)),
+        (5, (3,), (0,)),  # expanded
+        (0, (2, 2, 3), (6, 3, 1)),
+        (0, (0, 3), (3, 1)),
+        (99, (0,), (1,)),
+    ],
+)
+def test_views_against_explicit_indexing(kind, offset, shape, strides, rng):
+    dtype = STORAGES[kind]
+    content = (
+        rng.integers(0, 2, 12).astype(dtype) if dtype.kind == "b" else rng.normal(size=12).astype(dtype) * 50
+    )
+    tensor = Tensor(Storage("0", dtype, 12), offset, shape, strides)
+    array = as_array("weight", tensor, content.astype(dtype).tobytes())
+    assert array.dtype == dtype
+    assert array.shape == shape
+    np.testing.assert_array_equal(array, slow_array(content.astype(dtype).tobytes(), tensor))
+
+
+def test_big_endian_numbers():
+    tensor = Tensor(Storage("0", np.dtype(np.float32), 3), 0, (3,), (1,))
+    content = np.array([1, 2, 3], ">f4").tobytes()
+    array = as_array("weight", tensor, content, big_endian=True)
+    assert array.tolist() == [1, 2, 3]
+    assert array.dtype.isnative
+    brain = Tensor(Storage("0", np.dtype(jnp.bfloat16), 1), 0, (1,), (1,))
+    assert as_array("weight", brain, b"\x3f\xc0", big_endian=True).tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides", "last"),
+    [
+        (0, (13,), (1,), "12"),
+        (12, (1,), (1,), "12"),
+        (12, (), (), "12"),
+        (1, (3, 4), (4, 1), "12"),
+        (0, (2, 2), (11, 1), "12"),
+        (0, (2**40, 2), (2**40, 1), "1,208,925,819,613,529,663,078,401"),
+    ],
+)
+def test_a_window_beyond_its_storage(offset, shape, strides, last):
+    tensor = Tensor(FLOATS, offset, shape, strides)
+    with pytest.raises(WeightsError, match=f"has weight reach to element {last} of a storage of 12; save"):
+        as_array("weight", tensor, bytes(48))
+
+
+def test_a_storage_beyond_its_bytes():
+    tensor = Tensor(FLOATS, 0, (1,), (1,))
+    with pytest.raises(
+        WeightsError, match="has 47 bytes for weight, where 12 numbers of float32 are declared"
+    ):
+        as_array("weight", tensor, bytes(47))
+
+
+@pytest.mark.parametrize("shape", [(2**62, 4), (1,) * 100])
+def test_shapes_that_numpy_has_no_arrays_of(shape):
+    with pytest.raises((ValueError, OverflowError)):
+        as_array("weight", Tensor(FLOATS, 0, shape, (0,) * len(shape)), bytes(48))
