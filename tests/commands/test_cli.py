@@ -170,7 +170,7 @@ def test_paths_are_expanded_and_made_absolute(parsed, monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         (["--config=configs/none.py", "--config.seed=1"], "--config=configs/none.py does not exist; "),
-        (["--config=configs/catalogue", "--config.seed=1"], "did you mean configs/catalogue.py?"),
+        (["--config=configs/catalog", "--config.seed=1"], "did you mean configs/catalogue.py?"),
         (["--config=configs/garments.py:x", "--config.seed=1"], "unknown word 'x' after the config's name"),
         (["--config.seed=1"], "--config.seed is given without a --config=FILE before it"),
         (["--config=configs/garments.py", "--config=configs/tfds.py", "--config.seed=1"], "given twice"),
