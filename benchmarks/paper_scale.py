@@ -46,6 +46,7 @@ from gradrev_jax.models.inference import encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.fields.data import DEVICE, PLACEMENTS
 from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.training.memory_step import ENCODER, MEMORY
 from gradrev_jax.training.stage_runner import Stage, checkpoint_items, run_stage
@@ -130,7 +131,7 @@ def train_stage(
       What it took, and the last parameters.
     """
     config = run.config
-    on_device = config.data.placement == builders.DEVICE
+    on_device = config.data.placement == DEVICE
     parallel = stage_devices(config, stage.name)
     if on_device:
         parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
@@ -381,7 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--precision", choices=tuple(builders.PRECISIONS), default="bfloat16" if on_gpu else "float32"
     )
-    parser.add_argument("--placement", choices=builders.PLACEMENTS, default="device" if on_gpu else "host")
+    parser.add_argument("--placement", choices=PLACEMENTS, default="device" if on_gpu else "host")
     parser.add_argument("--steps-per-call", type=int, default=10 if on_gpu else 1)
     parser.add_argument("--epochs", type=int, default=25, help="of each stage")
     parser.add_argument(

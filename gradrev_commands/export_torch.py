@@ -7,7 +7,7 @@ tensors they hold says gradrev_jax/weights/adde.py; torch.load(FILE, weights_onl
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.runs.builders import STAGES
+from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.training.torch_runs import export_run
 from gradrev_jax.weights.writer import WRITERS
 

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-
 PLATFORMS = "gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL"
 
 

@@ -24,6 +24,7 @@ from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_evaluated
+from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.search.gallery import make_index, retrieve
@@ -73,7 +74,7 @@ def evaluate(
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
-    parts = PARTS if stage == builders.STAGES[0] else (TEST,)
+    parts = PARTS if stage == ENCODER else (TEST,)
     if builders.fixed_strength(config) is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
     images = pixels.open_parts(catalogue, parts, config, progress=progress)

@@ -3,7 +3,6 @@
 Below this module and their two entry functions nothing knows what a ConfigDict is.
 """
 
-import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,14 +22,11 @@ from gradrev_jax.data.formats.tfds.reader import attribute_mapping, read_tfds
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs.fields.protocol import VALIDATION_STRENGTH
+from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.distributed import say
 from gradrev_jax.files import expand
 
-STAGES = ("encoder", "memory")
-PARALLEL_MODES = ("pmap", "jit")
-HOST, DEVICE = PLACEMENTS = ("host", "device")  # where training images are drawn from
-# Fields of data that say where things lie, and not what they are: they may change after training.
-MOVABLE = ("root", "splits", "tfds_dir", "cache_dir", "cache_limit", "workers")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -133,20 +129,9 @@ def _check_num_changes(config: ConfigDict, section: str, schema: AttributeSchema
 
 
 def fixed_strength(config: ConfigDict) -> float | None:
-    """How many prototypes a manipulation adds; None where validation is to choose.
-
-    Raises:
-      ConfigError: neither a number nor ``validation``.
-    """
-    if config.protocol.strength == "validation":
-        return None
-    try:
-        strength = float(config.protocol.strength)
-    except ValueError:
-        strength = math.nan
-    if not math.isfinite(strength):
-        raise ConfigError(f"protocol.strength = {config.protocol.strength!r}: a number, or validation")
-    return strength
+    """Returns how many prototypes a manipulation adds; None where validation is to choose."""
+    strength = config.protocol.strength
+    return None if strength == VALIDATION_STRENGTH else float(strength)
 
 
 def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:
@@ -171,10 +156,10 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
       ConfigError: another field, which would make it another catalogue; or a value of another type.
     """
     for name in fields:
-        if name in config.data and name not in MOVABLE:
+        if name in config.data and f"data.{name}" not in names_with("movable"):
             raise ConfigError(
                 f"data.{name} belongs to the run and cannot be changed after training, because it would make "
-                f"another catalogue; what may be: {', '.join(f'data.{field}' for field in MOVABLE)}"
+                f"another catalogue; what may be: {', '.join(names_with('movable'))}"
             )
     override(config, "data", fields)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs import builders
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
@@ -67,7 +68,7 @@ def restore(
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
         shapes = parameter_shapes(encoder, image_size)
-        if stage == builders.STAGES[0]:
+        if stage == ENCODER:
             return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
         n, d = encoder.schema.num_attributes, encoder.feature_dim
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)

@@ -9,34 +9,9 @@ from typing import Any
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.files import replace_file
+from gradrev_jax.runs.fields.table import EARLIER_VALUES, is_resumable
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
-
-# Fields that a run may be continued with another value of: they decide where it ends and what is kept or
-# shown, never what a step computes. A name ending in a dot stands for all fields below it.
-FREE_FIELDS = (
-    "data.root",
-    "data.accept_changes",
-    "data.tfds_dir",
-    "data.cache_dir",
-    "data.cache_limit",
-    "data.workers",
-    "data.placement",
-    "parallel",
-    "devices",
-    "train.steps_per_call",
-    "train.epochs",
-    "train.max_steps",
-    "train.patience",
-    "data.splits",
-    "memory.epochs",
-    "memory.max_steps",
-    "stages",
-    "train.log_every",
-    "train.checkpoint_every",
-    "protocol.",
-)
-
 
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
     """Where a stage's checkpoints are."""
@@ -72,20 +47,6 @@ def check_room(workdir: pathlib.Path, needed: int) -> None:
             f"{workdir} needs {(needed - there) / 2**30:,.2f} GiB for checkpoints, but "
             f"{free / 2**30:,.2f} GiB are free there; give a --workdir on another disk, or make room"
         )
-
-
-# What the fields stood for of which runs of earlier versions know nothing.
-EARLIER_VALUES: dict[str, Any] = {
-    "data.split_by": "order",
-    "data.accept_changes": False,
-    "data.cache_limit": 50.0,
-    "data.delimiter": ",",
-    "data.ignore": (),
-    "data.missing_words": (),
-    "data.merge_spellings": False,
-    "data.value_separator": "",
-    "data.verbatim": (),
-}
 
 
 def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
@@ -138,7 +99,7 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())
-            if old.get(field) != new.get(field) and not _is_free(field, old)
+            if old.get(field) != new.get(field) and not is_resumable(field, old)
         ]
         if changed:
             lines = "\n".join(changed)
@@ -146,15 +107,6 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
                 f"{workdir} holds a run that was started with another config:\n{lines}\n"
                 "Give the same values to go on with it, or another --workdir to start afresh."
             )
-
-
-def _is_free(field: str, fields: Mapping[str, Any]) -> bool:
-    """Whether a run with these fields may be continued with another value of one."""
-    if field == "train.epochs" and fields.get("reversal.weighting") == "schedule":
-        return False  # the ramp of w_rev counts towards the last epoch
-    if field.startswith("memory.") and "memory" not in fields.get("stages", ()):
-        return True  # that stage is not part of it yet
-    return field.startswith(FREE_FIELDS) and field != "protocol.select_on_test"
 
 
 def claim_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:

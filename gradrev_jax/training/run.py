@@ -20,6 +20,7 @@ from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_resumed, copies, counted
+from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fingerprints import (
     FILE,
     Fingerprint,
@@ -84,7 +85,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     parallels = {name: stage_devices(config, name) for name in config.stages}
     shapes = parameter_shapes(encoder, config.data.image_size)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    if config.data.placement == builders.DEVICE:
+    if config.data.placement == DEVICE:
         # Parameters, their gradients and two moments.
         parallels[ENCODER].check_room(images[TRAIN].shape, besides=4 * size)
     # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
@@ -121,7 +122,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
             stage,
             directory,
             parallel=parallels[name],
-            on_device=config.data.placement == builders.DEVICE,
+            on_device=config.data.placement == DEVICE,
             steps_per_call=config.train.steps_per_call,
             log_every=config.train.log_every,
             checkpoint_every=config.train.checkpoint_every,

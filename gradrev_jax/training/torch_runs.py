@@ -14,6 +14,7 @@ from gradrev_jax.files import new_folder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
 from gradrev_jax.training.encoder_step import TrainState
 from gradrev_jax.training.memory_step import ENCODER, MEMORY
@@ -63,7 +64,7 @@ def import_run(
     tensors = read_state_dict(extractor)
     decided = {
         **_fields_of(architecture(tensors), tap=config.model.tap, heads=config.model.heads),
-        "stages": builders.STAGES if memory else builders.STAGES[:1],
+        "stages": STAGES if memory else STAGES[:1],
         **({"train.max_steps": 0} if memory else {}),
     }
     config = config.copy_and_resolve_references()

@@ -151,5 +151,5 @@ def test_a_seed_that_no_generator_takes():
     check(config)
     jax.random.key(config.seed)
     config.seed = 2**63
-    with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: below 2\*\*63"):
+    with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: at least 0 and below 2\*\*63"):
         check(config)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.runs import builders
+from gradrev_jax.runs.fields.general import PARALLEL_MODES
 from gradrev_jax.training import parallel as parallel_module
 from gradrev_jax.training.parallel import Mode, Parallel, free_bytes
 
@@ -21,7 +21,7 @@ CASES = [
     ("encoder", 7, "jit", 1, False),
     ("memory", 3, "pmap", 1, False),
 ]
-MODES = builders.PARALLEL_MODES
+MODES = PARALLEL_MODES
 MORE_CASES = [
     *(("encoder", size, mode, 1, False) for size in (8, 5) for mode in MODES),
     *(("encoder", size, mode, 5, True) for size in (8, 5) for mode in MODES),
@@ -80,7 +80,7 @@ def test_convolutions_by_tiles_on_four_devices_are_those_on_one():
 
 
 def test_all_modes_of_the_config_are_known(unchecked):
-    assert get_args(Mode) == builders.PARALLEL_MODES
+    assert get_args(Mode) == PARALLEL_MODES
     with pytest.raises(ValueError, match="parallel must be one of pmap, jit, got 'fsdp'"):
         Parallel.over(1, batch=8, mode="fsdp")
 

@@ -16,12 +16,7 @@ from gradrev_jax.evaluation.bootstrap import (
 )
 from gradrev_jax.evaluation.comparison.systems import Run, System, common_ks, describe_config
 from gradrev_jax.evaluation.scores import ACCURACIES, RETRIEVAL, accuracies, resampled_accuracies
-
-# Fields of a config that say nothing of a system.
-NO_MATTER = (
-    *("data.root", "data.cache_dir", "data.cache_limit", "data.workers"),
-    *("protocol.ks", "protocol.batch_size"),
-)
+from gradrev_jax.runs.fields.table import is_descriptive
 
 
 def nearest_k(wanted: int, ks: Sequence[int]) -> int:
@@ -167,7 +162,7 @@ def _fields_that_differ(systems: Sequence[System]) -> dict[str, dict[str, list[A
     return {
         field: {system.name: [value(run, field) for run in system.runs] for system in shown}
         for field in fields
-        if field not in NO_MATTER and differs(field)
+        if is_descriptive(field) and differs(field)
     }
 
 

@@ -12,15 +12,7 @@ from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, Scores, read_scores
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
-
-# What decides which images are tested, which queries are asked and what counts as found. Other fields, the
-# strength and the normalisation among them, belong to the system that is measured.
-SAME_TEST = (
-    *("seed", "data.format", "data.table", "data.split_column", "data.test_fraction", "data.attributes"),
-    *("data.min_count", "data.count", "data.splits", "protocol.num_references", "protocol.kinds"),
-    *("protocol.num_changes", "protocol.exclude_query", "data.limit", "data.ignore", "data.missing_words"),
-    *("data.merge_spellings", "data.value_separator", "data.verbatim"),
-)
+from gradrev_jax.runs.fields.table import names_with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +195,7 @@ def _check_same_test(first: Run, other: Run) -> None:
         return
     causes = [
         f"{field} is {first.config.get(field)} there and {other.config.get(field)} here"
-        for field in SAME_TEST
+        for field in names_with("same_test")
         if first.config.get(field) != other.config.get(field)
     ]
     because = f": {'; '.join(causes)}" if causes else ", though the configs agree: the catalogue has changed"
