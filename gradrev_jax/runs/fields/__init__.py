@@ -1,0 +1,1 @@
+"""All that is known of each config field, in one place."""

@@ -1,0 +1,84 @@
+"""One config field: its default, its meaning, and the rules that hold for it."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+SAME_AS_DEFAULT = object()
+
+
+class Rule(NamedTuple):
+    """A condition on the value of a field.
+
+    Attributes:
+      text: the values that are allowed, in words, as messages and the reference page have them.
+      holds: returns whether a value is allowed.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """All that is known of one config field.
+
+    Attributes:
+      default: the value that a new run has; None where the field is unset.
+      meaning: what the field decides, with its unit and, where it has choices, what each of them does.
+      kind: the type of the values, where the default does not tell it because it is None.
+      rule: the condition on a value that is set; None: any value of the type.
+      paper: the section, equation or table of the paper that the default is taken from.
+      resumable: whether a run may go on with another value, because the field decides where the run ends and
+        what is kept or shown, and never what a step computes.
+      movable: whether evaluation may be given another value, because the field says where files lie.
+      same_test: whether runs must agree in it to be compared, because it decides which images and queries they
+        are tested on.
+      descriptive: whether a comparison shows runs that differ in it as different systems.
+      earlier: what the field stood for in runs of versions that did not have it, where this is not its
+        default. Every field that is added after a release has to say it.
+    """
+
+    default: Any
+    meaning: str
+    kind: type | None = None
+    rule: Rule | None = None
+    paper: str = ""
+    resumable: bool = False
+    movable: bool = False
+    same_test: bool = False
+    descriptive: bool = True
+    earlier: Any = SAME_AS_DEFAULT
+
+    def problem(self, value: Any) -> str | None:
+        """Returns what a value has to be, if it is not; an unset optional field is always allowed.
+
+        Example:
+          >>> field = Field(default=1, meaning="images per batch", rule=at_least(1))
+          >>> field.problem(0), field.problem(2)
+          ('at least 1', None)
+        """
+        if self.rule is None or (value is None and self.default is None):
+            return None
+        return None if self.rule.holds(value) else self.rule.text
+
+
+def at_least(least: int | float) -> Rule:
+    """Creates the rule that a value is finite and not below a number."""
+    return Rule(f"at least {least}", lambda value: value >= least and math.isfinite(value))
+
+
+def one_of(choices: Collection[str]) -> Rule:
+    """Creates the rule that a value is one of a few words."""
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def some_of(choices: Collection[str]) -> Rule:
+    """Creates the rule that a value is a non-empty sequence of a few words."""
+    return Rule(f"some of {', '.join(choices)}", lambda value: bool(value) and set(value) <= set(choices))
+
+
+def number() -> Rule:
+    """Creates the rule that a value is a finite number."""
+    return Rule("a number", math.isfinite)

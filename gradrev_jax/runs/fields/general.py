@@ -1,0 +1,112 @@
+"""Fields of the whole run, of the model and of the reversal."""
+
+from gradrev_jax.core.losses import WEIGHTINGS
+from gradrev_jax.models.alexnet import TAPS
+from gradrev_jax.models.encoder import HEADS, REACHES
+from gradrev_jax.runs.fields.field import Field, Rule, at_least, number, one_of
+
+STAGES = ENCODER, MEMORY = "encoder", "memory"
+PARALLEL_MODES = ("pmap", "jit")
+PRECISIONS = ("float32", "bfloat16")
+
+RUN = {
+    "seed": Field(
+        default=0,
+        meaning="Seed of the initial parameters, the batch order, flips, dropout, the validation part and the "
+        "choice of queries.",
+        # JAX takes no larger seed.
+        rule=Rule("at least 0 and below 2**63", lambda value: 0 <= value < 2**63),
+        same_test=True,
+    ),
+    "precision": Field(
+        default="float32",
+        meaning="Floating-point type of the computation; parameters and losses are always float32.",
+        rule=one_of(PRECISIONS),
+    ),
+    "parallel": Field(
+        default="pmap",
+        meaning="How several devices share a batch: `pmap`, or `jit` (shard_map over a mesh). The results are "
+        "the same.",
+        rule=one_of(PARALLEL_MODES),
+        resumable=True,
+    ),
+    "devices": Field(
+        default=0,
+        meaning="Number of devices in use, of all that JAX finds in all processes; 0: all.",
+        rule=at_least(0),
+        resumable=True,
+    ),
+    "stages": Field(
+        default=(ENCODER,),
+        meaning="Stages in their order: `encoder` (stage 1), `memory` (stage 2: the prototypes are fine-tuned on "
+        "triplets).",
+        rule=Rule(
+            f"{STAGES[:1]!r} or {STAGES!r}", lambda value: bool(value) and tuple(value) in (STAGES[:1], STAGES)
+        ),
+        resumable=True,
+    ),
+}
+
+MODEL = {
+    "tap": Field(
+        default="fc6_relu",
+        meaning="Layer of the backbone that the attribute MLPs read; the paper's `Linear 1` is `fc6_relu`.",
+        rule=one_of(TAPS),
+        paper="Table 2",
+    ),
+    "heads": Field(
+        default="shared",
+        meaning="Classifiers: `shared` has N that read every feature, `pairwise` N x N, one per feature and "
+        "attribute.",
+        rule=one_of(HEADS),
+        paper="Section 3.2",
+    ),
+    "feature_dim": Field(
+        default=340, meaning="Width d of the feature of one attribute.", rule=at_least(1), paper="Table 2"
+    ),
+    "width": Field(
+        default=1.0,
+        meaning="Factor of the backbone's numbers of filters and units.",
+        rule=Rule("above 0, at most 16", lambda value: 0 < value <= 16),
+    ),
+    "dropout": Field(
+        default=0.5,
+        meaning="Dropout rate before each fully connected layer of the backbone.",
+        rule=Rule("in [0, 1)", lambda value: 0 <= value < 1),
+    ),
+    "pretrained": Field(
+        default=None,
+        kind=str,
+        meaning="File with torchvision's AlexNet weights, which the backbone starts from; unset: random weights.",
+    ),
+}
+
+REVERSAL = {
+    "weighting": Field(
+        default="balanced",
+        meaning="Rule for w_rev: `balanced` (Eq. 5), `fixed` at beta, `schedule` (Ganin's ramp from 0 to beta) "
+        "or `off` (the ablation of Table 7).",
+        rule=one_of(WEIGHTINGS),
+        paper="Eq. 5",
+    ),
+    "beta": Field(
+        default=0.1,
+        meaning="Share of the reversal in the loss: the ratio of the weighted reversal loss to the weighted "
+        "classification loss.",
+        rule=at_least(0),
+        paper="Eq. 5",
+    ),
+    "scale": Field(
+        default=1.0, meaning="Factor lambda of the reversed gradient.", rule=number(), paper="Section 3.2"
+    ),
+    "strengths": Field(
+        default=(),
+        meaning="Factors of lambda per pathway, N rows of N numbers: one row per feature, one column per "
+        "classifier; (): all 1.",
+    ),
+    "reach": Field(
+        default="backbone",
+        meaning="How far the reversed gradient goes: to the `backbone`, or only to the `mlp` of its attribute.",
+        rule=one_of(REACHES),
+    ),
+}

@@ -1,0 +1,68 @@
+"""The reference page of all config fields: python -m gradrev_jax.runs.fields.reference > docs/configuration.md."""
+
+from collections.abc import Iterator, Mapping
+
+from gradrev_jax.runs.fields.field import Field
+from gradrev_jax.runs.fields.table import SECTIONS
+
+TITLES = {
+    "": "The run",
+    "data": "Data",
+    "model": "Model",
+    "reversal": "Reversal",
+    "train": "Training, stage 1",
+    "memory": "Training, stage 2",
+    "memory.weights": "Weights of the loss of stage 2",
+    "protocol": "Protocol of the evaluation",
+}
+
+START = """# Configuration
+
+All fields of a config, with the values of a new run. A config file of `configs/` starts from these and overrides
+some; the command line overrides both, as `--config.train.epochs=10`. Where the paper decides a default, its
+section is given. A run is continued with the values it was started with, except for fields marked *resumable*;
+`gradrev-evaluate` takes other values of *movable* fields, as `--data.root=FOLDER`, and of the protocol; runs are
+compared only if they agree in the fields marked *same test*.
+
+This page is made from `gradrev_jax/runs/fields/`, where all that is known of a field stands.
+"""
+
+
+def reference_page() -> str:
+    """Returns the page, as Markdown: one table per section."""
+    return "\n".join([START, *(_table(section, fields) for section, fields in SECTIONS.items())])
+
+
+def _table(section: str, fields: Mapping[str, Field]) -> str:
+    rows = (
+        f"| `{section + '.' if section else ''}{name}` | {_code(field.default)} | {_meaning(field)} |"
+        for name, field in fields.items()
+    )
+    return "\n".join([f"## {TITLES[section]}\n", "| field | default | meaning |", "| --- | --- | --- |", *rows, ""])
+
+
+def _code(default: object) -> str:
+    if default is None:
+        return "unset"
+    text = repr(default).replace("|", r"\|")
+    return f"`{text}`"
+
+
+def _meaning(field: Field) -> str:
+    """Returns what is known of a field besides its default, as one cell of a table."""
+    return " ".join(sentence.replace("|", r"\|") for sentence in _sentences(field))
+
+
+def _sentences(field: Field) -> Iterator[str]:
+    yield field.meaning
+    if field.rule is not None:
+        yield f"Allowed: {field.rule.text}."
+    if field.paper:
+        yield f"Paper: {field.paper}."
+    marks = {"resumable": field.resumable, "movable": field.movable, "same test": field.same_test}
+    if any(marks.values()):
+        yield f"*{', '.join(mark for mark, is_set in marks.items() if is_set)}*"
+
+
+if __name__ == "__main__":
+    print(reference_page(), end="")

@@ -1,0 +1,97 @@
+"""All config fields under their dotted names, and what is derived from them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from gradrev_jax.runs.fields.data import DATA
+from gradrev_jax.runs.fields.field import SAME_AS_DEFAULT, Field
+from gradrev_jax.runs.fields.general import MEMORY as MEMORY_STAGE
+from gradrev_jax.runs.fields.general import MODEL, REVERSAL, RUN
+from gradrev_jax.runs.fields.protocol import PROTOCOL
+from gradrev_jax.runs.fields.training import MEMORY, MEMORY_WEIGHTS, TRAIN
+
+SECTIONS: dict[str, Mapping[str, Field]] = {
+    "": RUN,
+    "data": DATA,
+    "model": MODEL,
+    "reversal": REVERSAL,
+    "train": TRAIN,
+    "memory": MEMORY,
+    "memory.weights": MEMORY_WEIGHTS,
+    "protocol": {
+        # A run may be evaluated by another protocol; what chose its checkpoints is part of the run.
+        name: dataclasses.replace(field, resumable=name != "select_on_test")
+        for name, field in PROTOCOL.items()
+    },
+}
+
+FIELDS: dict[str, Field] = {
+    f"{section}.{name}" if section else name: field
+    for section, fields in SECTIONS.items()
+    for name, field in fields.items()
+}
+
+EARLIER_VALUES: dict[str, Any] = {
+    name: field.earlier for name, field in FIELDS.items() if field.earlier is not SAME_AS_DEFAULT
+}
+
+
+def default_config() -> ConfigDict:
+    """Creates a config of all fields with their defaults; it is locked, so that no other field can be set.
+
+    Example:
+      >>> default_config().train.batch_size
+      128
+    """
+    config = ConfigDict()
+    for name, field in FIELDS.items():
+        *path, last = name.split(".")
+        section = config
+        for part in path:
+            if part not in section:
+                section[part] = ConfigDict()
+            section = section[part]
+        section[last] = field.default if field.kind is None else placeholder(field.kind)
+    return config.lock()
+
+
+def names_with(attribute: str) -> tuple[str, ...]:
+    """Returns the names of the fields for which a flag of ``Field`` is set, as ``same_test``.
+
+    Example:
+      >>> names_with("movable")[:2]
+      ('data.cache_dir', 'data.cache_limit')
+    """
+    return tuple(name for name, field in FIELDS.items() if getattr(field, attribute))
+
+
+def is_resumable(name: str, run: Mapping[str, Any]) -> bool:
+    """Returns whether a run may go on with another value of a field.
+
+    Args:
+      name: the dotted name of the field.
+      run: the fields of the run so far, by dotted name.
+
+    Example:
+      >>> is_resumable("train.epochs", {"reversal.weighting": "balanced", "stages": ("encoder",)})
+      True
+    """
+    if name == "train.epochs" and run.get("reversal.weighting") == "schedule":
+        return False  # the ramp of w_rev counts towards the last epoch
+    if name.startswith("memory.") and MEMORY_STAGE not in run.get("stages", ()):
+        return True  # that stage is not part of the run yet
+    return name in FIELDS and FIELDS[name].resumable
+
+
+def is_descriptive(name: str) -> bool:
+    """Returns whether runs that differ in a field are different systems; so are fields of other versions.
+
+    Example:
+      >>> is_descriptive("train.epochs"), is_descriptive("data.cache_dir")
+      (True, False)
+    """
+    return name not in FIELDS or FIELDS[name].descriptive

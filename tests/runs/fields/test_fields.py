@@ -1,0 +1,74 @@
+import pathlib
+
+import pytest
+
+from gradrev_jax.runs.fields import table
+from gradrev_jax.runs.fields.field import Field, at_least, number, one_of, some_of
+from gradrev_jax.runs.fields.reference import reference_page
+
+ROOT = pathlib.Path(__file__).parents[3]
+MODULES = [*ROOT.glob("gradrev_jax/**/*.py"), *ROOT.glob("gradrev_commands/*.py")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "text"),
+    [
+        (at_least(0), [0, 1.5], [-1, float("nan"), float("inf")], "at least 0"),
+        (one_of(("pmap", "jit")), ["jit"], ["", "pmapjit"], "one of pmap, jit"),
+        (some_of(("swap", "add")), [("add",), ("add", "swap")], [(), ("drop",)], "some of swap, add"),
+        (number(), [-1.0], [float("nan")], "a number"),
+    ],
+)
+def test_a_rule_tells_what_is_allowed(rule, good, bad, text):
+    field = Field(default=good[0], meaning="a field", rule=rule)
+    assert [field.problem(value) for value in good] == [None] * len(good)
+    assert [field.problem(value) for value in bad] == [text] * len(bad)
+
+
+def test_an_optional_field_may_be_unset():
+    optional = Field(default=None, kind=int, meaning="steps", rule=at_least(1))
+    assert optional.problem(None) is None
+    assert optional.problem(0) == "at least 1"
+
+
+def test_every_default_is_allowed_and_every_optional_field_has_a_type():
+    for name, field in table.FIELDS.items():
+        assert field.problem(field.default) is None, name
+        assert (field.default is None) == (field.kind is not None), name
+        assert field.meaning[0].isupper(), name
+        assert field.meaning.endswith("."), name
+
+
+def test_every_field_is_read_somewhere():
+    """By its whole dotted name, or as ``section.field`` of an object that holds the section."""
+    code = "\n".join(path.read_text() for path in MODULES if "fields" not in path.parts)
+    sections = {"train": ("train", "section"), "memory": ("memory", "section")}
+    for name in table.FIELDS:
+        *path, last = name.split(".")
+        holders = sections.get(path[-1], (path[-1],)) if path else ("config",)
+        reads = [f"{holder}.{last}" for holder in holders] + [f'"{name}"']
+        whole = name.startswith("memory.weights.") and "**config.memory.weights" in code
+        assert whole or any(_is_word(read, code) for read in reads), f"{name} is read nowhere"
+
+
+def _is_word(read, code):
+    """Whether code has these characters and no name that only begins with them."""
+    return any(not (rest[:1].isalnum() or rest[:1] == "_") for rest in code.split(read)[1:])
+
+
+def test_a_run_may_go_on_with_another_value_of_some_fields_only():
+    run = {"reversal.weighting": "balanced", "stages": ["encoder"]}
+    resumable = {name for name in table.FIELDS if table.is_resumable(name, run)}
+    assert {"train.epochs", "data.root", "protocol.ks", "memory.margin"} <= resumable
+    assert not {"train.batch_size", "protocol.select_on_test", "data.split_by", "seed"} & resumable
+    assert not table.is_resumable("train.epochs", {**run, "reversal.weighting": "schedule"})
+    assert not table.is_resumable("memory.margin", {**run, "stages": ["encoder", "memory"]})
+    assert not table.is_resumable("a.field.of.another.version", run)
+
+
+def test_the_reference_page_is_up_to_date():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    again = "python -m gradrev_jax.runs.fields.reference > docs/configuration.md"
+    assert page == reference_page(), f"write it again: {again}"
+    for name in table.FIELDS:
+        assert f"| `{name}` |" in page
