@@ -8,7 +8,8 @@ The pathway (j, n) is feature j read by classifier n: a cross-entropy over the s
 attribute n, against the label of attribute n.
 """
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,6 @@ from gradrev_jax.core.gradient_reversal import ganin_schedule
 
 # Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
 SMALLEST_LOSS = 1e-6
-
-Weighting = Literal["balanced", "fixed", "schedule", "off"]
-WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 Labels = Int[Array | np.ndarray, "B N"]
 Logits = Float[Array | np.ndarray, "B N J"]
@@ -159,40 +157,63 @@ def balanced_reversal_weight(
     return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
 
 
+class WeightingInputs(NamedTuple):
+    """What a rule for w_rev may depend on.
+
+    Attributes:
+      loss_cls: L_cls, scalar.
+      loss_rev: L_rev, scalar.
+      w_cls: the weight of L_cls in the total (Eq. 3).
+      beta: the share of the reversal.
+      progress: the fraction of the training that is done, in [0, 1].
+    """
+
+    loss_cls: Float[Array, ""] | float
+    loss_rev: Float[Array, ""] | float
+    w_cls: float
+    beta: float
+    progress: float | Float[Array, ""]
+
+
+# Rules for w_rev by name. To add one, write a function of WeightingInputs and name it here.
+WEIGHTINGS: dict[str, Callable[[WeightingInputs], Float[Array, ""]]] = {
+    "balanced": lambda x: balanced_reversal_weight(x.loss_cls, x.loss_rev, w_cls=x.w_cls, beta=x.beta),
+    "fixed": lambda x: jnp.asarray(x.beta, jnp.float32),
+    "schedule": lambda x: jnp.asarray(x.beta * ganin_schedule(x.progress), jnp.float32),
+    "off": lambda x: jnp.zeros((), jnp.float32),
+}
+
+
 def reversal_weight(
     loss_cls: Float[Array, ""] | float,
     loss_rev: Float[Array, ""] | float,
     *,
-    weighting: Weighting,
+    weighting: str,
     beta: float,
     w_cls: float = 1.0,
     progress: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, ""]:
-    """w_rev, by one of four rules.
+    """Computes w_rev by one of the rules of ``WEIGHTINGS``.
 
     Args:
       loss_cls: L_cls, scalar.
       loss_rev: L_rev, scalar.
-      weighting: ``balanced`` (Eq. 5), ``fixed`` at beta, on a ``schedule`` that rises from 0 to beta
+      weighting: the rule: ``balanced`` (Eq. 5), ``fixed`` at beta, a ``schedule`` that rises from 0 to beta
         (Ganin's), or ``off`` (0: each classifier trains on its own feature only, the ablation of Table 7).
-      beta: share of the reversal.
-      w_cls: weight of L_cls in the total (Eq. 3).
-      progress: fraction of the training that is done, for the schedule.
-
+      beta: the share of the reversal.
+      w_cls: the weight of L_cls in the total (Eq. 3).
+      progress: the fraction of the training that is done, for the schedule.
 
     Raises:
-      ValueError: an unknown weighting.
+      ValueError: an unknown rule.
 
     Example:
       >>> [float(reversal_weight(2.0, 4.0, weighting=how, beta=0.5)) for how in ("balanced", "fixed", "off")]
       [0.25, 0.5, 0.0]
     """
     if weighting not in WEIGHTINGS:
-        raise ValueError(f"reversal.weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
-    if weighting == "balanced":
-        return balanced_reversal_weight(loss_cls, loss_rev, w_cls=w_cls, beta=beta)
-    ramp = {"fixed": jnp.ones(()), "schedule": ganin_schedule(progress), "off": jnp.zeros(())}[weighting]
-    return jnp.asarray(beta * ramp, jnp.float32)
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    return WEIGHTINGS[weighting](WeightingInputs(loss_cls, loss_rev, w_cls, beta, progress))
 
 
 def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:

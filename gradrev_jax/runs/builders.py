@@ -12,20 +12,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, hold_out_validation
+from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
-from gradrev_jax.data.queries import Queries, generate_queries
-from gradrev_jax.data.formats.table.reader import read_table
 from gradrev_jax.data.formats.table.labels import CellRules
+from gradrev_jax.data.formats.table.reader import read_table
 from gradrev_jax.data.formats.tfds.reader import attribute_mapping, read_tfds
+from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.triplets import Triplets, generate_triplets
+from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.files import expand
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs.fields.protocol import VALIDATION_STRENGTH
 from gradrev_jax.runs.fields.table import names_with
-from gradrev_jax.distributed import say
-from gradrev_jax.files import expand
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

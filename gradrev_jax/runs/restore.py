@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gradrev_jax.runs.fields.general import ENCODER
-from gradrev_jax.runs import builders
-from gradrev_jax.runs import workdir
-from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.runs.fields.general import ENCODER
 
 
 def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:

@@ -13,6 +13,7 @@ from gradrev_jax.runs.fields.table import EARLIER_VALUES, is_resumable
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 
+
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
     """Where a stage's checkpoints are."""
     return workdir / "checkpoints" / stage

@@ -1,4 +1,4 @@
-"""One step of memory fine-tuning (stage 2), as pure functions."""
+"""Stage 2: the loss of memory fine-tuning and one step of it, as pure functions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,16 +10,25 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
 from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss, unit
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard, whole_batch
-from gradrev_jax.training.encoder_step import INPUT_SCOPE, TrainState, Update, descend
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY  # the two parts of the parameters
+from gradrev_jax.training.update import Objective, TrainState, make_update
 
-ENCODER, MEMORY = "encoder", "memory"  # the two parts of the parameters
+MemoryStep = Callable[
+    [
+        TrainState,
+        UInt8[Array | np.ndarray, "3 B S S 3"],
+        Int[Array | np.ndarray, "3 B N"],
+        Int[Array | np.ndarray, "B J"],
+    ],
+    tuple[TrainState, "MemoryMetrics"],
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,101 +63,105 @@ class MemoryMetrics(NamedTuple):
     w_rev: Float[Array, ""]
 
 
-MemoryStep = Callable[
-    [
-        TrainState,
-        UInt8[Array | np.ndarray, "3 B S S 3"],
-        Int[Array | np.ndarray, "3 B N"],
-        Int[Array | np.ndarray, "B J"],
-    ],
-    tuple[TrainState, MemoryMetrics],
-]
+class MemoryTargets(NamedTuple):
+    """What a batch of triplets is compared with.
+
+    Attributes:
+      labels: [3, B, N], of the references, the positives and the negatives; -1 = not labelled.
+      indicators: [B, J], from each reference's labels to its positive's.
+    """
+
+    labels: Int[Array | np.ndarray, "*steps 3 B N"]
+    indicators: Int[Array | np.ndarray, "*steps B J"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryObjective(Objective):
+    """The loss of stage 2 (ADDE-M's), with the reversal of the paper where it is kept on.
+
+    Attributes:
+      weights: the weights of the terms.
+      block: ``soft``: the memory may leave its blocks, at a price; ``hard``: what lies outside is masked.
+      freeze_encoder: whether the memory alone is trained.
+      reversal: whether the reversal loss of the three images, with the balanced weight, is kept on.
+      beta: the share of the reversal.
+      reversal_scale: lambda, of all pathways or [N, N] of each, see ``AttributeEncoder``.
+      margin: the margin of both triplet losses.
+
+    Example:
+      >>> MemoryObjective(block="hard").weights.off_block
+      0.4
+    """
+
+    weights: MemoryWeights = MemoryWeights()
+    block: Block = "soft"
+    freeze_encoder: bool = False
+    reversal: bool = False
+    beta: float = 0.1
+    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0
+    margin: float = 0.5
+
+    def loss(
+        self,
+        encoder: AttributeEncoder,
+        params: Any,
+        images: Float[Array, "_ S S 3"],
+        targets: MemoryTargets,
+        *,
+        dropout_key: PRNGKeyArray,
+        progress: float | Float[Array, ""] = 1.0,
+        shard: BatchShard | None = None,
+    ) -> tuple[Float[Array, ""], MemoryMetrics]:
+        """Computes ``memory_loss``, which does not depend on the progress."""
+        del progress
+        return memory_loss(encoder, params, images, targets, dropout_key, self, shard=shard)
 
 
 def memory_loss(
     encoder: AttributeEncoder,
     params: Any,
     images: Float[Array, "_ S S 3"],
-    labels: Int[Array, "3 B N"],
-    indicators: Int[Array, "B J"],
+    targets: MemoryTargets,
     dropout_key: PRNGKeyArray,
+    objective: MemoryObjective = MemoryObjective(),
     *,
-    weights: MemoryWeights = MemoryWeights(),
-    block: Block = "soft",
-    freeze_encoder: bool = False,
-    reversal: bool = False,
-    beta: float = 0.1,
-    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
-    margin: float = 0.5,
     shard: BatchShard | None = None,
 ) -> tuple[Float[Array, ""], MemoryMetrics]:
-    """Total loss of a batch of triplets.
+    """Computes the total loss of a batch of triplets, and its parts.
 
     Args:
       encoder: the model.
       params: ``{"encoder": its parameters, "memory": [J, N, d]}``.
-      images: [3 B, S, S, 3], normalised: references, then positives, then negatives; or those of a shard.
-      labels: [3, B, N] of all of them, -1 = not labelled.
-      indicators: [B, J], from each reference's labels to its positive's.
-      dropout_key: rng of the dropout; a frozen encoder has none.
-      weights: of the terms.
-      block: ``soft``: the memory may leave its blocks, at a price; ``hard``: what lies outside is masked.
-      freeze_encoder: whether the memory alone is trained.
-      reversal: whether the reversal loss of the three images, with the balanced weight, is kept on.
-      beta: share of the reversal.
-      reversal_scale: lambda, see ``AttributeEncoder``.
-      margin: of both triplet losses.
-      shard: which part of the 3 B images these are; None: all.
-
-    Returns:
-      The total, and its parts.
+      images: [3 B, S, S, 3], normalised: references, then positives, then negatives; those of a shard, if
+        there is one.
+      targets: the labels and the indicators, of the whole batch.
+      dropout_key: the random key of the dropout; a frozen encoder has none.
+      objective: the weights and what is trained.
+      shard: the part of the 3 B images that these are; None: all of them.
     """
-    schema = encoder.schema
-    variables = jax.lax.stop_gradient(params[ENCODER]) if freeze_encoder else params[ENCODER]
-    memory = only_blocks(params[MEMORY], schema) if block == "hard" else params[MEMORY]
+    schema, labels, weights = encoder.schema, targets.labels, objective.weights
+    is_frozen = objective.freeze_encoder
+    variables = jax.lax.stop_gradient(params[ENCODER]) if is_frozen else params[ENCODER]
+    memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
     local: Any = encoder.apply(
         variables,
         images,
-        train=not freeze_encoder,
-        reversal_scale=reversal_scale,
+        train=not is_frozen,
+        reversal_scale=objective.reversal_scale,
         shard=shard,
         rngs={"dropout": dropout_key},
     )
     output = whole_batch(local, shard)
     features = output.features.reshape(*labels.shape, -1)
-    reference, positive, negative = features
-    edited = manipulate(reference, indicators, memory)
+    edited = manipulate(features[0], targets.indicators, memory)
     edited_logits: Any = encoder.apply(variables, edited, method="classify")
 
     logits = output.logits.reshape(*labels.shape, -1)
-    read = (
-        (logits[0], labels[0]),
-        (logits[1], labels[1]),
-        (logits[2], labels[2]),
-        (edited_logits, labels[1]),
-    )
-    loss_cls = jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
-
-    def embed(features: Array) -> Array:
-        return unit(features.reshape(len(features), -1))
-
-    # The manipulated feature stands for the positive's labels.
-    classes = labels.reshape(-1, schema.num_attributes)
-    batch = jnp.concatenate([embed(reference), embed(edited), embed(negative)])
-    semi_hard = semi_hard_triplet_loss(batch, classes, margin=margin)
-    margin_loss = triplet_margin_loss(embed(edited), embed(positive), embed(negative), margin=margin)
-    composed = ((edited, labels[1]), (reference, labels[0]), (negative, labels[2]))
-    consistency = jnp.stack([consistency_loss(f, y, memory, schema) for f, y in composed]).sum()
+    loss_cls = _classification(logits, edited_logits, labels, schema)
+    semi_hard, margin_loss = _triplet_losses(features, edited, labels, objective.margin)
+    consistency = _consistency(features, edited, labels, memory, schema)
     off_block = off_block_loss(memory, schema)
-
-    if reversal:
-        pathways = pathway_losses(output.logits, labels.reshape(-1, schema.num_attributes), schema)
-        own = jnp.trace(pathways)
-        loss_rev = pathways.sum() - own
-        w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=beta, w_cls=weights.classification)
-    else:
-        loss_rev = w_rev = jnp.zeros(())
-
+    loss_rev, w_rev = _reversal(output.logits, labels, schema, objective)
     total = (
         weights.classification * loss_cls
         + weights.semi_hard * semi_hard
@@ -162,58 +175,94 @@ def memory_loss(
     )
 
 
-def make_memory_update(
-    encoder: AttributeEncoder,
-    optimizer: optax.GradientTransformation,
-    *,
-    seed: int,
-    mirror: bool = True,
-    **loss_settings: Any,
-) -> Update:
-    """(state, uint8 images [3 B, S, S, 3], (labels, indicators), shard=None) -> (state, metrics), pure.
+def _classification(
+    logits: Float[Array, "3 B N J"],
+    edited_logits: Float[Array, "B N J"],
+    labels: Int[Array, "3 B N"],
+    schema: AttributeSchema,
+) -> Float[Array, ""]:
+    """Sums the cross-entropies of the three images and of the edited features, read as the positives."""
+    read = (
+        (logits[0], labels[0]),
+        (logits[1], labels[1]),
+        (logits[2], labels[2]),
+        (edited_logits, labels[1]),
+    )
+    return jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
 
-    Flips and dropout are pure functions of (seed, step).
 
-    Args:
-      encoder: the model.
-      optimizer: an Optax optimiser.
-      seed: of flips and dropout.
-      mirror: whether images are mirrored at random.
-      **loss_settings: keyword arguments of ``memory_loss``.
-    """
+def _triplet_losses(
+    features: Float[Array, "3 B N d"],
+    edited: Float[Array, "B N d"],
+    labels: Int[Array, "3 B N"],
+    margin: float,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Computes the semi-hard triplet loss and the margin loss, in both of which the edited feature counts."""
 
-    def update(
-        state: TrainState, images: Array, targets: tuple[Array, Array], shard: BatchShard | None = None
-    ) -> tuple[TrainState, MemoryMetrics]:
-        flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        with jax.named_scope(INPUT_SCOPE):
-            inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+    def embed(features: Array) -> Array:
+        return unit(features.reshape(len(features), -1))
 
-        def loss(params: Any) -> tuple[Array, MemoryMetrics]:
-            return memory_loss(encoder, params, inputs, *targets, dropout_key, shard=shard, **loss_settings)
+    reference, positive, negative = features
+    # The manipulated feature stands for the positive's labels.
+    classes = labels.reshape(-1, labels.shape[-1])
+    batch = jnp.concatenate([embed(reference), embed(edited), embed(negative)])
+    semi_hard = semi_hard_triplet_loss(batch, classes, margin=margin)
+    return semi_hard, triplet_margin_loss(embed(edited), embed(positive), embed(negative), margin=margin)
 
-        return descend(state, loss, optimizer, shard)
 
-    return update
+def _consistency(
+    features: Float[Array, "3 B N d"],
+    edited: Float[Array, "B N d"],
+    labels: Int[Array, "3 B N"],
+    memory: Float[Array, "J N d"],
+    schema: AttributeSchema,
+) -> Float[Array, ""]:
+    """Sums the distances between features and what the memory composes of their labels."""
+    composed = ((edited, labels[1]), (features[0], labels[0]), (features[2], labels[2]))
+    return jnp.stack([consistency_loss(f, y, memory, schema) for f, y in composed]).sum()
+
+
+def _reversal(
+    logits: Float[Array, "_ N J"],
+    labels: Int[Array, "3 B N"],
+    schema: AttributeSchema,
+    objective: MemoryObjective,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Computes the reversal loss of the three images and its balanced weight; 0 where it is off."""
+    if not objective.reversal:
+        return jnp.zeros(()), jnp.zeros(())
+    pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
+    own = jnp.trace(pathways)
+    loss_rev = pathways.sum() - own
+    w_cls = objective.weights.classification
+    w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=objective.beta, w_cls=w_cls)
+    return loss_rev, w_rev
 
 
 def make_memory_step(
-    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, **settings: Any
+    encoder: AttributeEncoder,
+    optimizer: optax.GradientTransformation,
+    objective: MemoryObjective = MemoryObjective(),
+    *,
+    seed: int,
+    mirror: bool = True,
 ) -> MemoryStep:
-    """``make_memory_update``, jitted for one device; takes images by triplet, [3, B, S, S, 3].
+    """Returns ``make_update``, jitted for one device; it takes images by triplet, [3, B, S, S, 3].
 
     The state is donated.
 
     Args:
       encoder: the model.
-      optimizer: an Optax optimiser.
-      **settings: keyword arguments of ``make_memory_update``.
+      optimizer: the Optax optimizer.
+      objective: the loss to minimise.
+      seed: the seed of flips and dropout.
+      mirror: whether images are mirrored at random.
     """
-    update = make_memory_update(encoder, optimizer, **settings)
+    update = make_update(encoder, optimizer, objective, seed=seed, mirror=mirror)
 
     def memory_step(
         state: TrainState, images: Array, labels: Array, indicators: Array
     ) -> tuple[TrainState, MemoryMetrics]:
-        return update(state, images.reshape(-1, *images.shape[2:]), (labels, indicators))
+        return update(state, images.reshape(-1, *images.shape[2:]), MemoryTargets(labels, indicators), None)
 
     return jax.jit(memory_step, donate_argnums=0)

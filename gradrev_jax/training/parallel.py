@@ -15,27 +15,25 @@ from jaxtyping import Array, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
-from gradrev_jax.training.encoder_step import INPUT_SCOPE, TrainState, Update
+from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update
 
 Mode = Literal["pmap", "jit"]
 
-# (state, what Parallel.place gives for a few steps, their targets) -> (state, metrics of the last step)
+# Compiled steps: (state, inputs of K steps from Parallel.place, targets) -> (state, metrics of the last).
 Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """How a batch is spread over devices.
+    """Represents the devices that share a batch.
 
-    Each device runs the update on its share of the images: by ``pmap``, or by ``jit`` with ``shard_map`` of
-    arrays that are split over a mesh. Both give what one device gives, up to the order of sums: a batch that
-    does not divide is padded, and the padding left out of everything.
-
-    Arrays of the state lie whole on every device, of all processes.
+    Each device runs the update on its share of the images, by ``pmap``, or by ``jit`` and ``shard_map`` over
+    a mesh. Both give what one device gives, up to the order of sums: a batch that does not divide is padded,
+    and the padding is left out of everything. The state is replicated on all devices of all processes.
 
     Attributes:
       mode: ``pmap`` or ``jit``; a single device is always ``jit``.
-      devices: of all processes, in the order of the batch.
+      devices: the devices of all processes, in the order of the batch.
 
     Example:
       >>> parallel = Parallel.over(1, batch=8)
@@ -47,16 +45,13 @@ class Parallel:
     devices: tuple[jax.Device, ...]
 
     @classmethod
-    def over(
-        cls, count: int | None = None, *, batch: int, mode: Mode = "pmap", field: str = "train.batch_size"
-    ) -> "Parallel":
-        """The first so many devices.
+    def over(cls, count: int | None = None, *, batch: int, mode: Mode = "pmap") -> "Parallel":
+        """Chooses the first devices.
 
         Args:
-          count: of devices; None: all.
-          batch: images that a step takes.
+          count: the number of devices; None: all.
+          batch: the number of images of a step.
           mode: ``pmap`` or ``jit``.
-          field: of the config that decides the batch, for the message.
 
         Raises:
           ValueError: an unknown mode.
@@ -64,7 +59,7 @@ class Parallel:
             all.
         """
         if mode not in get_args(Mode):
-            raise ValueError(f"parallel must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
         devices = jax.devices()
         kind = devices[0].platform
         count = count or len(devices)
@@ -80,29 +75,29 @@ class Parallel:
             )
         if count > batch:
             raise ConfigError(
-                f"a batch of {batch} images cannot be split over {count} devices; raise {field}, or set "
+                f"a batch of {batch} images cannot be split over {count} devices; take larger batches, or set "
                 f"devices to at most {batch}"
             )
         return cls("jit" if count == 1 else mode, tuple(devices[:count]))
 
     @property
     def mesh(self) -> Mesh:
-        """All devices in a row."""
+        """The mesh of all devices, with one axis."""
         return Mesh(np.asarray(self.devices), (AXIS,))
 
     def padded(self, size: int) -> int:
-        """Least number of images that all devices share equally, for a batch of so many."""
+        """Returns the size of a batch after padding, so that all devices get the same number of images."""
         return -(-size // len(self.devices)) * len(self.devices)
 
     def own_rows(self, rows: Int[np.ndarray, "K B"]) -> Int[np.ndarray, "K b"]:
-        """Of the rows of K batches, those that this process's devices take; the first stand in as padding."""
+        """Returns the rows of K batches that this process's devices take; the first serve as padding."""
         missing = self.padded(rows.shape[1]) - rows.shape[1]
         padded = np.concatenate([rows, rows[:, :missing]], axis=1).reshape(len(rows), len(self.devices), -1)
         mine = [device.process_index == jax.process_index() for device in self.devices]
         return padded[:, mine].reshape(len(rows), -1)
 
     def place(self, own: Shaped[np.ndarray, "K b ..."]) -> Array:
-        """Images, or rows, of this process on its devices, as the compiled steps take them."""
+        """Puts images, or rows, of this process on its devices, as the compiled steps take them."""
         if self.mode == "pmap":
             local = self.mesh.local_mesh
             shared = own.reshape(len(own), local.size, -1, *own.shape[2:])
@@ -111,89 +106,83 @@ class Parallel:
         return jax.make_array_from_process_local_data(sharding, own)
 
     def replicate(self, tree: Any) -> Any:
-        """The same arrays, whole on every device; each process gives all of them."""
+        """Replicates arrays on every device; each process gives all of them."""
         everywhere = NamedSharding(self.mesh, PartitionSpec())
         if jax.process_count() > 1:  # where device_put spoils arrays that are on a device already
             tree = jax.tree.map(np.asarray, tree)
         return jax.device_put(tree, everywhere)
 
     def compile(self, update: Update, *, size: int, pixels: UInt8[Array, "M S S 3"] | None = None) -> Steps:
-        """Compile an update for a few steps in a row; the state is donated, where that is possible.
+        """Compiles an update for a few steps in a row; the state is donated, where that is possible.
 
         Args:
-          update: pure, as of ``training.steps.make_update``.
-          size: images in a batch.
+          update: the pure update, as ``training.update.make_update`` returns it.
+          size: the number of images in a batch.
           pixels: all images, replicated, of which batches are rows; None: batches are images.
 
         Returns:
           (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, metrics of the last).
         """
-        each = self.padded(size) // len(self.devices)
+        # In a loop, convolutions on a CPU are ten times as slow.
+        steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
+        if len(self.devices) == 1:
+            return _with_pixels(jax.jit(functools.partial(steps, shard=None), donate_argnums=0), pixels)
+        share = self.padded(size) // len(self.devices)
 
-        def several(
-            state: TrainState, inputs: Array, targets: Any, pixels: Array | None, shard: BatchShard | None
-        ) -> tuple[TrainState, Any]:
-            def one(state: TrainState, step: tuple[Array, Any]) -> tuple[TrainState, Any]:
-                images, targets = step
-                if pixels is not None:
-                    with jax.named_scope(INPUT_SCOPE):
-                        images = pixels[images]
-                return update(state, images, targets, shard)
-
-            if len(inputs) == 1:  # a loop of one costs compilers more than it gives
-                return one(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
-            # In a loop a CPU's convolutions are ten times as slow.
-            unroll = self.devices[0].platform == "cpu"
-            state, metrics = jax.lax.scan(one, state, (inputs, targets), unroll=unroll)
-            return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
-
-        def on_device(
+        def steps_on_device(
             state: TrainState, inputs: Array, targets: Any, pixels: Array | None
         ) -> tuple[TrainState, Any]:
-            rows = jax.lax.axis_index(AXIS) * each + jnp.arange(each)
-            return several(state, inputs, targets, pixels, BatchShard(rows, size, AXIS))
+            rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
+            return steps(state, inputs, targets, pixels, shard=BatchShard(rows, size, AXIS))
 
         if self.mode == "jit":
-            whole, split = PartitionSpec(), PartitionSpec(None, AXIS)
-            shared = jax.shard_map(
-                on_device,
-                mesh=self.mesh,
-                in_specs=(whole, split, whole, whole),
-                out_specs=whole,
-                check_vma=False,  # gradients are brought together where pmap has them too, by descend
-            )
-            alone = functools.partial(several, shard=None)
-            jitted = jax.jit(shared if len(self.devices) > 1 else alone, donate_argnums=0)
-            return lambda state, inputs, targets: jitted(state, inputs, targets, pixels)
+            return _with_pixels(self._shard_map(steps_on_device), pixels)
+        return self._pmap(steps_on_device, pixels)
 
-        processes = jax.process_count()
+    def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, Any]]) -> Callable[..., Any]:
+        """Compiles the steps of one device for all of them, with ``jit`` and ``shard_map``."""
+        whole, split = PartitionSpec(), PartitionSpec(None, AXIS)
+        mapped = jax.shard_map(
+            steps_on_device,
+            mesh=self.mesh,
+            in_specs=(whole, split, whole, whole),
+            out_specs=whole,
+            check_vma=False,  # the update averages gradients itself, as it does under pmap
+        )
+        return jax.jit(mapped, donate_argnums=0)
+
+    def _pmap(self, steps_on_device: Callable[..., tuple[TrainState, Any]], pixels: Array | None) -> Steps:
+        """Compiles the steps of one device for all of them, with ``pmap``."""
+        has_others = jax.process_count() > 1
         mapped = jax.pmap(
-            on_device,
+            steps_on_device,
             axis_name=AXIS,
             in_axes=(None, 1, None, None),
             out_axes=None,
-            devices=None if processes > 1 else self.devices,
-            donate_argnums=() if processes > 1 else 0,  # with several, pmap would copy what it is donated
+            devices=None if has_others else self.devices,
+            donate_argnums=()
+            if has_others
+            else 0,  # with several processes, pmap would copy what it is donated
         )
-        if processes == 1:
-            return lambda state, inputs, targets: mapped(state, inputs, targets, pixels)
+        if not has_others:
+            return _with_pixels(mapped, pixels)
 
-        # Of several processes, pmap takes and gives arrays on its own process's devices alone.
-        resident = _rewrapped(pixels, self.mesh.local_mesh)
+        # With several processes, pmap takes and returns arrays on the devices of its own process alone.
+        local_pixels = _rewrap(pixels, self.mesh.local_mesh)
 
         def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Any]:
-            local = _rewrapped(state, self.mesh.local_mesh)
-            state, metrics = mapped(local, inputs, targets, resident)
-            return _rewrapped(state, self.mesh), metrics
+            local_state = _rewrap(state, self.mesh.local_mesh)
+            state, metrics = mapped(local_state, inputs, targets, local_pixels)
+            return _rewrap(state, self.mesh), metrics
 
         return steps
 
     def check_room(self, shape: Sequence[int], *, besides: int) -> None:
-        """Raise unless uint8 images of a shape fit on every device of this process.
+        """Raises unless uint8 images of a shape fit on every device of this process.
 
         Args:
-          shape: of the images, [M, S, S, 3].
-          besides: bytes that training needs there at least.
+          shape: the shape of the images, [M, S, S, 3].
+          besides: the number of bytes that training needs there at least.
 
         Raises:
           ConfigError: they do not, with the sizes.
@@ -211,8 +200,48 @@ class Parallel:
             )
 
 
-def _rewrapped(tree: Any, mesh: Mesh) -> Any:
-    """The same copies on this process's devices, as arrays that lie whole on all devices of a mesh."""
+def _take_steps(
+    update: Update,
+    state: TrainState,
+    inputs: Array,
+    targets: Any,
+    pixels: Array | None,
+    *,
+    shard: BatchShard | None,
+    unroll: bool,
+) -> tuple[TrainState, Any]:
+    """Takes K steps in a row on one device; returns the state and the metrics of the last step.
+
+    Args:
+      update: the pure update.
+      state: the state before the first step.
+      inputs: the images of the device, [K, b, S, S, 3], or their rows among ``pixels``, [K, b].
+      targets: the targets of the whole batches, [K, ...].
+      pixels: all images; None: ``inputs`` are images.
+      shard: the part of the batch that the device has; None: all of it.
+      unroll: whether the loop over steps is unrolled.
+    """
+
+    def take_step(state: TrainState, step: tuple[Array, Any]) -> tuple[TrainState, Any]:
+        images, targets = step
+        if pixels is not None:
+            with jax.named_scope(INPUT_SCOPE):
+                images = pixels[images]
+        return update(state, images, targets, shard)
+
+    if len(inputs) == 1:  # a loop of one step costs the compiler more than it gives
+        return take_step(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
+    state, metrics = jax.lax.scan(take_step, state, (inputs, targets), unroll=unroll)
+    return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
+
+
+def _with_pixels(compiled: Callable[..., tuple[TrainState, Any]], pixels: Array | None) -> Steps:
+    """Binds the last argument of compiled steps."""
+    return lambda state, inputs, targets: compiled(state, inputs, targets, pixels)
+
+
+def _rewrap(tree: Any, mesh: Mesh) -> Any:
+    """Returns the copies on this process's devices as arrays that are replicated over a mesh."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def rewrap(leaf: Array) -> Array:
@@ -227,7 +256,7 @@ def _gib(count: int) -> str:
 
 
 def free_bytes(device: jax.Device) -> int:
-    """Bytes that can still be allocated on a device."""
+    """Returns the number of bytes that can still be allocated on a device."""
     statistics = device.memory_stats()
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics["bytes_in_use"])

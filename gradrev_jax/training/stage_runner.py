@@ -1,4 +1,4 @@
-"""Running one stage of training: files, clocks and progress around a pure step."""
+"""Runs one stage of training: files, clocks and progress around a pure step."""
 
 import contextlib
 import dataclasses
@@ -7,7 +7,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,9 +20,9 @@ from gradrev_jax.errors import UserError
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.runs.metrics_log import MetricsLog
-from gradrev_jax.training.encoder_step import TrainState, Update
 from gradrev_jax.training.feed import Feed, calls
 from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.update import TrainState, Update
 from gradrev_jax.training.validation import Validation
 
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
@@ -32,14 +32,16 @@ class DivergedError(UserError):
     """The loss is no longer a number."""
 
 
-@runtime_checkable  # so that the tests' type checker can test it
-class Metrics(Protocol):
-    """What a step reports; ``loss`` is its total."""
+class Batch(NamedTuple):
+    """One batch of a stage.
 
-    @property
-    def loss(self) -> Any:
-        """The total."""
-        ...
+    Attributes:
+      rows: [B], the rows of the stage's images.
+      targets: what the update compares the images with: labels, or ``MemoryTargets``.
+    """
+
+    rows: Int[np.ndarray, " B"]
+    targets: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +49,18 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-      name: of its folder of checkpoints and in its records.
-      section: of the config that has its learning rate.
-      state: before its first step.
-      update: one step, pure; see ``training.steps.make_update``.
-      images: uint8 [M, S, S, 3], that batches are drawn from.
-      batch: step -> rows of the images, and what the update compares them with.
+      name: its name, in its folder of checkpoints and in its records.
+      section: the section of the config that has its learning rate.
+      state: the state before its first step.
+      update: the pure update of one step, see ``training.update.make_update``.
+      images: uint8 [M, S, S, 3], the images that batches are drawn from.
+      batch: step -> the batch of this step.
       describe: metrics of a step -> what is logged of it.
-      validate: params -> what they are worth on the held-out part.
-      schedule: learning rate by step.
-      batch_size: images that a step takes.
-      epoch_steps: steps an epoch.
-      last_step: steps in all.
+      validate: params -> their record and score on the held-out part.
+      schedule: step -> learning rate.
+      batch_size: the number of images per step.
+      epoch_steps: the number of steps per epoch.
+      last_step: the number of steps in all.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Stage:
     state: TrainState
     update: Update
     images: UInt8[np.ndarray, "M S S 3"]
-    batch: Callable[[int], tuple[Int[np.ndarray, " B"], Any]]
+    batch: Callable[[int], Batch]
     describe: Callable[[Any], dict[str, Any]]
     validate: Callable[[Any], Validation]
     schedule: optax.Schedule
@@ -76,7 +78,7 @@ class Stage:
 
 
 def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
-    """Whether a stage has been trained, if only in part."""
+    """Returns whether a stage has been trained, if only in part."""
     path = workdir.checkpoint_directory(directory, stage)
     if not path.is_dir():
         return False
@@ -85,38 +87,45 @@ def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
 
 
 def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
-    """Whether a stage has come to its last step, or has not done better for too many on the held-out part."""
+    """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
     latest, best = checkpoints.latest_step, checkpoints.best_step
     if latest is None or best is None:
         return False
     return latest >= last_step or (patient_steps is not None and latest - best >= patient_steps)
 
 
-def run_stage(
-    stage: Stage,
-    directory: pathlib.Path,
-    *,
-    parallel: Parallel,
-    on_device: bool = False,
-    steps_per_call: int = 1,
-    log_every: int,
-    checkpoint_every: int,
-    patient_steps: int | None = None,
-    progress: bool = True,
-) -> TrainState:
-    """Train a stage to its last step, going on from its latest checkpoint.
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a stage is run; nothing of it changes what a step computes.
+
+    Attributes:
+      parallel: the devices that share a batch.
+      on_device: whether all images are kept on every device, instead of being sent batch by batch.
+      steps_per_call: the number of steps compiled into one program; fewer where something is due in between.
+      log_every: the number of steps between two records.
+      checkpoint_every: the number of steps between two checkpoints besides those at every epoch's end; 0:
+        none.
+      patient_steps: the number of steps without a better score on the held-out part after which the stage
+        ends; None: it runs to its last step.
+      progress: whether a progress bar is shown.
+    """
+
+    parallel: Parallel
+    on_device: bool = False
+    steps_per_call: int = 1
+    log_every: int = 20
+    checkpoint_every: int = 0
+    patient_steps: int | None = None
+    progress: bool = True
+
+
+def run_stage(stage: Stage, directory: pathlib.Path, options: RunOptions) -> TrainState:
+    """Trains a stage to its last step, going on from its latest checkpoint.
 
     Args:
-      stage: what to run.
+      stage: the stage.
       directory: the run's folder.
-      parallel: the devices.
-      on_device: whether all images are kept there, instead of being sent batch by batch.
-      steps_per_call: steps compiled into one program; fewer where something is to be done between.
-      log_every: steps between records.
-      checkpoint_every: steps between checkpoints besides those at every epoch's end; 0: none.
-      patient_steps: steps without a better score on the held-out part after which the stage ends; None: it
-        runs to its last step.
-      progress: whether progress bars are shown.
+      options: how it is run.
 
     Returns:
       The state after the last step.
@@ -125,65 +134,105 @@ def run_stage(
       UserError: training diverged, or a file cannot be written or read.
     """
     distributed.wait(f"stage {stage.name}")  # all have seen what was there before it
-    state = parallel.replicate(stage.state)
+    state = options.parallel.replicate(stage.state)
     with Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints:
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
+        pixels = options.parallel.replicate(stage.images) if options.on_device else None
+        compiled = options.parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
         first_step = int(state.step)
-        pixels = parallel.replicate(stage.images) if on_device else None
-        compiled = parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
-        coming = calls(
-            first_step, stage.last_step, at_most=steps_per_call, ends=(stage.epoch_steps, checkpoint_every)
-        )
         with (
             _records(directory, stage.name, first_step) as log,
             tqdm(
-                total=stage.last_step, initial=first_step, desc=stage.name, unit="step", disable=not progress
+                total=stage.last_step,
+                initial=first_step,
+                desc=stage.name,
+                unit="step",
+                disable=not options.progress,
             ) as bar,
-            Feed(functools.partial(_prepare, stage, parallel, on_device), coming) as feed,
+            _feed(stage, options, first_step) as feed,
         ):
-            meter = _Meter(stage, feed)
+            observer = _Observer(stage, options, checkpoints, log, bar, _Meter(stage, feed))
             for steps, inputs, targets in feed:
-                if steps.start % stage.epoch_steps == 0 and is_over(
-                    checkpoints, stage.last_step, patient_steps
-                ):
-                    bar.write(f"{stage.name} ends early, no longer better on the held-out part")
+                if observer.ends_before(steps.start):
                     break
                 state, metrics = compiled(state, inputs, targets)
-                meter.count(metrics, len(steps))
-                done = steps.stop
-                epoch = {"stage": stage.name, "step": done, "epoch": done / stage.epoch_steps}
-                epoch_ends = done % stage.epoch_steps == 0 or done == stage.last_step
-                saves = epoch_ends or (checkpoint_every and done % checkpoint_every == 0)
-                if saves or done // log_every > steps.start // log_every:  # a diverged state is never saved
-                    record = meter.record(done)
-                    log({**epoch, **record})
-                    bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
-                if saves:
-                    validation = stage.validate(distributed.local(state.params)) if epoch_ends else None
-                    if validation and validation.record:
-                        log({**epoch, **validation.record})
-                    score = validation.score if validation else None
-                    checkpoints.save(done, checkpoint_items(state), score=score)
-                    meter.restart()  # neither validation nor copying is part of the training speed
-                bar.update(len(steps))
+                observer.observe(state, metrics, steps)
     return state
 
 
-def _prepare(stage: Stage, parallel: Parallel, on_device: bool, steps: range) -> tuple[range, Any, Any]:
-    """Some steps, their images (or the rows of these) on the devices, and their targets."""
+def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:
+    """Prepares the inputs of the coming calls ahead of them."""
+    coming = calls(
+        first_step,
+        stage.last_step,
+        at_most=options.steps_per_call,
+        ends=(stage.epoch_steps, options.checkpoint_every),
+    )
+    return Feed(functools.partial(_prepare, stage, options), coming)
+
+
+def _prepare(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:
+    """Returns some steps, their images (or the rows of these) on the devices, and their targets."""
     batches = [stage.batch(step) for step in steps]
-    own = parallel.own_rows(np.stack([rows for rows, _ in batches]))
-    inputs = parallel.place(own if on_device else stage.images[own])
-    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(targets for _, targets in batches))
+    rows = options.parallel.own_rows(np.stack([batch.rows for batch in batches]))
+    inputs = options.parallel.place(rows if options.on_device else stage.images[rows])
+    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.targets for batch in batches))
     return steps, inputs, targets
+
+
+class _Observer:
+    """Does what is due after the steps of a stage: records, checkpoints, validation, early stopping."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        options: RunOptions,
+        checkpoints: Checkpoints,
+        log: Callable[[Mapping[str, Any]], None],
+        bar: Any,
+        meter: "_Meter",
+    ) -> None:
+        self._stage, self._options, self._checkpoints = stage, options, checkpoints
+        self._log, self._bar, self._meter = log, bar, meter
+
+    def ends_before(self, step: int) -> bool:
+        """Returns whether the stage ends early before a step, no longer better on the held-out part."""
+        patient_steps = self._options.patient_steps
+        if step % self._stage.epoch_steps or not is_over(
+            self._checkpoints, self._stage.last_step, patient_steps
+        ):
+            return False
+        self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
+        return True
+
+    def observe(self, state: TrainState, metrics: Any, steps: range) -> None:
+        """Records, validates and saves where it is due after some steps."""
+        stage, options, done = self._stage, self._options, steps.stop
+        self._meter.count(metrics, len(steps))
+        epoch = {"stage": stage.name, "step": done, "epoch": done / stage.epoch_steps}
+        epoch_ends = done % stage.epoch_steps == 0 or done == stage.last_step
+        saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
+        # A state is recorded before it is saved, so that a diverged one never is.
+        if saves or done // options.log_every > steps.start // options.log_every:
+            record = self._meter.record(done)
+            self._log({**epoch, **record})
+            self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
+        if saves:
+            validation = stage.validate(distributed.local(state.params)) if epoch_ends else None
+            if validation and validation.record:
+                self._log({**epoch, **validation.record})
+            score = validation.score if validation else None
+            self._checkpoints.save(done, checkpoint_items(state), score=score)
+            self._meter.restart()  # neither validation nor copying is part of the training speed
+        self._bar.update(len(steps))
 
 
 @contextlib.contextmanager
 def _records(
     directory: pathlib.Path, name: str, first_step: int
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """What writes a record of a stage: of several processes, the first one's."""
+    """Yields a function that writes a record of a stage; only the first of several processes writes."""
     if not distributed.is_first():
         yield lambda record: None
         return
@@ -192,19 +241,19 @@ def _records(
 
 
 class _Meter:
-    """Speed, waiting and losses between records."""
+    """Measures speed, waiting and losses between two records."""
 
     def __init__(self, stage: Stage, feed: Feed[Any, Any]) -> None:
         self._stage, self._feed = stage, feed
-        self._metrics: Metrics | None = None
+        self._metrics: Any = None
         self.restart()
 
     def restart(self) -> None:
-        """Start the clocks."""
+        """Starts the clocks."""
         self._start, self._waited, self._steps = time.perf_counter(), self._feed.waited, 0
 
-    def count(self, metrics: Metrics, steps: int) -> None:
-        """Take the metrics of some steps, having waited for those before.
+    def count(self, metrics: Any, steps: int) -> None:
+        """Takes the metrics of some steps, after those before them are computed.
 
         So the host prepares the next batch while the device works, and never runs further ahead.
         """
@@ -213,7 +262,7 @@ class _Meter:
         self._steps += steps
 
     def record(self, step: int) -> Mapping[str, Any]:
-        """What is logged of a step, counted from 1, with the speed since the record before.
+        """Returns what is logged of a step, counted from 1, with the speed since the record before.
 
         Raises:
           DivergedError: the loss is not finite.
@@ -242,7 +291,7 @@ class _Meter:
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:
-    """A state as a checkpoint holds it; evaluation reads the parameters alone."""
+    """Returns a state as a checkpoint holds it; evaluation reads the parameters alone."""
     return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run, from its config: what each starts from, its step, and what is logged of it."""
+"""Builds the stages of a run from its config: their first state, their step, and what is logged of it."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
@@ -20,10 +21,12 @@ from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
-from gradrev_jax.training.encoder_step import StepMetrics, TrainState, init_state, make_update
-from gradrev_jax.training.memory_step import ENCODER, MEMORY, MemoryWeights, make_memory_update
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.training.encoder_step import EncoderObjective, StepMetrics, init_state
+from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets, MemoryWeights
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.stage_runner import Stage, has_checkpoint
+from gradrev_jax.training.stage_runner import Batch, Stage, has_checkpoint
+from gradrev_jax.training.update import TrainState, make_update
 from gradrev_jax.training.validation import Validate
 
 
@@ -31,15 +34,15 @@ class Run(NamedTuple):
     """What all stages of a run share.
 
     Attributes:
-      config: of the run.
-      directory: its folder.
-      catalogue: with its validation part.
-      images: pixels by part.
+      config: the config of the run.
+      directory: the folder of the run.
+      catalogue: the catalogue, with its validation part.
+      images: the pixels by part.
       encoder: the model.
-      backbone: parameters that the encoder's backbone starts from; None: random ones.
+      backbone: the parameters that the encoder's backbone starts from; None: random ones.
       reversal_scale: lambda, see ``AttributeEncoder``.
-      triplets: of stage 2, rows of the training part; None without it.
-      validate: what a checkpoint is worth.
+      triplets: the triplets of stage 2, rows of the training part; None without it.
+      validate: the function that a checkpoint is chosen by.
       progress: whether progress bars are shown.
     """
 
@@ -56,7 +59,7 @@ class Run(NamedTuple):
 
 
 def _encoder_stage(run: Run) -> Stage:
-    """Stage 1: the encoder on labelled images (Eqs. 1 to 5)."""
+    """Builds stage 1: the encoder on labelled images (Eqs. 1 to 5)."""
     config, encoder = run.config, run.encoder
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
@@ -64,21 +67,15 @@ def _encoder_stage(run: Run) -> Stage:
     update = make_update(
         encoder,
         optimizer,
+        encoder_objective(config, run.reversal_scale),
         seed=config.seed,
         mirror=config.train.mirror,
         total_steps=config.train.epochs * epoch_steps,
-        weighting=config.reversal.weighting,
-        beta=config.reversal.beta,
-        reversal_scale=run.reversal_scale,
-        w_cls=config.train.classification_weight,
-        attribute_triplet_weight=config.train.attribute_triplet_weight,
-        label_triplet_weight=config.train.label_triplet_weight,
-        triplet_margin=config.train.triplet_margin,
     )
 
-    def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(step: int) -> Batch:
         rows = batch_rows(config.seed, step, num_images=len(labels), batch_size=config.train.batch_size)
-        return rows, labels[rows]
+        return Batch(rows, labels[rows])
 
     return Stage(
         name=ENCODER,
@@ -96,8 +93,38 @@ def _encoder_stage(run: Run) -> Stage:
     )
 
 
+def encoder_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> EncoderObjective:
+    """Returns the objective of stage 1 that a config describes.
+
+    Args:
+      config: the config of a run.
+      reversal_scale: lambda, as ``builders.reversal_scale`` returns it.
+    """
+    return EncoderObjective(
+        weighting=config.reversal.weighting,
+        beta=config.reversal.beta,
+        reversal_scale=reversal_scale,
+        w_cls=config.train.classification_weight,
+        term_weights={name: config.train[f"{name}_weight"] for name in TERMS},
+        triplet_margin=config.train.triplet_margin,
+    )
+
+
+def memory_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> MemoryObjective:
+    """Returns the objective of stage 2 that a config describes; see ``encoder_objective``."""
+    return MemoryObjective(
+        weights=MemoryWeights(**config.memory.weights),
+        block=config.memory.block,
+        freeze_encoder=config.memory.freeze_encoder,
+        reversal=config.memory.reversal,
+        beta=config.reversal.beta,
+        reversal_scale=reversal_scale,
+        margin=config.memory.margin,
+    )
+
+
 def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
-    """Random parameters, but for a backbone that was read from a file."""
+    """Creates random parameters, except for a backbone that was read from a file."""
     state = init_state(run.encoder, optimizer, image_size=run.config.data.image_size, seed=run.config.seed)
     if run.backbone is None:
         return state
@@ -106,30 +133,24 @@ def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainSt
 
 
 def _memory_stage(run: Run) -> Stage:
-    """Stage 2: the memory, and the encoder with it, on triplets."""
+    """Builds stage 2: the memory, and the encoder with it, on triplets."""
     config, encoder = run.config, run.encoder
     labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps)
-    update = make_memory_update(
+    update = make_update(
         encoder,
         optimizer,
+        memory_objective(config, run.reversal_scale),
         seed=config.seed,
         mirror=config.train.mirror,
-        weights=MemoryWeights(**config.memory.weights),
-        block=config.memory.block,
-        freeze_encoder=config.memory.freeze_encoder,
-        reversal=config.memory.reversal,
-        beta=config.reversal.beta,
-        reversal_scale=run.reversal_scale,
-        margin=config.memory.margin,
     )
 
-    def batch(step: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def batch(step: int) -> Batch:
         drawn = batch_rows(config.seed, step, num_images=len(triplets), batch_size=config.memory.batch_size)
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
-        return rows.reshape(-1), (labels[rows], triplets.indicators[drawn])
+        return Batch(rows.reshape(-1), MemoryTargets(labels[rows], triplets.indicators[drawn]))
 
     params = _initial_memory(run)
     return Stage(
@@ -151,7 +172,7 @@ def _memory_stage(run: Run) -> Stage:
 
 
 def stage_devices(config: ConfigDict, name: str) -> Parallel:
-    """The devices of a stage.
+    """Returns the devices of a stage.
 
     Raises:
       ConfigError: they cannot serve its batches.
@@ -161,14 +182,13 @@ def stage_devices(config: ConfigDict, name: str) -> Parallel:
         config.devices or None,
         batch=images * config[section].batch_size,
         mode=config.parallel,
-        field=f"{section}.batch_size",
     )
 
 
 def stage_optimizer(
     config: ConfigDict, section: ConfigDict, epoch_steps: int
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Learning rate by step, and the optimiser that follows it, of the stage with this section."""
+    """Returns the learning rate by step, and the optimizer that follows it, of the stage of a section."""
     schedule = learning_rate_schedule(
         section.learning_rate,
         kind=config.train.schedule,
@@ -183,7 +203,7 @@ def stage_optimizer(
 
 
 def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
-    """Steps that a pass over the triplets takes.
+    """Returns the number of steps per pass over the triplets.
 
     Raises:
       ConfigError: fewer triplets than one batch holds.
@@ -192,13 +212,13 @@ def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
 
 
 def last_step(section: ConfigDict, epoch_steps: int) -> int:
-    """Last step of the stage with this section of the config."""
+    """Returns the last step of the stage of a section of the config."""
     whole = section.epochs * epoch_steps
     return whole if section.max_steps is None else min(whole, section.max_steps)
 
 
 def _initial_memory(run: Run) -> dict[str, Any]:
-    """The best encoder of stage 1, and the prototypes that it gives (Eq. 6).
+    """Returns the best encoder of stage 1, and the prototypes that it gives (Eq. 6).
 
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
@@ -227,18 +247,13 @@ def _initial_memory(run: Run) -> dict[str, Any]:
 
 
 def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
-    """What is logged of a step of stage 1: its losses, and those of all pathways, feature -> classifier."""
+    """Returns what is logged of a step of stage 1: its losses, and those of all pathways."""
     rows = np.asarray(metrics.pathways).tolist()
-    triplets = {
-        name: float(loss)
-        for name in ("loss_attribute_triplet", "loss_label_triplet")
-        if (loss := getattr(metrics, name))  # 0 where they are off
-    }
     return {
         "loss_cls": float(metrics.loss_cls),
         "loss_rev": float(metrics.loss_rev),
         "w_rev": float(metrics.w_rev),
-        **triplets,
+        **{f"loss_{name}": float(term) for name, term in metrics.terms.items()},
         "pathways": {
             feature: dict(zip(schema.names, row, strict=True))
             for feature, row in zip(schema.names, rows, strict=True)

@@ -14,12 +14,11 @@ from gradrev_jax.files import new_folder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.fields.general import STAGES
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
-from gradrev_jax.training.encoder_step import TrainState
-from gradrev_jax.training.memory_step import ENCODER, MEMORY
 from gradrev_jax.training.stage_runner import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
+from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (
     Architecture,
     architecture,

@@ -3,11 +3,11 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from gradrev_jax.runs import builders
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs import builders
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 
@@ -82,7 +82,9 @@ def test_strengths_multiply_the_scale(tiny_config):
 def test_only_where_a_catalogue_lies_may_change_after_training(tiny_config):
     builders.move_data(tiny_config, {"root": "/new", "workers": 2})
     assert (tiny_config.data.root, tiny_config.data.workers) == ("/new", 2)
-    with pytest.raises(ConfigError, match="data.image_size belongs to the run .*; what may be: .*data.root, "):
+    with pytest.raises(
+        ConfigError, match="data.image_size belongs to the run .*; what may be: .*data.root, "
+    ):
         builders.move_data(tiny_config, {"image_size": 65})
     with pytest.raises(ConfigError, match="data has no field 'rot'"):
         builders.move_data(tiny_config, {"rot": "/new"})

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.errors import CheckpointError
+from gradrev_jax.runs.checkpoints import Checkpoints
 
 # Reads of other files of a damaged checkpoint may end after Orbax has closed its event loop, in a thread of
 # tensorstore's, where nobody can catch that.

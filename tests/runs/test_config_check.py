@@ -3,8 +3,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import default
-from gradrev_jax.runs.config_check import check
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.runs.config_check import check
 
 NAN = float("nan")
 INVALID = {

@@ -2,10 +2,9 @@ import pathlib
 
 import pytest
 
-from gradrev_jax.runs import pixels
-from gradrev_jax.runs import builders
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.runs import builders, pixels
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 

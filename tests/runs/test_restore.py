@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.errors import CheckpointError, WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
 
 ENCODER = AttributeEncoder(AttributeSchema(("size",), (("s", "m"),)), feature_dim=4, width=1 / 32)

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gradrev_jax.runs import workdir
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.runs import workdir
 
 CONFIG = {
     "seed": 0,

@@ -10,8 +10,9 @@ FORMAT_NAMES = ("table", "adde", "garments", "tfds")
 IMAGES = {
     "format": Field(
         default="table",
-        meaning="Form of the catalogue: `table` (a CSV file and image files), `adde` (ADDE-M's split files and "
-        "image files), `garments` (drawn, built in) or `tfds` (prepared by TensorFlow Datasets as array_record).",
+        meaning="Form of the catalogue: `table` (a CSV file and image files), `adde` (ADDE-M's split files "
+        "and image files), `garments` (drawn, built in) or `tfds` (prepared by TensorFlow Datasets "
+        "as array_record).",
         rule=one_of(FORMAT_NAMES),
         same_test=True,
     ),
@@ -63,8 +64,9 @@ IMAGES = {
     ),
     "split_by": Field(
         default="image",
-        meaning="What decides the part of an image in a seeded split: `image` (a hash of its name, so that no "
-        "other image's coming or going changes its part) or `order` (its position, as up to 0.1.0).",
+        meaning="What decides the part of an image in a seeded split: `image` (a hash of its name, so that "
+        "no other image's coming or going changes its part) or `order` (its position, as up to "
+        "0.1.0).",
         rule=one_of(SPLITS_BY),
         earlier="order",
     ),
@@ -91,13 +93,11 @@ DELIMITER = Rule(
 )
 
 TABLE = {
-    "table": Field(
-        default="attributes.csv", meaning="CSV file, relative to `root` (table).", same_test=True
-    ),
+    "table": Field(default="attributes.csv", meaning="CSV file, relative to `root` (table).", same_test=True),
     "delimiter": Field(
         default="",
-        meaning="Delimiter of the cells, as `;` or `tab`; empty: comma, semicolon, tab or bar, recognised from "
-        "the header (table).",
+        meaning="Delimiter of the cells, as `;` or `tab`; empty: comma, semicolon, tab or bar, recognised "
+        "from the header (table).",
         rule=DELIMITER,
         earlier=",",
     ),
@@ -133,14 +133,15 @@ TABLE = {
             *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none"),
             *("-", "--", "–", "?", "."),
         ),
-        meaning="Cells that mean `not labelled`, as empty cells do, in any case; (): empty cells alone (table).",
+        meaning="Cells that mean `not labelled`, as empty cells do, in any case; (): empty cells alone "
+        "(table).",
         same_test=True,
         earlier=(),
     ),
     "merge_spellings": Field(
         default=True,
-        meaning="Whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do, are one "
-        "value (table).",
+        meaning="Whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do, are"
+        " one value (table).",
         same_test=True,
         earlier=False,
     ),
@@ -201,12 +202,11 @@ GARMENTS = {
 }
 
 TFDS = {
-    "tfds_name": Field(
-        default=None, kind=str, meaning="Name of the data set in TFDS, as `shapes3d` (tfds)."
-    ),
+    "tfds_name": Field(default=None, kind=str, meaning="Name of the data set in TFDS, as `shapes3d` (tfds)."),
     "tfds_dir": Field(
         default="",
-        meaning="Folder that TFDS prepares data sets in; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets (tfds).",
+        meaning="Folder that TFDS prepares data sets in; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets "
+        "(tfds).",
         resumable=True,
         movable=True,
     ),

@@ -33,8 +33,8 @@ class Field:
       resumable: whether a run may go on with another value, because the field decides where the run ends and
         what is kept or shown, and never what a step computes.
       movable: whether evaluation may be given another value, because the field says where files lie.
-      same_test: whether runs must agree in it to be compared, because it decides which images and queries they
-        are tested on.
+      same_test: whether runs must agree in it to be compared, because it decides which images and queries
+        they are tested on.
       descriptive: whether a comparison shows runs that differ in it as different systems.
       earlier: what the field stood for in runs of versions that did not have it, where this is not its
         default. Every field that is added after a release has to say it.

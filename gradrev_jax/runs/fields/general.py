@@ -12,8 +12,8 @@ PRECISIONS = ("float32", "bfloat16")
 RUN = {
     "seed": Field(
         default=0,
-        meaning="Seed of the initial parameters, the batch order, flips, dropout, the validation part and the "
-        "choice of queries.",
+        meaning="Seed of the initial parameters, the batch order, flips, dropout, the validation part and "
+        "the choice of queries.",
         # JAX takes no larger seed.
         rule=Rule("at least 0 and below 2**63", lambda value: 0 <= value < 2**63),
         same_test=True,
@@ -25,8 +25,8 @@ RUN = {
     ),
     "parallel": Field(
         default="pmap",
-        meaning="How several devices share a batch: `pmap`, or `jit` (shard_map over a mesh). The results are "
-        "the same.",
+        meaning="How several devices share a batch: `pmap`, or `jit` (shard_map over a mesh). The results "
+        "are the same.",
         rule=one_of(PARALLEL_MODES),
         resumable=True,
     ),
@@ -38,10 +38,11 @@ RUN = {
     ),
     "stages": Field(
         default=(ENCODER,),
-        meaning="Stages in their order: `encoder` (stage 1), `memory` (stage 2: the prototypes are fine-tuned on "
-        "triplets).",
+        meaning="Stages in their order: `encoder` (stage 1), `memory` (stage 2: the prototypes are fine-"
+        "tuned on triplets).",
         rule=Rule(
-            f"{STAGES[:1]!r} or {STAGES!r}", lambda value: bool(value) and tuple(value) in (STAGES[:1], STAGES)
+            f"{STAGES[:1]!r} or {STAGES!r}",
+            lambda value: bool(value) and tuple(value) in (STAGES[:1], STAGES),
         ),
         resumable=True,
     ),
@@ -77,15 +78,16 @@ MODEL = {
     "pretrained": Field(
         default=None,
         kind=str,
-        meaning="File with torchvision's AlexNet weights, which the backbone starts from; unset: random weights.",
+        meaning="File with torchvision's AlexNet weights, which the backbone starts from; unset: random "
+        "weights.",
     ),
 }
 
 REVERSAL = {
     "weighting": Field(
         default="balanced",
-        meaning="Rule for w_rev: `balanced` (Eq. 5), `fixed` at beta, `schedule` (Ganin's ramp from 0 to beta) "
-        "or `off` (the ablation of Table 7).",
+        meaning="Rule for w_rev: `balanced` (Eq. 5), `fixed` at beta, `schedule` (Ganin's ramp from 0 to "
+        "beta) or `off` (the ablation of Table 7).",
         rule=one_of(WEIGHTINGS),
         paper="Eq. 5",
     ),
@@ -106,7 +108,8 @@ REVERSAL = {
     ),
     "reach": Field(
         default="backbone",
-        meaning="How far the reversed gradient goes: to the `backbone`, or only to the `mlp` of its attribute.",
+        meaning="How far the reversed gradient goes: to the `backbone`, or only to the `mlp` of its "
+        "attribute.",
         rule=one_of(REACHES),
     ),
 }

@@ -61,22 +61,21 @@ PROTOCOL = {
     ),
     "strength": Field(
         default="1",
-        meaning="Strength s of a manipulation, f' = f + s * M i: a number (1 is Eq. 7), or `validation` for the "
-        "best on the held-out part.",
+        meaning="Strength s of a manipulation, f' = f + s * M i: a number (1 is Eq. 7), or `validation` for "
+        "the best on the held-out part.",
         rule=Rule("a number, or validation", is_strength),
         paper="Eq. 7",
     ),
     "select_on_test": Field(
         default=False,
-        meaning="Whether training chooses the best checkpoint on the test part, as ADDE does, which flatters.",
+        meaning="Whether training chooses the best checkpoint on the test part, as ADDE does, which "
+        "flatters.",
     ),
     "normalize": Field(
         default="global",
-        meaning="L2 normalisation of the features: `global` (of their concatenation), `attribute` (of each) or "
-        "`none`.",
+        meaning="L2 normalisation of the features: `global` (of their concatenation), `attribute` (of each) "
+        "or `none`.",
         rule=one_of(NORMALIZATIONS),
     ),
-    "batch_size": Field(
-        default=128, meaning="Images encoded at once.", rule=at_least(1), descriptive=False
-    ),
+    "batch_size": Field(default=128, meaning="Images encoded at once.", rule=at_least(1), descriptive=False),
 }

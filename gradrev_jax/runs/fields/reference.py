@@ -1,4 +1,7 @@
-"""The reference page of all config fields: python -m gradrev_jax.runs.fields.reference > docs/configuration.md."""
+"""The reference page of all config fields.
+
+Make it anew with: python -m gradrev_jax.runs.fields.reference > docs/configuration.md
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,11 +21,11 @@ TITLES = {
 
 START = """# Configuration
 
-All fields of a config, with the values of a new run. A config file of `configs/` starts from these and overrides
-some; the command line overrides both, as `--config.train.epochs=10`. Where the paper decides a default, its
-section is given. A run is continued with the values it was started with, except for fields marked *resumable*;
-`gradrev-evaluate` takes other values of *movable* fields, as `--data.root=FOLDER`, and of the protocol; runs are
-compared only if they agree in the fields marked *same test*.
+All fields of a config, with the values of a new run. A config file of `configs/` starts from these and
+overrides some; the command line overrides both, as `--config.train.epochs=10`. Where the paper decides a
+default, its section is given. A run is continued with the values it was started with, except for fields
+marked *resumable*; `gradrev-evaluate` takes other values of *movable* fields, as `--data.root=FOLDER`, and
+of the protocol; runs are compared only if they agree in the fields marked *same test*.
 
 This page is made from `gradrev_jax/runs/fields/`, where all that is known of a field stands.
 """
@@ -38,7 +41,9 @@ def _table(section: str, fields: Mapping[str, Field]) -> str:
         f"| `{section + '.' if section else ''}{name}` | {_code(field.default)} | {_meaning(field)} |"
         for name, field in fields.items()
     )
-    return "\n".join([f"## {TITLES[section]}\n", "| field | default | meaning |", "| --- | --- | --- |", *rows, ""])
+    return "\n".join(
+        [f"## {TITLES[section]}\n", "| field | default | meaning |", "| --- | --- | --- |", *rows, ""]
+    )
 
 
 def _code(default: object) -> str:

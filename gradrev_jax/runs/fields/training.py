@@ -1,5 +1,6 @@
 """Fields of the two stages of training."""
 
+from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.memory_losses import BLOCKS
 from gradrev_jax.core.optimizers import SCHEDULES
 from gradrev_jax.data.changes import KINDS
@@ -74,16 +75,10 @@ TRAIN = {
     "classification_weight": Field(
         default=1.0, meaning="Weight w_cls of the classification loss.", rule=at_least(0), paper="Eq. 3"
     ),
-    "attribute_triplet_weight": Field(
-        default=0.0,
-        meaning="Weight of the semi-hard triplet loss within each attribute; ADDE-M has 0.2.",
-        rule=at_least(0),
-    ),
-    "label_triplet_weight": Field(
-        default=0.0,
-        meaning="Weight of the semi-hard triplet loss on the whole feature; ADDE-M has 1.",
-        rule=at_least(0),
-    ),
+    **{
+        f"{name}_weight": Field(default=0.0, meaning=term.meaning, rule=at_least(0))
+        for name, term in TERMS.items()
+    },
     "triplet_margin": Field(
         default=0.5, meaning="Margin of both triplet losses, in squared distance.", rule=at_least(0)
     ),
@@ -118,9 +113,7 @@ MEMORY = {
         meaning="Kinds of changes that are drawn: `swap`, `add`, `remove` (a value without another).",
         rule=some_of(KINDS),
     ),
-    "num_changes": Field(
-        default=1, meaning="Number of attributes that change at once.", rule=at_least(1)
-    ),
+    "num_changes": Field(default=1, meaning="Number of attributes that change at once.", rule=at_least(1)),
     "batch_size": Field(default=64, meaning="Triplets per step.", rule=at_least(1), paper="Section 4.2"),
     "epochs": Field(default=2, meaning="Passes over the triplets.", rule=at_least(1), resumable=True),
     "max_steps": Field(
@@ -133,13 +126,12 @@ MEMORY = {
     "learning_rate": Field(default=1e-4, meaning="Learning rate of Adam.", rule=at_least(0)),
     "block": Field(
         default="soft",
-        meaning="Entries of the memory outside the block of a value: `soft` penalises them, `hard` masks them.",
+        meaning="Entries of the memory outside the block of a value: `soft` penalises them, `hard` masks "
+        "them.",
         rule=one_of(BLOCKS),
     ),
     "freeze_encoder": Field(default=False, meaning="Whether the memory alone is trained."),
-    "reversal": Field(
-        default=False, meaning="Whether the reversal loss stays on, with the balanced weight."
-    ),
+    "reversal": Field(default=False, meaning="Whether the reversal loss stays on, with the balanced weight."),
     "margin": Field(default=0.5, meaning="Margin of both triplet losses.", rule=at_least(0)),
 }
 
