@@ -12,6 +12,7 @@ from gradrev_jax.data.catalogue import TEST, TRAIN
 from gradrev_jax.data.formats.adde.writer import write_adde
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.protocol import build_protocol, check_protocol, queries_of
 
 
 def main() -> None:
@@ -24,7 +25,9 @@ def main() -> None:
         config.train.validation_fraction = 0.0  # a format without a validation part: held out when read
         check(config)
         catalogue = builders.open_catalogue(config)
-        queries = builders.queries_of(catalogue, TEST, config)
+        protocol = build_protocol(config)
+        check_protocol(protocol, catalogue)
+        queries = queries_of(catalogue, TEST, protocol, config.seed)
         triplets = builders.triplets_of(catalogue, config).of_part(catalogue.parts[TRAIN])
         write_adde(out.value, catalogue, queries, triplets)
         print(f"{out.value}: {len(queries):,} queries, {len(triplets):,} triplets")

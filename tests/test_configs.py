@@ -21,6 +21,7 @@ from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.protocol import build_protocol, queries_of
 from gradrev_jax.training.run import train
 
 NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
@@ -159,7 +160,8 @@ def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tm
 
     def asked(**protocol):
         builders.override(config, "protocol", {"kinds": ("swap", "add"), "num_changes": 1, **protocol})
-        return len(builders.queries_of(builders.open_catalogue(config), "test", config))
+        protocol = build_protocol(config)
+        return len(queries_of(builders.open_catalogue(config), "test", protocol, config.seed))
 
     queries = {kind: asked(kinds=(kind,)) for kind in ("swap", "add", "remove")}
     assert min(queries.values()) > 0

@@ -26,6 +26,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_evaluated
 from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
+from gradrev_jax.runs.protocol import build_protocol, check_protocol, evaluation_queries, queries_of
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.search.gallery import make_index, retrieve
 
@@ -67,15 +68,17 @@ def evaluate(
     check(config)
     schema = workdir.read_schema(directory)
     catalogue = remembering(builders.open_catalogue(config))
+    asked = build_protocol(config)
+    check_protocol(asked, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     trained = read_fingerprint(directory)
     _drift(trained, catalogue, directory)  # by names and labels, before images are read
-    queries = builders.evaluation_queries(catalogue, config)
+    queries = evaluation_queries(catalogue, asked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
     parts = PARTS if stage == ENCODER else (TEST,)
-    if builders.fixed_strength(config) is None:
+    if asked.strength is None:
         parts = tuple(dict.fromkeys((*parts, VALIDATION)))
     images = pixels.open_parts(catalogue, parts, config, progress=progress)
     drift = _drift(trained, catalogue, directory)
@@ -84,7 +87,7 @@ def evaluate(
     number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
 
     forward = make_forward(encoder)
-    batching = {"batch_size": config.protocol.batch_size, "progress": progress}
+    batching = {"batch_size": asked.batch_size, "progress": progress}
     if memory is None:
         memory = build_memory(
             forward,
@@ -97,10 +100,10 @@ def evaluate(
     labels = catalogue.part_labels(TEST)
     gallery = encode(forward, params, images[TEST], labels, encoder, description="gallery", **batching)
 
-    k = max(config.protocol.ks)
-    normalize = config.protocol.normalize
-    search = {"exclude_query": config.protocol.exclude_query, "progress": progress}
-    strength, strengths = builders.fixed_strength(config), dict[str, float]()
+    k = max(asked.ks)
+    normalize = asked.normalize
+    search = {"exclude_query": asked.exclude_query, "progress": progress}
+    strength, strengths = asked.strength, dict[str, float]()
     if strength is None:
         held_out = encode(
             forward,
@@ -115,7 +118,7 @@ def evaluate(
             held_out.features,
             catalogue.part_labels(VALIDATION),
             memory,
-            builders.queries_of(catalogue, VALIDATION, config),
+            queries_of(catalogue, VALIDATION, asked, config.seed),
             normalize=normalize,
             **search,
         )
@@ -132,7 +135,7 @@ def evaluate(
     )
     found, baseline = found[: len(queries)], found[len(queries) :][which]
 
-    ks, targets, changed = tuple(config.protocol.ks), queries.targets, queries.changed
+    ks, targets, changed = asked.ks, queries.targets, queries.changed
     by_query = retrieval_scores(labels[found], targets, changed, ks)
     scores = Scores(
         **vars(queries),

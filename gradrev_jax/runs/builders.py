@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, hold_out_validation
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
 from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.formats.table.labels import CellRules
@@ -24,73 +24,23 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.files import expand
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.runs.fields.protocol import VALIDATION_STRENGTH
 from gradrev_jax.runs.fields.table import names_with
+from gradrev_jax.runs.protocol import check_num_changes
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def open_catalogue(config: ConfigDict) -> Catalogue:
-    """The catalogue of a run, its validation part held out.
+    """Returns the catalogue of a run, its validation part held out.
 
     Raises:
-      ConfigError: the gallery has fewer images than the largest K asked for, or queries are to change more
-        attributes at once than there are.
-      DataError: the catalogue itself cannot be used.
+      DataError: the catalogue cannot be used.
     """
-    catalogue = FORMATS[config.data.format](config.data, config.seed)
-    catalogue = hold_out_validation(
-        catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
-    )
-    if catalogue.queries is None:
-        _check_num_changes(config, "protocol", catalogue.schema)
-    gallery, largest = len(catalogue.parts["test"]), max(config.protocol.ks)
-    if config.protocol.exclude_query:
-        gallery -= 1
-    if largest > gallery:
-        besides = " besides the query" if config.protocol.exclude_query else ""
-        raise ConfigError(
-            f"protocol.ks asks for the {largest} nearest, but the gallery (the test part) has {gallery} "
-            f"images{besides}; leave out what is above {gallery}, as --config.protocol.ks='(1, 5)' for "
-            "train.py or --protocol.ks='(1, 5)' for evaluate.py"
-        )
-    return catalogue
-
-
-def evaluation_queries(catalogue: Catalogue, config: ConfigDict) -> Queries:
-    """Returns what a run is evaluated with.
-
-    Raises:
-      DataError: no query can be asked, or no test image is labelled.
-    """
-    if (catalogue.part_labels(TEST) == NOT_LABELLED).all():
-        raise DataError("no test image is labelled, so there is nothing to evaluate")
-    queries = queries_of(catalogue, TEST, config)
-    if not len(queries):
-        raise DataError(
-            "no query can be asked: no test image has the labels of another with one attribute changed; "
-            "use more test images or fewer attributes (data.attributes)"
-        )
-    return queries
-
-
-def queries_of(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
-    """The queries whose gallery is a part: those that come with the catalogue, or generated ones.
-
-    Raises:
-      ConfigError: more attributes are to change at once than there are.
-    """
-    count = config.protocol.num_references or None
-    if part == TEST and catalogue.queries is not None:
-        return catalogue.queries.of_references(count, config.seed)
-    _check_num_changes(config, "protocol", catalogue.schema)
-    return generate_queries(
-        catalogue.part_labels(part),
-        catalogue.schema,
-        kinds=tuple(config.protocol.kinds),
-        num_changes=config.protocol.num_changes,
-        num_references=count,
-        seed=config.seed,
+    return hold_out_validation(
+        FORMATS[config.data.format](config.data, config.seed),
+        config.train.validation_fraction,
+        config.seed,
+        split_by=config.data.split_by,
     )
 
 
@@ -106,7 +56,7 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
         if not len(triplets):
             raise DataError("none of the triplets that come with the catalogue lies in its training part")
         return triplets
-    _check_num_changes(config, "memory", catalogue.schema)
+    check_num_changes("memory.num_changes", config.memory.num_changes, catalogue.schema)
     return generate_triplets(
         catalogue.part_labels(TRAIN),
         catalogue.schema,
@@ -115,23 +65,6 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
         num_changes=config.memory.num_changes,
         seed=config.seed,
     )
-
-
-def _check_num_changes(config: ConfigDict, section: str, schema: AttributeSchema) -> None:
-    """Raise where more attributes are to change at once than a catalogue has."""
-    wanted, most = config[section].num_changes, schema.num_attributes
-    if wanted > most:
-        names = ", ".join(schema.names[:10]) + (", ..." if most > 10 else "")
-        raise ConfigError(
-            f"{section}.num_changes = {wanted}: at most {most}, as many attributes as the catalogue has "
-            f"({names})"
-        )
-
-
-def fixed_strength(config: ConfigDict) -> float | None:
-    """Returns how many prototypes a manipulation adds; None where validation is to choose."""
-    strength = config.protocol.strength
-    return None if strength == VALIDATION_STRENGTH else float(strength)
 
 
 def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:

@@ -30,6 +30,13 @@ from gradrev_jax.runs.fingerprints import (
     remembering,
     save_fingerprint,
 )
+from gradrev_jax.runs.protocol import (
+    Protocol,
+    build_protocol,
+    check_protocol,
+    evaluation_queries,
+    queries_of,
+)
 from gradrev_jax.runs.restore import parameter_shapes
 from gradrev_jax.training.encoder_step import TrainState
 from gradrev_jax.training.memory_step import ENCODER, MEMORY
@@ -62,6 +69,8 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
         config = config.copy_and_resolve_references()
         config.update_from_flattened_dict(earlier)
     catalogue = remembering(builders.open_catalogue(config))
+    protocol = build_protocol(config)
+    check_protocol(protocol, catalogue)
     workdir.check_claim(directory, config.to_dict())
     has_begun = any(has_checkpoint(directory, name) for name in STAGES)
     before = read_fingerprint(directory) if has_begun else None
@@ -76,10 +85,10 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     # What evaluation needs is looked at too, so that no hours of training precede an error.
     triplets, _, images = together(
         lambda: _triplets(config, catalogue),
-        lambda: builders.evaluation_queries(catalogue, config),
+        lambda: evaluation_queries(catalogue, protocol, config.seed),
         lambda: pixels.open_parts(catalogue, PARTS, config, progress=progress),
     )
-    held_out = TEST if config.protocol.select_on_test else VALIDATION
+    held_out = TEST if protocol.select_on_test else VALIDATION
     notes = _check_drift(before, catalogue, directory, config) if before is not None else []
     encoder = builders.build_encoder(config, catalogue.schema)
     parallels = {name: stage_devices(config, name) for name in config.stages}
@@ -108,9 +117,9 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
         encoder,
         images[held_out],
         catalogue.part_labels(held_out),
-        _validation_queries(catalogue, held_out, config) if triplets else None,
-        normalize=config.protocol.normalize,
-        batch_size=config.protocol.batch_size,
+        _validation_queries(catalogue, held_out, protocol, config.seed) if triplets else None,
+        normalize=protocol.normalize,
+        batch_size=protocol.batch_size,
         progress=progress,
     )
     run = Run(
@@ -153,10 +162,10 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
 
-def _validation_queries(catalogue: Catalogue, part: str, config: ConfigDict) -> Queries:
+def _validation_queries(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -> Queries:
     """What the memory is chosen by: the test queries, as ADDE does, or those of some held-out images."""
-    queries = builders.queries_of(catalogue, part, config)
-    return queries if part == TEST else queries.of_references(VALIDATION_REFERENCES, config.seed)
+    queries = queries_of(catalogue, part, protocol, seed)
+    return queries if part == TEST else queries.of_references(VALIDATION_REFERENCES, seed)
 
 
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:

@@ -15,6 +15,7 @@ from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
+from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
 from gradrev_jax.training.stage_runner import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
@@ -59,7 +60,9 @@ def import_run(
     check(config)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise WorkdirError(f"{directory} exists already; give another --workdir")
-    schema = builders.open_catalogue(config).schema
+    catalogue = builders.open_catalogue(config)
+    check_protocol(build_protocol(config), catalogue)
+    schema = catalogue.schema
     tensors = read_state_dict(extractor)
     decided = {
         **_fields_of(architecture(tensors), tap=config.model.tap, heads=config.model.heads),

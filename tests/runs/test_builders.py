@@ -17,43 +17,6 @@ def test_a_catalogue_is_opened_with_its_validation_part_held_out(tiny_config):
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 32, "validation": 4, "test": 24}
 
 
-def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config):
-    tiny_config.protocol.ks = (1, 24)
-    builders.open_catalogue(tiny_config)
-    tiny_config.protocol.ks = (25, 1)
-    with pytest.raises(ConfigError, match=r"the 25 nearest, but the gallery .* has 24 images"):
-        builders.open_catalogue(tiny_config)
-
-
-@pytest.mark.parametrize("section", ["protocol", "memory"])
-def test_more_changes_than_attributes_are_refused_with_their_number(tiny_config, section):
-    catalogue = builders.open_catalogue(tiny_config)
-    most = catalogue.schema.num_attributes
-    ask = {
-        "protocol": lambda: builders.queries_of(catalogue, "test", tiny_config),
-        "memory": lambda: builders.triplets_of(catalogue, tiny_config),
-    }[section]
-    tiny_config[section].num_changes = most + 1
-    first = catalogue.schema.names[0]
-    message = rf"^{section}.num_changes = {most + 1}: at most {most}, as many attributes as .* \({first}, "
-    with pytest.raises(ConfigError, match=message):
-        ask()
-    if section == "protocol":  # before anything is trained
-        with pytest.raises(ConfigError, match=message):
-            builders.open_catalogue(tiny_config)
-    tiny_config[section].num_changes = 1
-    assert len(ask())
-
-
-def test_an_excluded_query_is_not_there_to_be_found(tiny_config):
-    tiny_config.protocol.ks = (24,)
-    tiny_config.protocol.exclude_query = True
-    with pytest.raises(
-        ConfigError, match=r"the 24 nearest, but the gallery .* has 23 images besides the query"
-    ):
-        builders.open_catalogue(tiny_config)
-
-
 def test_overrides_are_checked(tiny_config):
     builders.override(tiny_config, "protocol", {"ks": (3,), "exclude_query": True})
     assert tiny_config.protocol.ks == (3,)

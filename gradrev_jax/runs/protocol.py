@@ -1,0 +1,134 @@
+"""Reads how a run is evaluated from its config, and makes the queries that this protocol asks."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.data.catalogue import TEST, Catalogue
+from gradrev_jax.data.changes import Kind
+from gradrev_jax.data.queries import Queries, generate_queries
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.runs.fields.protocol import VALIDATION_STRENGTH
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Represents how a run is evaluated (Section 4.3): the section ``protocol`` of its config.
+
+    Attributes:
+      ks: the cut-offs K of the metrics.
+      kinds: the kinds of changes that generated queries ask for.
+      num_changes: the number of attributes that a generated query changes.
+      num_references: the number of reference images that the queries are drawn from; None: every test image.
+      exclude_query: whether the query image itself is left out of its result.
+      strength: the factor of the prototypes that a manipulation adds and removes; None: the factor that
+        serves best on the validation part.
+      normalize: the L2 normalisation of the features.
+      batch_size: the number of images encoded at once.
+      select_on_test: whether training chooses its best checkpoint on the test part.
+    """
+
+    ks: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+    num_changes: int
+    num_references: int | None
+    exclude_query: bool
+    strength: float | None
+    normalize: Normalization
+    batch_size: int
+    select_on_test: bool
+
+
+def build_protocol(config: ConfigDict) -> Protocol:
+    """Returns the protocol of a run, whose config was checked."""
+    fields = config.protocol
+    return Protocol(
+        ks=tuple(fields.ks),
+        kinds=tuple(fields.kinds),
+        num_changes=fields.num_changes,
+        num_references=fields.num_references or None,
+        exclude_query=fields.exclude_query,
+        strength=None if fields.strength == VALIDATION_STRENGTH else float(fields.strength),
+        normalize=fields.normalize,
+        batch_size=fields.batch_size,
+        select_on_test=fields.select_on_test,
+    )
+
+
+def check_protocol(protocol: Protocol, catalogue: Catalogue) -> None:
+    """Checks that a catalogue has the attributes and the test images that a protocol needs.
+
+    Raises:
+      ConfigError: the gallery has fewer images than the largest cut-off, or generated queries are to change
+        more attributes at once than there are.
+    """
+    if catalogue.queries is None:
+        check_num_changes("protocol.num_changes", protocol.num_changes, catalogue.schema)
+    gallery, largest = len(catalogue.parts[TEST]), max(protocol.ks)
+    if protocol.exclude_query:
+        gallery -= 1
+    if largest > gallery:
+        besides = " besides the query" if protocol.exclude_query else ""
+        raise ConfigError(
+            f"protocol.ks asks for the {largest} nearest, but the gallery (the test part) has {gallery} "
+            f"images{besides}; leave out what is above {gallery}, as --config.protocol.ks='(1, 5)' for "
+            "train.py or --protocol.ks='(1, 5)' for evaluate.py"
+        )
+
+
+def check_num_changes(field: str, num_changes: int, schema: AttributeSchema) -> None:
+    """Checks that a config field changes no more attributes at once than a catalogue has.
+
+    Raises:
+      ConfigError: it does.
+    """
+    most = schema.num_attributes
+    if num_changes > most:
+        names = ", ".join(schema.names[:10]) + (", ..." if most > 10 else "")
+        raise ConfigError(
+            f"{field} = {num_changes}: at most {most}, as many attributes as the catalogue has ({names})"
+        )
+
+
+def evaluation_queries(catalogue: Catalogue, protocol: Protocol, seed: int) -> Queries:
+    """Returns the queries that a run is evaluated with.
+
+    Raises:
+      DataError: no query can be asked, or no test image is labelled.
+    """
+    if (catalogue.part_labels(TEST) == NOT_LABELLED).all():
+        raise DataError("no test image is labelled, so there is nothing to evaluate")
+    queries = queries_of(catalogue, TEST, protocol, seed)
+    if not len(queries):
+        raise DataError(
+            "no query can be asked: no test image has the labels of another with one attribute changed; "
+            "use more test images or fewer attributes (data.attributes)"
+        )
+    return queries
+
+
+def queries_of(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -> Queries:
+    """Returns the queries whose gallery is a part: those that come with the catalogue, or generated ones.
+
+    Args:
+      catalogue: the images and their labels.
+      part: the part that is searched.
+      protocol: the changes that generated queries ask for, and the number of reference images.
+      seed: the seed that draws the reference images.
+
+    Raises:
+      ConfigError: more attributes are to change at once than there are.
+    """
+    if part == TEST and catalogue.queries is not None:
+        return catalogue.queries.of_references(protocol.num_references, seed)
+    check_num_changes("protocol.num_changes", protocol.num_changes, catalogue.schema)
+    return generate_queries(
+        catalogue.part_labels(part),
+        catalogue.schema,
+        kinds=protocol.kinds,
+        num_changes=protocol.num_changes,
+        num_references=protocol.num_references,
+        seed=seed,
+    )

@@ -1,0 +1,97 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.protocol import build_protocol, check_protocol, evaluation_queries, queries_of
+
+
+@pytest.fixture
+def catalogue(tiny_config):
+    return builders.open_catalogue(tiny_config)
+
+
+def test_every_field_of_the_section_reaches_the_protocol(tiny_config):
+    given = {
+        "ks": (2, 7),
+        "kinds": ("remove",),
+        "num_changes": 2,
+        "num_references": 5,
+        "exclude_query": True,
+        "strength": "1.5",
+        "normalize": "none",
+        "batch_size": 3,
+        "select_on_test": True,
+    }
+    assert set(given) == set(tiny_config.protocol), "a new field needs a line here"
+    tiny_config.protocol.update(given)
+    assert dataclasses.asdict(build_protocol(tiny_config)) == {**given, "strength": 1.5}
+    tiny_config.protocol.update({"num_references": 0, "strength": "validation"})
+    unset = build_protocol(tiny_config)
+    assert (unset.num_references, unset.strength) == (None, None)
+
+
+def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config, catalogue):
+    tiny_config.protocol.ks = (1, 24)
+    check_protocol(build_protocol(tiny_config), catalogue)
+    tiny_config.protocol.ks = (25, 1)
+    with pytest.raises(ConfigError, match=r"the 25 nearest, but the gallery .* has 24 images;"):
+        check_protocol(build_protocol(tiny_config), catalogue)
+
+
+def test_an_excluded_query_is_not_there_to_be_found(tiny_config, catalogue):
+    tiny_config.protocol.update({"ks": (24,), "exclude_query": True})
+    with pytest.raises(
+        ConfigError, match=r"the 24 nearest, but the gallery .* has 23 images besides the query"
+    ):
+        check_protocol(build_protocol(tiny_config), catalogue)
+
+
+@pytest.mark.parametrize("section", ["protocol", "memory"])
+def test_more_changes_than_attributes_are_refused_with_their_number(tiny_config, catalogue, section):
+    most = catalogue.schema.num_attributes
+
+    def ask():
+        if section == "memory":
+            return builders.triplets_of(catalogue, tiny_config)
+        return queries_of(catalogue, "test", build_protocol(tiny_config), tiny_config.seed)
+
+    tiny_config[section].num_changes = most + 1
+    first = catalogue.schema.names[0]
+    message = rf"^{section}.num_changes = {most + 1}: at most {most}, as many attributes as .* \({first}, "
+    with pytest.raises(ConfigError, match=message):
+        ask()
+    if section == "protocol":  # before anything is trained
+        with pytest.raises(ConfigError, match=message):
+            check_protocol(build_protocol(tiny_config), catalogue)
+    tiny_config[section].num_changes = 1
+    assert len(ask())
+
+
+def test_a_test_part_that_allows_no_query_is_an_error(tiny_config, catalogue):
+    protocol = build_protocol(tiny_config)
+    alike = np.array(np.broadcast_to(catalogue.labels[:1], catalogue.labels.shape))
+    with pytest.raises(DataError, match="no query can be asked: no test image has the labels of another"):
+        evaluation_queries(dataclasses.replace(catalogue, labels=alike), protocol, 0)
+    with pytest.raises(DataError, match="no test image is labelled, so there is nothing to evaluate"):
+        evaluation_queries(dataclasses.replace(catalogue, labels=np.full_like(alike, -1)), protocol, 0)
+
+
+def test_queries_that_come_with_a_catalogue_are_asked_of_the_test_part_alone(tiny_config, catalogue):
+    protocol = build_protocol(tiny_config)
+    own = queries_of(catalogue, "test", protocol, 0).of_references(2, 0)
+    brought = dataclasses.replace(catalogue, queries=own)
+    assert queries_of(brought, "test", protocol, 0) is own
+    assert (
+        len(
+            np.unique(
+                queries_of(brought, "test", dataclasses.replace(protocol, num_references=1), 0).reference
+            )
+        )
+        == 1
+    )
+    assert len(queries_of(brought, "validation", protocol, 0).reference) >= 0
+    many = dataclasses.replace(protocol, num_changes=catalogue.schema.num_attributes + 1)
+    check_protocol(many, brought)  # these queries are not generated
