@@ -47,9 +47,11 @@ from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.fields.data import DEVICE, PLACEMENTS
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.search.gallery import make_index, retrieve
-from gradrev_jax.training.memory_step import ENCODER, MEMORY
-from gradrev_jax.training.stage_runner import Stage, checkpoint_items, run_stage
+from gradrev_jax.training.stage import Batch, RunOptions, Stage
+from gradrev_jax.training.stage_observer import checkpoint_items
+from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGES, Run, stage_devices
 from gradrev_jax.training.validation import Validation
 
@@ -136,19 +138,20 @@ def train_stage(
     if on_device:
         parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
     pool, batch = len(stage.images), stage.batch
-    stage = dataclasses.replace(stage, batch=lambda step: (batch(step)[0] % pool, batch(step)[1]))
+    stage = dataclasses.replace(stage, batch=lambda step: Batch(batch(step).rows % pool, batch(step).targets))
     flops, last = step_flops(stage), stage.last_step
 
     def train(state: Any, last_step: int) -> Any:
         return run_stage(
             dataclasses.replace(stage, state=state, last_step=last_step),
             run.directory,
-            parallel=parallel,
-            on_device=on_device,
-            steps_per_call=config.train.steps_per_call,
-            log_every=config.train.log_every,
-            checkpoint_every=0,
-            progress=run.progress,
+            RunOptions(
+                parallel=parallel,
+                on_device=on_device,
+                steps_per_call=config.train.steps_per_call,
+                log_every=config.train.log_every,
+                progress=run.progress,
+            ),
         )
 
     def records() -> list[dict[str, Any]]:

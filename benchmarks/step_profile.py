@@ -38,9 +38,11 @@ from benchmarks.traces import device_events, reduce
 from gradrev_jax import AttributeEncoder
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
-from gradrev_jax.training.encoder_step import INPUT_SCOPE, TrainState, init_state, make_update
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.feed import Feed
-from gradrev_jax.training.memory_step import ENCODER, MEMORY, make_memory_update
+from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
+from gradrev_jax.training.update import INPUT_SCOPE, TrainState, make_update
 
 FULL: dict[str, Any] = {
     "image": 224,
@@ -82,12 +84,16 @@ def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainS
     def memory_batch(step: int) -> tuple[np.ndarray, Any]:
         rows = np.random.default_rng(step).integers(0, sizes["images"], (3, sizes["memory_batch"]))
         changes = indicators_between(labels[rows[0]], labels[rows[1]], schema)
-        return rows.reshape(-1), (labels[rows], changes)
+        return rows.reshape(-1), MemoryTargets(labels[rows], changes)
 
     return {
-        ENCODER: (make_update(encoder, optimizer, seed=0, total_steps=1000), state, encoder_batch),
+        ENCODER: (
+            make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=1000),
+            state,
+            encoder_batch,
+        ),
         MEMORY: (
-            make_memory_update(encoder, optimizer, seed=0),
+            make_update(encoder, optimizer, MemoryObjective(), seed=0),
             TrainState(jnp.zeros((), jnp.int32), both, optimizer.init(both)),
             memory_batch,
         ),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from benchmarks.flops import CONVOLUTIONS, PRODUCTS
-from gradrev_jax.training.encoder_step import INPUT_SCOPE, OPTIMIZER_SCOPE
+from gradrev_jax.training.update import INPUT_SCOPE, OPTIMIZER_SCOPE
 
 OPTIMIZER, INPUT, COPIES, OTHER, IDLE = "optimizer", "input", "copies", "other", "idle"
 KINDS = (CONVOLUTIONS, PRODUCTS, OPTIMIZER, INPUT, COPIES, OTHER)

@@ -26,8 +26,9 @@ from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.training.encoder_step import init_state, make_train_step, make_update
+from gradrev_jax.training.encoder_step import EncoderObjective, init_state, make_train_step
 from gradrev_jax.training.parallel import Mode, Parallel
+from gradrev_jax.training.update import make_update
 
 Job = Callable[[], dict[str, Any]]
 
@@ -94,7 +95,9 @@ def data_parallel(
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
     parallel = Parallel.over(batch=batch, mode=mode)
-    step = parallel.compile(make_update(encoder, optimizer, seed=0, total_steps=1000), size=batch)
+    step = parallel.compile(
+        make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=1000), size=batch
+    )
     state = parallel.replicate(init_state(encoder, optimizer, image_size=image, seed=0))
     own = parallel.own_rows(np.arange(batch)[None])
     images = inputs.random_images(batch, image)[own]
@@ -217,7 +220,7 @@ def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
         counts = count_flops(make_forward(encoder), state.params, images)
     else:
         labels = jax.ShapeDtypeStruct((sizes["batch"], schema.num_attributes), np.int32)
-        update = make_update(encoder, optimizer, seed=0, total_steps=1000)
+        update = make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=1000)
         counts = count_flops(update, state, images, labels)
     return sum(counts.values()) / sizes["batch"]
 

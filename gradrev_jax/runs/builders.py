@@ -18,7 +18,6 @@ from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.data.formats.table.reader import read_table
 from gradrev_jax.data.formats.tfds.reader import attribute_mapping, read_tfds
-from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError

@@ -139,7 +139,7 @@ def memory_loss(
       objective: the weights and what is trained.
       shard: the part of the 3 B images that these are; None: all of them.
     """
-    schema, labels, weights = encoder.schema, targets.labels, objective.weights
+    schema, labels, weights = encoder.schema, jnp.asarray(targets.labels), objective.weights
     is_frozen = objective.freeze_encoder
     variables = jax.lax.stop_gradient(params[ENCODER]) if is_frozen else params[ENCODER]
     memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]

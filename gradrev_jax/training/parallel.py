@@ -75,8 +75,8 @@ class Parallel:
             )
         if count > batch:
             raise ConfigError(
-                f"a batch of {batch} images cannot be split over {count} devices; take larger batches, or set "
-                f"devices to at most {batch}"
+                f"a batch of {batch} images cannot be split over {count} devices; take larger batches, or "
+                f"set devices to at most {batch}"
             )
         return cls("jit" if count == 1 else mode, tuple(devices[:count]))
 

@@ -25,7 +25,8 @@ from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.training.encoder_step import EncoderObjective, StepMetrics, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets, MemoryWeights
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.stage_runner import Batch, Stage, has_checkpoint
+from gradrev_jax.training.stage import Batch, Stage
+from gradrev_jax.training.stage_observer import has_checkpoint
 from gradrev_jax.training.update import TrainState, make_update
 from gradrev_jax.training.validation import Validate
 
@@ -215,6 +216,11 @@ def last_step(section: ConfigDict, epoch_steps: int) -> int:
     """Returns the last step of the stage of a section of the config."""
     whole = section.epochs * epoch_steps
     return whole if section.max_steps is None else min(whole, section.max_steps)
+
+
+def patient_steps(config: ConfigDict, epoch_steps: int) -> int | None:
+    """Returns the number of steps without a better validation score that end a stage; None: it runs on."""
+    return None if config.train.patience is None else config.train.patience * epoch_steps
 
 
 def _initial_memory(run: Run) -> dict[str, Any]:

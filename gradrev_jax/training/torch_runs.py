@@ -17,7 +17,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
-from gradrev_jax.training.stage_runner import checkpoint_items
+from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (

@@ -91,12 +91,12 @@ def make_update(
                 encoder, params, inputs, targets, dropout_key=dropout_key, progress=progress, shard=shard
             )
 
-        return _descend(state, loss, optimizer, shard)
+        return descend(state, loss, optimizer, shard)
 
     return update
 
 
-def _descend(
+def descend(
     state: TrainState,
     loss: Callable[[Any], tuple[Array, Any]],
     optimizer: optax.GradientTransformation,

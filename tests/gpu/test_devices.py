@@ -17,8 +17,9 @@ from benchmarks.side_by_side.inputs import random_images, random_labels
 from gradrev_jax import AttributeEncoder
 from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import random_flip
-from gradrev_jax.training.encoder_step import init_state, make_train_step, make_update
+from gradrev_jax.training.encoder_step import EncoderObjective, init_state, make_train_step
 from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.update import make_update
 
 pytestmark = pytest.mark.gpu
 
@@ -63,7 +64,9 @@ def test_pmap_and_jit_do_what_a_plain_step_does(full_float32):
         state, metrics = plain(state, images, labels)
     for mode in ("pmap", "jit"):
         parallel = Parallel(mode, (jax.devices()[0],))
-        steps = parallel.compile(make_update(encoder, optimizer, seed=0, total_steps=9), size=8)
+        steps = parallel.compile(
+            make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=9), size=8
+        )
         other, own = parallel.replicate(start()), parallel.own_rows(np.arange(8)[None])
         for _ in range(3):
             other, others = steps(other, parallel.place(images[own]), labels[None])

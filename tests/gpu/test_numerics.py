@@ -16,7 +16,8 @@ from gradrev_jax import (
     reverse_gradient,
 )
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import TrainState, init_state, make_update
+from gradrev_jax.training.encoder_step import EncoderObjective, init_state
+from gradrev_jax.training.update import TrainState, make_update
 
 pytestmark = pytest.mark.gpu
 
@@ -79,7 +80,9 @@ def test_a_train_step(sizes, batch, full_float32):
     optimizer = optax.sgd(1.0)
 
     def step_of(dtype):
-        return make_update(make_encoder(sizes, dtype), optimizer, seed=0, total_steps=9, mirror=False)
+        return make_update(
+            make_encoder(sizes, dtype), optimizer, EncoderObjective(), seed=0, total_steps=9, mirror=False
+        )
 
     params = init_state(make_encoder(sizes), optimizer, image_size=sizes["image"], seed=0).params
     first = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))

@@ -6,11 +6,14 @@ import numpy as np
 import optax
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import TrainState, make_train_step
-from gradrev_jax.training.memory_step import ENCODER, MEMORY, make_memory_step
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.training.encoder_step import EncoderObjective, make_train_step
+from gradrev_jax.training.memory_step import make_memory_step
+from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (
     encoder_from_torch,
     encoder_to_torch,
@@ -44,8 +47,8 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
 
     optimizer = optax.chain(keep_gradients(), make_optimizer(optax.constant_schedule(LEARNING_RATE)))
     if case.stage == 1:
-        settings = settings_of(case)
-        step = make_train_step(encoder, optimizer, seed=0, total_steps=STEPS, mirror=False, **settings)
+        objective = objective_of(case)
+        step = make_train_step(encoder, optimizer, objective, seed=0, total_steps=STEPS, mirror=False)
         arguments = (images, batch.labels.reshape(-1, schema.num_attributes))
     else:
         params = {ENCODER: params, MEMORY: memory_from_torch(of_memory, schema, case.feature_dim)}
@@ -61,17 +64,20 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
     gradients = to_torch(state.opt_state[0])
     for _ in range(case.steps - 1):
         state, _ = step(state, *arguments)
-    terms = {name: np.asarray(term) for name, term in metrics._asdict().items()}
+    terms = metrics._asdict()
+    terms |= {f"loss_{name}": term for name, term in terms.pop("terms", {}).items()}
+    terms = {name: np.asarray(term) for name, term in terms.items()}
     terms["total"] = terms.pop("loss")
     return Result(np.asarray(features), terms, gradients, to_torch(state.params))
 
 
-def settings_of(case: Case) -> dict:
-    """The reference's options in the words of ``encoder_loss``."""
+def objective_of(case: Case) -> EncoderObjective:
+    """The reference's options as an objective."""
     settings = dict(case.options)
     settings["weighting"] = "balanced" if settings.pop("reversal", True) else "off"
     settings["reversal_scale"] = settings.pop("scale", 1.0)
-    return settings
+    weights = {name: settings.pop(f"{name}_weight", 0.0) for name in TERMS}
+    return EncoderObjective(term_weights=weights, **settings)
 
 
 def keep_gradients() -> optax.GradientTransformation:

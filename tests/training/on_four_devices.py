@@ -13,9 +13,10 @@ import optax
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.training.encoder_step import TrainState, init_state, make_update
-from gradrev_jax.training.memory_step import make_memory_update
+from gradrev_jax.training.encoder_step import EncoderObjective, init_state
+from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.update import TrainState, make_update
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
@@ -34,24 +35,23 @@ def encoder_stage(size):
     update = make_update(
         ENCODER,
         OPTIMIZER,
+        EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0}),
         seed=0,
         total_steps=STEPS,
-        attribute_triplet_weight=0.2,
-        label_triplet_weight=1.0,
     )
     params = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
     return update, params, size, lambda drawn: LABELS[drawn]
 
 
 def memory_stage(size):
-    update = make_memory_update(ENCODER, OPTIMIZER, seed=0, reversal=True)
+    update = make_update(ENCODER, OPTIMIZER, MemoryObjective(reversal=True), seed=0)
     encoder = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
     memory = np.random.default_rng(1).normal(size=(5, 2, 3))
 
     def targets(drawn):
         labels = LABELS[drawn].reshape(3, size, 2)
         indicators = np.asarray(SCHEMA.one_hot(labels[1]) - SCHEMA.one_hot(labels[0])).astype(np.int32)
-        return labels, indicators
+        return MemoryTargets(labels, indicators)
 
     return update, {"encoder": encoder, "memory": memory}, 3 * size, targets
 

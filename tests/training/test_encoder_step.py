@@ -9,7 +9,7 @@ from gradrev_jax.core.losses import classification_loss, reversal_loss
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import encoder_loss, init_state, make_train_step
+from gradrev_jax.training.encoder_step import EncoderObjective, encoder_loss, init_state, make_train_step
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
@@ -26,7 +26,7 @@ def without_dropout(**fields):
     return AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64, dropout=0.0, **fields)
 
 
-def loss_gradient(params, **settings):
+def loss_gradient(params, progress=1.0, **settings):
     def total(params):
         return encoder_loss(
             without_dropout(),
@@ -34,7 +34,8 @@ def loss_gradient(params, **settings):
             normalize_images(PIXELS),
             jnp.asarray(LABELS),
             jax.random.key(0),
-            **settings,
+            EncoderObjective(**settings),
+            progress=progress,
         )
 
     return jax.grad(total, has_aux=True)(params)
@@ -130,17 +131,19 @@ def test_triplet_losses_add_up(params):
     """Total and its gradient with ADDE-M's two triplet losses, beside each alone."""
     settings = {"weighting": "off", "triplet_margin": 0.7}
     none, _ = loss_gradient(params, **settings)
-    one, _ = loss_gradient(params, attribute_triplet_weight=1.0, **settings)
-    other, _ = loss_gradient(params, label_triplet_weight=1.0, **settings)
-    both, metrics = loss_gradient(params, attribute_triplet_weight=0.2, label_triplet_weight=3.0, **settings)
+    one, _ = loss_gradient(params, term_weights={"attribute_triplet": 1.0}, **settings)
+    other, _ = loss_gradient(params, term_weights={"label_triplet": 1.0}, **settings)
+    both, metrics = loss_gradient(
+        params, term_weights={"attribute_triplet": 0.2, "label_triplet": 3.0}, **settings
+    )
     features = without_dropout().apply(params, normalize_images(PIXELS)).features
     by_attribute = attribute_triplet_loss(features, LABELS, margin=0.7)
     whole = features.reshape(len(LABELS), -1)
     whole = whole / jnp.linalg.norm(whole, axis=1, keepdims=True)
     by_label = semi_hard_triplet_loss(whole, LABELS, margin=0.7)
     assert by_attribute > 0
-    np.testing.assert_allclose(metrics.loss_attribute_triplet, by_attribute, rtol=1e-5)
-    np.testing.assert_allclose(metrics.loss_label_triplet, by_label, rtol=1e-5)
+    np.testing.assert_allclose(metrics.terms["attribute_triplet"], by_attribute, rtol=1e-5)
+    np.testing.assert_allclose(metrics.terms["label_triplet"], by_label, rtol=1e-5)
     np.testing.assert_allclose(
         metrics.loss, metrics.loss_cls + 0.2 * by_attribute + 3.0 * by_label, rtol=1e-5
     )

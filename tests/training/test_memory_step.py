@@ -10,8 +10,15 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, reversal_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import TrainState, init_state
-from gradrev_jax.training.memory_step import MemoryWeights, make_memory_step, memory_loss
+from gradrev_jax.training.encoder_step import init_state
+from gradrev_jax.training.memory_step import (
+    MemoryObjective,
+    MemoryTargets,
+    MemoryWeights,
+    make_memory_step,
+    memory_loss,
+)
+from gradrev_jax.training.update import TrainState
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64, dropout=0.0)
@@ -43,10 +50,9 @@ def loss(params, **settings):
         ENCODER,
         params,
         inputs(),
-        jnp.asarray(LABELS),
-        jnp.asarray(INDICATORS),
+        MemoryTargets(jnp.asarray(LABELS), jnp.asarray(INDICATORS)),
         jax.random.key(0),
-        **settings,
+        MemoryObjective(**settings),
     )
 
 

@@ -81,7 +81,7 @@ def test_convolutions_by_tiles_on_four_devices_are_those_on_one():
 
 def test_all_modes_of_the_config_are_known(unchecked):
     assert get_args(Mode) == PARALLEL_MODES
-    with pytest.raises(ValueError, match="parallel must be one of pmap, jit, got 'fsdp'"):
+    with pytest.raises(ValueError, match="mode must be one of pmap, jit, got 'fsdp'"):
         Parallel.over(1, batch=8, mode="fsdp")
 
 
@@ -117,12 +117,16 @@ def test_all_devices_share_a_batch(eight_devices):
     ("count", "batch", "message"),
     [
         (9, 64, "devices = 9, but there are 8 .cpu.; set devices between 1 and 8, or to 0 for all"),
-        (None, 7, "a batch of 7 images cannot be split over 8 devices; raise memory.batch_size, or set dev"),
+        (
+            None,
+            7,
+            "a batch of 7 images cannot be split over 8 devices; take larger batches, or set devices to",
+        ),
     ],
 )
 def test_devices_that_cannot_serve_a_batch(eight_devices, count, batch, message):
     with pytest.raises(ConfigError, match=message):
-        Parallel.over(count, batch=batch, field="memory.batch_size")
+        Parallel.over(count, batch=batch)
 
 
 def test_several_processes_use_all_their_devices(eight_devices, monkeypatch):

@@ -7,9 +7,11 @@ import pytest
 
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.workdir import checkpoint_directory
-from gradrev_jax.training.encoder_step import TrainState
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.stage_runner import DivergedError, Stage, run_stage
+from gradrev_jax.training.stage import Batch, RunOptions, Stage
+from gradrev_jax.training.stage_observer import DivergedError
+from gradrev_jax.training.stage_runner import run_stage
+from gradrev_jax.training.update import TrainState
 from gradrev_jax.training.validation import Validation
 
 
@@ -41,7 +43,7 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
         state=TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
         update=update,
         images=np.zeros((8, 2, 2, 3), np.uint8),
-        batch=lambda step: (np.arange(8), np.zeros(8)),
+        batch=lambda step: Batch(np.arange(8), np.zeros(8)),
         describe=lambda metrics: {"loss_cls": float(metrics.loss)},
         validate=validate,
         schedule=lambda index: 0.1 * index,
@@ -53,12 +55,8 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
 
 
 def run(stage, directory, **settings):
-    return run_stage(
-        stage,
-        directory,
-        parallel=Parallel.over(batch=8),
-        **{"log_every": 3, "checkpoint_every": 0, "progress": False, **settings},
-    )
+    options = {"log_every": 3, "progress": False, **settings}
+    return run_stage(stage, directory, RunOptions(Parallel.over(batch=8), **options))
 
 
 def records(directory):

@@ -1,0 +1,194 @@
+"""Opens what a run trains on and with, and finds what is wrong with it before anything is written."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gradrev_jax.data.batches import steps_per_epoch
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.triplets import Triplets
+from gradrev_jax.errors import ConfigError, WorkdirError, together
+from gradrev_jax.files import expand
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.drift import check_resumed
+from gradrev_jax.runs.fields.data import DEVICE
+from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.runs.fingerprints import (
+    Fingerprint,
+    fingerprint,
+    read_fingerprint,
+    remembering,
+)
+from gradrev_jax.runs.protocol import (
+    Protocol,
+    build_protocol,
+    check_protocol,
+    evaluation_queries,
+)
+from gradrev_jax.runs.restore import parameter_shapes
+from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.stage_observer import has_checkpoint, is_over
+from gradrev_jax.training.stages import STAGES, last_step, memory_epoch_steps, patient_steps, stage_devices
+from gradrev_jax.weights.alexnet import with_pretrained_backbone
+
+
+class History(NamedTuple):
+    """What a folder holds of a run before it goes on.
+
+    Attributes:
+      has_begun: whether a stage has a checkpoint.
+      fingerprint: the catalogue that was trained on; None: not begun, or begun by an earlier version.
+    """
+
+    has_begun: bool
+    fingerprint: Fingerprint | None
+
+
+class Data(NamedTuple):
+    """What a run is trained on.
+
+    Attributes:
+      catalogue: the catalogue, with its validation part.
+      images: the pixels by part.
+      triplets: the triplets of stage 2; None without it.
+      validation_part: the part that chooses the best checkpoint.
+      protocol: the protocol of its evaluation.
+      notes: what the user is told about the catalogue.
+    """
+
+    catalogue: Catalogue
+    images: dict[str, np.ndarray]
+    triplets: Triplets | None
+    validation_part: str
+    protocol: Protocol
+    notes: list[str]
+
+
+class Model(NamedTuple):
+    """What is trained, and where.
+
+    Attributes:
+      encoder: the model.
+      backbone: the parameters that its backbone starts from; None: random ones.
+      reversal_scale: lambda, see ``AttributeEncoder``.
+      devices: the devices of each stage, by its name.
+    """
+
+    encoder: AttributeEncoder
+    backbone: Any
+    reversal_scale: float | np.ndarray
+    devices: dict[str, Parallel]
+
+
+def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
+    """Returns a config in which fields that the run was begun without have what they stood for then."""
+    earlier = workdir.earlier_values(directory)
+    if not earlier:
+        return config
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(earlier)
+    return config
+
+
+def read_history(directory: pathlib.Path) -> History:
+    """Reads what a folder holds of a run."""
+    has_begun = any(has_checkpoint(directory, name) for name in STAGES)
+    return History(has_begun, read_fingerprint(directory) if has_begun else None)
+
+
+def open_catalogue(config: ConfigDict, directory: pathlib.Path, history: History) -> Catalogue:
+    """Opens the catalogue and checks what can be checked before its images are read."""
+    catalogue = remembering(builders.open_catalogue(config))
+    check_protocol(build_protocol(config), catalogue)
+    workdir.check_claim(directory, config.to_dict())
+    _drift(history, catalogue, directory, config)  # by names and labels
+    if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
+        raise ConfigError(
+            f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
+        )
+    _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
+    builders.reversal_scale(config, catalogue.schema)
+    return catalogue
+
+
+def open_data(
+    config: ConfigDict, catalogue: Catalogue, directory: pathlib.Path, history: History, *, progress: bool
+) -> Data:
+    """Decodes the images and makes the triplets; reports all that is wrong with either at once."""
+    protocol = build_protocol(config)
+    # What evaluation needs is looked at too, so that no hours of training precede an error.
+    triplets, _, images = together(
+        lambda: _triplets(config, catalogue),
+        lambda: evaluation_queries(catalogue, protocol, config.seed),
+        lambda: pixels.open_parts(catalogue, PARTS, config, progress=progress),
+    )
+    notes = _drift(history, catalogue, directory, config)  # by the contents of images, too
+    return Data(catalogue, images, triplets, TEST if protocol.select_on_test else VALIDATION, protocol, notes)
+
+
+def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
+    """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
+    encoder = builders.build_encoder(config, data.catalogue.schema)
+    devices = {name: stage_devices(config, name) for name in config.stages}
+    shapes = parameter_shapes(encoder, config.data.image_size)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    if config.data.placement == DEVICE:
+        # Parameters, their gradients and two moments.
+        devices[ENCODER].check_room(data.images[TRAIN].shape, besides=4 * size)
+    # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
+    workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
+    backbone = _pretrained_backbone(encoder, config, directory)
+    reversal_scale = builders.reversal_scale(config, data.catalogue.schema)
+    return Model(encoder, backbone, reversal_scale, devices)
+
+
+def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:
+    """Returns what has changed in a catalogue since a run began, if it may go on, a sentence each."""
+    if history.fingerprint is None:
+        return []
+    workdir.check_schema(directory, catalogue.schema)
+    now, accept = fingerprint(catalogue), config.data.accept_changes
+    return check_resumed(history.fingerprint, now, catalogue.schema, directory, accept=accept)
+
+
+def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, directory: pathlib.Path) -> Any:
+    """Returns the parameters that the backbone starts from, read from the file that the config names.
+
+    None if it names none, or if the encoder goes on from a checkpoint anyway.
+    """
+    if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
+        return None
+    shapes = parameter_shapes(encoder, config.data.image_size)
+    path = expand(config.model.pretrained, "model.pretrained")
+    return with_pretrained_backbone(shapes, path)["params"]["backbone"]
+
+
+def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
+    """Returns the triplets that stage 2 trains on; None without it."""
+    if MEMORY not in config.stages:
+        return None
+    triplets = builders.triplets_of(catalogue, config)
+    memory_epoch_steps(config, triplets)
+    return triplets
+
+
+def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_images: int) -> None:
+    """Raises where the encoder would be trained further although a memory was fine-tuned on it."""
+    epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
+    if not (has_checkpoint(directory, MEMORY) and has_checkpoint(directory, ENCODER)):
+        return
+    last = last_step(config.train, epoch_steps)
+    with Checkpoints(workdir.checkpoint_directory(directory, ENCODER), read_only=True) as checkpoints:
+        if is_over(checkpoints, last, patient_steps(config, epoch_steps)):
+            return
+        trained = checkpoints.latest_step
+    raise WorkdirError(
+        f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
+        f"would now be trained to step {last}; train.max_steps = 0 leaves it as it is; to do both, remove "
+        f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
+    )

@@ -1,0 +1,83 @@
+"""One stage of a run, and how it is run: the types that its runner takes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+from jaxtyping import Int, UInt8
+
+from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.update import TrainState, Update
+from gradrev_jax.training.validation import Validation
+
+
+class Batch(NamedTuple):
+    """One batch of a stage.
+
+    Attributes:
+      rows: [B], the rows of the stage's images.
+      targets: what the update compares the images with: labels, or ``MemoryTargets``.
+    """
+
+    rows: Int[np.ndarray, " B"]
+    targets: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+      name: its name, in its folder of checkpoints and in its records.
+      section: the section of the config that has its learning rate.
+      state: the state before its first step.
+      update: the pure update of one step, see ``training.update.make_update``.
+      images: uint8 [M, S, S, 3], the images that batches are drawn from.
+      batch: step -> the batch of this step.
+      describe: metrics of a step -> what is logged of it.
+      validate: params -> their record and score on the held-out part.
+      schedule: step -> learning rate.
+      batch_size: the number of images per step.
+      epoch_steps: the number of steps per epoch.
+      last_step: the number of steps in all.
+    """
+
+    name: str
+    section: str
+    state: TrainState
+    update: Update
+    images: UInt8[np.ndarray, "M S S 3"]
+    batch: Callable[[int], Batch]
+    describe: Callable[[Any], dict[str, Any]]
+    validate: Callable[[Any], Validation]
+    schedule: optax.Schedule
+    batch_size: int
+    epoch_steps: int
+    last_step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How a stage is run; nothing of it changes what a step computes.
+
+    Attributes:
+      parallel: the devices that share a batch.
+      on_device: whether all images are kept on every device, instead of being sent batch by batch.
+      steps_per_call: the number of steps compiled into one program; fewer where something is due in between.
+      log_every: the number of steps between two records.
+      checkpoint_every: the number of steps between two checkpoints besides those at every epoch's end; 0:
+        none.
+      patient_steps: the number of steps without a better score on the held-out part after which the stage
+        ends; None: it runs to its last step.
+      progress: whether a progress bar is shown.
+    """
+
+    parallel: Parallel
+    on_device: bool = False
+    steps_per_call: int = 1
+    log_every: int = 20
+    checkpoint_every: int = 0
+    patient_steps: int | None = None
+    progress: bool = True

@@ -1,0 +1,142 @@
+"""What is done after the steps of a stage: records, validation, checkpoints, early stopping."""
+
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from gradrev_jax import distributed
+from gradrev_jax.errors import UserError
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.training.feed import Feed
+from gradrev_jax.training.stage import RunOptions, Stage
+from gradrev_jax.training.update import TrainState
+
+SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
+def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
+    """Returns whether a stage has been trained, if only in part."""
+    path = workdir.checkpoint_directory(directory, stage)
+    if not path.is_dir():
+        return False
+    with Checkpoints(path, read_only=True) as checkpoints:
+        return checkpoints.latest_step is not None
+
+
+def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
+    """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
+    latest, best = checkpoints.latest_step, checkpoints.best_step
+    if latest is None or best is None:
+        return False
+    return latest >= last_step or (patient_steps is not None and latest - best >= patient_steps)
+
+
+class SpeedMeter:
+    """Measures speed, waiting and losses between two records."""
+
+    def __init__(self, stage: Stage, feed: Feed[Any, Any]) -> None:
+        self._stage, self._feed = stage, feed
+        self._metrics: Any = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clocks."""
+        self._start, self._waited, self._steps = time.perf_counter(), self._feed.waited, 0
+
+    def count(self, metrics: Any, steps: int) -> None:
+        """Takes the metrics of some steps, after those before them are computed.
+
+        So the host prepares the next batch while the device works, and never runs further ahead.
+        """
+        jax.block_until_ready(self._metrics)
+        self._metrics = metrics
+        self._steps += steps
+
+    def record(self, step: int) -> Mapping[str, Any]:
+        """Returns what is logged of a step, counted from 1, with the speed since the record before.
+
+        Raises:
+          DivergedError: the loss is not finite.
+        """
+        assert self._metrics is not None, "count comes first"
+        described = self._stage.describe(self._metrics)
+        loss = float(self._metrics.loss)
+        if not math.isfinite(loss):
+            parts = ", ".join(
+                f"{name} = {value:g}" for name, value in described.items() if isinstance(value, float)
+            )
+            raise DivergedError(
+                f"training diverged: at step {step} of stage {self._stage.name} {parts}; lower "
+                f"{self._stage.section}.learning_rate or reversal.beta"
+            )
+        seconds = time.perf_counter() - self._start
+        record = {
+            "loss": loss,
+            **described,
+            "learning_rate": float(self._stage.schedule(step - 1)),
+            "images_per_second": self._steps * self._stage.batch_size / seconds,
+            "input_wait": (self._feed.waited - self._waited) / seconds,
+        }
+        self.restart()
+        return record
+
+
+class StageObserver:
+    """Does what is due after the steps of a stage: records, checkpoints, validation, early stopping."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        options: RunOptions,
+        checkpoints: Checkpoints,
+        log: Callable[[Mapping[str, Any]], None],
+        bar: Any,
+        meter: SpeedMeter,
+    ) -> None:
+        self._stage, self._options, self._checkpoints = stage, options, checkpoints
+        self._log, self._bar, self._meter = log, bar, meter
+
+    def ends_before(self, step: int) -> bool:
+        """Returns whether the stage ends early before a step, no longer better on the held-out part."""
+        patient_steps = self._options.patient_steps
+        if step % self._stage.epoch_steps or not is_over(
+            self._checkpoints, self._stage.last_step, patient_steps
+        ):
+            return False
+        self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
+        return True
+
+    def observe(self, state: TrainState, metrics: Any, steps: range) -> None:
+        """Records, validates and saves where it is due after some steps."""
+        stage, options, done = self._stage, self._options, steps.stop
+        self._meter.count(metrics, len(steps))
+        epoch = {"stage": stage.name, "step": done, "epoch": done / stage.epoch_steps}
+        epoch_ends = done % stage.epoch_steps == 0 or done == stage.last_step
+        saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
+        # A state is recorded before it is saved, so that a diverged one never is.
+        if saves or done // options.log_every > steps.start // options.log_every:
+            record = self._meter.record(done)
+            self._log({**epoch, **record})
+            self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
+        if saves:
+            validation = stage.validate(distributed.local(state.params)) if epoch_ends else None
+            if validation and validation.record:
+                self._log({**epoch, **validation.record})
+            score = validation.score if validation else None
+            self._checkpoints.save(done, checkpoint_items(state), score=score)
+            self._meter.restart()  # neither validation nor copying is part of the training speed
+        self._bar.update(len(steps))
+
+
+def checkpoint_items(state: TrainState) -> dict[str, Any]:
+    """Returns a state as a checkpoint holds it; evaluation reads the parameters alone."""
+    return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
