@@ -1,7 +1,4 @@
-"""From a run's config to the objects it describes; shared by training and evaluation.
-
-Below this module and their two entry functions nothing knows what a ConfigDict is.
-"""
+"""Builds the objects that a run's config describes; training and evaluation share them."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -44,7 +41,7 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
 
 
 def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
-    """What stage 2 trains on: those that come with the catalogue, less what is held out, or generated ones.
+    """Returns the triplets that stage 2 trains on: those that come with the catalogue, or generated ones.
 
     Raises:
       ConfigError: more attributes are to change at once than there are.
@@ -67,7 +64,7 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
 
 
 def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:
-    """Set fields of one section.
+    """Sets fields of one section of a config.
 
     Raises:
       ConfigError: a field that is not there, or a value of another type.
@@ -97,7 +94,7 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
 
 
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
-    """The model of a run."""
+    """Builds the model of a run."""
     return AttributeEncoder(
         schema,
         feature_dim=config.model.feature_dim,
@@ -111,7 +108,7 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncod
 
 
 def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.ndarray:
-    """Lambda of all pathways, or of each, [N, N]: row feature, column classifier.
+    """Returns lambda of all pathways, or of each, [N, N]: one row per feature, one column per classifier.
 
     Raises:
       ConfigError: reversal.strengths is not N rows of N numbers.

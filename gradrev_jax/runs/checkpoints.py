@@ -1,4 +1,4 @@
-"""Checkpoints of a training stage: the one place that knows Orbax."""
+"""Checkpoints of a training stage; the only module that knows Orbax."""
 
 import contextlib
 import pathlib
@@ -26,7 +26,7 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
-    """Raise unless two trees have the same leaves of the same shapes; names the first few that differ.
+    """Raises unless two trees have the same leaves of the same shapes; names the first that differ.
 
     Orbax checks too, but says neither which leaf nor of what.
     """
@@ -48,7 +48,7 @@ def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
 
 
 def _unusable_file(folder: pathlib.Path) -> str | None:
-    """The first file that is empty or a Git LFS pointer, and what it is; Orbax writes neither."""
+    """Returns the first file that is empty or a Git LFS pointer, with a word on it; Orbax writes neither."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with contextlib.suppress(OSError), path.open("rb") as file:
             start = file.read(HEAD)
@@ -60,7 +60,7 @@ def _unusable_file(folder: pathlib.Path) -> str | None:
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    """How a leaf is restored: as the array that it is, or on this process's first device, wherever it was."""
+    """Returns where a leaf is restored to: its own sharding, or this process's first device."""
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
@@ -99,7 +99,7 @@ class Checkpoints:
             )
 
     def save(self, step: int, items: dict[str, Any], *, score: float | None = None) -> None:
-        """Start writing a checkpoint; does nothing where this step's is there already.
+        """Starts writing a checkpoint; does nothing if this step has one already.
 
         Args:
           step: steps done.
@@ -117,7 +117,7 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**arguments), metrics=metrics, force=True)
 
     def restore(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
-        """Read the named items of a checkpoint, having waited for one that is still being written.
+        """Reads the named items of a checkpoint, after waiting for one that is still being written.
 
         Args:
           step: which.
@@ -139,23 +139,23 @@ class Checkpoints:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Steps of all checkpoints, ascending."""
+        """Returns the steps of all checkpoints, ascending."""
         return tuple(sorted(self._manager.all_steps()))
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint; None without one."""
+        """Returns the step of the newest checkpoint; None without one."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """Step of the highest score, the latest where none was measured; None without any."""
+        """Returns the step of the highest score, or the latest if none was measured; None without any."""
         self._wait()
         scores = {step: metrics[METRIC] for step in self.steps if (metrics := self._manager.metrics(step))}
         return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
 
     def close(self) -> None:
-        """Wait for what is being written, and release the folder.
+        """Waits for what is being written, and releases the folder.
 
         Raises:
           CheckpointError: the last checkpoint could not be written.
@@ -164,7 +164,7 @@ class Checkpoints:
         self._manager.close()
 
     def _wait(self) -> None:
-        """Until everything saved is written, raising where it could not be."""
+        """Waits until everything saved is written; raises if it could not be."""
         with self._writing("write the last checkpoint to"):
             self._manager.wait_until_finished()
 
@@ -179,7 +179,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self, action: str) -> Iterator[None]:
-        """Explain whatever the libraries below raise while they write."""
+        """Explains whatever the libraries below raise while they write."""
         try:
             yield
         except Exception as error:
@@ -193,7 +193,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _reading(self, action: str, folder: pathlib.Path | None = None) -> Iterator[None]:
-        """Explain what fails with the checkpoint in a folder, or with an unknown one of them."""
+        """Explains what fails with the checkpoint in a folder, or with an unknown one of them."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Whether a config can be run: every field at fault, before anything is opened or written."""
+"""Checks whether a config can be run, before anything is opened or written."""
 
 from collections.abc import Iterator
 from typing import Any

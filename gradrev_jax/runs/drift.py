@@ -19,7 +19,7 @@ class Drift(NamedTuple):
     """Names the images in which a catalogue differs from what it was, with what happened to each.
 
     Attributes:
-      added: images that are new.
+      added: the images that are new.
       removed: images that are gone.
       moved: images that are in another part.
       relabelled: images with other labels.
@@ -92,7 +92,7 @@ def compare(before: Fingerprint, now: Fingerprint, schema: AttributeSchema) -> D
 def _leaked(
     before: Fingerprint, now: Fingerprint, rows: Int[np.ndarray, " M"], was_there: Bool[np.ndarray, " M"]
 ) -> list[str]:
-    """Test images that were trained on; those that were in both parts already when training began are not."""
+    """Returns test images that were trained on, except those that were in both parts from the start."""
     is_test = now.parts == PARTS.index(TEST)
     old = np.where(rows >= 0, rows, 0)
     by_name = is_test & (rows >= 0) & before.trained_on[old]

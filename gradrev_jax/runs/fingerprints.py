@@ -21,10 +21,10 @@ class Fingerprint(NamedTuple):
     """Describes a catalogue's images, M of them.
 
     Attributes:
-      names: as ``ImageSource.name`` gives them.
-      contents: [M], hash of each image's content; 0 where it was not read.
-      labels: [M, N].
-      parts: [M], place in ``PARTS``; 3 where the image is no longer in the catalogue.
+      names: the names of the images, as ``ImageSource.name`` gives them.
+      contents: [M], the hash of each image's content; 0 where it was not read.
+      labels: [M, N], the labels.
+      parts: [M], the index of the part in ``PARTS``; 3 if the image is no longer in the catalogue.
       trained_on: [M], whether the image is, or once was, in the train or validation part.
     """
 
@@ -89,7 +89,7 @@ def fingerprint(catalogue: Catalogue) -> Fingerprint:
 
 
 def rows_before(before: Fingerprint, now: Fingerprint) -> Int[np.ndarray, " M"]:
-    """Returns, for each image of today, its row in an earlier fingerprint, by name; -1 where it has none."""
+    """Returns the row of each image in an earlier fingerprint, found by name; -1 if it has none."""
     then = {name: row for row, name in enumerate(before.names)}
     return np.array([then.get(name, -1) for name in now.names], int)
 
@@ -98,8 +98,8 @@ def following(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
     """Returns the fingerprint of a run that goes on with a catalogue: what was trained on stays so.
 
     Args:
-      before: of the run so far; None: it begins.
-      now: of the catalogue that it goes on with.
+      before: the fingerprint of the run so far; None: it begins.
+      now: the fingerprint of the catalogue that it goes on with.
     """
     if before is None:
         return now

@@ -1,4 +1,4 @@
-"""What a stage logs of its steps: metrics.jsonl and TensorBoard."""
+"""Logs the steps of a stage to metrics.jsonl and TensorBoard."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ from gradrev_jax.runs.workdir import METRICS, write_text
 
 
 class MetricsLog:
-    """metrics.jsonl and TensorBoard of a stage, in step with the checkpoint that training goes on from.
+    """Writes metrics.jsonl and TensorBoard of a stage, from the checkpoint that training goes on from.
 
     Records of later steps, written by a process that was killed before its next checkpoint, are dropped:
     those steps are about to be done again.
@@ -31,7 +31,7 @@ class MetricsLog:
         self._board = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=first_step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record; its numbers go to TensorBoard, see ``scalar_tags``."""
+        """Appends one record; its numbers go to TensorBoard, see ``scalar_tags``."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for tag, value in scalar_tags(record).items():
@@ -50,7 +50,7 @@ class MetricsLog:
 
 
 def _records(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Lines of metrics.jsonl with what they say; a last line torn by a killed process is left out."""
+    """Yields the lines of metrics.jsonl with their records, up to a line torn by a killed process."""
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:

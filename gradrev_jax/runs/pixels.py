@@ -1,4 +1,4 @@
-"""The pixels of a run's catalogue, decoded as its config says and kept where it says."""
+"""Opens the pixels of a run's catalogue, decoded and cached as its config says."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ GIB = 2**30  # bytes
 
 
 def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress: bool = True) -> np.ndarray:
-    """Pixels of one part, uint8 [rows, S, S, 3], decoded on first use and memory-mapped from then on."""
+    """Returns the pixels of one part, uint8 [rows, S, S, 3], decoded on first use and memory-mapped then."""
     return cached_images(
         catalogue.images,
         catalogue.parts[part],
@@ -32,7 +32,7 @@ def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress
 def open_parts(
     catalogue: Catalogue, parts: Iterable[str], config: ConfigDict, *, progress: bool = True
 ) -> dict[str, np.ndarray]:
-    """Pixels of several parts, see ``open_images``.
+    """Returns the pixels of several parts, see ``open_images``.
 
     Raises:
       DataError: images that cannot be read, those of all the parts.

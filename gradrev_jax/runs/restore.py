@@ -1,8 +1,8 @@
-"""What a run has come to: the parameters of a checkpoint of one of its stages."""
+"""Restores the parameters of a run from a checkpoint."""
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from gradrev_jax.runs.fields.general import ENCODER
 
 
 def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:
-    """The stage of a run that is asked for, or its last.
+    """Returns the stage of a run that is asked for, or its last.
 
     Raises:
       WorkdirError: the run has no such stage.
@@ -30,7 +30,7 @@ def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | N
 
 
 def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
-    """Shapes of an encoder's parameters, without computing one.
+    """Returns the shapes of an encoder's parameters, without computing one.
 
     Example:
       >>> from gradrev_jax import AttributeSchema
@@ -41,16 +41,30 @@ def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
     return jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
 
 
+class Restored(NamedTuple):
+    """The parameters of a checkpoint.
+
+    Attributes:
+      step: the step of the checkpoint.
+      params: the parameters of the encoder.
+      memory: the fine-tuned memory, [J, N, d]; None after stage 1.
+    """
+
+    step: int
+    params: Any
+    memory: Any
+
+
 def restore(
     directory: pathlib.Path, stage: str, encoder: AttributeEncoder, image_size: int, step: str
-) -> tuple[int, Any, Any]:
-    """Number, encoder's parameters and fine-tuned memory (None of stage 1) of a checkpoint.
+) -> Restored:
+    """Restores the parameters of a checkpoint.
 
     Args:
       directory: the run's folder.
-      stage: of the run.
-      encoder: its model.
-      image_size: pixels a side.
+      stage: the stage that the checkpoint belongs to.
+      encoder: the model of the run.
+      image_size: the height and width of its images, in pixels.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
 
     Raises:
@@ -68,8 +82,8 @@ def restore(
         number = numbers[step]
         shapes = parameter_shapes(encoder, image_size)
         if stage == ENCODER:
-            return number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None
+            return Restored(number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None)
         n, d = encoder.schema.num_attributes, encoder.feature_dim
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
         params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
-        return number, params["encoder"], params["memory"]
+        return Restored(number, params["encoder"], params["memory"])

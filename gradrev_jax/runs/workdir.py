@@ -1,4 +1,4 @@
-"""The folder a run lives in: its config, its schema, and how its files are written."""
+"""Reads and writes the files of a run's folder other than its checkpoints."""
 
 import json
 import pathlib
@@ -15,12 +15,12 @@ CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 
 
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
-    """Where a stage's checkpoints are."""
+    """Returns the folder of a stage's checkpoints."""
     return workdir / "checkpoints" / stage
 
 
 def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -> pathlib.Path:
-    """Where a stage's report is: ``report`` of the run's last, ``report_encoder`` and the like of others.
+    """Returns the folder of a stage's report: ``report`` for the last stage, else ``report_encoder``.
 
     Example:
       >>> report_directory(pathlib.Path("run"), "encoder", ("encoder", "memory")).name
@@ -34,7 +34,7 @@ def check_room(workdir: pathlib.Path, needed: int) -> None:
 
     Args:
       workdir: the run's folder, which need not be there.
-      needed: bytes of all checkpoints that are there at one time.
+      needed: the size of all checkpoints that exist at one time, in bytes.
 
     Raises:
       WorkdirError: they do not, with the sizes.
@@ -51,7 +51,7 @@ def check_room(workdir: pathlib.Path, needed: int) -> None:
 
 
 def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns the fields that a folder's run knows nothing of, with what they stood for; none without a run.
+    """Returns the fields that the run in a folder does not have, with what they stood for at its time.
 
     Raises:
       WorkdirError: its config is damaged.
@@ -63,7 +63,7 @@ def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """Reads the config of a run; fields that there were none of at its time have the values they stood for.
+    """Reads the config of a run; fields that it does not have get the values they stood for at its time.
 
     Raises:
       WorkdirError: there is no run, or the file is damaged.
@@ -77,7 +77,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Make a folder this config's: write config.json, where the one there allows going on.
+    """Writes config.json, if the run in the folder may go on with this config.
 
     Raises:
       WorkdirError: the run there was started with other values, see ``check_claim``.
@@ -87,7 +87,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 
 
 def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Check that a folder holds no run, or one that this config may go on with; writes nothing.
+    """Checks that a folder holds no run, or one that this config may go on with; writes nothing.
 
     Raises:
       WorkdirError: the run there was started with other values; every such field is named with both.
@@ -149,7 +149,7 @@ def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
 
 
 def read_schema(workdir: pathlib.Path) -> AttributeSchema:
-    """The schema of a run.
+    """Reads the schema of a run.
 
     Raises:
       WorkdirError: there is no run, or the file is damaged.
@@ -159,7 +159,7 @@ def read_schema(workdir: pathlib.Path) -> AttributeSchema:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """A JSON file that a run wrote.
+    """Reads a JSON file that a run wrote.
 
     Raises:
       WorkdirError: it is missing or damaged.
@@ -173,7 +173,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    """Write JSON so that the file is either the old one or the whole new one."""
+    """Writes JSON so that the file is either the old one or the whole new one."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -192,7 +192,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 
 def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names, in JSON's types (a tuple is a list)."""
+    """Returns nested fields under dotted names, in JSON's types (a tuple becomes a list)."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What steps read, prepared while the steps before them run."""
+"""Prepares the inputs of steps while the steps before them run."""
 
 import collections
 import time
@@ -13,13 +13,13 @@ AHEAD = 2  # one that is ready and one in preparation hide any preparation short
 
 
 def calls(first: int, last: int, *, at_most: int, ends: Iterable[int]) -> Iterator[range]:
-    """Steps first to last in runs of at most so many, none of which goes past a multiple of an end.
+    """Yields the steps from first to last in ranges, none of which passes a multiple of an end.
 
     Args:
-      first: step to begin with.
-      last: where to end.
-      at_most: steps in a run.
-      ends: after every so many steps something else has to be done; 0: nothing.
+      first: the first step.
+      last: the step to end before.
+      at_most: the largest number of steps in a range.
+      ends: intervals of steps after which something else is due; 0: never.
 
     Example:
       >>> [list(steps) for steps in calls(1, 8, at_most=3, ends=(5, 0))]
@@ -34,13 +34,13 @@ def calls(first: int, last: int, *, at_most: int, ends: Iterable[int]) -> Iterat
 
 
 class Feed(Generic[Item, Prepared]):
-    """Prepares items in a thread, a few ahead of who takes them, and knows how long it was waited for.
+    """Prepares items in a thread, a few ahead of the consumer, and measures how long the consumer waits.
 
     Use it as a context manager: leaving ends the thread.
 
     Args:
-      prepare: from an item to what is taken; its errors are raised where that is taken.
-      items: in order.
+      prepare: the function from an item to what is consumed; its errors are raised to the consumer.
+      items: the items, in order.
 
     Example:
       >>> with Feed(lambda number: number**2, range(3)) as feed:

@@ -82,7 +82,7 @@ class Parallel:
 
     @property
     def mesh(self) -> Mesh:
-        """The mesh of all devices, with one axis."""
+        """Returns the mesh of all devices, with one axis."""
         return Mesh(np.asarray(self.devices), (AXIS,))
 
     def padded(self, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Runs from torch's checkpoints, and the way back; see ``models.torch_weights`` for what these hold."""
+"""Creates runs from PyTorch checkpoints, and writes such checkpoints; ``weights.adde`` has their tensors."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ def import_run(
     extractor: str | os.PathLike[str],
     memory: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Make a run of checkpoints of torch's, which evaluation takes and training goes on from.
+    """Creates a run from PyTorch checkpoints, which evaluation takes and training goes on from.
 
     Nothing is written before everything is checked, and the folder is there when it is whole.
 
@@ -100,7 +100,7 @@ def export_run(
     step: str = "best",
     stage: str | None = None,
 ) -> list[pathlib.Path]:
-    """Write a checkpoint of a run for torch: its encoder, and the memory where it was fine-tuned.
+    """Writes a checkpoint of a run for PyTorch: the encoder, and the memory if it was fine-tuned.
 
     Args:
       directory: the run's folder.
@@ -134,7 +134,7 @@ def export_run(
 
 
 def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:
-    """Fields that a file decides, where it does: the heads, and a tap behind fc7 where it has that layer."""
+    """Returns the fields that a file decides: the heads, and a tap behind fc7 if it has that layer."""
     return {
         "model.tap": "fc7" if there.has_fc7 and not tap.startswith("fc7") else tap,
         "model.heads": ("pairwise" if there.pairwise else "shared") if there.sizes else heads,
@@ -143,7 +143,7 @@ def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors about a file's tensors, with its name."""
+    """Adds the name of a file to errors about its tensors."""
     try:
         yield
     except WeightsError as error:

@@ -1,4 +1,4 @@
-"""What a checkpoint is judged by: attribute accuracy, and retrieval where there is a memory."""
+"""Scores a checkpoint on the held-out part: attribute accuracy, and retrieval if there is a memory."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,11 +17,11 @@ SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
 
 
 class Validation(NamedTuple):
-    """What was measured of a checkpoint on the part that is held out.
+    """The measurements of a checkpoint on the held-out part.
 
     Attributes:
-      record: what is logged of it.
-      score: what the best checkpoint is chosen by, the higher the better; None where nothing tells.
+      record: what is logged of the checkpoint.
+      score: the number that the best checkpoint is chosen by, higher is better; None if nothing is labelled.
     """
 
     record: dict[str, Any]
@@ -41,18 +41,18 @@ def make_validator(
     batch_size: int,
     progress: bool = True,
 ) -> Validate:
-    """(Encoder's parameters, memory) -> what they are worth on the held-out images.
+    """Returns a function that scores (encoder parameters, memory) on the held-out images.
 
     The score is the macro attribute accuracy without a memory, and with one the share of queries that find
     a match among the first 30 (``hit_rate``; of fewer images, among the half of them).
 
     Args:
       encoder: the model.
-      images: [M, S, S, 3], uint8; M may be 0.
+      images: uint8 [M, S, S, 3], the held-out images; M may be 0.
       labels: [M, N], -1 = not labelled.
-      queries: manipulations whose gallery the images are, to judge a memory by; None: none can be asked.
-      normalize: of the features, for retrieval.
-      batch_size: images encoded at once.
+      queries: the manipulations that a memory is scored by, with the images as gallery; None: without any.
+      normalize: the normalisation of the features, for retrieval.
+      batch_size: the number of images encoded at once.
       progress: whether a progress bar is shown.
     """
     forward = make_forward(encoder)
