@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format wheel clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
@@ -24,6 +24,9 @@ lint: .venv/installed  ## formatter, linter, type checker and import rules; chan
 format: .venv/installed  ## let the formatter and linter mend what they can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+wheel: .venv/installed  ## the wheel, installed in an empty environment and used from another folder
+	.ci/wheel
 
 clean:  ## remove the environment and the demo's run
 	rm -rf .venv runs

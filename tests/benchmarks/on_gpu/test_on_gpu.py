@@ -80,6 +80,7 @@ def test_packages_that_lack_are_named_with_what_fetches_them(tmp_path, monkeypat
     assert "pip download --no-deps -d wheels no-such-package" in error
 
 
+@pytest.mark.slow  # and run by .ci/run
 def test_a_dry_run_of_everything(tmp_path):
     """The script as it is typed, from another folder: every step works, and every result is there."""
     done = subprocess.run(
