@@ -1,14 +1,24 @@
-"""What a person can put right: errors whose message is all they need to see, without a traceback."""
+"""Errors that a person can put right: their message is shown alone, without a traceback."""
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 PLATFORMS = "gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL"
 
 
 class UserError(Exception):
-    """Something given from outside cannot be used; the message says what, where, and what to do."""
+    """Something given from outside cannot be used; the message says what, where, and what to do.
+
+    Attributes:
+      arguments: the names of the function arguments that the user can change to put it right; ``naming``
+        adds to the message what they are called outside.
+    """
+
+    def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.arguments = tuple(arguments)
 
 
 class DataError(UserError, ValueError):
@@ -31,14 +41,64 @@ class WeightsError(UserError, ValueError):
     """A file of pretrained weights that cannot be read, or does not fit the model."""
 
 
-def together(*works: Callable[[], Any]) -> list[Any]:
-    """Does several things and returns their results; what a person can put right is raised for all at once.
+@contextlib.contextmanager
+def naming(template: str, names: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Adds to the message of a ``UserError`` what a person calls the arguments to be changed.
+
+    Functions below the commands name their arguments alone; their callers, who know the config field or the
+    flag behind each argument, say it here.
 
     Args:
-      *works: each called once, in order, whether those before it succeeded or not.
+      template: the name of a config field or a flag, with ``{}`` for the argument.
+      names: the whole names of those arguments that the template does not fit.
 
     Raises:
-      UserError: of the first that failed, or, where several did, with the messages of all.
+      UserError: the error of the block, with the names at the end of its message.
+
+    Example:
+      >>> with naming("data.{}", {"seed": "seed"}):
+      ...     raise DataError("no image is left; set `limit` or `seed`", arguments=("limit", "seed"))
+      Traceback (most recent call last):
+      gradrev_jax.errors.DataError: no image is left; set `limit` or `seed` (config: data.limit, seed)
+    """
+    try:
+        yield
+    except UserError as error:
+        error.args = (name_arguments(str(error), error.arguments, template, names),)
+        error.arguments = ()
+        raise
+
+
+def name_arguments(
+    message: str, arguments: Sequence[str], template: str, names: Mapping[str, str] | None = None
+) -> str:
+    """Returns a message with the names that its arguments have for a person, see ``naming``.
+
+    Args:
+      message: one line or several; the names follow on the only line, or on a line of their own.
+      arguments: the arguments that the message names.
+      template: the name of a config field or a flag, with ``{}`` for the argument.
+      names: the whole names of those arguments that the template does not fit.
+
+    Example:
+      >>> name_arguments("`root` is no folder", ["root"], "--{}", {"root": "--images"})
+      '`root` is no folder (flag: --images)'
+    """
+    if not arguments:
+        return message
+    kind = "flag" if template.startswith("--") else "config"
+    named = dict.fromkeys((names or {}).get(argument, template.format(argument)) for argument in arguments)
+    return f"{message}{chr(10) if chr(10) in message else ' '}({kind}: {', '.join(named)})"
+
+
+def together(*works: Callable[[], Any]) -> list[Any]:
+    """Calls several functions and returns their results; raises the errors of all that fail at once.
+
+    Args:
+      *works: the functions, each called once, in order, whether those before it succeeded or not.
+
+    Raises:
+      UserError: the error of the one that failed; if several did, a ``DataError`` with all messages.
 
     Example:
       >>> together(lambda: 1, lambda: 2)
@@ -51,14 +111,17 @@ def together(*works: Callable[[], Any]) -> list[Any]:
         except UserError as error:
             failures.append(error)
     if len(failures) > 1:
-        raise DataError("\n".join(f"{number}. {error}" for number, error in enumerate(failures, 1)))
+        raise DataError(
+            "\n".join(f"{number}. {error}" for number, error in enumerate(failures, 1)),
+            arguments=[argument for error in failures for argument in error.arguments],
+        )
     if failures:
         raise failures[0]
     return results
 
 
 def first_line(error: BaseException) -> str:
-    r"""What a library's error says first, or its kind where it says nothing.
+    r"""Returns the first line of an error's message that is not blank, or its type if there is none.
 
     Example:
       >>> first_line(OSError("\n disk full \n at 0x1")), first_line(KeyError())
@@ -71,7 +134,7 @@ def join_lines(items: Sequence[str], *, most: int | None = 10) -> str:
     r"""Returns one indented line per item: the first few, and how many more there are.
 
     Args:
-      items: what is listed.
+      items: the items.
       most: the number of items shown; None: all.
 
     Example:
@@ -87,7 +150,7 @@ def join_names(names: Sequence[str], *, most: int = 10) -> str:
     """Returns an enumeration of names: the first few, and how many more there are.
 
     Args:
-      names: what is enumerated.
+      names: the names.
       most: the number of names shown.
 
     Example:
