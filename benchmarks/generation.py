@@ -64,7 +64,7 @@ def main() -> None:
         generated = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             splits = pathlib.Path(folder) / "splits"
-            write_adde(splits, catalogue, queries, drawn.of_part(catalogue.parts["train"]))
+            write_adde(splits, catalogue, queries, drawn.renumber(catalogue.parts["train"]))
             written = time.perf_counter()
             megabytes = sum(path.stat().st_size for path in splits.iterdir()) / 2**20
         distinct = len(np.unique(catalogue.part_labels("train"), axis=0))

@@ -28,7 +28,7 @@ def main() -> None:
         protocol = build_protocol(config)
         check_protocol(protocol, catalogue)
         queries = queries_of(catalogue, TEST, protocol, config.seed)
-        triplets = builders.triplets_of(catalogue, config).of_part(catalogue.parts[TRAIN])
+        triplets = builders.triplets_of(catalogue, config).renumber(catalogue.parts[TRAIN])
         write_adde(out.value, catalogue, queries, triplets)
         print(f"{out.value}: {len(queries):,} queries, {len(triplets):,} triplets")
 

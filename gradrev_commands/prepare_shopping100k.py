@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.data.formats.tfds.builders import installed
+from gradrev_jax.data.formats.tfds.builders import import_tfds
 
 
 def prepare_shopping100k(
@@ -32,7 +32,7 @@ def prepare_shopping100k(
       DataError: the split files or the images cannot be used; nothing is written then.
       ConfigError: TFDS is not installed.
     """
-    tfds = installed()
+    tfds = import_tfds()
     from gradrev_jax.data.formats.tfds.shopping100k import Shopping100k, read_manual
 
     builder = Shopping100k(

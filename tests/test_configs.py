@@ -94,7 +94,7 @@ def split_directory(tmp_path_factory):
     train_rows = catalogue.parts["train"]
     triplets = generate_triplets(catalogue.labels[train_rows], catalogue.schema, count=40)
     queries = generate_queries(catalogue.part_labels("test"), catalogue.schema)
-    write_adde(root / "splits", catalogue, queries, triplets.of_part(train_rows))
+    write_adde(root / "splits", catalogue, queries, triplets.renumber(train_rows))
     return root
 
 

@@ -6,17 +6,17 @@ from gradrev_jax.errors import ConfigError, DataError, UserError, name_arguments
 @pytest.mark.parametrize("kind", [UserError, DataError, ConfigError])
 def test_an_error_is_named_as_its_own_type_with_its_cause(kind):
     cause = OSError("gone")
-    with pytest.raises(kind, match=r"^no `root` \(config: data\.root, seed\)$") as raised:
-        with naming("data.{}", {"seed": "seed"}):
-            raise kind("no `root`", arguments=("root", "seed")) from cause
+    message = r"^no `root` \(config: data\.root, seed\)$"
+    with pytest.raises(kind, match=message) as raised, naming("data.{}", {"seed": "seed"}):
+        raise kind("no `root`", arguments=("root", "seed")) from cause
     assert type(raised.value) is kind
     assert raised.value.__cause__ is cause
 
 
 def test_an_error_is_named_once_by_the_caller_who_is_nearest():
-    with pytest.raises(UserError, match=r"^no `root` \(flag: --root\)$"), naming("data.{}"):
-        with naming("--{}"):
-            raise UserError("no `root`", arguments=("root",))
+    message = r"^no `root` \(flag: --root\)$"
+    with pytest.raises(UserError, match=message), naming("data.{}"), naming("--{}"):
+        raise UserError("no `root`", arguments=("root",))
 
 
 def test_other_errors_are_left_as_they_are():
@@ -37,8 +37,8 @@ def test_errors_raised_together_keep_their_arguments():
     def fail(argument):
         raise DataError(f"no `{argument}`", arguments=(argument,))
 
-    with pytest.raises(
-        DataError, match=r"1\. no `root`\n2\. no `table`\n\(config: data\.root, data\.table\)"
+    with (
+        pytest.raises(DataError, match=r"1\. no `root`\n2\. no `table`\n\(config: data\.root, data\.table\)"),
+        naming("data.{}"),
     ):
-        with naming("data.{}"):
-            together(lambda: fail("root"), lambda: 1, lambda: fail("table"))
+        together(lambda: fail("root"), lambda: 1, lambda: fail("table"))

@@ -61,9 +61,9 @@ def existing_changes(
     for columns in itertools.combinations(range(schema.num_attributes), num_changes):
         masked = np.delete(rows, columns, axis=1)
         group = np.unique(masked, axis=0, return_inverse=True)[1] if masked.size else np.zeros(len(rows), int)
-        members, start, count = grouped(group, len(rows))
+        members, start, count = group_members(group, len(rows))
         # All ordered pairs (source, target) within a group, rows in the order of the values they differ in.
-        source, position = repeated(count[group])
+        source, position = repeat_indices(count[group])
         target = members[start[group[source]] + position]
         before, after = rows[source][:, columns], rows[target][:, columns]
         valid = ((before != after) & _is_allowed(before, after, kinds)).all(axis=1)
@@ -99,13 +99,13 @@ def indicators_between(
     return indicators
 
 
-def grouped(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def group_members(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Members in the order of their groups, and each group's start and count among them."""
     count = np.bincount(group, minlength=groups)
     return np.argsort(group, kind="stable"), np.cumsum(count) - count, count
 
 
-def repeated(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def repeat_indices(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index i ``counts[i]`` times, and a running position 0, 1, ... within each i."""
     index = np.repeat(np.arange(len(counts)), counts)
     return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
-from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between, repeated
+from gradrev_jax.data.changes import Kind, existing_changes, group_members, indicators_between, repeat_indices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Queries:
     def __len__(self) -> int:
         return len(self.reference)
 
-    def of_references(self, count: int | None, seed: int) -> "Queries":
+    def sample_references(self, count: int | None, seed: int) -> "Queries":
         """Those of ``count`` reference images drawn with the seed; all where it is None.
 
         Raises:
@@ -83,13 +83,13 @@ def generate_queries(
     # Thousands of images share few distinct label rows, and only those decide which targets exist.
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
     changes = existing_changes(rows, schema, kinds=kinds, num_changes=num_changes)
-    _, start, count = grouped(changes.row, len(rows))
+    _, start, count = group_members(changes.row, len(rows))
     references = np.flatnonzero(count[row_of_image])
     if num_references is not None:
         references = np.sort(np.random.default_rng(seed).permutation(references)[:num_references])
     # From (image, its row) to (image, each change of its row).
     of_row = row_of_image[references]
-    which, position = repeated(count[of_row])
+    which, position = repeat_indices(count[of_row])
     reference = references[which]
     targets = rows[changes.target[start[of_row[which]] + position]]
     before = labels[reference].astype(np.int32)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
-from gradrev_jax.data.changes import Kind, existing_changes, grouped, indicators_between
+from gradrev_jax.data.changes import Kind, existing_changes, group_members, indicators_between
 from gradrev_jax.errors import DataError
 
 
@@ -34,7 +34,7 @@ class Triplets:
         """The first ``count``, or all where there are fewer."""
         return Triplets(*(column[:count] for column in self._columns()))
 
-    def within(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
+    def restrict_to(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
         """Those whose three images are among ``rows``, counted anew by their position there."""
         size = 1 + max(int(column.max(initial=-1)) for column in (rows, *self._columns()[:3]))
         position = np.full(size, -1)
@@ -43,7 +43,7 @@ class Triplets:
         kept = np.all([column >= 0 for column in images], axis=0)
         return Triplets(*(column[kept] for column in (*images, self.indicators)))
 
-    def of_part(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
+    def renumber(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
         """The same, counted by their position in ``rows``, counted anew by the rows themselves."""
         return Triplets(rows[self.reference], rows[self.positive], rows[self.negative], self.indicators)
 
@@ -94,8 +94,8 @@ def generate_triplets(
             "use more images or fewer attributes (data.attributes), or leave 'memory' out of stages"
         )
     rng = np.random.default_rng(seed)
-    _, first, number = grouped(changes.row, len(rows))
-    images, start, size = grouped(row_of_image, len(rows))
+    _, first, number = group_members(changes.row, len(rows))
+    images, start, size = group_members(row_of_image, len(rows))
 
     sources = np.flatnonzero(number[row_of_image])
     reference = rng.choice(sources, count)

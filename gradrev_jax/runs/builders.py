@@ -41,7 +41,7 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
       DataError: there are none.
     """
     if catalogue.triplets is not None:
-        triplets = catalogue.triplets.first(config.memory.triplets).within(catalogue.parts[TRAIN])
+        triplets = catalogue.triplets.first(config.memory.triplets).restrict_to(catalogue.parts[TRAIN])
         if not len(triplets):
             raise DataError("none of the triplets that come with the catalogue lies in its training part")
         return triplets

@@ -122,7 +122,7 @@ def queries_of(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -
       ConfigError: more attributes are to change at once than there are.
     """
     if part == TEST and catalogue.queries is not None:
-        return catalogue.queries.of_references(protocol.num_references, seed)
+        return catalogue.queries.sample_references(protocol.num_references, seed)
     check_num_changes("protocol.num_changes", protocol.num_changes, catalogue.schema)
     return generate_queries(
         catalogue.part_labels(part),

@@ -141,4 +141,4 @@ def _run_options(config: ConfigDict, stage: Stage, parallel: Parallel, *, progre
 def _validation_queries(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -> Queries:
     """Returns what the memory is chosen by: the test queries, as ADDE does, or those of held-out images."""
     queries = queries_of(catalogue, part, protocol, seed)
-    return queries if part == TEST else queries.of_references(VALIDATION_REFERENCES, seed)
+    return queries if part == TEST else queries.sample_references(VALIDATION_REFERENCES, seed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradrev_commands.image_cache import report
-from gradrev_jax.data.images.cache_entries import building, mapped
+from gradrev_jax.data.images.cache_entries import build_entry, map_entry
 from gradrev_jax.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def image_cache(*arguments, **environment):
 def cache(tmp_path):
     for number, days in ((1, 0), (2, 40)):
         path = tmp_path / "cache" / f"{number:032x}.npy"
-        with building(path, SHAPE) as partial:
+        with build_entry(path, SHAPE) as partial:
             np.lib.format.open_memmap(partial, "r+")[:] = number
         os.utime(path, (time.time() - days * 24 * 60 * 60,) * 2)
     (tmp_path / "cache" / "notes.npy").touch()
@@ -40,7 +40,7 @@ def test_it_shows_what_there_is_and_removes_what_is_unused(cache):
     assert lines[2:] == [f"{cache} has 2 entries, 0.0 MiB"]
 
     assert report(cache, clear=True, unused_days=30.0).splitlines()[0] == "removed 1 entry, 0.0 MiB"
-    images = mapped(cache / f"{1:032x}.npy", SHAPE)
+    images = map_entry(cache / f"{1:032x}.npy", SHAPE)
     assert report(cache, clear=True).splitlines()[0] == "removed 0 entries, 0.0 MiB; 1 in use"
     del images
     result = image_cache(f"--cache_dir={cache}", "--clear")

@@ -64,7 +64,7 @@ def test_one_attribute():
     assert generate_queries(np.array([[0], [1], [-1]]), schema).reference.tolist() == [0, 1, 2, 2]
 
 
-def test_choice_of_references_is_seeded_and_keeps_all_their_queries():
+def test_choice_sample_references_is_seeded_and_keeps_all_their_queries():
     labels = random_labels(60, 0)
     everything = as_tuples(generate_queries(labels, SCHEMA))
     chosen = generate_queries(labels, SCHEMA, num_references=7, seed=3)

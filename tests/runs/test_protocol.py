@@ -81,7 +81,7 @@ def test_a_test_part_that_allows_no_query_is_an_error(tiny_config, catalogue):
 
 def test_queries_that_come_with_a_catalogue_are_asked_of_the_test_part_alone(tiny_config, catalogue):
     protocol = build_protocol(tiny_config)
-    own = queries_of(catalogue, "test", protocol, 0).of_references(2, 0)
+    own = queries_of(catalogue, "test", protocol, 0).sample_references(2, 0)
     brought = dataclasses.replace(catalogue, queries=own)
     assert queries_of(brought, "test", protocol, 0) is own
     assert (

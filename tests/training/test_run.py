@@ -345,7 +345,7 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
         monkeypatch, lambda state, targets: seen.extend(targets[1]) if "memory" in state.params else None
     )
     run(two_stages, tmp_path)
-    kept = given.first(8).within(catalogue.parts["train"])
+    kept = given.first(8).restrict_to(catalogue.parts["train"])
     assert 2 <= len(kept) <= 8
     asked = {row.tobytes() for row in kept.indicators}
     assert {row.tobytes() for batch in seen for row in batch} <= asked

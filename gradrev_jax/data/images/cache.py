@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
-from gradrev_jax.data.images.cache_entries import ENTRY, building, mapped
+from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
 from gradrev_jax.errors import DataError, join_lines
 
 # Part of every cache key: a change to how images are decoded or laid out must not meet old entries.
@@ -75,9 +75,9 @@ def cached_images(
     for digest in for_all("checking", lambda position: source.digest(numbers[position])):
         key.update(digest)
     path = cache_dir / f"{key.hexdigest()}{ENTRY}"
-    if (images := mapped(path, shape)) is not None:
+    if (images := map_entry(path, shape)) is not None:
         return images
-    with building(path, shape, limit) as partial:
+    with build_entry(path, shape, limit) as partial:
         if partial is not None:
             pixels = np.lib.format.open_memmap(partial, mode="r+")
 
@@ -86,7 +86,7 @@ def cached_images(
 
             for_all("decoding", decode)
             pixels.flush()
-    if (images := mapped(path, shape)) is None:
+    if (images := map_entry(path, shape)) is None:
         raise DataError(f"another process has removed {path}, just after it was written; start again")
     return images
 

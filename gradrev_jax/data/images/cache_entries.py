@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from gradrev_jax.data.images.file_locks import is_in_use, locked, share
+from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -116,7 +116,7 @@ def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
                 total -= entry.size
 
 
-def mapped(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S 3"] | None:
+def map_entry(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S 3"] | None:
     """Maps an entry into memory, read-only, and marks it as used now, and as in use while it is mapped.
 
     Returns:
@@ -127,7 +127,7 @@ def mapped(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S
     """
     try:
         with path.open("rb") as file:
-            share(file)
+            mark_in_use(file)
             wanted = (tuple(shape), False, np.dtype(np.uint8))
             try:
                 whole = _header(file) == wanted
@@ -158,7 +158,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 @contextlib.contextmanager
-def building(
+def build_entry(
     path: pathlib.Path, shape: Sequence[int], limit: int | None = None
 ) -> Iterator[pathlib.Path | None]:
     """An .npy file of the final size that becomes ``path`` when the block ends well, and goes otherwise.
@@ -176,9 +176,9 @@ def building(
     partial = path.with_suffix(PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_suffix(LOCK)):
+        with hold_lock(path.with_suffix(LOCK)):
             try:
-                if mapped(path, shape) is not None:
+                if map_entry(path, shape) is not None:
                     yield None
                     return
                 partial.unlink(missing_ok=True)

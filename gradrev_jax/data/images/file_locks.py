@@ -15,7 +15,7 @@ except ImportError:  # on Windows, where all that needs no lock works
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path) -> Iterator[None]:
+def hold_lock(path: pathlib.Path) -> Iterator[None]:
     """Holds a lock file, one process at a time, and removes it in the end.
 
     Raises:
@@ -37,7 +37,7 @@ def locked(path: pathlib.Path) -> Iterator[None]:
                     return
 
 
-def share(file: IO[Any]) -> None:
+def mark_in_use(file: IO[Any]) -> None:
     """Marks an open file as in use, for as long as it, or a memory map of it, is open.
 
     Where the file system has no locks, nothing is marked.

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images.formats import unreadable_format
 from gradrev_jax.data.images.grey_levels import SIXTEEN_BITS, eight_bit_levels
-from gradrev_jax.data.images.metadata import upright, without_metadata
+from gradrev_jax.data.images.metadata import strip_metadata, turn_upright
 from gradrev_jax.files import HEAD
 
 DEEP_GREYS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # Pillow's modes of more than 8 bits
@@ -55,10 +55,10 @@ class ImageFiles:
         path = self.root / self.paths[row]
         if not path.stat().st_size:
             raise ValueError("the file is empty")
-        return decoded(path, transform)
+        return decode_image(path, transform)
 
 
-def decoded(
+def decode_image(
     file: pathlib.Path | bytes,
     transform: Transform,
     prepare: Callable[[Image.Image], Image.Image] = lambda image: image,
@@ -76,13 +76,13 @@ def decoded(
 
     def attempt(source: pathlib.Path | io.BytesIO) -> np.ndarray:
         with _opened(source) as image:
-            return squared(prepare(image), transform)
+            return to_square(prepare(image), transform)
 
     try:
         return attempt(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception as error:  # decoders raise nearly anything on damaged files
         content = file if isinstance(file, bytes) else file.read_bytes()
-        bare = without_metadata(content)
+        bare = strip_metadata(content)
         if bare != content:
             with contextlib.suppress(Exception):  # then what was wrong at first is what is said
                 return attempt(io.BytesIO(bare))
@@ -100,14 +100,14 @@ def _opened(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
             yield image
 
 
-def squared(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
+def to_square(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
     """Turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped.
 
     Raises:
       OSError, ValueError: the pixels cannot be decoded, or what they mean would be a guess.
     """
     tags = getattr(image, "tag_v2", {})  # of a TIFF; what is made of its image has none
-    pixels = upright(image)
+    pixels = turn_upright(image)
     if pixels.mode in DEEP_GREYS:
         pixels = _as_eight_bits(
             pixels,
@@ -115,12 +115,12 @@ def squared(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S S 
             inverted=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
         )
     size = (transform.resize, transform.resize)
-    resized = as_rgb(pixels).resize(size, Image.Resampling.BILINEAR)
+    resized = to_rgb(pixels).resize(size, Image.Resampling.BILINEAR)
     margin = (transform.resize - transform.size) // 2
     return np.asarray(resized)[margin : margin + transform.size, margin : margin + transform.size]
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """An image of 8 bits a channel or fewer in RGB, transparency over white."""
     if image.has_transparency_data:
         over = image.convert("RGBA")

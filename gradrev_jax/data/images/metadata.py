@@ -27,7 +27,7 @@ TURNS = {
 }
 
 
-def upright(image: Image.Image) -> Image.Image:
+def turn_upright(image: Image.Image) -> Image.Image:
     """Turns an image as its Exif data says; returns it as it is where these cannot be read.
 
     ``PIL.ImageOps.exif_transpose`` does the same, but fails where the metadata are damaged.
@@ -38,7 +38,7 @@ def upright(image: Image.Image) -> Image.Image:
     Example:
       >>> image = Image.new("RGB", (2, 1))
       >>> image.getexif()[ExifTags.Base.Orientation] = 6
-      >>> upright(image).size
+      >>> turn_upright(image).size
       (1, 2)
     """
     image.load()  # the orientation may stand behind the pixels
@@ -49,7 +49,7 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def without_metadata(content: bytes) -> bytes:
+def strip_metadata(content: bytes) -> bytes:
     r"""Removes from a PNG or JPEG what does not decide its pixels; Exif data stay, for the orientation.
 
     Pillow refuses a file over damage in any part of it. What a damaged part would have said is lost.
@@ -62,7 +62,7 @@ def without_metadata(content: bytes) -> bytes:
       that its parts cannot be told apart.
 
     Example:
-      >>> without_metadata(JPEG + b"\xff\xfe\0\4hi" + b"\xff\xda pixels")
+      >>> strip_metadata(JPEG + b"\xff\xfe\0\4hi" + b"\xff\xda pixels")
       b'\xff\xd8\xff\xda pixels'
     """
     if content.startswith(PNG):

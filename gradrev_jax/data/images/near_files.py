@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
 
 
-def near_file(root: pathlib.Path, name: str) -> str | None:
+def find_near_file(root: pathlib.Path, name: str) -> str | None:
     r"""Finds the file below a folder that a name means but for how it is written.
 
     What may differ: backslashes for slashes, the Unicode form of letters (NFC or NFD), upper and lower case,
@@ -30,7 +30,7 @@ def near_file(root: pathlib.Path, name: str) -> str | None:
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     pathlib.Path(folder, "images").mkdir()
       ...     pathlib.Path(folder, "images", "1.JPG").touch()
-      ...     [near_file(pathlib.Path(folder), name) for name in (r"Images\1.jpg", "images/2.jpg")]
+      ...     [find_near_file(pathlib.Path(folder), name) for name in (r"Images\1.jpg", "images/2.jpg")]
       ['images/1.JPG', None]
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]

@@ -7,11 +7,11 @@ import pytest
 
 from gradrev_jax.data.images.cache_entries import (
     Entry,
-    building,
+    build_entry,
     describe,
     entries,
     make_room,
-    mapped,
+    map_entry,
     remove,
 )
 from gradrev_jax.errors import DataError
@@ -26,7 +26,7 @@ def name(number):
 
 def build(folder, number, *, used=None, limit=None):
     path = folder / f"{name(number)}.npy"
-    with building(path, SHAPE, limit) as partial:
+    with build_entry(path, SHAPE, limit) as partial:
         np.lib.format.open_memmap(partial, "r+")[:] = number
     if used is not None:
         os.utime(path, (used, used))
@@ -39,7 +39,7 @@ def names(folder):
 
 def test_an_entry_is_mapped_as_it_was_written(tmp_path):
     path = build(tmp_path / "cache", 7)
-    images = mapped(path, SHAPE)
+    images = map_entry(path, SHAPE)
     assert images.shape == SHAPE
     assert (images == 7).all()
     np.testing.assert_array_equal(np.load(path), images)
@@ -49,7 +49,7 @@ def test_an_entry_is_mapped_as_it_was_written(tmp_path):
 
 def test_mapping_marks_it_as_used(tmp_path):
     path = build(tmp_path, 1, used=1000)
-    mapped(path, SHAPE)
+    map_entry(path, SHAPE)
     assert time.time() - path.stat().st_mtime < 60
 
 
@@ -76,16 +76,16 @@ def save(array):
 def test_what_is_not_whole_is_built_anew(tmp_path, damage):
     path = build(tmp_path, 1)
     damage(path)
-    assert mapped(path, SHAPE) is None
+    assert map_entry(path, SHAPE) is None
     build(tmp_path, 1)
-    assert (mapped(path, SHAPE) == 1).all()
+    assert (map_entry(path, SHAPE) == 1).all()
     assert names(tmp_path) == [path.name]
 
 
 def test_an_entry_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / f"{name(1)}.npy").mkdir()
     with pytest.raises(DataError, match=rf"{name(1)}\.npy cannot be read: Is a directory; remove it, or set"):
-        mapped(tmp_path / f"{name(1)}.npy", SHAPE)
+        map_entry(tmp_path / f"{name(1)}.npy", SHAPE)
 
 
 def test_those_unused_for_longest_go_first(tmp_path):
@@ -102,7 +102,7 @@ def test_those_unused_for_longest_go_first(tmp_path):
 
 def test_an_entry_in_use_stays_however_long_ago_it_was_used(tmp_path):
     used, other = build(tmp_path, 1), build(tmp_path, 2)
-    images = mapped(used, SHAPE)
+    images = map_entry(used, SHAPE)
     os.utime(used, (1000, 1000))
     make_room(tmp_path, 0, 1)
     assert names(tmp_path) == [used.name]
@@ -122,7 +122,7 @@ def test_a_new_entry_makes_its_own_room(tmp_path):
 def test_what_a_killed_build_left_is_removed_and_not_what_one_is_writing(tmp_path):
     for suffix in (".partial", ".lock"):
         (tmp_path / f"{name(1)}{suffix}").write_bytes(bytes(9))
-    with building(tmp_path / f"{name(2)}.npy", SHAPE) as partial:
+    with build_entry(tmp_path / f"{name(2)}.npy", SHAPE) as partial:
         make_room(tmp_path, 0, 1)
         assert partial.exists()
         assert names(tmp_path) == [f"{name(2)}.lock", f"{name(2)}.partial"]
@@ -168,4 +168,4 @@ def test_room_is_reserved_where_posix_fallocate_lacks(tmp_path, monkeypatch, sys
     monkeypatch.setattr("gradrev_jax.data.images.cache_entries.ZEROS", 10)
     path = build(tmp_path, 1)
     assert path.stat().st_size == SIZE
-    assert (mapped(path, SHAPE) == 1).all()
+    assert (map_entry(path, SHAPE) == 1).all()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images.files import ImageFiles, decoded, squared
+from gradrev_jax.data.images.files import ImageFiles, decode_image, to_square
 
 SIZE = Transform(size=24, resize=24)
 
@@ -85,7 +85,7 @@ def test_exif_orientation_is_applied(tmp_path):
 
 
 def read(content, size=24):
-    return decoded(content, Transform(size, size))
+    return decode_image(content, Transform(size, size))
 
 
 def encoded(image, kind, **options):
@@ -256,7 +256,7 @@ def test_other_ways_to_code_colours(mode):
 
 @pytest.mark.parametrize("mode", ["LA", "PA", "RGBA", "RGBa"])
 def test_all_ways_to_be_transparent(mode):
-    assert (squared(Image.new(mode, (24, 24)), SIZE) == 255).all()
+    assert (to_square(Image.new(mode, (24, 24)), SIZE) == 255).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "MPO"])

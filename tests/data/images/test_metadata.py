@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from gradrev_jax.data.images.metadata import EXIF, JPEG, PNG, upright, without_metadata
+from gradrev_jax.data.images.metadata import EXIF, JPEG, PNG, strip_metadata, turn_upright
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
 TURNED = Image.Exif()
@@ -37,25 +37,25 @@ def segment(number, content):
 def test_it_turns_as_pillow_does(orientation):
     image = Image.fromarray(PIXELS)
     image.getexif()[0x0112] = orientation
-    np.testing.assert_array_equal(np.asarray(upright(image)), np.asarray(ImageOps.exif_transpose(image)))
+    np.testing.assert_array_equal(np.asarray(turn_upright(image)), np.asarray(ImageOps.exif_transpose(image)))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_an_image_is_turned_once(kind):
     with Image.open(io.BytesIO(encoded(kind, exif=TURNED))) as image:
-        assert upright(image).size == (5, 4)
+        assert turn_upright(image).size == (5, 4)
 
 
 @pytest.mark.parametrize("orientation", ["six", (6, 3), [6], b"\6"])
 def test_an_orientation_that_is_no_number_is_none(orientation):
     image = Image.fromarray(PIXELS)
     image.getexif()[0x0112] = orientation
-    assert upright(image) is image
+    assert turn_upright(image) is image
 
 
 def test_pixels_that_cannot_be_decoded_are_an_error():
     with Image.open(io.BytesIO(encoded("JPEG")[:-40])) as image, pytest.raises(OSError, match="truncated"):
-        upright(image)
+        turn_upright(image)
 
 
 def test_of_a_png_only_what_decides_the_pixels_stays_and_sound_exif_data():
@@ -67,27 +67,27 @@ def test_of_a_png_only_what_decides_the_pixels_stays_and_sound_exif_data():
         chunk(b"eXIf", TURNED.tobytes()[6:]),
         chunk(b"iCCP", b"x"),
     )
-    assert without_metadata(described) == sound
-    assert without_metadata(described + b"behind the end")[: len(sound)] == sound
-    assert without_metadata(sound) == sound
+    assert strip_metadata(described) == sound
+    assert strip_metadata(described + b"behind the end")[: len(sound)] == sound
+    assert strip_metadata(sound) == sound
 
 
 def test_of_a_jpeg_colours_and_exif_data_stay():
     content = encoded("JPEG", exif=TURNED)
     adobe = segment(0xEE, b"Adobe" + bytes(7))
     extra = segment(0xE2, b"ICC_PROFILE\0\1\1") + segment(0xFE, b"comment") + segment(0xEE, b"Adobe")
-    assert without_metadata(JPEG + adobe + extra + content[2:]) == JPEG + adobe + content[2:]
+    assert strip_metadata(JPEG + adobe + extra + content[2:]) == JPEG + adobe + content[2:]
     assert EXIF in content
     assert b"JFIF" in encoded("JPEG")
-    assert without_metadata(encoded("JPEG")) == encoded("JPEG")
+    assert strip_metadata(encoded("JPEG")) == encoded("JPEG")
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", JPEG, PNG, JPEG + b"\xff", JPEG + b"\0\xff\xe1\0\2"])
 def test_what_has_no_parts_stays(content):
-    assert without_metadata(content) == content
+    assert strip_metadata(content) == content
 
 
 def test_any_cut_comes_to_an_end():
     for content in (encoded("PNG"), encoded("JPEG", exif=TURNED)):
         for length in range(len(content)):
-            without_metadata(content[:length])
+            strip_metadata(content[:length])

@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from gradrev_jax.data.images.near_files import near_file
+from gradrev_jax.data.images.near_files import find_near_file
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "robe_été.jpg") for form in ("NFC", "NFD"))
 
@@ -53,25 +53,25 @@ def root(tmp_path):
     ],
 )
 def test_a_name_means_the_file_that_differs_in_its_writing_alone(root, name, file):
-    assert near_file(root, name) == file
+    assert find_near_file(root, name) == file
 
 
 def test_a_name_in_composed_form_finds_a_file_in_decomposed(tmp_path):
     (tmp_path / DECOMPOSED).touch()
-    assert near_file(tmp_path, COMPOSED) == DECOMPOSED
+    assert find_near_file(tmp_path, COMPOSED) == DECOMPOSED
 
 
 def test_two_files_that_are_as_near_are_none(root):
     (root / "images" / "0000.png").touch()
-    assert near_file(root, "images/0000.jpg") == "images/0000.jpg"
-    assert near_file(root, "images/0000.JPG") == "images/0000.jpg"
-    assert near_file(root, "images/0000") is None
+    assert find_near_file(root, "images/0000.jpg") == "images/0000.jpg"
+    assert find_near_file(root, "images/0000.JPG") == "images/0000.jpg"
+    assert find_near_file(root, "images/0000") is None
 
 
 def test_a_symbolic_link_that_leads_to_itself_is_no_file(root):
     (root / "loop.jpg").symlink_to("loop.jpg")
-    assert near_file(root, "Loop.jpg") in (None, "loop.jpg")
-    assert near_file(root, "NOTES") == "notes"
+    assert find_near_file(root, "Loop.jpg") in (None, "loop.jpg")
+    assert find_near_file(root, "NOTES") == "notes"
 
 
 def test_a_folder_is_listed_once_and_again_when_it_has_changed(root, monkeypatch):
@@ -79,9 +79,9 @@ def test_a_folder_is_listed_once_and_again_when_it_has_changed(root, monkeypatch
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
     for _ in range(3):
-        assert near_file(root, "images/2.JPG") is None
+        assert find_near_file(root, "images/2.JPG") is None
     assert listed == [root, root / "images"]
     (root / "images" / "2.jpg").touch()
     os.utime(root / "images", (1, 1))  # where the clock of the file system is coarse
-    assert near_file(root, "images/2.JPG") == "images/2.jpg"
+    assert find_near_file(root, "images/2.JPG") == "images/2.jpg"
     assert listed == [root, root / "images", root / "images"]

@@ -19,7 +19,7 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_lab
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.formats.adde.number_files import LISTED, read_lines, read_rows
 from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.data.images.near_files import near_file
+from gradrev_jax.data.images.near_files import find_near_file
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import DataError, join_lines
@@ -143,7 +143,7 @@ def _check_images(path: pathlib.Path, images: Sequence[str], root: pathlib.Path)
         (number, image) for number, image in enumerate(images, start=1) if not (root / image).is_file()
     ]
     if missing:
-        near = [near_file(root, image) for _, image in missing[:LISTED]]
+        near = [find_near_file(root, image) for _, image in missing[:LISTED]]
         advice = (
             "write the paths as the files are named"
             if any(near)
@@ -248,7 +248,7 @@ def _fault(before: np.ndarray, indicator: np.ndarray, after: np.ndarray) -> str:
     )
 
 
-def label_rows(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[np.ndarray, "M J"]:
+def one_hot_rows(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[np.ndarray, "M J"]:
     """Labels as rows of 0 and 1, int8, as the files hold them.
 
     Raises:
@@ -256,7 +256,7 @@ def label_rows(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[n
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
-      >>> label_rows(np.array([[1, -1]]), schema).tolist()
+      >>> one_hot_rows(np.array([[1, -1]]), schema).tolist()
       [[0, 1, 0, 0]]
     """
     check_labels(labels, schema)

@@ -16,7 +16,7 @@ from gradrev_jax.data.formats.adde.reader import (
     TARGETS,
     TRIPLET_INDICATORS,
     TRIPLETS,
-    label_rows,
+    one_hot_rows,
 )
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
@@ -59,13 +59,13 @@ def write_adde(
             _write_lines(
                 folder / f"imgs_{part}.txt", [catalogue.images.name(row) for row in of_part.tolist()]
             )
-            _write_signs(folder / f"labels_{part}.txt", label_rows(catalogue.labels[of_part], schema))
+            _write_signs(folder / f"labels_{part}.txt", one_hot_rows(catalogue.labels[of_part], schema))
         if queries is not None:
             _write_lines(folder / REFERENCES, map(str, queries.reference.tolist()))
             _write_signs(folder / INDICATORS, queries.indicators)
-            _write_signs(folder / TARGETS, label_rows(queries.targets, schema))
+            _write_signs(folder / TARGETS, one_hot_rows(queries.targets, schema))
         if triplets is not None:
-            kept = triplets.within(rows[TRAIN])
+            kept = triplets.restrict_to(rows[TRAIN])
             columns = zip(
                 kept.reference.tolist(), kept.positive.tolist(), kept.negative.tolist(), strict=True
             )

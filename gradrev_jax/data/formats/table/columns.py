@@ -17,8 +17,8 @@ from gradrev_jax.data.formats.table.labels import (
     read_column,
     spelling_key,
 )
-from gradrev_jax.data.formats.table.templates import existing_column
-from gradrev_jax.data.formats.table.text import Row, shown
+from gradrev_jax.data.formats.table.templates import find_column
+from gradrev_jax.data.formats.table.text import Row, quote_text
 from gradrev_jax.errors import DataError, join_lines
 
 PART_NAMES = {**{part: part for part in PARTS}, "val": "validation", "valid": "validation"}
@@ -49,8 +49,8 @@ def attribute_names(
     Raises:
       DataError: a name that is no column, a column without a name, or no column is left.
     """
-    ignored = {existing_column(name, header, table=path, field="data.ignore") for name in ignore}
-    chosen = tuple(existing_column(name, header, table=path, field="data.attributes") for name in attributes)
+    ignored = {find_column(name, header, table=path, field="data.ignore") for name in ignore}
+    chosen = tuple(find_column(name, header, table=path, field="data.attributes") for name in attributes)
     if len(set(chosen)) < len(chosen):
         raise DataError(f"{path}: data.attributes = {chosen} names a column twice")
     if both := ignored.intersection(chosen):
@@ -71,10 +71,11 @@ def attribute_names(
         elif unnamed:
             raise DataError(
                 f"{path}: column {position} of {len(header)} has no name in the header, and holds "
-                f"{shown(min(cells))} and the like; give it a name, or leave it out: data.ignore=({name!r},)"
+                f"{quote_text(min(cells))} and the like; give it a name, or leave it out: "
+                f"data.ignore=({name!r},)"
             )
         elif cells and {cell.lower() for cell in cells} <= _PART_WORDS:
-            found = ", ".join(map(shown, sorted(cells)[:4]))
+            found = ", ".join(map(quote_text, sorted(cells)[:4]))
             say(
                 f"{path}: column {name!r} says parts ({found}) and is no attribute; "
                 f"data.split_column={name!r} splits by it, data.attributes names attributes"
@@ -142,11 +143,11 @@ def label_attributes(
 
 def _lack(name: str, column: Column, values: Sequence[str], min_count: int) -> str:
     """Says why a column has no two values."""
-    found = f"only the value {shown(values[0])}" if values else "no labelled value"
+    found = f"only the value {quote_text(values[0])}" if values else "no labelled value"
     if len({*column.values} - {""}) > len(values):
         found += f" with data.min_count = {min_count}; lower it"
     found += ": there is nothing to learn or to change"
     if column.missing:
-        words = ", ".join(shown(word) for word, _ in column.missing.most_common(3))
+        words = ", ".join(quote_text(word) for word, _ in column.missing.most_common(3))
         found += f" ({words}: not labelled by data.missing_words; data.verbatim={name!r} makes it a value)"
     return found

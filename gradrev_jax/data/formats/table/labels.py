@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.data.formats.table.text import shown
+from gradrev_jax.data.formats.table.text import quote_text
 
 # Case does not matter. "unknown" and "other" are not among them: in many tables they are values.
 _MISSING = ("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none")
@@ -100,7 +100,7 @@ def read_column(cells: Sequence[str], rules: CellRules, say: Callable[[str], Non
         if reordered:
             say(f"{_cells_are(reordered)} read with their values in order: {_quoted(reordered, value_of)}")
         return column
-    separator, several = several_values(Counter(value for value in column.values if value))
+    separator, several = find_several_values(Counter(value for value in column.values if value))
     if several:
         say(
             f"{_cells_are(several, 'seems', 'seem')} to hold several values: {_quoted(several)}; each "
@@ -137,14 +137,14 @@ def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     return {word: usual[spelling_key(word)] for word in counts}
 
 
-def several_values(counts: Mapping[str, int]) -> tuple[str, Counter[str]]:
+def find_several_values(counts: Mapping[str, int]) -> tuple[str, Counter[str]]:
     """Finds values that hold several others: a part of one is a value, or the same parts come in two orders.
 
     Returns:
       The separator that most rows have, and how many rows have each such value.
 
     Example:
-      >>> several_values({"red|blue": 2, "blue|red": 1, "green": 5})
+      >>> find_several_values({"red|blue": 2, "blue|red": 1, "green": 5})
       ('|', Counter({'red|blue': 2, 'blue|red': 1}))
     """
     keys = set(map(spelling_key, counts))
@@ -204,7 +204,7 @@ def _cells_are(counts: Counter[str], one: str = "is", many: str = "are") -> str:
 def _quoted(counts: Counter[str], read_as: Mapping[str, str] | None = None) -> str:
     """Lists cells with their counts, the most frequent first, and what they are read as."""
     listed = [
-        f"{shown(cell, 40)} ({count:,})" + (f" as {shown(read_as[cell], 40)}" if read_as else "")
+        f"{quote_text(cell, 40)} ({count:,})" + (f" as {quote_text(read_as[cell], 40)}" if read_as else "")
         for cell, count in counts.most_common(QUOTED)
     ]
     more = f" and {len(counts) - QUOTED:,} others" if len(counts) > QUOTED else ""

@@ -10,10 +10,10 @@ from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, Catalogue, SplitBy, s
 from gradrev_jax.data.formats.adde.number_files import LISTED
 from gradrev_jax.data.formats.table.columns import PART_NAMES, attribute_names, label_attributes
 from gradrev_jax.data.formats.table.labels import USUAL, VERBATIM, CellRules
-from gradrev_jax.data.formats.table.templates import Piece, existing_column, parse_template, placeholder_names
-from gradrev_jax.data.formats.table.text import Row, numbered, read_cells, shown
+from gradrev_jax.data.formats.table.templates import Piece, find_column, parse_template, placeholder_names
+from gradrev_jax.data.formats.table.text import Row, list_lines, quote_text, read_cells
 from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.data.images.near_files import near_file
+from gradrev_jax.data.images.near_files import find_near_file
 from gradrev_jax.errors import DataError, join_lines
 
 LONGEST_PATH = 200  # letters of an image's path that a message quotes
@@ -74,16 +74,16 @@ def read_table(
         rows = [rows[row] for row in drawn.tolist()]
     if image_template is None:
         pieces: tuple[Piece, ...] = (
-            Piece("", existing_column(image_column, header, table=path, field="data.image_column")),
+            Piece("", find_column(image_column, header, table=path, field="data.image_column")),
         )
     else:
         pieces = parse_template(image_template, header, table=path, field="data.image_template")
     used = {piece.column for piece in pieces if piece.column is not None}
     if split_column is not None:
-        split_column = existing_column(split_column, header, table=path, field="data.split_column")
+        split_column = find_column(split_column, header, table=path, field="data.split_column")
         used.add(split_column)
     names = attribute_names(header, rows, used, attributes, ignore, path, say)
-    literal = {existing_column(name, header, table=path, field="data.verbatim") for name in verbatim}
+    literal = {find_column(name, header, table=path, field="data.verbatim") for name in verbatim}
     paths = _image_paths(rows, pieces, root, path)
     if split_column is None:
         parts = seeded_split(paths, test_fraction, seed, split_by=split_by)
@@ -122,7 +122,7 @@ def _image_paths(
             )
         lines[pathlib.PurePath(image)].append(row.line)
     problems += [
-        f"{numbered(where)}: {_short(str(image))} stands more than once"
+        f"{list_lines(where)}: {_short(str(image))} stands more than once"
         for image, where in lines.items()
         if len(where) > 1
     ]
@@ -131,7 +131,7 @@ def _image_paths(
     missing = [
         (row.line, image) for row, image in zip(rows, paths, strict=True) if not _is_file(root / image)
     ]
-    near = {image: near_file(root, image) for _, image in missing[:LISTED]}
+    near = {image: find_near_file(root, image) for _, image in missing[:LISTED]}
     if len(missing) == len(paths) and not any(near.values()):
         folder = (root / paths[0]).parent
         state = "holds no such file" if folder.is_dir() else "does not exist"
@@ -153,7 +153,7 @@ def _image_paths(
 def _path(row: Row, pieces: Sequence[Piece], problems: list[str]) -> str:
     """Returns the path of a row's image; where its cells do not fit, that is added to the problems."""
     try:
-        return "".join(piece.made_of(row.cells) for piece in pieces)
+        return "".join(piece.format_cells(row.cells) for piece in pieces)
     except ValueError as error:
         problems.append(f"line {row.line}: {error}")
         return ""
@@ -167,13 +167,13 @@ def _is_file(path: pathlib.Path) -> bool:
 
 
 def _short(image: str) -> str:
-    return image if image.isprintable() and len(image) <= LONGEST_PATH else shown(image, LONGEST_PATH)
+    return image if image.isprintable() and len(image) <= LONGEST_PATH else quote_text(image, LONGEST_PATH)
 
 
 def _split(rows: Sequence[Row], column: str, table: pathlib.Path) -> list[str]:
     """Part of each row."""
     unknown = [
-        f"line {row.line}: {shown(row.cells[column])}"
+        f"line {row.line}: {quote_text(row.cells[column])}"
         for row in rows
         if row.cells[column].lower() not in PART_NAMES
     ]

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from gradrev_jax.data.formats.table.text import shown
+from gradrev_jax.data.formats.table.text import quote_text
 from gradrev_jax.errors import DataError
 
 NAMED = 20  # columns that a message names
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     conversion: str = ""
     spec: str = ""
 
-    def made_of(self, cells: Mapping[str, str]) -> str:
+    def format_cells(self, cells: Mapping[str, str]) -> str:
         """Returns this part of a row's path.
 
         Raises:
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
             return self.literal + format(cell, self.spec)
         whole = _WHOLE.fullmatch(cell)
         if whole is None:
-            raise ValueError(f"{self.column} is {shown(cell)}, no whole number, as {self.spec!r} needs")
+            raise ValueError(f"{self.column} is {quote_text(cell)}, no whole number, as {self.spec!r} needs")
         return self.literal + format(int(whole[1]), self.spec)
 
 
@@ -67,7 +67,7 @@ def parse_template(template: str, header: Sequence[str], *, table: object, field
 
     Example:
       >>> pieces = parse_template("{a.b}/{id:03}.jpg", ["a.b", "id"], table="t.csv", field="template")
-      >>> "".join(piece.made_of({"a.b": "x", "id": "7"}) for piece in pieces)
+      >>> "".join(piece.format_cells({"a.b": "x", "id": "7"}) for piece in pieces)
       'x/007.jpg'
     """
 
@@ -96,7 +96,7 @@ def parse_template(template: str, header: Sequence[str], *, table: object, field
             format(0 if _NUMBER.fullmatch(spec) else "", spec)
         except ValueError as error:
             raise refused(f"{{{whole}}} has a format that cannot be used: {error}") from error
-        column = existing_column(name, header, table=table, field=field)
+        column = find_column(name, header, table=table, field=field)
         pieces.append(Piece(literal, column, conversion or "", spec))
     if all(piece.column is None for piece in pieces):
         raise DataError(f"{field} = {template!r} names no column, so all rows would have one image")
@@ -113,7 +113,7 @@ def placeholder_names(template: str) -> list[str]:
     return re.findall(r"{([^{}!:]+)", template)
 
 
-def existing_column(name: str, header: Sequence[str], *, table: object, field: str) -> str:
+def find_column(name: str, header: Sequence[str], *, table: object, field: str) -> str:
     """Returns the column of a name, in whichever Unicode form the header has it.
 
     Raises:
@@ -128,6 +128,6 @@ def existing_column(name: str, header: Sequence[str], *, table: object, field: s
         hint = f"did you mean {near[0]!r}?"
     else:
         more = f" and {len(header) - NAMED:,} more" if len(header) > NAMED else ""
-        hint = f"it has {', '.join(map(shown, header[:NAMED]))}{more}."
+        hint = f"it has {', '.join(map(quote_text, header[:NAMED]))}{more}."
     alone = " Its columns may be separated otherwise: set data.delimiter." if len(header) == 1 else ""
     raise DataError(f"{table} has no column {name!r}; {hint} Set {field}.{alone}")

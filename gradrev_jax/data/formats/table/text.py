@@ -68,7 +68,7 @@ def read_cells(
     text = _decoded(path, say)
     declared = re.match(r'"?sep=([^\r\n])[^\r\n]*(?:\r\n|\n|\r)', text)  # Excel's, before the header
     if not delimiter:
-        delimiter = declared[1] if declared else recognised_delimiter(text, expected)
+        delimiter = declared[1] if declared else recognise_delimiter(text, expected)
         if delimiter != ",":
             say(f"{path}: its columns are separated by {_named(delimiter)}; data.delimiter sets another")
     records = _records(text, delimiter, path)[1 if declared else 0 :]
@@ -92,12 +92,12 @@ def read_cells(
     if len(filled) == 1:
         raise DataError(f"{path} has a header but no rows")
     if empty := [line for line, cells in records if len(cells) > 1 and not any(map(str.strip, cells))]:
-        say(f"{path}: rows without a filled cell are left out: {numbered(empty)}")
+        say(f"{path}: rows without a filled cell are left out: {list_lines(empty)}")
     rows = _evened(filled[1:], len(names), delimiter, path, say)
     return names, [Row(line, dict(zip(names, map(str.strip, cells), strict=True))) for line, cells in rows]
 
 
-def recognised_delimiter(text: str, expected: Sequence[str] = ()) -> str:
+def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
     r"""Returns the delimiter that finds most of the expected names, and most rows as long as the header.
 
     Args:
@@ -105,7 +105,7 @@ def recognised_delimiter(text: str, expected: Sequence[str] = ()) -> str:
       expected: names that the header should have.
 
     Example:
-      >>> recognised_delimiter("image;price\na.jpg;1,5\n"), recognised_delimiter("image,a|b\na.jpg,x|y\n")
+      >>> recognise_delimiter("image;price\na.jpg;1,5\n"), recognise_delimiter("image,a|b\na.jpg,x|y\n")
       (';', ',')
     """
 
@@ -122,21 +122,21 @@ def recognised_delimiter(text: str, expected: Sequence[str] = ()) -> str:
     return max(DELIMITERS, key=fitness)  # of equals the first, the comma
 
 
-def shown(text: str, most: int = SHOWN) -> str:
+def quote_text(text: str, most: int = SHOWN) -> str:
     r"""Returns a text as a message quotes it: in quotes, unprintable letters escaped, cut to ``most``.
 
     Example:
-      >>> print(shown("a\tb"), shown("abcdefgh", most=6))
+      >>> print(quote_text("a\tb"), quote_text("abcdefgh", most=6))
       'a\tb' 'abc...'
     """
     return repr(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
-def numbered(lines: Sequence[int], most: int = 10) -> str:
+def list_lines(lines: Sequence[int], most: int = 10) -> str:
     """Returns line numbers as a message lists them: the first ones and how many more there are.
 
     Example:
-      >>> numbered([3]), numbered([3, 5, 8], most=2)
+      >>> list_lines([3]), list_lines([3, 5, 8], most=2)
       ('line 3', 'lines 3, 5 and 1 more')
     """
     more = f" and {len(lines) - most:,} more" if len(lines) > most else ""
@@ -204,7 +204,7 @@ def _quoting_problem(
     if opened is not None:
         row = lines[first - 1 + opened].strip()
         return (
-            f"{path}, line {first + opened}: a quote opens a cell here and is not closed: {shown(row)}\n"
+            f"{path}, line {first + opened}: a quote opens a cell here and is not closed: {quote_text(row)}\n"
             "Close it; a quote that belongs to the cell is written twice, inside of a quoted cell."
         )
     if "field limit" in str(error):
@@ -214,7 +214,7 @@ def _quoting_problem(
     begun = f"; the row begins in line {first}, where a quote may not be closed" if first < last else ""
     return (
         f"{path}, line {last}: a cell goes on after its closing quote{begun}: "
-        f"{shown(lines[last - 1].strip())}\n"
+        f"{quote_text(lines[last - 1].strip())}\n"
         "A quote that belongs to the cell is written twice, inside of a quoted cell."
     )
 
@@ -249,13 +249,13 @@ def _evened(
     """Returns the rows, all as long as the header; blank cells behind its last column are cut off."""
     longer = [line for line, cells in rows if len(cells) > width and not any(map(str.strip, cells[width:]))]
     if longer:
-        say(f"{path}: blank cells behind the last column are left out: {numbered(longer)}")
+        say(f"{path}: blank cells behind the last column are left out: {list_lines(longer)}")
         cut = set(longer)
         rows = [(line, cells[:width] if line in cut else cells) for line, cells in rows]
     uneven = [(line, cells) for line, cells in rows if len(cells) != width]
     if uneven:
         problems = [
-            f"line {line}: {len(cells)} fields: {shown(delimiter.join(cells))}" for line, cells in uneven
+            f"line {line}: {len(cells)} fields: {quote_text(delimiter.join(cells))}" for line, cells in uneven
         ]
         help_ = f"Mend these rows; a cell that holds {_named(delimiter)} is put in quotes."
         if {len(cells) for _, cells in rows} == {width + 1}:

@@ -14,7 +14,7 @@ from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN
 from gradrev_jax.errors import ConfigError, DataError
 
 
-def installed() -> Any:
+def import_tfds() -> Any:
     """The package tensorflow_datasets.
 
     Raises:
@@ -41,7 +41,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
       DataError: it is unknown, not prepared, or prepared in a format that only TensorFlow reads; the message
         has the command that prepares it.
     """
-    tfds = installed()
+    tfds = import_tfds()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -81,7 +81,7 @@ def _prepare_command(builder: str, name: str, data_dir: str | None) -> str:
     )
 
 
-def parts_of_splits(builder: Any, splits: Sequence[str]) -> dict[str, str]:
+def assign_parts(builder: Any, splits: Sequence[str]) -> dict[str, str]:
     """From split to part, in the order of the parts.
 
     Args:
@@ -128,7 +128,7 @@ def split_records(builder: Any, splits: Iterable[str]) -> dict[str, Sequence[Any
     Raises:
       DataError: a file of them is missing.
     """
-    raw = installed().decode.DeserializeMethod.RAW_BYTES
+    raw = import_tfds().decode.DeserializeMethod.RAW_BYTES
     for split in splits:
         for instruction in builder.info.splits[split].file_instructions:
             if not pathlib.Path(instruction.filename).is_file():

@@ -31,27 +31,27 @@ def leaves(features: Feature) -> dict[str, Feature]:
     return found
 
 
-def only(features: Feature, paths: Collection[str]) -> Feature:
+def select_features(features: Feature, paths: Collection[str]) -> Feature:
     """A FeaturesDict of the features at these paths alone: others are then not parsed."""
-    return tfds.features.FeaturesDict(_only(features, frozenset(paths), ""))
+    return tfds.features.FeaturesDict(_select(features, frozenset(paths), ""))
 
 
-def _only(features: Feature, paths: Collection[str], above: str) -> dict[str, Feature]:
+def _select(features: Feature, paths: Collection[str], above: str) -> dict[str, Feature]:
     kept: dict[str, Feature] = {}
     for name, feature in features.items():
         path = f"{above}{name}"
         if path in paths:
             kept[name] = feature
         elif any(wanted.startswith(f"{path}/") for wanted in paths):
-            kept[name] = _only(feature, paths, f"{path}/")
+            kept[name] = _select(feature, paths, f"{path}/")
     return kept
 
 
-def at(example: Mapping[str, Any], path: str) -> Any:
+def value_at(example: Mapping[str, Any], path: str) -> Any:
     """What an example holds at a path.
 
     Example:
-      >>> at({"attributes": {"Smiling": True}}, "attributes/Smiling")
+      >>> value_at({"attributes": {"Smiling": True}}, "attributes/Smiling")
       True
     """
     found: Any = example
@@ -77,7 +77,7 @@ def feature_kind(feature: Feature) -> str | None:
     return {"b": "bool", "i": "int", "u": "int", "O": "text", "S": "text", "U": "text"}.get(dtype.kind)
 
 
-def labels_of(
+def feature_labels(
     feature: Feature, cells: Sequence[Any], min_count: int = 1
 ) -> tuple[tuple[str, ...], Int[np.ndarray, " M"]]:
     """Values and labels of an attribute.
@@ -94,9 +94,9 @@ def labels_of(
       The values, and labels int32 [M].
 
     Example:
-      >>> labels_of(tfds.features.ClassLabel(names=["red", "blue"]), [1, -1, 0])
+      >>> feature_labels(tfds.features.ClassLabel(names=["red", "blue"]), [1, -1, 0])
       (('red', 'blue'), array([ 1, -1,  0], dtype=int32))
-      >>> labels_of(tfds.features.Text(), [b"red", b"", b"blue"])
+      >>> feature_labels(tfds.features.Text(), [b"red", b"", b"blue"])
       (('blue', 'red'), array([ 1, -1,  0], dtype=int32))
     """
     kind = feature_kind(feature)

@@ -15,8 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.formats.tfds.features import Feature, at, leaves, only
-from gradrev_jax.data.images.files import decoded, squared
+from gradrev_jax.data.formats.tfds.features import Feature, leaves, select_features, value_at
+from gradrev_jax.data.images.files import decode_image, to_square
 
 CHUNK = 512  # records that are read at once
 VERSION = b"tfds images 1"  # part of every digest: greys are stretched here and not in files
@@ -77,7 +77,7 @@ class Records:
                     bar.update(len(chunk))
 
 
-def cells_of(
+def read_columns(
     records: Records, features: Feature, paths: Collection[str], *, progress: bool = True
 ) -> dict[str, list[Any]]:
     """What every record holds at some paths; nothing else is parsed, and no image decoded.
@@ -85,12 +85,12 @@ def cells_of(
     Raises:
       RuntimeError, OSError: a file of records is damaged.
     """
-    wanted = only(features, paths)
+    wanted = select_features(features, paths)
     cells: dict[str, list[Any]] = {path: [] for path in paths}
     for record in records.in_order(f"labels of {records.title}", progress=progress):
         example = wanted.deserialize_example_np(record)
         for path, column in cells.items():
-            column.append(at(example, path))
+            column.append(value_at(example, path))
     return cells
 
 
@@ -129,7 +129,7 @@ class TfdsImages:
     @classmethod
     def of(cls, records: Records, features: Feature, path: str) -> "TfdsImages":
         """The images that the feature at a path holds."""
-        return cls(records, only(features, [path]))
+        return cls(records, select_features(features, [path]))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -156,10 +156,10 @@ class TfdsImages:
         content = self._content(row)
         if isinstance(content, np.ndarray):
             pixels = content[..., 0] if content.shape[-1] == 1 else content
-            return squared(_visible(Image.fromarray(pixels)), transform)
+            return to_square(_visible(Image.fromarray(pixels)), transform)
         if not content:
             raise ValueError("the record has no image")
-        return decoded(content, transform, _visible)
+        return decode_image(content, transform, _visible)
 
     def _content(self, row: int) -> bytes | np.ndarray:
         ((path, feature),) = leaves(self.features).items()
@@ -168,7 +168,7 @@ class TfdsImages:
             decoders = tfds.decode.SkipDecoding()
             for name in reversed(path.split("/")):
                 decoders = {name: decoders}
-        return at(self.features.deserialize_example_np(self.records[row], decoders=decoders), path)
+        return value_at(self.features.deserialize_example_np(self.records[row], decoders=decoders), path)
 
 
 def _visible(image: Image.Image) -> Image.Image:

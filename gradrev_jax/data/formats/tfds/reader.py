@@ -12,7 +12,7 @@ import numpy as np
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, SplitBy, seeded_split, split_parts
-from gradrev_jax.data.formats.tfds.builders import installed, parts_of_splits, prepared_builder, split_records
+from gradrev_jax.data.formats.tfds.builders import assign_parts, import_tfds, prepared_builder, split_records
 from gradrev_jax.errors import ConfigError, DataError
 
 FACES = (  # of CelebA's 40 attributes those that are plain to see
@@ -53,7 +53,7 @@ def read_tfds(
       name: as TFDS has it: ``shapes3d``, or with a config and version, ``glue/cola:1.0.0``.
       data_dir: folder that TFDS prepares data sets in; None: TFDS's own default.
       attributes: from attribute to feature, ``attributes/Smiling`` for one within another. Classes, whole
-        numbers, truth values and texts can be attributes, see ``labels_of``. None: those of
+        numbers, truth values and texts can be attributes, see ``feature_labels``. None: those of
         ``MAPPINGS``, or all classes.
       image_feature: the image: encoded, or an array uint8 [H, W, 1 or 3].
       splits: those of the train and test part, or of train, validation and test, as TFDS writes them
@@ -77,27 +77,27 @@ def read_tfds(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"data.limit = {limit}: at least 1")
-    installed()
+    import_tfds()
     # What imports TFDS itself can be imported only now. The import makes Shopping100k known to TFDS.
     from gradrev_jax.data.formats.tfds import shopping100k
-    from gradrev_jax.data.formats.tfds.features import labels_of, leaves
-    from gradrev_jax.data.formats.tfds.images import Records, TfdsImages, cells_of
+    from gradrev_jax.data.formats.tfds.features import feature_labels, leaves
+    from gradrev_jax.data.formats.tfds.images import Records, TfdsImages, read_columns
 
     builder = prepared_builder(name, data_dir)
     features = leaves(builder.info.features)
     paths = _attribute_paths(builder.name, attributes, features)
     _check_image(builder.name, image_feature, features)
-    part_of_split = parts_of_splits(builder, splits)
+    part_of_split = assign_parts(builder, splits)
     records = Records.drawn(builder.name, split_records(builder, part_of_split), limit=limit, seed=seed)
 
     # Queries and triplets are those of the images and labels that they were made for, or none.
     whole = not (attributes or limit or min_count > 1) and part_of_split == {"train": TRAIN, "test": TEST}
     carried = shopping100k.MANIPULATIONS if whole and shopping100k.MANIPULATIONS.issubset(features) else ()
     try:
-        cells = cells_of(records, builder.info.features, {*paths.values(), *carried}, progress=progress)
+        cells = read_columns(records, builder.info.features, {*paths.values(), *carried}, progress=progress)
     except (RuntimeError, OSError) as error:  # what ArrayRecord raises on damaged files
         raise DataError(f"{builder.data_path} cannot be read: {error}; prepare it again") from error
-    columns = [labels_of(features[path], cells[path], min_count) for path in paths.values()]
+    columns = [feature_labels(features[path], cells[path], min_count) for path in paths.values()]
     for attribute, (values, labels) in zip(paths, columns, strict=True):
         _check_choice(builder.name, attribute, values, labels, min_count)
     catalogue = Catalogue(
@@ -106,7 +106,7 @@ def read_tfds(
         labels=np.stack([labels for _, labels in columns], axis=1),
         parts=_parts(records, tuple(part_of_split.values()), test_fraction, seed, split_by),
     )
-    return shopping100k.with_manipulations(catalogue, cells) if carried else catalogue
+    return shopping100k.add_manipulations(catalogue, cells) if carried else catalogue
 
 
 def attribute_mapping(words: Sequence[str]) -> dict[str, str]:

@@ -137,7 +137,7 @@ def _by_image(catalogue: Catalogue, part: str) -> tuple[Rows, Rows]:
     return queries, triplets
 
 
-def with_manipulations(catalogue: Catalogue, cells: Mapping[str, Sequence[Any]]) -> Catalogue:
+def add_manipulations(catalogue: Catalogue, cells: Mapping[str, Sequence[Any]]) -> Catalogue:
     """The catalogue with its queries and triplets, in the order of the files; None where there are none.
 
     Args:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.data.formats.adde.reader import label_rows, read_adde
+from gradrev_jax.data.formats.adde.reader import one_hot_rows, read_adde
 from gradrev_jax.errors import DataError
 
 # Two attributes of 2 and 3 values, three training images and three for the test.
@@ -53,7 +53,7 @@ def test_it_reads_everything(splits):
         [0, 1, 2],
         [1, 2, 0],
     ]
-    np.testing.assert_array_equal(label_rows(catalogue.labels[:3], catalogue.schema)[0], [1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(one_hot_rows(catalogue.labels[:3], catalogue.schema)[0], [1, 0, 0, 0, 1])
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -70,7 +70,7 @@ def test_sizes_may_stand_in_a_column(splits, names):
 def test_labels_that_are_no_values_are_not_written():
     schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
     with pytest.raises(ValueError, match="label -2 of row 0 is outside"):
-        label_rows(np.array([[-2, 0]]), schema)
+        one_hot_rows(np.array([[-2, 0]]), schema)
 
 
 def test_windows_line_ends_read_alike(splits):
@@ -188,7 +188,7 @@ def test_a_contradiction_is_counted_listed_and_may_be_dropped(splits, name, text
     after = np.r_[catalogue.queries.targets, catalogue.labels[catalogue.triplets.positive]]
     indicators = np.r_[catalogue.queries.indicators, catalogue.triplets.indicators]
     schema = catalogue.schema
-    np.testing.assert_array_equal(label_rows(before, schema) + indicators, label_rows(after, schema))
+    np.testing.assert_array_equal(one_hot_rows(before, schema) + indicators, one_hot_rows(after, schema))
 
 
 def test_only_contradictions_cannot_be_dropped(splits):

@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back(catalogue, tmp_path):
     queries = generate_queries(catalogue.part_labels("test"), SCHEMA, kinds=("swap", "add", "remove"))
     rows = catalogue.rows("train", "validation")
     triplets = generate_triplets(catalogue.labels[rows], SCHEMA, count=30, num_changes=2)
-    write_adde(tmp_path / "splits", catalogue, queries, triplets.of_part(rows))
+    write_adde(tmp_path / "splits", catalogue, queries, triplets.renumber(rows))
     read = read_adde(tmp_path / "splits", tmp_path)
     assert read.schema == SCHEMA
     np.testing.assert_array_equal(read.part_labels("train"), catalogue.labels[rows])

@@ -5,10 +5,10 @@ from gradrev_jax.data.formats.table.labels import (
     USUAL,
     VERBATIM,
     CellRules,
+    find_several_values,
     is_identifier,
     label_values,
     read_column,
-    several_values,
     spelling_key,
     usual_spellings,
 )
@@ -116,7 +116,7 @@ def test_parts_of_a_cell_may_be_missing_repeated_or_spelled_otherwise():
     ],
 )
 def test_several_values_are_recognised_by_parts_that_are_values(values, found):
-    assert list(several_values(dict.fromkeys(values, 1))[1]) == found
+    assert list(find_several_values(dict.fromkeys(values, 1))[1]) == found
 
 
 def test_labels_are_positions_among_the_values_that_enough_rows_have():

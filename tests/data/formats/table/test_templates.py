@@ -1,6 +1,6 @@
 import pytest
 
-from gradrev_jax.data.formats.table.templates import existing_column, parse_template, placeholder_names
+from gradrev_jax.data.formats.table.templates import find_column, parse_template, placeholder_names
 from gradrev_jax.errors import DataError
 
 ODD = ["a.b", "a[0]", "0", "id:code", "id!s", "with blank"]
@@ -9,7 +9,7 @@ CELLS = {"id": "7", "name": "dress", **{name: f"<{name}>" for name in ODD}}
 
 def made(template, **cells):
     pieces = parse_template(template, list(CELLS), table="t.csv", field="data.image_template")
-    return "".join(piece.made_of({**CELLS, **cells}) for piece in pieces)
+    return "".join(piece.format_cells({**CELLS, **cells}) for piece in pieces)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -67,11 +67,9 @@ def test_a_header_is_recognised_by_the_names_in_braces():
 
 
 def test_a_column_is_found_in_another_unicode_form_and_a_long_header_is_cut():
-    assert (
-        existing_column("gr\u00f6\u00dfe", ["gro\u0308\u00dfe"], table="t", field="f") == "gro\u0308\u00dfe"
-    )
+    assert find_column("gr\u00f6\u00dfe", ["gro\u0308\u00dfe"], table="t", field="f") == "gro\u0308\u00dfe"
     with pytest.raises(DataError) as error:
-        existing_column("image", [f"{number}" * 9 for number in range(600)], table="t", field="f")
+        find_column("image", [f"{number}" * 9 for number in range(600)], table="t", field="f")
     assert str(error.value).endswith("'191919191919191919' and 580 more. Set f.")
     with pytest.raises(DataError, match=r"it has 'a\^b'. Set f. Its columns .* set data.delimiter"):
-        existing_column("image", ["a^b"], table="t", field="f")
+        find_column("image", ["a^b"], table="t", field="f")

@@ -2,7 +2,7 @@ import codecs
 
 import pytest
 
-from gradrev_jax.data.formats.table.text import numbered, read_cells, recognised_delimiter, shown
+from gradrev_jax.data.formats.table.text import list_lines, quote_text, read_cells, recognise_delimiter
 from gradrev_jax.errors import DataError
 
 LINES = ["image,split,color", "a.jpg,train,red", "b.jpg,test,blue"]
@@ -56,12 +56,12 @@ def test_other_delimiters_are_recognised_and_said(tmp_path, character, name, sta
     ],
 )
 def test_a_delimiter_is_recognised_by_names_and_lengths(text, delimiter):
-    assert recognised_delimiter(text, ("image", "split")) == delimiter
+    assert recognise_delimiter(text, ("image", "split")) == delimiter
 
 
 def test_a_delimiter_is_recognised_although_a_quote_is_never_closed(tmp_path):
     text = "image;split\na;train\n" + 'b;"test\n' + "c;train\n" * 20000
-    assert recognised_delimiter(text, ("image",)) == ";"
+    assert recognise_delimiter(text, ("image",)) == ";"
     assert "line 3: a quote opens a cell here and is not closed" in fails(tmp_path, text)
 
 
@@ -178,5 +178,5 @@ def test_columns_without_a_name_are_called_as_pandas_calls_them(tmp_path):
 
 
 def test_what_a_message_quotes_is_short_and_printable():
-    assert shown("a\u2028b" + "x" * 100) == repr("a\u2028b" + "x" * 74 + "...")
-    assert numbered(range(1, 14)) == "lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more"
+    assert quote_text("a\u2028b" + "x" * 100) == repr("a\u2028b" + "x" * 74 + "...")
+    assert list_lines(range(1, 14)) == "lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more"

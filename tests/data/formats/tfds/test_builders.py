@@ -1,6 +1,6 @@
 import pytest
 
-from gradrev_jax.data.formats.tfds.builders import installed, parts_of_splits, prepared_builder, split_records
+from gradrev_jax.data.formats.tfds.builders import assign_parts, import_tfds, prepared_builder, split_records
 from gradrev_jax.errors import DataError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -13,7 +13,7 @@ def fails(name, folder):
 
 
 def test_a_prepared_data_set_is_found_with_and_without_its_code(tiny_dir, monkeypatch):
-    assert installed() is tfds
+    assert import_tfds() is tfds
     builder = prepared_builder("tiny_garments", str(tiny_dir))
     assert list(builder.info.splits) == ["train", "validation", "test"]
     monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, "tiny_garments")
@@ -85,7 +85,7 @@ def test_parts_where_no_split_is_named(tiny_builder, tmp_path):
             for split in splits
         ]
         Fake.info.splits = tfds.core.splits.SplitDict(infos)
-        return parts_of_splits(Fake, ())
+        return assign_parts(Fake, ())
 
     def template(split):
         return tfds.core.ShardedFileTemplate(

@@ -19,7 +19,7 @@ def slow_labels(names, cells, min_count):
 def test_classes_against_the_slow_way(rng, min_count):
     names = ["d", "a", "c", "b", "never"]
     cells = rng.integers(-1, 4, 12).tolist()
-    values, labels = tfds_features.labels_of(F.ClassLabel(names=names), cells, min_count)
+    values, labels = tfds_features.feature_labels(F.ClassLabel(names=names), cells, min_count)
     words = [None if cell < 0 else names[cell] for cell in cells]
     expected, positions = slow_labels(names, words, min_count)
     assert values == expected
@@ -30,24 +30,26 @@ def test_classes_against_the_slow_way(rng, min_count):
 @pytest.mark.parametrize("min_count", [1, 2, 4])
 def test_texts_and_numbers_against_the_slow_way(rng, min_count):
     words = [["", "b", "Ä", "a"][number] for number in rng.integers(0, 4, 15)]
-    values, labels = tfds_features.labels_of(F.Text(), [f" {word}\n".encode() for word in words], min_count)
+    values, labels = tfds_features.feature_labels(
+        F.Text(), [f" {word}\n".encode() for word in words], min_count
+    )
     expected, positions = slow_labels(sorted({*words} - {""}), [word or None for word in words], min_count)
     assert (values, labels.tolist()) == (expected, positions)
 
     numbers = (rng.integers(-2, 12, 15) * 7).tolist()
-    values, labels = tfds_features.labels_of(F.Scalar(np.int64), numbers, min_count)
+    values, labels = tfds_features.feature_labels(F.Scalar(np.int64), numbers, min_count)
     expected, positions = slow_labels(sorted({*numbers}), numbers, min_count)
     assert (values, labels.tolist()) == (tuple(map(str, expected)), positions)
 
 
 def test_nothing_is_labelled():
-    assert tfds_features.labels_of(F.Text(), [b"", b" "])[0] == ()
-    values, labels = tfds_features.labels_of(F.ClassLabel(names=["a", "b"]), [-1, -1], min_count=2)
+    assert tfds_features.feature_labels(F.Text(), [b"", b" "])[0] == ()
+    values, labels = tfds_features.feature_labels(F.ClassLabel(names=["a", "b"]), [-1, -1], min_count=2)
     assert (values, labels.tolist()) == ((), [-1, -1])
 
 
 def test_truth_values():
-    values, labels = tfds_features.labels_of(F.Scalar(np.bool_), [True, False, True])
+    values, labels = tfds_features.feature_labels(F.Scalar(np.bool_), [True, False, True])
     assert (values, labels.tolist()) == (("no", "yes"), [1, 0, 1])
 
 
@@ -73,8 +75,8 @@ def test_what_can_be_an_attribute(feature, kind):
 def test_only_what_is_asked_for_is_kept():
     features = F.FeaturesDict({"a": {"b": np.int64, "bc": np.int64, "d": {"e": np.int64}}, "ab": F.Text()})
     assert set(tfds_features.leaves(features)) == {"a/b", "a/bc", "a/d/e", "ab"}
-    kept = tfds_features.only(features, ["a/bc", "a/d/e"])
+    kept = tfds_features.select_features(features, ["a/bc", "a/d/e"])
     assert set(tfds_features.leaves(kept)) == {"a/bc", "a/d/e"}
     example = {"a": {"b": 1, "bc": 2, "d": {"e": 3}}, "ab": "x"}
     assert kept.deserialize_example_np(features.serialize_example(example)) == {"a": {"bc": 2, "d": {"e": 3}}}
-    assert [tfds_features.at(example, path) for path in ("a/b", "a/d/e")] == [1, 3]
+    assert [tfds_features.value_at(example, path) for path in ("a/b", "a/d/e")] == [1, 3]

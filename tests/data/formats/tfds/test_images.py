@@ -122,9 +122,9 @@ def test_cells_come_in_the_order_of_rows_across_chunks_and_splits(monkeypatch):
         for split, found in numbers.items()
     }
     records = tfds_images.Records.drawn("x", sources)
-    assert tfds_images.cells_of(records, features, ["a/b"]) == {"a/b": [*range(10), *range(100, 107)]}
+    assert tfds_images.read_columns(records, features, ["a/b"]) == {"a/b": [*range(10), *range(100, 107)]}
     drawn = tfds_images.Records.drawn("x", sources, limit=9, seed=3)
-    found = tfds_images.cells_of(drawn, features, ["a/b"])["a/b"]
+    found = tfds_images.read_columns(drawn, features, ["a/b"])["a/b"]
     assert found == sorted(found)
     assert len(set(found)) == 9
     assert [features.deserialize_example_np(drawn[row])["a"]["b"] for row in range(9)] == found

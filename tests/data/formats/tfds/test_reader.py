@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from gradrev_jax.data import tfds as reader
 from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.formats.tfds import reader
 from gradrev_jax.data.formats.tfds.reader import MAPPINGS, attribute_mapping, read_tfds
 from gradrev_jax.errors import ConfigError, DataError
 

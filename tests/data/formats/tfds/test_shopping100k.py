@@ -41,7 +41,7 @@ def write_manual(folder, names=shopping100k.ATTRIBUTES, manipulations=True):
     if manipulations:
         queries = generate_queries(catalogue.part_labels(TEST), schema, kinds=("swap", "add", "remove"))
         of_train = generate_triplets(catalogue.part_labels(TRAIN), schema, count=25, num_changes=2)
-        triplets = of_train.of_part(catalogue.parts[TRAIN])
+        triplets = of_train.renumber(catalogue.parts[TRAIN])
     write_adde(folder / "splits", catalogue, queries, triplets)
     for file in (folder / "splits").iterdir():
         file.rename(folder / file.name)
