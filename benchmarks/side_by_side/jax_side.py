@@ -195,7 +195,7 @@ def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
             rows = np.arange(len(paths))
             pixels = cached_images(source, rows, transform, pathlib.Path(cache), progress=False)
         for step in range(epoch * steps, (epoch + 1) * steps):
-            drawn = batch_rows(0, step, num_images=len(paths), batch_size=batch)
+            drawn = batch_rows(0, step, num_examples=len(paths), batch_size=batch)
             loaded = jax.device_put(pixels[drawn])
             jax.block_until_ready(prepare(jax.random.key(step), loaded) if normalized else loaded)
         epoch += 1

@@ -1,1 +1,1 @@
-"""Labelled images and what is asked of them, whatever form they come in."""
+"""Labelled images in any format, and the queries and triplets that are made of them."""

@@ -1,4 +1,4 @@
-"""A catalogue: labelled images in parts, whatever format they came from."""
+"""Defines a catalogue, labelled images in parts, and how images are chosen for the parts."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.queries import Queries
@@ -20,9 +20,13 @@ SPLITS_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """How an image becomes a square of ``size`` pixels: resized to ``resize`` squared, then centre-cropped.
+    """Represents how an image becomes a square: it is resized to a square, then centre-cropped.
 
-    The aspect ratio is not kept, as in the paper. ``resize == size`` means no crop.
+    The aspect ratio is not kept, as in the paper.
+
+    Attributes:
+      size: the height and width of the result, in pixels.
+      resize: the height and width before the crop, in pixels; equal to ``size``: no crop.
     """
 
     size: int
@@ -30,12 +34,12 @@ class Transform:
 
     @classmethod
     def for_part(cls, part: str, size: int, train_resize: int | None = None) -> "Transform":
-        """The paper's transforms: 256 -> crop 224 for train (scaled to ``size``), plain resize elsewhere.
+        """Creates the paper's transform: a crop of 224 from 256 for train (scaled), a plain resize elsewhere.
 
         Args:
-          part: train, validation or test.
-          size: pixels a side.
-          train_resize: what train images are resized to before the crop; None: size * 256 / 224.
+          part: the part of the catalogue.
+          size: the height and width of the result, in pixels.
+          train_resize: the size that training images are resized to; None: size * 256 / 224.
 
         Example:
           >>> Transform.for_part("train", 224), Transform.for_part("test", 96)
@@ -44,43 +48,51 @@ class Transform:
         return cls(size, (train_resize or round(size * 256 / 224)) if part == TRAIN else size)
 
 
-@runtime_checkable  # so that the tests' type checker can test it
+@runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it
 class ImageSource(Protocol):
-    """Pixels by row, of files or of a generator; both are read through image_cache.cached_images."""
+    """Images by row, from files or from a generator; both are read through ``cached_images``."""
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         ...
 
     def name(self, row: int) -> str:
-        """What to call the image in a message or a report (for a file, its path)."""
+        """Returns the name of an image in messages and reports; the path of a file."""
         ...
 
     def digest(self, row: int) -> bytes:
-        """Digest of the image's content, before any transform. Raises OSError where it cannot be read."""
+        """Returns a digest of an image's content before any transform.
+
+        Raises:
+          OSError: the image cannot be read.
+        """
         ...
 
     def read(self, row: int, transform: Transform) -> np.ndarray:
-        """The transformed image, uint8 [size, size, 3]. Raises OSError or ValueError where unreadable."""
+        """Returns the transformed image, uint8 [size, size, 3].
+
+        Raises:
+          OSError, ValueError: the image cannot be read or decoded.
+        """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """Labelled images.
+    """Represents labelled images in three parts.
 
     Attributes:
-      schema: the attributes.
+      schema: the attributes and their values.
       images: M images by row.
-      labels: int32 [M, N], value index within its attribute, -1 where not labelled.
-      parts: rows of each part, int64 arrays under "train", "validation" and "test"; disjoint, and every
-        part is there, if empty.
-      queries: manipulation queries that come with it, references counted within the test part; None where
-        they are to be generated.
-      triplets: training triplets that come with it, rows counted within the catalogue; likewise.
+      labels: int32 [M, N], the index of the value within its attribute; -1: not labelled.
+      parts: int64 arrays of the rows of "train", "validation" and "test"; disjoint, possibly empty.
+      queries: manipulation queries that come with the catalogue, whose references are counted within the
+        test part; None: they are to be generated.
+      triplets: training triplets that come with the catalogue, whose rows are counted within the catalogue;
+        None: they are to be generated.
 
     Raises:
-      ValueError: labels that do not fit the schema or the number of images, a row in two parts.
+      ValueError: the labels do not fit the schema or the number of images, or a row is in two parts.
     """
 
     schema: AttributeSchema
@@ -101,37 +113,78 @@ class Catalogue:
             raise ValueError("a row stands in two parts")
 
     def part_labels(self, *parts: str) -> np.ndarray:
-        """Labels of one or several parts in the order of their rows, int32 [rows, N]."""
+        """Returns the labels of one or several parts in the order of their rows, int32 [rows, N]."""
         return self.labels[self.rows(*parts)]
 
     def rows(self, *parts: str) -> np.ndarray:
-        """Rows of one or several parts, one after another."""
+        """Returns the rows of one or several parts, one part after another."""
         return np.concatenate([self.parts[part] for part in parts])
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Represents the seeded choices of a reader: the images that it reads, and their test part.
+
+    Attributes:
+      limit: the number of images read; None: all.
+      test_fraction: the share of the test part, if the images come without parts.
+      split_by: the way in which the test part is chosen, see ``choose_images``.
+      seed: the seed of both choices.
+
+    Raises:
+      ConfigError: the limit is below 1.
+    """
+
+    limit: int | None = None
+    test_fraction: float = 0.2
+    split_by: SplitBy = "image"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"`limit` must be at least 1, got {self.limit}", arguments=("limit",))
+
+    def choose_rows(self, count: int) -> Int[np.ndarray, " rows"]:
+        """Returns the rows that are read, in ascending order.
+
+        Args:
+          count: the number of images there are.
+
+        Example:
+          >>> Sampling().choose_rows(3).tolist(), len(Sampling(limit=2).choose_rows(3))
+          ([0, 1, 2], 2)
+        """
+        if self.limit is None:
+            return np.arange(count)
+        return np.sort(np.random.default_rng(self.seed).permutation(count)[: self.limit])
 
 
 def hold_out_validation(
     catalogue: Catalogue, fraction: float, seed: int, *, split_by: SplitBy = "image"
 ) -> Catalogue:
-    """Moves a seeded share of the train part to validation, unless the catalogue has one already.
+    """Moves a seeded share of the train part to validation, unless the catalogue has a validation part.
 
     Args:
-      catalogue: with the parts that its format gives it.
-      fraction: share of the training images.
-      seed: of the choice.
-      split_by: see ``drawn``.
+      catalogue: the catalogue, with the parts that its format gives it.
+      fraction: the share of the training images.
+      seed: the seed of the choice.
+      split_by: the way in which images are chosen, see ``choose_images``.
 
     Raises:
-      ConfigError: a fraction outside [0, 1), or one that leaves no training image.
+      ConfigError: the fraction lies outside [0, 1), or leaves no training image.
     """
     if not 0 <= fraction < 1:
-        raise ConfigError(f"train.validation_fraction must lie in [0, 1), got {fraction}")
+        raise ConfigError(f"`fraction` must lie in [0, 1), got {fraction}", arguments=("fraction",))
     if len(catalogue.parts[VALIDATION]):
         return catalogue
     train = catalogue.parts[TRAIN]
     names = [catalogue.images.name(int(row)) for row in train]
-    held_out = drawn(names, fraction, seed, purpose=VALIDATION, split_by=split_by)
+    held_out = choose_images(names, fraction, seed, purpose=VALIDATION, split_by=split_by)
     if held_out.all():
-        raise ConfigError(f"train.validation_fraction {fraction} leaves none of {len(train)} training images")
+        raise ConfigError(
+            f"`fraction` {fraction} holds out all {len(train)} training images for validation; lower it",
+            arguments=("fraction",),
+        )
     parts = {**catalogue.parts, TRAIN: train[~held_out], VALIDATION: train[held_out]}
     return dataclasses.replace(catalogue, parts=parts)
 
@@ -139,16 +192,16 @@ def hold_out_validation(
 def seeded_split(
     names: Sequence[str], test_fraction: float, seed: int, *, split_by: SplitBy = "image"
 ) -> dict[str, np.ndarray]:
-    """Returns the rows of train, (empty) validation and test of images that come without parts.
+    """Returns the rows of train, (empty) validation and test for images that come without parts.
 
     Args:
-      names: of the images, as ``ImageSource.name`` gives them.
-      test_fraction: share of the test part.
-      seed: of the choice.
-      split_by: see ``drawn``.
+      names: the names of the images, as ``ImageSource.name`` gives them.
+      test_fraction: the share of the test part.
+      seed: the seed of the choice.
+      split_by: the way in which images are chosen, see ``choose_images``.
 
     Raises:
-      ConfigError: a fraction outside (0, 1).
+      ConfigError: the fraction lies outside (0, 1).
 
     Example:
       >>> names = [f"images/{number}.jpg" for number in range(10)]
@@ -157,39 +210,60 @@ def seeded_split(
       >>> seeded_split(names[1:], 0.2, seed=1)["test"].tolist()  # the same images, a row further up
       [1, 3]
     """
-    if not 0 < test_fraction < 1:
-        raise ConfigError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
-    in_test = drawn(names, test_fraction, seed, purpose=TEST, split_by=split_by)
+    check_test_fraction(test_fraction)
+    in_test = choose_images(names, test_fraction, seed, purpose=TEST, split_by=split_by)
     return split_parts(np.where(in_test, TEST, TRAIN))
 
 
-def drawn(
-    names: Sequence[str], fraction: float, seed: int, *, purpose: str, split_by: SplitBy
-) -> Bool[np.ndarray, " M"]:
-    """Draws about a fraction of images.
-
-    Args:
-      names: of the images.
-      fraction: share that is drawn.
-      seed: of the choice.
-      purpose: what they are drawn for; draws for two purposes are independent.
-      split_by: ``image``: a hash of its name decides about each image, whatever other images there are, so
-        that none changes its part when others come or go; the share is met on average. ``order``: the place
-        among the images decides, so that the share is met exactly.
+def check_test_fraction(test_fraction: float) -> None:
+    """Checks that a share of test images leaves images for both parts.
 
     Raises:
-      ConfigError: an unknown ``split_by``.
+      ConfigError: the fraction lies outside (0, 1).
+    """
+    if not 0 < test_fraction < 1:
+        raise ConfigError(
+            f"`test_fraction` must lie in (0, 1), got {test_fraction}", arguments=("test_fraction",)
+        )
+
+
+def choose_images(
+    names: Sequence[str], fraction: float, seed: int, *, purpose: str, split_by: SplitBy
+) -> Bool[np.ndarray, " M"]:
+    """Chooses about a fraction of the images; returns a mask of those chosen.
+
+    Args:
+      names: the names of the images.
+      fraction: the share that is chosen.
+      seed: the seed of the choice.
+      purpose: the part that the images are chosen for; choices for two purposes are independent.
+      split_by: ``image``: a hash of its name decides about each image, whatever other images there are, so
+        no image changes its part when others come or go; the share is met on average. ``order``: the
+        position among the images decides, so the share is met exactly.
+
+    Raises:
+      ConfigError: ``split_by`` is unknown.
     """
     if split_by == "order":
         return np.random.default_rng(seed).permutation(len(names)) < round(fraction * len(names))
     if split_by != "image":
-        raise ConfigError(f"data.split_by must be one of {', '.join(SPLITS_BY)}, got {split_by!r}")
+        raise ConfigError(
+            f"`split_by` must be one of {', '.join(SPLITS_BY)}, got {split_by!r}", arguments=("split_by",)
+        )
     keys = (f"{seed}\0{purpose}\0{name}".encode("utf-8", "surrogateescape") for name in names)
     hashes = [int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") for key in keys]
     return np.array(hashes, np.uint64) < np.uint64(fraction * 2**64)
 
 
-def split_parts(part_of: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of each part from the part's name of each row."""
-    names = np.asarray(part_of)
+def split_parts(part_of_row: Sequence[str] | np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the rows of each part.
+
+    Args:
+      part_of_row: the name of the part of each row.
+
+    Example:
+      >>> split_parts(["train", "test", "train"])["train"].tolist()
+      [0, 2]
+    """
+    names = np.asarray(part_of_row)
     return {part: np.flatnonzero(names == part) for part in PARTS}

@@ -1,4 +1,4 @@
-"""Which label rows of a catalogue lead to which others by changing attributes."""
+"""Finds which label rows of a catalogue become others of them when attributes change."""
 
 import itertools
 from collections.abc import Collection
@@ -14,11 +14,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Changes(NamedTuple):
-    """Changes that turn one distinct label row into another.
+    """C changes that turn one distinct label row into another.
 
     Attributes:
       row: [C], the row that is changed.
-      target: [C], the row it becomes.
+      target: [C], the row that it becomes.
     """
 
     row: Int[np.ndarray, " C"]
@@ -32,21 +32,21 @@ def existing_changes(
     kinds: Collection[Kind] = ("swap", "add"),
     num_changes: int = 1,
 ) -> Changes:
-    """Every change of so many attributes that turns one of the distinct rows into another of them.
+    """Finds all changes of a number of attributes that turn one of the distinct rows into another of them.
 
-    Two rows differ in some columns alone exactly where they agree once these are masked: grouping the masked
-    rows finds all partners at once, without trying values that no image has. Changes are ordered by row,
-    then by the attributes that change, then by their new values.
+    Two rows differ in certain columns alone if and only if they are equal once these are masked: grouping
+    the masked rows finds all partners at once, without trying values that no image has. The changes are
+    ordered by row, then by the attributes that change, then by their new values.
 
     Args:
-      rows: [R, N], no two equal; -1 = not labelled.
+      rows: [R, N], no two of them equal; -1: not labelled.
       schema: the attributes.
-      kinds: what may happen to an attribute: ``swap`` (one value for another), ``add`` (a value where none
-        was labelled), ``remove`` (none where one was).
-      num_changes: attributes that change at once, 1 to N.
+      kinds: the changes allowed: ``swap`` (one value for another), ``add`` (a value for "not labelled") and
+        ``remove`` ("not labelled" for a value).
+      num_changes: the number of attributes that change at once, 1 to N.
 
     Raises:
-      ValueError: an unknown kind or none, or num_changes out of range.
+      ValueError: a kind is unknown, no kind is given, or num_changes is out of range.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -84,7 +84,12 @@ def _is_allowed(before: np.ndarray, after: np.ndarray, kinds: Collection[Kind]) 
 def indicators_between(
     before: Int[np.ndarray, "Q N"], after: Int[np.ndarray, "Q N"], schema: AttributeSchema
 ) -> Int[np.ndarray, "Q J"]:
-    """Indicators (int8, Eq. 7) that turn the labels before into those after.
+    """Returns the indicators (int8, Eq. 7) that turn some labels into others.
+
+    Args:
+      before: [Q, N], the labels to be changed; -1: not labelled.
+      after: [Q, N], the labels that they become.
+      schema: the attributes.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -99,13 +104,38 @@ def indicators_between(
     return indicators
 
 
-def group_members(group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Members in the order of their groups, and each group's start and count among them."""
-    count = np.bincount(group, minlength=groups)
+def group_members(
+    group: Int[np.ndarray, " M"], num_groups: int
+) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " G"], Int[np.ndarray, " G"]]:
+    """Sorts members by their groups.
+
+    Args:
+      group: [M], the group of each member.
+      num_groups: G, the number of groups.
+
+    Returns:
+      The members in the order of their groups, and for each group the position of its first member among
+      them and the number of its members.
+
+    Example:
+      >>> group_members(np.array([1, 0, 1]), 2)
+      (array([1, 0, 2]), array([0, 1]), array([1, 2]))
+    """
+    count = np.bincount(group, minlength=num_groups)
     return np.argsort(group, kind="stable"), np.cumsum(count) - count, count
 
 
-def repeat_indices(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index i ``counts[i]`` times, and a running position 0, 1, ... within each i."""
+def repeat_indices(
+    counts: Int[np.ndarray, " M"],
+) -> tuple[Int[np.ndarray, " total"], Int[np.ndarray, " total"]]:
+    """Repeats each index i ``counts[i]`` times.
+
+    Returns:
+      The repeated indices, and a running position 0, 1, ... within the repetitions of each.
+
+    Example:
+      >>> repeat_indices(np.array([2, 0, 1]))
+      (array([0, 0, 2]), array([0, 1, 0]))
+    """
     index = np.repeat(np.arange(len(counts)), counts)
     return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)

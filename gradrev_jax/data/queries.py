@@ -1,4 +1,4 @@
-"""Manipulation queries: a reference image, a change of its attributes, and the labels asked for."""
+"""Generates manipulation queries: a reference image, a change of its attributes, and the target labels."""
 
 import dataclasses
 from collections.abc import Collection
@@ -12,12 +12,12 @@ from gradrev_jax.data.changes import Kind, existing_changes, group_members, indi
 
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """Q manipulation queries against a gallery.
+    """Represents Q manipulation queries against a gallery.
 
     Attributes:
-      reference: [Q] gallery row of the image that is manipulated.
-      indicators: int8 [Q, J], +1 at the value asked for, -1 at the one it replaces (Eq. 7).
-      targets: int32 [Q, N], labels asked for.
+      reference: [Q], the gallery row of the image that is manipulated.
+      indicators: int8 [Q, J], +1 at the value that is added, -1 at the one that it replaces (Eq. 7).
+      targets: int32 [Q, N], the labels that the results should have.
       changed: bool [Q, N], the attributes that change.
     """
 
@@ -30,10 +30,14 @@ class Queries:
         return len(self.reference)
 
     def sample_references(self, count: int | None, seed: int) -> "Queries":
-        """Those of ``count`` reference images drawn with the seed; all where it is None.
+        """Returns all queries of a number of reference images.
+
+        Args:
+          count: the number of reference images, which are drawn with the seed; None: all.
+          seed: the seed of the draw.
 
         Raises:
-          ValueError: count below 1.
+          ValueError: count is below 1.
         """
         if count is None:
             return self
@@ -53,23 +57,24 @@ def generate_queries(
     num_references: int | None = None,
     seed: int = 0,
 ) -> Queries:
-    """Every gallery image x change whose target labels some gallery image has exactly.
+    """Generates a query for every gallery image and change whose target labels some gallery image has.
 
-    With the defaults: every attribute x other value, where an image that is not labelled for an attribute
-    gives add-only queries. Queries are ordered by reference image, attributes and values.
+    By default a change sets one attribute to another value; an image that is not labelled for the attribute
+    gives queries that only add. Queries are ordered by reference image, attributes and values.
 
     Args:
-      labels: [G, N], labels of the gallery, -1 = not labelled.
+      labels: [G, N], the labels of the gallery; -1: not labelled.
       schema: the attributes.
-      kinds: of changes: ``swap``, ``add``, ``remove`` (the target is not labelled for the attribute).
-      num_changes: attributes that change at once.
-      num_references: how many reference images are kept, drawn with the seed from those that have a
-        query; None keeps all.
-      seed: of that choice.
+      kinds: the kinds of changes: ``swap``, ``add`` and ``remove`` (the target is not labelled for the
+        attribute).
+      num_changes: the number of attributes that change at once.
+      num_references: the number of reference images, which are drawn with the seed from those that have a
+        query; None: all.
+      seed: the seed of the draw.
 
     Raises:
-      ValueError: num_references below 1, unknown kinds, num_changes out of range, labels as in
-        ``check_labels``.
+      ValueError: num_references is below 1, a kind is unknown, num_changes is out of range, or the labels do
+        not fit the schema.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))

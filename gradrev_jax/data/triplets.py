@@ -1,4 +1,4 @@
-"""Training triplets for the memory: a reference, a change, an image that has it and one that has not."""
+"""Generates training triplets for the memory: a reference, a change, a match of the result and a mismatch."""
 
 import dataclasses
 from collections.abc import Collection
@@ -13,13 +13,13 @@ from gradrev_jax.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Triplets:
-    """T training triplets.
+    """Represents T training triplets.
 
     Attributes:
-      reference: [T] row of the image that is manipulated.
-      positive: [T] row of an image with exactly the labels that the manipulation asks for.
-      negative: [T] row of an image with other labels.
-      indicators: int8 [T, J], +1 at the value that is added, -1 at the one it replaces (Eq. 7).
+      reference: [T], the row of the image that is manipulated.
+      positive: [T], the row of an image with exactly the labels that the manipulation leads to.
+      negative: [T], the row of an image with other labels.
+      indicators: int8 [T, J], +1 at the value that is added, -1 at the one that it replaces (Eq. 7).
     """
 
     reference: Int[np.ndarray, " T"]
@@ -31,11 +31,11 @@ class Triplets:
         return len(self.reference)
 
     def first(self, count: int) -> "Triplets":
-        """The first ``count``, or all where there are fewer."""
+        """Returns the first ``count`` triplets, or all if there are fewer."""
         return Triplets(*(column[:count] for column in self._columns()))
 
     def restrict_to(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
-        """Those whose three images are among ``rows``, counted anew by their position there."""
+        """Returns the triplets whose three images are among ``rows``, as positions in ``rows``."""
         size = 1 + max(int(column.max(initial=-1)) for column in (rows, *self._columns()[:3]))
         position = np.full(size, -1)
         position[rows] = np.arange(len(rows))
@@ -44,7 +44,7 @@ class Triplets:
         return Triplets(*(column[kept] for column in (*images, self.indicators)))
 
     def renumber(self, rows: Int[np.ndarray, " M"]) -> "Triplets":
-        """The same, counted by their position in ``rows``, counted anew by the rows themselves."""
+        """Returns triplets whose images are positions in ``rows`` with the rows themselves instead."""
         return Triplets(rows[self.reference], rows[self.positive], rows[self.negative], self.indicators)
 
     def _columns(self) -> tuple[np.ndarray, ...]:
@@ -60,23 +60,23 @@ def generate_triplets(
     num_changes: int = 1,
     seed: int = 0,
 ) -> Triplets:
-    """Random triplets whose change leads to labels that some image has.
+    """Generates random triplets whose change leads to labels that some image has.
 
     The reference is drawn uniformly from the images that have such a change, the change uniformly from the
-    reference's, the positive uniformly from the images with the labels asked for, and the negative
-    uniformly from all whose labels are others.
+    changes of the reference, the positive uniformly from the images with the labels that the change leads
+    to, and the negative uniformly from the images with any other labels.
 
     Args:
-      labels: [M, N], -1 = not labelled.
+      labels: [M, N], the labels of the images; -1: not labelled.
       schema: the attributes.
-      count: T.
-      kinds: of changes, see ``generate_queries``.
-      num_changes: attributes that change at once.
-      seed: of all draws.
+      count: T, the number of triplets.
+      kinds: the kinds of changes, see ``generate_queries``.
+      num_changes: the number of attributes that change at once.
+      seed: the seed of all draws.
 
     Raises:
       DataError: no image has the labels of another with that many attributes changed.
-      ValueError: unknown kinds, num_changes out of range, labels as in ``check_labels``.
+      ValueError: a kind is unknown, num_changes is out of range, or the labels do not fit the schema.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -91,7 +91,8 @@ def generate_triplets(
         changed = "one attribute" if num_changes == 1 else f"{num_changes} attributes"
         raise DataError(
             f"no triplet can be made: no training image has the labels of another with {changed} changed; "
-            "use more images or fewer attributes (data.attributes), or leave 'memory' out of stages"
+            "use more images, fewer attributes (`schema`) or other `kinds` of changes, or train no memory",
+            arguments=("schema", "kinds"),
         )
     rng = np.random.default_rng(seed)
     _, first, number = group_members(changes.row, len(rows))

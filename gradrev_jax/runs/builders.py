@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
 from gradrev_jax.data.triplets import Triplets, generate_triplets
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, naming
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
@@ -25,12 +25,11 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
     Raises:
       DataError: the catalogue cannot be used.
     """
-    return hold_out_validation(
-        FORMATS[config.data.format](config.data, config.seed),
-        config.train.validation_fraction,
-        config.seed,
-        split_by=config.data.split_by,
-    )
+    catalogue = FORMATS[config.data.format](config.data, config.seed)
+    with naming("data.{}", {"fraction": "train.validation_fraction"}):
+        return hold_out_validation(
+            catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
+        )
 
 
 def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
@@ -46,14 +45,15 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
             raise DataError("none of the triplets that come with the catalogue lies in its training part")
         return triplets
     check_num_changes("memory.num_changes", config.memory.num_changes, catalogue.schema)
-    return generate_triplets(
-        catalogue.part_labels(TRAIN),
-        catalogue.schema,
-        count=config.memory.triplets,
-        kinds=tuple(config.memory.kinds),
-        num_changes=config.memory.num_changes,
-        seed=config.seed,
-    )
+    with naming("memory.{}", {"schema": "data.attributes"}):
+        return generate_triplets(
+            catalogue.part_labels(TRAIN),
+            catalogue.schema,
+            count=config.memory.triplets,
+            kinds=tuple(config.memory.kinds),
+            num_changes=config.memory.num_changes,
+            seed=config.seed,
+        )
 
 
 def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:

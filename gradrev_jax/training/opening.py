@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import ConfigError, WorkdirError, together
+from gradrev_jax.errors import ConfigError, WorkdirError, naming, together
 from gradrev_jax.files import expand
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders, pixels, workdir
@@ -179,7 +179,8 @@ def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
 
 def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_images: int) -> None:
     """Raises where the encoder would be trained further although a memory was fine-tuned on it."""
-    epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
+    with naming("train.{}"):
+        epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
     if not (has_checkpoint(directory, MEMORY) and has_checkpoint(directory, ENCODER)):
         return
     last = last_step(config.train, epoch_steps)

@@ -15,7 +15,7 @@ from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.prototypes import build_memory
@@ -75,7 +75,7 @@ def _encoder_stage(run: Run) -> Stage:
     )
 
     def batch(step: int) -> Batch:
-        rows = batch_rows(config.seed, step, num_images=len(labels), batch_size=config.train.batch_size)
+        rows = batch_rows(config.seed, step, num_examples=len(labels), batch_size=config.train.batch_size)
         return Batch(rows, labels[rows])
 
     return Stage(
@@ -149,7 +149,7 @@ def _memory_stage(run: Run) -> Stage:
     )
 
     def batch(step: int) -> Batch:
-        drawn = batch_rows(config.seed, step, num_images=len(triplets), batch_size=config.memory.batch_size)
+        drawn = batch_rows(config.seed, step, num_examples=len(triplets), batch_size=config.memory.batch_size)
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
         return Batch(rows.reshape(-1), MemoryTargets(labels[rows], triplets.indicators[drawn]))
 
@@ -209,7 +209,8 @@ def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
     Raises:
       ConfigError: fewer triplets than one batch holds.
     """
-    return steps_per_epoch(len(triplets), config.memory.batch_size, of="triplets", section="memory")
+    with naming("memory.{}"):
+        return steps_per_epoch(len(triplets), config.memory.batch_size)
 
 
 def last_step(section: ConfigDict, epoch_steps: int) -> int:

@@ -4,8 +4,8 @@ import pytest
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 
 
-def rows(seed, step, num_images=23, batch_size=5):
-    return batch_rows(seed, step, num_images=num_images, batch_size=batch_size)
+def rows(seed, step):
+    return batch_rows(seed, step, num_examples=23, batch_size=5)
 
 
 def test_an_epoch_holds_no_row_twice():
@@ -16,7 +16,7 @@ def test_an_epoch_holds_no_row_twice():
         assert seen.max() < 23
 
 
-def test_a_pure_function_of_seed_and_step():
+def test_batches_depend_on_seed_and_step_alone():
     forward = [rows(7, step).tolist() for step in range(12)]
     backward = [rows(7, step).tolist() for step in reversed(range(12))][::-1]
     assert forward == backward
@@ -24,13 +24,15 @@ def test_a_pure_function_of_seed_and_step():
     assert forward[0] != forward[4], "another epoch has another order"
 
 
-def test_every_image_has_its_turn():
+def test_every_image_is_used_within_ten_epochs():
     seen = np.concatenate([rows(0, step) for step in range(4 * 10)])
     assert set(seen.tolist()) == set(range(23))
 
 
-def test_a_batch_that_does_not_fit():
+def test_a_batch_that_does_not_fit_is_refused():
     assert steps_per_epoch(5, 5) == 1
     for size in (0, 6):
-        with pytest.raises(ValueError, match=f"train.batch_size {size} does not fit 5 training images"):
+        with pytest.raises(
+            ValueError, match=f"^`batch_size` {size} does not fit 5 training examples; set it between 1 and 5"
+        ):
             steps_per_epoch(5, size)

@@ -8,37 +8,20 @@ from gradrev_jax.data.catalogue import (
     PARTS,
     SPLITS_BY,
     Catalogue,
+    Sampling,
     Transform,
-    drawn,
+    choose_images,
     hold_out_validation,
     seeded_split,
 )
+from gradrev_jax.errors import ConfigError
 
 SCHEMA = AttributeSchema(("a",), (("x", "y"),))
 
 
 @dataclasses.dataclass(frozen=True)
-class Blank:
-    """Images of nothing."""
-
-    count: int
-
-    def __len__(self):
-        return self.count
-
-    def name(self, row):
-        return f"blank {row}"
-
-    def digest(self, row):
-        return bytes([row])
-
-    def read(self, row, transform):
-        return np.zeros((transform.size, transform.size, 3), np.uint8)
-
-
-@dataclasses.dataclass(frozen=True)
-class Named:
-    """Images that have names."""
+class BlankImages:
+    """Black images with names."""
 
     names: list
 
@@ -57,7 +40,9 @@ class Named:
 
 def catalogue(count=20, **parts):
     parts = {"train": np.arange(count), "validation": np.arange(0), "test": np.arange(0), **parts}
-    return Catalogue(SCHEMA, Blank(count), np.zeros((count, 1), np.int32), parts)
+    return Catalogue(
+        SCHEMA, BlankImages([f"blank {n}" for n in range(count)]), np.zeros((count, 1), np.int32), parts
+    )
 
 
 @pytest.mark.parametrize("split_by", SPLITS_BY)
@@ -73,7 +58,7 @@ def test_validation_is_a_seeded_share_of_train(split_by):
     assert held.part_labels("train", "validation").shape == (20, 1)
 
 
-def test_a_validation_part_of_the_catalogues_own_is_kept():
+def test_a_validation_part_that_is_there_is_kept():
     own = catalogue(train=np.arange(15), validation=np.arange(15, 20))
     assert hold_out_validation(own, 0.5, seed=0) is own
 
@@ -81,12 +66,12 @@ def test_a_validation_part_of_the_catalogues_own_is_kept():
 def test_fractions_out_of_range():
     assert len(hold_out_validation(catalogue(), 0.0, seed=0).parts["validation"]) == 0
     for fraction in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=r"train.validation_fraction must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"^`fraction` must lie in \[0, 1\)"):
             hold_out_validation(catalogue(), fraction, seed=0)
-    with pytest.raises(ValueError, match="leaves none of 2 training images"):
+    with pytest.raises(ValueError, match="`fraction` 0.9 holds out all 2 training images"):
         hold_out_validation(catalogue(2), 0.9, seed=0, split_by="order")
     for fraction in (0.0, 1.0):
-        with pytest.raises(ValueError, match="data.test_fraction"):
+        with pytest.raises(ValueError, match="^`test_fraction` must lie in"):
             seeded_split(list("abcdefghij"), fraction, seed=0)
 
 
@@ -104,11 +89,9 @@ def test_seeded_split_is_disjoint_and_repeatable(split_by):
 
 
 def test_no_image_changes_its_part_when_others_come_or_go(rng):
-    """Nor when all come in another order; a tenth held out of the training part likewise."""
-
     def part_of(names):
         labels, parts = np.zeros((len(names), 1), np.int32), seeded_split(names, 0.2, 0)
-        whole = Catalogue(SCHEMA, Named(names), labels, parts)
+        whole = Catalogue(SCHEMA, BlankImages(names), labels, parts)
         held = hold_out_validation(whole, 0.1, seed=0)
         return {names[row]: part for part, rows in held.parts.items() for row in rows}
 
@@ -119,18 +102,26 @@ def test_no_image_changes_its_part_when_others_come_or_go(rng):
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
 
 
-def test_what_is_drawn_for_one_purpose_tells_nothing_of_another():
-    test = drawn(NAMES, 0.5, 0, purpose="test", split_by="image")
-    validation = drawn(NAMES, 0.5, 0, purpose="validation", split_by="image")
+def test_choices_for_two_purposes_are_independent():
+    test = choose_images(NAMES, 0.5, 0, purpose="test", split_by="image")
+    validation = choose_images(NAMES, 0.5, 0, purpose="validation", split_by="image")
     assert 0.4 < (test == validation).mean() < 0.6
 
 
 def test_an_unknown_way_to_split(unchecked):
-    with pytest.raises(ValueError, match="data.split_by must be one of image, order, got 'row'"):
-        drawn(NAMES, 0.5, 0, purpose="test", split_by="row")
+    with pytest.raises(ValueError, match="^`split_by` must be one of image, order, got 'row'"):
+        choose_images(NAMES, 0.5, 0, purpose="test", split_by="row")
 
 
-def test_what_is_no_catalogue():
+def test_a_limit_chooses_rows_with_the_seed():
+    chosen = [Sampling(limit=3, seed=seed).choose_rows(9).tolist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] == sorted(set(chosen[0])) != chosen[2]
+    assert Sampling(limit=10).choose_rows(9).tolist() == Sampling().choose_rows(9).tolist() == [*range(9)]
+    with pytest.raises(ConfigError, match="^`limit` must be at least 1, got 0"):
+        Sampling(limit=0)
+
+
+def test_faulty_catalogues_are_refused():
     with pytest.raises(ValueError, match="two parts"):
         catalogue(test=np.arange(3))
     with pytest.raises(ValueError, match="20 images but 3 rows"):
@@ -141,7 +132,7 @@ def test_what_is_no_catalogue():
         dataclasses.replace(catalogue(), parts={"train": np.arange(20)})
 
 
-def test_the_papers_transforms():
+def test_transforms_are_those_of_the_paper():
     assert Transform.for_part("train", 224) == Transform(224, 256)
     assert Transform.for_part("validation", 224) == Transform.for_part("test", 224) == Transform(224, 224)
     assert Transform.for_part("train", 96, 104) == Transform(96, 104)

@@ -37,7 +37,7 @@ def test_against_comparing_all_pairs(kinds, num_changes, seed):
     )
 
 
-def test_indicators_are_those_of_the_changes_in_words():
+def test_indicators_agree_with_those_made_from_words():
     rows = distinct_rows(0)
     changes = existing_changes(rows, SCHEMA, kinds=KINDS, num_changes=2)
     before, after = rows[changes.row], rows[changes.target]
@@ -50,7 +50,7 @@ def test_indicators_are_those_of_the_changes_in_words():
         np.testing.assert_array_equal(row, make_indicator(SCHEMA, old, wanted))
 
 
-def test_what_cannot_be_asked_for(unchecked):
+def test_unknown_kinds_and_too_many_changes_are_refused(unchecked):
     rows = distinct_rows(0)
     with pytest.raises(ValueError, match="some of swap, add, remove, got .'replace',"):
         existing_changes(rows, SCHEMA, kinds=("replace",))
@@ -60,7 +60,7 @@ def test_what_cannot_be_asked_for(unchecked):
         existing_changes(rows, SCHEMA, num_changes=4)
 
 
-def test_no_row():
+def test_no_rows_have_no_changes():
     changes = existing_changes(np.zeros((0, 3), np.int32), SCHEMA)
     assert len(changes.row) == len(changes.target) == 0
     assert indicators_between(np.zeros((0, 3), int), np.zeros((0, 3), int), SCHEMA).shape == (0, 8)

@@ -59,12 +59,12 @@ def test_add_only_queries_remove_nothing():
     assert queries.indicators.min() == 0
 
 
-def test_one_attribute():
+def test_one_attribute_is_enough():
     schema = AttributeSchema(("a",), (("0", "1"),))
     assert generate_queries(np.array([[0], [1], [-1]]), schema).reference.tolist() == [0, 1, 2, 2]
 
 
-def test_choice_sample_references_is_seeded_and_keeps_all_their_queries():
+def test_choice_of_references_is_seeded_and_keeps_all_their_queries():
     labels = random_labels(60, 0)
     everything = as_tuples(generate_queries(labels, SCHEMA))
     chosen = generate_queries(labels, SCHEMA, num_references=7, seed=3)
@@ -78,7 +78,7 @@ def test_choice_sample_references_is_seeded_and_keeps_all_their_queries():
         generate_queries(labels, SCHEMA, num_references=0)
 
 
-def test_no_query_at_all():
+def test_a_gallery_may_allow_no_query():
     queries = generate_queries(np.array([[0, 0, 0], [1, 1, 1]]), SCHEMA)
     assert len(queries) == 0
     assert queries.targets.shape == (0, 3)

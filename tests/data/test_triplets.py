@@ -53,6 +53,6 @@ def test_the_seed_decides_everything(rng):
     assert (first.reference != other.reference).any()
 
 
-def test_no_change_leads_anywhere():
+def test_labels_that_no_change_leads_to_are_refused():
     with pytest.raises(DataError, match="no triplet can be made"):
         generate_triplets(np.array([[0, 0, 0], [1, 1, 0]]), SCHEMA, count=5)

@@ -237,7 +237,7 @@ def test_an_encoder_that_is_dead_cannot_be_evaluated(run):
         evaluate(run.directory, step="56")
 
 
-def test_a_number_sample_references_can_be_asked_for(run):
+def test_a_number_of_references_can_be_asked_for(run):
     few = evaluate(run.directory, protocol={"num_references": 3})
     assert 3 <= few["queries"] < run.metrics["queries"]
 

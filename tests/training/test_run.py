@@ -244,14 +244,18 @@ def test_an_encoder_that_a_memory_stands_on_is_not_trained_further(two_stages, t
 
 def test_a_batch_larger_than_the_triplets_is_refused(two_stages, tmp_path):
     two_stages.memory.batch_size = 15
-    with pytest.raises(ConfigError, match="memory.batch_size 15 does not fit 14 triplets"):
+    with pytest.raises(
+        ConfigError, match=r"`batch_size` 15 does not fit 14 training.* \(config: memory.batch_size\)"
+    ):
         run(two_stages, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_larger_than_the_training_part_leaves_no_folder(tiny_config, tmp_path):
     tiny_config.train.batch_size = 64
-    with pytest.raises(ConfigError, match="train.batch_size 64 does not fit 32 training images"):
+    with pytest.raises(
+        ConfigError, match=r"`batch_size` 64 does not fit 32 training.* \(config: train.batch_size\)"
+    ):
         run(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.data.images import file_locks
+from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
 
 
