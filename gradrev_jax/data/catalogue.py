@@ -159,6 +159,9 @@ class Sampling:
         return np.sort(np.random.default_rng(self.seed).permutation(count)[: self.limit])
 
 
+DEFAULT_SAMPLING = Sampling()
+
+
 def hold_out_validation(
     catalogue: Catalogue, fraction: float, seed: int, *, split_by: SplitBy = "image"
 ) -> Catalogue:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.data.catalogue import Catalogue, Transform
 from gradrev_jax.data.images.cache import cached_images
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, naming
 from gradrev_jax.files import expand
 
 GIB = 2**30  # bytes
@@ -17,16 +17,17 @@ GIB = 2**30  # bytes
 
 def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress: bool = True) -> np.ndarray:
     """Returns the pixels of one part, uint8 [rows, S, S, 3], decoded on first use and memory-mapped then."""
-    return cached_images(
-        catalogue.images,
-        catalogue.parts[part],
-        Transform.for_part(part, config.data.image_size, config.data.train_resize),
-        cache_folder(config.data.cache_dir),
-        limit=round(config.data.cache_limit * GIB) or None,
-        workers=config.data.workers or None,
-        description=part,
-        progress=progress,
-    )
+    with naming("data.{}"):
+        return cached_images(
+            catalogue.images,
+            catalogue.parts[part],
+            Transform.for_part(part, config.data.image_size, config.data.train_resize),
+            cache_folder(config.data.cache_dir),
+            limit=round(config.data.cache_limit * GIB) or None,
+            workers=config.data.workers or None,
+            description=part,
+            progress=progress,
+        )
 
 
 def open_parts(

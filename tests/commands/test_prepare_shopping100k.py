@@ -1,19 +1,27 @@
-import pytest
+import os
+import pathlib
+import subprocess
+import sys
 
-from gradrev_jax.data import prepare_shopping100k as command
+import pytest
+from PIL import Image
+
+from gradrev_commands.prepare_shopping100k import prepare_shopping100k
+from gradrev_jax.errors import DataError
 
 pytest.importorskip("tensorflow_datasets")
 SIZES = [2] * 12
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
-def manual(tmp_path, as_png):
-    """Two training images, one for the test, and one query."""
+def manual(tmp_path):
+    """A folder of two training images, a test image and two queries."""
     folder = tmp_path / "manual"
     folder.mkdir()
     rows = {"a": [0] * 12, "b": [1] * 12, "c": [0] * 12}
     for name in rows:
-        (folder / f"{name}.png").write_bytes(as_png([[[1, 2, 3]]]))
+        Image.new("RGB", (1, 1), (1, 2, 3)).save(folder / f"{name}.png")
 
     def one_hot(labels):
         return " ".join(f"{1 - label} {label}" for label in labels)
@@ -33,58 +41,56 @@ def manual(tmp_path, as_png):
     return folder
 
 
-def run(*arguments):
-    command.main([f"--{name}={value}" if value is not True else f"--{name}" for name, value in arguments])
-
-
-def test_it_says_where_it_is_and_leaves_it_there(manual, tmp_path, capsys):
-    arguments = ("manual_dir", manual), ("data_dir", tmp_path / "tfds")
-    run(*arguments)
-    folder = tmp_path / "tfds" / "shopping100k" / "1.0.0"
-    assert capsys.readouterr().out.endswith(f"{folder}: prepared\n")
+def test_what_is_prepared_stays_as_it_is(manual, tmp_path):
+    folder = prepare_shopping100k(manual, str(tmp_path / "tfds"))
+    assert folder == tmp_path / "tfds" / "shopping100k" / "1.0.0"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    run(*arguments)
+    assert prepare_shopping100k(manual, str(tmp_path / "tfds")) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("imgs_test.txt", "x.png", "images are not below .*; set --manual_dir to the folder"),
+        (
+            "imgs_test.txt",
+            "x.png",
+            r"images are not below .*; set `root` to the folder .*\n\(flag: --manual_dir\)$",
+        ),
         (
             "gt_test.txt",
             "1 0 " * 12 + "\n" + "1 0 " * 12,
-            "mend the rows, or set --drop_contradictions to leave",
+            r"mend the rows, or set `drop_contradictions`=true to leave .*\n\(flag: --drop_contradictions\)$",
         ),
-        ("labels_train.txt", "1 0", "labels_train.txt has 1 rows but imgs_train.txt has 2"),
+        (
+            "labels_train.txt",
+            "1 0",
+            "labels_train.txt has 1 rows but imgs_train.txt has 2; they must have as many$",
+        ),
     ],
 )
-def test_a_fault_is_one_message_and_leaves_nothing(manual, tmp_path, file, text, message):
+def test_a_fault_is_named_with_its_flag_and_leaves_nothing(manual, tmp_path, file, text, message):
     (manual / file).write_text(text + "\n")
-    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        run(("manual_dir", manual), ("data_dir", tmp_path / "tfds"))
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        prepare_shopping100k(manual, str(tmp_path / "tfds"))
     assert not list((tmp_path / "tfds").rglob("*shopping100k*"))
 
 
-def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(SystemExit, match="nowhere is not a folder; set --manual_dir"):
-        run(("manual_dir", tmp_path / "nowhere"), ("data_dir", tmp_path / "tfds"))
-    assert not list(tmp_path.iterdir())
+def test_a_folder_that_does_not_exist_is_named_with_its_flag(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere is not a folder; set `splits` .* \(flag: --manual_dir\)$"):
+        prepare_shopping100k(tmp_path / "nowhere", str(tmp_path / "tfds"))
 
 
-def test_the_home_folder_is_put_in(manual, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    run(("manual_dir", "~/manual"), ("data_dir", "~/tfds"))
-    assert (tmp_path / "tfds" / "shopping100k" / "1.0.0").is_dir()
-    with pytest.raises(SystemExit, match="^error: --data_dir=~nobodyhere: there is no user"):
-        run(("manual_dir", "~/manual"), ("data_dir", "~nobodyhere"))
-
-
-def test_contradictions_can_be_dropped(manual, tmp_path):
+def test_contradictions_can_be_dropped_from_the_command_line(manual, tmp_path):
     from gradrev_jax.data.formats.tfds.reader import read_tfds
 
     rows = (manual / "gt_test.txt").read_text().splitlines()
     (manual / "gt_test.txt").write_text(f"{rows[0]}\n{rows[0]}\n")
-    run(("manual_dir", manual), ("data_dir", tmp_path / "tfds"), ("drop_contradictions", True))
+    command = [sys.executable, "-m", "gradrev_commands.prepare_shopping100k"]
+    flags = ["--manual_dir=~/manual", "--data_dir=~/tfds", "--drop_contradictions"]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith(f"{tmp_path / 'tfds' / 'shopping100k' / '1.0.0'}: prepared\n")
     queries = read_tfds("shopping100k", data_dir=str(tmp_path / "tfds")).queries
     assert queries.targets.tolist() == [[1] + 11 * [0]]

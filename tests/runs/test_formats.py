@@ -1,8 +1,10 @@
 import pytest
 
-from gradrev_jax.data.formats.table.labels import CellRules
+from gradrev_jax.data.formats.table.columns import AttributeRules
+from gradrev_jax.data.formats.table.labels import MISSING_WORDS, CellRules
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.runs import builders, formats
+from gradrev_jax.runs.fields.table import default_config
 
 
 @pytest.mark.parametrize("form", ["table", "adde"])
@@ -52,7 +54,12 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
     config.data.update({**changed, "tfds_dir": "~/sets", "tfds_attributes": ("hat=attributes/Hat",)})
     monkeypatch.setenv("HOME", str(tmp_path))
     given = {}
-    monkeypatch.setattr(formats, "read_tfds", lambda name, **options: given.update(name=name, **options))
+
+    def read(name, data_dir, features, *, splits, sampling):
+        options = {**vars(features), **vars(sampling), "splits": splits}
+        given.update(name=name, data_dir=data_dir, **options)
+
+    monkeypatch.setattr(formats, "read_tfds", read)
     formats.FORMATS["tfds"](config.data, config.seed)
     assert given == {
         "name": "celeb_a",
@@ -93,11 +100,15 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "set").mkdir()
     given = {}
-    monkeypatch.setattr(formats, "read_table", lambda root, **options: given.update(root=root, **options))
+
+    def read(root, layout, rules, sampling, *, say):
+        given.update(root=root, say=say, **vars(layout), **vars(rules), **vars(sampling))
+
+    monkeypatch.setattr(formats, "read_table", read)
     formats.FORMATS["table"](config.data, 7)
     expected = {**changed, "root": tmp_path / "set", "seed": 7, "split_column": None, "delimiter": "\t"}
     rules = CellRules(("x",), merge_spellings=False, value_separator="|")
-    assert given == {**expected, "rules": rules, "say": formats.say}
+    assert given == {**expected, "cells": rules, "say": formats.say_note}
 
 
 def test_what_is_recognised_in_a_table_is_said_on_stderr(tmp_path, capsys):
@@ -112,5 +123,35 @@ def test_what_is_recognised_in_a_table_is_said_on_stderr(tmp_path, capsys):
     config.data.root = str(tmp_path)
     config.protocol.ks = (1,)
     builders.open_catalogue(config)
-    note = f"note: {path}: its columns are separated by semicolons; data.delimiter sets another\n"
+    note = f"note: {path}: its columns are separated by semicolons; `delimiter` sets another "
+    note += "(config: data.delimiter)\n"
     assert capsys.readouterr() == ("", note)
+
+
+def test_the_fields_behind_a_fault_are_named(tmp_path):
+    (tmp_path / "attributes.csv").write_text("image,split,color\na.jpg,train,red\n")
+    config = default_config()
+    config.data.root = str(tmp_path)
+    config.data.image_column = "picture"
+    with pytest.raises(DataError, match=r"`image_column`\. \(config: data\.image_column\)$"):
+        formats.FORMATS["table"](config.data, 0)
+    config.data.update({"image_column": "image", "split_column": "", "limit": 1, "test_fraction": 0.5})
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(DataError) as error:
+        formats.FORMATS["table"](config.data, 0)
+    fields = ("split_column", "test_fraction", "split_by", "limit")
+    assert all(f"data.{field}" in str(error.value) for field in fields)
+    assert ", seed, " in str(error.value)
+
+
+def test_the_fields_of_a_tfds_data_set_are_named(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    config = default_config()
+    config.data.update({"tfds_dir": str(tmp_path), "tfds_name": "shapes_3d"})
+    with pytest.raises(DataError, match=r"\(config: data\.tfds_name, data\.tfds_dir\)$"):
+        formats.FORMATS["tfds"](config.data, 0)
+
+
+def test_the_options_of_a_table_are_those_of_the_default_config():
+    assert default_config().data.missing_words == MISSING_WORDS
+    assert AttributeRules().cells == CellRules()

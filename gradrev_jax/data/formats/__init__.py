@@ -1,1 +1,1 @@
-"""The forms a catalogue comes in; each becomes a ``Catalogue``."""
+"""The formats of catalogues, each read as a ``Catalogue``."""

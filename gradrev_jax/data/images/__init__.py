@@ -1,1 +1,1 @@
-"""Decoding images, and keeping the decoded pixels on disk."""
+"""Image files: their decoding, and a cache of decoded pixels."""

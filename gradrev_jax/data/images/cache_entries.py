@@ -1,4 +1,4 @@
-"""The files of the image cache: builds them, maps them into memory, removes those unused for longest."""
+"""Builds the entries of the image cache, maps them into memory, and removes those unused for longest."""
 
 import contextlib
 import errno
@@ -16,11 +16,11 @@ from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What file systems, and systems, without posix_fallocate answer.
+# The errors of file systems, and operating systems, without posix_fallocate.
 NOT_RESERVED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
-ZEROS = 16 * 2**20  # bytes that are written at once where room is reserved by writing
+ZEROS = 16 * 2**20  # the number of bytes written at once if room is reserved by writing zeros
 ENTRY, PARTIAL, LOCK = ".npy", ".partial", ".lock"
-# Only files of these names are counted or removed: the folder may hold others.
+# Only files with such names are counted or removed, because the folder may hold others.
 NAME = re.compile(rf"[0-9a-f]{{32}}({re.escape(ENTRY)}|{re.escape(PARTIAL)})")
 
 
@@ -28,9 +28,9 @@ class Entry(NamedTuple):
     """A file of the cache.
 
     Attributes:
-      path: of the file.
-      size: in bytes.
-      used: when a run last used it, in seconds since 1970.
+      path: the file.
+      size: its size in bytes.
+      used: the time when a run last used it, in seconds since 1970.
     """
 
     path: pathlib.Path
@@ -39,9 +39,9 @@ class Entry(NamedTuple):
 
 
 def entries(cache_dir: pathlib.Path) -> list[Entry]:
-    """Lists the files of a cache, those unused for longest first; none where there is no such folder.
+    """Lists the files of a cache, those unused for longest first; none if there is no such folder.
 
-    What a build left that was cut short is among them.
+    They include the remains of interrupted builds.
 
     Raises:
       OSError: the folder cannot be read.
@@ -61,7 +61,7 @@ def entries(cache_dir: pathlib.Path) -> list[Entry]:
 
 
 def describe(entry: Entry) -> str:
-    """Says what a file of the cache holds.
+    """Describes the content of a file of the cache.
 
     Example:
       >>> describe(Entry(pathlib.Path("0.partial"), 0, 0.0))
@@ -77,15 +77,17 @@ def describe(entry: Entry) -> str:
 
 
 def remove(entry: Entry) -> bool:
-    """Removes a file of the cache unless a process uses or builds it; returns whether it has.
+    """Removes a file of the cache unless a process uses or builds it; returns whether it was removed.
 
     Raises:
-      OSError: it must not be removed, as in a folder that is read only.
+      OSError: the file may not be removed, as in a read-only folder.
     """
     partial = entry.path.suffix == PARTIAL
     guard = entry.path.with_suffix(LOCK) if partial else entry.path
     try:
-        with guard.open("ab" if partial else "r+b") as file:  # to write, as locks on network file systems ask
+        with guard.open(
+            "ab" if partial else "r+b"
+        ) as file:  # open for writing, as locks on network file systems require
             if is_in_use(file):
                 return False
             entry.path.unlink(missing_ok=True)
@@ -99,16 +101,16 @@ def remove(entry: Entry) -> bool:
 def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
     """Removes files, those unused for longest first, until a new one fits below the limit.
 
-    Those in use stay, even where the limit is exceeded then.
+    Files in use stay, even if the limit is then exceeded.
 
     Args:
-      cache_dir: the cache.
-      limit: bytes that all its files may have.
-      needed: bytes of the new one.
+      cache_dir: the folder of the cache.
+      limit: the number of bytes of all its files together.
+      needed: the number of bytes of the new file.
     """
-    there = entries(cache_dir)
-    total = needed + sum(entry.size for entry in there)
-    for entry in there:
+    present = entries(cache_dir)
+    total = needed + sum(entry.size for entry in present)
+    for entry in present:
         if total <= limit:
             return
         with contextlib.suppress(PermissionError):  # another user's
@@ -117,13 +119,17 @@ def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
 
 
 def map_entry(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S 3"] | None:
-    """Maps an entry into memory, read-only, and marks it as used now, and as in use while it is mapped.
+    """Maps an entry into memory, read-only; marks it as used now, and as in use while it is mapped.
+
+    Args:
+      path: the file of the entry.
+      shape: the shape of its array.
 
     Returns:
-      The images; None where there is no such file, or it is cut short, or of another shape or dtype.
+      The images; None: there is no such file, or it is truncated, or has another shape or dtype.
 
     Raises:
-      DataError: it cannot be read.
+      DataError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -135,23 +141,24 @@ def map_entry(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M 
                 whole = False
             if not whole or os.fstat(file.fileno()).st_size != file.tell() + int(np.prod(shape)):
                 return None
-            with contextlib.suppress(OSError):  # in a folder that is read only
+            with contextlib.suppress(OSError):  # in a read-only folder
                 os.utime(path)
             return np.memmap(file, np.uint8, "r", file.tell(), tuple(shape))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DataError(
-            f"the image cache's {path} cannot be read: {error.strerror}; remove it, or set data.cache_dir to "
-            "another folder"
+            f"the image cache's {path} cannot be read: {error.strerror}; remove it, or set `cache_dir` to "
+            "another folder",
+            arguments=("cache_dir",),
         ) from error
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of an .npy file, read up to where its numbers begin.
+    """Returns shape, order and dtype of an .npy file, and leaves it at the start of its numbers.
 
     Raises:
-      ValueError: it is no such file, or cut short.
+      ValueError: the file is not an .npy file, or is truncated.
     """
     np.lib.format.read_magic(file)
     return np.lib.format.read_array_header_1_0(file)
@@ -161,17 +168,18 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def build_entry(
     path: pathlib.Path, shape: Sequence[int], limit: int | None = None
 ) -> Iterator[pathlib.Path | None]:
-    """An .npy file of the final size that becomes ``path`` when the block ends well, and goes otherwise.
+    """Yields an .npy file of the final size, which is renamed to ``path`` at the end of the block.
 
-    Yields None where another process has finished the entry meanwhile. A damaged one is replaced.
+    If the block raises, the file is removed. A damaged entry is replaced. Yields None if another process has
+    finished the entry meanwhile.
 
     Args:
-      path: of the entry.
-      shape: of its uint8 array.
-      limit: bytes that all entries beside it may have together, see ``make_room``; None: any number.
+      path: the file of the entry.
+      shape: the shape of its uint8 array.
+      limit: the number of bytes of all entries together, see ``make_room``; None: no limit.
 
     Raises:
-      DataError: it cannot be written.
+      DataError: the entry cannot be written.
     """
     partial = path.with_suffix(PARTIAL)
     try:
@@ -190,14 +198,15 @@ def build_entry(
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(_cannot_write(path.parent, shape, error)) from error
+        message = _describe_failure(path.parent, shape, error)
+        raise DataError(message, arguments=("cache_dir",)) from error
 
 
 def _allocate(path: pathlib.Path, shape: Sequence[int]) -> None:
-    """An .npy file with all its room reserved.
+    """Creates an .npy file with all its room reserved.
 
-    Writing through a memory map to a file with holes would kill the process with SIGBUS on a full disk;
-    reserving fails with an error instead.
+    On a full disk, writing through a memory map to a file with holes would kill the process with SIGBUS;
+    reserving raises an error instead.
     """
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
@@ -207,8 +216,8 @@ def _allocate(path: pathlib.Path, shape: Sequence[int]) -> None:
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
-    """Makes a file that long, with room on the disk for all of it; by writing zeros where need be."""
-    if hasattr(os, "posix_fallocate"):  # which macOS lacks
+    """Extends a file to a size with room on the disk for all of it, by writing zeros if necessary."""
+    if hasattr(os, "posix_fallocate"):  # which macOS does not have
         try:
             return os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
@@ -219,7 +228,8 @@ def _reserve(file: IO[bytes], size: int) -> None:
     return None
 
 
-def _cannot_write(cache_dir: pathlib.Path, shape: Sequence[int], error: OSError) -> str:
+def _describe_failure(cache_dir: pathlib.Path, shape: Sequence[int], error: OSError) -> str:
+    """Describes why an entry cannot be written; with the room that it needs if there is too little."""
     existing = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free / 2**20
     room = (
@@ -229,5 +239,5 @@ def _cannot_write(cache_dir: pathlib.Path, shape: Sequence[int], error: OSError)
     )
     return (
         f"the image cache cannot be written to {cache_dir}: {error.strerror}; {room}"
-        "set data.cache_dir to a folder with room that you may write to"
+        "set `cache_dir` to a folder with room that you may write to"
     )

@@ -1,4 +1,4 @@
-"""Locks on files, between processes and within one; the system lets go of them when a process dies."""
+"""Locks files, between processes and within one; the system releases the locks of a process that dies."""
 
 import contextlib
 import os
@@ -10,13 +10,13 @@ from gradrev_jax.errors import PLATFORMS, DataError
 
 try:
     import fcntl
-except ImportError:  # on Windows, where all that needs no lock works
+except ImportError:  # on Windows, where everything without locks works
     fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
 def hold_lock(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock file, one process at a time, and removes it in the end.
+    """Holds a lock file during the block, one process at a time, and removes it at the end.
 
     Raises:
       DataError: the system has no such locks.
@@ -27,7 +27,7 @@ def hold_lock(path: pathlib.Path) -> Iterator[None]:
     while True:
         with path.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            # Whoever held it before has removed it: then another process may lock a new one by now.
+            # The process that held the file before has removed it; another may have locked a new one since.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(held.fileno()), path.stat()):
                     try:
@@ -38,9 +38,9 @@ def hold_lock(path: pathlib.Path) -> Iterator[None]:
 
 
 def mark_in_use(file: IO[Any]) -> None:
-    """Marks an open file as in use, for as long as it, or a memory map of it, is open.
+    """Marks an open file as in use while it, or a memory map of it, is open.
 
-    Where the file system has no locks, nothing is marked.
+    On a file system without locks it does nothing.
     """
     if fcntl is not None:
         with contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def mark_in_use(file: IO[Any]) -> None:
 
 
 def is_in_use(file: IO[Any]) -> bool:
-    """Returns whether others hold or share an open file; where there are no locks, they may."""
+    """Returns whether others hold or share an open file; true if there are no locks that could tell."""
     if fcntl is None:
         return True
     try:

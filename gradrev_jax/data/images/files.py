@@ -1,4 +1,4 @@
-"""Image files, and how any image becomes a square of RGB pixels."""
+"""Decodes image files, and turns any image into a square of RGB pixels."""
 
 import contextlib
 import dataclasses
@@ -19,16 +19,16 @@ from gradrev_jax.data.images.metadata import strip_metadata, turn_upright
 from gradrev_jax.files import HEAD
 
 DEEP_GREYS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # Pillow's modes of more than 8 bits
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # two tags of TIFF, and a value of the second
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Image files below a folder.
+    """Represents image files below a folder.
 
     Attributes:
       root: the folder.
-      paths: of the files, relative to it.
+      paths: the paths of the files, relative to the folder.
     """
 
     root: pathlib.Path
@@ -38,19 +38,19 @@ class ImageFiles:
         return len(self.paths)
 
     def name(self, row: int) -> str:
-        """Path of the file, as the catalogue gives it."""
+        """Returns the path of the file, as the catalogue gives it."""
         return self.paths[row]
 
     def digest(self, row: int) -> bytes:
-        """Digest of the file's bytes."""
+        """Returns the digest of the file's bytes."""
         return hashlib.blake2b((self.root / self.paths[row]).read_bytes(), digest_size=16).digest()
 
     def read(self, row: int, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
-        """Decode, turn upright, convert to RGB, resize (bilinear, antialiased) and centre-crop.
+        """Returns the image turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped.
 
         Raises:
-          OSError, ValueError: the file is missing, truncated, no image, unreasonably large, or its pixels'
-            meaning would be a guess.
+          OSError, ValueError: the file is missing, truncated, not an image or unreasonably large, or the
+            meaning of its pixels is unclear.
         """
         path = self.root / self.paths[row]
         if not path.stat().st_size:
@@ -66,16 +66,16 @@ def decode_image(
     """Decodes an image file into a square, whatever its metadata say.
 
     Args:
-      file: its path, or its content.
-      transform: from image to square.
-      prepare: what is done to the image before anything else.
+      file: the path of the file, or its content.
+      transform: the transform from an image to a square.
+      prepare: a function that is applied to the image first.
 
     Raises:
       OSError, ValueError: see ``ImageFiles.read``.
     """
 
     def attempt(source: pathlib.Path | io.BytesIO) -> np.ndarray:
-        with _opened(source) as image:
+        with _open_image(source) as image:
             return to_square(prepare(image), transform)
 
     try:
@@ -84,7 +84,7 @@ def decode_image(
         content = file if isinstance(file, bytes) else file.read_bytes()
         bare = strip_metadata(content)
         if bare != content:
-            with contextlib.suppress(Exception):  # then what was wrong at first is what is said
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 return attempt(io.BytesIO(bare))
         if isinstance(error, UnidentifiedImageError):
             raise ValueError(unreadable_format(content[:HEAD])) from error
@@ -92,8 +92,8 @@ def decode_image(
 
 
 @contextlib.contextmanager
-def _opened(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
-    """A Pillow image, without warnings: of damaged metadata and large sizes; what matters is the pixels."""
+def _open_image(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
+    """Yields a Pillow image, without warnings of damaged metadata or large sizes: only its pixels matter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(file) as image:
@@ -101,12 +101,16 @@ def _opened(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
 
 
 def to_square(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
-    """Turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped.
+    """Returns an image turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped.
+
+    Args:
+      image: the image.
+      transform: the sizes before and after the crop.
 
     Raises:
-      OSError, ValueError: the pixels cannot be decoded, or what they mean would be a guess.
+      OSError, ValueError: the pixels cannot be decoded, or their meaning is unclear.
     """
-    tags = getattr(image, "tag_v2", {})  # of a TIFF; what is made of its image has none
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; a converted image no longer has them
     pixels = turn_upright(image)
     if pixels.mode in DEEP_GREYS:
         pixels = _as_eight_bits(
@@ -121,7 +125,7 @@ def to_square(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S 
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of 8 bits a channel or fewer in RGB, transparency over white."""
+    """Returns an image of at most 8 bits per channel in RGB, with white behind transparent pixels."""
     if image.has_transparency_data:
         over = image.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
@@ -130,7 +134,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _as_eight_bits(image: Image.Image, *, full_scale: int, inverted: bool) -> Image.Image:
-    """A grey image of more than 8 bits in 8, what is transparent in white."""
+    """Returns a grey image of more than 8 bits in 8 bits, with transparent pixels in white."""
     grey = np.asarray(image)
     levels = eight_bit_levels(grey, full_scale)
     if inverted:

@@ -1,10 +1,10 @@
-"""Names the format of a file that Pillow cannot open, and what to do about it."""
+"""Names the format of a file that Pillow cannot open, and says what to do."""
 
 from gradrev_jax.files import LFS_ADVICE, is_lfs_pointer
 
 CONVERT = "convert it to JPEG or PNG"
 FETCH = "fetch the image again"
-# First bytes -> what such a file is, and what to do.
+# First bytes -> the format, and what to do.
 STARTS = {
     b"\xff\x0a": f"is JPEG XL, which Pillow does not read; {CONVERT}",
     b"\0\0\0\x0cJXL ": f"is JPEG XL, which Pillow does not read; {CONVERT}",
@@ -17,7 +17,7 @@ STARTS = {
     b"\x1aE\xdf\xa3": f"is a Matroska or WebM video, not an image; {CONVERT}",
     b"FUJIFILMCCD-RAW": f"is a camera's raw file, which Pillow does not read; {CONVERT}",
 }
-# Brand of an ISO base media file (bytes 8 to 12) -> likewise.
+# Brand of an ISO base media file (bytes 8 to 12) -> the same.
 BRANDS = {
     **dict.fromkeys(
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
@@ -29,7 +29,7 @@ BRANDS = {
     ),
     b"crx ": f"is a camera's raw file, which Pillow does not read; {CONVERT}",
 }
-# How a text begins, in lower case -> likewise.
+# Start of a text, in lower case -> the same.
 TEXTS = {
     b"<!doctype html": f"is an HTML page, not an image; {FETCH}",
     b"<html": f"is an HTML page, not an image; {FETCH}",
@@ -40,13 +40,14 @@ TEXTS = {
 
 
 def unreadable_format(start: bytes) -> str:
-    """Says what a file is that Pillow cannot identify.
+    """Describes a file that Pillow cannot identify.
 
     Args:
-      start: the file's first 64 bytes or more; fewer where it is shorter.
+      start: the first 64 bytes of the file or more, or all of a shorter file.
 
     Returns:
-      A message without the file's name: what it is and what to do, or how it begins where nothing is known.
+      A message without the name of the file: its format and what to do, or its first bytes if the format is
+      unknown.
 
     Example:
       >>> unreadable_format(b"<!DOCTYPE html><title>404</title>")

@@ -1,4 +1,4 @@
-"""Keeps damaged metadata from costing an image whose pixels are sound."""
+"""Makes images with damaged metadata readable if their pixels are intact."""
 
 import zlib
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from PIL import ExifTags, Image
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-# Chunks of a PNG that decide what its pixels look like; all others describe it.
+# Chunks of a PNG that decide about its pixels; all others only describe it.
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-# Segments of a JPEG that describe it: APP0 to APP15 and comments ...
+# Segments of a JPEG that only describe it: APP0 to APP15 and comments ...
 DESCRIPTIONS = (*range(0xE0, 0xF0), 0xFE)
-# ... of which these tell how colours are coded: start of the content -> least length of it.
+# ... except those that say how colours are coded: start of the content -> its least length.
 COLOR_SEGMENTS = {b"JFIF\0": 14, b"Adobe": 12}
 EXIF, START_OF_SCAN = b"Exif\0\0", b"\xff\xda"
 
 UPRIGHT = 1
-# Every other orientation, as Exif counts them -> what turns the image upright.
+# Every other orientation of Exif -> the operation that turns the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,9 +28,9 @@ TURNS = {
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """Turns an image as its Exif data says; returns it as it is where these cannot be read.
+    """Turns an image as its Exif data say; returns it unchanged if these cannot be read.
 
-    ``PIL.ImageOps.exif_transpose`` does the same, but fails where the metadata are damaged.
+    ``PIL.ImageOps.exif_transpose`` does the same, but raises an error if the metadata are damaged.
 
     Raises:
       OSError, ValueError: the pixels cannot be decoded.
@@ -41,7 +41,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
       >>> turn_upright(image).size
       (1, 2)
     """
-    image.load()  # the orientation may stand behind the pixels
+    image.load()  # the orientation may follow the pixels in the file
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
     except Exception:  # parsers of metadata raise nearly anything on damaged ones
@@ -50,16 +50,16 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 
 def strip_metadata(content: bytes) -> bytes:
-    r"""Removes from a PNG or JPEG what does not decide its pixels; Exif data stay, for the orientation.
+    r"""Removes the parts of a PNG or JPEG that only describe it, except intact Exif data for the orientation.
 
-    Pillow refuses a file over damage in any part of it. What a damaged part would have said is lost.
+    Pillow refuses a file if any part of it is damaged. The content of the removed parts is lost.
 
     Args:
-      content: an image file.
+      content: the content of an image file.
 
     Returns:
-      The file without the parts that only describe it; unchanged where it is of another format, or so damaged
-      that its parts cannot be told apart.
+      The content without these parts; unchanged if it is of another format, or so damaged that its parts
+      cannot be told apart.
 
     Example:
       >>> strip_metadata(JPEG + b"\xff\xfe\0\4hi" + b"\xff\xda pixels")
@@ -73,7 +73,7 @@ def strip_metadata(content: bytes) -> bytes:
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
-    """Yields the chunks of a PNG: length, type, content and checksum; what is left of the last one."""
+    """Yields the chunks of a PNG, each with length, type, content and checksum; the last may be truncated."""
     start = len(PNG)
     while start < len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4], "big")
@@ -88,7 +88,7 @@ def _matters(chunk: bytes) -> bool:
 
 
 def _jpeg_segments(content: bytes) -> Iterator[bytes]:
-    """Yields the segments that matter, then all from the start of the scan, or from what is no segment."""
+    """Yields the segments that matter, then everything from the scan, or from the first damage, on."""
     start = len(JPEG)
     while len(marker := content[start : start + 2]) == 2 and marker[0] == 0xFF and marker != START_OF_SCAN:
         end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")

@@ -161,7 +161,7 @@ def test_an_unreasonably_large_image_is_named(files, tmp_path, monkeypatch):
 
 def test_a_cache_folder_that_cannot_be_written_to(files, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DataError, match=r"cannot be written to .*cache: File exists; set data.cache_dir"):
+    with pytest.raises(DataError, match=r"cannot be written to .*cache: File exists; set `cache_dir`"):
         cached(files, tmp_path)
 
 

@@ -190,8 +190,8 @@ def test_deep_greys_are_read_where_their_meaning_is_plain(deep):
     [
         (GREY.astype(np.uint16), "black throughout"),
         (GREY.astype(np.int32), "black throughout"),
-        (GREY.astype(np.int32) - 100, "plain meaning"),
-        (GREY.astype(np.float32) / 127.5 - 1, "plain meaning"),
+        (GREY.astype(np.int32) - 100, "clear meaning"),
+        (GREY.astype(np.float32) / 127.5 - 1, "clear meaning"),
     ],
 )
 def test_deep_greys_whose_meaning_would_be_a_guess_are_refused(deep, message):

@@ -38,7 +38,7 @@ def test_levels_as_floats_are_cut_as_pillow_cuts_them():
         (np.array([[0, 255]], np.int32), r"reach only 255 of 65,535"),
         (
             np.array([[-1, 3000]], np.int32),
-            r"reach from -1 to 3,000, and only 0 to 65,535 has a plain meaning",
+            r"reach from -1 to 3,000, and only 0 to 65,535 has a clear meaning",
         ),
         (np.array([[0, 2**31 - 1]], np.int32), r"reach from 0 to 2,147,483,647"),
         (np.array([[-1.0, 1.0]]), r"reach from -1 to 1, and only 0 to 1, or 0 to 255,"),

@@ -1,7 +1,9 @@
-"""Text files of whole numbers, a row a line, read with errors that name the line."""
+"""Reads text files of whole numbers, one row per line, with errors that name the line."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -9,18 +11,46 @@ from jaxtyping import Int
 from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 
-LISTED = 10  # faulty lines that a message quotes
+
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+    """Represents a text file that was read.
+
+    Attributes:
+      path: the file.
+      lines: its lines, without white space around them.
+    """
+
+    path: pathlib.Path
+    lines: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
 
-def read_lines(path: pathlib.Path) -> list[str]:
-    """Lines of a UTF-8 file, with Unix or Windows ends, without the blank ones at its end.
+class Numbers(NamedTuple):
+    """Represents the numbers that a file may hold.
+
+    Attributes:
+      name: the meaning of one of them, as ``label``.
+      low: the least number.
+      high: the greatest number.
+    """
+
+    name: str
+    low: int
+    high: int
+
+
+def read_lines(path: pathlib.Path) -> TextFile:
+    """Reads a UTF-8 file with Unix or Windows line ends, without the blank lines at its end.
 
     Raises:
-      DataError: the file is missing, a Git LFS pointer, no text, empty, or has a blank line between others.
+      DataError: the file is missing, a Git LFS pointer, not UTF-8, empty, or has a blank line between others.
     """
     if not path.is_file():
-        there = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
-        raise DataError(f"{path} does not exist ({there} there)")
+        others = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
+        raise DataError(f"{path} does not exist ({others} there)")
     content = path.read_bytes()
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} {LFS_ADVICE}")
@@ -34,47 +64,46 @@ def read_lines(path: pathlib.Path) -> list[str]:
         raise DataError(f"{path} is empty")
     if blank := [number for number, line in enumerate(lines, start=1) if not line]:
         raise DataError(f"{path}: line {blank[0]} is blank; rows are counted by line, so none may be")
-    return lines
+    return TextFile(path, tuple(lines))
 
 
-def read_rows(
-    path: pathlib.Path,
-    width: int,
-    *,
-    low: int,
-    high: int,
-    rows: int | None = None,
-    rows_of: str = "",
-    what: str,
-) -> Int[np.ndarray, "rows width"]:
-    """Whole numbers in a given range, int32.
-
-    Args:
-      path: the file.
-      width: numbers a row.
-      low: the least number allowed.
-      high: the greatest.
-      rows: how many rows there must be; None: any number.
-      rows_of: the file that has as many, for the message.
-      what: what a number is, for the message.
+def check_same_length(file: TextFile, other: TextFile) -> None:
+    """Checks that a file has one row for each row of another.
 
     Raises:
-      DataError: the file cannot be read, a row is too short or long, something is no whole number or out of
-        range, or there are too few or many rows.
+      DataError: the numbers of rows differ.
     """
-    lines = read_lines(path)
-    if rows is not None and len(lines) != rows:
-        raise DataError(f"{path} has {len(lines)} rows but {rows_of} has {rows}; they must have as many")
-    table = _parsed(lines, width)
-    if table is None or (table.size and (table.min() < low or table.max() > high)):
+    if len(file) != len(other):
         raise DataError(
-            f"{path}: rows that cannot be used:\n{join_lines(_faults(lines, width, low, high, what))}"
+            f"{file.path} has {len(file)} rows but {other.path.name} has {len(other)}; they must have as many"
         )
+
+
+def parse_rows(file: TextFile, width: int, numbers: Numbers) -> Int[np.ndarray, "rows width"]:
+    """Returns the whole numbers of a file, int32.
+
+    Args:
+      file: the file.
+      width: the number of numbers per row.
+      numbers: the numbers allowed.
+
+    Raises:
+      DataError: a row is too short or too long, or something is not a whole number or out of range.
+
+    Example:
+      >>> file = TextFile(pathlib.Path("labels.txt"), ("0 1", "1 0"))
+      >>> parse_rows(file, 2, Numbers("label", 0, 1)).tolist()
+      [[0, 1], [1, 0]]
+    """
+    table = _parse_fast(file.lines, width)
+    if table is None or (table.size and (table.min() < numbers.low or table.max() > numbers.high)):
+        faults = join_lines(_find_faults(file.lines, width, numbers))
+        raise DataError(f"{file.path}: rows that cannot be used:\n{faults}")
     return table
 
 
-def _parsed(lines: Sequence[str], width: int) -> np.ndarray | None:
-    """The numbers, by NumPy's parser, which is fast; None where it stumbles, for ``_faults`` to say why."""
+def _parse_fast(lines: Sequence[str], width: int) -> np.ndarray | None:
+    """Parses the numbers by NumPy, which is fast but says little of faults; None: there are faults."""
     if width > 1 and len(lines[0].split()) != width:
         return None
     try:
@@ -86,8 +115,8 @@ def _parsed(lines: Sequence[str], width: int) -> np.ndarray | None:
     return table.astype(np.int32)
 
 
-def _faults(lines: Sequence[str], width: int, low: int, high: int, what: str) -> list[str]:
-    """What is wrong with each line that cannot be used."""
+def _find_faults(lines: Sequence[str], width: int, numbers: Numbers) -> list[str]:
+    """Describes the fault of each line that cannot be used."""
     found = []
     for number, line in enumerate(lines, start=1):
         cells = line.split()
@@ -100,7 +129,7 @@ def _faults(lines: Sequence[str], width: int, low: int, high: int, what: str) ->
             except ValueError:
                 found.append(f"line {number}: {cell[:20]!r} is no whole number")
                 break
-            if not low <= value <= high:
-                found.append(f"line {number}: {value} is no {what}; {low} to {high}")
+            if not numbers.low <= value <= numbers.high:
+                found.append(f"line {number}: {value} is no {numbers.name}; {numbers.low} to {numbers.high}")
                 break
     return found

@@ -1,4 +1,4 @@
-"""Writing ADDE's split directories: any catalogue of image files, with generated queries and triplets."""
+"""Writes a catalogue of image files as a split directory of ADDE, with its queries and triplets."""
 
 import os
 import pathlib
@@ -32,15 +32,16 @@ def write_adde(
     queries: Queries | None,
     triplets: Triplets | None,
 ) -> None:
-    """Write a catalogue as an ADDE split directory, which ``adde.read_adde`` and ADDE's own code read.
+    """Writes a catalogue as an ADDE split directory, which ``read_adde`` and the code of ADDE read.
 
     The format has no validation part: its images are written behind the training images.
 
     Args:
-      directory: is created, and appears when everything is written.
-      catalogue: of image files.
-      queries: references counted within the test part.
-      triplets: rows counted within the catalogue, of the training and validation part.
+      directory: the new folder; it appears when everything is written.
+      catalogue: the catalogue, whose images are files.
+      queries: the queries, whose references are counted within the test part; None: no files of queries.
+      triplets: the triplets, whose rows are counted within the catalogue and belong to its training and
+        validation parts; None: no files of triplets.
 
     Raises:
       DataError: the folder exists, or a name cannot be written in the format.
@@ -74,7 +75,7 @@ def write_adde(
 
 
 def _check_names(catalogue: Catalogue) -> None:
-    """Raise where a name would be read back as another."""
+    """Raises a DataError if a name would be read back as another one."""
     schema = catalogue.schema
     bad = [name for name in schema.names if ":" in name or name != name.strip() or "\n" in name]
     bad += [
@@ -95,7 +96,7 @@ def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:
 
 
 def _write_signs(path: pathlib.Path, rows: Int[np.ndarray, "rows J"]) -> None:
-    """Rows of -1, 0 and 1; a block at a time, for there are millions."""
+    """Writes rows of -1, 0 and 1, block by block, because there may be millions."""
     with path.open("wb") as file:
         for start in range(0, len(rows), 4096):
             block = SIGNS[rows[start : start + 4096]].tolist()

@@ -1,6 +1,6 @@
-"""An embedded catalogue of drawn garments: nothing to download, and every factor of variation known.
+"""Creates catalogues of drawn garments: nothing to download, and every factor of variation is known.
 
-What dSprites is to disentanglement, for clothes: six attributes, drawn independently unless asked otherwise.
+They are for clothes what dSprites is for shapes: six attributes, independent of each other by default.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, split_parts
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, check_test_fraction, split_parts
 from gradrev_jax.data.formats.garments.drawing import (
     CATEGORIES,
     COLORS,
@@ -28,17 +28,17 @@ SCHEMA = AttributeSchema(
     (CATEGORIES, tuple(COLORS), LENGTHS, NECKLINES, PATTERNS, tuple(SLEEVES)),
 )
 NOT_ON_LOWER = [SCHEMA.names.index(name) for name in ("neckline", "sleeve")]  # a skirt has no sleeves
-VERSION = b"garments 1"  # part of every digest: drawings of another version are other images
-LABELS, PIXELS = 0, 1  # streams of random numbers, apart from each other
+VERSION = b"garments 1"  # part of every digest, because drawings of another version are other images
+LABELS, PIXELS = 0, 1  # independent streams of random numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class GarmentImages:
-    """Drawings of M garments.
+    """Represents drawings of M garments.
 
     Attributes:
-      labels: int32 [M, N], what each garment is.
-      seed: of all that no attribute tells.
+      labels: int32 [M, N], the attributes of each garment.
+      seed: the seed of everything that no attribute decides.
     """
 
     labels: np.ndarray
@@ -48,16 +48,16 @@ class GarmentImages:
         return len(self.labels)
 
     def name(self, row: int) -> str:
-        """Number of the garment."""
+        """Returns the number of the garment."""
         return f"garment {row}"
 
     def digest(self, row: int) -> bytes:
-        """Digest of what decides the drawing."""
+        """Returns a digest of everything that decides the drawing."""
         content = f"{self.seed} {row} {self.labels[row].tolist()}".encode()
         return hashlib.blake2b(VERSION + content, digest_size=16).digest()
 
     def read(self, row: int, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
-        """Draw the garment at the size to resize to, and crop the centre."""
+        """Draws the garment at the size before the crop, and crops the centre."""
         garment = {
             name: values[label]
             for name, values, label in zip(SCHEMA.names, SCHEMA.values, self.labels[row], strict=True)
@@ -76,21 +76,21 @@ def garments_catalogue(
     missing: float = 0.0,
     correlation: float = 0.0,
 ) -> Catalogue:
-    """Catalogue of drawn garments.
+    """Creates a catalogue of drawn garments.
 
-    Each garment is a pure function of the seed and its index: a larger catalogue holds the smaller ones.
-    What the knobs do not concern stays as it is; the test part is that of ``missing=0, correlation=0``.
+    Each garment is a pure function of the seed and its index, so a larger catalogue contains the smaller
+    ones. ``missing`` and ``correlation`` change training images alone, never the test part.
 
     Args:
-      count: M, train and test together.
-      seed: of everything.
-      test_fraction: share of the test part, spread evenly.
-      missing: fraction of the training labels that is hidden.
-      correlation: fraction of the training garments whose attributes all follow their category (coats black
-        and long, say); 0 leaves attributes independent.
+      count: M, the number of training and test images together.
+      seed: the seed of everything.
+      test_fraction: the share of test images, which are spread evenly.
+      missing: the fraction of the training labels that are hidden.
+      correlation: the fraction of the training garments whose attributes all follow from their category, as
+        black and long from coat; 0: attributes are independent.
 
     Raises:
-      ConfigError: a value out of range, or so few garments that train or test has none.
+      ConfigError: a value is out of range, or there are too few garments for both train and test.
 
     Example:
       >>> catalogue = garments_catalogue(count=10)
@@ -99,29 +99,31 @@ def garments_catalogue(
     """
     for name, value in {"missing": missing, "correlation": correlation}.items():
         if not 0 <= value <= 1:
-            raise ConfigError(f"data.{name} must lie in [0, 1], got {value}")
-    if not 0 < test_fraction < 1:
-        raise ConfigError(f"data.test_fraction must lie in (0, 1), got {test_fraction}")
+            raise ConfigError(f"`{name}` must lie in [0, 1], got {value}", arguments=(name,))
+    check_test_fraction(test_fraction)
     before = np.floor(np.arange(max(count, 0) + 1) * test_fraction)
     is_test = before[1:] > before[:-1]
     if not (is_test.any() and not is_test.all()):
         raise ConfigError(
-            f"data.count = {count} leaves train or test without images at data.test_fraction "
-            f"{test_fraction}; raise it"
+            f"`count` = {count} leaves train or test without images at `test_fraction` {test_fraction}; "
+            "raise it",
+            arguments=("count", "test_fraction"),
         )
     uniforms = np.stack(
         [np.random.default_rng((seed, row, LABELS)).random(2 * len(SCHEMA.names) + 1) for row in range(count)]
     )
     values, hidden, follows = np.split(uniforms, [len(SCHEMA.names), -1], axis=1)
-    drawn = np.floor(values * SCHEMA.sizes).astype(np.int32)
+    complete = np.floor(values * SCHEMA.sizes).astype(np.int32)
     correlated = ~is_test & (follows[:, 0] < correlation)
-    drawn[correlated] = _typical(drawn[correlated, 0])
-    is_lower = np.isin(np.asarray(CATEGORIES)[drawn[:, 0]], list(LOWER))
-    drawn[np.flatnonzero(is_lower)[:, None], NOT_ON_LOWER] = NOT_LABELLED
-    labels = np.where(~is_test[:, None] & (hidden < missing), np.int32(NOT_LABELLED), drawn)
-    return Catalogue(SCHEMA, GarmentImages(drawn, seed), labels, split_parts(np.where(is_test, TEST, TRAIN)))
+    complete[correlated] = _typical(complete[correlated, 0])
+    is_lower = np.isin(np.asarray(CATEGORIES)[complete[:, 0]], list(LOWER))
+    complete[np.flatnonzero(is_lower)[:, None], NOT_ON_LOWER] = NOT_LABELLED
+    labels = np.where(~is_test[:, None] & (hidden < missing), np.int32(NOT_LABELLED), complete)
+    return Catalogue(
+        SCHEMA, GarmentImages(complete, seed), labels, split_parts(np.where(is_test, TEST, TRAIN))
+    )
 
 
 def _typical(categories: Int[np.ndarray, " M"]) -> Int[np.ndarray, "M N"]:
-    """All labels of a garment that follows its category: each attribute cycles through its values."""
+    """Returns the labels of garments that follow their category: attributes cycle through their values."""
     return np.stack([categories % size for size in SCHEMA.sizes], axis=1).astype(np.int32)

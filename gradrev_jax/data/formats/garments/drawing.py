@@ -1,4 +1,4 @@
-"""Drawing one garment: from what it is to pixels."""
+"""Draws one garment from the values of its attributes."""
 
 import dataclasses
 import functools
@@ -19,25 +19,27 @@ COLORS = {
     "yellow": (240, 205, 50),
 }
 PATTERNS = ("checked", "dotted", "plain", "striped")
-SLEEVES = {"long": 1.0, "short": 0.4, "sleeveless": 0.0}  # how far down the arm
+SLEEVES = {"long": 1.0, "short": 0.4, "sleeveless": 0.0}  # share of the arm that is covered
 NECKLINES = ("round", "square", "v-neck")
 LENGTHS = ("long", "medium", "short")
-SUPERSAMPLING = 3  # drawn this many times larger, then averaged: smooth edges
+SUPERSAMPLING = 3  # the factor by which drawings are larger before they are averaged, for smooth edges
 
 Point = tuple[float | int, float | int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """Outline of a category: half widths from the centre line, heights from the top; the image is 1 x 1.
+    """Represents the outline of a category in an image of 1 x 1.
+
+    Widths are half widths from the centre line, heights are measured from the top.
 
     Attributes:
-      top: height of the shoulders, or of the waistband.
-      shoulder: half width there.
-      chest: half width at the armpits.
-      waist: half width at the waist.
-      hem: half width at the bottom.
-      bottoms: height of the bottom for each length.
+      top: the height of the shoulders, or of the waistband.
+      shoulder: the half width at that height.
+      chest: the half width at the armpits.
+      waist: the half width at the waist.
+      hem: the half width at the bottom.
+      bottoms: the height of the bottom for each length.
     """
 
     top: float
@@ -59,18 +61,20 @@ LOWER = {
     "trousers": Body(0.14, 0.12, 0.15, 0.16, 0.16, {"short": 0.42, "medium": 0.64, "long": 0.88}),
 }
 CATEGORIES = tuple(sorted(UPPER | LOWER))
-NECK = 0.075  # half width of a neckline
+NECK = 0.075  # the half width of a neckline
 
 
 def draw_garment(
     garment: Mapping[str, str], size: int, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """Picture of one garment on a plain background.
+    """Draws one garment on a plain background.
 
     Args:
-      garment: category, color, pattern and length; sleeve and neckline too where the category has them.
-      size: pixels a side.
-      rng: of all that no attribute tells: place, tilt, shade, background, the pattern's scale and angle.
+      garment: the values of category, color, pattern and length, and of sleeve and neckline if the category
+        has them.
+      size: the height and width of the image, in pixels.
+      rng: the random numbers for everything that no attribute decides: position, tilt, shade, background,
+        scale and angle of the pattern.
 
     Example:
       >>> skirt = {"category": "skirt", "color": "red", "pattern": "dotted", "length": "short"}
@@ -89,7 +93,7 @@ def draw_garment(
 
 @dataclasses.dataclass(frozen=True)
 class _Canvas:
-    """Square of pixels on which the unit square lies moved, scaled and tilted."""
+    """A square of pixels, onto which the unit square is moved, scaled and tilted."""
 
     size: int
     scale: Point
@@ -98,12 +102,13 @@ class _Canvas:
 
     @classmethod
     def random(cls, size: int, rng: np.random.Generator) -> "_Canvas":
+        """Creates a canvas with a random position, scale and tilt."""
         width, height = rng.uniform(0.86, 1.04), rng.uniform(0.92, 1.02)
         shift = rng.uniform(-0.03, 0.03), rng.uniform(-0.02, 0.02)
         return cls(size, (width, height), shift, np.deg2rad(rng.uniform(-6, 6)))
 
     def place(self, points: Sequence[Point]) -> list[Point]:
-        """Pixels of points given as (distance right of the centre line, height from the top)."""
+        """Returns the pixels of points given as (distance right of the centre line, height from the top)."""
         x, y = np.transpose(points) * np.reshape(self.scale, (2, 1))
         y = y - self.scale[1] / 2
         cosine, sine = np.cos(self.tilt), np.sin(self.tilt)
@@ -113,7 +118,7 @@ class _Canvas:
 
 
 class _Mask:
-    """Part of the canvas, added to and cut from by polygons."""
+    """A mask of the canvas, which polygons are added to and cut from."""
 
     def __init__(self, canvas: _Canvas) -> None:
         self._canvas = canvas
@@ -121,31 +126,31 @@ class _Mask:
         self._draw = ImageDraw.Draw(self._image)
 
     def add(self, *points: Point, mirrored: bool = False, cut: bool = False) -> None:
-        """Fill a polygon, and its mirror image, or cut it out."""
+        """Fills a polygon and, if asked, its mirror image, or cuts them out."""
         self._draw.polygon(self._canvas.place(points), fill=0 if cut else 255)
         if mirrored:
             self.add(*((-x, y) for x, y in points), cut=cut)
 
     def line(self, start: Point, end: Point, width: float = 0.008) -> None:
-        """Draw a line."""
+        """Draws a line."""
         pixels = max(1, round(width * self._canvas.size))
         self._draw.line(self._canvas.place([start, end]), fill=255, width=pixels)
 
     def dot(self, center: Point, radius: float = 0.011) -> None:
-        """Draw a disc."""
+        """Draws a disc."""
         self.add(*_ellipse(center, radius, radius))
 
     def array(self) -> Bool[np.ndarray, "S S"]:
-        """The mask."""
+        """Returns the mask."""
         return np.asarray(self._image) > 0
 
     def rim(self) -> Bool[np.ndarray, "S S"]:
-        """Its pixels next to the outside."""
+        """Returns the pixels of the mask next to its outside."""
         return self.array() & (np.asarray(self._image.filter(ImageFilter.MinFilter(5))) == 0)
 
 
 def _draw_upper(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Silhouette and brightness of what has shoulders."""
+    """Returns the silhouette and the brightness of a garment with shoulders."""
     body, category = UPPER[garment["category"]], garment["category"]
     top, bottom = body.top, body.bottoms[garment["length"]]
     armpit, waist = top + 0.16, top + 0.28
@@ -185,11 +190,11 @@ def _draw_upper(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray
         lines.line((-0.2, waist), (0.2, waist), 0.012)
         for x in (-0.09, 0, 0.09):
             lines.line((x * 0.5, waist), (x * 1.5, bottom), 0.006)
-    return _shaded(silhouette, lines)
+    return _shade(silhouette, lines)
 
 
 def _draw_lower(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Silhouette and brightness of what has a waistband."""
+    """Returns the silhouette and the brightness of a garment with a waistband."""
     body, category = LOWER[garment["category"]], garment["category"]
     top, bottom = body.top, body.bottoms[garment["length"]]
     silhouette, lines = _Mask(canvas), _Mask(canvas)
@@ -202,17 +207,17 @@ def _draw_lower(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray
     else:
         for x in (-0.11, -0.04, 0.04, 0.11):
             lines.line((x * 0.6, top + 0.06), (x * 1.9, bottom), 0.006)
-    return _shaded(silhouette, lines)
+    return _shade(silhouette, lines)
 
 
-def _shaded(silhouette: _Mask, lines: _Mask) -> tuple[np.ndarray, np.ndarray]:
-    """The silhouette, and how bright each pixel is: darker on lines, and darkest on the rim."""
+def _shade(silhouette: _Mask, lines: _Mask) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the silhouette and the brightness of each pixel: darker on lines, darkest on the rim."""
     brightness = np.where(lines.array(), 0.6, 1.0)
     return silhouette.array(), np.where(silhouette.rim(), 0.5, brightness)
 
 
 def _neckline(kind: str, top: float) -> list[Point]:
-    """Polygon that a neckline cuts out."""
+    """Returns the polygon that a neckline cuts out."""
     left, right = (-NECK, top - 0.03), (NECK, top - 0.03)
     if kind == "square":
         return [left, right, (NECK * 0.95, top + 0.095), (-NECK * 0.95, top + 0.095)]
@@ -234,11 +239,10 @@ def _ellipse(center: Point, half_width: float, half_height: float) -> list[Point
 def _fabric(
     color: str, pattern: str, canvas: _Canvas, rng: np.random.Generator
 ) -> Float[np.ndarray, "S S 3"]:
-    """A sheet of the fabric, as large as the canvas."""
+    """Returns a sheet of the fabric, as large as the canvas."""
     base = (np.asarray(COLORS[color]) + rng.uniform(-12, 12, 3)) * rng.uniform(0.88, 1.06)
-    toward = (
-        0.0 if base.mean() > 150 else 255.0
-    )  # the second colour: darker on a light fabric, lighter on dark
+    # The second colour is darker on a light fabric and lighter on a dark one.
+    toward = 0.0 if base.mean() > 150 else 255.0
     second = base + rng.uniform(0.4, 0.55) * (toward - base)
     light = 1 + rng.uniform(0.02, 0.12) * (_grid(canvas.size)[1 if rng.random() < 0.5 else 0] - 0.5)
     angle, period = rng.uniform(-0.5, 0.5), rng.uniform(0.075, 0.11)
@@ -247,7 +251,7 @@ def _fabric(
 
 
 def _is_second(pattern: str, size: int, angle: float, period: float) -> Bool[np.ndarray, "S S"]:
-    """Where a pattern has its second colour; the period is in widths of the image."""
+    """Returns the mask of a pattern's second colour; the period is a fraction of the image's width."""
     if pattern == "plain":
         return np.zeros((size, size), bool)
     y, x = _grid(size)
@@ -262,5 +266,5 @@ def _is_second(pattern: str, size: int, angle: float, period: float) -> Bool[np.
 
 @functools.lru_cache(maxsize=4)
 def _grid(size: int) -> Float[np.ndarray, "2 S S"]:
-    """Height and distance from the left of each pixel, in [0, 1]."""
+    """Returns the distance of each pixel from the top and from the left, in [0, 1]."""
     return np.stack(np.meshgrid(*[np.linspace(0, 1, size)] * 2, indexing="ij"))

@@ -1,5 +1,6 @@
 """Chooses the columns of a table that are attributes, and reads their values and labels."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.data.formats.table.labels import (
     FEWEST_ROWS,
+    VERBATIM,
     CellRules,
     Column,
     is_identifier,
@@ -18,136 +20,208 @@ from gradrev_jax.data.formats.table.labels import (
     spelling_key,
 )
 from gradrev_jax.data.formats.table.templates import find_column
-from gradrev_jax.data.formats.table.text import Row, quote_text
+from gradrev_jax.data.formats.table.text import Note, Row, quote_text
 from gradrev_jax.errors import DataError, join_lines
 
 PART_NAMES = {**{part: part for part in PARTS}, "val": "validation", "valid": "validation"}
-# What a column is recognised by as one that says parts, though not all of these can be read as such.
+# Words by which a column of parts is recognised, though not all of them can be read as parts.
 _PART_WORDS = {*PART_NAMES, "training", "testing", "dev", "eval", "trainval", "query", "gallery", "holdout"}
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeRules:
+    """Represents which columns are attributes, and how their cells become labels.
+
+    Attributes:
+      attributes: the columns to use; empty: all but those of the image and the split, those to ignore, and
+        those that are recognised as row numbers or as another split.
+      ignore: the columns that are not attributes.
+      cells: how cells are read as values; an empty cell is "not labelled".
+      verbatim: the columns to which ``cells`` does not apply: each cell is its own value.
+      min_count: the least number of rows of a value; rows of rarer ones become "not labelled".
+    """
+
+    attributes: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    cells: CellRules = dataclasses.field(default_factory=CellRules)
+    verbatim: tuple[str, ...] = ()
+    min_count: int = 1
+
+
+DEFAULT_RULES = AttributeRules()
 
 
 def attribute_names(
     header: Sequence[str],
     rows: Sequence[Row],
     used: set[str],
-    attributes: Sequence[str],
-    ignore: Sequence[str],
-    path: pathlib.Path,
-    say: Callable[[str], None],
+    rules: AttributeRules,
+    table: pathlib.Path,
+    say: Callable[[Note], None],
 ) -> tuple[str, ...]:
-    """Returns the columns that are attributes; says of others why they are none.
+    """Returns the columns that are attributes; notes why recognised columns are not.
 
     Args:
       header: all columns.
-      rows: the table's rows.
-      used: columns that are used for images and the split.
-      attributes: columns that the user names; empty: all that are left.
-      ignore: columns that are no attributes.
-      path: the table, for messages.
-      say: receives what was recognised, one line each.
+      rows: the rows of the table.
+      used: the columns of the image and the split.
+      rules: which columns are attributes.
+      table: the file of the table.
+      say: receives notes on what was recognised.
 
     Raises:
-      DataError: a name that is no column, a column without a name, or no column is left.
+      DataError: a name is not a column, a column has no name, or no column is left.
     """
-    ignored = {find_column(name, header, table=path, field="data.ignore") for name in ignore}
-    chosen = tuple(find_column(name, header, table=path, field="data.attributes") for name in attributes)
+    ignored = {find_column(name, header, table=table, argument="ignore") for name in rules.ignore}
+    chosen = tuple(find_column(name, header, table=table, argument="attributes") for name in rules.attributes)
     if len(set(chosen)) < len(chosen):
-        raise DataError(f"{path}: data.attributes = {chosen} names a column twice")
+        raise DataError(f"{table}: `attributes` = {chosen} names a column twice", arguments=("attributes",))
     if both := ignored.intersection(chosen):
+        names = ", ".join(map(repr, sorted(both)))
         raise DataError(
-            f"{path}: {', '.join(map(repr, sorted(both)))} in both data.attributes and data.ignore"
+            f"{table}: {names} in both `attributes` and `ignore`", arguments=("attributes", "ignore")
         )
     if chosen:
         return chosen
-    names = []
-    for position, name in enumerate(header, start=1):
-        if name in used or name in ignored:
-            continue
-        cells = {row.cells[name] for row in rows} - {""}
-        unnamed = re.fullmatch(r"Unnamed: \d+(\.1)*", name) is not None
-        if unnamed and all(re.fullmatch(r"\d+", cell) for cell in cells):
-            what = "row numbers" if cells else "nothing"
-            say(f"{path}: column {position} has no name and holds {what}; it is no attribute")
-        elif unnamed:
-            raise DataError(
-                f"{path}: column {position} of {len(header)} has no name in the header, and holds "
-                f"{quote_text(min(cells))} and the like; give it a name, or leave it out: "
-                f"data.ignore=({name!r},)"
-            )
-        elif cells and {cell.lower() for cell in cells} <= _PART_WORDS:
-            found = ", ".join(map(quote_text, sorted(cells)[:4]))
-            say(
-                f"{path}: column {name!r} says parts ({found}) and is no attribute; "
-                f"data.split_column={name!r} splits by it, data.attributes names attributes"
-            )
-        else:
-            names.append(name)
-    if not names:
-        raise DataError(f"{path}: no column is left to be an attribute; add one, or set data.attributes")
+    candidates = [name for name in header if name not in used and name not in ignored]
+    found = [
+        name
+        for name in candidates
+        if _may_be_attribute(name, header.index(name) + 1, len(header), rows, table, say)
+    ]
+    if not found:
+        raise DataError(
+            f"{table}: no column is left to be an attribute; add one, or set `attributes`",
+            arguments=("attributes",),
+        )
     first: dict[str, str] = {}
-    for name in names:
+    for name in found:
         if (other := first.setdefault(spelling_key(name), name)) != name:
-            say(f"{path}: columns {other!r} and {name!r} are two attributes; data.ignore leaves one out")
-    return tuple(names)
+            text = f"{table}: columns {other!r} and {name!r} are two attributes; `ignore` leaves one out"
+            say(Note(text, ("ignore",)))
+    return tuple(found)
+
+
+def _may_be_attribute(
+    name: str,
+    position: int,
+    width: int,
+    rows: Sequence[Row],
+    table: pathlib.Path,
+    say: Callable[[Note], None],
+) -> bool:
+    """Returns whether a column holds neither row numbers nor parts; notes if it does.
+
+    Args:
+      name: the name of the column.
+      position: its position in the header, from 1.
+      width: the number of columns.
+      rows: the rows of the table.
+      table: the file of the table.
+      say: receives the note.
+
+    Raises:
+      DataError: the column has no name, but holds something.
+    """
+    cells = {row.cells[name] for row in rows} - {""}
+    unnamed = re.fullmatch(r"Unnamed: \d+(\.1)*", name) is not None
+    if unnamed and all(re.fullmatch(r"\d+", cell) for cell in cells):
+        content = "row numbers" if cells else "nothing"
+        say(Note(f"{table}: column {position} has no name and holds {content}; it is no attribute"))
+        return False
+    if unnamed:
+        raise DataError(
+            f"{table}: column {position} of {width} has no name in the header, and holds "
+            f"{quote_text(min(cells))} and the like; give it a name, or leave it out: `ignore=({name!r},)`",
+            arguments=("ignore",),
+        )
+    if cells and {cell.lower() for cell in cells} <= _PART_WORDS:
+        found = ", ".join(map(quote_text, sorted(cells)[:4]))
+        text = (
+            f"{table}: column {name!r} says parts ({found}) and is no attribute; "
+            f"`split_column={name!r}` splits by it, `attributes` names attributes"
+        )
+        say(Note(text, ("split_column", "attributes")))
+        return False
+    return True
+
+
+def rules_by_column(
+    header: Sequence[str], names: Sequence[str], rules: AttributeRules, table: pathlib.Path
+) -> dict[str, CellRules]:
+    """Returns how the cells of each attribute are read.
+
+    Args:
+      header: all columns.
+      names: the columns that are attributes.
+      rules: the rules for all of them, and the columns that they do not apply to.
+      table: the file of the table.
+
+    Raises:
+      DataError: a column to be read verbatim does not exist.
+    """
+    verbatim = {find_column(name, header, table=table, argument="verbatim") for name in rules.verbatim}
+    return {name: VERBATIM if name in verbatim else rules.cells for name in names}
 
 
 def label_attributes(
     rows: Sequence[Row],
-    names: Sequence[str],
-    rules: Mapping[str, CellRules],
-    min_count: int,
-    insisted: bool,
+    cell_rules: Mapping[str, CellRules],
+    rules: AttributeRules,
     table: pathlib.Path,
-    say: Callable[[str], None],
+    say: Callable[[Note], None],
 ) -> tuple[AttributeSchema, np.ndarray]:
-    """Returns the attributes with their values, and each row's labels, int32 [rows, N].
+    """Returns the attributes with their values, and the labels of each row, int32 [rows, N].
 
     Args:
-      rows: the table's rows.
-      names: the N columns that are attributes.
-      rules: of each column, how its cells are read.
-      min_count: values that fewer rows have become "not labelled".
-      insisted: whether the user names these columns, which makes an attribute of an identifier.
-      table: the table, for messages.
-      say: receives what was recognised, one line each.
+      rows: the rows of the table.
+      cell_rules: how cells are read, by the names of the N columns that are attributes.
+      rules: how values become labels; a column that they name is an attribute even if it is an identifier.
+      table: the file of the table.
+      say: receives notes on what was recognised.
 
     Raises:
-      DataError: columns that have no two values, or are identifiers; all are named.
+      DataError: columns have fewer than two values, or are identifiers; all are named.
     """
-    columns, problems = [], {}
-    for name in names:
-        notes: list[str] = []
-        column = read_column([row.cells[name] for row in rows], rules[name], notes.append)
-        values, labels = label_values(column.values, min_count)
+    columns, problems = [], dict[str, Note]()
+    for name, rules_of_column in cell_rules.items():
+        column, notes = read_column([row.cells[name] for row in rows], rules_of_column)
+        values, labels = label_values(column.values, rules.min_count)
         labelled = int((labels != NOT_LABELLED).sum())
         size = f"{len(values):,} values in {labelled:,} labelled rows"
         if len(values) < 2:
-            problems[name] = _lack(name, column, values, min_count)
-        elif is_identifier(labels) and not insisted:
-            problems[name] = f"{size}, most of them in one row alone: an identifier or free text"
+            problems[name] = _describe_lack(name, column, values, rules.min_count)
+        elif is_identifier(labels) and not rules.attributes:
+            problems[name] = Note(f"{size}, most of them in one row alone: an identifier or free text")
         elif is_identifier(labels) or (labelled >= 3 * FEWEST_ROWS and labelled < 3 * len(values)):
-            notes.append(f"has {size}; data.ignore leaves it out, data.min_count its rare values")
+            text = f"has {size}; `ignore` leaves it out, `min_count` its rare values"
+            notes = [*notes, Note(text, ("ignore", "min_count"))]
         if name not in problems:
             for note in notes:
-                say(f"{table}: column {name!r}: {note}")
+                say(note._replace(text=f"{table}: column {name!r}: {note.text}"))
         columns.append((values, labels))
     if problems:
-        lines = [f"column {name!r} has {problem}" for name, problem in problems.items()]
+        lines = [f"column {name!r} has {problem.text}" for name, problem in problems.items()]
+        arguments = [argument for problem in problems.values() for argument in problem.arguments]
         raise DataError(
-            f"{table}: columns that cannot be attributes:\n{join_lines(lines)}\nLeave them out by "
-            f"data.ignore={tuple(problems)}, or name the attributes in data.attributes."
+            f"{table}: columns that cannot be attributes:\n{join_lines(lines)}\n"
+            f"Leave them out by `ignore={tuple(problems)}`, or name the attributes in `attributes`.",
+            arguments=("ignore", "attributes", *arguments),
         )
-    schema = AttributeSchema(tuple(names), tuple(values for values, _ in columns))
+    schema = AttributeSchema(tuple(cell_rules), tuple(values for values, _ in columns))
     return schema, np.stack([labels for _, labels in columns], axis=1)
 
 
-def _lack(name: str, column: Column, values: Sequence[str], min_count: int) -> str:
-    """Says why a column has no two values."""
+def _describe_lack(name: str, column: Column, values: Sequence[str], min_count: int) -> Note:
+    """Describes why a column has fewer than two values."""
     found = f"only the value {quote_text(values[0])}" if values else "no labelled value"
+    arguments: tuple[str, ...] = ()
     if len({*column.values} - {""}) > len(values):
-        found += f" with data.min_count = {min_count}; lower it"
+        found += f" with `min_count` = {min_count}; lower it"
+        arguments += ("min_count",)
     found += ": there is nothing to learn or to change"
     if column.missing:
         words = ", ".join(quote_text(word) for word, _ in column.missing.most_common(3))
-        found += f" ({words}: not labelled by data.missing_words; data.verbatim={name!r} makes it a value)"
-    return found
+        found += f" ({words}: not labelled by `missing_words`; `verbatim={name!r}` makes it a value)"
+        arguments += ("missing_words", "verbatim")
+    return Note(found, arguments)

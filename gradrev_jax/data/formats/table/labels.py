@@ -1,39 +1,39 @@
-"""Makes labels of a column's cells: words that mean "missing", spellings, and several values in a cell."""
+"""Turns cells into labels: recognises words for "missing", spellings, and several values in a cell."""
 
 import dataclasses
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.data.formats.table.text import quote_text
+from gradrev_jax.data.formats.table.text import Note, quote_text
 
-# Case does not matter. "unknown" and "other" are not among them: in many tables they are values.
+# In any case. Without "unknown" and "other", which are values in many tables.
 _MISSING = ("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none")
 MISSING_WORDS = (*_MISSING, "-", "--", "–", "?", ".")
-SEPARATORS = "|;,/+&"  # what several values in one cell are recognised by
-QUOTED = 5  # cells that a note quotes
-FEWEST_ROWS = 20  # labelled rows from which a column may be taken for an identifier
+SEPARATORS = "|;,/+&"  # recognised between several values in one cell
+QUOTED = 5  # the number of cells that a note quotes
+FEWEST_ROWS = 20  # the number of labelled rows from which a column may be taken for an identifier
 
-# Zero-width spaces, byte order marks, soft hyphens and marks of direction, which nobody sees.
+# Zero-width spaces, byte order marks, soft hyphens and marks of direction, which cannot be seen.
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))
 
 
 @dataclasses.dataclass(frozen=True)
 class CellRules:
-    """Decides how cells are read as values.
+    """Represents how cells are read as values.
 
     Attributes:
-      missing_words: cells that mean "not labelled", besides empty ones; case does not matter.
+      missing_words: the cells that mean "not labelled", besides empty ones, in any case.
       merge_spellings: whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do,
-        are one value, spelled as most rows have it.
-      value_separator: what separates several values in a cell, whose order then does not matter; empty: a
-        cell is one value.
+        are one value, which is spelled as in most rows.
+      value_separator: the text between several values in a cell, whose order then does not matter; empty:
+        every cell is one value.
     """
 
     missing_words: tuple[str, ...] = MISSING_WORDS
@@ -41,31 +41,37 @@ class CellRules:
     value_separator: str = ""
 
 
-USUAL = CellRules()
 VERBATIM = CellRules((), merge_spellings=False)
 
 
 class Column(NamedTuple):
-    """A column as read: each row's value, empty where it is not labelled, and the words left out for it."""
+    """A column as read.
+
+    Attributes:
+      values: the value of each row; empty: not labelled.
+      missing: the number of cells of each word that was read as "not labelled".
+    """
 
     values: list[str]
     missing: Counter[str]
 
 
-def read_column(cells: Sequence[str], rules: CellRules, say: Callable[[str], None]) -> Column:
+def read_column(cells: Sequence[str], rules: CellRules) -> tuple[Column, list[Note]]:
     """Reads the cells of a column as values.
 
     Args:
-      cells: the column, without white space around cells.
-      rules: how cells are read; by ``VERBATIM`` every cell is its own value, and nothing is said.
-      say: receives what was recognised, one line each, with counts.
+      cells: the cells, without white space around them.
+      rules: how cells are read; by ``VERBATIM`` every cell is its own value, and nothing is noted.
+
+    Returns:
+      The column, and notes on what was recognised, with counts.
 
     Example:
-      >>> column = read_column(["Red", "red", "red", "N/A", "blue", ""], CellRules(), print)
-      1 cell is not labelled: 'N/A' (1); data.missing_words has such words
-      1 cell has another spelling: 'Red' (1) as 'red'; data.merge_spellings=False keeps spellings apart
+      >>> column, notes = read_column(["Red", "red", "red", "N/A", "blue", ""], CellRules())
       >>> column.values
       ['red', 'red', 'red', '', 'blue', '']
+      >>> notes[0].text
+      "1 cell is not labelled: 'N/A' (1); `missing_words` has such words"
     """
     counts = Counter(cell for cell in cells if cell)
     words = {"", *map(spelling_key, rules.missing_words)}  # a cell of invisible characters is empty
@@ -81,36 +87,46 @@ def read_column(cells: Sequence[str], rules: CellRules, say: Callable[[str], Non
     }
     column = Column([value_of.get(cell, "") for cell in cells], missing)
     if rules == VERBATIM:
-        return column
+        return column, []
+    notes = []
     if missing:
-        say(f"{_cells_are(missing)} not labelled: {_quoted(missing)}; data.missing_words has such words")
+        text = f"{_cells_are(missing)} not labelled: {_quote_cells(missing)}; `missing_words` has such words"
+        notes.append(Note(text, ("missing_words",)))
     if respelled := Counter({part: count for part, count in kept.items() if usual[part] != part}):
-        say(
-            f"{_cells_are(respelled, 'has', 'have')} another spelling: {_quoted(respelled, usual)}; "
-            "data.merge_spellings=False keeps spellings apart"
-        )
+        text = f"{_cells_are(respelled, 'has', 'have')} another spelling: {_quote_cells(respelled, usual)}; "
+        notes.append(Note(f"{text}`merge_spellings=False` keeps spellings apart", ("merge_spellings",)))
     if rules.value_separator:
         as_written = {
             cell: rules.value_separator.join(usual[part] for part in parts[cell] if part in usual)
             for cell in counts
         }
-        reordered = Counter(
-            {cell: count for cell, count in counts.items() if as_written[cell] != value_of[cell]}
-        )
-        if reordered:
-            say(f"{_cells_are(reordered)} read with their values in order: {_quoted(reordered, value_of)}")
-        return column
-    separator, several = find_several_values(Counter(value for value in column.values if value))
-    if several:
-        say(
-            f"{_cells_are(several, 'seems', 'seem')} to hold several values: {_quoted(several)}; each "
-            f"combination and order is its own value; data.value_separator={separator!r} makes orders one"
-        )
-    return column
+        reordered = {cell: count for cell, count in counts.items() if as_written[cell] != value_of[cell]}
+        return column, notes + _note_order(Counter(reordered), value_of)
+    return column, notes + _note_several(Counter(value for value in column.values if value))
+
+
+def _note_order(reordered: Counter[str], value_of: Mapping[str, str]) -> list[Note]:
+    """Notes cells whose values were put in order."""
+    if not reordered:
+        return []
+    cells = _quote_cells(reordered, value_of)
+    return [Note(f"{_cells_are(reordered)} read with their values in order: {cells}")]
+
+
+def _note_several(counts: Counter[str]) -> list[Note]:
+    """Notes values that seem to hold several others."""
+    separator, several = find_several_values(counts)
+    if not several:
+        return []
+    text = (
+        f"{_cells_are(several, 'seems', 'seem')} to hold several values: {_quote_cells(several)}; each "
+        f"combination and order is its own value; `value_separator={separator!r}` makes all orders one value"
+    )
+    return [Note(text, ("value_separator",))]
 
 
 def spelling_key(text: str) -> str:
-    r"""Returns what all spellings of a word have in common.
+    r"""Returns a key that all spellings of a word have in common.
 
     Example:
       >>> spelling_key("Light  Blue") == spelling_key("light\u00a0blue"), spelling_key("7.0")
@@ -122,7 +138,7 @@ def spelling_key(text: str) -> str:
 
 
 def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
-    """Returns for each word the most frequent of its spellings; of equally frequent ones the shortest.
+    """Returns the most frequent spelling of each word; of equally frequent ones the shortest.
 
     Example:
       >>> usual_spellings({"Red": 1, "red": 2, "Blue": 1})
@@ -140,8 +156,11 @@ def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
 def find_several_values(counts: Mapping[str, int]) -> tuple[str, Counter[str]]:
     """Finds values that hold several others: a part of one is a value, or the same parts come in two orders.
 
+    Args:
+      counts: the number of rows of each value.
+
     Returns:
-      The separator that most rows have, and how many rows have each such value.
+      The separator that is found in most rows, and the number of rows of each such value.
 
     Example:
       >>> find_several_values({"red|blue": 2, "blue|red": 1, "green": 5})
@@ -156,18 +175,20 @@ def find_several_values(counts: Mapping[str, int]) -> tuple[str, Counter[str]]:
             decimal = separator == "," and all(map(str.isdecimal, parts))  # 1,5 is one number
             if len(parts) > 1 and not decimal:
                 orders[tuple(sorted(map(spelling_key, parts)))].append(value)
-        several = [v for parts, same in orders.items() if len(same) > 1 or keys & set(parts) for v in same]
+        several = [
+            value for parts, same in orders.items() if len(same) > 1 or keys & set(parts) for value in same
+        ]
         found[separator] = Counter({value: counts[value] for value in several})
     separator = max(found, key=lambda candidate: found[candidate].total())
     return separator, found[separator]
 
 
 def label_values(values: Sequence[str], min_count: int) -> tuple[tuple[str, ...], Int[np.ndarray, " M"]]:
-    """Returns the values that enough rows have, in alphabetical order, and each row's label.
+    """Returns the values that enough rows have, in alphabetical order, and the label of each row.
 
     Args:
-      values: of M rows; an empty one is not labelled.
-      min_count: values that fewer rows have are not labelled either.
+      values: the values of M rows; empty: not labelled.
+      min_count: the least number of rows of a value; rows of rarer ones become "not labelled".
 
     Example:
       >>> kept, labels = label_values(["s", "", "m", "s"], min_count=2)
@@ -181,7 +202,10 @@ def label_values(values: Sequence[str], min_count: int) -> tuple[tuple[str, ...]
 
 
 def is_identifier(labels: Int[np.ndarray, " M"]) -> bool:
-    """Tells whether more than half of the labelled rows, and of no few rows, have a value of their own.
+    """Returns whether a column looks like an identifier: most of its labelled rows have a value of their own.
+
+    Args:
+      labels: the labels of M rows; fewer than 20 labelled ones are never taken for an identifier.
 
     Example:
       >>> is_identifier(np.arange(20)), is_identifier(np.arange(20) % 10), is_identifier(np.arange(19))
@@ -192,7 +216,7 @@ def is_identifier(labels: Int[np.ndarray, " M"]) -> bool:
 
 
 def _split(cell: str, separator: str) -> list[str]:
-    """Returns the parts of a cell, without blank ones."""
+    """Splits a cell into its parts, without blank ones."""
     parts = cell.split(separator) if separator else [cell]
     return [part.strip() for part in parts if part.strip()]
 
@@ -201,8 +225,8 @@ def _cells_are(counts: Counter[str], one: str = "is", many: str = "are") -> str:
     return f"{counts.total():,} cell {one}" if counts.total() == 1 else f"{counts.total():,} cells {many}"
 
 
-def _quoted(counts: Counter[str], read_as: Mapping[str, str] | None = None) -> str:
-    """Lists cells with their counts, the most frequent first, and what they are read as."""
+def _quote_cells(counts: Counter[str], read_as: Mapping[str, str] | None = None) -> str:
+    """Lists cells with their counts, the most frequent first, and the values they are read as."""
     listed = [
         f"{quote_text(cell, 40)} ({count:,})" + (f" as {quote_text(read_as[cell], 40)}" if read_as else "")
         for cell, count in counts.most_common(QUOTED)

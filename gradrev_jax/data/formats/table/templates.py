@@ -1,4 +1,4 @@
-"""Makes images' paths from a template and the cells of a row."""
+"""Makes the paths of images from a template and the cells of a row."""
 
 import difflib
 import re
@@ -10,20 +10,27 @@ from typing import NamedTuple
 from gradrev_jax.data.formats.table.text import quote_text
 from gradrev_jax.errors import DataError
 
-NAMED = 20  # columns that a message names
+NAMED = 20  # the number of columns that a message names
 CONVERSIONS: dict[str, Callable[[object], str]] = {"s": str, "r": repr, "a": ascii}
 ALLOWED = (
-    "{column} is the cell, {column:06d} or {column:06} a whole number filled up with zeros, {column:0>6} and "
-    "the like a filled text, and {{ and }} are braces"
+    "{column} is the cell, {column:06d} or {column:06} a whole number padded with zeros, {column:0>6} and "
+    "the like a padded text, and {{ and }} are braces"
 )
-# A width that begins with 0, or a type of whole numbers: the cell is formatted as a number. Of a text, Python
-# would put the zeros behind it.
+# Formats with a width that begins with 0 or with a type of whole numbers: the cell is formatted as a number,
+# because Python would put the zeros behind a text.
 _NUMBER = re.compile(r"0\d+|.*[bdoxX]", re.DOTALL)
 _WHOLE = re.compile(r"([+-]?[0-9]+)(\.0+)?")  # pandas writes whole numbers as 7.0 where some are missing
 
 
 class Piece(NamedTuple):
-    """A part of a path: a literal text, and the column whose cell follows it, if any."""
+    """A part of a path.
+
+    Attributes:
+      literal: the text at its start.
+      column: the column whose cell follows; None: nothing follows.
+      conversion: the conversion of the cell, one letter; empty: none.
+      spec: the format of the cell.
+    """
 
     literal: str
     column: str | None = None
@@ -34,7 +41,7 @@ class Piece(NamedTuple):
         """Returns this part of a row's path.
 
         Raises:
-          ValueError: the cell is no whole number, but is to be written as one.
+          ValueError: the cell is not a whole number, but the format is one of whole numbers.
         """
         if self.column is None:
             return self.literal
@@ -49,33 +56,35 @@ class Piece(NamedTuple):
         return self.literal + format(int(whole[1]), self.spec)
 
 
-def parse_template(template: str, header: Sequence[str], *, table: object, field: str) -> tuple[Piece, ...]:
+def parse_template(image_template: str, header: Sequence[str], *, table: object) -> tuple[Piece, ...]:
     """Returns the parts of a path that a template describes, in order.
 
     A placeholder is the name of a column, whatever characters it has, alone or followed by a conversion and a
-    format as of ``str.format``: ``images/{id:06d}.jpg``.
+    format like those of ``str.format``: ``images/{id:06d}.jpg``.
 
     Args:
-      template: what ``str.format`` takes, with columns for fields.
-      header: the columns that there are.
-      table: the table, for the message.
-      field: the config field that has the template, for the message.
+      image_template: the template, as ``str.format`` takes it, with columns for fields.
+      header: the columns of the table.
+      table: the file of the table.
 
     Raises:
-      DataError: it is no template, names no column or one that is not there, or has a conversion or a format
-        that does not exist.
+      DataError: the template cannot be parsed, names no column or one that does not exist, or has an
+        unknown conversion or format.
 
     Example:
-      >>> pieces = parse_template("{a.b}/{id:03}.jpg", ["a.b", "id"], table="t.csv", field="template")
+      >>> pieces = parse_template("{a.b}/{id:03}.jpg", ["a.b", "id"], table="t.csv")
       >>> "".join(piece.format_cells({"a.b": "x", "id": "7"}) for piece in pieces)
       'x/007.jpg'
     """
 
     def refused(why: str) -> DataError:
-        return DataError(f"{field} = {template!r} is no template: {why}; {ALLOWED}")
+        return DataError(
+            f"`image_template` = {image_template!r} is no template: {why}; {ALLOWED}",
+            arguments=("image_template",),
+        )
 
     try:
-        parsed = list(string.Formatter().parse(template))
+        parsed = list(string.Formatter().parse(image_template))
     except ValueError as error:
         raise refused(str(error)) from error
     pieces = []
@@ -91,20 +100,23 @@ def parse_template(template: str, header: Sequence[str], *, table: object, field
         if not name:
             raise refused("{} names no column")
         if conversion and conversion not in CONVERSIONS:
-            raise refused(f"{{{whole}}} has the conversion !{conversion}, and there are !s, !r and !a alone")
+            raise refused(f"{{{whole}}} has the conversion !{conversion}, but there are only !s, !r and !a")
         try:
             format(0 if _NUMBER.fullmatch(spec) else "", spec)
         except ValueError as error:
             raise refused(f"{{{whole}}} has a format that cannot be used: {error}") from error
-        column = find_column(name, header, table=table, field=field)
+        column = find_column(name, header, table=table, argument="image_template")
         pieces.append(Piece(literal, column, conversion or "", spec))
     if all(piece.column is None for piece in pieces):
-        raise DataError(f"{field} = {template!r} names no column, so all rows would have one image")
+        raise DataError(
+            f"`image_template` = {image_template!r} names no column, so all rows would have one image",
+            arguments=("image_template",),
+        )
     return tuple(pieces)
 
 
 def placeholder_names(template: str) -> list[str]:
-    """Returns the names in a template's braces, as far as it is one; to recognise a header by.
+    """Returns the names in the braces of a text, by which a header can be recognised.
 
     Example:
       >>> placeholder_names("{folder}/{id:04d}.jpg")
@@ -113,11 +125,17 @@ def placeholder_names(template: str) -> list[str]:
     return re.findall(r"{([^{}!:]+)", template)
 
 
-def find_column(name: str, header: Sequence[str], *, table: object, field: str) -> str:
-    """Returns the column of a name, in whichever Unicode form the header has it.
+def find_column(name: str, header: Sequence[str], *, table: object, argument: str) -> str:
+    """Returns the column with a name, in whichever Unicode form the header has it.
+
+    Args:
+      name: the name.
+      header: the columns of the table.
+      table: the file of the table.
+      argument: the argument that the name comes from, which is to be changed if there is no such column.
 
     Raises:
-      DataError: there is none; the nearest one is named.
+      DataError: there is no such column; the nearest one is named.
     """
     if name in header:
         return name
@@ -129,5 +147,6 @@ def find_column(name: str, header: Sequence[str], *, table: object, field: str) 
     else:
         more = f" and {len(header) - NAMED:,} more" if len(header) > NAMED else ""
         hint = f"it has {', '.join(map(quote_text, header[:NAMED]))}{more}."
-    alone = " Its columns may be separated otherwise: set data.delimiter." if len(header) == 1 else ""
-    raise DataError(f"{table} has no column {name!r}; {hint} Set {field}.{alone}")
+    arguments = (argument, "delimiter") if len(header) == 1 else (argument,)
+    advice = " Its columns may be separated otherwise: set `delimiter`." if len(header) == 1 else ""
+    raise DataError(f"{table} has no column {name!r}; {hint} Set `{argument}`.{advice}", arguments=arguments)

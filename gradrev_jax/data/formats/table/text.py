@@ -15,10 +15,10 @@ from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, is_lfs_pointer
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-SAMPLE = 100  # rows that a delimiter is recognised by
-SHOWN = 80  # characters of a row or a cell that a message quotes
+SAMPLE = 100  # the number of rows by which a delimiter is recognised
+SHOWN = 80  # the number of characters of a row or a cell that a message quotes
 
-# The longer mark first: that of UTF-32 begins with that of UTF-16.
+# Longer marks come first: the mark of UTF-32 begins with that of UTF-16.
 _WIDE_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -34,10 +34,27 @@ _OTHER_FILES = {
 
 
 class Row(NamedTuple):
-    """A row of the table: its first line in the file, as an editor counts, and its cells by column."""
+    """A row of a table.
+
+    Attributes:
+      line: its first line in the file, as an editor counts.
+      cells: its cells by the names of their columns.
+    """
 
     line: int
     cells: dict[str, str]
+
+
+class Note(NamedTuple):
+    """A remark on how a table was read, which a person may want otherwise.
+
+    Attributes:
+      text: the remark, in one line.
+      arguments: the arguments that change it.
+    """
+
+    text: str
+    arguments: tuple[str, ...] = ()
 
 
 def read_cells(
@@ -45,36 +62,37 @@ def read_cells(
     *,
     delimiter: str = "",
     expected: Sequence[str] = (),
-    say: Callable[[str], None],
+    say: Callable[[Note], None],
 ) -> tuple[list[str], list[Row]]:
     """Reads a table with a header row; every row has a cell for each column.
 
-    White space around cells is taken off. Rows without a filled cell are left out. A column without a name
-    in the header is called ``Unnamed: n``, where n counts from 0, as pandas calls it (``Unnamed: n.1`` where
-    the header has such a name already).
+    White space around cells is removed. Rows without a filled cell are left out. A column without a name in
+    the header is called ``Unnamed: n``, where n counts from 0, as pandas calls it (``Unnamed: n.1`` if the
+    header has such a name already).
 
     Args:
       path: the file.
       delimiter: the character between cells; empty: recognised among ``DELIMITERS``.
-      expected: names that the header should have; a delimiter is recognised by them.
-      say: receives what was recognised, one line each.
+      expected: names that the header should have, by which a delimiter is recognised.
+      say: receives notes on what was recognised.
 
     Returns:
-      The columns' names and the rows.
+      The names of the columns, and the rows.
 
     Raises:
-      DataError: the file is no such table; the message names the lines.
+      DataError: the file is not such a table; the message names the lines.
     """
-    text = _decoded(path, say)
+    text = _read_text(path, say)
     declared = re.match(r'"?sep=([^\r\n])[^\r\n]*(?:\r\n|\n|\r)', text)  # Excel's, before the header
     if not delimiter:
         delimiter = declared[1] if declared else recognise_delimiter(text, expected)
         if delimiter != ",":
-            say(f"{path}: its columns are separated by {_named(delimiter)}; data.delimiter sets another")
-    records = _records(text, delimiter, path)[1 if declared else 0 :]
+            found = f"{path}: its columns are separated by {_delimiter_name(delimiter)}"
+            say(Note(f"{found}; `delimiter` sets another", ("delimiter",)))
+    records = _parse_records(text, delimiter, path)[1 if declared else 0 :]
     filled = [(line, cells) for line, cells in records if any(map(str.strip, cells))]
     if not filled:
-        raise DataError(f"{path} is empty; it needs a header row and a row an image")
+        raise DataError(f"{path} is empty; it needs a header row and one row per image")
     header = [name.strip() for name in filled[0][1]]
     if len(header) == 1 and header[0].startswith("#"):
         raise DataError(
@@ -83,25 +101,31 @@ def read_cells(
         )
     if repeated := [name for name, count in Counter(header).items() if name and count > 1]:
         raise DataError(f"{path}: the header has {', '.join(map(repr, repeated))} more than once")
+    if len(filled) == 1:
+        raise DataError(f"{path} has a header but no rows")
+    if empty := [line for line, cells in records if len(cells) > 1 and not any(map(str.strip, cells))]:
+        say(Note(f"{path}: rows without a filled cell are left out: {list_lines(empty)}"))
+    names = _name_columns(header)
+    rows = _even_out(filled[1:], len(names), delimiter, path, say)
+    return names, [Row(line, dict(zip(names, map(str.strip, cells), strict=True))) for line, cells in rows]
+
+
+def _name_columns(header: Sequence[str]) -> list[str]:
+    """Returns the names of the columns, with ``Unnamed: n`` for those without one."""
     names = list(header)
     for position, name in enumerate(header):
         if not name:
             names[position] = f"Unnamed: {position}"
             while names[position] in header:  # a table that pandas has written, read and written again
                 names[position] += ".1"
-    if len(filled) == 1:
-        raise DataError(f"{path} has a header but no rows")
-    if empty := [line for line, cells in records if len(cells) > 1 and not any(map(str.strip, cells))]:
-        say(f"{path}: rows without a filled cell are left out: {list_lines(empty)}")
-    rows = _evened(filled[1:], len(names), delimiter, path, say)
-    return names, [Row(line, dict(zip(names, map(str.strip, cells), strict=True))) for line, cells in rows]
+    return names
 
 
 def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
-    r"""Returns the delimiter that finds most of the expected names, and most rows as long as the header.
+    r"""Returns the delimiter by which most expected names are found, and most rows are as long as the header.
 
     Args:
-      text: the table.
+      text: the text of the table.
       expected: names that the header should have.
 
     Example:
@@ -112,7 +136,7 @@ def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
     def fitness(delimiter: str) -> tuple[int, float]:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         rows: list[list[str]] = []
-        with contextlib.suppress(csv.Error):  # a cell beyond csv's limit, which _records tells of
+        with contextlib.suppress(csv.Error):  # a cell beyond csv's limit, which _parse_records reports
             rows.extend(itertools.islice(filter(None, reader), SAMPLE))
         if not rows or len(rows[0]) == 1:
             return 0, 0.0
@@ -123,7 +147,7 @@ def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
 
 
 def quote_text(text: str, most: int = SHOWN) -> str:
-    r"""Returns a text as a message quotes it: in quotes, unprintable letters escaped, cut to ``most``.
+    r"""Quotes a text for a message: unprintable characters are escaped, and the rest behind ``most`` is cut.
 
     Example:
       >>> print(quote_text("a\tb"), quote_text("abcdefgh", most=6))
@@ -133,7 +157,7 @@ def quote_text(text: str, most: int = SHOWN) -> str:
 
 
 def list_lines(lines: Sequence[int], most: int = 10) -> str:
-    """Returns line numbers as a message lists them: the first ones and how many more there are.
+    """Lists line numbers for a message: the first ``most``, and how many more there are.
 
     Example:
       >>> list_lines([3]), list_lines([3, 5, 8], most=2)
@@ -143,14 +167,17 @@ def list_lines(lines: Sequence[int], most: int = 10) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:most]))}{more}"
 
 
-def _decoded(path: pathlib.Path, say: Callable[[str], None]) -> str:
-    """Reads the file's text."""
+def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:
+    """Reads the text of a file, in UTF-8 or with a byte order mark."""
     if not path.parent.is_dir():
-        raise DataError(f"{path.parent} is not a folder; set data.root to the catalogue's")
+        raise DataError(
+            f"{path.parent} is not a folder; set `root` to the folder of the catalogue", arguments=("root",)
+        )
     if not path.is_file():
         tables = sorted(other.name for end in ("csv", "tsv") for other in path.parent.glob(f"*.{end}"))
         raise DataError(
-            f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set data.table"
+            f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set `table`",
+            arguments=("table",),
         )
     content = path.read_bytes()
     if is_lfs_pointer(content[:HEAD]):
@@ -174,11 +201,11 @@ def _decoded(path: pathlib.Path, say: Callable[[str], None]) -> str:
         line = _line_ends(text[: text.index("\0")]) + 1
         raise DataError(f"{path}, line {line}: holds a NUL character; save the table as UTF-8 text")
     if wide:
-        say(f"{path}: read as {wide}")
+        say(Note(f"{path}: read as {wide}"))
     return text
 
 
-def _records(text: str, delimiter: str, path: pathlib.Path) -> list[tuple[int, list[str]]]:
+def _parse_records(text: str, delimiter: str, path: pathlib.Path) -> list[tuple[int, list[str]]]:
     """Parses the rows, each with its first line; a blank line is a row without cells."""
     # csv is given its lines by StringIO, which ends them at \n, \r and \r\n alone: str.splitlines also ends
     # them at U+2028, U+0085, vertical tabs and form feeds, which are characters of a cell.
@@ -191,21 +218,21 @@ def _records(text: str, delimiter: str, path: pathlib.Path) -> list[tuple[int, l
             records.append((first, cells))
             first = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(_quoting_problem(text, delimiter, first, reader.line_num, error, path)) from error
+        raise DataError(_describe_quoting(text, delimiter, first, reader.line_num, error, path)) from error
     return records
 
 
-def _quoting_problem(
+def _describe_quoting(
     text: str, delimiter: str, first: int, last: int, error: csv.Error, path: pathlib.Path
 ) -> str:
-    """Says what is wrong with the row that begins in line ``first`` and that csv gave up in line ``last``."""
+    """Describes the fault in the row that begins in line ``first`` and that csv gave up in line ``last``."""
     lines = io.StringIO(text, newline="").readlines()
     opened = _unclosed_quote("".join(lines[first - 1 : last]), delimiter)
     if opened is not None:
         row = lines[first - 1 + opened].strip()
         return (
             f"{path}, line {first + opened}: a quote opens a cell here and is not closed: {quote_text(row)}\n"
-            "Close it; a quote that belongs to the cell is written twice, inside of a quoted cell."
+            "Close it; to have a quote within a cell, quote the cell and write the quote twice."
         )
     if "field limit" in str(error):
         return f"{path}, line {last}: a cell has more than {csv.field_size_limit():,} characters"
@@ -215,12 +242,12 @@ def _quoting_problem(
     return (
         f"{path}, line {last}: a cell goes on after its closing quote{begun}: "
         f"{quote_text(lines[last - 1].strip())}\n"
-        "A quote that belongs to the cell is written twice, inside of a quoted cell."
+        "To have a quote within a cell, quote the cell and write the quote twice."
     )
 
 
 def _unclosed_quote(text: str, delimiter: str) -> int | None:
-    """Returns the line, from 0, of the quote that opens a cell which does not end; None where all end."""
+    """Returns the line, from 0, of the quote that opens a cell without an end; None: all cells end."""
     cell = re.compile(rf' *"[^"]*(?:""[^"]*)*("?)|[^{re.escape(delimiter)}\r\n]*')
     position = 0
     while position < len(text):
@@ -231,7 +258,7 @@ def _unclosed_quote(text: str, delimiter: str) -> int | None:
     return None
 
 
-def _named(delimiter: str) -> str:
+def _delimiter_name(delimiter: str) -> str:
     return DELIMITERS.get(delimiter, repr(delimiter))
 
 
@@ -239,17 +266,17 @@ def _line_ends(text: str) -> int:
     return len(re.findall(r"\r\n|\n|\r", text))
 
 
-def _evened(
+def _even_out(
     rows: Sequence[tuple[int, list[str]]],
     width: int,
     delimiter: str,
     path: pathlib.Path,
-    say: Callable[[str], None],
+    say: Callable[[Note], None],
 ) -> list[tuple[int, list[str]]]:
     """Returns the rows, all as long as the header; blank cells behind its last column are cut off."""
     longer = [line for line, cells in rows if len(cells) > width and not any(map(str.strip, cells[width:]))]
     if longer:
-        say(f"{path}: blank cells behind the last column are left out: {list_lines(longer)}")
+        say(Note(f"{path}: blank cells behind the last column are left out: {list_lines(longer)}"))
         cut = set(longer)
         rows = [(line, cells[:width] if line in cut else cells) for line, cells in rows]
     uneven = [(line, cells) for line, cells in rows if len(cells) != width]
@@ -257,10 +284,10 @@ def _evened(
         problems = [
             f"line {line}: {len(cells)} fields: {quote_text(delimiter.join(cells))}" for line, cells in uneven
         ]
-        help_ = f"Mend these rows; a cell that holds {_named(delimiter)} is put in quotes."
+        advice = f"Mend these rows; put cells that hold {_delimiter_name(delimiter)} in quotes."
         if {len(cells) for _, cells in rows} == {width + 1}:
-            help_ = "All rows have one field more: a column lacks its name in the header."
-        raise DataError(f"{path}: the header has {width} fields, but\n{join_lines(problems)}\n{help_}")
+            advice = "All rows have one field more: a column has no name in the header."
+        raise DataError(f"{path}: the header has {width} fields, but\n{join_lines(problems)}\n{advice}")
     swallowed = [
         f"{line} to {line + _line_ends(delimiter.join(cells))}"
         for line, cells in rows
@@ -268,13 +295,15 @@ def _evened(
     ]
     if swallowed:
         say(
-            f"{path}: lines {', '.join(swallowed[:10])} are one row each, by quotes that close lines later, "
-            "though some of them look like rows themselves"
+            Note(
+                f"{path}: lines {', '.join(swallowed[:10])} are one row each, because a quote closes lines "
+                "later, though some of them look like rows themselves"
+            )
         )
     return list(rows)
 
 
 def _looks_like_rows(cell: str, width: int, delimiter: str) -> bool:
-    """Tells whether a line inside of a quoted cell has as many fields as a row."""
+    """Returns whether a line within a quoted cell has as many fields as a row."""
     inner = io.StringIO(cell, newline="").readlines()[1:-1]
     return any(line.count(delimiter) == width - 1 for line in inner)

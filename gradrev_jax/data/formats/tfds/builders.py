@@ -1,9 +1,8 @@
-"""Data sets that TFDS has prepared: found, or explained by which command they come about.
+"""Finds data sets that TFDS has prepared, or says which command prepares them.
 
 TFDS is an optional extra, so it is imported when a function is called.
 """
 
-import difflib
 import importlib
 import itertools
 import pathlib
@@ -11,55 +10,58 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, did_you_mean, first_line
 
 
 def import_tfds() -> Any:
-    """The package tensorflow_datasets.
+    """Imports the package tensorflow_datasets.
 
     Raises:
-      ConfigError: it is not there.
+      ConfigError: it is not installed.
     """
     try:
         importlib.import_module("array_record")
         return importlib.import_module("tensorflow_datasets")
     except ImportError as error:
         raise ConfigError(
-            f"data.format = 'tfds' needs TensorFlow Datasets, but: {error}; install it with "
+            f"data sets of TFDS need the package TensorFlow Datasets, but: {error}; install it with "
             "pip install -c constraints.txt -e '.[tfds]'"
         ) from error
 
 
 def prepared_builder(name: str, data_dir: str | None) -> Any:
-    """The builder of a data set that is there and can be read.
+    """Returns the builder of a data set that is prepared and can be read.
 
     Args:
-      name: as TFDS has it.
-      data_dir: folder that TFDS prepares data sets in; None: TFDS's own default.
+      name: the name in TFDS.
+      data_dir: the folder in which TFDS prepares data sets; None: the default of TFDS.
 
     Raises:
-      DataError: it is unknown, not prepared, or prepared in a format that only TensorFlow reads; the message
-        has the command that prepares it.
+      DataError: the data set is unknown, not prepared, or prepared in a format that only TensorFlow reads;
+        the message has the command that prepares it.
     """
     tfds = import_tfds()
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
         known = dict.fromkeys(tfds.list_builders(with_community_datasets=False))
-        near = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "tfds.list_builders() has all names."
+        hint = did_you_mean(
+            name.lower(), known, otherwise="tfds.list_builders() has all names.", most=5, cutoff=0.5
+        )
         raise DataError(
             f"TFDS has no data set called {name!r}, and none is prepared in {data_dir or 'its own folder'}; "
-            f"{hint} Set data.tfds_name, or data.tfds_dir."
+            f"{hint} Set `name`, or `data_dir`.",
+            arguments=("name", "data_dir"),
         ) from error
     except (ValueError, AssertionError, ImportError) as error:
-        raise DataError(f"data.tfds_name = {name!r}: {str(error).strip().splitlines()[0]}") from error
+        raise DataError(f"`name` = {name!r}: {first_line(error).strip()}", arguments=("name",)) from error
     command = _prepare_command(builder.name, name, data_dir)
     if not builder.info.splits:
         raise DataError(
-            f"{name} is not prepared in {builder.data_path}; set data.tfds_dir to where it is, or prepare it "
-            f"with\n  {command}\nA few builders, those of shapes3d and dsprites among them, need TensorFlow "
-            "for that (not for reading), because they hand over arrays instead of image files."
+            f"{name} is not prepared in {builder.data_path}; set `data_dir` to the folder where it is, or "
+            f"prepare it with\n  {command}\nA few builders, among them those of shapes3d and dsprites, need "
+            "TensorFlow for that (not for reading), because they produce arrays instead of image files.",
+            arguments=("data_dir",),
         )
     if not builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
         raise DataError(
@@ -70,7 +72,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
 
 
 def _prepare_command(builder: str, name: str, data_dir: str | None) -> str:
-    """What to type so that TFDS prepares a data set."""
+    """Returns the command that has TFDS prepare a data set."""
     if builder == "shopping100k":
         folder = f" --data_dir={data_dir}" if data_dir else ""
         return f"python -m gradrev_commands.prepare_shopping100k --manual_dir=IMAGES_AND_SPLITS{folder}"
@@ -82,51 +84,58 @@ def _prepare_command(builder: str, name: str, data_dir: str | None) -> str:
 
 
 def assign_parts(builder: Any, splits: Sequence[str]) -> dict[str, str]:
-    """From split to part, in the order of the parts.
+    """Returns the part of each split, in the order of the parts.
 
     Args:
-      builder: of the data set.
-      splits: see ``tfds.read_tfds``.
+      builder: the builder of the data set.
+      splits: the splits, see ``read_tfds``.
 
     Returns:
-      One split of the train part, or two to three of which no two share an image.
+      A single split for train, or two or three splits, no two of which share an image.
 
     Raises:
-      DataError: a split that does not exist or is empty, or splits that overlap.
+      DataError: a split does not exist or is empty, or two of them overlap.
     """
-    there = builder.info.splits
+    available = builder.info.splits
     if not splits:
-        named = [split for split in PARTS if split in there]
-        splits = named if TRAIN in named else tuple(there) if len(there) == 1 else ()
+        named = [split for split in PARTS if split in available]
+        splits = named if TRAIN in named else tuple(available) if len(available) == 1 else ()
     parts = {1: (TRAIN,), 2: (TRAIN, TEST), 3: PARTS}.get(len(splits))
-    known = ", ".join(f"{split} ({info.num_examples})" for split, info in there.items())
+    known = ", ".join(f"{split} ({info.num_examples})" for split, info in available.items())
     if parts is None or len(set(splits)) < len(splits):
         raise DataError(
-            f"{builder.name} has the splits {known}; set data.tfds_splits to those of train and test, to "
-            "those of train, validation and test, or to one that is split"
+            f"{builder.name} has the splits {known}; set `splits` to those of train and test, to those of "
+            "train, validation and test, or to a single one, which is then split",
+            arguments=("splits",),
         )
     for split in splits:
         try:
-            empty = not there[split].num_examples
+            empty = not available[split].num_examples
         except (ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1]
-            raise DataError(f"{builder.name} has the splits {known}; data.tfds_splits: {reason}") from error
-        if empty:
-            raise DataError(f"{builder.name}: split {split!r} has no images; it has {known}")
-    for one, other in itertools.combinations(splits, 2):
-        if _overlap(there[one], there[other]):
             raise DataError(
-                f"{builder.name}: the splits {one!r} and {other!r} have images in common, so that what is "
-                "trained on would be tested on; set data.tfds_splits"
+                f"{builder.name} has the splits {known}; `splits`: {reason}", arguments=("splits",)
+            ) from error
+        if empty:
+            raise DataError(
+                f"{builder.name}: split {split!r} has no images; set `splits`; there are {known}",
+                arguments=("splits",),
+            )
+    for one, other in itertools.combinations(splits, 2):
+        if _overlap(available[one], available[other]):
+            raise DataError(
+                f"{builder.name}: the splits {one!r} and {other!r} have images in common, so training images "
+                "would be test images; set `splits`",
+                arguments=("splits",),
             )
     return dict(zip(splits, parts, strict=True))
 
 
 def split_records(builder: Any, splits: Iterable[str]) -> dict[str, Sequence[Any]]:
-    """The serialised records of each split.
+    """Returns the serialised records of each split.
 
     Raises:
-      DataError: a file of them is missing.
+      DataError: a file of records is missing.
     """
     raw = import_tfds().decode.DeserializeMethod.RAW_BYTES
     for split in splits:
@@ -137,7 +146,7 @@ def split_records(builder: Any, splits: Iterable[str]) -> dict[str, Sequence[Any
 
 
 def _overlap(one: Any, other: Any) -> bool:
-    """Whether two splits share a record."""
+    """Returns whether two splits share a record."""
     return any(
         a.filename == b.filename and a.skip < b.skip + b.take and b.skip < a.skip + a.take
         for a, b in itertools.product(one.file_instructions, other.file_instructions)

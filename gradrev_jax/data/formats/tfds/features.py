@@ -1,6 +1,6 @@
-"""Features of a TFDS data set: which of them can be attributes, and what their labels are.
+"""Reads features of a TFDS data set: which of them can be attributes, and their labels.
 
-Imports tensorflow_datasets, an optional extra: ``data/tfds.py`` says what to install where it is missing.
+Imports tensorflow_datasets, an optional extra: ``import_tfds`` says how to install it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +16,7 @@ Feature = Any  # a tfds.features.FeatureConnector, perhaps a FeaturesDict of oth
 
 
 def leaves(features: Feature) -> dict[str, Feature]:
-    """Features by their path, as ``attributes/Smiling`` for one within another.
+    """Returns features by their path, as ``attributes/Smiling`` for one within another.
 
     Example:
       >>> list(leaves(tfds.features.FeaturesDict({"box": {"x": np.float32}, "id": np.int64})))
@@ -32,7 +32,7 @@ def leaves(features: Feature) -> dict[str, Feature]:
 
 
 def select_features(features: Feature, paths: Collection[str]) -> Feature:
-    """A FeaturesDict of the features at these paths alone: others are then not parsed."""
+    """Returns a FeaturesDict of the features at some paths alone: the others are then not parsed."""
     return tfds.features.FeaturesDict(_select(features, frozenset(paths), ""))
 
 
@@ -48,7 +48,7 @@ def _select(features: Feature, paths: Collection[str], above: str) -> dict[str, 
 
 
 def value_at(example: Mapping[str, Any], path: str) -> Any:
-    """What an example holds at a path.
+    """Returns the value of an example at a path.
 
     Example:
       >>> value_at({"attributes": {"Smiling": True}}, "attributes/Smiling")
@@ -61,7 +61,7 @@ def value_at(example: Mapping[str, Any], path: str) -> Any:
 
 
 def feature_kind(feature: Feature) -> str | None:
-    """``class``, ``bool``, ``int`` or ``text``; None where a feature cannot be an attribute.
+    """Returns ``class``, ``bool``, ``int`` or ``text``; None: the feature cannot be an attribute.
 
     Example:
       >>> feature_kind(tfds.features.ClassLabel(num_classes=3)), feature_kind(tfds.features.Text())
@@ -80,15 +80,17 @@ def feature_kind(feature: Feature) -> str | None:
 def feature_labels(
     feature: Feature, cells: Sequence[Any], min_count: int = 1
 ) -> tuple[tuple[str, ...], Int[np.ndarray, " M"]]:
-    """Values and labels of an attribute.
+    """Returns the values and the labels of an attribute.
 
-    A class has the data set's own names in their order, a truth value ``no`` and ``yes``, a whole number and
-    a text what occurs, in ascending order. Class -1 and a blank text are "not labelled".
+    The values of a class are the names of the data set in their order, those of a truth value ``no`` and
+    ``yes``, those of a whole number or a text all that occur, in ascending order. Class -1 and a blank text
+    are "not labelled".
 
     Args:
-      feature: it.
-      cells: what M examples hold.
-      min_count: values that fewer examples have become "not labelled"; at 1 a class keeps them all.
+      feature: the feature of the attribute.
+      cells: the values of M examples.
+      min_count: the least number of examples of a value; examples of rarer ones become "not labelled". At 1 a
+        class keeps all its values.
 
     Returns:
       The values, and labels int32 [M].
@@ -109,7 +111,7 @@ def feature_labels(
         blank = int(kind == "text" and len(distinct) > 0 and distinct[0] == "")  # sorts before all others
         names, index = tuple(map(str, distinct[blank:].tolist())), index - blank
     kept = np.bincount(index[index >= 0], minlength=len(names)) >= (min_count if min_count > 1 else 0)
-    # The last entry is what -1 picks: not labelled.
+    # Index -1 picks the last entry: not labelled.
     position = np.append(np.where(kept, np.cumsum(kept) - 1, NOT_LABELLED), NOT_LABELLED)
     values = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
     return values, position[index].astype(np.int32)

@@ -1,6 +1,6 @@
-"""Records of a prepared TFDS data set by row, and their images.
+"""Reads the records of a prepared TFDS data set by row, and their images.
 
-Imports tensorflow_datasets, an optional extra: ``data/tfds.py`` says what to install where it is missing.
+Imports tensorflow_datasets, an optional extra: ``import_tfds`` says how to install it.
 """
 
 import dataclasses
@@ -14,22 +14,22 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.catalogue import DEFAULT_SAMPLING, Sampling, Transform
 from gradrev_jax.data.formats.tfds.features import Feature, leaves, select_features, value_at
 from gradrev_jax.data.images.files import decode_image, to_square
 
-CHUNK = 512  # records that are read at once
-VERSION = b"tfds images 1"  # part of every digest: greys are stretched here and not in files
+CHUNK = 512  # the number of records read at once
+VERSION = b"tfds images 1"  # part of every digest: masks are stretched here, but not in files
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Serialised records of several splits by row.
+    """Represents the serialised records of several splits by row.
 
     Attributes:
-      title: of the data set.
-      sources: the records of each split by its name, bytes.
-      places: int64 [M, 2], for each row which of the sources, in their order, and which of its records.
+      title: the name of the data set.
+      sources: the records of each split, as bytes, by the name of the split.
+      places: int64 [M, 2], the number of the source of each row, and the number of its record there.
     """
 
     title: str
@@ -37,25 +37,23 @@ class Records:
     places: Int[np.ndarray, "M 2"]
 
     @classmethod
-    def drawn(
-        cls, title: str, sources: Mapping[str, Sequence[Any]], *, limit: int | None = None, seed: int = 0
+    def from_sources(
+        cls, title: str, sources: Mapping[str, Sequence[Any]], sampling: Sampling = DEFAULT_SAMPLING
     ) -> "Records":
-        """All records, or as many as ``limit`` drawn with the seed, in the order of the splits."""
+        """Creates records of all splits in their order, or of as many rows as the sampling chooses."""
         places = np.concatenate(
             [
                 np.stack([np.full(len(source), number), np.arange(len(source))], axis=1)
                 for number, source in enumerate(sources.values())
             ]
         )
-        if limit is not None:
-            places = places[np.sort(np.random.default_rng(seed).permutation(len(places))[:limit])]
-        return cls(title, sources, places)
+        return cls(title, sources, places[sampling.choose_rows(len(places))])
 
     def __len__(self) -> int:
         return len(self.places)
 
     def name(self, row: int) -> str:
-        """Data set, split and number of a record, as ``shapes3d/train/17``."""
+        """Returns the data set, split and number of a record, as ``shapes3d/train/17``."""
         source, record = self.places[row].tolist()
         return f"{self.title}/{tuple(self.sources)[source]}/{record}"
 
@@ -64,14 +62,14 @@ class Records:
         return tuple(self.sources.values())[source][record]
 
     def in_order(self, description: str, *, progress: bool = True) -> Iterator[bytes]:
-        """All records, read in chunks, with a progress bar where it takes more than seconds."""
+        """Yields all records, read in chunks, with a progress bar if that takes more than seconds."""
         with tqdm(
             total=len(self), desc=description, unit="record", delay=2, leave=False, disable=not progress
         ) as bar:
             for number, source in enumerate(self.sources.values()):
                 of_source = self.places[self.places[:, 0] == number, 1]
                 for start in range(0, len(of_source), CHUNK):
-                    # TFDS offers reading many at once under this name only.
+                    # TFDS reads many records at once under this name alone.
                     chunk = source.__getitems__(of_source[start : start + CHUNK].tolist())  # type: ignore[attr-defined]
                     yield from chunk
                     bar.update(len(chunk))
@@ -80,7 +78,7 @@ class Records:
 def read_columns(
     records: Records, features: Feature, paths: Collection[str], *, progress: bool = True
 ) -> dict[str, list[Any]]:
-    """What every record holds at some paths; nothing else is parsed, and no image decoded.
+    """Returns the values of all records at some paths; nothing else is parsed, and no image is decoded.
 
     Raises:
       RuntimeError, OSError: a file of records is damaged.
@@ -95,7 +93,7 @@ def read_columns(
 
 
 def is_image(feature: Feature) -> bool:
-    """Whether a feature is an image that can be read: encoded, or an array uint8 [H, W, 1 or 3].
+    """Returns whether a feature is an image that can be read: encoded, or an array uint8 [H, W, 1 or 3].
 
     Example:
       >>> is_image(tfds.features.Image()), is_image(tfds.features.Tensor(shape=(2, 2, 4), dtype=np.uint8))
@@ -113,10 +111,10 @@ def is_image(feature: Feature) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class TfdsImages:
-    """Images of a TFDS data set: encoded files, or arrays uint8 [H, W, 1 or 3].
+    """Represents the images of a TFDS data set: encoded files, or arrays uint8 [H, W, 1 or 3].
 
-    Greys of which none is brighter than 1, as those of dSprites, are a mask: 1 becomes white, because as 1 of
-    255 it could not be seen.
+    Images without a grey above 1, as those of dSprites, are masks: 1 becomes white, because 1 of 255 could
+    not be seen.
 
     Attributes:
       records: M records.
@@ -127,19 +125,19 @@ class TfdsImages:
     features: Feature
 
     @classmethod
-    def of(cls, records: Records, features: Feature, path: str) -> "TfdsImages":
-        """The images that the feature at a path holds."""
+    def from_feature(cls, records: Records, features: Feature, path: str) -> "TfdsImages":
+        """Creates the images of the feature at a path."""
         return cls(records, select_features(features, [path]))
 
     def __len__(self) -> int:
         return len(self.records)
 
     def name(self, row: int) -> str:
-        """Data set, split and number of the record."""
+        """Returns the data set, split and number of the record."""
         return self.records.name(row)
 
     def digest(self, row: int) -> bytes:
-        """Digest of the encoded file, or of the array."""
+        """Returns the digest of the encoded file, or of the array."""
         content = self._content(row)
         key = hashlib.blake2b(VERSION, digest_size=16)
         if isinstance(content, np.ndarray):
@@ -148,10 +146,10 @@ class TfdsImages:
         return key.digest()
 
     def read(self, row: int, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
-        """The image as an ``ImageFiles`` has it.
+        """Returns the image, transformed as ``ImageFiles`` does.
 
         Raises:
-          OSError, ValueError: it is no image, or damaged.
+          OSError, ValueError: the record holds no image, or it is damaged.
         """
         content = self._content(row)
         if isinstance(content, np.ndarray):
@@ -172,7 +170,7 @@ class TfdsImages:
 
 
 def _visible(image: Image.Image) -> Image.Image:
-    """A mask of 0 and 1 in black and white; any other image as it is."""
+    """Returns a mask of 0 and 1 in black and white; any other image unchanged."""
     if image.mode == "L" and image.getextrema()[1] == 1:
         return image.point(lambda level: 255 * level)
     return image

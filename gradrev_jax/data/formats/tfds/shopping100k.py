@@ -1,7 +1,7 @@
-"""Shopping100k as a TFDS data set, made of its images and of ADDE's split files.
+"""Builds Shopping100k as a TFDS data set from its images and the split files of ADDE.
 
-Importing the module makes it known to TFDS, so that ``tfds.builder("shopping100k")`` finds it. It imports
-tensorflow_datasets, an optional extra: ``data/tfds.py`` says what to install where it is missing.
+Importing the module registers the data set, so that ``tfds.builder("shopping100k")`` finds it. It imports
+tensorflow_datasets, an optional extra: ``import_tfds`` says how to install it.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ MANIPULATIONS = frozenset((QUERIES, TRIPLETS))
 class Shopping100k(tfds.core.GeneratorBasedBuilder):
     """Garments with 12 attributes, and the manipulation queries and training triplets of ADDE.
 
-    All splits of a TFDS data set have the same features, so a query stands with the test image that it
-    manipulates, and a triplet with its reference among the training images. The indicator is not stored: it
-    is the difference between the labels before and after.
+    All splits of a TFDS data set have the same features, so a query is stored with the test image that it
+    manipulates, and a triplet with its reference image. Indicators are not stored: they are the difference
+    between the labels before and after.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -45,23 +45,23 @@ class Shopping100k(tfds.core.GeneratorBasedBuilder):
     )
 
     def __init__(self, *, drop_contradictions: bool = False, **options: Any) -> None:
-        """As any builder.
+        """Creates the builder.
 
         Args:
-          drop_contradictions: as ``adde.read_adde`` has it.
-          **options: those of every builder.
+          drop_contradictions: whether contradictions are left out, see ``read_adde``.
+          **options: the options of every TFDS builder.
         """
         self._drop_contradictions = drop_contradictions
         super().__init__(**options)
 
     def _info(self) -> Any:
-        """Features; the classes get their names from the split files when the data set is prepared."""
+        """Returns the features; the names of classes come from the split files, at preparation."""
         number = tfds.features.Scalar(np.int64)
         labels = tfds.features.Tensor(shape=(len(ATTRIBUTES),), dtype=np.int64)
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            disable_shuffling=True,  # queries and triplets count images in this order
+            disable_shuffling=True,  # queries and triplets number the images in this order
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(),
@@ -101,16 +101,20 @@ class Shopping100k(tfds.core.GeneratorBasedBuilder):
 
 
 def read_manual(folder: pathlib.Path, *, drop_contradictions: bool = False) -> Catalogue:
-    """The catalogue of a folder with the images and the split files.
+    """Reads the catalogue of a folder with the images and the split files.
+
+    Args:
+      folder: the folder.
+      drop_contradictions: whether contradictions are left out, see ``read_adde``.
 
     Raises:
-      DataError: they cannot be used, or have other attributes.
+      DataError: the files cannot be used, or have other attributes.
     """
     catalogue = read_adde(folder, folder, drop_contradictions=drop_contradictions)
     schema = catalogue.schema
     if schema.num_attributes != len(ATTRIBUTES):
         raise DataError(
-            f"{folder / SIZES} has {schema.num_attributes} attributes, but Shopping100k "
+            f"{folder / SIZES} has {schema.num_attributes} attributes, but Shopping100k has "
             f"{len(ATTRIBUTES)}: {', '.join(ATTRIBUTES)}"
         )
     if (folder / NAMES).is_file() and schema.names != ATTRIBUTES:
@@ -122,7 +126,7 @@ Rows = defaultdict[int, list[dict[str, Any]]]
 
 
 def _by_image(catalogue: Catalogue, part: str) -> tuple[Rows, Rows]:
-    """Queries and triplets of each image of a part, with their number in the files."""
+    """Returns the queries and triplets of each image of a part, with their number in the files."""
     queries: Rows = defaultdict(list)
     triplets: Rows = defaultdict(list)
     if part == TEST and catalogue.queries is not None:
@@ -138,11 +142,11 @@ def _by_image(catalogue: Catalogue, part: str) -> tuple[Rows, Rows]:
 
 
 def add_manipulations(catalogue: Catalogue, cells: Mapping[str, Sequence[Any]]) -> Catalogue:
-    """The catalogue with its queries and triplets, in the order of the files; None where there are none.
+    """Returns the catalogue with its queries and triplets, in the order of the files; None: there are none.
 
     Args:
-      catalogue: of all images of the data set.
-      cells: what each row has under ``queries`` and ``triplets``.
+      catalogue: the catalogue of all images of the data set.
+      cells: the values of the features ``queries`` and ``triplets`` by row.
     """
     train, test = catalogue.parts[TRAIN], catalogue.parts[TEST]
     queries, triplets = None, None
@@ -161,7 +165,7 @@ def add_manipulations(catalogue: Catalogue, cells: Mapping[str, Sequence[Any]]) 
 
 
 def _in_order(cells: Sequence[Mapping[str, Any]], *fields: str) -> list[np.ndarray]:
-    """The image of each entry and its fields, all int64, ordered by the entries' numbers."""
+    """Returns the image of each entry and its fields, all int64, in the order of the entries' numbers."""
     image = np.repeat(np.arange(len(cells)), [len(cell["number"]) for cell in cells])
     number, *columns = (
         np.array([entry for cell in cells for entry in cell[field]], np.int64)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.data.formats.adde.number_files import read_lines, read_rows
+from gradrev_jax.data.formats.adde.number_files import Numbers, check_same_length, parse_rows, read_lines
 from gradrev_jax.errors import DataError
 
 
@@ -10,8 +10,8 @@ def write(path, text):
     return path
 
 
-def rows(path, width=2, **options):
-    return read_rows(path, width, **{"low": -1, "high": 9, "what": "digit", **options})
+def rows(path, width=2):
+    return parse_rows(read_lines(path), width, Numbers("digit", -1, 9))
 
 
 @pytest.mark.parametrize("text", ["1 2\n-1 9\n", "1 2\r\n-1 9\r\n", "1\t2 \n -1  9", "\ufeff1 2\n-1 9\n\n\n"])
@@ -58,9 +58,12 @@ def test_ten_faults_are_listed_and_the_rest_counted(tmp_path):
         rows(write(tmp_path / "a.txt", "1 x\n" * 15))
 
 
-def test_too_few_rows(tmp_path):
+def test_files_of_different_lengths_are_both_named(tmp_path):
+    files = {"a": "1 2", "b": "1 2\n3 4"}
     with pytest.raises(DataError, match=r"a.txt has 1 rows but b.txt has 2; they must"):
-        rows(write(tmp_path / "a.txt", "1 2"), rows=2, rows_of="b.txt")
+        check_same_length(
+            *(read_lines(write(tmp_path / f"{name}.txt", text)) for name, text in files.items())
+        )
 
 
 def test_a_missing_file_is_named_with_those_that_are_there(tmp_path):

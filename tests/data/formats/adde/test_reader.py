@@ -32,7 +32,7 @@ def splits(tmp_path):
     return tmp_path
 
 
-def test_it_reads_everything(splits):
+def test_labels_parts_queries_and_triplets_are_read(splits):
     catalogue = read_adde(splits, splits)
     assert catalogue.schema.names == ("color", "size")
     assert catalogue.schema.values == (("blue", "red"), ("small", "medium", "very large"))
@@ -127,7 +127,7 @@ def test_a_missing_file_is_named(splits, name):
         ("attribute_values.txt", "color: blue, \nsize: s, m, l", "line 1: needs"),
         ("imgs_train.txt", "a.png\nb.png", "labels_train.txt has 3 rows but imgs_train.txt has 2"),
         ("imgs_train.txt", "a.png\nb.png\nx.png", "1 of 3 images are not below .*\n  line 3: x.png"),
-        ("imgs_test.txt", "d.png\n../e.png\nf.png", "lead out of data.root.*\n  line 2: ../e.png"),
+        ("imgs_test.txt", "d.png\n../e.png\nf.png", "lead out of `root`.*\n  line 2: ../e.png"),
         (
             "labels_train.txt",
             "1 0 0 0 1\n0 1 0 0\n0 1 1 0 0",
@@ -181,7 +181,8 @@ def test_a_contradiction_is_counted_listed_and_may_be_dropped(splits, name, text
     (splits / name).write_text(text + "\n")
     with pytest.raises(DataError, match=message) as error:
         read_adde(splits, splits)
-    assert "set data.drop_contradictions=true to leave them out" in str(error.value)
+    assert "set `drop_contradictions`=true to leave them out" in str(error.value)
+    assert error.value.arguments == ("drop_contradictions",)
     catalogue = read_adde(splits, splits, drop_contradictions=True)
     assert len(catalogue.queries) + len(catalogue.triplets) == 3
     before = catalogue.labels[np.r_[catalogue.queries.reference + 3, catalogue.triplets.reference]]
@@ -197,8 +198,8 @@ def test_only_contradictions_cannot_be_dropped(splits):
         read_adde(splits, splits, drop_contradictions=True)
 
 
-def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(DataError, match="is not a folder; set data.splits"):
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(DataError, match="is not a folder; set `splits`"):
         read_adde(tmp_path / "nowhere", tmp_path)
 
 

@@ -67,7 +67,6 @@ def test_only_lower_garments_lack_sleeve_and_neckline():
 
 
 def test_every_value_changes_the_picture():
-    """Each attribute can be seen: two garments that differ in one value are two pictures."""
     catalogue = garments_catalogue(count=400)
     upper = next(row for row in range(400) if (catalogue.labels[row] >= 0).all())
     for n, size in enumerate(SCHEMA.sizes):
@@ -106,14 +105,14 @@ def test_correlation_ties_train_to_the_category_and_leaves_test_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"missing": 1.5}, "data.missing must lie in"),
-        ({"correlation": float("nan")}, "data.correlation must lie in"),
-        ({"test_fraction": 1.0}, "data.test_fraction must lie in"),
-        ({"count": 3}, "data.count = 3 leaves train or test without images"),
-        ({"count": 0}, "data.count = 0"),
-        ({"count": -5}, "data.count = -5"),
+        ({"missing": 1.5}, "^`missing` must lie in"),
+        ({"correlation": float("nan")}, "^`correlation` must lie in"),
+        ({"test_fraction": 1.0}, "^`test_fraction` must lie in"),
+        ({"count": 3}, "^`count` = 3 leaves train or test without images"),
+        ({"count": 0}, "^`count` = 0"),
+        ({"count": -5}, "^`count` = -5"),
     ],
 )
-def test_bad_knobs_are_named(options, message):
+def test_options_out_of_range_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         garments_catalogue(**{"count": 100, **options})

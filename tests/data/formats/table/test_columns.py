@@ -2,12 +2,13 @@ import pathlib
 
 import pytest
 
-from gradrev_jax.data.formats.table.columns import attribute_names, label_attributes
-from gradrev_jax.data.formats.table.labels import USUAL, VERBATIM
+from gradrev_jax.data.formats.table.columns import AttributeRules, attribute_names, label_attributes
+from gradrev_jax.data.formats.table.labels import VERBATIM, CellRules
 from gradrev_jax.data.formats.table.text import Row
 from gradrev_jax.errors import DataError
 
 PATH = pathlib.Path("t.csv")
+USUAL = CellRules()
 
 
 def table(columns):
@@ -16,17 +17,19 @@ def table(columns):
 
 
 def names(columns, used=(), attributes=(), ignore=()):
-    """Attributes among the columns, and what is said."""
+    """Returns the attributes among the columns, and the texts of the notes."""
     notes = []
-    options = (set(used), attributes, ignore, PATH, notes.append)
-    return attribute_names(list(columns), table(columns), *options), notes
+    rules = AttributeRules(tuple(attributes), tuple(ignore))
+    found = attribute_names(list(columns), table(columns), set(used), rules, PATH, notes.append)
+    return found, [note.text for note in notes]
 
 
-def label(columns, rules=USUAL, min_count=1, insisted=False):
-    """Schema, labels, and what is said."""
+def label(columns, cells=USUAL, min_count=1, attributes=()):
+    """Returns the schema, the labels, and the texts of the notes."""
     notes = []
-    options = (dict.fromkeys(columns, rules), min_count, insisted, PATH, notes.append)
-    return *label_attributes(table(columns), tuple(columns), *options), notes
+    rules = AttributeRules(attributes, min_count=min_count)
+    found = label_attributes(table(columns), dict.fromkeys(columns, cells), rules, PATH, notes.append)
+    return *found, [note.text for note in notes]
 
 
 def fails(read, *arguments, **options):
@@ -57,7 +60,7 @@ def test_another_column_without_a_name_is_refused_with_its_position():
     columns = {"color": "rg", "Unnamed: 1": ["x", "3"]}
     message = fails(names, columns)
     assert "t.csv: column 2 of 2 has no name in the header, and holds '3' and the like; give it a" in message
-    assert message.endswith("leave it out: data.ignore=('Unnamed: 1',)")
+    assert message.endswith("leave it out: `ignore=('Unnamed: 1',)`")
     assert names(columns, ignore=["Unnamed: 1"]) == (("color",), [])
 
 
@@ -66,20 +69,22 @@ def test_a_column_that_says_parts_is_no_attribute(cells):
     found, notes = names({"split": cells, "color": "rgb"})
     assert found == ("color",)
     assert notes[0].startswith("t.csv: column 'split' says parts (")
-    assert notes[0].endswith("data.split_column='split' splits by it, data.attributes names attributes")
+    assert notes[0].endswith("`split_column='split'` splits by it, `attributes` names attributes")
     assert names({"split": cells, "color": "rgb"}, attributes=["split"]) == (("split",), [])
 
 
 def test_names_that_differ_in_case_are_said():
-    note = "t.csv: columns 'Color' and 'color ' are two attributes; data.ignore leaves one out"
+    note = "t.csv: columns 'Color' and 'color ' are two attributes; `ignore` leaves one out"
     assert names({"Color": "rg", "color ": "ab"}) == (("Color", "color "), [note])
 
 
 def test_options_that_contradict_themselves():
     columns = {"color": "rg", "size": "sm"}
     assert "('color', 'color') names a column twice" in fails(names, columns, attributes=["color", "color"])
-    assert "'size' in both data.att" in fails(names, columns, attributes=["size"], ignore=["size"])
-    assert "did you mean 'color'? Set data.ignore" in fails(names, columns, ignore=["colour"])
+    assert "'size' in both `attributes` and `ignore`" in fails(
+        names, columns, attributes=["size"], ignore=["size"]
+    )
+    assert "did you mean 'color'? Set `ignore`" in fails(names, columns, ignore=["colour"])
     assert "no column is left" in fails(names, columns, ignore=["color", "size"])
 
 
@@ -89,12 +94,12 @@ def test_identifiers_are_all_refused_before_training_unless_they_are_named():
     message = fails(label, columns)
     assert "column 'id' has 30 values in 30 labelled rows, most of them in one row alone: an ident" in message
     assert "column 'text' has" in message
-    assert message.endswith("by data.ignore=('id', 'text'), or name the attributes in data.attributes.")
-    schema, _, notes = label(columns, insisted=True)
+    assert message.endswith("by `ignore=('id', 'text')`, or name the attributes in `attributes`.")
+    schema, _, notes = label(columns, attributes=tuple(columns))
     assert schema.sizes == (30, 2, 30)
     assert notes[0] == (
-        "t.csv: column 'id': has 30 values in 30 labelled rows; data.ignore leaves it out, data.min_count "
-        "its rare values"
+        "t.csv: column 'id': has 30 values in 30 labelled rows; `ignore` leaves it out, `min_count` its "
+        "rare values"
     )
 
 
@@ -107,7 +112,7 @@ def test_min_count_makes_an_attribute_of_an_identifier():
 def test_many_values_for_the_rows_are_said():
     _, _, notes = label({"item": [str(row // 2) for row in range(80)], "color": "rg" * 40})
     assert len(notes) == 1
-    assert notes[0].startswith("t.csv: column 'item': has 40 values in 80 labelled rows; data.ignore leaves")
+    assert notes[0].startswith("t.csv: column 'item': has 40 values in 80 labelled rows; `ignore` leaves")
 
 
 def test_a_word_for_missing_that_is_the_other_value_is_named():
@@ -115,5 +120,5 @@ def test_a_word_for_missing_that_is_the_other_value_is_named():
     assert (
         "column 'pocket' has only the value 'yes': there is nothing to learn or to change ('none'" in message
     )
-    assert "data.verbatim='pocket' makes it a value" in message
+    assert "`verbatim='pocket'` makes it a value" in message
     assert label({"pocket": ["none", "yes", "none"]}, VERBATIM)[0].values == (("none", "yes"),)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from gradrev_jax.data.formats.table.labels import (
-    USUAL,
     VERBATIM,
     CellRules,
     find_several_values,
@@ -13,11 +12,12 @@ from gradrev_jax.data.formats.table.labels import (
     usual_spellings,
 )
 
+USUAL = CellRules()
+
 
 def read(cells, rules=USUAL):
-    notes = []
-    column = read_column(cells, rules, notes.append)
-    return column.values, notes
+    column, notes = read_column(cells, rules)
+    return column.values, [note.text for note in notes]
 
 
 def test_clean_cells_are_their_values_without_a_word():
@@ -31,7 +31,7 @@ def test_clean_cells_are_their_values_without_a_word():
 def test_usual_words_for_missing_are_not_labelled(word):
     values, notes = read([word, "red", word, "blue"])
     assert values == ["", "red", "", "blue"]
-    assert notes == [f"2 cells are not labelled: {word!r} (2); data.missing_words has such words"]
+    assert notes == [f"2 cells are not labelled: {word!r} (2); `missing_words` has such words"]
     assert read([word, "red"], CellRules(())) == ([word, "red"], [])
     assert read([word, "red"], VERBATIM) == ([word, "red"], [])
 
@@ -60,7 +60,7 @@ def test_spellings_of_a_value_are_one_value(first, second):
     assert values == [first, first, first, "x"]
     assert notes == [
         f"1 cell has another spelling: {second!r} (1) as {first!r}; "
-        "data.merge_spellings=False keeps spellings apart"
+        "`merge_spellings=False` keeps spellings apart"
     ]
     assert read([second, first, second])[0] == [second] * 3, "that of most rows"
     assert read([first, second], CellRules(merge_spellings=False)) == ([first, second], [])
@@ -81,7 +81,7 @@ def test_a_note_quotes_the_most_frequent_cells_and_counts_the_others():
     cells = [word for count, word in enumerate(words, 1) for _ in range(count)]
     note = read([*cells, *(cell.lower() for cell in cells for _ in range(2))])[1][0]
     assert note.startswith("28 cells have another spelling: 'gG' (7) as 'gg', 'fF' (6) as 'ff', ")
-    assert "'cC' (3) as 'cc' and 2 others; data.merge" in note
+    assert "'cC' (3) as 'cc' and 2 others; `merge" in note
 
 
 @pytest.mark.parametrize("separator", ["|", ";", ",", "/", ", ", " | "])
@@ -92,7 +92,7 @@ def test_several_values_in_a_cell_are_said_and_made_one_by_the_option(separator)
     assert values == [one, other, one, "green"]
     assert notes == [
         f"3 cells seem to hold several values: {one!r} (2), {other!r} (1); each combination and order is its "
-        f"own value; data.value_separator={character!r} makes orders one"
+        f"own value; `value_separator={character!r}` makes all orders one value"
     ]
     joined = f"blue{character}red"
     values, notes = read([one, other, one, "green"], CellRules(value_separator=character))

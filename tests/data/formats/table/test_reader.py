@@ -1,11 +1,14 @@
-import inspect
+import dataclasses
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gradrev_jax.data.formats.table.labels import MISSING_WORDS, CellRules
-from gradrev_jax.data.formats.table.reader import read_table
+from gradrev_jax.data.catalogue import Sampling
+from gradrev_jax.data.formats.table.columns import AttributeRules
+from gradrev_jax.data.formats.table.labels import CellRules
+from gradrev_jax.data.formats.table.reader import TableLayout, read_table
 from gradrev_jax.errors import DataError
 
 GOOD = [
@@ -29,15 +32,30 @@ def write(root, lines, encoding="utf-8"):
     (root / "attributes.csv").write_bytes("\n".join(lines).encode(encoding))
 
 
-def read(root, lines=None, **options):
+def read(root, lines=None, say=lambda note: None, **options):
+    """Writes a table and reads it; each option is a field of one of the option objects."""
     write(root, lines or GOOD)
-    return read_table(root, **options)
+    objects = [
+        kind(
+            **{
+                field.name: options.pop(field.name)
+                for field in dataclasses.fields(kind)
+                if field.name in options
+            }
+        )
+        for kind in (TableLayout, AttributeRules, Sampling)
+    ]
+    assert not options
+    return read_table(root, *objects, say=say)
 
 
 def fails(root, lines=None, **options):
+    """Returns the message of the error; every argument that it quotes is among its arguments."""
     with pytest.raises(DataError) as error:
         read(root, lines, **options)
-    return str(error.value)
+    message = str(error.value)
+    assert set(error.value.arguments) == set(re.findall(r"`(\w+)(?:=[^`]*)?`", message))
+    return message
 
 
 def test_a_good_table(root):
@@ -86,7 +104,7 @@ def test_template_columns_are_no_attributes(root):
 
 def test_chosen_attributes_in_their_order(root):
     assert read(root, attributes=("size", "color")).schema.names == ("size", "color")
-    assert read(root, attributes=["color"]).labels.tolist() == [[1], [0], [1], [-1]]
+    assert read(root, attributes=("color",)).labels.tolist() == [[1], [0], [1], [-1]]
 
 
 def test_rare_values_become_not_labelled(root):
@@ -100,16 +118,14 @@ def test_rare_values_become_not_labelled(root):
     catalogue = read(root, lines, attributes=("kind", "size"), min_count=2)
     assert catalogue.schema.values == (("x", "y"), ("m", "s"))
     message = fails(root, lines, min_count=2)
-    assert "column 'color' has only the value 'red' with data.min_count = 2; lower it" in message
+    assert "column 'color' has only the value 'red' with `min_count` = 2; lower it" in message
 
 
 def test_missing_folder_or_table(root, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere is not a folder; set data.root"):
+    with pytest.raises(DataError, match=r"nowhere is not a folder; set `root`"):
         read_table(tmp_path / "nowhere")
     (root / "labels.csv").write_text("x")
-    with pytest.raises(
-        DataError, match=r"attributes.csv does not exist \(labels.csv there\); set data.table"
-    ):
+    with pytest.raises(DataError, match=r"attributes.csv does not exist \(labels.csv there\); set `table`"):
         read_table(root)
 
 
@@ -121,13 +137,11 @@ def test_empty_tables(root):
 
 
 def test_missing_columns_suggest_the_nearest(root):
-    assert "no column 'Image'; did you mean 'image'? Set data.image_column." in fails(
-        root, image_column="Image"
-    )
+    assert "no column 'Image'; did you mean 'image'? Set `image_column`." in fails(root, image_column="Image")
     assert "no column 'part'; it has" in fails(root, split_column="part")
-    assert "did you mean 'color'? Set data.attributes." in fails(root, attributes=("colour",))
+    assert "did you mean 'color'? Set `attributes`." in fails(root, attributes=("colour",))
     assert "no column 'idd'" in fails(root, image_template="images/{idd}.jpg")
-    assert "Set data.image_template" in fails(root, image_template="images/{idd}.jpg")
+    assert "Set `image_template`" in fails(root, image_template="images/{idd}.jpg")
 
 
 def test_templates_that_are_none(root):
@@ -164,9 +178,9 @@ def test_a_missing_or_empty_image_folder_is_one_line(root):
         path.unlink()
     message = fails(root)
     assert "none of its 4 images is there" in message
-    assert "images holds no such file. Set data.root" in message
+    assert "images holds no such file. Set `root`" in message
     (root / "images").rmdir()
-    assert "images does not exist. Set data.root" in fails(root)
+    assert "images does not exist. Set `root`" in fails(root)
 
 
 def test_unknown_and_empty_parts(root):
@@ -215,14 +229,14 @@ def test_what_is_recognised_is_said_by_column_with_counts(root):
     assert catalogue.schema.names == ("color", "size")
     assert catalogue.schema.values == (("red", "red|blue"), ("m", "s"))
     assert catalogue.labels.tolist() == [[0, -1], [1, 1], [0, 0], [0, -1]]
-    assert [note.removeprefix(f"{root / 'attributes.csv'}: ") for note in notes] == [
-        "its columns are separated by semicolons; data.delimiter sets another",
+    assert [note.text.removeprefix(f"{root / 'attributes.csv'}: ") for note in notes] == [
+        "its columns are separated by semicolons; `delimiter` sets another",
         "column 1 has no name and holds row numbers; it is no attribute",
         "column 'color': 1 cell has another spelling: 'Red' (1) as 'red'; "
-        "data.merge_spellings=False keeps spellings apart",
+        "`merge_spellings=False` keeps spellings apart",
         "column 'color': 1 cell seems to hold several values: 'red|blue' (1); each combination and order "
-        "is its own value; data.value_separator='|' makes orders one",
-        "column 'size': 2 cells are not labelled: 'NA' (1), 'n/a' (1); data.missing_words has such words",
+        "is its own value; `value_separator='|'` makes all orders one value",
+        "column 'size': 2 cells are not labelled: 'NA' (1), 'n/a' (1); `missing_words` has such words",
     ]
 
 
@@ -232,24 +246,17 @@ def test_options_decide_how_cells_are_read(root):
         *("images/c.jpg,test,green,none", "images/d.jpg,test,nan,s"),
     ]
     rules = CellRules(("nan",), merge_spellings=False, value_separator="/")
-    values = read(root, lines, rules=rules).schema.values
+    values = read(root, lines, cells=rules).schema.values
     assert values == (("Blue/red", "blue/red", "green"), ("none", "s"))
-    assert read(root, lines, verbatim=["size"]).schema.values[1] == ("none", "s")
-    assert "('none': not labelled by data.missing_words" in fails(root, lines)
-
-
-def test_the_words_for_missing_are_those_of_the_default_config():
-    from configs import default
-
-    assert default.get_config().data.missing_words == MISSING_WORDS
-    assert inspect.signature(read_table).parameters["rules"].default == CellRules()
+    assert read(root, lines, verbatim=("size",)).schema.values[1] == ("none", "s")
+    assert "('none': not labelled by `missing_words`" in fails(root, lines)
 
 
 def test_a_split_column_that_is_not_used_is_no_attribute(root):
     notes = []
     catalogue = read(root, split_column=None, test_fraction=0.5, say=notes.append)
     assert catalogue.schema.names == ("color", "size")
-    assert "column 'split' says parts ('Test', 'test', 'train') and is no attribute" in notes[0]
+    assert "column 'split' says parts ('Test', 'test', 'train') and is no attribute" in notes[0].text
 
 
 def test_an_identifier_is_refused_unless_it_is_left_out(root):
@@ -258,8 +265,8 @@ def test_an_identifier_is_refused_unless_it_is_left_out(root):
     rows = [f"images/{row}.jpg,{('train', 'test')[row % 2]},{'rgb'[row % 3]},{row}x" for row in range(24)]
     message = fails(root, ["image,split,color,sku", *rows])
     assert "column 'sku' has 24 values in 24 labelled rows" in message
-    assert "data.ignore=('sku',)" in message
-    assert read(root, ["image,split,color,sku", *rows], ignore=["sku"]).schema.names == ("color",)
+    assert "`ignore=('sku',)`" in message
+    assert read(root, ["image,split,color,sku", *rows], ignore=("sku",)).schema.names == ("color",)
 
 
 def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
@@ -275,7 +282,7 @@ def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
     assert len(set(map(tuple, found))) > 1
     assert drawn(0, limit=9) == [*"abcd"]
     message = fails(root, [*GOOD[:2], *GOOD[3:]], limit=1)
-    assert message.endswith("part; see data.split_column, or raise data.limit")
+    assert message.endswith("part; see `split_column`, or raise `limit`")
     (root / "images" / f"{({*'abcd'} - {*found[0]}).pop()}.jpg").unlink()
     assert drawn(0) == found[0]
 
@@ -310,7 +317,7 @@ def test_cells_that_do_not_fit_a_template_are_named_with_their_lines(root):
         images = read(root, lines, image_template=template).images
         assert [images.name(row) for row in (0, 1)] == ["images/0001.jpg", "images/0002.jpg"]
     message = fails(root, [*lines, "x3,test,b"], image_template="images/{id:04d}.jpg")
-    assert "rows that data.image_template does not fit:\n  line 4: id is 'x3', no whole number" in message
+    assert "rows that `image_template` does not fit:\n  line 4: id is 'x3', no whole number" in message
 
 
 def test_an_image_column_is_no_template(root):
@@ -319,4 +326,4 @@ def test_an_image_column_is_no_template(root):
 
 
 def test_a_seeded_split_without_a_test_part_names_its_fields(root):
-    assert "see data.split_column, data.test_fraction and seed" in fails(root, GOOD[:2], split_column=None)
+    assert "see `split_column`, `test_fraction`, `seed`, or meet" in fails(root, GOOD[:2], split_column=None)

@@ -8,7 +8,7 @@ CELLS = {"id": "7", "name": "dress", **{name: f"<{name}>" for name in ODD}}
 
 
 def made(template, **cells):
-    pieces = parse_template(template, list(CELLS), table="t.csv", field="data.image_template")
+    pieces = parse_template(template, list(CELLS), table="t.csv")
     return "".join(piece.format_cells({**CELLS, **cells}) for piece in pieces)
 
 
@@ -39,7 +39,7 @@ def test_formats(template, cell, path):
 
 @pytest.mark.parametrize("template", ["{id:04d}", "{id:04}", "{id:x}"])
 @pytest.mark.parametrize("cell", ["dress", "7.5", "1_0", "", "٣"])
-def test_a_number_is_made_of_whole_numbers_alone(template, cell):
+def test_only_whole_numbers_are_formatted_as_numbers(template, cell):
     with pytest.raises(ValueError, match="id is .*, no whole number, as '.*' needs"):
         made(template, id=cell)
 
@@ -47,7 +47,7 @@ def test_a_number_is_made_of_whole_numbers_alone(template, cell):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{id!z}", "{id!z} has the conversion !z, and there are !s, !r and !a alone"),
+        ("{id!z}", "{id!z} has the conversion !z, but there are only !s, !r and !a"),
         ("{id:q}", "{id:q} has a format that cannot be used: Unknown format code 'q'"),
         ("{id:.1f}", "{id:.1f} has a format that cannot be used"),
         ("{id:{name}}", "{id:{name}} has a format that cannot be used"),
@@ -55,11 +55,11 @@ def test_a_number_is_made_of_whole_numbers_alone(template, cell):
         ("{id", "expected '}' before end of string"),
     ],
 )
-def test_what_is_no_template_is_refused_with_what_is_allowed(template, message):
+def test_a_faulty_template_is_refused_with_what_is_allowed(template, message):
     with pytest.raises(DataError) as error:
         made(template)
-    assert str(error.value).startswith(f"data.image_template = {template!r} is no template: {message}")
-    assert "{column:06d} or {column:06} a whole number filled up with zeros" in str(error.value)
+    assert str(error.value).startswith(f"`image_template` = {template!r} is no template: {message}")
+    assert "{column:06d} or {column:06} a whole number padded with zeros" in str(error.value)
 
 
 def test_a_header_is_recognised_by_the_names_in_braces():
@@ -67,9 +67,12 @@ def test_a_header_is_recognised_by_the_names_in_braces():
 
 
 def test_a_column_is_found_in_another_unicode_form_and_a_long_header_is_cut():
-    assert find_column("gr\u00f6\u00dfe", ["gro\u0308\u00dfe"], table="t", field="f") == "gro\u0308\u00dfe"
+    assert (
+        find_column("gr\u00f6\u00dfe", ["gro\u0308\u00dfe"], table="t", argument="ignore")
+        == "gro\u0308\u00dfe"
+    )
     with pytest.raises(DataError) as error:
-        find_column("image", [f"{number}" * 9 for number in range(600)], table="t", field="f")
-    assert str(error.value).endswith("'191919191919191919' and 580 more. Set f.")
-    with pytest.raises(DataError, match=r"it has 'a\^b'. Set f. Its columns .* set data.delimiter"):
-        find_column("image", ["a^b"], table="t", field="f")
+        find_column("image", [f"{number}" * 9 for number in range(600)], table="t", argument="ignore")
+    assert str(error.value).endswith("'191919191919191919' and 580 more. Set `ignore`.")
+    with pytest.raises(DataError, match=r"it has 'a\^b'. Set `ignore`. Its columns .* set `delimiter`"):
+        find_column("image", ["a^b"], table="t", argument="ignore")

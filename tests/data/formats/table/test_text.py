@@ -9,13 +9,13 @@ LINES = ["image,split,color", "a.jpg,train,red", "b.jpg,test,blue"]
 
 
 def read(tmp_path, content, **options):
-    """Header, rows as (line, cells), and what was said, without the folder."""
+    """Returns the header, rows as (line, cells), and the notes without the folder."""
     path = tmp_path / "t.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     notes = []
     header, rows = read_cells(path, say=notes.append, **{"expected": ("image", "split"), **options})
     found = [(row.line, list(row.cells.values())) for row in rows]
-    return header, found, [note.replace(f"{tmp_path}/", "") for note in notes]
+    return header, found, [note.text.replace(f"{tmp_path}/", "") for note in notes]
 
 
 def fails(tmp_path, content, **options):
@@ -38,7 +38,7 @@ def test_other_delimiters_are_recognised_and_said(tmp_path, character, name, sta
     header, rows, notes = read(tmp_path, text)
     assert header == ["image", "split", "color"]
     assert rows[0] == (2, ["a.jpg", "train", "red"])
-    assert notes == [f"t.csv: its columns are separated by {name}; data.delimiter sets another"]
+    assert notes == [f"t.csv: its columns are separated by {name}; `delimiter` sets another"]
     assert read(tmp_path, text, delimiter=character)[1:] == (rows, [])
 
 
@@ -69,7 +69,7 @@ def test_excels_line_with_the_separator_is_no_header(tmp_path):
     header, rows, notes = read(tmp_path, "sep=;\r\n" + "\r\n".join(LINES).replace(",", ";"))
     assert header[0] == "image"
     assert [line for line, _ in rows] == [3, 4]
-    assert notes == ["t.csv: its columns are separated by semicolons; data.delimiter sets another"]
+    assert notes == ["t.csv: its columns are separated by semicolons; `delimiter` sets another"]
     assert read(tmp_path, "sep=,\n" + "\n".join(LINES))[2] == []
 
 
@@ -130,7 +130,7 @@ def test_a_quote_that_is_not_closed_is_named_by_the_line_that_opens_it(tmp_path)
 def test_rows_inside_of_quotes_are_said(tmp_path):
     rows = ["0.jpg,train,red", '1.jpg,train,"red', "2.jpg,train,red", '3.jpg,train,12"', "4.jpg,test,red"]
     assert read(tmp_path, "\n".join([LINES[0], *rows]))[2] == [
-        "t.csv: lines 3 to 5 are one row each, by quotes that close lines later, though some of them look "
+        "t.csv: lines 3 to 5 are one row each, because a quote closes lines later, though some of them look "
         "like rows themselves"
     ]
 
@@ -151,15 +151,15 @@ def test_a_cell_beyond_the_limit_is_named(tmp_path):
 
 def test_malformed_rows_are_shown_ten_and_a_count(tmp_path):
     bad = [f"{row}.jpg,train,red,{'x' * 200}" for row in range(22)]
-    first, *problems, help_ = fails(tmp_path, "\n".join([*LINES, *bad])).splitlines()
+    first, *problems, advice = fails(tmp_path, "\n".join([*LINES, *bad])).splitlines()
     assert first == "t.csv: the header has 3 fields, but"
     assert problems[0] == f"  line 4: 4 fields: '0.jpg,train,red,{'x' * 61}...'"
     assert len(problems) == 11
     assert problems[-1] == "  and 12 more"
-    assert help_ == "Mend these rows; a cell that holds commas is put in quotes."
+    assert advice == "Mend these rows; put cells that hold commas in quotes."
     numbered_rows = [f"{number},{line}" for number, line in enumerate(LINES[1:])]
     message = fails(tmp_path, "\n".join([LINES[0], *numbered_rows]))
-    assert message.endswith("All rows have one field more: a column lacks its name in the header.")
+    assert message.endswith("All rows have one field more: a column has no name in the header.")
 
 
 def test_blank_cells_behind_the_last_column_and_blank_rows_are_said(tmp_path):

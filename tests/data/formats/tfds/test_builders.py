@@ -39,7 +39,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 @pytest.mark.parametrize("name", ["a/b/c d", "", "shapes3d:9.9.9", "kaggle:mnist"])
 def test_a_name_that_is_none(name, tmp_path):
     message = fails(name, str(tmp_path))
-    assert f"data set called {name!r}" in message or f"data.tfds_name = {name!r}: " in message
+    assert f"data set called {name!r}" in message or f"`name` = {name!r}: " in message
 
 
 def test_what_is_not_prepared_comes_with_the_command(tmp_path):
@@ -101,7 +101,7 @@ def test_parts_where_no_split_is_named(tiny_builder, tmp_path):
     assert parts("train", "validation") == {"train": "train", "validation": "test"}
     assert parts("train", "extra") == {"train": "train"}
     assert parts("everything") == {"everything": "train"}
-    with pytest.raises(DataError, match=r"fake has the splits one \(3\), two \(3\); set data.tfds_splits"):
+    with pytest.raises(DataError, match=r"fake has the splits one \(3\), two \(3\); set `splits`"):
         parts("one", "two")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradrev_jax.data.catalogue import ImageSource, Transform
+from gradrev_jax.data.catalogue import ImageSource, Sampling, Transform
 from gradrev_jax.data.images.cache import cached_images
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.errors import DataError
@@ -23,8 +23,8 @@ def images_of(feature, *contents, path="image"):
         return {"number": number, "image": content} if path == "image" else {"a": {"b": content}}
 
     serialised = [features.serialize_example(example(*item)) for item in enumerate(contents)]
-    records = tfds_images.Records.drawn("drawn", {"train": serialised})
-    return tfds_images.TfdsImages.of(records, features, path)
+    records = tfds_images.Records.from_sources("drawn", {"train": serialised})
+    return tfds_images.TfdsImages.from_feature(records, features, path)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_several_threads_read_the_same(tiny_dir, tmp_path):
     builder = tfds.builder("tiny_garments", data_dir=tiny_dir)
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     sources = {split: builder.as_data_source(split, deserialize_method=raw) for split in ("train", "test")}
-    images = tfds_images.TfdsImages.of(
-        tfds_images.Records.drawn("tiny", sources), builder.info.features, "image"
+    images = tfds_images.TfdsImages.from_feature(
+        tfds_images.Records.from_sources("tiny", sources), builder.info.features, "image"
     )
     rows = np.arange(len(images))
     cached = cached_images(images, rows, TRANSFORM, tmp_path, workers=8, progress=False)
@@ -121,9 +121,9 @@ def test_cells_come_in_the_order_of_rows_across_chunks_and_splits(monkeypatch):
         split: Source(features.serialize_example({"a": {"b": number}, "c": 0}) for number in found)
         for split, found in numbers.items()
     }
-    records = tfds_images.Records.drawn("x", sources)
+    records = tfds_images.Records.from_sources("x", sources)
     assert tfds_images.read_columns(records, features, ["a/b"]) == {"a/b": [*range(10), *range(100, 107)]}
-    drawn = tfds_images.Records.drawn("x", sources, limit=9, seed=3)
+    drawn = tfds_images.Records.from_sources("x", sources, Sampling(limit=9, seed=3))
     found = tfds_images.read_columns(drawn, features, ["a/b"])["a/b"]
     assert found == sorted(found)
     assert len(set(found)) == 9

@@ -1,3 +1,5 @@
+import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -5,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.catalogue import Sampling, Transform
 from gradrev_jax.data.formats.tfds import reader
-from gradrev_jax.data.formats.tfds.reader import MAPPINGS, attribute_mapping, read_tfds
+from gradrev_jax.data.formats.tfds.reader import MAPPINGS, TfdsFeatures, attribute_mapping, read_tfds
 from gradrev_jax.errors import ConfigError, DataError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -37,13 +39,27 @@ def oracle(index):
 
 
 def read(tiny_dir, **options):
-    return read_tfds("tiny_garments", data_dir=str(tiny_dir), **{"attributes": ALL, **options})
+    """Reads the tiny data set; each option is an argument, or a field of one of the option objects."""
+    options = {"attributes": ALL, **options}
+    features, sampling = (
+        kind(
+            **{
+                field.name: options.pop(field.name)
+                for field in dataclasses.fields(kind)
+                if field.name in options
+            }
+        )
+        for kind in (TfdsFeatures, Sampling)
+    )
+    return read_tfds("tiny_garments", str(tiny_dir), features, sampling=sampling, **options)
 
 
 def fails(tiny_dir, **options):
     with pytest.raises(DataError) as error:
         read(tiny_dir, **options)
-    return str(error.value)
+    message = str(error.value)
+    assert set(error.value.arguments) == set(re.findall(r"`(\w+)`", message))
+    return message
 
 
 def test_every_kind_of_feature(tiny_dir):
@@ -121,7 +137,7 @@ def test_a_limit_draws_images_of_all_parts(tiny_dir):
 
 
 def test_a_limit_that_leaves_too_little(tiny_dir):
-    with pytest.raises(ConfigError, match="data.limit = 0: at least 1"):
+    with pytest.raises(ConfigError, match="`limit` must be at least 1, got 0"):
         read(tiny_dir, limit=0)
     message = fails(
         tiny_dir, limit=2, attributes={"sleeves": "sleeves"}, splits=("train",), test_fraction=0.1
@@ -140,8 +156,8 @@ def test_what_is_trained_on_is_not_tested_on(tiny_dir):
         (("trian", "test"), r"has the splits train \(48\), .*: Unknown split 'trian'"),
         (("train[", "test"), "Unrecognized split format: 'train\\['"),
         (("train", "test[5:5]"), r"split 'test\[5:5\]' has no images"),
-        (("train", "train"), r"has the splits train \(48\), .*; set data.tfds_splits"),
-        (("train", "validation", "test", "test[:5]"), "set data.tfds_splits"),
+        (("train", "train"), r"has the splits train \(48\), .*; set `splits`"),
+        (("train", "validation", "test", "test[:5]"), "set `splits`"),
     ],
 )
 def test_splits_that_cannot_be_used(tiny_dir, splits, message):
@@ -152,7 +168,7 @@ def test_splits_that_cannot_be_used(tiny_dir, splits, message):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("flags/stripe", "no feature 'flags/stripe'; did you mean flags/striped? Set data.tfds_attributes."),
+        ("flags/stripe", "no feature 'flags/stripe'; did you mean flags/striped? Set `attributes`."),
         ("flags", "no feature 'flags'; it has brand, "),
         (
             "xyz",
@@ -173,11 +189,11 @@ def test_features_that_cannot_be_attributes(tiny_dir, path, message):
 
 def test_too_high_a_min_count(tiny_dir):
     message = fails(tiny_dir, attributes={"size": "size"}, min_count=90)
-    assert "'size' has no labelled value with data.min_count = 90; lower it" in message
+    assert "'size' has no labelled value with `min_count` = 90; lower it" in message
 
 
 def test_images_that_are_none(tiny_dir):
-    assert "no feature 'imag'; did you mean image? Set data.tfds_image." in fails(
+    assert "no feature 'imag'; did you mean image? Set `image_feature`." in fails(
         tiny_dir, image_feature="imag"
     )
     message = fails(tiny_dir, image_feature="tags")
@@ -211,20 +227,22 @@ def test_shapes3d_by_its_name_alone(stand_in, as_png, rng):
         index = int(catalogue.images.read(row, Transform(64, 64))[0, 0, 0]) // 10
         assert catalogue.labels[row].tolist() == [labels[index] for labels in drawn.values()]
     with pytest.raises(DataError, match="'value_shape' cannot be an attribute.* did you mean label_shape"):
-        read_tfds("shapes3d", data_dir=folder, attributes={"shape": "value_shape"})
+        read_tfds("shapes3d", folder, TfdsFeatures({"shape": "value_shape"}))
 
 
 def test_attribute_words():
     assert attribute_mapping(()) == {}
     assert attribute_mapping(["a=x", "b=y/z", "y/c"]) == {"a": "x", "b": "y/z", "c": "y/c"}
     for words in (["x="], ["a=x", "a=y"], [""]):
-        with pytest.raises(ConfigError, match="data.tfds_attributes: .* must say attribute=feature"):
+        with pytest.raises(ConfigError, match="^`attributes`: .* must say attribute=feature"):
             attribute_mapping(words)
 
 
 def test_without_tfds_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ConfigError, match=r"needs TensorFlow Datasets.*pip install -c constraints.txt -e"):
+    with pytest.raises(
+        ConfigError, match=r"need the package TensorFlow Datasets.*pip install -c constraints.txt -e"
+    ):
         read_tfds("shapes3d")
 
 
@@ -241,8 +259,8 @@ def test_tensorflow_is_never_imported(tiny_dir):
     script = f"""
 import sys
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.formats.tfds.reader import read_tfds
-catalogue = read_tfds("tiny_garments", data_dir={str(tiny_dir)!r}, attributes={{"size": "size"}})
+from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, read_tfds
+catalogue = read_tfds("tiny_garments", {str(tiny_dir)!r}, TfdsFeatures({{"size": "size"}}))
 assert catalogue.images.read(0, Transform(8, 8)).shape == (8, 8, 3)
 assert "tensorflow" not in sys.modules and "tensorflow_datasets" in sys.modules
 """

@@ -7,10 +7,10 @@ from PIL import Image
 
 from gradrev_commands.prepare_shopping100k import prepare_shopping100k
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, split_parts
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Sampling, Transform, split_parts
 from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.adde.writer import write_adde
-from gradrev_jax.data.formats.tfds.reader import read_tfds
+from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, read_tfds
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
@@ -101,14 +101,13 @@ def test_the_records_keep_files_names_and_missing_labels(prepared):
 @pytest.mark.parametrize(
     "options",
     [
-        {"limit": 30},
-        {"attributes": {"color": "color", "fit": "fit"}},
-        {"min_count": 3},
+        {"sampling": Sampling(limit=30)},
+        {"features": TfdsFeatures({"color": "color", "fit": "fit"})},
+        {"features": TfdsFeatures({"color": "color"}, min_count=3)},
         {"splits": ("train",)},
     ],
 )
-def test_of_a_part_of_it_queries_and_triplets_are_left_to_be_generated(prepared, options):
-    options = {"attributes": {"color": "color"}, **options} if "min_count" in options else options
+def test_a_part_of_the_data_set_comes_without_queries_and_triplets(prepared, options):
     catalogue = read_tfds("shopping100k", data_dir=str(prepared[1]), **options)
     assert catalogue.queries is None
     assert catalogue.triplets is None
@@ -132,7 +131,7 @@ def fails(folder, data_dir):
 
 def test_attributes_of_another_data_set(tmp_path):
     few = write_manual(tmp_path / "few", names=shopping100k.ATTRIBUTES[:5])
-    assert "few/attr_num.txt has 5 attributes, but Shopping100k 12: category, " in fails(
+    assert "few/attr_num.txt has 5 attributes, but Shopping100k has 12: category, " in fails(
         few, tmp_path / "tfds"
     )
     other = write_manual(tmp_path / "other", names=tuple("abcdefghijkl"))
