@@ -10,8 +10,8 @@ from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.formats.table.columns import AttributeRules
 from gradrev_jax.data.formats.table.labels import CellRules
+from gradrev_jax.data.formats.table.notes import Note
 from gradrev_jax.data.formats.table.reader import TableLayout, read_table
-from gradrev_jax.data.formats.table.text import Note
 from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, attribute_mapping, read_tfds
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError, name_arguments, naming

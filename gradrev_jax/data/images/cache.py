@@ -102,7 +102,7 @@ class _ImagePool:
         """Returns ``work(position, row)`` for every image, in order.
 
         Args:
-          verb: what is done, for the progress bar.
+          verb: the name of the work in the progress bar.
           work: the function.
 
         Raises:

@@ -56,7 +56,7 @@ def names(tmp_path):
 
 @pytest.mark.parametrize("transform", [SIZE, CROP])
 @pytest.mark.parametrize("workers", [1, 3, None])
-def test_order_and_content(files, tmp_path, transform, workers):
+def test_images_are_decoded_in_order(files, tmp_path, transform, workers):
     rows = np.array([5, 0, 3, 6])
     images = cached(files, tmp_path, rows, transform, workers=workers)
     assert images.shape == (4, 24, 24, 3)
@@ -86,7 +86,7 @@ def test_another_content_order_or_transform_is_another_entry(files, tmp_path):
     assert len(names(tmp_path)) == 4
 
 
-def test_no_rows(files, tmp_path):
+def test_no_rows_need_no_cache(files, tmp_path):
     assert cached(files, tmp_path, np.arange(0)).shape == (0, 24, 24, 3)
     assert not (tmp_path / "cache").exists()
 
@@ -131,16 +131,15 @@ def test_a_pointer_of_git_lfs_is_named(files, tmp_path):
         cached(files, tmp_path)
 
 
-@pytest.mark.parametrize("length", [0, 60, 500])
-def test_an_entry_that_is_cut_short_is_built_anew(files, tmp_path, length):
+def test_a_truncated_entry_is_built_anew(files, tmp_path):
     before = cached(files, tmp_path).copy()
     (entry,) = (tmp_path / "cache").iterdir()
-    os.truncate(entry, length)
+    os.truncate(entry, 500)
     np.testing.assert_array_equal(cached(files, tmp_path), before)
     assert names(tmp_path) == [entry.name]
 
 
-def test_the_cache_keeps_below_its_limit_except_for_what_is_in_use(files, tmp_path):
+def test_the_cache_keeps_below_its_limit_except_for_entries_in_use(files, tmp_path):
     size = 7 * 24 * 24 * 3 + 128
     cached(files, tmp_path)
     cached(files, tmp_path, np.arange(7)[::-1], limit=2 * size)
@@ -159,7 +158,7 @@ def test_an_unreasonably_large_image_is_named(files, tmp_path, monkeypatch):
         cached(files, tmp_path)
 
 
-def test_a_cache_folder_that_cannot_be_written_to(files, tmp_path):
+def test_a_cache_folder_that_cannot_be_written_to_is_named(files, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(DataError, match=r"cannot be written to .*cache: File exists; set `cache_dir`"):
         cached(files, tmp_path)
@@ -176,7 +175,7 @@ def test_a_full_disk_says_how_much_is_needed(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("system", ["", "import os; del os.posix_fallocate; "], ids=["any", "macOS"])
-def test_a_real_limit_on_the_file_size(files, tmp_path, system):
+def test_a_limit_of_the_system_on_the_file_size_is_reported(files, tmp_path, system):
     result = run(files, tmp_path, before=system + "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
     assert "DataError" in result.stderr
     assert "File too large; it needs" in result.stderr
@@ -204,11 +203,11 @@ def run(files, tmp_path, before=""):
 
 SLOW = (
     "read = ImageFiles.read; "
-    "ImageFiles.read = lambda *a: (print('decoding', flush=True), time.sleep(0.2), read(*a))[2]"
+    "ImageFiles.read = lambda *a: (print('decoding', flush=True), time.sleep(0.1), read(*a))[2]"
 )
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_a_cache(files, tmp_path):
+def test_a_killed_process_leaves_no_entry(files, tmp_path):
     process = subprocess.Popen(script(files, tmp_path, SLOW), stdout=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)

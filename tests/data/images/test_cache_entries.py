@@ -73,7 +73,7 @@ def save(array):
         save(np.array([{}], object)),
     ],
 )
-def test_what_is_not_whole_is_built_anew(tmp_path, damage):
+def test_a_damaged_entry_is_built_anew(tmp_path, damage):
     path = build(tmp_path, 1)
     damage(path)
     assert map_entry(path, SHAPE) is None
@@ -88,7 +88,7 @@ def test_an_entry_that_cannot_be_read_is_named(tmp_path):
         map_entry(tmp_path / f"{name(1)}.npy", SHAPE)
 
 
-def test_those_unused_for_longest_go_first(tmp_path):
+def test_entries_unused_for_longest_are_removed_first(tmp_path):
     paths = [build(tmp_path, number, used=used) for number, used in ((1, 2000), (2, 1000), (3, 3000))]
     assert [entry.path for entry in entries(tmp_path)] == [paths[1], paths[0], paths[2]]
     assert [entry.size for entry in entries(tmp_path)] == [SIZE] * 3
@@ -119,7 +119,7 @@ def test_a_new_entry_makes_its_own_room(tmp_path):
     assert names(tmp_path) == [f"{name(number)}.npy" for number in (3, 4)]
 
 
-def test_what_a_killed_build_left_is_removed_and_not_what_one_is_writing(tmp_path):
+def test_remains_of_a_killed_build_are_removed_but_no_running_build(tmp_path):
     for suffix in (".partial", ".lock"):
         (tmp_path / f"{name(1)}{suffix}").write_bytes(bytes(9))
     with build_entry(tmp_path / f"{name(2)}.npy", SHAPE) as partial:

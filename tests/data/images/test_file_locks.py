@@ -10,7 +10,7 @@ from gradrev_jax.errors import DataError
 
 
 def held_elsewhere(path):
-    """Whether another process finds a file in use."""
+    """Returns whether another process finds a file in use."""
     script = (
         "from gradrev_jax.data.images.file_locks import is_in_use; "
         f"print(is_in_use(open({str(path)!r}, 'r+b')))"

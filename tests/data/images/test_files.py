@@ -50,7 +50,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_what_can_be_read_is_read(tmp_path, name):
+def test_usual_files_are_decoded(tmp_path, name):
     READABLE[name](tmp_path / name)
     image = ImageFiles(tmp_path, (name,)).read(0, SIZE)
     assert image.shape == (24, 24, 3)
@@ -267,7 +267,7 @@ def test_of_several_pictures_the_first_is_read(kind):
     assert np.abs(image - [250, 0, 0]).max() < 5
 
 
-def test_a_progressive_jpeg_and_a_suffix_that_lies(tmp_path):
+def test_a_progressive_jpeg_with_a_wrong_suffix_is_decoded(tmp_path):
     Image.fromarray(noise(0)).save(tmp_path / "p.png", "JPEG", progressive=True)
     np.testing.assert_array_equal(
         ImageFiles(tmp_path, ("p.png",)).read(0, SIZE), read((tmp_path / "p.png").read_bytes())
@@ -275,24 +275,24 @@ def test_a_progressive_jpeg_and_a_suffix_that_lies(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 300), (300, 1)])
-def test_one_pixel_wide(shape):
+def test_an_image_one_pixel_wide_is_decoded(shape):
     assert read(encoded(Image.new("RGB", shape, (1, 2, 3)), "PNG"))[5, 5].tolist() == [1, 2, 3]
 
 
-def test_what_is_no_image_is_named():
+def test_a_file_that_is_not_an_image_is_named():
     with pytest.raises(ValueError, match="is an HTML page, not an image"):
         read(b"<!DOCTYPE html><title>Not found</title>")
     with pytest.raises(ValueError, match="is a Git LFS pointer, .* run `git lfs pull`"):
         read(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
 
 
-def test_avif_where_pillow_lacks_it(monkeypatch):
+def test_avif_is_named_if_pillow_cannot_read_it(monkeypatch):
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "AVIF"])
     with pytest.raises(ValueError, match="is AVIF, which this Pillow does not read"):
         read(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")
 
 
-def test_folders_and_links_named_like_images(tmp_path):
+def test_folders_and_links_named_like_images_are_errors(tmp_path):
     (tmp_path / "d.jpg").mkdir()
     os.symlink("l.jpg", tmp_path / "l.jpg")
     for name, message in (("d.jpg", "Is a directory"), ("l.jpg", "Too many levels")):

@@ -25,7 +25,7 @@ from gradrev_jax.data.images.formats import unreadable_format
         (b"garbage", "cannot identify image file: it begins with b'garbage'"),
     ],
 )
-def test_what_pillow_cannot_open_is_named_with_what_to_do(start, message):
+def test_files_that_pillow_cannot_open_are_named_with_advice(start, message):
     from re import fullmatch
 
     assert fullmatch(f"{message}.*", unreadable_format(start))

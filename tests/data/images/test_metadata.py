@@ -47,7 +47,7 @@ def test_an_image_is_turned_once(kind):
 
 
 @pytest.mark.parametrize("orientation", ["six", (6, 3), [6], b"\6"])
-def test_an_orientation_that_is_no_number_is_none(orientation):
+def test_an_orientation_that_is_not_a_number_is_ignored(orientation):
     image = Image.fromarray(PIXELS)
     image.getexif()[0x0112] = orientation
     assert turn_upright(image) is image
@@ -58,7 +58,7 @@ def test_pixels_that_cannot_be_decoded_are_an_error():
         turn_upright(image)
 
 
-def test_of_a_png_only_what_decides_the_pixels_stays_and_sound_exif_data():
+def test_chunks_of_pixels_and_intact_exif_data_stay_in_a_png():
     sound = png_with(chunk(b"tRNS", bytes(6)), chunk(b"eXIf", TURNED.tobytes()[6:]))
     described = png_with(
         chunk(b"tEXt", b"a\0b"),
@@ -83,7 +83,7 @@ def test_of_a_jpeg_colours_and_exif_data_stay():
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", JPEG, PNG, JPEG + b"\xff", JPEG + b"\0\xff\xe1\0\2"])
-def test_what_has_no_parts_stays(content):
+def test_other_contents_stay_unchanged(content):
     assert strip_metadata(content) == content
 
 

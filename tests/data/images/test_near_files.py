@@ -61,7 +61,7 @@ def test_a_name_in_composed_form_finds_a_file_in_decomposed(tmp_path):
     assert find_near_file(tmp_path, COMPOSED) == DECOMPOSED
 
 
-def test_two_files_that_are_as_near_are_none(root):
+def test_two_files_that_are_equally_near_are_not_suggested(root):
     (root / "images" / "0000.png").touch()
     assert find_near_file(root, "images/0000.jpg") == "images/0000.jpg"
     assert find_near_file(root, "images/0000.JPG") == "images/0000.jpg"

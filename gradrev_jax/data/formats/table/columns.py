@@ -19,8 +19,9 @@ from gradrev_jax.data.formats.table.labels import (
     read_column,
     spelling_key,
 )
+from gradrev_jax.data.formats.table.notes import Note, quote_text
 from gradrev_jax.data.formats.table.templates import find_column
-from gradrev_jax.data.formats.table.text import Note, Row, quote_text
+from gradrev_jax.data.formats.table.text import Row
 from gradrev_jax.errors import DataError, join_lines
 
 PART_NAMES = {**{part: part for part in PARTS}, "val": "validation", "valid": "validation"}
@@ -36,7 +37,7 @@ class AttributeRules:
       attributes: the columns to use; empty: all but those of the image and the split, those to ignore, and
         those that are recognised as row numbers or as another split.
       ignore: the columns that are not attributes.
-      cells: how cells are read as values; an empty cell is "not labelled".
+      cells: the rules by which cells become values; an empty cell is "not labelled".
       verbatim: the columns to which ``cells`` does not apply: each cell is its own value.
       min_count: the least number of rows of a value; rows of rarer ones become "not labelled".
     """
@@ -65,7 +66,7 @@ def attribute_names(
       header: all columns.
       rows: the rows of the table.
       used: the columns of the image and the split.
-      rules: which columns are attributes.
+      rules: the choice of the columns that are attributes.
       table: the file of the table.
       say: receives notes on what was recognised.
 
@@ -175,8 +176,8 @@ def label_attributes(
 
     Args:
       rows: the rows of the table.
-      cell_rules: how cells are read, by the names of the N columns that are attributes.
-      rules: how values become labels; a column that they name is an attribute even if it is an identifier.
+      cell_rules: the rules by which cells become values, for each of the N columns that are attributes.
+      rules: the rules for all columns; one that they name is an attribute even if it is an identifier.
       table: the file of the table.
       say: receives notes on what was recognised.
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.data.formats.table.text import Note, quote_text
+from gradrev_jax.data.formats.table.notes import Note, quote_text
 
 # In any case. Without "unknown" and "other", which are values in many tables.
 _MISSING = ("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none")
@@ -61,7 +61,8 @@ def read_column(cells: Sequence[str], rules: CellRules) -> tuple[Column, list[No
 
     Args:
       cells: the cells, without white space around them.
-      rules: how cells are read; by ``VERBATIM`` every cell is its own value, and nothing is noted.
+      rules: the rules by which cells become values; by ``VERBATIM`` every cell is its own value, and nothing
+        is noted.
 
     Returns:
       The column, and notes on what was recognised, with counts.

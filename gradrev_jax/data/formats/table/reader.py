@@ -25,8 +25,9 @@ from gradrev_jax.data.formats.table.columns import (
     label_attributes,
     rules_by_column,
 )
+from gradrev_jax.data.formats.table.notes import Note, list_lines, quote_text
 from gradrev_jax.data.formats.table.templates import Piece, find_column, parse_template, placeholder_names
-from gradrev_jax.data.formats.table.text import Note, Row, list_lines, quote_text, read_cells
+from gradrev_jax.data.formats.table.text import Row, read_cells
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
 from gradrev_jax.errors import DataError, join_lines, join_names
@@ -36,7 +37,7 @@ LONGEST_PATH = 200  # the number of characters of an image's path that a message
 
 @dataclasses.dataclass(frozen=True)
 class TableLayout:
-    """Represents where a table holds what.
+    """Represents the layout of a table.
 
     Attributes:
       table: the CSV file, relative to the folder of the catalogue.
@@ -67,8 +68,8 @@ def read_table(
 
     Args:
       root: the folder of the catalogue.
-      layout: where the table holds what.
-      rules: which columns are attributes, and how their cells become labels.
+      layout: the file of the table and the columns of its images and parts.
+      rules: the choice of the columns that are attributes, and of their values.
       sampling: the rows to read, and the seeded split if no column says the parts.
       say: receives notes on what was recognised and how it is read.
 

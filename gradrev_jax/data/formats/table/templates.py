@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from gradrev_jax.data.formats.table.text import quote_text
+from gradrev_jax.data.formats.table.notes import quote_text
 from gradrev_jax.errors import DataError
 
 NAMED = 20  # the number of columns that a message names

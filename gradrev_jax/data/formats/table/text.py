@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from gradrev_jax.data.formats.table.notes import Note, list_lines, quote_text
 from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, is_lfs_pointer
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 SAMPLE = 100  # the number of rows by which a delimiter is recognised
-SHOWN = 80  # the number of characters of a row or a cell that a message quotes
 
 # Longer marks come first: the mark of UTF-32 begins with that of UTF-16.
 _WIDE_ENCODINGS = {
@@ -43,18 +43,6 @@ class Row(NamedTuple):
 
     line: int
     cells: dict[str, str]
-
-
-class Note(NamedTuple):
-    """A remark on how a table was read, which a person may want otherwise.
-
-    Attributes:
-      text: the remark, in one line.
-      arguments: the arguments that change it.
-    """
-
-    text: str
-    arguments: tuple[str, ...] = ()
 
 
 def read_cells(
@@ -144,27 +132,6 @@ def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
         return found, sum(len(row) == len(rows[0]) for row in rows) / len(rows)
 
     return max(DELIMITERS, key=fitness)  # of equals the first, the comma
-
-
-def quote_text(text: str, most: int = SHOWN) -> str:
-    r"""Quotes a text for a message: unprintable characters are escaped, and the rest behind ``most`` is cut.
-
-    Example:
-      >>> print(quote_text("a\tb"), quote_text("abcdefgh", most=6))
-      'a\tb' 'abc...'
-    """
-    return repr(text if len(text) <= most else f"{text[: most - 3]}...")
-
-
-def list_lines(lines: Sequence[int], most: int = 10) -> str:
-    """Lists line numbers for a message: the first ``most``, and how many more there are.
-
-    Example:
-      >>> list_lines([3]), list_lines([3, 5, 8], most=2)
-      ('line 3', 'lines 3, 5 and 1 more')
-    """
-    more = f" and {len(lines) - most:,} more" if len(lines) > most else ""
-    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:most]))}{more}"
 
 
 def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:

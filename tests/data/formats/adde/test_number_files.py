@@ -46,7 +46,7 @@ def test_one_column_and_one_row(tmp_path):
         ("# 1 2\n3 4", "line 1: 3 numbers instead of 2"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_line(tmp_path, text, message):
+def test_a_faulty_line_is_named(tmp_path, text, message):
     path = write(tmp_path / "a.txt", text)
     with pytest.raises(DataError, match=message) as error:
         rows(path)

@@ -73,17 +73,6 @@ def test_labels_that_are_no_values_are_not_written():
         one_hot_rows(np.array([[-2, 0]]), schema)
 
 
-def test_windows_line_ends_read_alike(splits):
-    plain = read_adde(splits, splits)
-    for name, text in FILES.items():
-        (splits / name).write_bytes(text.replace("\n", "\r\n").encode() + b"\r\n")
-    read = read_adde(splits, splits)
-    assert read.schema == plain.schema
-    assert read.images.paths == plain.images.paths
-    np.testing.assert_array_equal(read.labels, plain.labels)
-    np.testing.assert_array_equal(read.triplets.indicators, plain.triplets.indicators)
-
-
 def test_without_names_attributes_and_values_are_numbered(splits):
     (splits / "attribute_values.txt").unlink()
     schema = read_adde(splits, splits).schema

@@ -30,7 +30,7 @@ def test_a_larger_catalogue_holds_the_smaller():
     assert [large.images.digest(row) for row in range(20)] == [small.images.digest(row) for row in range(20)]
 
 
-def test_a_drawing_does_not_depend_on_what_was_drawn_before():
+def test_a_drawing_does_not_depend_on_earlier_drawings():
     catalogue = garments_catalogue(count=10)
     np.testing.assert_array_equal(pictures(catalogue, [7, 2])[1], pictures(catalogue, [2])[0])
 

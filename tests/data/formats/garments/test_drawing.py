@@ -68,6 +68,6 @@ def test_patterns_add_a_second_color():
     assert all(spread(pattern) > 2 * plain for pattern in PATTERNS if pattern != "plain")
 
 
-def test_what_no_attribute_tells_varies_with_the_random_numbers():
+def test_everything_else_varies_with_the_random_numbers():
     assert (draw(0) != draw(1)).any()
     np.testing.assert_array_equal(draw(2), draw(2))

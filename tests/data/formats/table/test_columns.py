@@ -73,12 +73,12 @@ def test_a_column_that_says_parts_is_no_attribute(cells):
     assert names({"split": cells, "color": "rgb"}, attributes=["split"]) == (("split",), [])
 
 
-def test_names_that_differ_in_case_are_said():
+def test_names_that_differ_in_case_are_noted():
     note = "t.csv: columns 'Color' and 'color ' are two attributes; `ignore` leaves one out"
     assert names({"Color": "rg", "color ": "ab"}) == (("Color", "color "), [note])
 
 
-def test_options_that_contradict_themselves():
+def test_contradictory_options_are_refused():
     columns = {"color": "rg", "size": "sm"}
     assert "('color', 'color') names a column twice" in fails(names, columns, attributes=["color", "color"])
     assert "'size' in both `attributes` and `ignore`" in fails(
@@ -109,7 +109,7 @@ def test_min_count_makes_an_attribute_of_an_identifier():
     assert label({"id": cells}, min_count=2)[0].values == (("a", "b"),)
 
 
-def test_many_values_for_the_rows_are_said():
+def test_many_values_for_the_number_of_rows_are_noted():
     _, _, notes = label({"item": [str(row // 2) for row in range(80)], "color": "rg" * 40})
     assert len(notes) == 1
     assert notes[0].startswith("t.csv: column 'item': has 40 values in 80 labelled rows; `ignore` leaves")

@@ -20,7 +20,7 @@ def read(cells, rules=USUAL):
     return column.values, [note.text for note in notes]
 
 
-def test_clean_cells_are_their_values_without_a_word():
+def test_clean_cells_are_their_values_without_a_note():
     cells = ["red", "", "light blue", "red", "V-neck", "unknown", "other", "7", "-1"]
     assert read(cells) == (cells, [])
 
@@ -36,7 +36,7 @@ def test_usual_words_for_missing_are_not_labelled(word):
     assert read([word, "red"], VERBATIM) == ([word, "red"], [])
 
 
-def test_a_cell_that_nobody_can_see_is_empty():
+def test_a_cell_of_invisible_characters_is_empty():
     assert read(["\u200b", "red"])[0] == ["", "red"]
 
 
@@ -67,7 +67,7 @@ def test_spellings_of_a_value_are_one_value(first, second):
 
 
 @pytest.mark.parametrize(("first", "second"), [("7", "07"), ("7.0", "7.5"), ("S", "M"), ("a b", "ab")])
-def test_what_differs_otherwise_stays_apart(first, second):
+def test_other_differences_stay_apart(first, second):
     assert read([first, second]) == ([first, second], [])
 
 
@@ -85,7 +85,7 @@ def test_a_note_quotes_the_most_frequent_cells_and_counts_the_others():
 
 
 @pytest.mark.parametrize("separator", ["|", ";", ",", "/", ", ", " | "])
-def test_several_values_in_a_cell_are_said_and_made_one_by_the_option(separator):
+def test_several_values_in_a_cell_are_noted_and_put_in_order_on_request(separator):
     one, other = f"red{separator}blue", f"blue{separator}red"
     character = separator.strip()
     values, notes = read([one, other, one, "green"])

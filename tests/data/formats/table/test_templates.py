@@ -62,6 +62,11 @@ def test_a_faulty_template_is_refused_with_what_is_allowed(template, message):
     assert "{column:06d} or {column:06} a whole number padded with zeros" in str(error.value)
 
 
+def test_a_template_without_a_column_is_refused():
+    with pytest.raises(DataError, match="`image_template` = .* names no column, so all rows would have one"):
+        made("images/a.jpg")
+
+
 def test_a_header_is_recognised_by_the_names_in_braces():
     assert placeholder_names("{a.b}/{id!r:04d}-{0}.jpg") == ["a.b", "id", "0"]
 

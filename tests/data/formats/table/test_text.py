@@ -2,7 +2,7 @@ import codecs
 
 import pytest
 
-from gradrev_jax.data.formats.table.text import list_lines, quote_text, read_cells, recognise_delimiter
+from gradrev_jax.data.formats.table.text import read_cells, recognise_delimiter
 from gradrev_jax.errors import DataError
 
 LINES = ["image,split,color", "a.jpg,train,red", "b.jpg,test,blue"]
@@ -24,7 +24,7 @@ def fails(tmp_path, content, **options):
     return str(error.value).replace(f"{tmp_path}/", "")
 
 
-def test_a_clean_table_is_read_without_a_word(tmp_path):
+def test_a_clean_table_is_read_without_a_note(tmp_path):
     header, rows, notes = read(tmp_path, "\n".join(LINES))
     assert header == ["image", "split", "color"]
     assert rows == [(2, ["a.jpg", "train", "red"]), (3, ["b.jpg", "test", "blue"])]
@@ -33,7 +33,7 @@ def test_a_clean_table_is_read_without_a_word(tmp_path):
 
 @pytest.mark.parametrize(("character", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
-def test_other_delimiters_are_recognised_and_said(tmp_path, character, name, start):
+def test_other_delimiters_are_recognised_and_noted(tmp_path, character, name, start):
     text = start + "\n".join(LINES).replace(",", character)
     header, rows, notes = read(tmp_path, text)
     assert header == ["image", "split", "color"]
@@ -74,7 +74,7 @@ def test_excels_line_with_the_separator_is_no_header(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_wide_encodings_are_read_and_said(tmp_path, encoding):
+def test_wide_encodings_are_read_and_noted(tmp_path, encoding):
     text = "\r\n".join(LINES).replace("red", "größe")
     _, rows, notes = read(tmp_path, text.encode(encoding))
     assert rows[0][1][2] == "größe"
@@ -127,7 +127,7 @@ def test_a_quote_that_is_not_closed_is_named_by_the_line_that_opens_it(tmp_path)
     assert "40.jpg,train" in message
 
 
-def test_rows_inside_of_quotes_are_said(tmp_path):
+def test_rows_within_quotes_are_noted(tmp_path):
     rows = ["0.jpg,train,red", '1.jpg,train,"red', "2.jpg,train,red", '3.jpg,train,12"', "4.jpg,test,red"]
     assert read(tmp_path, "\n".join([LINES[0], *rows]))[2] == [
         "t.csv: lines 3 to 5 are one row each, because a quote closes lines later, though some of them look "
@@ -162,7 +162,7 @@ def test_malformed_rows_are_shown_ten_and_a_count(tmp_path):
     assert message.endswith("All rows have one field more: a column has no name in the header.")
 
 
-def test_blank_cells_behind_the_last_column_and_blank_rows_are_said(tmp_path):
+def test_blank_cells_behind_the_last_column_and_blank_rows_are_noted(tmp_path):
     text = "\n".join([LINES[0], f"{LINES[1]},, ", "", "  ", ",,", LINES[2], ",,"])
     _, rows, notes = read(tmp_path, text)
     assert rows == [(2, ["a.jpg", "train", "red"]), (6, ["b.jpg", "test", "blue"])]
@@ -175,8 +175,3 @@ def test_blank_cells_behind_the_last_column_and_blank_rows_are_said(tmp_path):
 def test_columns_without_a_name_are_called_as_pandas_calls_them(tmp_path):
     assert read(tmp_path, ",image,\n0,a,\n1,b,")[0] == ["Unnamed: 0", "image", "Unnamed: 2"]
     assert read(tmp_path, ",Unnamed: 0,image\n0,0,a")[0] == ["Unnamed: 0.1", "Unnamed: 0", "image"]
-
-
-def test_what_a_message_quotes_is_short_and_printable():
-    assert quote_text("a\u2028b" + "x" * 100) == repr("a\u2028b" + "x" * 74 + "...")
-    assert list_lines(range(1, 14)) == "lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 3 more"

@@ -37,12 +37,12 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a/b/c d", "", "shapes3d:9.9.9", "kaggle:mnist"])
-def test_a_name_that_is_none(name, tmp_path):
+def test_a_name_that_cannot_be_parsed_is_refused(name, tmp_path):
     message = fails(name, str(tmp_path))
     assert f"data set called {name!r}" in message or f"`name` = {name!r}: " in message
 
 
-def test_what_is_not_prepared_comes_with_the_command(tmp_path):
+def test_a_data_set_that_is_not_prepared_is_named_with_the_command(tmp_path):
     message = fails("shapes3d", str(tmp_path))
     assert f"shapes3d is not prepared in {tmp_path}/shapes3d/" in message
     folder, command = str(tmp_path), message.split("\n")[1].strip()
@@ -72,7 +72,7 @@ def test_the_format_of_tensorflow_cannot_be_read(tiny_dir, tmp_path):
     assert "file_format='array_record'" in message
 
 
-def test_parts_where_no_split_is_named(tiny_builder, tmp_path):
+def test_splits_become_parts_by_their_names(tiny_builder, tmp_path):
     def parts(*splits):
         class Fake:
             name = "fake"

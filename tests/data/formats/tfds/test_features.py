@@ -68,11 +68,11 @@ def test_truth_values():
         (F.BBoxFeature(), None),
     ],
 )
-def test_what_can_be_an_attribute(feature, kind):
+def test_kinds_of_features(feature, kind):
     assert tfds_features.feature_kind(feature) == kind
 
 
-def test_only_what_is_asked_for_is_kept():
+def test_selected_features_alone_are_kept():
     features = F.FeaturesDict({"a": {"b": np.int64, "bc": np.int64, "d": {"e": np.int64}}, "ab": F.Text()})
     assert set(tfds_features.leaves(features)) == {"a/b", "a/bc", "a/d/e", "ab"}
     kept = tfds_features.select_features(features, ["a/bc", "a/d/e"])

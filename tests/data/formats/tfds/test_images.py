@@ -142,5 +142,5 @@ def test_cells_come_in_the_order_of_rows_across_chunks_and_splits(monkeypatch):
         (F.Text(), False),
     ],
 )
-def test_what_is_an_image(feature, expected):
+def test_features_that_are_images(feature, expected):
     assert tfds_images.is_image(feature) is expected

@@ -80,7 +80,7 @@ def test_every_kind_of_feature(tiny_dir):
     assert catalogue.images.name(50) == "tiny_garments/validation/2"
 
 
-def test_without_attributes_all_classes(tiny_dir):
+def test_without_attributes_all_classes_are_used(tiny_dir):
     with pytest.raises(DataError, match="attribute 'same' has only the value '1': there is nothing to learn"):
         read(tiny_dir, attributes=None)
 
@@ -136,7 +136,7 @@ def test_a_limit_draws_images_of_all_parts(tiny_dir):
     assert len(read(tiny_dir, limit=1000).images) == 90
 
 
-def test_a_limit_that_leaves_too_little(tiny_dir):
+def test_a_limit_that_leaves_an_empty_part_is_refused(tiny_dir):
     with pytest.raises(ConfigError, match="`limit` must be at least 1, got 0"):
         read(tiny_dir, limit=0)
     message = fails(
@@ -145,7 +145,7 @@ def test_a_limit_that_leaves_too_little(tiny_dir):
     assert "no image is left for the test part" in message
 
 
-def test_what_is_trained_on_is_not_tested_on(tiny_dir):
+def test_splits_that_share_images_are_refused(tiny_dir):
     message = fails(tiny_dir, splits=("train[:80%]", "train[30:]"))
     assert "the splits 'train[:80%]' and 'train[30:]' have images in common" in message
 
@@ -187,12 +187,12 @@ def test_features_that_cannot_be_attributes(tiny_dir, path, message):
     assert message in fails(tiny_dir, attributes={"it": path})
 
 
-def test_too_high_a_min_count(tiny_dir):
+def test_a_min_count_that_leaves_no_value_is_refused(tiny_dir):
     message = fails(tiny_dir, attributes={"size": "size"}, min_count=90)
     assert "'size' has no labelled value with `min_count` = 90; lower it" in message
 
 
-def test_images_that_are_none(tiny_dir):
+def test_image_features_that_cannot_be_used_are_named(tiny_dir):
     assert "no feature 'imag'; did you mean image? Set `image_feature`." in fails(
         tiny_dir, image_feature="imag"
     )
@@ -230,7 +230,7 @@ def test_shapes3d_by_its_name_alone(stand_in, as_png, rng):
         read_tfds("shapes3d", folder, TfdsFeatures({"shape": "value_shape"}))
 
 
-def test_attribute_words():
+def test_words_become_a_mapping_from_attribute_to_feature():
     assert attribute_mapping(()) == {}
     assert attribute_mapping(["a=x", "b=y/z", "y/c"]) == {"a": "x", "b": "y/z", "c": "y/c"}
     for words in (["x="], ["a=x", "a=y"], [""]):
@@ -246,7 +246,7 @@ def test_without_tfds_the_error_says_what_to_install(monkeypatch):
         read_tfds("shapes3d")
 
 
-def test_a_damaged_file_is_a_message(tiny_dir, tmp_path):
+def test_a_damaged_or_missing_file_is_named(tiny_dir, tmp_path):
     shutil.copytree(tiny_dir / "tiny_garments", tmp_path / "tiny_garments")
     files = sorted(tmp_path.rglob("*train.array_record*"))
     files[1].write_bytes(files[1].read_bytes()[:5000])
@@ -255,19 +255,7 @@ def test_a_damaged_file_is_a_message(tiny_dir, tmp_path):
     assert f"{files[1]} is missing; prepare tiny_garments again" in fails(tmp_path)
 
 
-def test_tensorflow_is_never_imported(tiny_dir):
-    script = f"""
-import sys
-from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, read_tfds
-catalogue = read_tfds("tiny_garments", {str(tiny_dir)!r}, TfdsFeatures({{"size": "size"}}))
-assert catalogue.images.read(0, Transform(8, 8)).shape == (8, 8, 3)
-assert "tensorflow" not in sys.modules and "tensorflow_datasets" in sys.modules
-"""
-    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
-
-
-def test_the_reader_costs_no_tfds_until_it_reads():
+def test_tfds_is_imported_only_when_a_data_set_is_read():
     assert "tensorflow_datasets" not in vars(reader)
     script = "import sys, gradrev_jax.runs.builders; assert 'tensorflow_datasets' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

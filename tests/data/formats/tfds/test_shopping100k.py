@@ -113,7 +113,7 @@ def test_a_part_of_the_data_set_comes_without_queries_and_triplets(prepared, opt
     assert catalogue.triplets is None
 
 
-def test_without_queries_and_triplets(tmp_path):
+def test_queries_and_triplets_may_be_left_out(tmp_path):
     manual = write_manual(tmp_path / "manual", manipulations=False)
     prepare_shopping100k(manual, str(tmp_path / "tfds"))
     catalogue = read_tfds("shopping100k", data_dir=str(tmp_path / "tfds"))
@@ -129,7 +129,7 @@ def fails(folder, data_dir):
     return str(error.value)
 
 
-def test_attributes_of_another_data_set(tmp_path):
+def test_attributes_of_another_data_set_are_refused(tmp_path):
     few = write_manual(tmp_path / "few", names=shopping100k.ATTRIBUTES[:5])
     assert "few/attr_num.txt has 5 attributes, but Shopping100k has 12: category, " in fails(
         few, tmp_path / "tfds"
@@ -148,10 +148,14 @@ def test_tensorflow_is_never_imported(tmp_path):
     script = f"""
 import sys
 import tensorflow_datasets as tfds
-import gradrev_jax.data.formats.tfds.shopping100k  # what makes it known
+import gradrev_jax.data.formats.tfds.shopping100k  # registers the data set
+from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.formats.tfds.reader import read_tfds
 builder = tfds.builder("shopping100k", data_dir={str(tmp_path / "tfds")!r}, file_format="array_record")
 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir={str(manual)!r}))
-assert len(builder.as_data_source("test")) == 10
+catalogue = read_tfds("shopping100k", {str(tmp_path / "tfds")!r}, progress=False)
+assert len(catalogue.parts["test"]) == 10
+assert catalogue.images.read(0, Transform(8, 8)).shape == (8, 8, 3)
 assert "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, capture_output=True)
