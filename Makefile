@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-slow lint format wheel clean
+.PHONY: demo test test-slow lint format docs wheel clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
@@ -28,12 +28,19 @@ format: .venv/installed  ## let the formatter and linter mend what they can
 wheel: .venv/installed  ## the wheel, installed in an empty environment and used from another folder
 	.ci/wheel
 
-clean:  ## remove the environment and the demo's run
-	rm -rf .venv runs
+docs: .venv/docs  ## the documentation site, in site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean:  ## remove the environment, the demo's run and the site
+	rm -rf .venv runs site
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,lint,tfds]'
+	touch $@
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@

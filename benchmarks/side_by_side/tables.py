@@ -1,6 +1,6 @@
 """The result as Markdown.
 
-``python -m benchmarks.side_by_side.tables`` puts all results into README.md and docs/.
+``python -m benchmarks.side_by_side.tables`` puts all results into docs/.
 """
 
 import json
@@ -335,8 +335,5 @@ def with_results(path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    for path in (
-        ROOT / "README.md",
-        *(ROOT / "docs" / f"{name}.md" for name in ("design", "gpu", "results", "scaling")),
-    ):
+    for path in (ROOT / "docs" / f"{name}.md" for name in ("design", "gpu", "results", "scaling")):
         path.write_text(with_results(path), encoding="utf-8")

@@ -183,7 +183,7 @@ def test_a_search():
     ]
 
 
-DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in ("design", "gpu", "results", "scaling")))
+DOCUMENTS = tuple(f"docs/{name}.md" for name in ("design", "gpu", "results", "scaling"))
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,0 +1,59 @@
+"""The documentation names modules, files and public names that exist, and leaves no module out."""
+
+import pathlib
+import re
+
+import pytest
+
+import gradrev_jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "gradrev_jax"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+FOLDERS = ("", "benchmarks/", "configs/", "docs/", "examples/", "gradrev_commands/", "gradrev_jax/", "tests/")
+SUFFIXES = ("py", "sh", "ipynb", "cff", "toml")
+ROOMS = ("core", "search", "models", "data", "weights", "runs", "training", "evaluation")
+
+
+def documented(page):
+    return re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api" / f"{page}.md").read_text(), re.MULTILINE)
+
+
+def modules(room):
+    files = (path for path in (PACKAGE / room).rglob("*.py") if path.name != "__init__.py")
+    return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_api_page_of_a_room_has_each_of_its_modules_once(room):
+    assert sorted(documented(room)) == modules(room)
+
+
+def test_the_first_api_page_has_the_public_names():
+    names = [name.rsplit(".", 1)[1] for name in documented("index")]
+    assert set(gradrev_jax.__all__) <= set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    suffixes = "|".join(SUFFIXES)
+    named = set(
+        re.findall(rf"`(?:python |bash )?([\w/]+\.(?:{suffixes}))\b", page.read_text(encoding="utf-8"))
+    )
+    assert [name for name in named if not any((ROOT / folder / name).is_file() for folder in FOLDERS)] == []
+
+
+def test_the_house_has_the_modules_that_it_names():
+    block = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split("```")[1]
+    inside = block.split("gradrev_jax/\n")[1]
+    room, missing = None, []
+    for line in inside.splitlines():
+        indent, names = re.match(r"( *)([\w./]+(?:, [\w./]+)*)", line).groups()
+        if len(indent) == 2:
+            room = names
+        for name in names.split(", "):
+            place = PACKAGE / name if len(indent) == 2 else PACKAGE / room / name
+            if not (place.exists() or place.with_suffix(".py").exists()):
+                missing.append(str(place.relative_to(PACKAGE)))
+    assert missing == []
