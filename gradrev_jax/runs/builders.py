@@ -25,7 +25,7 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
     Raises:
       DataError: the catalogue cannot be used.
     """
-    catalogue = FORMATS[config.data.format](config.data, config.seed)
+    catalogue = FORMATS[config.data.format].open(config.data, config.seed)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):
         return hold_out_validation(
             catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by

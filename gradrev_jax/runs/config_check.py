@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs.fields.table import FIELDS
+from gradrev_jax.runs.formats import FORMATS
 
 
 def check(config: ConfigDict) -> None:
@@ -30,12 +31,15 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     data = config.data
     if data.train_resize is not None and data.train_resize < data.image_size:
         yield f"data.train_resize = {data.train_resize}: at least data.image_size, {data.image_size}"
-    if data.format not in ("table", "tfds") and data.limit is not None and data.limit >= 1:
-        yield f"data.limit = {data.limit}: for data.format=table or tfds alone"
-    if data.format in ("table", "adde") and not data.root:
-        yield "data.root is not set: the folder that holds the catalogue's images"
-    if data.format == "tfds" and not data.tfds_name:
-        yield "data.tfds_name is not set: what TFDS calls the data set, as shapes3d"
+    if data.format not in FORMATS:
+        return
+    chosen = FORMATS[data.format]
+    if not chosen.takes_limit and data.limit is not None and data.limit >= 1:
+        able = " or ".join(name for name, each in FORMATS.items() if each.takes_limit)
+        yield f"data.limit = {data.limit}: for data.format={able} alone"
+    for name, what in chosen.required.items():
+        if not data[name]:
+            yield f"data.{name} is not set: {what}"
 
 
 def _get(config: ConfigDict, field: str) -> Any:

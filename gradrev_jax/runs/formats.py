@@ -1,7 +1,12 @@
-"""Opens the catalogue that the ``data`` section of a config describes; one function per format."""
+"""The formats of a catalogue: the config fields of each, and how it is opened.
+
+To add a format, write its reader in ``data/formats``, and here its fields, a function that calls the reader,
+and a line in ``FORMATS``; docs/extending.md has an example.
+"""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -16,6 +21,7 @@ from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, attribute_mapping
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError, name_arguments, naming
 from gradrev_jax.files import expand
+from gradrev_jax.runs.field import Field, Rule
 
 FIELD = "data.{}"  # the config field of an argument
 SEED = {"seed": "seed"}
@@ -96,9 +102,151 @@ def _tfds(data: ConfigDict, seed: int) -> Catalogue:
         return read_tfds(data.tfds_name, data_dir, features, splits=splits, sampling=sampling)
 
 
-FORMATS: dict[str, Callable[[ConfigDict, int], Catalogue]] = {
-    "table": _table,
-    "adde": _adde,
-    "garments": _garments,
-    "tfds": _tfds,
+DELIMITER = Rule(
+    "one character, as ';', or tab, or '' to recognise it",
+    lambda value: value in ("", "tab", "\\t") or (len(value) == 1 and value not in '"\r\n '),
+)
+
+_TABLE_FIELDS = {
+    "table": Field(default="attributes.csv", meaning="CSV file, relative to `root` (table).", same_test=True),
+    "delimiter": Field(
+        default="",
+        meaning="Delimiter of the cells, as `;` or `tab`; empty: comma, semicolon, tab or bar, recognised "
+        "from the header (table).",
+        rule=DELIMITER,
+        earlier=",",
+    ),
+    "image_column": Field(
+        default="image", meaning="Column with the path of the image, relative to `root` (table)."
+    ),
+    "image_template": Field(
+        default=None,
+        kind=str,
+        meaning="Path of the image made from columns, as `images/{id}.jpg`, or `images/{id:06d}.jpg` for "
+        "000001.jpg; unset: `image_column` has the path (table).",
+    ),
+    "split_column": Field(
+        default="split",
+        meaning="Column with train, validation or test; empty: a seeded split (table).",
+        same_test=True,
+    ),
+    "attributes": Field(
+        default=(),
+        meaning="Columns that are attributes; (): all that have no other use (table).",
+        same_test=True,
+    ),
+    "ignore": Field(
+        default=(), meaning="Columns that are not attributes (table).", same_test=True, earlier=()
+    ),
+    "missing_words": Field(
+        default=(
+            *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none"),
+            *("-", "--", "–", "?", "."),
+        ),
+        meaning="Cells that mean `not labelled`, as empty cells do, in any case; (): empty cells alone "
+        "(table).",
+        same_test=True,
+        earlier=(),
+    ),
+    "merge_spellings": Field(
+        default=True,
+        meaning="Whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do, are"
+        " one value (table).",
+        same_test=True,
+        earlier=False,
+    ),
+    "value_separator": Field(
+        default="",
+        meaning="Separator of several values in one cell, as `|`, whose order then does not matter; empty: a "
+        "cell is one value (table).",
+        same_test=True,
+        earlier="",
+    ),
+    "verbatim": Field(
+        default=(),
+        meaning="Columns whose cells are values as they are: the three fields above do not apply (table).",
+        same_test=True,
+        earlier=(),
+    ),
+}
+
+_ADDE_FIELDS = {
+    "splits": Field(
+        default=None,
+        kind=str,
+        meaning="Folder of the split files, relative to `root`; unset: `root` (adde).",
+        resumable=True,
+        movable=True,
+        same_test=True,
+    ),
+    "drop_contradictions": Field(
+        default=False,
+        meaning="Whether queries and triplets that contradict the labels are left out (adde).",
+    ),
+}
+
+_GARMENTS_FIELDS = {
+    "count": Field(
+        default=4000,
+        meaning="Number of images, train and test together (garments).",
+        same_test=True,
+    ),
+    "missing": Field(default=0.0, meaning="Fraction of the training labels that is hidden (garments)."),
+    "correlation": Field(
+        default=0.0,
+        meaning="Fraction of the training images whose attributes follow their category (garments).",
+    ),
+}
+
+_TFDS_FIELDS = {
+    "tfds_name": Field(default=None, kind=str, meaning="Name of the data set in TFDS, as `shapes3d` (tfds)."),
+    "tfds_dir": Field(
+        default="",
+        meaning="Folder that TFDS prepares data sets in; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets "
+        "(tfds).",
+        resumable=True,
+        movable=True,
+    ),
+    "tfds_image": Field(default="image", meaning="Feature that holds the image (tfds)."),
+    "tfds_attributes": Field(
+        default=(),
+        meaning="Features that are attributes, as `hat=attributes/Wearing_Hat`; (): those of MAPPINGS in "
+        "data/formats/tfds/reader.py, or all classes (tfds).",
+    ),
+    "tfds_splits": Field(
+        default=(),
+        meaning="Splits of train and test, or of train, validation and test, as `('train[:80%]', "
+        "'train[80%:]')`; one: its test part is drawn with the seed; (): those of these names (tfds).",
+    ),
+}
+
+
+class Format(NamedTuple):
+    """One form that a catalogue comes in.
+
+    Attributes:
+      open: (the section ``data`` of a config, seed) -> the catalogue.
+      fields: the fields of ``data`` that the format has for itself.
+      required: the fields of ``data`` that must be set, each with what it is.
+      takes_limit: whether it can draw ``data.limit`` images.
+    """
+
+    open: Callable[[ConfigDict, int], Catalogue]
+    fields: Mapping[str, Field] = {}
+    required: Mapping[str, str] = {}
+    takes_limit: bool = False
+
+
+_ROOT = {"root": "the folder that holds the catalogue's images"}
+
+FORMATS: dict[str, Format] = {
+    "table": Format(_table, _TABLE_FIELDS, required=_ROOT, takes_limit=True),
+    "adde": Format(_adde, _ADDE_FIELDS, required=_ROOT),
+    "garments": Format(_garments, _GARMENTS_FIELDS),
+    "tfds": Format(
+        _tfds,
+        _TFDS_FIELDS,
+        required={"tfds_name": "what TFDS calls the data set, as shapes3d"},
+        takes_limit=True,
+    ),
 }

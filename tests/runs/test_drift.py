@@ -1,11 +1,11 @@
 import pathlib
 
 import pytest
-from tests.test_fingerprints import IMAGES, SCHEMA, make
 
 from gradrev_jax.errors import DataError, WorkdirError, join_names
 from gradrev_jax.runs.drift import check_evaluated, check_resumed, compare, copies, described
 from gradrev_jax.runs.fingerprints import fingerprint, following
+from tests.runs.test_fingerprints import IMAGES, SCHEMA, make
 
 RUN = pathlib.Path("runs/mine")
 MOVED, RELABELLED = "1 image is moved to another part", "1 image is labelled otherwise"

@@ -2,10 +2,10 @@
 
 from gradrev_jax.data.catalogue import SPLITS_BY
 from gradrev_jax.models.alexnet import SMALLEST_IMAGE
-from gradrev_jax.runs.fields.field import Field, Rule, at_least, one_of
+from gradrev_jax.runs.field import Field, at_least, one_of
+from gradrev_jax.runs.formats import FORMATS
 
 PLACEMENTS = HOST, DEVICE = "host", "device"
-FORMAT_NAMES = ("table", "adde", "garments", "tfds")
 
 IMAGES = {
     "format": Field(
@@ -13,7 +13,7 @@ IMAGES = {
         meaning="Form of the catalogue: `table` (a CSV file and image files), `adde` (ADDE-M's split files "
         "and image files), `garments` (drawn, built in) or `tfds` (prepared by TensorFlow Datasets "
         "as array_record).",
-        rule=one_of(FORMAT_NAMES),
+        rule=one_of(FORMATS),
         same_test=True,
     ),
     "image_size": Field(
@@ -87,76 +87,12 @@ IMAGES = {
     ),
 }
 
-DELIMITER = Rule(
-    "one character, as ';', or tab, or '' to recognise it",
-    lambda value: value in ("", "tab", "\\t") or (len(value) == 1 and value not in '"\r\n '),
-)
-
-TABLE = {
-    "table": Field(default="attributes.csv", meaning="CSV file, relative to `root` (table).", same_test=True),
-    "delimiter": Field(
-        default="",
-        meaning="Delimiter of the cells, as `;` or `tab`; empty: comma, semicolon, tab or bar, recognised "
-        "from the header (table).",
-        rule=DELIMITER,
-        earlier=",",
-    ),
-    "image_column": Field(
-        default="image", meaning="Column with the path of the image, relative to `root` (table)."
-    ),
-    "image_template": Field(
-        default=None,
-        kind=str,
-        meaning="Path of the image made from columns, as `images/{id}.jpg`, or `images/{id:06d}.jpg` for "
-        "000001.jpg; unset: `image_column` has the path (table).",
-    ),
-    "split_column": Field(
-        default="split",
-        meaning="Column with train, validation or test; empty: a seeded split (table).",
-        same_test=True,
-    ),
+# Fields that several formats have in common.
+SHARED = {
     "test_fraction": Field(
         default=0.2,
         meaning="Fraction of the images in the test part of a seeded split (table, tfds), and of garments.",
         same_test=True,
-    ),
-    "attributes": Field(
-        default=(),
-        meaning="Columns that are attributes; (): all that have no other use (table).",
-        same_test=True,
-    ),
-    "ignore": Field(
-        default=(), meaning="Columns that are not attributes (table).", same_test=True, earlier=()
-    ),
-    "missing_words": Field(
-        default=(
-            *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none"),
-            *("-", "--", "–", "?", "."),
-        ),
-        meaning="Cells that mean `not labelled`, as empty cells do, in any case; (): empty cells alone "
-        "(table).",
-        same_test=True,
-        earlier=(),
-    ),
-    "merge_spellings": Field(
-        default=True,
-        meaning="Whether spellings that differ in case, white space or Unicode form, or as 7 and 7.0 do, are"
-        " one value (table).",
-        same_test=True,
-        earlier=False,
-    ),
-    "value_separator": Field(
-        default="",
-        meaning="Separator of several values in one cell, as `|`, whose order then does not matter; empty: a "
-        "cell is one value (table).",
-        same_test=True,
-        earlier="",
-    ),
-    "verbatim": Field(
-        default=(),
-        meaning="Columns whose cells are values as they are: the three fields above do not apply (table).",
-        same_test=True,
-        earlier=(),
     ),
     "min_count": Field(
         default=1,
@@ -173,54 +109,6 @@ TABLE = {
     ),
 }
 
-ADDE = {
-    "splits": Field(
-        default=None,
-        kind=str,
-        meaning="Folder of the split files, relative to `root`; unset: `root` (adde).",
-        resumable=True,
-        movable=True,
-        same_test=True,
-    ),
-    "drop_contradictions": Field(
-        default=False,
-        meaning="Whether queries and triplets that contradict the labels are left out (adde).",
-    ),
-}
-
-GARMENTS = {
-    "count": Field(
-        default=4000,
-        meaning="Number of images, train and test together (garments).",
-        same_test=True,
-    ),
-    "missing": Field(default=0.0, meaning="Fraction of the training labels that is hidden (garments)."),
-    "correlation": Field(
-        default=0.0,
-        meaning="Fraction of the training images whose attributes follow their category (garments).",
-    ),
-}
-
-TFDS = {
-    "tfds_name": Field(default=None, kind=str, meaning="Name of the data set in TFDS, as `shapes3d` (tfds)."),
-    "tfds_dir": Field(
-        default="",
-        meaning="Folder that TFDS prepares data sets in; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets "
-        "(tfds).",
-        resumable=True,
-        movable=True,
-    ),
-    "tfds_image": Field(default="image", meaning="Feature that holds the image (tfds)."),
-    "tfds_attributes": Field(
-        default=(),
-        meaning="Features that are attributes, as `hat=attributes/Wearing_Hat`; (): those of MAPPINGS in "
-        "data/formats/tfds/reader.py, or all classes (tfds).",
-    ),
-    "tfds_splits": Field(
-        default=(),
-        meaning="Splits of train and test, or of train, validation and test, as `('train[:80%]', "
-        "'train[80%:]')`; one: its test part is drawn with the seed; (): those of these names (tfds).",
-    ),
-}
-
-DATA = {**IMAGES, **TABLE, **ADDE, **GARMENTS, **TFDS}
+DATA: dict[str, Field] = {**IMAGES, **SHARED}
+for each in FORMATS.values():
+    DATA |= each.fields

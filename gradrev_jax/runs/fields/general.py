@@ -3,7 +3,7 @@
 from gradrev_jax.core.losses import WEIGHTINGS
 from gradrev_jax.models.alexnet import TAPS
 from gradrev_jax.models.encoder import HEADS, REACHES
-from gradrev_jax.runs.fields.field import Field, Rule, at_least, number, one_of
+from gradrev_jax.runs.field import Field, Rule, at_least, number, one_of
 
 STAGES = ENCODER, MEMORY = "encoder", "memory"
 PARALLEL_MODES = ("pmap", "jit")

@@ -5,7 +5,7 @@ from typing import Any
 
 from gradrev_jax.core.manipulation import NORMALIZATIONS
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.fields.field import Field, Rule, at_least, one_of, some_of
+from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
 
 VALIDATION_STRENGTH = "validation"  # chosen on the validation part
 

@@ -5,7 +5,7 @@ Make it anew with: python -m gradrev_jax.runs.fields.reference > docs/configurat
 
 from collections.abc import Iterator, Mapping
 
-from gradrev_jax.runs.fields.field import Field
+from gradrev_jax.runs.field import Field
 from gradrev_jax.runs.fields.table import SECTIONS
 
 TITLES = {

@@ -7,8 +7,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from gradrev_jax.runs.field import SAME_AS_DEFAULT, Field
 from gradrev_jax.runs.fields.data import DATA
-from gradrev_jax.runs.fields.field import SAME_AS_DEFAULT, Field
 from gradrev_jax.runs.fields.general import MEMORY as MEMORY_STAGE
 from gradrev_jax.runs.fields.general import MODEL, REVERSAL, RUN
 from gradrev_jax.runs.fields.protocol import PROTOCOL

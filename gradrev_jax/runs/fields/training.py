@@ -4,7 +4,7 @@ from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.memory_losses import BLOCKS
 from gradrev_jax.core.optimizers import SCHEDULES
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.fields.field import Field, Rule, at_least, one_of, some_of
+from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
 
 TRAIN = {
     "batch_size": Field(default=128, meaning="Images per step.", rule=at_least(1), paper="Section 4.2"),

@@ -2,8 +2,8 @@ import pathlib
 
 import pytest
 
+from gradrev_jax.runs.field import Field, at_least, number, one_of, some_of
 from gradrev_jax.runs.fields import table
-from gradrev_jax.runs.fields.field import Field, at_least, number, one_of, some_of
 from gradrev_jax.runs.fields.reference import reference_page
 
 ROOT = pathlib.Path(__file__).parents[3]
