@@ -1,5 +1,6 @@
-"""Makes pages of the site from files that lie beside docs/: the home page, the guide and the changelog."""
+"""Makes pages of the site that lie nowhere else: home, the guide, the changelog, and one page per room."""
 
+import ast
 import pathlib
 import re
 
@@ -8,6 +9,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PACKAGE = ROOT / "gradrev_jax"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -16,7 +18,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         content = with_site_links((ROOT / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=content))
+    for room in rooms():
+        files.append(File.generated(config, f"api/{room}.md", content=room_page(room)))
     return files
+
+
+def rooms() -> list[str]:
+    """Returns the names of the package's rooms."""
+    return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def room_page(room: str) -> str:
+    """Returns the API page of a room: its sentence, and all its modules.
+
+    Args:
+      room: the name of the room's folder.
+
+    Example:
+      >>> room_page("core").splitlines()[0]
+      '# core'
+    """
+    sentence = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8")))
+    files = sorted(path for path in (PACKAGE / room).rglob("*.py") if path.name != "__init__.py")
+    modules = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files)
+    return "\n\n".join([f"# {room}", sentence or "", *(f"::: {module}" for module in modules)])
 
 
 def with_site_links(text: str) -> str:

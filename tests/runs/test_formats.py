@@ -60,7 +60,7 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         given.update(name=name, data_dir=data_dir, **options)
 
     monkeypatch.setattr(formats, "read_tfds", read)
-    formats.FORMATS["tfds"](config.data, config.seed)
+    formats.FORMATS["tfds"].open(config.data, config.seed)
     assert given == {
         "name": "celeb_a",
         "data_dir": str(tmp_path / "sets"),
@@ -74,7 +74,7 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         "split_by": "order",
     }
     config.data.tfds_dir = ""
-    formats.FORMATS["tfds"](config.data, config.seed)
+    formats.FORMATS["tfds"].open(config.data, config.seed)
     assert given["data_dir"] is None
 
 
@@ -105,7 +105,7 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
         given.update(root=root, say=say, **vars(layout), **vars(rules), **vars(sampling))
 
     monkeypatch.setattr(formats, "read_table", read)
-    formats.FORMATS["table"](config.data, 7)
+    formats.FORMATS["table"].open(config.data, 7)
     expected = {**changed, "root": tmp_path / "set", "seed": 7, "split_column": None, "delimiter": "\t"}
     rules = CellRules(("x",), merge_spellings=False, value_separator="|")
     assert given == {**expected, "cells": rules, "say": formats.say_note}
@@ -134,11 +134,11 @@ def test_the_fields_behind_a_fault_are_named(tmp_path):
     config.data.root = str(tmp_path)
     config.data.image_column = "picture"
     with pytest.raises(DataError, match=r"`image_column`\. \(config: data\.image_column\)$"):
-        formats.FORMATS["table"](config.data, 0)
+        formats.FORMATS["table"].open(config.data, 0)
     config.data.update({"image_column": "image", "split_column": "", "limit": 1, "test_fraction": 0.5})
     (tmp_path / "a.jpg").touch()
     with pytest.raises(DataError) as error:
-        formats.FORMATS["table"](config.data, 0)
+        formats.FORMATS["table"].open(config.data, 0)
     fields = ("split_column", "test_fraction", "split_by", "limit")
     assert all(f"data.{field}" in str(error.value) for field in fields)
     assert ", seed, " in str(error.value)
@@ -149,7 +149,7 @@ def test_the_fields_of_a_tfds_data_set_are_named(tmp_path):
     config = default_config()
     config.data.update({"tfds_dir": str(tmp_path), "tfds_name": "shapes_3d"})
     with pytest.raises(DataError, match=r"\(config: data\.tfds_name, data\.tfds_dir\)$"):
-        formats.FORMATS["tfds"](config.data, 0)
+        formats.FORMATS["tfds"].open(config.data, 0)
 
 
 def test_the_options_of_a_table_are_those_of_the_default_config():
