@@ -170,7 +170,7 @@ class WeightingInputs(NamedTuple):
 
     loss_cls: Float[Array, ""] | float
     loss_rev: Float[Array, ""] | float
-    w_cls: float
+    w_cls: Float[Array, ""] | float
     beta: float
     progress: float | Float[Array, ""]
 
@@ -190,7 +190,7 @@ def reversal_weight(
     *,
     weighting: str,
     beta: float,
-    w_cls: float = 1.0,
+    w_cls: Float[Array, ""] | float = 1.0,
     progress: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, ""]:
     """Computes w_rev by one of the rules of ``WEIGHTINGS``.

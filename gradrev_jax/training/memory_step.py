@@ -31,6 +31,9 @@ MemoryStep = Callable[
 ]
 
 
+Weight = float | Float[Array, ""]
+
+
 @dataclasses.dataclass(frozen=True)
 class MemoryWeights:
     """Weights of the terms of the loss, ADDE-M's.
@@ -43,11 +46,11 @@ class MemoryWeights:
       off_block: of the memory's entries outside its blocks.
     """
 
-    classification: float = 0.2
-    semi_hard: float = 1.0
-    margin: float = 1.0
-    consistency: float = 1.0
-    off_block: float = 0.4
+    classification: Weight = 0.2
+    semi_hard: Weight = 1.0
+    margin: Weight = 1.0
+    consistency: Weight = 1.0
+    off_block: Weight = 0.4
 
 
 class MemoryMetrics(NamedTuple):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,17 +40,18 @@ def loss_gradient(params, progress=1.0, **settings):
             progress=progress,
         )
 
-    return jax.grad(total, has_aux=True)(params)
+    return jax.jit(jax.grad(total, has_aux=True))(params)  # eagerly, each operation would be compiled alone
 
 
-def own_gradient(params, loss, scale):
-    """Gradient of one loss alone, computed without encoder_loss."""
+@functools.cache
+def own_loss(loss, scale):
+    """One loss alone and its gradient, computed without encoder_loss."""
 
     def total(params):
         logits = without_dropout().apply(params, normalize_images(PIXELS), reversal_scale=scale).logits
         return loss(logits, LABELS, SCHEMA)
 
-    return jax.value_and_grad(total)(params)
+    return jax.jit(jax.value_and_grad(total))
 
 
 def combine(w_cls, classification, w_rev, reversal):
@@ -68,8 +71,8 @@ def test_total_gradient_is_the_weighted_sum_of_its_parts(params, settings, weigh
     """Eq. 3 with w_rev a constant: that is what the stop-gradient of Eq. 5 means."""
     gradient, metrics = loss_gradient(params, **settings)
     scale, w_cls = settings.get("reversal_scale", 1.0), settings.get("w_cls", 1.0)
-    cls, cls_gradient = own_gradient(params, classification_loss, scale)
-    rev, rev_gradient = own_gradient(params, reversal_loss, scale)
+    cls, cls_gradient = own_loss(classification_loss, scale)(params)
+    rev, rev_gradient = own_loss(reversal_loss, scale)(params)
     w_rev = weight(float(cls), float(rev))
     np.testing.assert_allclose(metrics.loss_cls, cls, rtol=1e-5)
     np.testing.assert_allclose(metrics.loss_rev, rev, rtol=1e-5)
@@ -81,14 +84,21 @@ def test_total_gradient_is_the_weighted_sum_of_its_parts(params, settings, weigh
 
 def test_off_reads_only_the_own_feature(params):
     gradient, _ = loss_gradient(params, weighting="off")
-    _, expected = own_gradient(params, classification_loss, 1.0)
+    _, expected = own_loss(classification_loss, 1.0)(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, expected)
 
 
+ADAM, SGD = optax.adam(1e-3), optax.sgd(0.1)
+
+
+@functools.cache
+def train_step(optimizer, seed=0):
+    return make_train_step(ENCODER, optimizer, seed=seed, total_steps=10)
+
+
 def run(steps, seed=0, state=None):
-    optimizer = optax.adam(1e-3)
-    state = state or init_state(ENCODER, optimizer, image_size=64, seed=0)
-    step = make_train_step(ENCODER, optimizer, seed=seed, total_steps=10)
+    state = state or init_state(ENCODER, ADAM, image_size=64, seed=0)
+    step = train_step(ADAM, seed)
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS)
     return state, metrics
@@ -105,9 +115,8 @@ def test_a_pure_function_of_seed_and_step():
 
 
 def test_the_state_is_donated():
-    optimizer = optax.sgd(0.1)
-    state = init_state(ENCODER, optimizer, image_size=64, seed=0)
-    make_train_step(ENCODER, optimizer, seed=0, total_steps=10)(state, PIXELS, LABELS)
+    state = init_state(ENCODER, SGD, image_size=64, seed=0)
+    train_step(SGD)(state, PIXELS, LABELS)
     assert state.params["params"]["heads"]["kernel"].is_deleted()
 
 
@@ -118,11 +127,9 @@ def test_it_learns_its_batch():
 
 
 def test_a_batch_without_labels_changes_nothing():
-    optimizer = optax.sgd(0.1)
-    state = init_state(ENCODER, optimizer, image_size=64, seed=0)
+    state = init_state(ENCODER, SGD, image_size=64, seed=0)
     before = jax.tree.map(np.array, state.params)
-    step = make_train_step(ENCODER, optimizer, seed=0, total_steps=10)
-    state, metrics = step(state, PIXELS, np.full_like(LABELS, -1))
+    state, metrics = train_step(SGD)(state, PIXELS, np.full_like(LABELS, -1))
     assert metrics.loss == 0
     jax.tree.map(np.testing.assert_array_equal, state.params, before)
 
@@ -136,7 +143,7 @@ def test_triplet_losses_add_up(params):
     both, metrics = loss_gradient(
         params, term_weights={"attribute_triplet": 0.2, "label_triplet": 3.0}, **settings
     )
-    features = without_dropout().apply(params, normalize_images(PIXELS)).features
+    features = jax.jit(without_dropout().apply)(params, normalize_images(PIXELS)).features
     by_attribute = attribute_triplet_loss(features, LABELS, margin=0.7)
     whole = features.reshape(len(LABELS), -1)
     whole = whole / jnp.linalg.norm(whole, axis=1, keepdims=True)

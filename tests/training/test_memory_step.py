@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ LABELS = np.array(
     ],
     np.int32,
 )
+WEIGHTS = MemoryWeights()
 INDICATORS = np.array([[-1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [1, 0, -1, 0, 0], [0, 0, 0, -1, 1]], np.int8)
 
 
@@ -45,15 +47,36 @@ def inputs():
     return normalize_images(PIXELS.reshape(-1, 64, 64, 3))
 
 
-def loss(params, **settings):
+def total_loss(params, weights, **settings):
     return memory_loss(
         ENCODER,
         params,
         inputs(),
         MemoryTargets(jnp.asarray(LABELS), jnp.asarray(INDICATORS)),
         jax.random.key(0),
-        MemoryObjective(**settings),
+        MemoryObjective(weights=weights, **settings),
     )
+
+
+@functools.cache
+def compiled(settings):
+    """(params, weights as a tuple) -> the loss and its metrics, and the gradient of params."""
+
+    def loss_and_gradient(params, weights):
+        loss = functools.partial(total_loss, weights=MemoryWeights(*weights), **dict(settings))
+        (total, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return total, metrics, gradient
+
+    return jax.jit(loss_and_gradient)
+
+
+def compute(params, weights=WEIGHTS, **settings):
+    return compiled(tuple(settings.items()))(params, dataclasses.astuple(weights))
+
+
+def loss(params, **settings):
+    total, metrics, _ = compute(params, **settings)
+    return total, metrics
 
 
 def cross_entropy(feature, row, kernel, bias):
@@ -86,7 +109,9 @@ def semi_hard(embeddings, rows):
 def test_every_term_against_loops(params):
     """All five terms of METHOD's stage 2, written out image by image in float64."""
     images = inputs().reshape(-1, 64, 64, 3)
-    features = np.asarray(ENCODER.apply(params["encoder"], images).features, float).reshape(3, 4, 2, 5)
+    features = np.asarray(jax.jit(ENCODER.apply)(params["encoder"], images).features, float).reshape(
+        3, 4, 2, 5
+    )
     memory = np.asarray(params["memory"], float)
     heads = params["encoder"]["params"]["heads"]
     kernel, bias = (np.asarray(heads[name], float) for name in ("kernel", "bias"))
@@ -144,7 +169,7 @@ def test_each_weight_weighs_its_own_term(params):
 
 
 def gradients(params, **settings):
-    return jax.grad(lambda params: loss(params, **settings)[0])(params)
+    return compute(params, **settings)[2]
 
 
 def test_a_hard_block_has_no_gradient_outside(params):
@@ -164,7 +189,7 @@ def test_a_frozen_encoder_has_no_gradient_and_its_memory_the_same(params):
 def test_the_reversal_adds_its_balanced_share(params):
     plain, _ = loss(params)
     total, metrics = loss(params, reversal=True, beta=0.3)
-    own = ENCODER.apply(params["encoder"], inputs().reshape(-1, 64, 64, 3))
+    own = jax.jit(ENCODER.apply)(params["encoder"], inputs().reshape(-1, 64, 64, 3))
     rows = LABELS.reshape(-1, 2)
     cls = float(classification_loss(own.logits, rows, SCHEMA))
     rev = float(reversal_loss(own.logits, rows, SCHEMA))
@@ -173,11 +198,18 @@ def test_the_reversal_adds_its_balanced_share(params):
     np.testing.assert_allclose(total, plain + 0.3 * 0.2 * cls, rtol=1e-5)
 
 
+OPTIMIZER = optax.adam(3e-3)
+
+
+@functools.cache
+def memory_step(seed, mirror):
+    return make_memory_step(ENCODER, OPTIMIZER, seed=seed, mirror=mirror)
+
+
 def run(params, steps, seed=0, state=None, mirror=True):
-    optimizer = optax.adam(3e-3)
     copy = jax.tree.map(jnp.array, params)
-    state = state or TrainState(jnp.zeros((), jnp.int32), copy, optimizer.init(copy))
-    step = make_memory_step(ENCODER, optimizer, seed=seed, mirror=mirror)
+    state = state or TrainState(jnp.zeros((), jnp.int32), copy, OPTIMIZER.init(copy))
+    step = memory_step(seed, mirror)
     losses = []
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS, INDICATORS)
