@@ -13,7 +13,7 @@ from gradrev_jax.evaluation.short_text import shorten_all
 
 SHOWN_NEIGHBORS = 5
 SHOWN_QUERIES = 6
-WORD = 20  # the largest width of a name or a value, in columns
+WORD_WIDTH = 20  # the largest width of a name or a value, in columns
 
 
 def shown_matches(scores: Scores) -> Bool[np.ndarray, "Q K"]:
@@ -79,8 +79,8 @@ def retrieval_example(
 
 def _shortened(schema: AttributeSchema) -> AttributeSchema:
     """Returns the same attributes and values under names that fit above a picture."""
-    values = (tuple(shorten_all(values, WORD)) for values in schema.values)
-    return AttributeSchema(tuple(shorten_all(schema.names, WORD)), tuple(values))
+    values = (tuple(shorten_all(values, WORD_WIDTH)) for values in schema.values)
+    return AttributeSchema(tuple(shorten_all(schema.names, WORD_WIDTH)), tuple(values))
 
 
 def _wrong_labels(

@@ -20,7 +20,7 @@ from gradrev_jax.evaluation.figures import (
     training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.markdown import plain, table
+from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
@@ -81,7 +81,7 @@ def write_report(
         print(f"note: {note}", file=sys.stderr)
 
 
-def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
     """Reads the records of a metrics.jsonl; none if there is no such file.
 
     An incomplete last line, which a process leaves that is killed while it writes, is skipped.
@@ -160,18 +160,18 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
 def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> list[str]:
     """Returns the title, the size of the evaluation, and what to know before reading its numbers."""
     lines = [
-        f"# {plain(title)}",
+        f"# {escape(title)}",
         "",
         f"{_size(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
         "",
     ]
     if note:
-        lines += [plain(note, width=len(note)), ""]
+        lines += [escape(note, width=len(note)), ""]
     if absent := metrics["prototypes_without_images"]:
-        names = join_names([plain(value) for value in absent])
+        names = join_names([escape(value) for value in absent])
         lines += [f"**No training image has {names}: these prototypes are zero.**", ""]
     if changes := metrics["catalogue_changes"]:
-        listed = [f"- {plain(change, width=len(change))}" for change in changes]
+        listed = [f"- {escape(change, width=len(change))}" for change in changes]
         lines += ["Since the training the catalogue has changed:", "", *listed, ""]
     return lines
 
@@ -208,7 +208,7 @@ def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> l
 def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> list[str]:
     accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
     rows = [
-        (plain(name), percent(value), percent(majority["per_attribute"][name]))
+        (escape(name), percent(value), percent(majority["per_attribute"][name]))
         for name, value in accuracy["per_attribute"].items()
     ]
     rows += [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ACCURACIES]

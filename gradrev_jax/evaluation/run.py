@@ -18,8 +18,8 @@ from gradrev_jax.evaluation.examples import (
     shown_matches,
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.opened_run import OpenedRun, gallery_names, open_run
-from gradrev_jax.evaluation.report import read_history, write_report
+from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
+from gradrev_jax.evaluation.report import read_records, write_report
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
     Scored,
@@ -74,8 +74,8 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     strength = find_strength(run, encoded, progress=progress)
-    found = search_gallery(run, encoded, strength.value, progress=progress)
-    scored = score_queries(run, encoded, found)
+    answers = search_gallery(run, encoded, strength.value, progress=progress)
+    scored = score_queries(run, encoded, answers)
     metrics = summarize(run, encoded.gallery, strength, scored)
     if distributed.is_first():
         write_run_report(run, metrics, scored.scores)
@@ -149,7 +149,7 @@ def find_strength(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> Str
     )
 
 
-class Found(NamedTuple):
+class Answers(NamedTuple):
     """Represents the answers to the queries: gallery rows, nearest first.
 
     Attributes:
@@ -161,7 +161,7 @@ class Found(NamedTuple):
     baseline: Int[np.ndarray, "Q K"]
 
 
-def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, progress: bool) -> Found:
+def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, progress: bool) -> Answers:
     """Searches the gallery with all queries, and with their references as they are, in one pass.
 
     The references' distances to the gallery are most of the work, and both kinds of queries need them.
@@ -178,22 +178,22 @@ def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, prog
         exclude_query=run.protocol.exclude_query,
         progress=progress,
     )
-    return Found(rows[: len(queries)], rows[len(queries) :][reference_of_query])
+    return Answers(rows[: len(queries)], rows[len(queries) :][reference_of_query])
 
 
-def score_queries(run: OpenedRun, encoded: EncodedRun, found: Found) -> Scored:
+def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:
     """Computes all retrieval metrics of all queries."""
     labels, queries, ks = run.catalogue.part_labels(TEST), run.queries, run.protocol.ks
-    by_metric = retrieval_scores(labels[found.neighbors], queries.targets, queries.changed, ks)
+    by_metric = retrieval_scores(labels[answers.neighbors], queries.targets, queries.changed, ks)
     scores = Scores(
         **vars(queries),
-        neighbors=found.neighbors[:, :KEPT_NEIGHBORS],
+        neighbors=answers.neighbors[:, :KEPT_NEIGHBORS],
         ks=np.asarray(ks),
         by_metric={name: np.asarray(values, np.float32) for name, values in by_metric.items()},
         labels=labels,
         correct=encoded.gallery.own_correct,
     )
-    baseline = retrieval_metrics(labels[found.baseline], queries, ks)
+    baseline = retrieval_metrics(labels[answers.baseline], queries, ks)
     return Scored(scores, mean_scores(by_metric, ks), baseline)
 
 
@@ -211,7 +211,7 @@ def write_run_report(run: OpenedRun, metrics: Mapping[str, Any], scores: Scores)
         workdir.report_directory(run.directory, run.stage, run.stages),
         metrics=metrics,
         scores=scores,
-        history=read_history(run.directory / workdir.METRICS),
+        history=read_records(run.directory / workdir.METRICS),
         successes=show(is_hit),
         failures=show(~is_hit),
         title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",

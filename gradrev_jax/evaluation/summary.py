@@ -8,7 +8,7 @@ from jaxtyping import Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.metrics import accuracy_summary, majority_correct
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
-from gradrev_jax.evaluation.opened_run import OpenedRun
+from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.scores import Scored, intervals
 from gradrev_jax.evaluation.strength import Strength
 from gradrev_jax.models.inference import Encoded

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import read_history, result_table, write_report
+from gradrev_jax.evaluation.report import read_records, result_table, write_report
 from gradrev_jax.evaluation.scores import Scores, read_scores
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_made_is_named(metrics, tmp_path, blank_pictures
 
 def history(tmp_path, text):
     (tmp_path / "metrics.jsonl").write_text(text)
-    return read_history(tmp_path / "metrics.jsonl")
+    return read_records(tmp_path / "metrics.jsonl")
 
 
 def test_history_is_read_as_it_was_written(tmp_path):
@@ -279,7 +279,7 @@ def test_history_is_read_as_it_was_written(tmp_path):
         {"step": 2, "loss": 0.5},
     ]
     assert history(tmp_path, "") == []
-    assert read_history(tmp_path / "none.jsonl") == []
+    assert read_records(tmp_path / "none.jsonl") == []
 
 
 @pytest.mark.parametrize("torn", ["{", '{"step": 2, "lo'])

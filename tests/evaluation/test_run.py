@@ -15,7 +15,7 @@ from gradrev_jax.evaluation import scores as scores_of_queries
 from gradrev_jax.evaluation.comparison.document import comparison_markdown
 from gradrev_jax.evaluation.comparison.numbers import compare_systems
 from gradrev_jax.evaluation.comparison.systems import read_systems
-from gradrev_jax.evaluation.opened_run import gallery_images
+from gradrev_jax.evaluation.opening import gallery_images
 from gradrev_jax.evaluation.scores import read_scores
 from gradrev_jax.models import inference
 from gradrev_jax.runs import builders, pixels, workdir

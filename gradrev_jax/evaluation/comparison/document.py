@@ -5,7 +5,7 @@ from typing import Any
 
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.paper import PAPER, SHOPPING100K_SIZES
-from gradrev_jax.evaluation.markdown import code, plain, table
+from gradrev_jax.evaluation.markdown import code, escape, table
 from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
 from gradrev_jax.evaluation.scores import ACCURACIES
 
@@ -55,7 +55,7 @@ def comparison_markdown(
 
 
 def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
-    names = [plain(system["name"]) for system in comparison["systems"]]
+    names = [escape(system["name"]) for system in comparison["systems"]]
     return [
         f"# Comparison of {', '.join(names)}",
         "",
@@ -66,7 +66,7 @@ def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
         "images would give other numbers, and nothing of training again: for that, several runs of one "
         "name are averaged query by query, and the lowest and highest of them stand below.",
         "",
-        *([plain(note, width=len(note)), ""] if note else []),
+        *([escape(note, width=len(note)), ""] if note else []),
     ]
 
 
@@ -141,7 +141,7 @@ def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
         steps = ", ".join(f"{step:,}" for step in dict.fromkeys(system["step"]))
         strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(system["strength"]))
         folders = ", ".join(map(code, system["runs"]))
-        rows.append((plain(system["name"]), system["what"], folders, steps, strengths))
+        rows.append((escape(system["name"]), system["what"], folders, steps, strengths))
     return rows
 
 
@@ -159,7 +159,7 @@ def _score_rows(
     rows: list[tuple[str, ...]] = [("system", *names)]
     for system in comparison["systems"]:
         metrics = [system["metrics"][name] for name in names]
-        rows.append((f"**{plain(system['name'])}**", *map(_format_interval, metrics)))
+        rows.append((f"**{escape(system['name'])}**", *map(_format_interval, metrics)))
         if len(system["runs"]) > 1:
             spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
@@ -181,7 +181,7 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     pairs = list(dict.fromkeys((each["first"], each["second"]) for each in differences))
     by_key = {(each["first"], each["second"], each["metric"]): each for each in differences}
     rows = [
-        (f"{plain(a)} − {plain(b)}", *(format_difference(by_key[a, b, metric]) for metric in metrics))
+        (f"{escape(a)} − {escape(b)}", *(format_difference(by_key[a, b, metric]) for metric in metrics))
         for a, b in pairs
     ]
     return [
@@ -197,10 +197,10 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
     if not queries:
-        return [f"Left out: {plain(no_queries, width=len(no_queries))}", ""]
+        return [f"Left out: {escape(no_queries, width=len(no_queries))}", ""]
     lines = ["Drawn with a seed, half of them where the systems differ; green frames are matches.", ""]
     for number, change in enumerate(queries, start=1):
-        lines += [f"![{plain(change)}](query_{number}.png)", ""]
+        lines += [f"![{escape(change)}](query_{number}.png)", ""]
     return lines
 
 
@@ -210,10 +210,10 @@ def _field_lines(comparison: Mapping[str, Any]) -> list[str]:
     if not fields:
         return []
     names = list(next(iter(fields.values())))
-    rows = [("field", *map(plain, names))]
+    rows = [("field", *map(escape, names))]
     for field, values in fields.items():
         shown = [", ".join(dict.fromkeys(map(_field_value, values[name]))) for name in names]
-        rows.append((code(field), *map(plain, shown)))
+        rows.append((code(field), *map(escape, shown)))
     return ["## Config fields that differ", "", *table(rows, numbers=False), ""]
 
 

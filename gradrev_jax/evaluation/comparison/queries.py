@@ -12,7 +12,7 @@ from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.comparison.figures import query_grid
 from gradrev_jax.evaluation.comparison.systems import System
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, retrieval_example, shown_matches
-from gradrev_jax.evaluation.opened_run import gallery_images, gallery_names
+from gradrev_jax.evaluation.opening import gallery_images, gallery_names
 
 
 def shown_queries(

@@ -16,7 +16,12 @@ from gradrev_jax.evaluation.comparison.document import (
     format_confidence,
     format_difference,
 )
-from gradrev_jax.evaluation.comparison.figures import SYSTEM, Curve, cross_accuracy_heat_maps, hit_rate_curves
+from gradrev_jax.evaluation.comparison.figures import (
+    SYSTEM_WIDTH,
+    Curve,
+    cross_accuracy_heat_maps,
+    hit_rate_curves,
+)
 from gradrev_jax.evaluation.comparison.numbers import nearest_k, pair_metrics
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.report import DPI, percent, replace_folder
@@ -80,7 +85,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     ks = comparison["ks"]
     names = [*pair_metrics(ks), f"ndcg_others@{nearest_k(30, ks)}", "accuracy_macro", "accuracy_micro"]
     systems = comparison["systems"]
-    short = shorten_all([system["name"] for system in systems], SYSTEM)
+    short = shorten_all([system["name"] for system in systems], SYSTEM_WIDTH)
     by_name = dict(zip([system["name"] for system in systems], short, strict=True))
     width = max(map(text_width, ("%", *short)))
     lines = [describe_size(comparison), "", f"{'%':{width}}" + "".join(f"  {name:>14}" for name in names)]

@@ -125,7 +125,7 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
     ks = tuple(sorted(set(every[0]).intersection(*every)))
     if not ks:
         raise WorkdirError(
-            "the runs were evaluated at cut-offs of which none is common to all: "
+            "the runs have no cut-off in common; they were evaluated at "
             f"{'; '.join(str(tuple(each)) for each in every)}; evaluate again with the same --protocol.ks"
         )
     return ks

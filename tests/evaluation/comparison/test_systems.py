@@ -136,7 +136,10 @@ def test_cut_offs_are_those_of_all_runs(make_run):
     a, b, c = make_run("a", ks=(1, 5, 20)), make_run("b", ks=(20, 5, 2)), make_run("c", ks=(3,))
     systems, _ = read_systems([str(a), str(b)])
     assert common_ks(systems) == (5, 20)
-    with pytest.raises(WorkdirError, match=r"none is common to all: \(1, 5, 20\); \(3,\); evaluate again"):
+    with pytest.raises(
+        WorkdirError,
+        match=r"no cut-off in common; they were evaluated at \(1, 5, 20\); \(3,\); evaluate again",
+    ):
         common_ks(read_systems([str(a), str(c)])[0])
 
 
