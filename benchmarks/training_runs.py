@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gradrev_jax.evaluation.report import read_history
+from gradrev_jax.evaluation.report import read_records
 from gradrev_jax.runs.workdir import METRICS
 from gradrev_jax.training.run import train
 
@@ -32,7 +32,7 @@ def step_records(workdir: pathlib.Path, stage: str) -> list[dict[str, Any]]:
     """Records of a stage's steps; what a validation found has other ones."""
     return [
         record
-        for record in read_history(workdir / METRICS)
+        for record in read_records(workdir / METRICS)
         if record["stage"] == stage and "images_per_second" in record
     ]
 

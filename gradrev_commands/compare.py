@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.evaluation.comparison.numbers import compare
+from gradrev_jax.evaluation.comparison.numbers import compare_systems
 from gradrev_jax.evaluation.comparison.queries import shown_queries
 from gradrev_jax.evaluation.comparison.report import (
     REPORT,
@@ -40,7 +40,7 @@ def main() -> None:
         moved = {name: flag.value for name, flag in moved_flags.items() if flag.value}
         check_replaceable(out)
         systems, schema = read_systems(arguments)
-        comparison = compare(systems, schema)
+        comparison = compare_systems(systems, schema)
         queries, no_queries = shown_queries(systems, schema, data=moved)
         write_comparison(out, comparison, queries, no_queries=no_queries)
         print(comparison_table(comparison))

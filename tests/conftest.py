@@ -38,21 +38,31 @@ def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def tiny_config(cache_dir):
-    """A real run in miniature: two epochs of four steps on drawn garments."""
-    from configs import garments
+@pytest.fixture(scope="session")
+def make_tiny_config(cache_dir):
+    """Makes a real run in miniature: two epochs of four steps on drawn garments."""
 
-    config = garments.get_config()
-    config.data.cache_dir = str(cache_dir)
-    config.data.count = 60
-    config.data.test_fraction = 0.4
-    config.model.width = 1 / 32
-    config.model.feature_dim = 4
-    config.train.batch_size = 8
-    config.train.epochs = 2
-    config.train.log_every = 2
-    config.protocol.ks = (1, 5)
-    config.protocol.batch_size = 10
-    config.protocol.normalize = "global"
-    return config
+    def make():
+        from configs import garments
+
+        config = garments.get_config()
+        config.data.cache_dir = str(cache_dir)
+        config.data.count = 60
+        config.data.test_fraction = 0.4
+        config.model.width = 1 / 32
+        config.model.feature_dim = 4
+        config.train.batch_size = 8
+        config.train.epochs = 2
+        config.train.log_every = 2
+        config.protocol.ks = (1, 5)
+        config.protocol.batch_size = 10
+        config.protocol.normalize = "global"
+        return config
+
+    return make
+
+
+@pytest.fixture
+def tiny_config(make_tiny_config):
+    """A real run in miniature, to change as a test likes."""
+    return make_tiny_config()

@@ -1,1 +1,1 @@
-"""From a run to numbers and pictures."""
+"""Evaluates runs, in numbers and pictures."""

@@ -1,7 +1,7 @@
-"""Bootstrap confidence intervals of means over queries or images that depend on each other.
+"""Computes bootstrap confidence intervals of means over queries or images that depend on each other.
 
-Queries of one reference image succeed and fail together, so what is drawn anew, with replacement, is the
-reference images (clusters) and not the queries: intervals over queries would be too narrow. NumPy only.
+Queries of one reference image succeed and fail together. Therefore the reference images (clusters) are
+resampled with replacement, not the queries: intervals over queries would be too narrow.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 SAMPLES, CONFIDENCE = 2000, 0.95
-DRAWN_AT_ONCE = 1 << 20  # bounds the draws held at a time: 8 MB
+DRAWN_AT_ONCE = 1 << 20  # the number of draws held in memory: 8 MB
 
 
 class Interval(NamedTuple):
-    """Bounds of a confidence interval; NaN where there is none to give.
+    """Represents confidence intervals; NaN where there is none.
 
     Attributes:
-      low: [*M].
-      high: [*M].
+      low: the lower bound of each column, [*M].
+      high: the upper bound of each column, [*M].
     """
 
     low: Float[np.ndarray, "..."]
@@ -26,13 +26,13 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much higher one system scores than another on the same queries.
+    """Represents how much higher one system scores than another on the same queries.
 
     Attributes:
-      difference: [*M], of the means.
-      low: [*M], of its interval.
-      high: [*M], likewise.
-      significant: [*M], whether 0 lies outside the interval.
+      difference: the difference of the means, [*M].
+      low: the lower bound of its interval, [*M].
+      high: the upper bound of its interval, [*M].
+      significant: whether 0 lies outside the interval, [*M].
     """
 
     difference: Float[np.ndarray, "..."]
@@ -49,18 +49,18 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of each column, clusters drawn with replacement.
+    """Computes the percentile bootstrap interval of the mean of each column over resampled clusters.
 
     Args:
-      values: [Q] or [Q, M]; NaN is not counted.
-      clusters: [Q], which belong together, as the reference image of each query.
-      samples: how often the clusters are drawn anew.
-      confidence: of the interval, in (0, 1).
-      seed: of the draws.
+      values: the scores, [Q] or [Q, M]; NaN is not counted.
+      clusters: the cluster of each row, [Q], such as the reference image of each query.
+      samples: the number of bootstrap samples.
+      confidence: the confidence of the interval, in (0, 1).
+      seed: the seed of the draws.
 
     Returns:
-      (low, high), each [] or [M]; NaN where fewer than two clusters have a value, because one says nothing
-      about the others.
+      The bounds, each [] or [M]; NaN if fewer than two clusters have a value, because one cluster says
+      nothing about how clusters vary.
 
     Raises:
       ValueError: no values, lengths that disagree, samples or confidence out of range.
@@ -89,21 +89,21 @@ def paired_difference(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Difference:
-    """Mean of a less mean of b, with an interval in which both are scored on the same drawn clusters.
+    """Computes the mean of a minus the mean of b, with an interval over the same resampled clusters.
 
-    What is hard for one system is mostly hard for the other: the interval of the difference is narrower
-    than the two systems' own intervals suggest.
+    Queries that are hard for one system are mostly hard for the other: the interval of the difference is
+    narrower than the two systems' own intervals suggest.
 
     Args:
-      a: [Q] or [Q, M], scores of a system; NaN where either is not counted.
-      b: the same of the other, row by row on the same queries.
-      clusters: [Q], which belong together.
-      samples: how often the clusters are drawn anew.
-      confidence: of the interval, in (0, 1).
-      seed: of the draws.
+      a: the scores of the first system, [Q] or [Q, M]; a row is not counted where either system has NaN.
+      b: the scores of the second system on the same queries.
+      clusters: the cluster of each row, [Q].
+      samples: the number of bootstrap samples.
+      confidence: the confidence of the interval, in (0, 1).
+      seed: the seed of the draws.
 
     Raises:
-      ValueError: as ``bootstrap_interval``.
+      ValueError: as in ``bootstrap_interval``.
 
     Example:
       >>> a, b = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 1.0, 0.0, 0.0])
@@ -117,7 +117,7 @@ def paired_difference(
 
 
 def column_means(values: Float[np.ndarray, "Q ..."]) -> Float[np.ndarray, "..."]:
-    """Mean of each column over what is not NaN; NaN of a column that is nothing else."""
+    """Computes the mean of each column without its NaNs; NaN if there is nothing else."""
     known = ~np.isnan(values)
     count = known.sum(axis=0)
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -130,16 +130,19 @@ def resampled_means(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Float[np.ndarray, "S M"]:
-    """Mean of each column in each of S bootstrap samples; for statistics of several columns together.
+    """Computes the mean of each column in each of S bootstrap samples.
 
-    The draws depend on the seed and on the number of clusters alone: statistics of the same clusters can be
+    The draws depend on the seed and the number of clusters only, so statistics of the same clusters can be
     combined sample by sample.
 
     Args:
-      values: [Q, M]; NaN is not counted, and a sample in which a column has nothing else gives NaN.
-      clusters: [Q], which belong together.
-      samples: S.
-      seed: of the draws.
+      values: the scores, [Q, M]; NaN is not counted, and a sample in which a column is all NaN gives NaN.
+      clusters: the cluster of each row, [Q].
+      samples: the number of bootstrap samples, S.
+      seed: the seed of the draws.
+
+    Raises:
+      ValueError: fewer than one sample.
 
     Example:
       >>> means = resampled_means(np.array([[1.0], [0.0]]), np.array([0, 1]), samples=100)
@@ -170,7 +173,9 @@ def resampled_means(
 def percentile_interval(
     resampled: Float[np.ndarray, "S ..."], *, confidence: float = CONFIDENCE
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """The middle ``confidence`` of S resampled statistics; NaN samples, which saw nothing, are left out.
+    """Returns the central interval of S resampled statistics that holds a share ``confidence`` of them.
+
+    NaN samples, which contain no value, are not counted.
 
     Raises:
       ValueError: a confidence outside (0, 1).
@@ -184,7 +189,7 @@ def percentile_interval(
 
 
 def _checked(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values as [Q, M], and clusters numbered from 0."""
+    """Returns the values as [Q, M], and the clusters numbered from 0."""
     if len(values) != len(clusters):
         raise ValueError(f"{len(values)} values need as many clusters, got {len(clusters)}")
     if not len(values):
@@ -193,6 +198,6 @@ def _checked(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _clusters_with_a_value(columns: np.ndarray, cluster_of: np.ndarray) -> np.ndarray:
-    """How many clusters each column counts in, [M]."""
+    """Returns the number of clusters that have a value in each column, [M]."""
     known = ~np.isnan(columns)
     return np.array([len(np.unique(cluster_of[column])) for column in known.T])

@@ -1,4 +1,4 @@
-"""Queries to look at: the picture of one, and which of a report's to show."""
+"""Chooses the queries that a report shows, and makes the picture of each."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ from gradrev_jax.evaluation.short_text import shorten_all
 
 SHOWN_NEIGHBORS = 5
 SHOWN_QUERIES = 6
-WORD = 20  # columns that a name or a value takes at most
+WORD_WIDTH = 20  # the largest width of a name or a value, in columns
 
 
 def shown_matches(scores: Scores) -> Bool[np.ndarray, "Q K"]:
-    """Which of the neighbours shown have all labels that were asked for."""
+    """Returns which of the neighbours shown have all labels that were asked for."""
     shown = scores.neighbors[:, :SHOWN_NEIGHBORS]
     return (scores.labels[shown] == scores.targets[:, None]).all(axis=-1)
 
@@ -25,7 +25,13 @@ def shown_matches(scores: Scores) -> Bool[np.ndarray, "Q K"]:
 def pick_queries(
     candidates: Bool[np.ndarray, " Q"], changed: Bool[np.ndarray, "Q N"], *, count: int, seed: int
 ) -> list[int]:
-    """Some of the candidates, changes of every kind: attributes take turns, each in a seeded order.
+    """Picks candidates so that all attributes are changed: attributes take turns, in a seeded order each.
+
+    Args:
+      candidates: whether each query may be picked, [Q].
+      changed: the attributes that each query changes, [Q, N].
+      count: the number of queries to pick; fewer if there are fewer candidates.
+      seed: the seed of the order.
 
     Example:
       >>> changed = np.array([[True, False]] * 3 + [[False, True]])
@@ -41,21 +47,21 @@ def pick_queries(
     return shuffled[np.argsort(turn, kind="stable")][:count].tolist()
 
 
-def show_query(
+def retrieval_example(
     scores: Scores,
     query: int,
     schema: AttributeSchema,
     images: UInt8[np.ndarray, "G S S 3"],
     name_of: Callable[[int], str],
 ) -> RetrievalExample:
-    """One query with its nearest neighbours, names and values as short as pictures need them.
+    """Returns one query with its nearest neighbours, names and values shortened to fit into a picture.
 
     Args:
-      scores: what was asked and found.
-      query: which.
+      scores: the queries and their answers.
+      query: the row of the query in ``scores``.
       schema: the attributes.
-      images: of the gallery.
-      name_of: gallery row -> what the image is called.
+      images: the images of the gallery.
+      name_of: a function from a gallery row to the name of its image.
     """
     rows = scores.neighbors[query, :SHOWN_NEIGHBORS]
     reference, target = int(scores.reference[query]), scores.targets[query]
@@ -66,20 +72,20 @@ def show_query(
         change=describe_change(scores.indicators[query], schema),
         neighbor_images=np.asarray(images[rows]),
         neighbor_names=tuple(map(name_of, rows.tolist())),
-        neighbor_labels=tuple(_differences(scores.labels[row], target, schema) for row in rows),
+        neighbor_labels=tuple(_wrong_labels(scores.labels[row], target, schema) for row in rows),
         matches=(scores.labels[rows] == target).all(axis=-1),
     )
 
 
 def _shortened(schema: AttributeSchema) -> AttributeSchema:
     """Returns the same attributes and values under names that fit above a picture."""
-    values = (tuple(shorten_all(values, WORD)) for values in schema.values)
-    return AttributeSchema(tuple(shorten_all(schema.names, WORD)), tuple(values))
+    values = (tuple(shorten_all(values, WORD_WIDTH)) for values in schema.values)
+    return AttributeSchema(tuple(shorten_all(schema.names, WORD_WIDTH)), tuple(values))
 
 
-def _differences(
+def _wrong_labels(
     labels: Int[np.ndarray, " N"], wanted: Int[np.ndarray, " N"], schema: AttributeSchema
 ) -> str:
-    """What of a garment is not as asked for, as ``"color: red, sleeve: long"``."""
+    """Returns the labels of an image that are not those asked for, as ``"color: red, sleeve: long"``."""
     words = zip(schema.names, schema.words(labels), labels != wanted, strict=True)
     return ", ".join(f"{name}: {word}" for name, word, differs in words if differs)

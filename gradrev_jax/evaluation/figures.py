@@ -1,4 +1,4 @@
-"""Pictures of the report; each function returns a Matplotlib figure, and nothing is written here."""
+"""Draws the pictures of a report as Matplotlib figures; nothing is written to files here."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,24 +18,24 @@ from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.short_text import left_to_right, shorten_all, shorten_path, text_width, wrap
 
 OURS, OTHER, MATCH = "#1f6feb", "#8c959f", "#1a9850"
-CAPTION, TITLE, NAME = 26, 20, 24  # columns of text
-# Accuracies are written into the cells of as many attributes as an eye can find one number among.
+CAPTION_WIDTH, TITLE_WIDTH, NAME_WIDTH = 26, 20, 24  # widths in columns of text
+# The largest number of attributes whose accuracies are written into the cells of a heat map.
 WRITTEN_ATTRIBUTES = 30
 LINE_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalExample:
-    """One query and its nearest neighbours.
+    """Represents one query and its nearest neighbours, for a picture.
 
     Attributes:
-      query_image: uint8 [S, S, 3].
-      query_name: what the query image is called.
+      query_image: the query image, uint8 [S, S, 3].
+      query_name: the name of the query image.
       change: the manipulation in words, as ``"color: red -> blue"``.
-      neighbor_images: uint8 [K, S, S, 3], nearest first.
-      neighbor_names: K names.
-      neighbor_labels: K lines on what is wrong with each neighbour; empty where nothing is.
-      matches: [K], whether all labels are those asked for.
+      neighbor_images: the neighbours, nearest first, uint8 [K, S, S, 3].
+      neighbor_names: the names of the neighbours.
+      neighbor_labels: the wrong labels of each neighbour in words; empty if there is none.
+      matches: whether all labels of each neighbour are those asked for, [K].
     """
 
     query_image: UInt8[np.ndarray, "S S 3"]
@@ -48,15 +48,15 @@ class RetrievalExample:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All that is written around the images."""
+        """All texts that are written around the images."""
         return (self.query_name, self.change, *self.neighbor_names, *self.neighbor_labels)
 
 
 def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
-    """A row an example: the query, the change asked for, and its neighbours, matches framed in green.
+    """Draws one row per query: its image, the change asked for, and its neighbours, matches framed in green.
 
     Raises:
-      ValueError: no example.
+      ValueError: there is no example.
     """
     if not examples:
         raise ValueError("a retrieval grid needs at least one example")
@@ -75,12 +75,12 @@ def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
 
 
 def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes: Sequence[str]) -> Figure:
-    """Accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank.
+    """Draws the accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank.
 
-    More than 30 attributes are shown by colour alone.
+    More than 30 attributes are shown by colour only.
     """
     with lettered(attributes) as spell:
-        names = shorten_all(attributes, NAME, spell)
+        names = shorten_all(attributes, NAME_WIDTH, spell)
         fontsize = 9 if len(names) <= WRITTEN_ATTRIBUTES else 7
         side = max(1.6, cell_size(len(names), largest=0.62) * len(names))
         beside = inches(names, fontsize)
@@ -93,12 +93,12 @@ def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes
 
 
 def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float]) -> Figure:
-    """hit_rate@K beside that of the same queries without manipulation."""
+    """Draws hit_rate@K beside that of the same queries without manipulation."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     curves = ((hit_rate, "with manipulation", OURS), (baseline, "no manipulation", OTHER))
     for curve, label, color in curves:
-        axes.plot(_numbers(curve), list(curve.values()), marker="o", markersize=3, label=label, color=color)
+        axes.plot(_cut_offs(curve), list(curve.values()), marker="o", markersize=3, label=label, color=color)
     tidy(axes, "K (neighbours)", "hit_rate@K")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(bottom=0)
@@ -107,16 +107,16 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Losses, reversal weight, learning rate and validation accuracy over the steps of a run.
+    """Draws the losses, the reversal weight and the validation accuracy over the steps of a run.
 
     Args:
-      history: records of metrics.jsonl; a record may have any of the quantities.
+      history: the records of metrics.jsonl; each may have any of these quantities.
     """
     validation = [record for record in history if "validation_accuracy" in record]
     by_step = [(record["step"], record["validation_accuracy"]) for record in validation]
     attributes = list(dict.fromkeys(name for _, accuracy in by_step for name in accuracy["per_attribute"]))
     with lettered(attributes) as spell:
-        names = shorten_all(attributes, NAME, spell)
+        names = shorten_all(attributes, NAME_WIDTH, spell)
         height = min(max(2.7, legend_height(len(names) + 1, fontsize=7) / 2), 6)
         columns = -(-legend_height(len(names) + 1, fontsize=7) // height)
         width = columns * (inches(["macro", *names], 7) + 0.5)
@@ -139,7 +139,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         tidy(axes, "step", "validation accuracy")
         axes.legend(
             axes.lines,
-            [*names, "macro"],  # given apart from the lines: of those, it would leave out any "_name"
+            [*names, "macro"],  # not taken from the lines, of which Matplotlib skips those named "_..."
             frameon=False,
             fontsize=7,
             ncols=int(columns),
@@ -155,16 +155,16 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 def heat_map(
     axes: Axes, matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, fontsize: int
 ) -> AxesImage:
-    """Draws a matrix of accuracies as coloured cells, with numbers in them where these can be read.
+    """Draws a matrix of accuracies as coloured cells, with numbers in them if these can be read.
 
     Args:
-      axes: to draw in.
-      matrix: by feature (row) and classifier (column); None stays blank.
-      names: of rows and columns, as short as they are to be.
-      fontsize: of the names.
+      axes: the axes to draw in.
+      matrix: the accuracy by feature (row) and classifier (column); None stays blank.
+      names: the names of the rows and the columns, already shortened.
+      fontsize: the font size of the names, in points.
 
     Returns:
-      What a colour bar is made for.
+      The image, for which a colour bar can be made.
     """
     accuracy = np.array(matrix, float)
     image = axes.imshow(100 * accuracy, cmap="Blues", vmin=0, vmax=100)
@@ -184,24 +184,24 @@ def heat_map(
 
 
 def cell_size(attributes: int, *, largest: float) -> float:
-    """Returns the side of a heat map's cell in inches: room for a number or, where there is none, a name."""
+    """Returns the side of a heat map's cell in inches: room for a number or, without numbers, for a name."""
     if attributes > WRITTEN_ATTRIBUTES:
         return 0.14
     return min(largest, max(0.28, 12 * largest / attributes))
 
 
 def inches(texts: Iterable[str], fontsize: int) -> float:
-    """Returns about how many inches the widest of some lines takes."""
+    """Returns the approximate width of the widest line, in inches."""
     return max(map(text_width, texts), default=0) * 0.62 * fontsize / 72
 
 
 def legend_height(entries: int, *, fontsize: int) -> float:
-    """Returns about how many inches a legend of one column takes."""
+    """Returns the approximate height of a legend of one column, in inches."""
     return entries * 1.7 * fontsize / 72
 
 
 def line_look(position: int) -> tuple[Any, Any]:
-    """Returns colour and style of a line: the first 100 differ, those that differ most come first."""
+    """Returns the colour and the style of a line; the first 100 differ, the first 10 by colour."""
     palette = matplotlib.color_sequences["tab10"]
     others = position // len(palette)
     shade = 0.55 if others // len(LINE_STYLES) % 2 else 1.0
@@ -225,18 +225,18 @@ def _show_losses(row: Sequence[Axes] | np.ndarray, history: Sequence[Mapping[str
 
 
 def show_query(axes: Axes, example: RetrievalExample, spell: Callable[[str], str]) -> None:
-    """Shows the image that is asked with, below the change that is asked for."""
-    show_picture(axes, example.query_image, shorten_path(spell(example.query_name), CAPTION))
+    """Shows the query image below the change that is asked for."""
+    show_picture(axes, example.query_image, shorten_path(spell(example.query_name), CAPTION_WIDTH))
     axes.set_title(change_title(example, spell), fontsize=8, fontweight="bold")
 
 
 def change_title(example: RetrievalExample, spell: Callable[[str], str]) -> str:
-    """Returns the lines above a query: the change that is asked for."""
-    return left_to_right(wrap(spell(example.change), TITLE, 6))
+    """Returns the lines above a query image: the change that is asked for."""
+    return left_to_right(wrap(spell(example.change), TITLE_WIDTH, 6))
 
 
 def row_height(title: str) -> float:
-    """Returns the inches that a row of images takes, with its title above and captions below."""
+    """Returns the height of a row of images with its title and captions, in inches."""
     return 2.3 + 0.15 * len(title.splitlines())
 
 
@@ -247,7 +247,7 @@ def show_ranks(row: Iterable[Axes]) -> None:
 
 
 def show_neighbors(row: Iterable[Axes], example: RetrievalExample, spell: Callable[[str], str]) -> None:
-    """Shows what was found in a row of axes: matches framed in green, below each what is wrong."""
+    """Shows the neighbours in a row of axes: matches framed in green, wrong labels below each."""
     neighbors = zip(
         row,
         example.neighbor_images,
@@ -257,13 +257,13 @@ def show_neighbors(row: Iterable[Axes], example: RetrievalExample, spell: Callab
         strict=False,
     )
     for axes, image, name, label, match in neighbors:
-        wrong = left_to_right(wrap(spell(label), CAPTION, 2)) if label else ""
-        show_picture(axes, image, "\n".join(filter(None, [shorten_path(spell(name), CAPTION), wrong])))
+        wrong = left_to_right(wrap(spell(label), CAPTION_WIDTH, 2)) if label else ""
+        show_picture(axes, image, "\n".join(filter(None, [shorten_path(spell(name), CAPTION_WIDTH), wrong])))
         _frame(axes, MATCH if match else "#d0d7de", width=4.0 if match else 1.0)
 
 
 def show_picture(axes: Axes, image: np.ndarray, caption: str) -> None:
-    """Shows an image with a small caption below."""
+    """Shows an image with a small caption below it."""
     axes.imshow(image)
     axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
 
@@ -277,17 +277,17 @@ def _frame(axes: Axes, color: str, width: float) -> None:
 
 
 def tidy(axes: Axes, x: str, y: str) -> None:
-    """Name both axes and leave out what is not needed to read them."""
+    """Names both axes, adds a faint grid, and hides the frame at the top and the right."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
 
-def _numbers(curve: Mapping[str, float]) -> list[int]:
+def _cut_offs(curve: Mapping[str, float]) -> list[int]:
     return [int(k) for k in curve]
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    """Points as a list of x and a list of y."""
+    """Returns points as a list of x and a list of y."""
     return [x for x, _ in points], [y for _, y in points]

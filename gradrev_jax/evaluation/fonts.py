@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from gradrev_jax.errors import join_names
 from gradrev_jax.evaluation.short_text import JOINERS, visible
 
-# Matplotlib's own fonts that draw a box, or another character than the one asked for.
+# Fonts that come with Matplotlib and draw a box, or another character than the one asked for.
 NO_LETTERS = ("Last Resort", "cm", "STIXNonUnicode", "STIXSize")
 CODE_POINTS = re.compile(r"(?<=[\[ ])U\+([0-9A-F]{4,6})(?=[\] ])")
 EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH", "IDEOGRAPHIC")
@@ -24,18 +24,19 @@ EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", 
 
 @dataclasses.dataclass(frozen=True)
 class Lettering:
-    """Fonts for some texts.
+    """Represents the fonts that draw some texts.
 
     Attributes:
-      families: for Matplotlib's ``font.family``, which draws each character in the first that has it.
-      missing: the characters that none of them has.
+      families: the value of Matplotlib's ``font.family``; each character is drawn in the first font that
+        has it.
+      missing: the characters that no font has.
     """
 
     families: tuple[str, ...]
     missing: frozenset[str]
 
     def spell(self, text: str) -> str:
-        r"""Returns a text as one line that these fonts can draw: a missing character as its code point.
+        r"""Returns a text as one line that these fonts can draw, with code points for missing characters.
 
         Example:
           >>> Lettering(("DejaVu Sans",), frozenset("红色")).spell("XL\t红色")
@@ -49,11 +50,11 @@ class Lettering:
 
 
 def choose_fonts(texts: Iterable[str], fonts: Sequence[FontEntry] | None = None) -> Lettering:
-    """Chooses fonts for some texts: Matplotlib's own, then as few others as have what it lacks.
+    """Chooses fonts for some texts: Matplotlib's own, and as few others as have the characters it lacks.
 
     Args:
-      texts: that are to be drawn.
-      fonts: to choose from; None is all that this machine has.
+      texts: the texts to draw.
+      fonts: the fonts to choose from; None: all installed ones.
 
     Example:
       >>> choose_fonts(["color", "größe", "цвет"], fonts=()).missing
@@ -68,16 +69,16 @@ def choose_fonts(texts: Iterable[str], fonts: Sequence[FontEntry] | None = None)
 
 @contextlib.contextmanager
 def lettered(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
-    """Draws with fonts that have the characters of some texts, within a ``with`` block and not after it.
+    """Sets fonts that have the characters of some texts, for the figures drawn in a ``with`` block.
 
     Args:
-      texts: that are to be drawn.
+      texts: the texts to draw.
 
     Yields:
-      What turns a text into the line to draw, see ``Lettering.spell``.
+      A function from a text to the line to draw, see ``Lettering.spell``.
     """
     lettering = choose_fonts(texts)
-    # Names come from the user's table: a price in "$" is no formula.
+    # Names come from the user's table: a price in "$" is not a formula.
     with rc_context(
         {"text.parse_math": False, "text.usetex": False, "font.family": list(lettering.families)}
     ):
@@ -85,14 +86,14 @@ def lettered(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
 
 
 def missing_note(figures: Iterable[Figure], *, again: str = "evaluate again") -> str | None:
-    """Says in one sentence which characters some figures show as code points, and what to do.
+    """Returns a sentence on the characters that figures show as code points, and what to do about them.
 
     Args:
-      figures: whose texts were written by ``Lettering.spell``.
-      again: what to do when the font is installed.
+      figures: the figures, whose texts were written by ``Lettering.spell``.
+      again: the command to repeat once a font is installed, in words.
 
     Returns:
-      The sentence; None where every character is drawn.
+      The sentence; None if every character is drawn.
     """
     texts = (text for figure in figures for text in figure.findobj(Text) if isinstance(text, Text))
     points = {int(point, 16) for text in texts for point in CODE_POINTS.findall(text.get_text())}
@@ -109,11 +110,11 @@ def missing_note(figures: Iterable[Figure], *, again: str = "evaluate again") ->
 
 
 def cover(characters: Set[str], coverage: Mapping[str, Set[str]]) -> list[str]:
-    """Chooses as few fonts as a greedy search finds, plain ones first, for as many characters as it can.
+    """Chooses few fonts that have as many characters as possible, by a greedy search, plain fonts first.
 
     Args:
-      characters: to draw.
-      coverage: name of a font -> which of the characters it has.
+      characters: the characters to draw.
+      coverage: the characters that each font has, by the font's name.
 
     Example:
       >>> cover({"红", "色", "ล"}, {"A Serif": {"红", "色"}, "B": {"红", "色"}, "C": {"ล"}, "D": {"红"}})
@@ -146,7 +147,7 @@ def _choose_installed(characters: frozenset[str], own: tuple[str, ...]) -> Lette
 
 def _choose(characters: frozenset[str], own: tuple[str, ...], fonts: Sequence[FontEntry]) -> Lettering:
     find = font_manager.fontManager.findfont
-    # Both faces are used, and a bold one may have fewer characters.
+    # Both the normal and the bold face are used, and the bold one may have fewer characters.
     faces = [find(FontProperties(family=own, weight=weight)) for weight in ("normal", "bold")]
     left = characters - _drawn(characters, [(str(path), getattr(path, "face_index", 0)) for path in faces])
     families: dict[str, list[FontEntry]] = {}
@@ -159,7 +160,7 @@ def _choose(characters: frozenset[str], own: tuple[str, ...], fonts: Sequence[Fo
 
 
 def _faces(family: Sequence[FontEntry]) -> Collection[tuple[str, int]]:
-    """File and index of a family's faces that stand for normal and bold."""
+    """Returns the file and the index of the faces of a family that serve as normal and as bold."""
 
     def distance(font: FontEntry, weight: int) -> tuple[bool, int]:
         own = font.weight if isinstance(font.weight, int) else font_manager.weight_dict.get(font.weight, 400)
@@ -170,7 +171,7 @@ def _faces(family: Sequence[FontEntry]) -> Collection[tuple[str, int]]:
 
 
 def _drawn(characters: Set[str], faces: Collection[tuple[str, int]]) -> Set[str]:
-    """Which of the characters all faces of a font have; none where a file is gone or damaged."""
+    """Returns the characters that all faces of a font have; none if a file is gone or damaged."""
     drawn = set(characters)
     for path, index in faces:
         try:
@@ -184,24 +185,24 @@ def _drawn(characters: Set[str], faces: Collection[tuple[str, int]]) -> Set[str]
 
 
 def _notice_new_fonts() -> bool:
-    """Tells Matplotlib of fonts installed since it listed them, as a note may have asked for; any at all?"""
+    """Adds fonts to Matplotlib that were installed after it listed them; returns whether there are any."""
     known = {font.fname for font in font_manager.fontManager.ttflist}
     found = False
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        with contextlib.suppress(Exception):  # of pixels alone, damaged: nothing that it can draw with
+        with contextlib.suppress(Exception):  # bitmap fonts and damaged files, which Matplotlib cannot draw
             font_manager.fontManager.addfont(path)
             found = True
     return found
 
 
 def _region(characters: Iterable[str]) -> str:
-    """Returns how the name of a font ends that draws Chinese characters as they are written there."""
+    """Returns the ending of font names for the region whose forms of Chinese characters are wanted."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in characters}
     return "JP" if names & {"HIRAGANA", "KATAKANA"} else "KR" if "HANGUL" in names else "SC"
 
 
 def _script(character: str) -> str | None:
-    """Returns what Noto calls a character's script; None where it has no name."""
+    """Returns the name that Noto fonts use for a character's script; None if it has no name."""
     name = unicodedata.name(character, "").split(" ")[0].split("-")[0]
     if name in EAST_ASIAN:
         return "CJK"

@@ -1,22 +1,22 @@
-"""Writes names and values of any characters into Markdown, so that they are read as they are."""
+"""Formats names, paths and tables as Markdown, with all special characters escaped."""
 
 import re
 from collections.abc import Sequence
 
 from gradrev_jax.evaluation.short_text import shorten, visible
 
-CELL = 60  # columns of a name in a table
+CELL_WIDTH = 60  # the largest width of a name in a table, in columns of text
 
 
-def plain(text: str, *, width: int = CELL) -> str:
-    r"""Returns a name as Markdown shows it: one line, shortened in its middle, and no character a command.
+def escape(text: str, *, width: int = CELL_WIDTH) -> str:
+    r"""Returns a name as one line of Markdown, shortened in its middle, with special characters escaped.
 
     Args:
-      text: of any characters.
-      width: columns that it may take before what this adds.
+      text: the name, of any characters.
+      width: the largest width before escaping, in columns of text.
 
     Example:
-      >>> print(plain("size|EU *new*"), plain("neck_line"), plain("_x_\n<b>"))
+      >>> print(escape("size|EU *new*"), escape("neck_line"), escape("_x_\n<b>"))
       size\|EU \*new\* neck_line \_x\_ \<b>
     """
     line = shorten(visible(text), width)
@@ -25,7 +25,7 @@ def plain(text: str, *, width: int = CELL) -> str:
 
 
 def code(text: str) -> str:
-    r"""Returns a path or the like as code within a line or a table's cell; it is not shortened.
+    r"""Returns a path or the like as inline code for a line or a table; it is not shortened.
 
     Example:
       >>> print(code("runs/a|b"), code("a`b"))
@@ -38,11 +38,11 @@ def code(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> list[str]:
-    """Returns a table's lines; its first row is the header.
+    """Returns the lines of a table.
 
     Args:
-      rows: cells as Markdown, see ``plain`` and ``code``.
-      numbers: whether all columns but the first hold numbers, which stand to the right.
+      rows: the rows, the header first; their cells are Markdown, see ``escape`` and ``code``.
+      numbers: whether all columns but the first hold numbers, which are aligned to the right.
 
     Example:
       >>> table([("attribute", "accuracy"), ("color", "91.00")])

@@ -1,4 +1,4 @@
-"""The report of a run: numbers as JSON, tables and pictures to look at."""
+"""Writes the report of a run: its numbers as JSON, tables and pictures."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -20,10 +20,14 @@ from gradrev_jax.evaluation.figures import (
     training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.markdown import plain, table
-from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, RETRIEVAL, Scores, write_scores
+from gradrev_jax.evaluation.markdown import escape, table
+from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
+CROSS_ACCURACY = (
+    "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
+    "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
+)
 
 
 def write_report(
@@ -36,18 +40,18 @@ def write_report(
     failures: Sequence[RetrievalExample],
     title: str,
 ) -> None:
-    """Write metrics.json, queries.npz, report.md and pictures, in place of what an earlier report left.
+    """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
     Characters that no installed font has are named in report.md and on stderr.
 
     Args:
-      directory: the report's folder. It changes when the new report is complete, and not before.
+      directory: the report's folder, which is replaced as a whole when the new report is complete.
       metrics: the content of metrics.json.
       scores: the content of queries.npz.
-      history: records of metrics.jsonl.
+      history: the records of metrics.jsonl.
       successes: queries with a match among the neighbours shown.
-      failures: queries without.
-      title: of the report.
+      failures: queries without a match among them.
+      title: the title of the report.
 
     Raises:
       WorkdirError: the folder cannot be written to.
@@ -67,9 +71,9 @@ def write_report(
     if history:
         figures["training.png"] = training_curves(history)
     note = missing_note(figures.values())
-    with replacing(directory) as folder:
+    with replace_folder(directory) as folder:
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-        write_scores(folder / QUERIES, scores)
+        write_scores(folder / SCORES_FILE, scores)
         (folder / "report.md").write_text(_markdown(metrics, figures, title, note), encoding="utf-8")
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=DPI)
@@ -77,8 +81,10 @@ def write_report(
         print(f"note: {note}", file=sys.stderr)
 
 
-def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Records of a metrics.jsonl; empty where there is none. A last line torn by a kill is left out.
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the records of a metrics.jsonl; none if there is no such file.
+
+    An incomplete last line, which a process leaves that is killed while it writes, is skipped.
 
     Raises:
       WorkdirError: another line is damaged.
@@ -97,7 +103,7 @@ def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def result_table(metrics: Mapping[str, Any]) -> str:
-    """The result for a terminal: retrieval by K beside the baseline, and the accuracies, in percent.
+    """Returns the result for a terminal: retrieval by K beside the baseline, and accuracies, in percent.
 
     Example:
       >>> by_k = dict.fromkeys(("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others"), {"10": 0.5})
@@ -130,7 +136,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
     accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
     return "\n".join(
         [
-            _scale(metrics),
+            _size(metrics),
             "",
             *lines,
             "",
@@ -140,74 +146,96 @@ def result_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: str, note: str | None) -> str:
-    """Text of report.md; pictures that were not drawn are left out with their headings."""
-
-    def picture(name: str, heading: str, text: str) -> list[str]:
-        return [f"## {heading}", "", text, "", f"![{heading}]({name})", ""] if name in figures else []
-
-    accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
-    per_attribute = [
-        (plain(name), percent(value), percent(majority["per_attribute"][name]))
-        for name, value in accuracy["per_attribute"].items()
-    ]
-    means = [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ("macro", "micro")]
-    empty = join_names([plain(value) for value in metrics["prototypes_without_images"]])
-    warning = [f"**No training image has {empty}: these prototypes are zero.**", ""]
-    changes = [f"- {plain(change, width=len(change))}" for change in metrics["catalogue_changes"]]
+    """Returns the text of report.md; a picture that was not drawn is left out with its heading."""
     return "\n".join(
         [
-            f"# {plain(title)}",
-            "",
-            f"{_scale(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
-            "",
-            *([plain(note, width=len(note)), ""] if note else []),
-            *(warning if empty else []),
-            *(["Since the training the catalogue has changed:", "", *changes, ""] if changes else []),
-            "## Retrieval",
-            "",
-            "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "
-            "precision@K: the share of such images. ndcg@K: graded by the labels that are right; "
-            "of the changed attribute (target) and of those kept (others). "
-            "No manipulation: the query image's own neighbours.",
-            "",
-            *table(_retrieval_rows(metrics)),
-            "",
-            *picture("hit_rate.png", "Hit rate", "The gap between the curves is what manipulating adds."),
-            *picture(
-                "retrieved.png",
-                "Retrieved",
-                "The query, the change asked for, and its five nearest; green frames are matches.",
-            ),
-            *picture(
-                "failures.png", "Failures", "No match among the five; below each, what is not as asked for."
-            ),
-            "## Attribute accuracy",
-            "",
-            *table([("attribute", "accuracy", "majority class"), *per_attribute, *means]),
-            "",
-            *picture(
-                "cross_accuracy.png",
-                "Cross accuracy",
-                "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance "
-                "does not mean that the information is gone: a classifier that is reliably wrong has been "
-                "fooled, not starved.",
-            ),
-            *picture("training.png", "Training", "From metrics.jsonl."),
+            *_introduction(metrics, title, note),
+            *_retrieval_section(metrics, figures),
+            *_accuracy_section(metrics, figures),
+            *_picture(figures, "training.png", "Training", "From metrics.jsonl."),
         ]
     )
 
 
+def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> list[str]:
+    """Returns the title, the size of the evaluation, and what to know before reading its numbers."""
+    lines = [
+        f"# {escape(title)}",
+        "",
+        f"{_size(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
+        "",
+    ]
+    if note:
+        lines += [escape(note, width=len(note)), ""]
+    if absent := metrics["prototypes_without_images"]:
+        names = join_names([escape(value) for value in absent])
+        lines += [f"**No training image has {names}: these prototypes are zero.**", ""]
+    if changes := metrics["catalogue_changes"]:
+        listed = [f"- {escape(change, width=len(change))}" for change in changes]
+        lines += ["Since the training the catalogue has changed:", "", *listed, ""]
+    return lines
+
+
+def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> list[str]:
+    return [
+        "## Retrieval",
+        "",
+        "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "
+        "precision@K: the share of such images. ndcg@K: graded by the labels that are right; "
+        "of the changed attribute (target) and of those kept (others). "
+        "No manipulation: the query image's own neighbours.",
+        "",
+        *table(_retrieval_rows(metrics)),
+        "",
+        *_picture(
+            figures, "hit_rate.png", "Hit rate", "The gap between the curves is what manipulating adds."
+        ),
+        *_picture(
+            figures,
+            "retrieved.png",
+            "Retrieved",
+            "The query, the change asked for, and its five nearest; green frames are matches.",
+        ),
+        *_picture(
+            figures,
+            "failures.png",
+            "Failures",
+            "No match among the five; below each, what is not as asked for.",
+        ),
+    ]
+
+
+def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> list[str]:
+    accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
+    rows = [
+        (escape(name), percent(value), percent(majority["per_attribute"][name]))
+        for name, value in accuracy["per_attribute"].items()
+    ]
+    rows += [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ACCURACIES]
+    return [
+        "## Attribute accuracy",
+        "",
+        *table([("attribute", "accuracy", "majority class"), *rows]),
+        "",
+        *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
+    ]
+
+
+def _picture(figures: Container[str], name: str, heading: str, text: str) -> list[str]:
+    """Returns the section of one picture; nothing if it was not drawn."""
+    return [f"## {heading}", "", text, "", f"![{heading}]({name})", ""] if name in figures else []
+
+
 def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Header and rows: each metric by K, and below it that of the baseline."""
-    baseline = metrics["baselines"]["no_manipulation"]
+    """Returns the header and the rows: each metric by K, and below it that of the baseline."""
     rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
-    for name in RETRIEVAL:
+    for name, baseline in metrics["baselines"]["no_manipulation"].items():
         rows.append((name, *map(percent, metrics[name].values())))
-        rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline[name].values())))
+        rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline.values())))
     return rows
 
 
-def _scale(metrics: Mapping[str, Any]) -> str:
+def _size(metrics: Mapping[str, Any]) -> str:
     return (
         f"{metrics['queries']:,} queries, gallery of {metrics['gallery']:,} images, "
         f"checkpoint of step {metrics['step']:,}"
@@ -219,13 +247,23 @@ def _macro_micro(accuracy: Mapping[str, Any]) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as tables have it, in percent with two places."""
+    """Returns a fraction in percent, with two decimal places."""
     return f"{100 * fraction:.2f}"
 
 
 @contextlib.contextmanager
-def replacing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder beside ``directory`` that takes its place when the block ends well, and goes otherwise."""
+def replace_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Replaces a folder atomically: yields a temporary sibling, then renames it if the block succeeds.
+
+    Args:
+      directory: the folder to replace; it is untouched if the block fails.
+
+    Yields:
+      The folder to write to.
+
+    Raises:
+      WorkdirError: the folder cannot be written to.
+    """
     new = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,33 +1,38 @@
-"""Evaluation of a run: from its folder to its report."""
+"""Evaluates a run: from its folder to its report."""
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
+from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax import distributed
-from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.metrics import accuracy_summary, majority_correct, retrieval_scores
-from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.distributed import say
-from gradrev_jax.errors import ConfigError
-from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
+from gradrev_jax.core.metrics import retrieval_scores
+from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
+from gradrev_jax.evaluation.examples import (
+    SHOWN_QUERIES,
+    pick_queries,
+    retrieval_example,
+    shown_matches,
+)
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import read_history, write_report
-from gradrev_jax.evaluation.scores import KEPT_NEIGHBORS, Scores, intervals, mean_scores, retrieval_metrics
-from gradrev_jax.evaluation.strength import choose_strength
-from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
+from gradrev_jax.evaluation.report import read_records, write_report
+from gradrev_jax.evaluation.scores import (
+    KEPT_NEIGHBORS,
+    Scored,
+    Scores,
+    mean_scores,
+    retrieval_metrics,
+)
+from gradrev_jax.evaluation.strength import Strength, choose_strength
+from gradrev_jax.evaluation.summary import summarize
+from gradrev_jax.models.inference import Encoded, encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.runs import builders, pixels, workdir
-from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.drift import check_evaluated
-from gradrev_jax.runs.fields.general import ENCODER
-from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
-from gradrev_jax.runs.protocol import build_protocol, check_protocol, evaluation_queries, queries_of
-from gradrev_jax.runs.restore import chosen_stage, restore
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.protocol import queries_of
 from gradrev_jax.search.gallery import make_index, retrieve
 
 
@@ -40,197 +45,174 @@ def evaluate(
     data: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate a run and write its report.
+    """Evaluates a run and writes its report.
 
     Args:
       directory: the run's folder.
-      step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
-      stage: ``encoder`` or ``memory``; None is the run's last. Of a run that fine-tunes a memory, the stage
-        encoder is what its prototypes alone are worth, and gets a report of its own beside the run's.
+      step: the checkpoint: ``best`` (on the validation part), ``latest``, or its number.
+      stage: the stage: ``encoder`` or ``memory``; None: the run's last. The stage encoder of a run that
+        fine-tunes a memory is evaluated with its prototypes alone, in a report beside the run's.
       protocol: fields of ``config.protocol`` to override.
       data: fields of ``config.data`` to override: those that say where the catalogue lies, see
-        ``builders.MOVABLE``.
+        ``runs.builders.move_data``.
       progress: whether progress bars are shown.
 
     Returns:
-      What the report's metrics.json holds.
+      The content of the report's metrics.json.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
-    directory = pathlib.Path(directory)
     progress = progress and distributed.is_first()
-    config = ConfigDict(workdir.read_config(directory))
-    builders.override(config, "protocol", protocol or {})
-    builders.move_data(config, data or {})
-    if "select_on_test" in (protocol or {}):
-        raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
-    check(config)
-    schema = workdir.read_schema(directory)
-    catalogue = remembering(builders.open_catalogue(config))
-    asked = build_protocol(config)
-    check_protocol(asked, catalogue)
-    workdir.check_schema(directory, catalogue.schema)
-    trained = read_fingerprint(directory)
-    _drift(trained, catalogue, directory)  # by names and labels, before images are read
-    queries = evaluation_queries(catalogue, asked, config.seed)
-    encoder = builders.build_encoder(config, schema)
-    stage = chosen_stage(directory, config.stages, stage)
-    # A fine-tuned memory needs no training image, and a strength that is given none that is held out.
-    parts = PARTS if stage == ENCODER else (TEST,)
-    if asked.strength is None:
-        parts = tuple(dict.fromkeys((*parts, VALIDATION)))
-    images = pixels.open_parts(catalogue, parts, config, progress=progress)
-    drift = _drift(trained, catalogue, directory)
-    for sentence in drift:
-        say(sentence)
-    number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
-
-    forward = make_forward(encoder)
-    batching = {"batch_size": asked.batch_size, "progress": progress}
-    if memory is None:
-        memory = build_memory(
-            forward,
-            params,
-            [(images[part], catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-            schema,
-            feature_dim=encoder.feature_dim,
-            **batching,
-        )
-    labels = catalogue.part_labels(TEST)
-    gallery = encode(forward, params, images[TEST], labels, encoder, description="gallery", **batching)
-
-    k = max(asked.ks)
-    normalize = asked.normalize
-    search = {"exclude_query": asked.exclude_query, "progress": progress}
-    strength, strengths = asked.strength, dict[str, float]()
-    if strength is None:
-        held_out = encode(
-            forward,
-            params,
-            images[VALIDATION],
-            catalogue.part_labels(VALIDATION),
-            encoder,
-            description=VALIDATION,
-            **batching,
-        )
-        strength, strengths = choose_strength(
-            held_out.features,
-            catalogue.part_labels(VALIDATION),
-            memory,
-            queries_of(catalogue, VALIDATION, asked, config.seed),
-            normalize=normalize,
-            **search,
-        )
-    # The baseline is asked with the queries, of whose references most of the work is shared.
-    references, which = np.unique(queries.reference, return_inverse=True)
-    untouched = np.zeros((len(references), schema.num_values), np.int8)
-    found = retrieve(
-        make_index(gallery.features, memory, normalize),
-        np.concatenate([queries.reference, references]),
-        np.concatenate([queries.indicators, untouched]),
-        k,
-        strength=strength,
-        **search,
+    run = open_run(
+        pathlib.Path(directory),
+        step=step,
+        stage=stage,
+        protocol=protocol or {},
+        data=data or {},
+        progress=progress,
     )
-    found, baseline = found[: len(queries)], found[len(queries) :][which]
-
-    ks, targets, changed = asked.ks, queries.targets, queries.changed
-    by_query = retrieval_scores(labels[found], targets, changed, ks)
-    scores = Scores(
-        **vars(queries),
-        **{name: np.asarray(values, np.float32) for name, values in by_query.items()},
-        neighbors=found[:, :KEPT_NEIGHBORS],
-        ks=np.asarray(ks),
-        labels=labels,
-        correct=gallery.own_correct,
-    )
-    metrics = {
-        "gallery": len(labels),
-        "queries": len(queries),
-        "stage": stage,
-        "step": number,
-        "protocol": workdir.flat_fields(config.protocol.to_dict()),
-        "strength": strength,
-        "strengths_on_validation": strengths,
-        "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
-        "majority_accuracy": accuracy_summary(
-            majority_correct(labels, catalogue.part_labels(TRAIN)), gallery.labelled, schema
-        ),
-        "cross_accuracy": {
-            "attributes": list(schema.names),
-            "matrix": [
-                [
-                    int(right) / int(known) if known else None
-                    for right, known in zip(row, gallery.labelled, strict=True)
-                ]
-                for row in gallery.correct
-            ],
-        },
-        **mean_scores(by_query, ks),
-        "intervals": intervals(scores),
-        "baselines": {"no_manipulation": retrieval_metrics(labels[baseline], queries, ks)},
-        "catalogue_changes": drift,
-        "prototypes_without_images": _absent_values(catalogue.part_labels(TRAIN, VALIDATION), schema),
-    }
-    if not distributed.is_first():
-        return metrics  # the first process writes the report
-    is_hit = np.any(shown_matches(scores), axis=1)
-
-    def shown(candidates: np.ndarray) -> list[RetrievalExample]:
-        picked = pick_queries(candidates, changed, count=SHOWN_QUERIES, seed=config.seed)
-        return [show_query(scores, query, schema, images[TEST], gallery_names(catalogue)) for query in picked]
-
-    name = directory.resolve().name
-    write_report(
-        workdir.report_directory(directory, stage, config.stages),
-        metrics=metrics,
-        scores=scores,
-        history=read_history(directory / workdir.METRICS),
-        successes=shown(is_hit),
-        failures=shown(~is_hit),
-        title=name if stage == config.stages[-1] else f"{name}, {stage} alone",
-    )
+    encoded = encode_run(run, progress=progress)
+    strength = find_strength(run, encoded, progress=progress)
+    answers = search_gallery(run, encoded, strength.value, progress=progress)
+    scored = score_queries(run, encoded, answers)
+    metrics = summarize(run, encoded.gallery, strength, scored)
+    if distributed.is_first():
+        write_run_report(run, metrics, scored.scores)
     return metrics
 
 
-def _drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
-    """Returns how the catalogue has changed since the run was trained, a sentence each.
+class EncodedRun(NamedTuple):
+    """Represents the images of a run in the feature space of its encoder.
+
+    Attributes:
+      memory: the prototypes, fine-tuned or computed from the training images, [J, N, d].
+      gallery: the encoded test images.
+      held_out: the encoded validation images; None if the strength of manipulations is given.
+    """
+
+    memory: Float[Array | np.ndarray, "J N d"]
+    gallery: Encoded
+    held_out: Encoded | None
+
+
+def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
+    """Computes the prototypes of a run that has no memory, and encodes the images that are searched."""
+    forward = make_forward(run.encoder)
+    batch_size = run.protocol.batch_size
+
+    def encode_part(part: str, description: str) -> Encoded:
+        return encode(
+            forward,
+            run.params,
+            run.images[part],
+            run.catalogue.part_labels(part),
+            run.encoder,
+            batch_size=batch_size,
+            description=description,
+            progress=progress,
+        )
+
+    memory = run.memory
+    if memory is None:
+        memory = build_memory(
+            forward,
+            run.params,
+            [(run.images[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+            run.schema,
+            feature_dim=run.encoder.feature_dim,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    gallery = encode_part(TEST, "gallery")
+    held_out = encode_part(VALIDATION, VALIDATION) if run.protocol.strength is None else None
+    return EncodedRun(memory, gallery, held_out)
+
+
+def find_strength(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> Strength:
+    """Returns the strength that the protocol gives, or else the one that serves best on the validation part.
 
     Raises:
-      DataError: a test image was trained on.
+      DataError: there is no query to choose by.
     """
-    if trained is None:
-        return [
-            f"{directory} holds no {FILE} (it was trained by an earlier version, or imported), so whether "
-            "its catalogue has changed, or a test image was trained on, cannot be told"
-        ]
-    return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)
+    if run.protocol.strength is not None:
+        return Strength(run.protocol.strength, {})
+    assert encoded.held_out is not None, "a strength that is not given needs the validation part"
+    return choose_strength(
+        encoded.held_out.features,
+        run.catalogue.part_labels(VALIDATION),
+        encoded.memory,
+        queries_of(run.catalogue, VALIDATION, run.protocol, run.seed),
+        normalize=run.protocol.normalize,
+        exclude_query=run.protocol.exclude_query,
+        progress=progress,
+    )
 
 
-def gallery_images(
-    directory: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, progress: bool = True
-) -> tuple[Catalogue, np.ndarray]:
-    """A run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
+class Answers(NamedTuple):
+    """Represents the answers to the queries: gallery rows, nearest first.
 
-    ``data`` is as ``evaluate`` has it.
-
-    Raises:
-      UserError: they can no longer be read.
+    Attributes:
+      neighbors: the neighbours of each manipulated reference, [Q, K].
+      baseline: the neighbours of each reference as it is, [Q, K].
     """
-    config = ConfigDict(workdir.read_config(pathlib.Path(directory)))
-    builders.move_data(config, data or {})
-    check(config)
-    catalogue = builders.open_catalogue(config)
-    return catalogue, pixels.open_images(catalogue, TEST, config, progress=progress)
+
+    neighbors: Int[np.ndarray, "Q K"]
+    baseline: Int[np.ndarray, "Q K"]
 
 
-def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:
-    """Gallery row -> what the image is called."""
-    return lambda row: catalogue.images.name(int(catalogue.parts[TEST][row]))
+def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, progress: bool) -> Answers:
+    """Searches the gallery with all queries, and with their references as they are, in one pass.
+
+    The references' distances to the gallery are most of the work, and both kinds of queries need them.
+    """
+    queries = run.queries
+    references, reference_of_query = np.unique(queries.reference, return_inverse=True)
+    no_change = np.zeros((len(references), run.schema.num_values), np.int8)
+    rows = retrieve(
+        make_index(encoded.gallery.features, encoded.memory, run.protocol.normalize),
+        np.concatenate([queries.reference, references]),
+        np.concatenate([queries.indicators, no_change]),
+        max(run.protocol.ks),
+        strength=strength,
+        exclude_query=run.protocol.exclude_query,
+        progress=progress,
+    )
+    return Answers(rows[: len(queries)], rows[len(queries) :][reference_of_query])
 
 
-def _absent_values(labels: np.ndarray, schema: AttributeSchema) -> list[str]:
-    """Values that no label row has, as ``"color: red"``."""
-    absent = np.flatnonzero(np.asarray(schema.one_hot(labels)).sum(axis=0) == 0).tolist()
-    return [f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}" for value in absent]
+def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:
+    """Computes all retrieval metrics of all queries."""
+    labels, queries, ks = run.catalogue.part_labels(TEST), run.queries, run.protocol.ks
+    by_metric = retrieval_scores(labels[answers.neighbors], queries.targets, queries.changed, ks)
+    scores = Scores(
+        **vars(queries),
+        neighbors=answers.neighbors[:, :KEPT_NEIGHBORS],
+        ks=np.asarray(ks),
+        by_metric={name: np.asarray(values, np.float32) for name, values in by_metric.items()},
+        labels=labels,
+        correct=encoded.gallery.own_correct,
+    )
+    baseline = retrieval_metrics(labels[answers.baseline], queries, ks)
+    return Scored(scores, mean_scores(by_metric, ks), baseline)
+
+
+def write_run_report(run: OpenedRun, metrics: Mapping[str, Any], scores: Scores) -> None:
+    """Writes the report of a run, with pictures of some queries."""
+    name_of = gallery_names(run.catalogue)
+
+    def show(candidates: Bool[np.ndarray, " Q"]) -> list[RetrievalExample]:
+        picked = pick_queries(candidates, scores.changed, count=SHOWN_QUERIES, seed=run.seed)
+        return [retrieval_example(scores, query, run.schema, run.images[TEST], name_of) for query in picked]
+
+    is_hit = np.any(shown_matches(scores), axis=1)
+    name = run.directory.resolve().name
+    write_report(
+        workdir.report_directory(run.directory, run.stage, run.stages),
+        metrics=metrics,
+        scores=scores,
+        history=read_records(run.directory / workdir.METRICS),
+        successes=show(is_hit),
+        failures=show(~is_hit),
+        title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",
+    )

@@ -1,10 +1,10 @@
-"""What every query and every test image scored: queries.npz of a report, and intervals from it."""
+"""Scores of every query and every test image: queries.npz of a report, and the intervals drawn from it."""
 
 import dataclasses
 import pathlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -22,40 +22,32 @@ from gradrev_jax.evaluation.bootstrap import (
     resampled_means,
 )
 
-METRICS_FILE, QUERIES = "metrics.json", "queries.npz"
-RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
+METRICS_FILE, SCORES_FILE = "metrics.json", "queries.npz"
 ACCURACIES = ("macro", "micro")
 KEPT_NEIGHBORS = 10
+BY_METRIC = "by_metric"
 
-
-class RetrievalMetrics(TypedDict):
-    """Each metric by cut-off, as strings, because JSON has no other keys."""
-
-    hit_rate: dict[str, float]
-    precision: dict[str, float]
-    ndcg: dict[str, float]
-    ndcg_target: dict[str, float]
-    ndcg_others: dict[str, float]
+# Metric -> cut-off -> mean over queries. Cut-offs are strings, because JSON has no other keys.
+RetrievalMetrics = dict[str, dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What was asked and found, query by query, and how the classifiers did, image by image.
+    """Represents what was asked and found, one row per query, and the classifiers' answers, one per image.
+
+    The retrieval metrics are those that ``core.metrics.retrieval_scores`` gives: no metric is named here.
 
     Attributes:
-      reference: [Q], gallery row that each query manipulates.
-      changed: bool [Q, N], the attributes that change.
-      indicators: int8 [Q, J], as in ``Queries``.
-      targets: int32 [Q, N], labels asked for.
-      neighbors: int32 [Q, K], gallery rows found, nearest first; K is 10, or fewer where fewer were searched.
-      ks: [C], cut-offs.
-      hit_rate: float32 [Q, C], by query and cut-off; so are the next four.
-      precision: [Q, C].
-      ndcg: [Q, C].
-      ndcg_target: [Q, C].
-      ndcg_others: [Q, C].
-      labels: int32 [G, N], of the gallery, -1 where not labelled.
-      correct: int8 [G, N], whether each attribute's classifier is right of each gallery image; -1 where not
+      reference: [Q], the gallery row that each query manipulates.
+      changed: bool [Q, N], the attributes that each query changes.
+      indicators: int8 [Q, J], the manipulations, as in ``Queries``.
+      targets: int32 [Q, N], the labels that each query asks for.
+      neighbors: int32 [Q, K], the gallery rows found, nearest first; K is 10, or the largest cut-off if that
+        is lower.
+      ks: [C], the cut-offs.
+      by_metric: the scores of each retrieval metric, float32 [Q, C].
+      labels: int32 [G, N], the labels of the gallery, -1 = not labelled.
+      correct: int8 [G, N], whether each attribute's classifier is right about each gallery image, -1 = not
         labelled.
     """
 
@@ -65,80 +57,112 @@ class Scores:
     targets: Int[np.ndarray, "Q N"]
     neighbors: Int[np.ndarray, "Q K"]
     ks: Int[np.ndarray, " C"]
-    hit_rate: Float[np.ndarray, "Q C"]
-    precision: Float[np.ndarray, "Q C"]
-    ndcg: Float[np.ndarray, "Q C"]
-    ndcg_target: Float[np.ndarray, "Q C"]
-    ndcg_others: Float[np.ndarray, "Q C"]
+    by_metric: Mapping[str, Float[np.ndarray, "Q C"]]
     labels: Int[np.ndarray, "G N"]
     correct: Int[np.ndarray, "G N"]
 
-    def columns(self, ks: Sequence[int] | None = None) -> Float[np.ndarray, "Q M"]:
-        """All retrieval scores side by side: metric after metric, each at its cut-offs, or at those given."""
-        kept = [self.ks.tolist().index(k) for k in (self.ks.tolist() if ks is None else ks)]
-        return np.concatenate([getattr(self, name)[:, kept] for name in RETRIEVAL], axis=1, dtype=np.float64)
+    def columns(
+        self, ks: Sequence[int] | None = None, metrics: Sequence[str] | None = None
+    ) -> Float[np.ndarray, "Q M"]:
+        """Returns the retrieval scores side by side: metric after metric, each at its cut-offs.
+
+        Args:
+          ks: the cut-offs; None: all.
+          metrics: the metrics; None: all.
+        """
+        known = self.ks.tolist()
+        kept = [known.index(k) for k in (known if ks is None else ks)]
+        names = self.by_metric if metrics is None else metrics
+        return np.concatenate([self.by_metric[name][:, kept] for name in names], axis=1, dtype=np.float64)
 
     def right_answers(self) -> Float[np.ndarray, "G N"]:
-        """Correct as 0 and 1, NaN where not labelled."""
+        """Returns ``correct`` as 0 and 1, NaN where an image is not labelled."""
         return np.where(self.correct == NOT_LABELLED, np.nan, self.correct)
+
+
+class Scored(NamedTuple):
+    """Represents how good the answers are.
+
+    Attributes:
+      scores: the scores of every query.
+      means: their means over the queries.
+      baseline: the same means for the queries without manipulation.
+    """
+
+    scores: Scores
+    means: RetrievalMetrics
+    baseline: RetrievalMetrics
 
 
 def retrieval_metrics(
     neighbor_labels: Int[np.ndarray, "Q K N"], queries: Queries, ks: Sequence[int]
 ) -> RetrievalMetrics:
-    """All retrieval metrics at all cut-offs.
+    """Computes all retrieval metrics at all cut-offs.
 
     Raises:
-      ValueError: no queries, or a cut-off beyond the neighbours given.
+      ValueError: there are no queries, or a cut-off is beyond the neighbours given.
     """
     return mean_scores(retrieval_scores(neighbor_labels, queries.targets, queries.changed, ks), ks)
 
 
 def mean_scores(
-    scores: Mapping[str, Float[Array | np.ndarray, "Q C"]], ks: Sequence[int]
+    by_metric: Mapping[str, Float[Array | np.ndarray, "Q C"]], ks: Sequence[int]
 ) -> RetrievalMetrics:
-    """What ``retrieval_scores`` gives of every query at C cut-offs, averaged over queries."""
+    """Averages the scores of every metric over the queries.
 
-    def means(name: str) -> dict[str, float]:
-        return dict(zip(map(str, ks), scores[name].mean(axis=0).tolist(), strict=True))
-
+    Example:
+      >>> mean_scores({"hit_rate": np.array([[0.0, 1.0], [1.0, 1.0]])}, (1, 5))
+      {'hit_rate': {'1': 0.5, '5': 1.0}}
+    """
     return {
-        "hit_rate": means("hit_rate"),
-        "precision": means("precision"),
-        "ndcg": means("ndcg"),
-        "ndcg_target": means("ndcg_target"),
-        "ndcg_others": means("ndcg_others"),
+        name: dict(zip(map(str, ks), scores.mean(axis=0).tolist(), strict=True))
+        for name, scores in by_metric.items()
     }
 
 
 def write_scores(path: pathlib.Path, scores: Scores) -> None:
-    """Write them all to one compressed file; a plain OSError where that fails."""
-    fields = {field.name: getattr(scores, field.name) for field in dataclasses.fields(scores)}
-    np.savez_compressed(path, **fields)
+    """Writes scores to one compressed file: one array per field, and one per retrieval metric.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for field in dataclasses.fields(scores):
+        value = getattr(scores, field.name)
+        arrays |= value if field.name == BY_METRIC else {field.name: value}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # of its other keywords
 
 
 def read_scores(path: pathlib.Path) -> Scores:
-    """What ``write_scores`` wrote.
+    """Reads what ``write_scores`` wrote; the metrics are those that the file has.
 
     Raises:
-      WorkdirError: it is missing, damaged, or was written by another version.
+      WorkdirError: the file is missing, damaged, or was written by another version.
     """
     again = f"evaluate again: python evaluate.py --workdir={path.parent.parent}"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Scores(**{field.name: arrays[field.name] for field in dataclasses.fields(Scores)})
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
     except FileNotFoundError as error:
         raise WorkdirError(
             f"{path.parent} was written by an older version: it has no {path.name}; {again}"
         ) from error
-    except KeyError as error:
-        raise WorkdirError(f"{path} was written by another version ({error.args[0]}); {again}") from error
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise WorkdirError(f"{path} cannot be read: {error}; {again}") from error
+    names = [field.name for field in dataclasses.fields(Scores) if field.name != BY_METRIC]
+    missing = [name for name in names if name not in arrays]
+    by_metric = {name: array for name, array in arrays.items() if name not in names}
+    if missing or not by_metric:
+        what = missing[0] if missing else "retrieval metric"
+        raise WorkdirError(f"{path} was written by another version: it has no {what}; {again}")
+    return Scores(**{name: arrays[name] for name in names}, by_metric=by_metric)
 
 
 def accuracies(right: Float[np.ndarray, "G N"]) -> Float[np.ndarray, "2"]:
-    """Macro (over attributes) and micro (over labelled cells) accuracy of answers, NaN where not labelled.
+    """Computes the macro (over attributes) and the micro (over labelled cells) accuracy.
+
+    Args:
+      right: [G, N], whether each answer is right, 0 or 1; NaN where an image is not labelled.
 
     Example:
       >>> accuracies(np.array([[1.0, 0.0], [1.0, np.nan], [0.0, np.nan], [1.0, np.nan]])).tolist()
@@ -151,7 +175,7 @@ def accuracies(right: Float[np.ndarray, "G N"]) -> Float[np.ndarray, "2"]:
 def resampled_accuracies(
     right: Float[np.ndarray, "G N"], *, samples: int = SAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "S 2"]:
-    """Macro and micro accuracy in each of S bootstrap samples of the test images."""
+    """Computes the macro and the micro accuracy in each of S bootstrap samples of the test images."""
     images, attributes = right.shape
     per_attribute = resampled_means(right, np.arange(images), samples=samples, seed=seed)
     cells = resampled_means(
@@ -161,14 +185,20 @@ def resampled_accuracies(
 
 
 def intervals(scores: Scores) -> dict[str, Any]:
-    """Bootstrap interval of every metric at every cut-off and of the accuracies, as metrics.json has them.
+    """Computes the bootstrap intervals of a report, as metrics.json has them.
 
-    Queries are resampled by their reference images, accuracies by test images; [None, None] where there is
-    only one of them.
+    Queries are resampled by their reference images, accuracies by test images; an interval is [None, None]
+    if there is only one of them.
+
+    Returns:
+      The confidence, the number of samples, the interval of every retrieval metric at every cut-off, and the
+      intervals of the accuracies.
     """
     low, high = bootstrap_interval(scores.columns(), scores.reference)
     pairs = iter(zip(low.tolist(), high.tolist(), strict=True))
-    by_metric = {name: {str(k): _bounds(*next(pairs)) for k in scores.ks.tolist()} for name in RETRIEVAL}
+    by_metric = {
+        name: {str(k): _bounds(*next(pairs)) for k in scores.ks.tolist()} for name in scores.by_metric
+    }
     one_image = len(scores.labels) < 2
     bounds = np.stack(percentile_interval(resampled_accuracies(scores.right_answers())), axis=1).tolist()
     accuracy = {

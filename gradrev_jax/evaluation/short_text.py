@@ -1,4 +1,4 @@
-"""Fits texts of any length and content into the little room that a picture or a table has."""
+"""Shortens texts of any length and content to the width that a picture or a table has."""
 
 import collections
 import re
@@ -6,20 +6,20 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 ELLIPSIS = "..."
-JOINERS = "\u200c\u200d"  # they decide how letters of Persian and Hindi, and parts of an emoji, join
+JOINERS = "\u200c\u200d"  # these control how letters of Persian and Hindi, and parts of an emoji, join
 
 
 def visible(text: str) -> str:
     r"""Returns a text as one line of characters that can be drawn and written to a file.
 
-    White space and control characters become single spaces, halves of a character (as in a file name that
-    is no UTF-8) become U+FFFD, and characters that only steer how others are shown are left out.
+    White space and control characters become single spaces, surrogates (as in a file name that is not
+    UTF-8) become U+FFFD, and characters that only control how others are shown are removed.
 
     Args:
-      text: of any characters.
+      text: the text, of any characters.
 
     Returns:
-      The line, or ``'""'`` where nothing is left of it.
+      The line, or ``'""'`` if it is empty.
 
     Example:
       >>> visible(" light\n blue "), visible("a\ud800b") == "a\ufffdb", visible("")
@@ -29,7 +29,7 @@ def visible(text: str) -> str:
 
 
 def text_width(text: str) -> int:
-    """Returns how many columns a text takes: two for a Chinese character and the like, none for an accent.
+    """Returns the width of a text in columns: two per Chinese character and the like, none per accent.
 
     Example:
       >>> text_width("red"), text_width("红色"), text_width("e\u0301")
@@ -39,11 +39,11 @@ def text_width(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Returns a text with its middle left out where it is wider than allowed.
+    """Returns a text without its middle if it is wider than allowed.
 
     Args:
-      text: one line.
-      width: columns, see ``text_width``; at least 5.
+      text: the text, one line.
+      width: the largest width in columns, see ``text_width``; at least 5.
 
     Example:
       >>> shorten("sleeve length of the left arm", 15), shorten("color", 15)
@@ -57,7 +57,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def shorten_path(text: str, width: int) -> str:
-    """Returns the end of a path, with the file's name, where the whole is wider than allowed.
+    """Returns the end of a path, with the file's name, if the whole path is wider than allowed.
 
     Example:
       >>> shorten_path("catalogue/2024/spring/shirts/0017.jpg", 20)
@@ -67,12 +67,12 @@ def shorten_path(text: str, width: int) -> str:
 
 
 def shorten_all(texts: Iterable[str], width: int, spell: Callable[[str], str] = visible) -> list[str]:
-    """Shortens texts so that different ones stay different: of those alike, the part that differs is kept.
+    """Shortens texts so that different ones stay different: similar ones keep the part that differs.
 
     Args:
-      texts: of any characters.
-      width: columns that each may take; at least 16.
-      spell: makes a line of a text before it is shortened.
+      texts: the texts, of any characters.
+      width: the largest width of each, in columns; at least 16.
+      spell: a function from a text to the line that is shortened.
 
     Example:
       >>> shorten_all(["color", "color of the 1st and outer part", "color of the 2nd and outer part"], 16)
@@ -90,7 +90,7 @@ def shorten_all(texts: Iterable[str], width: int, spell: Callable[[str], str] = 
     for short, those in alike.items():
         start = _common_start([lines[text] for text in those])
         for text in those:
-            same = start == len(lines[text])  # nothing differs, or not here
+            same = start == len(lines[text])  # the line is a prefix of the others
             chosen[text] = short if len(those) == 1 or same else _window(lines[text], start, width)
             number = 1
             while len(those) > 1 and chosen[text] in taken:
@@ -102,15 +102,15 @@ def shorten_all(texts: Iterable[str], width: int, spell: Callable[[str], str] = 
 
 
 def wrap(text: str, width: int, lines: int) -> str:
-    r"""Breaks a text into lines, and leaves out its end where it does not fit in so many.
+    r"""Breaks a text into lines, and cuts off the end if there would be too many.
 
     Args:
-      text: one line; words wider than a line are broken.
-      width: columns of a line.
-      lines: how many there may be.
+      text: the text, one line; words wider than a line are broken.
+      width: the largest width of a line, in columns.
+      lines: the largest number of lines.
 
     Returns:
-      The lines, joined.
+      The lines, joined by line breaks.
 
     Example:
       >>> wrap("color: light blue -> dark blue", 14, 3)
@@ -135,13 +135,13 @@ def wrap(text: str, width: int, lines: int) -> str:
 
 
 def left_to_right(text: str) -> str:
-    """Returns lines of which Arabic and Hebrew are parts, so that the parts stand from left to right.
+    """Marks lines with Arabic or Hebrew parts, so that the parts are drawn from left to right.
 
-    Within a part the letters run as they should; a text without such letters stays as it is. Without this,
-    "color: A -> B" in Arabic letters would be drawn as "color: B <- A".
+    Without the marks, "color: A -> B" in Arabic letters would be drawn as "color: B <- A". The letters within
+    a part keep their direction, and a text without such letters is returned as it is.
 
     Args:
-      text: lines whose parts are separated by a comma, a colon or an arrow.
+      text: the lines, whose parts are separated by a comma, a colon or an arrow.
 
     Example:
       >>> left_to_right("color: red") == "color: red", left_to_right("א: ב").count("\u200e")
@@ -154,7 +154,7 @@ def left_to_right(text: str) -> str:
 
 
 def _common_start(texts: Sequence[str]) -> int:
-    """How many characters all texts begin with alike."""
+    """Returns the length of the longest common prefix of all texts."""
     first, last = min(texts), max(texts)
     return next(
         (i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
@@ -162,7 +162,7 @@ def _common_start(texts: Sequence[str]) -> int:
 
 
 def _window(text: str, start: int, width: int) -> str:
-    """What stands at a place of a text and after it, from the beginning of the word."""
+    """Returns a text from a position on, beginning at the start of a word near to it."""
     start = max(start - 8, text.rfind(" ", 0, start) + 1)
     before = ELLIPSIS if start else ""
     rest = text[start:]
@@ -170,7 +170,7 @@ def _window(text: str, start: int, width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """A text without its end where it is wider than allowed."""
+    """Returns a text without its end if it is wider than allowed."""
     return text if text_width(text) <= width else _head(text, width - len(ELLIPSIS)).rstrip() + ELLIPSIS
 
 
@@ -191,7 +191,7 @@ def _character_width(character: str) -> int:
 
 
 def _head(text: str, width: int) -> str:
-    """The longest start of a text that fits, and at least one character."""
+    """Returns the longest start of a text that fits, at least one character."""
     taken = 0
     for i, character in enumerate(text):
         taken += _character_width(character)
@@ -201,7 +201,7 @@ def _head(text: str, width: int) -> str:
 
 
 def _tail(text: str, width: int) -> str:
-    """The longest end of a text that fits; an accent whose letter does not fit goes with it."""
+    """Returns the longest end of a text that fits; it does not begin with an accent."""
     taken, start = 0, len(text)
     for i in range(len(text) - 1, -1, -1):
         taken += _character_width(text[i])

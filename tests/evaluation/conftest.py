@@ -1,17 +1,31 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from configs import default
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.queries import generate_queries
-from gradrev_jax.evaluation.scores import RETRIEVAL, Scores, accuracies, write_scores
+from gradrev_jax.evaluation import report
+from gradrev_jax.evaluation.comparison import report as comparison_report
+from gradrev_jax.evaluation.scores import Scores, accuracies, mean_scores, write_scores
 from gradrev_jax.runs import workdir
 
 
 @pytest.fixture
 def schema():
     return AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Empty pictures in reports: drawing real ones takes longer than the rest, and has tests of its own."""
+    for module, names in (
+        (report, ("hit_rate_curve", "cross_accuracy_heat_map", "retrieval_grid", "training_curves")),
+        (comparison_report, ("hit_rate_curves", "cross_accuracy_heat_maps")),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *arguments: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture
@@ -29,9 +43,9 @@ def make_scores(schema):
         by_query = retrieval_scores(labels[found], queries.targets, queries.changed, ks)
         return Scores(
             **vars(queries),
-            **{name: values.astype(np.float32) for name, values in by_query.items()},
             neighbors=found[:, :depth].astype(np.int32),
             ks=np.asarray(ks),
+            by_metric={name: values.astype(np.float32) for name, values in by_query.items()},
             labels=labels.astype(np.int32),
             correct=np.where(labels < 0, -1, rng.random(labels.shape) < accuracy).astype(np.int8),
         )
@@ -52,16 +66,11 @@ def make_run(make_scores, schema, tmp_path):
         workdir.claim_schema(directory, schema)
         stage = stage or stages[-1]
         found = make_scores(seed, **scores)
-        means = {
-            metric: dict(
-                zip(map(str, found.ks.tolist()), getattr(found, metric).mean(0).tolist(), strict=True)
-            )
-            for metric in RETRIEVAL
-        }
+        means = mean_scores(found.by_metric, found.ks.tolist())
         macro, micro = accuracies(found.right_answers()).tolist()
-        report = workdir.report_directory(directory, stage, stages)
+        folder = workdir.report_directory(directory, stage, stages)
         workdir.write_json(
-            report / "metrics.json",
+            folder / "metrics.json",
             {
                 "stage": stage,
                 "step": 100 + seed,
@@ -70,13 +79,11 @@ def make_run(make_scores, schema, tmp_path):
                 "attribute_accuracy": {"macro": macro, "micro": micro},
                 "majority_accuracy": {"macro": 0.25, "micro": 0.2},
                 "cross_accuracy": {"attributes": list(schema.names), "matrix": [[macro, 0.1], [None, micro]]},
-                "baselines": {
-                    "no_manipulation": dict.fromkeys(RETRIEVAL, dict.fromkeys(means["ndcg"], 0.125))
-                },
+                "baselines": {"no_manipulation": dict.fromkeys(means, dict.fromkeys(means["ndcg"], 0.125))},
                 **means,
             },
         )
-        write_scores(report / "queries.npz", found)
+        write_scores(folder / "queries.npz", found)
         return directory
 
     return make

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.evaluation.examples import pick_queries, show_query, shown_matches
+from gradrev_jax.evaluation.examples import pick_queries, retrieval_example, shown_matches
 
 
 def test_a_query_is_shown_with_what_was_found(make_scores, schema, rng):
     scores = make_scores()
     images = rng.integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
     for query in (0, 7, len(scores.reference) - 1):
-        shown = show_query(scores, query, schema, images, "image {}".format)
+        shown = retrieval_example(scores, query, schema, images, "image {}".format)
         rows = scores.neighbors[query, :5].tolist()
         reference = scores.reference[query]
         np.testing.assert_array_equal(shown.query_image, images[reference])
@@ -37,7 +37,7 @@ def test_long_names_and_values_are_shortened_and_stay_apart(make_scores, rng):
     )
     scores = make_scores()
     images = rng.integers(0, 256, (24, 4, 4, 3), dtype=np.uint8)
-    shown = [show_query(scores, query, long, images, str) for query in range(len(scores.reference))]
+    shown = [retrieval_example(scores, query, long, images, str) for query in range(len(scores.reference))]
     assert max(len(each.change) for each in shown) <= 20 + 2 + 20 + 4 + 20
     changes = {each.change for each in shown}
     assert len(changes) == len({tuple(indicator) for indicator in scores.indicators.tolist()})

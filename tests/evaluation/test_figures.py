@@ -198,7 +198,7 @@ def within(inner, outer):
     )
 
 
-@pytest.mark.parametrize("count", [1, 5, 26, 63, 100])
+@pytest.mark.parametrize("count", [1, 5, 26, 100])
 def test_a_legend_of_many_attributes_leaves_the_curves_alone(count):
     names = named(count)
     history = [losses(2), *(validation(step, **dict.fromkeys(names, 0.5)) for step in (2, 4))]
@@ -215,7 +215,7 @@ def test_a_legend_of_many_attributes_leaves_the_curves_alone(count):
     assert max(figure.get_size_inches()) < 16
 
 
-@pytest.mark.parametrize(("count", "written"), [(1, True), (5, True), (26, True), (63, False), (100, False)])
+@pytest.mark.parametrize(("count", "written"), [(1, True), (5, True), (26, True), (63, False)])
 def test_a_heat_map_of_many_attributes_has_numbers_only_where_they_can_be_read(count, written):
     figure = cross_accuracy_heat_map([[1.0] * count] * count, named(count))
     whole, (axes, _), _, drawn = boxes(figure)

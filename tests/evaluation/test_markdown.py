@@ -1,6 +1,6 @@
 import pytest
 
-from gradrev_jax.evaluation.markdown import code, plain, table
+from gradrev_jax.evaluation.markdown import code, escape, table
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,15 @@ from gradrev_jax.evaluation.markdown import code, plain, table
     ],
 )
 def test_a_name_is_shown_as_it_is(name, shown):
-    assert plain(name) == shown
+    assert escape(name) == shown
 
 
 def test_a_long_name_is_shortened_but_no_path():
-    assert plain("a" * 300) == "a" * 29 + "..." + "a" * 28
+    assert escape("a" * 300) == "a" * 29 + "..." + "a" * 28
     assert code("a" * 300) == f"`{'a' * 300}`"
     assert code("`a``b") == "``` `a``b ```"
 
 
 def test_a_table_keeps_its_cells_apart():
-    assert table([("a", "b"), (plain("x|y"), "1")]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
+    assert table([("a", "b"), (escape("x|y"), "1")]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
     assert table([("a", "b")], numbers=False)[1] == "| --- | --- |"

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import read_history, result_table, write_report
-from gradrev_jax.evaluation.scores import RETRIEVAL, Scores, read_scores
+from gradrev_jax.evaluation.report import read_records, result_table, write_report
+from gradrev_jax.evaluation.scores import Scores, read_scores
 
+RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
 HISTORY = [{"step": 2, "loss_cls": 1.0, "loss_rev": 2.0, "w_rev": 0.1}]
 EXAMPLE = RetrievalExample(
     query_image=np.zeros((4, 4, 3), np.uint8),
@@ -29,7 +30,7 @@ SCORES = Scores(
     targets=np.array([[1, 0]]),
     neighbors=np.array([[2, 1]]),
     ks=np.array([1, 10]),
-    **dict.fromkeys(RETRIEVAL, NONE),
+    by_metric=dict.fromkeys(RETRIEVAL, NONE),
     labels=np.zeros((4, 2), int),
     correct=np.ones((4, 2), int),
 )
@@ -93,8 +94,16 @@ def table_rows(text):
     ]
 
 
+def test_real_pictures_are_written(metrics, tmp_path):
+    write(tmp_path / "report", metrics)
+    pictures = [path.read_bytes() for path in (tmp_path / "report").glob("*.png")]
+    assert len(pictures) == 5
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len({len(picture) for picture in pictures}) > 3, "successes and failures are alike here"
+
+
 @pytest.mark.parametrize("missing", ["", "history", "successes", "failures", "history successes failures"])
-def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, missing):
+def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, blank_pictures, missing):
     text = write(tmp_path / "report", metrics, **dict.fromkeys(missing.split(), ()))
     named = re.findall(r"!\[.*\]\((.*?)\)", text)
     absent = {
@@ -114,7 +123,7 @@ def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, m
     assert all(files[name].startswith(b"\x89PNG") for name in pictures)
 
 
-def test_the_tables_hold_the_percentages(metrics, tmp_path):
+def test_the_tables_hold_the_percentages_and_the_files_the_numbers(metrics, tmp_path, blank_pictures):
     text = write(tmp_path / "report", metrics)
     rows = table_rows(text)
     assert ["%", "@1", "@10"] in rows
@@ -130,39 +139,33 @@ def test_the_tables_hold_the_percentages(metrics, tmp_path):
     assert ["**micro**", "89.68", "25.62"] in rows
     assert text.startswith("# my run\n")
     assert "4,361 queries, gallery of 1,600 images, checkpoint of step 12,345" in text
-
-
-def test_metrics_json_holds_the_metrics(metrics, tmp_path):
-    write(tmp_path / "report", metrics)
     assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
-
-
-def test_queries_npz_holds_the_scores(metrics, tmp_path):
-    write(tmp_path / "report", metrics)
     read = read_scores(tmp_path / "report" / "queries.npz")
     assert read.neighbors.tolist() == [[2, 1]]
     assert read.indicators.tolist() == [[0, 1, -1]]
 
 
-def test_zero_prototypes_are_warned_of(metrics, tmp_path):
-    assert "prototypes are zero" not in write(tmp_path / "report", metrics)
+def test_zero_prototypes_and_changes_of_the_catalogue_are_told(metrics, tmp_path, blank_pictures):
+    text = write(tmp_path / "report", metrics)
+    assert "prototypes are zero" not in text
+    assert "the catalogue has changed" not in text
     metrics["prototypes_without_images"] = ["color: red", "size: m"]
-    assert "No training image has color: red, size: m:" in write(tmp_path / "report", metrics)
-
-
-def test_what_has_changed_in_the_catalogue_is_told(metrics, tmp_path):
-    assert "the catalogue has changed" not in write(tmp_path / "report", metrics)
     metrics["catalogue_changes"] = ["1 image is added: a_b.jpg (test)"]
     text = write(tmp_path / "report", metrics)
+    assert "No training image has color: red, size: m:" in text
     assert "Since the training the catalogue has changed:\n\n- 1 image is added: a_b.jpg (test)\n" in text
-
-
-def test_many_zero_prototypes_are_counted(metrics, tmp_path):
     metrics["prototypes_without_images"] = [f"color: {number}" for number in range(12)]
     assert "color: 8, color: 9 and 2 more: these" in write(tmp_path / "report", metrics)
 
 
-def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path):
+def test_a_further_metric_is_in_every_table(metrics, tmp_path, blank_pictures):
+    for tables in (metrics, metrics["baselines"]["no_manipulation"]):
+        tables["median_rank"] = {"1": 0.03125, "10": 0.0625}
+    for text in (write(tmp_path / "report", metrics), result_table(metrics)):
+        assert re.search(r"median_rank\W+3\.12\W+6\.25", text)
+
+
+def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path, blank_pictures):
     names = ["a|b", "x" * 300, "_new_\n<b>"]
     for accuracy in (metrics["attribute_accuracy"], metrics["majority_accuracy"]):
         accuracy["per_attribute"] = dict.fromkeys(names, 0.5)
@@ -200,7 +203,7 @@ def test_characters_that_no_font_has_are_named_once(metrics, tmp_path, capsys):
     )
 
 
-def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path):
+def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path, blank_pictures):
     write(tmp_path / "report", metrics)
     (tmp_path / "report" / "notes.txt").write_text("of the old report")
     (tmp_path / ".report-abandoned").mkdir()  # by a process that was killed
@@ -240,7 +243,7 @@ def fail_at(name, error):
     ],
 )
 def test_a_failure_midway_leaves_the_old_report_and_nothing_else(
-    metrics, tmp_path, monkeypatch, error, expected, message
+    metrics, tmp_path, blank_pictures, monkeypatch, error, expected, message
 ):
     write(tmp_path / "report", metrics)
     before = contents(tmp_path)
@@ -252,14 +255,14 @@ def test_a_failure_midway_leaves_the_old_report_and_nothing_else(
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_first_report_that_fails_leaves_no_folder(metrics, tmp_path):
+def test_a_first_report_that_fails_leaves_no_folder(metrics, tmp_path, blank_pictures):
     metrics["hit_rate"]["1"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
         write(tmp_path / "report", metrics)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_named(metrics, tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(metrics, tmp_path, blank_pictures):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match="file/report cannot be written"):
         write(tmp_path / "file" / "report", metrics)
@@ -267,7 +270,7 @@ def test_a_folder_that_cannot_be_made_is_named(metrics, tmp_path):
 
 def history(tmp_path, text):
     (tmp_path / "metrics.jsonl").write_text(text)
-    return read_history(tmp_path / "metrics.jsonl")
+    return read_records(tmp_path / "metrics.jsonl")
 
 
 def test_history_is_read_as_it_was_written(tmp_path):
@@ -276,7 +279,7 @@ def test_history_is_read_as_it_was_written(tmp_path):
         {"step": 2, "loss": 0.5},
     ]
     assert history(tmp_path, "") == []
-    assert read_history(tmp_path / "none.jsonl") == []
+    assert read_records(tmp_path / "none.jsonl") == []
 
 
 @pytest.mark.parametrize("torn", ["{", '{"step": 2, "lo'])

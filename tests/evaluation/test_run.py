@@ -1,73 +1,116 @@
+import copy
+import functools
 import json
 import pathlib
 import shutil
-import types
 
 import jax
 import numpy as np
 import pytest
 
-from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core import metrics
 from gradrev_jax.errors import CheckpointError, ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
-from gradrev_jax.evaluation.scores import RETRIEVAL, read_scores
-from gradrev_jax.runs import builders, pixels
+from gradrev_jax.evaluation import scores as scores_of_queries
+from gradrev_jax.evaluation.comparison.document import comparison_markdown
+from gradrev_jax.evaluation.comparison.numbers import compare_systems
+from gradrev_jax.evaluation.comparison.systems import read_systems
+from gradrev_jax.evaluation.opening import gallery_images
+from gradrev_jax.evaluation.scores import read_scores
+from gradrev_jax.models import inference
+from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.training.run import train
 
-GALLERY, KS = 80, (1, 5, 10, 20, 40)
+GALLERY, STEPS, KS = 80, 54, (1, 5, 10, 20, 40)
+RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
+
+
+make_forward = functools.cache(inference.make_forward)  # compiled once for all tests
 
 
 def evaluate(directory, **settings):
     return evaluation.evaluate(directory, progress=False, **settings)
 
 
+class Run:
+    """A run, and what its model says of a part in one batch: in float64, and without any of our code."""
+
+    def __init__(self, directory, config, params, memory, metrics):
+        self.directory, self.config, self.params, self.memory = directory, config, params, memory
+        self.metrics = metrics
+        self.catalogue = builders.open_catalogue(config)
+        self.schema = self.catalogue.schema
+        self.encoder = builders.build_encoder(config, self.schema)
+        self.outputs = functools.cache(self._outputs)
+
+    def _outputs(self, part):
+        """Features, logits and labels of a part."""
+        scaled = np.asarray(pixels.open_images(self.catalogue, part, self.config)) / 255
+        images = ((scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
+        output = jax.jit(self.encoder.apply)(self.params, jax.numpy.asarray(images))
+        return *(np.asarray(leaf, np.float64) for leaf in output), self.catalogue.part_labels(part)
+
+    def copy(self, folder):
+        """The same run in a folder of its own."""
+        shutil.copytree(self.directory, folder)
+        made = copy.copy(self)
+        made.directory = folder
+        return made
+
+
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
-    """Folder, parameters and result of a run, trained and evaluated once."""
-    finished = {}
-
-    def once(config):
-        key = config.to_json()
-        if key not in finished:
-            directory = tmp_path_factory.mktemp("evaluated")
-            params = train(config, directory, progress=False).params
-            finished[key] = directory, params, evaluate(directory)
-        return finished[key]
-
-    return once
+def made(tmp_path_factory, make_tiny_config):
+    """A run trained and evaluated once, and one with a memory besides."""
+    config = make_tiny_config()
+    config.data.count = 200
+    config.protocol.ks = KS
+    # 54 steps in one epoch: enough for the prototypes to differ, so that manipulating changes the result.
+    config.train.update({"epochs": 1, "batch_size": 2, "learning_rate": 3e-3})
+    config.reversal.weighting = "off"
+    folder = tmp_path_factory.mktemp("made")
+    params = train(config, folder / "run", progress=False).params
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "make_forward", make_forward)
+        patch.setattr(evaluation, "SHOWN_QUERIES", 1)
+        metrics = evaluate(folder / "run")
+    run = Run(folder / "run", config, params, None, metrics)
+    # As if a memory had been fine-tuned, and the encoder with it.
+    config = config.copy_and_resolve_references()
+    config.stages = ("encoder", "memory")
+    shutil.copytree(folder / "run", folder / "tuned")
+    workdir.write_json(folder / "tuned" / workdir.CONFIG, config.to_dict())
+    rng = np.random.default_rng(0)
+    tuned = jax.tree.map(lambda leaf: leaf * np.float32(1.01), jax.device_get(params))
+    shape = (run.schema.num_values, run.schema.num_attributes, config.model.feature_dim)
+    memory = np.zeros(shape, np.float32)
+    for value, n in enumerate(run.schema.attribute_of):
+        memory[value, n] = rng.normal(size=shape[2])
+    with Checkpoints(folder / "tuned" / "checkpoints" / "memory") as checkpoints:
+        checkpoints.save(10, {PARAMS: {"encoder": tuned, "memory": memory}}, score=0.5)
+    return run, Run(folder / "tuned", config, tuned, memory, None)
 
 
 @pytest.fixture
-def run(tiny_config, evaluated, tmp_path, monkeypatch):
-    """A copy of that run, to do with as a test likes."""
-    tiny_config.data.count = 200
-    tiny_config.protocol.ks = KS
-    # 54 steps in one epoch: enough for the prototypes to differ, so that manipulating changes the result.
-    tiny_config.train.update({"epochs": 1, "batch_size": 2, "learning_rate": 3e-3})
-    tiny_config.reversal.weighting = "off"
-    directory, params, metrics = evaluated(tiny_config)
-    shutil.copytree(directory, tmp_path / "run")
-    monkeypatch.setattr(evaluation, "SHOWN_QUERIES", 1)  # drawing them all takes longer than the rest
-    return types.SimpleNamespace(
-        directory=tmp_path / "run", config=tiny_config, params=params, metrics=metrics
-    )
+def compiled_once(monkeypatch, blank_pictures):
+    monkeypatch.setattr(evaluation, "make_forward", make_forward)
 
 
-def encoder_outputs(run, part):
-    """Features, logits and labels of a part, its images in one batch, in float64."""
-    catalogue = builders.open_catalogue(run.config)
-    scaled = np.asarray(pixels.open_images(catalogue, part, run.config)) / 255
-    images = ((scaled - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
-    output = builders.build_encoder(run.config, catalogue.schema).apply(run.params, jax.numpy.asarray(images))
-    return *(np.asarray(leaf, np.float64) for leaf in output), catalogue.part_labels(part)
+@pytest.fixture
+def run(made, tmp_path, compiled_once):
+    return made[0].copy(tmp_path / "run")
+
+
+@pytest.fixture
+def tuned(made, tmp_path, compiled_once):
+    return made[1].copy(tmp_path / "tuned")
 
 
 def prototypes(run):
     """(attribute, value) -> mean feature over the train and validation parts, for values that have one."""
     members = {}
     for part in ("train", "validation"):
-        features, _, labels = encoder_outputs(run, part)
+        features, _, labels = run.outputs(part)
         for feature, row in zip(features, labels.tolist(), strict=True):
             for n, value in enumerate(row):
                 if value >= 0:
@@ -78,11 +121,12 @@ def prototypes(run):
 def all_queries(labels, schema):
     """(image, attribute, value, target) of every change that gives the labels of some image."""
     rows = [tuple(row) for row in labels.tolist()]
+    present = set(rows)
     for image, row in enumerate(rows):
         for n, size in enumerate(schema.sizes):
             for value in range(size):
                 target = (*row[:n], value, *row[n + 1 :])
-                if value != row[n] and target in set(rows):
+                if value != row[n] and target in present:
                     yield image, n, value, target
 
 
@@ -95,10 +139,10 @@ def normalised(feature, how):
 def oracle(run, *, ks=KS, normalize="global", exclude_query=False, manipulated=True):
     """Queries asked, and their hit_rate and precision by k, in float64 and without any of our code."""
     memory = prototypes(run)
-    features, _, labels = encoder_outputs(run, "test")
+    features, _, labels = run.outputs("test")
     rows = np.stack([normalised(feature, normalize) for feature in features])
     matches = []
-    for image, n, value, target in all_queries(labels, builders.open_catalogue(run.config).schema):
+    for image, n, value, target in all_queries(labels, run.schema):
         edited = features[image].copy()
         if manipulated:
             edited[n] += memory[n, value]
@@ -133,18 +177,19 @@ def save_another(run, step, accuracy):
 
 def test_the_report_holds_what_was_promised_and_what_is_returned(run):
     metrics = run.metrics
+    assert metrics["prototypes_without_images"] == []
     assert metrics == json.loads((run.directory / "report" / "metrics.json").read_text())
     by_k = {str(k) for k in KS}
     for tables in (metrics, metrics["baselines"]["no_manipulation"]):
-        for name in ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others"):
+        for name in RETRIEVAL:
             assert set(tables[name]) == by_k
             assert all(0 <= value <= 1 for value in tables[name].values())
-    names = list(builders.open_catalogue(run.config).schema.names)
+    names = list(run.schema.names)
     assert set(metrics["attribute_accuracy"]) == {"macro", "micro", "per_attribute"}
     assert list(metrics["attribute_accuracy"]["per_attribute"]) == names
     assert metrics["cross_accuracy"]["attributes"] == names
     assert metrics["gallery"] == GALLERY
-    assert metrics["step"] == 54
+    assert metrics["step"] == STEPS
     assert metrics["protocol"]["ks"] == list(KS)
     report = {path.name for path in (run.directory / "report").iterdir()}
     assert {"report.md", "hit_rate.png", "cross_accuracy.png", "training.png"} <= report
@@ -154,22 +199,23 @@ def test_every_query_and_every_image_is_kept(run):
     scores = read_scores(run.directory / "report" / "queries.npz")
     assert scores.neighbors.shape == (run.metrics["queries"], 10)
     assert scores.ks.tolist() == list(KS)
+    assert tuple(scores.by_metric) == RETRIEVAL
     for column, k in enumerate(KS):
         for name in RETRIEVAL:
-            values = getattr(scores, name)[:, column]
+            values = scores.by_metric[name][:, column]
             assert values.dtype == np.float32
             assert values.mean(dtype=float) == pytest.approx(run.metrics[name][str(k)], abs=1e-6)
             low, high = run.metrics["intervals"][name][str(k)]
             assert low <= run.metrics[name][str(k)] <= high
-    schema = builders.open_catalogue(run.config).schema
-    _, _, labels = encoder_outputs(run, "test")
+    schema = run.schema
+    _, _, labels = run.outputs("test")
     np.testing.assert_array_equal(scores.labels, labels)
     asked = list(all_queries(labels, schema))
     assert sorted(zip(scores.reference.tolist(), map(tuple, scores.targets.tolist()), strict=True)) == sorted(
         (image, target) for image, _, _, target in asked
     )
     hits = (labels[scores.neighbors[:, :5]] == scores.targets[:, None]).all(axis=-1).any(axis=1)
-    np.testing.assert_array_equal(scores.hit_rate[:, 1], hits)
+    np.testing.assert_array_equal(scores.by_metric["hit_rate"][:, 1], hits)
     for n, name in enumerate(schema.names):
         known = scores.correct[:, n] >= 0
         np.testing.assert_array_equal(known, labels[:, n] >= 0)
@@ -181,7 +227,12 @@ def test_every_query_and_every_image_is_kept(run):
 
 @pytest.mark.parametrize(
     "protocol",
-    [{}, {"exclude_query": True}, {"normalize": "attribute"}, {"ks": (2, 79), "exclude_query": True}],
+    [
+        {},
+        {"exclude_query": True},
+        {"normalize": "attribute"},
+        {"ks": (2, GALLERY - 1), "exclude_query": True},
+    ],
 )
 def test_retrieval_equals_the_oracle(run, protocol):
     metrics = evaluate(run.directory, protocol=protocol) if protocol else run.metrics
@@ -195,9 +246,9 @@ def test_retrieval_equals_the_oracle(run, protocol):
 
 
 def test_accuracies_equal_the_oracle(run):
-    _, logits, labels = encoder_outputs(run, "test")
-    _, _, train_labels = encoder_outputs(run, "train")
-    schema = builders.open_catalogue(run.config).schema
+    _, logits, labels = run.outputs("test")
+    _, _, train_labels = run.outputs("train")
+    schema = run.schema
     right, majority = np.zeros((6, 6)), np.zeros(6)
     known = [[m for m in range(GALLERY) if labels[m, n] >= 0] for n in range(6)]
     for n, (start, size) in enumerate(zip(schema.offsets, schema.sizes, strict=True)):
@@ -213,16 +264,47 @@ def test_accuracies_equal_the_oracle(run):
         assert run.metrics[name]["micro"] == pytest.approx(correct.sum() / labelled.sum())
 
 
-def test_evaluating_twice_gives_identical_numbers(run):
-    written = (run.directory / "report" / "metrics.json").read_bytes()
-    assert evaluate(run.directory) == run.metrics
-    assert (run.directory / "report" / "metrics.json").read_bytes() == written
+@pytest.fixture
+def further_metric(monkeypatch):
+    """A retrieval metric of one more name; evaluation is told nothing of it."""
+
+    def scores(neighbor_labels, target_labels, changed, ks):
+        first = (neighbor_labels[:, 0] == target_labels).mean(axis=1)
+        further = {"first_right": np.stack([first] * len(ks), axis=1)}
+        return metrics.retrieval_scores(neighbor_labels, target_labels, changed, ks) | further
+
+    for module in (evaluation, scores_of_queries):
+        monkeypatch.setattr(module, "retrieval_scores", scores)
+
+
+def test_a_further_metric_is_in_every_report(run, further_metric, tmp_path):
+    run.copy(tmp_path / "earlier")  # evaluated before there was that metric
+    metrics = evaluate(run.directory, protocol={"ks": (1, 30)})
+    assert list(metrics["baselines"]["no_manipulation"]) == [*RETRIEVAL, "first_right"]
+    value = metrics["first_right"]["30"]
+    assert (
+        metrics["first_right"]["1"] == value != metrics["baselines"]["no_manipulation"]["first_right"]["30"]
+    )
+    low, high = metrics["intervals"]["first_right"]["30"]
+    assert 0 < low < value < high < 1
+    assert f"| first_right | {100 * value:.2f} | {100 * value:.2f} |" in (
+        run.directory / "report" / "report.md"
+    ).read_text(encoding="utf-8")
+    comparison = compare_systems(*read_systems([str(run.directory)]))
+    found = comparison["systems"][0]["metrics"]["first_right@30"]
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((value, low, high), abs=1e-6)
+    assert "| system | precision@30 | first_right@30 |" in comparison_markdown(
+        comparison, [], no_queries="", note=None
+    )
+    both = compare_systems(*read_systems([str(run.directory), str(tmp_path / "earlier")]))
+    assert all("first_right@1" not in system["metrics"] for system in both["systems"])
+    assert all("precision@1" in system["metrics"] for system in both["systems"])
 
 
 def test_the_checkpoint_asked_for_is_evaluated(run):
-    save_another(run, 55, accuracy=0.0)
-    best, latest, numbered = (evaluate(run.directory, step=step) for step in ("best", "latest", "54"))
-    assert [best["step"], latest["step"], numbered["step"]] == [54, 55, 54]
+    save_another(run, STEPS + 1, accuracy=0.0)
+    best, latest, numbered = (evaluate(run.directory, step=step) for step in ("best", "latest", str(STEPS)))
+    assert [best["step"], latest["step"], numbered["step"]] == [STEPS, STEPS + 1, STEPS]
     assert best == numbered == run.metrics
     assert latest["attribute_accuracy"] != best["attribute_accuracy"]
     assert latest["ndcg_target"] == latest["baselines"]["no_manipulation"]["ndcg_target"]
@@ -232,52 +314,33 @@ def test_the_checkpoint_asked_for_is_evaluated(run):
 
 def test_an_encoder_that_is_dead_cannot_be_evaluated(run):
     with Checkpoints(run.directory / "checkpoints" / "encoder") as checkpoints:
-        checkpoints.save(56, {PARAMS: jax.tree.map(np.zeros_like, run.params)}, score=0.0)
+        checkpoints.save(STEPS + 2, {PARAMS: jax.tree.map(np.zeros_like, run.params)}, score=0.0)
     with pytest.raises(DataError, match="features are zero in row 0.*evaluate another of its checkpoints"):
         evaluate(run.directory, step="56")
 
 
-def test_a_number_of_references_can_be_asked_for(run):
-    few = evaluate(run.directory, protocol={"num_references": 3})
-    assert 3 <= few["queries"] < run.metrics["queries"]
-
-
-def test_the_fine_tuned_memory_and_encoder_are_evaluated(run):
-    run.config.stages = ("encoder", "memory")
-    run.config.memory.update({"triplets": 40, "batch_size": 4, "epochs": 1, "learning_rate": 1e-3})
-    tuned = train(run.config, run.directory, progress=False).params
-    metrics = evaluate(run.directory)
+def test_a_memory_and_its_prototypes_alone_get_a_report_each(run, tuned):
+    metrics = evaluate(tuned.directory)
     assert (metrics["stage"], metrics["step"]) == ("memory", 10)
-    run.params = tuned["encoder"]
-    memory = np.asarray(tuned["memory"], np.float64)
-    features, _, labels = encoder_outputs(run, "test")
-    schema = builders.open_catalogue(run.config).schema
+    memory = np.asarray(tuned.memory, np.float64)
+    features, _, labels = tuned.outputs("test")
+    rows = features.reshape(len(features), -1)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     hits = []
-    for image, n, value, target in all_queries(labels, schema):
-        edited = features[image] + memory[schema.offsets[n] + value]
+    for image, n, value, target in all_queries(labels, tuned.schema):
+        edited = features[image] + memory[tuned.schema.offsets[n] + value]
         if labels[image, n] >= 0:
-            edited = edited - memory[schema.offsets[n] + labels[image, n]]
+            edited = edited - memory[tuned.schema.offsets[n] + labels[image, n]]
         query = edited.reshape(-1) / np.linalg.norm(edited)
-        rows = features.reshape(len(features), -1)
-        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         nearest = np.argsort(((rows - query) ** 2).sum(axis=1), kind="stable")[:5]
         hits.append(any(tuple(labels[row].tolist()) == tuple(target) for row in nearest))
     assert metrics["hit_rate"]["5"] == pytest.approx(np.mean(hits), abs=0.5 / len(hits))
-
-
-def test_the_prototypes_alone_get_a_report_of_their_own(run):
-    run.config.stages = ("encoder", "memory")
-    run.config.memory.update({"triplets": 40, "batch_size": 4, "epochs": 1, "learning_rate": 1e-3})
-    train(run.config, run.directory, progress=False)
-    tuned = evaluate(run.directory)
-    alone = evaluate(run.directory, stage="encoder")
-    assert (tuned["stage"], alone["stage"]) == ("memory", "encoder")
+    alone = evaluate(tuned.directory, stage="encoder")
     assert alone == run.metrics
-    assert json.loads((run.directory / "report" / "metrics.json").read_text()) == tuned
-    folder = run.directory / "report_encoder"
+    assert json.loads((tuned.directory / "report" / "metrics.json").read_text()) == metrics
+    folder = tuned.directory / "report_encoder"
     assert json.loads((folder / "metrics.json").read_text()) == alone
-    assert (folder / "report.md").read_text().startswith("# run, encoder alone\n")
-    assert evaluate(run.directory, stage="memory") == tuned
+    assert (folder / "report.md").read_text().startswith("# tuned, encoder alone\n")
 
 
 def test_a_stage_that_the_run_does_not_have(run):
@@ -285,24 +348,21 @@ def test_a_stage_that_the_run_does_not_have(run):
         evaluate(run.directory, stage="memory")
 
 
-def test_values_that_no_training_image_has_are_named(run):
-    assert run.metrics["prototypes_without_images"] == []
-    schema = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
-    labels = np.array([[0, 1], [-1, 1], [2, -1]])
-    assert evaluation._absent_values(labels, schema) == ["color: green", "size: s"]
-
-
-def test_a_run_is_evaluated_from_its_own_folder_with_its_data_elsewhere(run, tmp_path, monkeypatch):
+def test_evaluating_again_with_the_data_elsewhere_gives_identical_numbers(run, tmp_path, monkeypatch):
+    written = (run.directory / "report" / "metrics.json").read_bytes()
     monkeypatch.chdir(run.directory)
     cache = tmp_path / "elsewhere"
-    metrics = evaluate(pathlib.Path("."), data={"cache_dir": str(cache)})
-    assert metrics == run.metrics
+    assert evaluate(pathlib.Path("."), data={"cache_dir": str(cache)}) == run.metrics
     assert any(cache.iterdir())
+    assert (run.directory / "report" / "metrics.json").read_bytes() == written
     assert (run.directory / "report" / "report.md").read_text().startswith(f"# {run.directory.name}\n")
+
+
+def test_what_makes_a_catalogue_cannot_be_changed(run):
     with pytest.raises(ConfigError, match="data.count belongs to the run"):
         evaluate(run.directory, data={"count": 5})
     with pytest.raises(ConfigError, match="data.count belongs to the run"):
-        evaluation.gallery_images(run.directory, data={"count": 5})
+        gallery_images(run.directory, data={"count": 5})
 
 
 def test_a_k_beyond_the_gallery_is_refused_with_both_numbers(run):
@@ -342,7 +402,7 @@ def test_a_changed_catalogue_is_refused(run):
 
 
 def test_a_catalogue_that_allows_no_query_is_an_error(run, monkeypatch):
-    found = builders.open_catalogue(run.config)
+    found = run.catalogue
     only_one = np.broadcast_to(found.labels[:1], found.labels.shape)
     monkeypatch.setattr(
         builders,
@@ -357,4 +417,4 @@ def test_a_folder_may_be_a_string(tmp_path):
     with pytest.raises(WorkdirError, match="is not a run of train.py"):
         evaluate(str(tmp_path))
     with pytest.raises(WorkdirError, match="is not a run of train.py"):
-        evaluation.gallery_images(str(tmp_path))
+        gallery_images(str(tmp_path))

@@ -5,7 +5,6 @@ import pytest
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.scores import (
-    RETRIEVAL,
     Scores,
     accuracies,
     intervals,
@@ -13,6 +12,23 @@ from gradrev_jax.evaluation.scores import (
     resampled_accuracies,
     write_scores,
 )
+
+
+def fields(scores):
+    """All arrays by their names."""
+    arrays = {field.name: getattr(scores, field.name) for field in dataclasses.fields(Scores)}
+    return arrays | arrays.pop("by_metric")
+
+
+def rows(scores, chosen):
+    """The same of some queries, in any order and number."""
+    arrays = {
+        name: value[chosen]
+        for name, value in vars(scores).items()
+        if name not in ("ks", "labels", "correct", "by_metric")
+    }
+    by_metric = {name: values[chosen] for name, values in scores.by_metric.items()}
+    return dataclasses.replace(scores, **arrays, by_metric=by_metric)
 
 
 @pytest.fixture
@@ -26,20 +42,41 @@ def test_scores_are_read_as_they_were_written(make_scores, path):
     scores = make_scores()
     write_scores(path, scores)
     found = read_scores(path)
-    for field in dataclasses.fields(Scores):
-        written, read = getattr(scores, field.name), getattr(found, field.name)
-        assert written.dtype == read.dtype
-        np.testing.assert_array_equal(written, read)
+    assert list(found.by_metric) == list(scores.by_metric)
+    written, read = fields(scores), fields(found)
+    assert all(written[name].dtype == read[name].dtype for name in written)
+    np.testing.assert_equal(read, written)
+
+
+def test_the_file_has_an_array_per_field_and_per_metric(make_scores, path):
+    """As the versions before wrote it."""
+    write_scores(path, make_scores())
+    with np.load(path) as arrays:
+        assert list(arrays) == [
+            *("reference", "changed", "indicators", "targets", "neighbors", "ks"),
+            *("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others", "labels", "correct"),
+        ]
+
+
+def test_a_metric_more_or_less_is_read_as_it_is(make_scores, path):
+    scores = make_scores()
+    two = {"hit_rate": scores.by_metric["hit_rate"], "median_rank": scores.by_metric["ndcg"] + 1}
+    write_scores(path, dataclasses.replace(scores, by_metric=two))
+    np.testing.assert_equal(dict(read_scores(path).by_metric), two)
+    assert list(intervals(read_scores(path)))[2:] == ["hit_rate", "median_rank", "attribute_accuracy"]
 
 
 def test_columns_stand_metric_after_metric(make_scores):
     scores = make_scores(ks=(1, 5, 10))
     columns = scores.columns()
     assert columns.shape == (len(scores.reference), 15)
-    for i, name in enumerate(RETRIEVAL):
-        np.testing.assert_array_equal(columns[:, 3 * i : 3 * i + 3], getattr(scores, name))
-        np.testing.assert_array_equal(scores.columns((10, 1))[:, 2 * i], getattr(scores, name)[:, 2])
-    np.testing.assert_array_equal(scores.columns((10, 1))[:, 1], scores.hit_rate[:, 0])
+    for i, values in enumerate(scores.by_metric.values()):
+        np.testing.assert_array_equal(columns[:, 3 * i : 3 * i + 3], values)
+        np.testing.assert_array_equal(scores.columns((10, 1))[:, 2 * i], values[:, 2])
+    np.testing.assert_array_equal(scores.columns((10, 1))[:, 1], scores.by_metric["hit_rate"][:, 0])
+    chosen = scores.columns((5,), ["ndcg", "precision"])
+    expected = [scores.by_metric["ndcg"][:, 1], scores.by_metric["precision"][:, 1]]
+    np.testing.assert_array_equal(chosen, np.stack(expected, axis=1))
 
 
 def slow_accuracies(correct, drawn):
@@ -73,32 +110,22 @@ def test_intervals_hold_the_metrics_and_draw_reference_images(make_scores):
     scores = make_scores(accuracy=0.7, gallery=40)
     found = intervals(scores)
     assert (found["confidence"], found["samples"]) == (0.95, 2000)
-    for name in RETRIEVAL:
+    for name, values in scores.by_metric.items():
         for column, k in enumerate(scores.ks.tolist()):
             low, high = found[name][str(k)]
-            assert low <= getattr(scores, name)[:, column].mean() <= high, (name, k)
+            assert low <= values[:, column].mean() <= high, (name, k)
     for mean, value in zip(("macro", "micro"), accuracies(scores.right_answers()), strict=True):
         low, high = found["attribute_accuracy"][mean]
         assert low < value < high
     # Each query asked twice more, of the same reference: nothing new is known.
-    thrice = {
-        field.name: np.repeat(getattr(scores, field.name), 3, axis=0)
-        for field in dataclasses.fields(Scores)
-        if field.name not in ("ks", "labels", "correct")
-    }
-    again = intervals(dataclasses.replace(scores, **thrice))
+    again = intervals(rows(scores, np.repeat(np.arange(len(scores.reference)), 3)))
     assert again["ndcg"]["10"] == pytest.approx(found["ndcg"]["10"])
 
 
 def test_one_image_gives_no_interval(make_scores):
     scores = make_scores()
     one = scores.reference == scores.reference[0]
-    few = {
-        field.name: getattr(scores, field.name)[one]
-        for field in dataclasses.fields(Scores)
-        if field.name not in ("ks", "labels", "correct")
-    }
-    single = dataclasses.replace(scores, **few, labels=scores.labels[:1], correct=scores.correct[:1])
+    single = dataclasses.replace(rows(scores, one), labels=scores.labels[:1], correct=scores.correct[:1])
     found = intervals(single)
     assert found["hit_rate"]["1"] == [None, None]
     assert found["attribute_accuracy"] == {"macro": [None, None], "micro": [None, None]}
@@ -114,5 +141,8 @@ def test_what_cannot_be_read_says_how_to_get_it_anew(make_scores, path):
         with pytest.raises(WorkdirError, match=r"queries.npz cannot be read: .*; evaluate again"):
             read_scores(path)
     np.savez(path, reference=np.arange(3))
-    with pytest.raises(WorkdirError, match="written by another version .*evaluate again"):
+    with pytest.raises(WorkdirError, match="written by another version: it has no changed; evaluate again"):
+        read_scores(path)
+    np.savez(path, **{name: array for name, array in vars(make_scores()).items() if name != "by_metric"})
+    with pytest.raises(WorkdirError, match="another version: it has no retrieval metric; evaluate again"):
         read_scores(path)

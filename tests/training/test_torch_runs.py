@@ -8,7 +8,7 @@ import pytest
 
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
-from gradrev_jax.evaluation.scores import QUERIES, read_scores
+from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
@@ -136,7 +136,7 @@ def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, 
     catalogue = builders.open_catalogue(config)
     images = np.asarray(pixels.open_images(catalogue, "test", config))
     gallery = features(encoder, params, images)
-    scores = read_scores(run / "report" / QUERIES)
+    scores = read_scores(run / "report" / SCORES_FILE)
     assert len(scores.reference) > 20
     for query in range(0, len(scores.reference), 7):
         expected = nearest(scores.reference[query], scores.indicators[query], gallery, memory)

@@ -1,1 +1,1 @@
-"""From several evaluated runs to one comparison."""
+"""Compares several evaluated runs in one report."""

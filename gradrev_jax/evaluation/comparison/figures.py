@@ -1,4 +1,4 @@
-"""Pictures of a comparison; each function returns a Matplotlib figure, and nothing is written here."""
+"""Draws the pictures of a comparison as Matplotlib figures; nothing is written to files here."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from gradrev_jax.evaluation.figures import (
-    NAME,
+    NAME_WIDTH,
     OTHER,
     WRITTEN_ATTRIBUTES,
     RetrievalExample,
@@ -30,21 +30,21 @@ from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.short_text import left_to_right, shorten_all, wrap
 
 MAPS_IN_A_ROW = 3
-SYSTEM = 48  # columns of a system's name in a legend
+SYSTEM_WIDTH = 48  # the largest width of a system's name in a legend, in columns of text
 FAMILY_STYLES = ("-", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """hit_rate of a system by K.
+    """Represents the hit rate of a system by K.
 
     Attributes:
-      name: of the system.
-      family: systems of one family have one colour.
-      values: hit_rate at each K.
-      low: lower bound of each, None where there is none.
-      high: upper bound.
-      baseline: of the same queries without manipulation.
+      name: the name of the system.
+      family: the name of its family; systems of one family have the same colour.
+      values: the hit rate at each K.
+      low: the lower bound of each, None if there is none.
+      high: the upper bound of each.
+      baseline: the hit rate of the same queries without manipulation.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Curve:
 
 
 def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve]) -> Figure:
-    """hit_rate@K of all systems with their intervals, over the same queries without manipulation."""
+    """Draws hit_rate@K of all systems with their intervals, and of the queries without manipulation."""
     with lettered(curve.name for curve in curves) as spell:
-        names = shorten_all((curve.name for curve in curves), SYSTEM, spell)
+        names = shorten_all((curve.name for curve in curves), SYSTEM_WIDTH, spell)
         baselines = "no manipulation, by colour"
         beside = inches([*names, baselines], 8) + 0.6
         height = max(4.6, legend_height(len(curves) + 1, fontsize=8) + 0.2)
@@ -86,7 +86,7 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylim(bottom=0)
         handles.append(Line2D([], [], color=OTHER, linestyle=":", linewidth=1))
-        # Labels are given apart from the lines: of those, Matplotlib would leave out any "_name".
+        # Labels are not taken from the lines, of which Matplotlib skips those named "_...".
         labels = [*map(left_to_right, names), baselines]
         figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
     return figure
@@ -95,21 +95,21 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve]) -> Figure:
 def cross_accuracy_heat_maps(
     matrices: Mapping[str, Sequence[Sequence[float | None]]], attributes: Sequence[str]
 ) -> Figure:
-    """Fig. 5 of all systems, in one colour scale: accuracy of each classifier (column) on each feature (row).
+    """Draws the accuracy of each classifier (column) on each feature (row), Fig. 5, one map per system.
 
     Args:
-      matrices: by system; None stays blank.
-      attributes: names of rows and columns.
+      matrices: the accuracies of each system; None stays blank.
+      attributes: the names of the rows and the columns.
 
     Raises:
-      ValueError: no system.
+      ValueError: there is no system.
     """
     if not matrices:
         raise ValueError("heat maps need at least one system")
     rows = -(-len(matrices) // MAPS_IN_A_ROW)
     columns = -(-len(matrices) // rows)
     with lettered([*matrices, *attributes]) as spell:
-        names = shorten_all(attributes, NAME, spell)
+        names = shorten_all(attributes, NAME_WIDTH, spell)
         fontsize = 8 if len(names) <= WRITTEN_ATTRIBUTES else 7
         side = max(1.4, cell_size(len(names), largest=0.4) * len(names))
         beside = inches(names, fontsize)
@@ -134,13 +134,13 @@ def cross_accuracy_heat_maps(
 
 
 def query_grid(answers: Sequence[tuple[str, RetrievalExample]]) -> Figure:
-    """One query in all systems (Fig. 8): a row a system, its neighbours in order, matches framed in green.
+    """Draws one query in all systems (Fig. 8): one row per system, neighbours in order, matches in green.
 
     Args:
-      answers: each system's name and what it found.
+      answers: the name of each system and its answer.
 
     Raises:
-      ValueError: no system.
+      ValueError: there is no system.
     """
     if not answers:
         raise ValueError("a query grid needs at least one system")
@@ -152,7 +152,7 @@ def query_grid(answers: Sequence[tuple[str, RetrievalExample]]) -> Figure:
         for axes in grid.ravel():
             axes.axis("off")
         show_query(grid[0, 0], answers[0][1], spell)
-        names = shorten_all((name for name, _ in answers), SYSTEM, spell)
+        names = shorten_all((name for name, _ in answers), SYSTEM_WIDTH, spell)
         for row, name, (_, example) in zip(grid, names, answers, strict=True):
             label = left_to_right(wrap(name, 16, 5))
             row[0].text(-0.08, 0.5, label, transform=row[0].transAxes, ha="right", va="center", fontsize=9)

@@ -1,4 +1,4 @@
-"""Several evaluated runs side by side, in numbers with intervals."""
+"""Computes the numbers of a comparison, with their intervals."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,13 +14,19 @@ from gradrev_jax.evaluation.bootstrap import (
     paired_difference,
     percentile_interval,
 )
-from gradrev_jax.evaluation.comparison.systems import Run, System, common_ks, describe_config
-from gradrev_jax.evaluation.scores import ACCURACIES, RETRIEVAL, accuracies, resampled_accuracies
+from gradrev_jax.evaluation.comparison.systems import (
+    EvaluatedRun,
+    System,
+    common_ks,
+    common_metrics,
+    describe_config,
+)
+from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
 from gradrev_jax.runs.fields.table import is_descriptive
 
 
 def nearest_k(wanted: int, ks: Sequence[int]) -> int:
-    """The cut-off wanted, or where it is not there, the one next to it (of two, the lower).
+    """Returns the cut-off nearest to a wanted one; of two equally near ones, the lower.
 
     Example:
       >>> nearest_k(30, (1, 10, 30)), nearest_k(30, (1, 5))
@@ -29,14 +35,20 @@ def nearest_k(wanted: int, ks: Sequence[int]) -> int:
     return min(ks, key=lambda k: (abs(k - wanted), k))
 
 
-def compare(systems: Sequence[System], schema: AttributeSchema) -> dict[str, Any]:
-    """All numbers of a comparison, as comparison.json has them: fractions, None where there is no interval.
+def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> dict[str, Any]:
+    """Computes all numbers of a comparison, as comparison.json has them.
 
     Args:
-      systems: from ``read_systems``.
-      schema: their attributes.
+      systems: the systems, from ``read_systems``.
+      schema: the attributes that they share.
+
+    Returns:
+      The numbers as fractions; a bound is None if there is no interval.
+
+    Raises:
+      WorkdirError: the runs have no cut-off in common.
     """
-    ks = common_ks(systems)
+    ks, metrics = common_ks(systems), common_metrics(systems)
     first = systems[0].runs[0].scores
     return {
         "queries": len(first.reference),
@@ -46,27 +58,37 @@ def compare(systems: Sequence[System], schema: AttributeSchema) -> dict[str, Any
         "ks": list(ks),
         "confidence": CONFIDENCE,
         "samples": SAMPLES,
-        "systems": [_describe(system, ks) for system in systems],
-        "differences": _differences(systems, ks),
+        "systems": [_describe(system, ks, metrics) for system in systems],
+        "differences": _differences(systems, ks, metrics),
         "fields_that_differ": _fields_that_differ(systems),
     }
 
 
-def column_names(ks: Sequence[int]) -> list[str]:
-    """Names of the columns of ``System.scores``, as ``"ndcg@10"``."""
-    return [f"{metric}@{k}" for metric in RETRIEVAL for k in ks]
+def column_names(ks: Sequence[int], metrics: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of ``System.scores``.
+
+    Example:
+      >>> column_names((1, 10), ("hit_rate", "ndcg"))
+      ['hit_rate@1', 'hit_rate@10', 'ndcg@1', 'ndcg@10']
+    """
+    return [f"{metric}@{k}" for metric in metrics for k in ks]
 
 
 def pair_metrics(ks: Sequence[int]) -> list[str]:
-    """What pairs are compared by: hit_rate@10 and @30, ndcg@30, ndcg_target@30, or the nearest there is."""
+    """Returns the metrics that pairs of systems are compared by, each at the nearest cut-off there is.
+
+    Example:
+      >>> pair_metrics((1, 10, 30))
+      ['hit_rate@10', 'hit_rate@30', 'ndcg@30', 'ndcg_target@30']
+    """
     wanted = (("hit_rate", 10), ("hit_rate", 30), ("ndcg", 30), ("ndcg_target", 30))
     return list(dict.fromkeys(f"{metric}@{nearest_k(k, ks)}" for metric, k in wanted))
 
 
-def _describe(system: System, ks: Sequence[int]) -> dict[str, Any]:
-    """A system's numbers, and where they come from."""
-    names = column_names(ks)
-    values, references = system.scores(ks), system.runs[0].scores.reference
+def _describe(system: System, ks: Sequence[int], metrics: Sequence[str]) -> dict[str, Any]:
+    """Returns the numbers of a system, and where they come from."""
+    names = column_names(ks, metrics)
+    values, references = system.scores(ks, metrics), system.runs[0].scores.reference
     right = system.right_answers()
     low, high = bootstrap_interval(values, references)
     accuracy = accuracies(right)
@@ -103,8 +125,10 @@ def _describe(system: System, ks: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _differences(systems: Sequence[System], ks: Sequence[int]) -> list[dict[str, Any]]:
-    """Every pair of systems by every tested metric, and each system against its own prototypes alone."""
+def _differences(
+    systems: Sequence[System], ks: Sequence[int], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Compares every two systems by every tested metric, and each system with its own prototypes alone."""
     pairs = [
         (a, b)
         for a, b in itertools.combinations(systems, 2)
@@ -112,9 +136,9 @@ def _differences(systems: Sequence[System], ks: Sequence[int]) -> list[dict[str,
     ]
     if not pairs:
         return []
-    metrics = pair_metrics(ks)
-    columns = [column_names(ks).index(name) for name in metrics]
-    scores = {system.name: system.scores(ks)[:, columns] for system in systems}
+    tested, names = pair_metrics(ks), column_names(ks, metrics)
+    columns = [names.index(name) for name in tested]
+    scores = {system.name: system.scores(ks, metrics)[:, columns] for system in systems}
     # All pairs in one call, so that the references are drawn once.
     by_score = paired_difference(
         np.concatenate([scores[a.name] for a, _ in pairs], axis=1),
@@ -125,8 +149,8 @@ def _differences(systems: Sequence[System], ks: Sequence[int]) -> list[dict[str,
     drawn = {name: resampled_accuracies(answers)[:, 0] for name, answers in right.items()}
     found = []
     for i, (a, b) in enumerate(pairs):
-        own = slice(i * len(metrics), (i + 1) * len(metrics))
-        rows = list(zip(metrics, *(part[own].tolist() for part in by_score), strict=True))
+        own = slice(i * len(tested), (i + 1) * len(tested))
+        rows = list(zip(tested, *(part[own].tolist() for part in by_score), strict=True))
         difference = float(accuracies(right[a.name])[0] - accuracies(right[b.name])[0])
         low, high = map(float, percentile_interval(drawn[a.name] - drawn[b.name]))
         rows.append(("accuracy_macro", difference, low, high, low > 0 or high < 0))
@@ -146,14 +170,14 @@ def _differences(systems: Sequence[System], ks: Sequence[int]) -> list[dict[str,
 
 
 def _fields_that_differ(systems: Sequence[System]) -> dict[str, dict[str, list[Any]]]:
-    """Config fields that are not the same in all runs that use them: field -> system -> its runs' values."""
+    """Returns the config fields that differ between runs that use them, by field and system: one per run."""
     shown = [system for system in systems if system.prototypes_of is None]
     fields = sorted({field for system in shown for run in system.runs for field in run.config})
 
-    def uses(run: Run, field: str) -> bool:
+    def uses(run: EvaluatedRun, field: str) -> bool:
         return not field.startswith("memory.") or "memory" in run.config["stages"]
 
-    def value(run: Run, field: str) -> Any:
+    def value(run: EvaluatedRun, field: str) -> Any:
         return run.config.get(field) if uses(run, field) else None
 
     def differs(field: str) -> bool:

@@ -1,6 +1,6 @@
-"""What the paper reports on Shopping100k, in percent as printed, to stand beside our own numbers there."""
+"""The numbers that the paper reports on Shopping100k, in percent as printed."""
 
-# Number of values of its 12 attributes, in alphabetical order from category to sport: 151 in all.
+# The number of values of each of its 12 attributes, in alphabetical order from category to sport: 151 in all.
 SHOPPING100K_SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
 
 

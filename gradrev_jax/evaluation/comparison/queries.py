@@ -1,4 +1,4 @@
-"""The queries of a comparison that are shown: the same ones, answered by every system (Fig. 8)."""
+"""Shows the same queries as every system of a comparison answers them (Fig. 8)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.comparison.figures import query_grid
 from gradrev_jax.evaluation.comparison.systems import System
-from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, show_query, shown_matches
-from gradrev_jax.evaluation.run import gallery_images, gallery_names
+from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, retrieval_example, shown_matches
+from gradrev_jax.evaluation.opening import gallery_images, gallery_names
 
 
 def shown_queries(
@@ -22,17 +22,17 @@ def shown_queries(
     data: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> tuple[list[tuple[str, Figure]], str]:
-    """A few queries as all systems answer them; of a system with several runs, the first.
+    """Draws a few queries as all systems answer them; a system with several runs is shown by its first.
 
     Args:
-      systems: to compare.
-      schema: their attributes.
-      data: where the catalogue lies now, as ``evaluation.run.evaluate`` has it.
+      systems: the systems.
+      schema: the attributes that they share.
+      data: fields of ``config.data`` that say where the catalogue lies now, as ``run.evaluate`` has them.
       progress: whether a progress bar is shown.
 
     Returns:
-      For each query its change in words and its picture; and where there are none, because the images can
-      no longer be read, why.
+      The change of each query in words and its picture; and, if there are none because the images can no
+      longer be read, the reason.
     """
     runs = [system.runs[0] for system in systems]
     try:
@@ -45,7 +45,7 @@ def shown_queries(
     figures = []
     for query in choose_queries(systems):
         answers = [
-            (system.name, show_query(run.scores, query, schema, images, name_of))
+            (system.name, retrieval_example(run.scores, query, schema, images, name_of))
             for system, run in zip(systems, runs, strict=True)
         ]
         figures.append((answers[0][1].change, query_grid(answers)))
@@ -53,7 +53,12 @@ def shown_queries(
 
 
 def choose_queries(systems: Sequence[System], *, seed: int = 0) -> list[int]:
-    """Half of them queries that some systems answer among their first neighbours and some do not."""
+    """Chooses the queries to show; half of them find a match in some systems and none in others.
+
+    Args:
+      systems: the systems.
+      seed: the seed of the choice.
+    """
     hits = np.stack([np.any(shown_matches(system.runs[0].scores), axis=1) for system in systems])
     differ = np.any(hits != hits[0], axis=0)
     changed = systems[0].runs[0].scores.changed

@@ -1,4 +1,4 @@
-"""The runs of a comparison: found by their folders, read, and checked to have passed the same test."""
+"""Reads the runs to compare, and checks that all of them were evaluated by the same test."""
 
 import dataclasses
 import pathlib
@@ -6,24 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.scores import METRICS_FILE, QUERIES, Scores, read_scores
+from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, read_scores
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.fields.table import names_with
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """One evaluated run.
+class EvaluatedRun:
+    """Represents a run and the report of its evaluation.
 
     Attributes:
-      directory: its folder.
-      config: its fields by dotted name; those of ``protocol`` as the evaluation had them.
-      metrics: metrics.json of the report.
-      scores: queries.npz of the report.
+      directory: the run's folder.
+      config: the fields of its config by their dotted names; ``protocol`` as the evaluation had it.
+      metrics: the content of the report's metrics.json.
+      scores: the content of the report's queries.npz.
     """
 
     directory: pathlib.Path
@@ -34,47 +35,48 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """What is compared: one run, or several of one name, as of several seeds.
+    """Represents what is compared: one run, or several of one name, such as those of several seeds.
 
     Attributes:
-      name: as the tables call it.
-      runs: one or more.
-      prototypes_of: the system whose encoder this is, with its prototypes and no fine-tuned memory; else
-        None.
+      name: the name of the system in the tables.
+      runs: the runs, at least one.
+      prototypes_of: the name of the system whose encoder this is, if it is evaluated with its prototypes
+        in place of its fine-tuned memory; else None.
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[EvaluatedRun, ...]
     prototypes_of: str | None = None
 
-    def scores(self, ks: Sequence[int]) -> np.ndarray:
-        """``Scores.columns``, each query's averaged over the runs."""
-        return np.mean([run.scores.columns(ks) for run in self.runs], axis=0)
+    def scores(self, ks: Sequence[int], metrics: Sequence[str] | None = None) -> Float[np.ndarray, "Q M"]:
+        """Returns ``Scores.columns``, averaged over the runs."""
+        return np.mean([run.scores.columns(ks, metrics) for run in self.runs], axis=0)
 
-    def right_answers(self) -> np.ndarray:
-        """``Scores.right_answers``, each image's averaged over the runs."""
+    def right_answers(self) -> Float[np.ndarray, "G N"]:
+        """Returns ``Scores.right_answers``, averaged over the runs."""
         return np.mean([run.scores.right_answers() for run in self.runs], axis=0)
 
 
 def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], AttributeSchema]:
-    """Read the runs to compare.
+    """Reads the runs to compare.
 
     Args:
-      arguments: each a run's folder, or NAME=FOLDER. Folders of one name are one system; without a name it
-        is the folder's own. Where a run has a ``report_encoder``, its prototypes alone follow as a system.
+      arguments: the folders of the runs, each as FOLDER or NAME=FOLDER. Folders of one name are one system;
+        a folder without a name is called by its own. If all runs of a system have a ``report_encoder``,
+        their prototypes alone follow as a system.
 
     Returns:
       The systems in order, and the attributes that they share.
 
     Raises:
-      WorkdirError: a folder is not an evaluated run, stands there twice, or was tested otherwise.
+      WorkdirError: a folder is not an evaluated run, is given twice, or was evaluated by another test.
     """
     if not arguments:
         raise WorkdirError(
             "no run to compare; give their folders, as: python -m gradrev_commands.compare runs/a runs/b"
         )
     named: dict[str, list[pathlib.Path]] = {}
-    for name, directory in _names([_split(argument) for argument in arguments]):
+    for name, directory in _name_folders([_split_name(argument) for argument in arguments]):
         named.setdefault(name, []).append(directory)
     systems = []
     for name, directories in named.items():
@@ -89,8 +91,8 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
     return tuple(systems), schema
 
 
-def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Run:
-    """A run and what evaluate.py reported of its last stage, or of its encoder.
+def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> EvaluatedRun:
+    """Reads a run and the report of its last stage, or of its encoder with its prototypes alone.
 
     Raises:
       WorkdirError: it is not a run, or its report is missing, of an older version, or of an earlier stage.
@@ -103,18 +105,18 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Run:
     if not (report / METRICS_FILE).is_file():
         raise WorkdirError(f"{directory} has no report; evaluate it first: {again}")
     metrics = workdir.read_json(report / METRICS_FILE)
-    scores = read_scores(report / QUERIES)
+    scores = read_scores(report / SCORES_FILE)
     if metrics["stage"] != stage:
         raise WorkdirError(
             f"{report} is of the stage {metrics['stage']}, but the run has gone on to {stage}; "
             f"evaluate it again: {again}"
         )
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
-    return Run(directory, fields, metrics, scores)
+    return EvaluatedRun(directory, fields, metrics, scores)
 
 
 def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
-    """Cut-offs that all runs were evaluated at.
+    """Returns the cut-offs that all runs were evaluated at.
 
     Raises:
       WorkdirError: there is none.
@@ -123,14 +125,24 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
     ks = tuple(sorted(set(every[0]).intersection(*every)))
     if not ks:
         raise WorkdirError(
-            "the runs were evaluated at cut-offs of which none is common to all: "
+            "the runs have no cut-off in common; they were evaluated at "
             f"{'; '.join(str(tuple(each)) for each in every)}; evaluate again with the same --protocol.ks"
         )
     return ks
 
 
+def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
+    """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run."""
+    first, *others = [run.scores.by_metric for system in systems for run in system.runs]
+    return tuple(name for name in first if all(name in other for other in others))
+
+
 def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:
-    """What kind of system a run's fields describe, in words.
+    """Describes the kind of a system in words.
+
+    Args:
+      config: the fields of its config by their dotted names.
+      prototypes_alone: whether its memory is not used.
 
     Example:
       >>> describe_config({"model.heads": "shared", "reversal.weighting": "balanced", "stages": ["encoder"]})
@@ -146,8 +158,8 @@ def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False
     return ", ".join(words)
 
 
-def _split(argument: str) -> tuple[str | None, pathlib.Path]:
-    """NAME=DIR into both; a folder whose own name has a = in it stays whole."""
+def _split_name(argument: str) -> tuple[str | None, pathlib.Path]:
+    """Splits NAME=FOLDER into both; a folder whose own name contains a = stays whole."""
     name, separator, rest = argument.partition("=")
     if not separator or pathlib.Path(argument).is_dir():
         return None, expand(argument, "run")
@@ -156,8 +168,8 @@ def _split(argument: str) -> tuple[str | None, pathlib.Path]:
     return name, expand(rest, f"run {name}")
 
 
-def _names(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, pathlib.Path]]:
-    """A name for each folder: its own, or all its path where that is another's name too."""
+def _name_folders(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, pathlib.Path]]:
+    """Names each folder that has no name: by its last part, or by its whole path if that is taken."""
     places = [directory.resolve() for _, directory in given]
     for place, (_, directory) in zip(places, given, strict=True):
         if places.count(place) > 1:
@@ -170,16 +182,16 @@ def _names(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tuple[str, 
 
 
 def _has_prototypes_report(directory: pathlib.Path) -> bool:
-    """Whether a run that fine-tunes a memory was evaluated without it too."""
+    """Returns whether a run that fine-tunes a memory was evaluated without it, too."""
     stages = workdir.read_config(directory)["stages"]
     return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
 
 
-def _check_same_test(first: Run, other: Run) -> None:
-    """Raise unless two runs were asked the same queries about the same images.
+def _check_same_test(first: EvaluatedRun, other: EvaluatedRun) -> None:
+    """Checks that two runs were asked the same queries about the same images.
 
     Raises:
-      WorkdirError: with the fields of their configs that may be the cause.
+      WorkdirError: they were not; the message names the config fields that may be the cause.
     """
     a, b = first.scores, other.scores
     exclude = "protocol.exclude_query"

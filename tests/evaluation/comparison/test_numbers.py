@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.evaluation.comparison.numbers import compare, nearest_k, pair_metrics
+from gradrev_jax.evaluation.comparison.numbers import compare_systems, nearest_k, pair_metrics
 from gradrev_jax.evaluation.comparison.systems import read_systems
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
 
 
 def compared(*arguments):
-    return compare(*read_systems([str(argument) for argument in arguments]))
+    return compare_systems(*read_systems([str(argument) for argument in arguments]))
 
 
 def by_name(comparison):
@@ -34,7 +34,7 @@ def test_every_number_of_a_single_run_is_that_of_its_report(make_run, make_score
     assert comparison["attributes"] == {"color": 3, "size": 2}
     for name in RETRIEVAL:
         for column, k in enumerate((1, 10, 30)):
-            values = getattr(scores, name)[:, column].astype(float)
+            values = scores.by_metric[name][:, column].astype(float)
             found = system["metrics"][f"{name}@{k}"]
             assert found["value"] == pytest.approx(values.mean())
             low, high = np.quantile(slow_samples(values, scores.reference), [0.025, 0.975])
@@ -71,7 +71,7 @@ def test_differences_are_paired_and_of_every_two_systems(make_run, make_scores):
     pairs = [("a", "b"), ("a", "c"), ("b", "c")]
     assert list(found) == [(*pair, metric) for pair in pairs for metric in metrics]
     a, b = make_scores(0, accuracy=0.95), make_scores(1, accuracy=0.3)
-    values = (a.ndcg_target[:, 2] - b.ndcg_target[:, 2]).astype(float)
+    values = (a.by_metric["ndcg_target"][:, 2] - b.by_metric["ndcg_target"][:, 2]).astype(float)
     difference = found["a", "b", "ndcg_target@30"]
     assert difference["difference"] == pytest.approx(values.mean(), abs=1e-6)
     bounds = np.quantile(slow_samples(values, a.reference), [0.025, 0.975])

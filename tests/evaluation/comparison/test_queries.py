@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.errors import DataError
-from gradrev_jax.evaluation.comparison.numbers import queries
+from gradrev_jax.evaluation.comparison import queries
 from gradrev_jax.evaluation.comparison.queries import choose_queries, shown_queries
 from gradrev_jax.evaluation.comparison.systems import read_systems
 from gradrev_jax.evaluation.examples import shown_matches

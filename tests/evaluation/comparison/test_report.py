@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.comparison.numbers import compare
+from gradrev_jax.evaluation.comparison.numbers import compare_systems
 from gradrev_jax.evaluation.comparison.paper import SHOPPING100K_SIZES
 from gradrev_jax.evaluation.comparison.report import (
     check_replaceable,
@@ -23,7 +23,7 @@ def comparison(make_run):
     ours = [f"ours|x={make_run(name, seed)}" for seed, name in enumerate("ab")]
     make_run("tuned", 2, stages=stages, stage="encoder")
     tuned = make_run("tuned", 3, stages=stages, accuracy=0.1)
-    return compare(*read_systems([*ours, str(tuned)]))
+    return compare_systems(*read_systems([*ours, str(tuned)]))
 
 
 def write(directory, comparison, queries=(), no_queries="the images are gone"):
@@ -52,13 +52,13 @@ def test_everything_is_written_and_every_picture_named(comparison, tmp_path):
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == comparison
 
 
-def test_without_images_the_queries_are_left_out_with_the_reason(comparison, tmp_path):
+def test_without_images_the_queries_are_left_out_with_the_reason(comparison, tmp_path, blank_pictures):
     text = write(tmp_path / "out", comparison)
     assert "Left out: the images are gone" in text
     assert not list((tmp_path / "out").glob("query*"))
 
 
-def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_path):
+def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_path, blank_pictures):
     table = rows(write(tmp_path / "out", comparison))
     names = ["hit_rate@10", "hit_rate@30"]
     at = table.index(["system", *names])
@@ -80,13 +80,14 @@ def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_p
         "&nbsp;&nbsp;no manipulation",
     ]
     assert ["system", "ndcg@30", "ndcg_target@30", "ndcg_others@30"] in table
+    assert ["system", "precision@30"] in table
     at = table.index(["system", "accuracy_macro", "accuracy_micro"])
     assert table[at + 2][1].startswith(percent(ours["metrics"]["accuracy_macro"]["value"]))
     assert table[at + 4] == ["&nbsp;&nbsp;majority class", "25.00", "20.00"]
     assert not [row for row in table if row[0].startswith("*paper")]
 
 
-def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path):
+def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path, blank_pictures):
     text = write(tmp_path / "out", comparison)
     (row,) = [row for row in rows(text) if row[0] == "ours\\|x − tuned"]
     found = [
@@ -101,14 +102,14 @@ def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path):
     assert "No correction is made for the 10 comparisons: of as many without any difference, 0.5 " in text
 
 
-def test_a_single_system_has_no_differences(make_run, tmp_path):
-    comparison = compare(*read_systems([str(make_run("run"))]))
+def test_a_single_system_has_no_differences(make_run, tmp_path, blank_pictures):
+    comparison = compare_systems(*read_systems([str(make_run("run"))]))
     assert "There is only one system." in write(tmp_path / "out", comparison)
     assert "differences" not in comparison_table(comparison)
     assert "Config fields" not in write(tmp_path / "out", comparison)
 
 
-def test_the_papers_numbers_stand_beside_ours_on_its_data_set_alone(comparison, tmp_path):
+def test_the_papers_numbers_stand_beside_ours_on_its_data_set_alone(comparison, tmp_path, blank_pictures):
     comparison["attributes"] = {f"a{n}": size for n, size in enumerate(SHOPPING100K_SIZES)}
     for system in comparison["systems"]:
         system["cross_accuracy"] = [[0.5] * 12] * 12
@@ -121,7 +122,7 @@ def test_the_papers_numbers_stand_beside_ours_on_its_data_set_alone(comparison, 
     assert "† printed as 61.64" in text
 
 
-def test_one_reference_image_leaves_brackets_out(comparison, tmp_path):
+def test_one_reference_image_leaves_brackets_out(comparison, tmp_path, blank_pictures):
     for system in comparison["systems"]:
         for metric in system["metrics"].values():
             metric["low"] = metric["high"] = None
@@ -133,7 +134,7 @@ def test_one_reference_image_leaves_brackets_out(comparison, tmp_path):
     assert "[" not in "".join(row)
 
 
-def test_the_fields_that_differ_are_shown(comparison, tmp_path):
+def test_the_fields_that_differ_are_shown(comparison, tmp_path, blank_pictures):
     comparison["fields_that_differ"] = {"model.width": {"ours|x": [1.0, 1.0], "tuned": [None]}}
     assert ["`model.width`", "1.0", "–"] in rows(write(tmp_path / "out", comparison))
 
@@ -164,12 +165,12 @@ def test_names_of_any_characters_are_read_as_they_are(comparison, tmp_path, caps
     renamed = json.loads(json.dumps(comparison).replace("ours|x", f"_a_*|{private}"))
     text = write(tmp_path / "out", renamed, [("a]b", Figure())], "")
     assert "![a\\]b](query_1.png)" in text
-    assert [row[0] for row in rows(text)].count(f"**\\_a\\_\\*\\|{private}**") == 3
+    assert [row[0] for row in rows(text)].count(f"**\\_a\\_\\*\\|{private}**") == 4
     assert text.count("No installed font has") == 1
     assert capsys.readouterr().err.endswith("install a font that has them and compare again.\n")
 
 
-def test_only_an_earlier_comparison_is_replaced(comparison, tmp_path):
+def test_only_an_earlier_comparison_is_replaced(comparison, tmp_path, blank_pictures):
     out = tmp_path / "out"
     out.mkdir()
     write(out, comparison)
@@ -184,7 +185,7 @@ def test_only_an_earlier_comparison_is_replaced(comparison, tmp_path):
     assert (tmp_path / "a" / "config.json").exists()
 
 
-def test_a_failure_midway_leaves_the_old_comparison(comparison, tmp_path, monkeypatch):
+def test_a_failure_midway_leaves_the_old_comparison(comparison, tmp_path, monkeypatch, blank_pictures):
     out = tmp_path / "out"
     before = write(out, comparison)
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from gradrev_jax.errors import ConfigError, WorkdirError
-from gradrev_jax.evaluation.comparison.systems import common_ks, describe_config, read_run, read_systems
+from gradrev_jax.evaluation.comparison.systems import (
+    common_ks,
+    common_metrics,
+    describe_config,
+    read_run,
+    read_systems,
+)
 
 
 def names(*arguments):
@@ -130,8 +136,21 @@ def test_cut_offs_are_those_of_all_runs(make_run):
     a, b, c = make_run("a", ks=(1, 5, 20)), make_run("b", ks=(20, 5, 2)), make_run("c", ks=(3,))
     systems, _ = read_systems([str(a), str(b)])
     assert common_ks(systems) == (5, 20)
-    with pytest.raises(WorkdirError, match=r"none is common to all: \(1, 5, 20\); \(3,\); evaluate again"):
+    with pytest.raises(
+        WorkdirError,
+        match=r"no cut-off in common; they were evaluated at \(1, 5, 20\); \(3,\); evaluate again",
+    ):
         common_ks(read_systems([str(a), str(c)])[0])
+
+
+def test_metrics_are_those_of_all_runs_in_the_order_of_the_first(make_run):
+    a, b = make_run("a"), make_run("b", 1)
+    path = b / "report" / "queries.npz"
+    scores = dict(np.load(path))
+    np.savez(path, **{name: scores[name] for name in scores if name != "ndcg"}, new=scores["ndcg"])
+    systems, _ = read_systems([str(a), str(b)])
+    assert common_metrics(systems) == ("hit_rate", "precision", "ndcg_target", "ndcg_others")
+    assert common_metrics(systems[1:]) == (*common_metrics(systems), "new")
 
 
 @pytest.mark.parametrize(

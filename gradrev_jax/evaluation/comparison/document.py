@@ -1,0 +1,263 @@
+"""Writes the numbers of a comparison as a Markdown document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradrev_jax.evaluation.comparison.numbers import nearest_k
+from gradrev_jax.evaluation.comparison.paper import PAPER, SHOPPING100K_SIZES
+from gradrev_jax.evaluation.markdown import code, escape, table
+from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
+from gradrev_jax.evaluation.scores import ACCURACIES
+
+NUMBERS = "comparison.json"
+HIT_RATE, NDCG = "hit_rate", ("ndcg", "ndcg_target", "ndcg_others")  # the metrics with a section of their own
+HIT_RATE_KS = (10, 20, 30, 40, 50)  # of Tables 3, 4 and 7
+INDENT = "&nbsp;&nbsp;"
+
+
+def comparison_markdown(
+    comparison: Mapping[str, Any], queries: Sequence[str], *, no_queries: str, note: str | None
+) -> str:
+    """Returns the text of comparison.md.
+
+    Args:
+      comparison: the numbers, from ``numbers.compare_systems``.
+      queries: the change of each query that is shown, in words.
+      no_queries: the reason why none is shown.
+      note: a sentence on characters that no font has, or None.
+    """
+    return "\n".join(
+        [
+            *_introduction(comparison, note),
+            "## Systems",
+            "",
+            *table(_system_rows(comparison), numbers=False),
+            "",
+            *_hit_rate_section(comparison),
+            *_ndcg_section(comparison),
+            *_other_metrics_section(comparison),
+            *_accuracy_section(comparison),
+            "## Differences",
+            "",
+            *_difference_lines(comparison),
+            "## Cross accuracy",
+            "",
+            CROSS_ACCURACY,
+            "",
+            "![Cross accuracy](cross_accuracy.png)",
+            "",
+            "## The same queries in all systems",
+            "",
+            *_query_lines(queries, no_queries),
+            *_field_lines(comparison),
+        ]
+    )
+
+
+def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
+    names = [escape(system["name"]) for system in comparison["systems"]]
+    return [
+        f"# Comparison of {', '.join(names)}",
+        "",
+        f"{describe_size(comparison)}. All numbers are percentages; every one, at every K, is in "
+        f"[{NUMBERS}]({NUMBERS}). In brackets: {format_confidence(comparison)} bootstrap intervals of "
+        f"{comparison['samples']:,} samples, over reference images for retrieval, because queries of one "
+        "reference depend on each other, and over test images for accuracy. They say how far other test "
+        "images would give other numbers, and nothing of training again: for that, several runs of one "
+        "name are averaged query by query, and the lowest and highest of them stand below.",
+        "",
+        *([escape(note, width=len(note)), ""] if note else []),
+    ]
+
+
+def _hit_rate_section(comparison: Mapping[str, Any]) -> list[str]:
+    ks = comparison["ks"]
+    names = [f"{HIT_RATE}@{k}" for k in ([k for k in HIT_RATE_KS if k in ks] or ks)]
+    return [
+        "## Hit rate",
+        "",
+        "Queries with at least one image among K that has exactly the labels asked for. No manipulation: "
+        "the query image's own neighbours, which is what manipulating has to beat.",
+        "",
+        *_retrieval_table(comparison, names),
+        *_paper_note(comparison),
+        "![Hit rate](hit_rate.png)",
+        "",
+    ]
+
+
+def _ndcg_section(comparison: Mapping[str, Any]) -> list[str]:
+    k = nearest_k(30, comparison["ks"])
+    return [
+        "## NDCG",
+        "",
+        "Graded by the labels that are right: of all attributes, of the changed one (target), and of "
+        "those kept (others). A near neighbour has most labels right without any manipulation: compare "
+        "target.",
+        "",
+        *_retrieval_table(comparison, [f"{metric}@{k}" for metric in NDCG]),
+        *_paper_note(comparison),
+    ]
+
+
+def _other_metrics_section(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the section of the retrieval metrics that have none of their own."""
+    columns = [name.split("@")[0] for name in comparison["systems"][0]["metrics"] if "@" in name]
+    others = [metric for metric in dict.fromkeys(columns) if metric not in (HIT_RATE, *NDCG)]
+    k = nearest_k(30, comparison["ks"])
+    if not others:
+        return []
+    return [
+        "## Other metrics",
+        "",
+        f"All others at K = {k}; precision: the share of the images among K that match.",
+        "",
+        *_retrieval_table(comparison, [f"{metric}@{k}" for metric in others]),
+    ]
+
+
+def _accuracy_section(comparison: Mapping[str, Any]) -> list[str]:
+    names = [f"accuracy_{mean}" for mean in ACCURACIES]
+    return [
+        "## Attribute accuracy",
+        "",
+        "Macro: mean over attributes; micro: over labelled cells. Majority class: always naming the "
+        "commonest training value.",
+        "",
+        *table(_score_rows(comparison, names, "majority", "majority class")),
+        "",
+        *_paper_note(comparison),
+    ]
+
+
+def _retrieval_table(comparison: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Returns the table of some retrieval metrics beside those without manipulation."""
+    return [*table(_score_rows(comparison, names, "no_manipulation", "no manipulation")), ""]
+
+
+def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("system", "what it is", "runs", "checkpoint of step", "strength")]
+    for system in comparison["systems"]:
+        steps = ", ".join(f"{step:,}" for step in dict.fromkeys(system["step"]))
+        strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(system["strength"]))
+        folders = ", ".join(map(code, system["runs"]))
+        rows.append((escape(system["name"]), system["what"], folders, steps, strengths))
+    return rows
+
+
+def _score_rows(
+    comparison: Mapping[str, Any], names: Sequence[str], baseline: str, baseline_name: str
+) -> list[tuple[str, ...]]:
+    """Returns the header and the rows: each system's numbers, the spread over its runs, and the baseline.
+
+    Args:
+      comparison: the numbers.
+      names: the columns, such as ``hit_rate@10``.
+      baseline: the key of the baseline among the numbers of a column.
+      baseline_name: the baseline in words.
+    """
+    rows: list[tuple[str, ...]] = [("system", *names)]
+    for system in comparison["systems"]:
+        metrics = [system["metrics"][name] for name in names]
+        rows.append((f"**{escape(system['name'])}**", *map(_format_interval, metrics)))
+        if len(system["runs"]) > 1:
+            spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
+            rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
+        rows.append((f"{INDENT}{baseline_name}", *(percent(each[baseline]) for each in metrics)))
+    if _is_shopping100k(comparison):
+        for system_name, numbers in PAPER.items():
+            if any(name in numbers for name in names):
+                cells = [numbers.get(name, "") for name in names]
+                rows.append((f"*paper: {system_name}*", *cells))
+    return rows
+
+
+def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the table of all pairs, one column per metric, and how to read it."""
+    differences = comparison["differences"]
+    if not differences:
+        return ["There is only one system.", ""]
+    metrics = list(dict.fromkeys(each["metric"] for each in differences))
+    pairs = list(dict.fromkeys((each["first"], each["second"]) for each in differences))
+    by_key = {(each["first"], each["second"], each["metric"]): each for each in differences}
+    rows = [
+        (f"{escape(a)} − {escape(b)}", *(format_difference(by_key[a, b, metric]) for metric in metrics))
+        for a, b in pairs
+    ]
+    return [
+        "In percentage points, both systems on the same queries and the same drawn reference images (test "
+        f"images for accuracy). A star: 0 lies outside the {format_confidence(comparison)} interval. No "
+        f"correction is made for the {len(differences)} comparisons: of as many without any difference, "
+        f"{(1 - comparison['confidence']) * len(differences):.1f} would have a star by chance.",
+        "",
+        *table([("pair", *metrics), *rows]),
+        "",
+    ]
+
+
+def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
+    if not queries:
+        return [f"Left out: {escape(no_queries, width=len(no_queries))}", ""]
+    lines = ["Drawn with a seed, half of them where the systems differ; green frames are matches.", ""]
+    for number, change in enumerate(queries, start=1):
+        lines += [f"![{escape(change)}](query_{number}.png)", ""]
+    return lines
+
+
+def _field_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the section of the config fields that are not the same in all runs."""
+    fields = comparison["fields_that_differ"]
+    if not fields:
+        return []
+    names = list(next(iter(fields.values())))
+    rows = [("field", *map(escape, names))]
+    for field, values in fields.items():
+        shown = [", ".join(dict.fromkeys(map(_field_value, values[name]))) for name in names]
+        rows.append((code(field), *map(escape, shown)))
+    return ["## Config fields that differ", "", *table(rows, numbers=False), ""]
+
+
+def _field_value(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _paper_note(comparison: Mapping[str, Any]) -> list[str]:
+    if not _is_shopping100k(comparison):
+        return []
+    return [
+        "Paper: its Tables 3, 4 and 7 (hit rate), 5 (NDCG@30) and 6 (accuracy), measured as the literature "
+        "does: the best epoch on the test images, and the query image among the gallery. † printed as 61.64, "
+        "which its neighbours contradict.",
+        "",
+    ]
+
+
+def _is_shopping100k(comparison: Mapping[str, Any]) -> bool:
+    return tuple(comparison["attributes"].values()) == SHOPPING100K_SIZES
+
+
+def describe_size(comparison: Mapping[str, Any]) -> str:
+    """Returns how many queries and images a comparison rests on, in words."""
+    return (
+        f"{comparison['queries']:,} queries of {comparison['references']:,} reference images, "
+        f"gallery of {comparison['gallery']:,}"
+    )
+
+
+def format_confidence(comparison: Mapping[str, Any]) -> str:
+    """Returns the confidence of the intervals in percent."""
+    return f"{100 * comparison['confidence']:g} %"
+
+
+def _format_interval(metric: Mapping[str, Any]) -> str:
+    if metric["low"] is None:
+        return percent(metric["value"])
+    return f"{percent(metric['value'])} [{percent(metric['low'])}, {percent(metric['high'])}]"
+
+
+def format_difference(difference: Mapping[str, Any]) -> str:
+    """Returns a difference with its interval, and a star if 0 lies outside."""
+    bounds = [difference[name] for name in ("difference", "low", "high")]
+    value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
+    between = f" [{', '.join(interval)}]" if all(interval) else ""
+    return f"{value}{between}{' *' if difference['significant'] else ''}"

@@ -1,0 +1,174 @@
+"""Opens a run for its evaluation: checks its folder, and reads its catalogue, images and parameters."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.distributed import say
+from gradrev_jax.errors import ConfigError
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.drift import check_evaluated
+from gradrev_jax.runs.fields.general import ENCODER
+from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
+from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol, evaluation_queries
+from gradrev_jax.runs.restore import chosen_stage, restore
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """Represents a run at one of its checkpoints, with all that its evaluation needs.
+
+    Attributes:
+      directory: the run's folder.
+      stages: the stages of the run, in order.
+      stage: the stage that is evaluated.
+      step: the number of the checkpoint.
+      seed: the seed of the run.
+      protocol: how the run is evaluated.
+      protocol_fields: the same as config fields, for metrics.json.
+      catalogue: the images and their labels; its schema is the run's.
+      drift: how the catalogue has changed since the training, one sentence per kind of change.
+      queries: the queries to ask of the test part.
+      images: the pixels of each part that is needed, uint8 [rows, S, S, 3].
+      encoder: the model.
+      params: the parameters of the encoder.
+      memory: the fine-tuned memory, [J, N, d]; None if the prototypes are to be computed.
+    """
+
+    directory: pathlib.Path
+    stages: tuple[str, ...]
+    stage: str
+    step: int
+    seed: int
+    protocol: Protocol
+    protocol_fields: Mapping[str, Any]
+    catalogue: Catalogue
+    drift: list[str]
+    queries: Queries
+    images: Mapping[str, np.ndarray]
+    encoder: AttributeEncoder
+    params: Any
+    memory: Float[Array | np.ndarray, "J N d"] | None
+
+    @property
+    def schema(self) -> AttributeSchema:
+        """The attributes of the run."""
+        return self.encoder.schema
+
+
+def open_run(
+    directory: pathlib.Path,
+    *,
+    step: str,
+    stage: str | None,
+    protocol: Mapping[str, Any],
+    data: Mapping[str, Any],
+    progress: bool,
+) -> OpenedRun:
+    """Opens a run; all that can be checked without reading an image is checked before any is read.
+
+    The arguments are those of ``run.evaluate``.
+
+    Raises:
+      UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
+    """
+    config = _read_config(directory, protocol, data)
+    checked = build_protocol(config)
+    schema = workdir.read_schema(directory)
+    catalogue = remembering(builders.open_catalogue(config))
+    check_protocol(checked, catalogue)
+    workdir.check_schema(directory, catalogue.schema)
+    trained = read_fingerprint(directory)
+    _find_drift(trained, catalogue, directory)  # by names and labels alone
+    queries = evaluation_queries(catalogue, checked, config.seed)
+    encoder = builders.build_encoder(config, schema)
+    stage = chosen_stage(directory, config.stages, stage)
+    images = pixels.open_parts(catalogue, _needed_parts(stage, checked), config, progress=progress)
+    drift = _find_drift(trained, catalogue, directory)  # by the contents of the images, too
+    for sentence in drift:
+        say(sentence)
+    number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
+    return OpenedRun(
+        directory=directory,
+        stages=tuple(config.stages),
+        stage=stage,
+        step=number,
+        seed=config.seed,
+        protocol=checked,
+        protocol_fields=workdir.flat_fields(config.protocol.to_dict()),
+        catalogue=catalogue,
+        drift=drift,
+        queries=queries,
+        images=images,
+        encoder=encoder,
+        params=params,
+        memory=memory,
+    )
+
+
+def gallery_images(
+    directory: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, progress: bool = True
+) -> tuple[Catalogue, np.ndarray]:
+    """Returns a run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
+
+    Args:
+      directory: the run's folder.
+      data: fields of ``config.data`` to override, as ``run.evaluate`` has them.
+      progress: whether a progress bar is shown.
+
+    Raises:
+      UserError: they can no longer be read.
+    """
+    config = _read_config(pathlib.Path(directory), {}, data or {})
+    catalogue = builders.open_catalogue(config)
+    return catalogue, pixels.open_images(catalogue, TEST, config, progress=progress)
+
+
+def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:
+    """Returns a function from a gallery row to the name of its image."""
+    return lambda row: catalogue.images.name(int(catalogue.parts[TEST][row]))
+
+
+def _read_config(directory: pathlib.Path, protocol: Mapping[str, Any], data: Mapping[str, Any]) -> ConfigDict:
+    """Reads the config of a run, with the fields that an evaluation overrides."""
+    config = ConfigDict(workdir.read_config(directory))
+    builders.override(config, "protocol", protocol)
+    builders.move_data(config, data)
+    if "select_on_test" in protocol:
+        raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
+    check(config)
+    return config
+
+
+def _needed_parts(stage: str, protocol: Protocol) -> tuple[str, ...]:
+    """Returns the parts whose images an evaluation of a stage reads.
+
+    A fine-tuned memory needs no training image, and a strength that is given needs none that is held out.
+    """
+    parts = PARTS if stage == ENCODER else (TEST,)
+    return parts if protocol.strength is not None else tuple(dict.fromkeys((*parts, VALIDATION)))
+
+
+def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
+    """Returns how the catalogue has changed since the run was trained, one sentence per kind of change.
+
+    Raises:
+      DataError: a test image was trained on.
+    """
+    if trained is None:
+        return [
+            f"{directory} holds no {FILE} (it was trained by an earlier version, or imported), so whether "
+            "its catalogue has changed, or a test image was trained on, cannot be told"
+        ]
+    return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)

@@ -1,0 +1,73 @@
+"""Summarises an evaluation in the numbers of metrics.json."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.metrics import accuracy_summary, majority_correct
+from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
+from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.scores import Scored, intervals
+from gradrev_jax.evaluation.strength import Strength
+from gradrev_jax.models.inference import Encoded
+
+
+def summarize(
+    run: OpenedRun,
+    gallery: Encoded,
+    strength: Strength,
+    scored: Scored,
+) -> dict[str, Any]:
+    """Returns the content of metrics.json.
+
+    Args:
+      run: the run.
+      gallery: the encoded test images.
+      strength: the strength of the manipulations.
+      scored: the scores of the queries.
+    """
+    schema = run.schema
+    labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
+    majority = majority_correct(labels, train_labels)
+    return {
+        "gallery": len(labels),
+        "queries": len(run.queries),
+        "stage": run.stage,
+        "step": run.step,
+        "protocol": dict(run.protocol_fields),
+        "strength": strength.value,
+        "strengths_on_validation": strength.hit_rates,
+        "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
+        "majority_accuracy": accuracy_summary(majority, gallery.labelled, schema),
+        "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
+        **scored.means,
+        "intervals": intervals(scored.scores),
+        "baselines": {"no_manipulation": scored.baseline},
+        "catalogue_changes": run.drift,
+        "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
+    }
+
+
+def cross_accuracy_rows(encoded: Encoded) -> list[list[float | None]]:
+    """Returns the accuracy of each classifier (column) on each feature (row); None if it has no labels."""
+    return [
+        [
+            int(right) / int(known) if known else None
+            for right, known in zip(row, encoded.labelled, strict=True)
+        ]
+        for row in encoded.correct
+    ]
+
+
+def absent_values(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> list[str]:
+    """Returns the values that no image has, whose prototypes are zero.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> absent_values(np.array([[0, 1], [-1, 0]]), schema)
+      ['color: red']
+    """
+    absent = np.flatnonzero(np.asarray(schema.one_hot(labels)).sum(axis=0) == 0).tolist()
+    return [f"{schema.names[schema.attribute_of[value]]}: {schema.value_name(value)}" for value in absent]
