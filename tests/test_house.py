@@ -14,7 +14,7 @@ PACKAGE, COMMANDS = ROOT / "gradrev_jax", ROOT / "gradrev_commands"
 MODULES = sorted([*PACKAGE.rglob("*.py"), *COMMANDS.rglob("*.py")])
 ROOMS = {"core", "search", "models", "data", "weights", "runs", "training", "evaluation"}
 LONGEST_FUNCTION, MOST_PARAMETERS, LONGEST_MODULE = 60, 8, 300
-DRAWING = ("figures.py", "drawing.py", "report.py")
+DRAWING = ("figures.py", "drawing.py")
 
 
 def named(path):
