@@ -9,8 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
+from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.metrics import accuracy_summary, majority_correct, retrieval_scores
+from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError

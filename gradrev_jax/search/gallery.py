@@ -29,7 +29,10 @@ def make_index(
     try:
         return ManipulationIndex.build_without_schema(gallery, memory, normalize)
     except ValueError as error:
-        raise DataError(f"{error}: the encoder has diverged, or parts of it have died") from error
+        raise DataError(
+            f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
+            "checkpoints, or train again with a lower learning rate or with clipped gradients"
+        ) from error
 
 
 def retrieve(

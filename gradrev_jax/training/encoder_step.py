@@ -10,7 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from gradrev_jax.core.losses import Weighting, pathway_losses, reversal_weight
-from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss, unit
+from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
+from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard, whole_batch
@@ -126,7 +127,7 @@ def encoder_loss(
         by_attribute = attribute_triplet_loss(output.features, labels, margin=triplet_margin)
         total += attribute_triplet_weight * by_attribute
     if label_triplet_weight:
-        whole = unit(output.features.reshape(len(labels), -1))
+        whole = unit_with_safe_gradient(output.features.reshape(len(labels), -1))
         by_label = semi_hard_triplet_loss(whole, labels, margin=triplet_margin)
         total += label_triplet_weight * by_label
     return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, by_attribute, by_label)

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
-from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss, unit
+from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
+from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard, whole_batch
@@ -130,7 +131,7 @@ def memory_loss(
     loss_cls = jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
 
     def embed(features: Array) -> Array:
-        return unit(features.reshape(len(features), -1))
+        return unit_with_safe_gradient(features.reshape(len(features), -1))
 
     # The manipulated feature stands for the positive's labels.
     classes = labels.reshape(-1, schema.num_attributes)
