@@ -1,11 +1,23 @@
-"""Attribute disentanglement with gradient reversal for interactive fashion retrieval, in JAX and Flax."""
+"""Attribute disentanglement with gradient reversal for interactive fashion retrieval, in JAX and Flax.
+
+Research code imports its building blocks from here. They are typed with array shapes and documented with the
+paper's equations:
+
+- attributes and labels: ``AttributeSchema``
+- gradient reversal: ``reverse_gradient``, ``ganin_schedule``
+- losses: ``classification_loss``, ``reversal_loss``, ``balanced_reversal_weight``
+- memory and manipulation: ``class_prototypes``, ``make_indicator``, ``manipulate``
+- exact search: ``nearest_neighbors``, ``ManipulationIndex``, ``Neighbors``
+- retrieval metrics: ``hit_rate``, ``precision``, ``ndcg``
+- Flax modules: ``AttributeEncoder``, ``EncoderOutput``, ``AlexNet``
+"""
 
 from typing import TYPE_CHECKING, Any
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.gradient_reversal import ganin_schedule, reverse_gradient
 from gradrev_jax.core.losses import balanced_reversal_weight, classification_loss, reversal_loss
-from gradrev_jax.core.manipulation import class_prototypes, manipulate
+from gradrev_jax.core.manipulation import class_prototypes, make_indicator, manipulate
 from gradrev_jax.core.metrics import hit_rate, ndcg, precision
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
@@ -26,6 +38,7 @@ __all__ = [
     "classification_loss",
     "ganin_schedule",
     "hit_rate",
+    "make_indicator",
     "manipulate",
     "ndcg",
     "nearest_neighbors",
@@ -36,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Flax modules on first use, so that the pure functions cost no Flax."""
+    """Imports the Flax modules on first use, so that the pure functions cost no Flax."""
     if name == "AlexNet":
         from gradrev_jax.models.alexnet import AlexNet
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that the pure functions share."""
+"""Checks of arguments, shared by the pure functions."""
 
 import operator
 from typing import Any
@@ -8,7 +8,10 @@ import jax.numpy as jnp
 
 
 def is_traced(*arrays: Any) -> bool:
-    """Tells whether any of some arrays is being traced, so that its values cannot be looked at.
+    """Returns whether any of the arrays is being traced, so that its values are not known yet.
+
+    Args:
+      *arrays: numbers or arrays of NumPy or JAX.
 
     Example:
       >>> is_traced(jnp.ones(2)), bool(jax.jit(lambda x: jnp.array(is_traced(x)))(jnp.ones(2)))
@@ -18,14 +21,14 @@ def is_traced(*arrays: Any) -> bool:
 
 
 def whole_number(number: Any, argument: str) -> int:
-    """Returns a number as an int of Python's.
+    """Returns a whole number as a Python int.
 
     Args:
-      number: of Python, NumPy or JAX.
-      argument: what it is called, for the message.
+      number: a number of Python, NumPy or JAX.
+      argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: it is no whole number, as 2.0 and True are none.
+      ValueError: a number that is not of an integer type, such as 2.0 or True.
 
     Example:
       >>> import numpy as np
@@ -43,14 +46,14 @@ def whole_number(number: Any, argument: str) -> int:
 
 
 def check_integers(array: Any, argument: str) -> None:
-    """Raises unless an array is of an integer dtype; bool is none.
+    """Raises unless an array has an integer dtype, which bool is not.
 
     Args:
-      array: of NumPy or JAX, traced or not.
-      argument: what it is called, for the message.
+      array: an array of NumPy or JAX, traced or not.
+      argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: with the dtype.
+      ValueError: another dtype, which the message has.
 
     Example:
       >>> check_integers(jnp.ones(2), "labels")

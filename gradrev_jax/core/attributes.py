@@ -1,4 +1,4 @@
-"""The attributes of a catalogue: their names, their values, and how labels are written."""
+"""The attributes of a catalogue: their names, their values, and the form of their labels."""
 
 import dataclasses
 import difflib
@@ -16,18 +16,18 @@ NOT_LABELLED = -1
 
 @dataclasses.dataclass(frozen=True)
 class AttributeSchema:
-    """Names of N attributes and of the J values they take together.
+    """The names of N attributes and of their J values in total.
 
     Attribute n owns the contiguous slice ``offsets[n] : offsets[n] + sizes[n]`` of the J values. A schema
     is immutable and hashable, so it can be a static argument of a jitted function or a Flax field.
 
     Args:
-      names: N attribute names. Lists, here and of values, become tuples.
-      values: for each attribute, the names of its values (one value is allowed, none is not).
+      names: the N attribute names. Lists of names or values become tuples.
+      values: the names of each attribute's values, at least one per attribute.
 
     Raises:
-      ValueError: no attribute, an attribute without values, a name that stands twice, or a string where a
-        list of names is meant.
+      ValueError: no attribute, an attribute without values, a name that occurs twice, or a string in place of
+        a list of names.
 
     Example:
       >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "none", "short")))
@@ -41,15 +41,15 @@ class AttributeSchema:
     values: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
-        for argument, given in (("names", self.names), ("values", self.values)):
-            if isinstance(given, str):
-                raise ValueError(f"{argument} must be a sequence, got the string {given!r}")
+        for argument, names in (("names", self.names), ("values", self.values)):
+            if isinstance(names, str):
+                raise ValueError(f"{argument} must be a sequence, got the string {names!r}")
         for name, values in zip(self.names, self.values, strict=False):
             if isinstance(values, str):
                 raise ValueError(
                     f"values of attribute {name!r} must be a sequence of names, got the string {values!r}"
                 )
-        # Tuples, because a schema of lists could not be hashed.
+        # Tuples, because lists have no hash.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "values", tuple(tuple(values) for values in self.values))
         if not self.names:
@@ -57,12 +57,12 @@ class AttributeSchema:
         if len(self.names) != len(self.values):
             raise ValueError(f"{len(self.names)} attribute names but {len(self.values)} lists of values")
         if repeated := _repeated(self.names):
-            raise ValueError(f"attribute names must be unique; {repeated} stand(s) twice")
+            raise ValueError(f"attribute names must be unique; repeated: {repeated}")
         for name, values in zip(self.names, self.values, strict=True):
             if not values:
                 raise ValueError(f"attribute {name!r} has no values")
             if repeated := _repeated(values):
-                raise ValueError(f"values of attribute {name!r} must be unique; {repeated} stand(s) twice")
+                raise ValueError(f"values of attribute {name!r} must be unique; repeated: {repeated}")
 
     @property
     def num_attributes(self) -> int:
@@ -71,41 +71,45 @@ class AttributeSchema:
 
     @property
     def num_values(self) -> int:
-        """J, the number of values of all attributes together."""
+        """J, the number of values of all attributes."""
         return sum(self.sizes)
 
     @functools.cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Number of values of each attribute, (N,)."""
+        """The number of values of each attribute, (N,)."""
         return tuple(len(values) for values in self.values)
 
     @functools.cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Index of each attribute's first value among the J, (N,)."""
+        """The index of each attribute's first value among the J, (N,)."""
         return tuple(int(offset) for offset in np.cumsum((0, *self.sizes[:-1])))
 
     @functools.cached_property
     def attribute_of(self) -> np.ndarray:
-        """Attribute that each of the J values belongs to, int32 [J]."""
+        """The attribute that each of the J values belongs to, int32 [J]."""
         return np.repeat(np.arange(self.num_attributes, dtype=np.int32), self.sizes)
 
     @functools.cached_property
     def slice_index(self) -> np.ndarray:
-        """Position of every attribute's values among the J, int32 [N, max size].
+        """The indices of every attribute's values among the J, int32 [N, max size].
 
-        Rows of attributes with fewer values repeat their last one, so a maximum over a row is right
-        without a mask.
+        The row of an attribute with fewer values repeats its last value, so that a maximum over a row needs
+        no mask.
         """
         step = np.minimum(np.arange(max(self.sizes)), np.asarray(self.sizes)[:, None] - 1)
         return (np.asarray(self.offsets)[:, None] + step).astype(np.int32)
 
     @functools.cached_property
     def membership(self) -> np.ndarray:
-        """Which attribute (column) each value (row) belongs to, float32 0/1 [J, N]."""
+        """Whether each value (row) belongs to each attribute (column), float32 0/1 [J, N]."""
         return (self.attribute_of[:, None] == np.arange(self.num_attributes)).astype(np.float32)
 
     def index(self, attribute: str, value: str) -> int:
-        """Index of a value among the J.
+        """Returns the index of a value among the J.
+
+        Args:
+          attribute: the name of the attribute.
+          value: the name of the value.
 
         Raises:
           ValueError: an unknown attribute or value; the message has the nearest name.
@@ -114,7 +118,10 @@ class AttributeSchema:
         return self.offsets[n] + _position(self.values[n], value, f"value of attribute {attribute!r}")
 
     def value_name(self, index: int) -> str:
-        """Word for one of the J values, as ``"red"``.
+        """Returns the name of one of the J values, for instance ``"red"``.
+
+        Args:
+          index: the index of the value among the J.
 
         Raises:
           ValueError: an index outside [0, J).
@@ -126,26 +133,32 @@ class AttributeSchema:
         return self.values[n][index - self.offsets[n]]
 
     def one_hot(self, labels: Int[Array | np.ndarray, "*batch N"]) -> Float[Array, "*batch J"]:
-        """Labels as one 0/1 row over the J values; a missing label (-1) is all zeros in its slice.
+        """Converts labels to 0/1 rows over the J values; a missing label (-1) is all zeros in its slice.
+
+        Args:
+          labels: [..., N], -1 = not labelled; traced labels outside their attribute count as missing.
 
         Raises:
-          ValueError: as ``checked_labels``; of traced labels, what lies outside of its attribute is missing.
+          ValueError: as for ``check_labels``.
 
         Example:
           >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
           >>> schema.one_hot(np.array([1, -1])).tolist()
           [0.0, 1.0, 0.0, 0.0]
         """
-        labels = jnp.asarray(checked_labels(labels, self))
+        labels = jnp.asarray(sanitize_labels(labels, self))
         position = np.arange(self.num_values, dtype=np.int32) - np.asarray(self.offsets)[self.attribute_of]
         return (labels[..., self.attribute_of] == position).astype(jnp.float32)
 
     def labels(self, one_hot: Real[Array | np.ndarray, "*batch J"]) -> Int[Array, "*batch N"]:
-        """Labels of 0/1 rows over the J values; a slice without a one becomes -1.
+        """Converts 0/1 rows over the J values to labels; a slice without a one becomes -1.
+
+        Args:
+          one_hot: [..., J]. In traced rows, which cannot be checked, the first maximum of a slice wins.
 
         Raises:
-          ValueError: rows of another length; and of rows that are not traced, numbers other than 0 and 1, or
-            several ones in a slice. Traced rows give the first of their greatest.
+          ValueError: rows of another length or, unless they are traced, numbers other than 0 and 1, or
+            several ones in a slice.
 
         Example:
           >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -158,10 +171,13 @@ class AttributeSchema:
         return jnp.where(found, per_attribute.argmax(axis=-1), NOT_LABELLED).astype(jnp.int32)
 
     def words(self, labels: Int[Array | np.ndarray, " N"]) -> tuple[str, ...]:
-        """Word for each label of one row, as ``("red", "not labelled")``.
+        """Returns the name of each label of one row, for instance ``("red", "not labelled")``.
+
+        Args:
+          labels: [N], -1 = not labelled.
 
         Raises:
-          ValueError: as ``check_labels``.
+          ValueError: as for ``check_labels``.
         """
         check_labels(labels, self)
         return tuple(
@@ -170,7 +186,14 @@ class AttributeSchema:
         )
 
     def describe(self, labels: Int[Array | np.ndarray, " N"]) -> str:
-        """One label row in words, as ``"color: red, sleeve: not labelled"``."""
+        """Returns one label row as text, for instance ``"color: red, sleeve: not labelled"``.
+
+        Args:
+          labels: [N], -1 = not labelled.
+
+        Raises:
+          ValueError: as for ``check_labels``.
+        """
         return ", ".join(f"{name}: {word}" for name, word in zip(self.names, self.words(labels), strict=True))
 
     def _check_one_hot(self, one_hot: Real[Array | np.ndarray, "*batch J"]) -> None:
@@ -181,21 +204,22 @@ class AttributeSchema:
         rows = np.asarray(one_hot, np.float32).reshape(-1, self.num_values)
         if other := np.argwhere((rows != 0) & (rows != 1)).tolist():
             row, column = other[0]
-            raise ValueError(f"one_hot holds 0 and 1 only, got {rows[row, column]} in row {row}")
+            raise ValueError(f"one_hot must hold 0 and 1 only, got {rows[row, column]} in row {row}")
         if several := np.argwhere(rows @ self.membership > 1).tolist():
             row, n = several[0]
             raise ValueError(
-                f"one_hot has several values of attribute {self.names[n]!r} in row {row}; one at most"
+                f"one_hot has several values of attribute {self.names[n]!r} in row {row}; "
+                "at most one is allowed"
             )
 
 
 def _repeated(names: tuple[str, ...]) -> str:
-    """Names that stand more than once, quoted and comma-separated; empty where there are none."""
+    """Returns the names that occur more than once, quoted and comma-separated; empty if there are none."""
     return ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
 
 
 def _position(names: tuple[str, ...], name: str, what: str) -> int:
-    """Position of a name, or a ValueError with the nearest one."""
+    """Returns the position of a name, or raises a ValueError with the nearest one."""
     if name in names:
         return names.index(name)
     near = difflib.get_close_matches(name, names, n=1)
@@ -206,15 +230,16 @@ def _position(names: tuple[str, ...], name: str, what: str) -> int:
 def check_labels(
     labels: Int[jax.Array | np.ndarray, "*batch N"], schema: AttributeSchema, argument: str = "labels"
 ) -> None:
-    """Raises unless concrete labels have N columns and every value lies in [-1, size of its attribute).
+    """Raises unless labels have N columns and every label lies in [-1, size of its attribute).
 
     Args:
-      labels: [..., N].
+      labels: [..., N], not traced.
       schema: the attributes.
-      argument: what the labels are called, for the message.
+      argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: with the shape or dtype, or with the first row and attribute that is out of range.
+      ValueError: another shape or dtype, or a label out of range; the message has the first row and
+        attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -234,25 +259,25 @@ def check_labels(
         )
 
 
-def checked_labels(
+def sanitize_labels(
     labels: Int[Array | np.ndarray, "*batch N"], schema: AttributeSchema, argument: str = "labels"
 ) -> Int[Array | np.ndarray, "*batch N"]:
-    """Returns labels of which each is a value of its attribute or -1.
+    """Returns labels each of which is a value of its attribute or -1.
 
-    Concrete labels are checked. Traced ones, as in a jitted step, have no values yet: there, whatever lies
-    outside [0, size of its attribute) becomes -1, not labelled.
+    Concrete labels are checked. Traced labels, as in a jitted step, cannot be: there, every label outside
+    [0, size of its attribute) becomes -1, not labelled.
 
     Args:
       labels: [..., N].
       schema: the attributes.
-      argument: what the labels are called, for the message.
+      argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: as ``check_labels``.
+      ValueError: as for ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
-      >>> jax.jit(lambda labels: checked_labels(labels, schema))(np.array([[1], [2], [-100]])).tolist()
+      >>> jax.jit(lambda labels: sanitize_labels(labels, schema))(np.array([[1], [2], [-100]])).tolist()
       [[1], [-1], [-1]]
     """
     if not is_traced(labels):
@@ -260,7 +285,7 @@ def checked_labels(
         return labels
     _check_form(labels, schema, argument)
     known = (labels >= 0) & (labels < np.asarray(schema.sizes))
-    # Signed first: unsigned labels have no -1.
+    # To a signed dtype first, because an unsigned one has no -1.
     return jnp.where(known, labels.astype(jnp.int32), NOT_LABELLED)
 
 

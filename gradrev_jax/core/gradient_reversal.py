@@ -12,28 +12,27 @@ Tree = TypeVar("Tree")
 
 
 def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 1.0) -> Tree:
-    r"""Identity forward; multiplies the gradient by ``-scale`` on the way back.
+    r"""Returns ``x`` unchanged, and multiplies the gradient by ``-scale`` on the way back.
 
     .. math::
         R_\lambda(x) = x, \qquad \frac{dR_\lambda}{dx} = -\lambda I
 
-    The scale is a constant to differentiation of any order: its own gradient is zero. It may be a Python
-    number or a traced scalar, so a schedule does not recompile. Zero cuts the gradient like
-    ``stop_gradient`` (with zeros, also where it is infinite or NaN), a negative scale passes it on without
-    reversing.
+    Differentiation of any order treats the scale as a constant: its own gradient is zero. It may be a Python
+    number or a traced scalar, so a schedule does not recompile. A scale of zero cuts the gradient like
+    ``stop_gradient`` (to zeros, even if it is infinite or NaN); a negative scale passes it on unreversed.
 
     Each derivative passes through the reversal once more, so for ``h(x) = f(reverse_gradient(x, s))``
-    the gradient is ``-s f'(x)`` and the gradient of the gradient ``s**2 f''(x)``, as in PyTorch. Only
+    the gradient is ``-s f'(x)`` and the gradient of the gradient is ``s**2 f''(x)``, as in PyTorch. Only
     reverse mode is defined: ``jax.jvp``, ``jax.jacfwd`` and ``jax.hessian`` raise JAX's TypeError (use
     ``jacrev(jacrev(h))``).
 
     Args:
       x: any pytree. Leaves that are not floating point pass through untouched.
-      scale: lambda, the strength of the reversal; cast to each gradient's dtype. An array gives each element
-        its own: it must broadcast to the shape of every leaf.
+      scale: lambda, the strength of the reversal, cast to each gradient's dtype. An array gives every element
+        its own strength, and must broadcast to the shape of every leaf.
 
     Returns:
-      ``x``, in the same tree, shapes and dtypes.
+      ``x``, with the same tree, shapes and dtypes.
 
     Raises:
       ValueError: a scale that does not broadcast to a leaf's shape.
@@ -48,20 +47,20 @@ def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 
 
 
 def ganin_schedule(progress: float | Float[Array, "*batch"], gamma: float = 10.0) -> Float[Array, "*batch"]:
-    """Ganin's ramp of the reversal's strength, ``2 / (1 + exp(-gamma p)) - 1``: 0 at the start, to nearly 1.
+    """Computes Ganin's ramp of the reversal's strength, ``2 / (1 + exp(-gamma p)) - 1``, from 0 to nearly 1.
 
     Args:
-      progress: p, the fraction of training done, in [0, 1].
-      gamma: steepness.
+      progress: p, the fraction of the training that is done, in [0, 1].
+      gamma: the steepness.
 
     Returns:
-      The strength, of ``progress``'s shape.
+      The strength, in the shape of ``progress``.
 
     Example:
       >>> [round(float(ganin_schedule(p)), 4) for p in (0.0, 0.1, 1.0)]
       [0.0, 0.4621, 0.9999]
     """
-    # tanh(z / 2) is the same function, and neither overflows nor cancels near 0.
+    # tanh(gamma p / 2) is the same function, but neither overflows nor cancels near 0.
     return jnp.tanh(gamma * jnp.asarray(progress, dtype=float) / 2)
 
 
@@ -69,19 +68,19 @@ def _is_float(leaf: object) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-# The scale is an ordinary argument with a zero cotangent, not one of nondiff_argnums: those refuse tracers.
+# The scale is an ordinary argument with a zero cotangent, because nondiff_argnums refuses tracers.
 @jax.custom_vjp
 def _reverse(x: ArrayLike, scale: jax.Array) -> ArrayLike:
     return x
 
 
 def _forward(x: ArrayLike, scale: jax.Array) -> tuple[ArrayLike, jax.Array]:
-    # Not plain x: a second derivative runs through this line, and must meet the reversal again.
+    # Not plain x: a second derivative passes through this line, and must meet the reversal again.
     return _reverse(x, scale), scale
 
 
 def _backward(scale: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # stop_gradient keeps the scale a constant when this very function is differentiated.
+    # stop_gradient keeps the scale a constant if this function itself is differentiated.
     factor = -jax.lax.stop_gradient(scale).astype(gradient.dtype)
     # 0 times an infinite gradient would be NaN.
     return jnp.where(factor == 0, 0, factor * gradient), jnp.zeros_like(scale)
@@ -92,5 +91,5 @@ _reverse.defvjp(_forward, _backward)
 
 def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
     if np.broadcast_shapes(jnp.shape(leaf), jnp.shape(scale)) != jnp.shape(leaf):
-        raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {jnp.shape(leaf)}, the shape it scales")
+        raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {jnp.shape(leaf)}, the shape of x")
     return _reverse(leaf, jnp.asarray(scale, dtype=float))

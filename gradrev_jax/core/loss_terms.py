@@ -9,7 +9,8 @@ from typing import NamedTuple
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss, unit
+from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
+from gradrev_jax.core.vectors import unit_with_safe_gradient
 
 
 class TermInputs(NamedTuple):
@@ -49,7 +50,7 @@ def attribute_triplets(inputs: TermInputs) -> Float[Array, ""]:
 
 def label_triplets(inputs: TermInputs) -> Float[Array, ""]:
     """Computes the semi-hard triplet loss on the whole feature, by all labels together (ADDE-M)."""
-    whole = unit(inputs.features.reshape(len(inputs.labels), -1))
+    whole = unit_with_safe_gradient(inputs.features.reshape(len(inputs.labels), -1))
     return semi_hard_triplet_loss(whole, inputs.labels, margin=inputs.triplet_margin)
 
 

@@ -1,10 +1,10 @@
 """The losses of the paper (Eqs. 1, 2, 3 and 5), with missing labels masked out.
 
-Only -1 means not labelled: other labels outside of their attribute's values raise a ValueError, except where
-they are traced, as in a jitted step, whose labels have no values yet. There they count as not labelled.
+Only -1 means not labelled. Other labels outside their attribute's values raise a ValueError or, if they are
+traced, as in a jitted step, count as not labelled.
 
-``logits[b, j, v]`` is what the classifier of value v's attribute says of it when it reads feature j.
-The pathway (j, n) is feature j read by classifier n: a cross-entropy over the slice of J that belongs to
+``logits[b, j, v]`` is the logit of value v from its attribute's classifier, when that reads feature j. The
+pathway (j, n) is feature j read by classifier n: a cross-entropy over the slice of J that belongs to
 attribute n, against the label of attribute n.
 """
 
@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, checked_labels
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.gradient_reversal import ganin_schedule
 
-# Below this L_rev counts as solved in Eq. 5: float32 cross-entropies are not resolved much further.
+# The smallest L_rev that Eq. 5 divides by: float32 hardly resolves smaller cross-entropies.
 SMALLEST_LOSS = 1e-6
 
 Labels = Int[Array | np.ndarray, "B N"]
@@ -27,19 +27,19 @@ Logits = Float[Array | np.ndarray, "B N J"]
 
 
 def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, "N N"]:
-    """Mean cross-entropy of every pathway: row j is the feature that is read, column n the classifier.
+    """Computes the mean cross-entropy of every pathway, feature j (row) read by classifier n (column).
 
-    The mean goes over the samples that are labelled for attribute n; with none it is 0, never NaN.
-    Computed in float32 whatever the logits' dtype.
+    The mean goes over the samples that are labelled for attribute n; without any it is 0, never NaN. Computed
+    in float32 or higher, whatever the logits' dtype.
 
     Args:
       logits: [B, N, J]; -inf rules a value out. The loss of a sample whose label is ruled out is infinite,
         and has no gradient.
-      labels: [B, N], value index within its attribute, -1 = not labelled.
+      labels: [B, N], the index of the value within its attribute, -1 = not labelled.
       schema: the attributes.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+      ValueError: shapes that disagree with each other or with the schema, or a label outside its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -50,12 +50,12 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
     """
     check_logits(logits, labels, schema)
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
-    labels = jnp.asarray(checked_labels(labels, schema))
-    # Relative to each slice's maximum, which keeps exp from overflowing and needs no gradient.
+    labels = jnp.asarray(sanitize_labels(labels, schema))
+    # Subtracting each slice's maximum keeps exp from overflowing; it needs no gradient.
     maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
-    maxima = jnp.where(maxima == -jnp.inf, 0, maxima)  # every value is ruled out
+    maxima = jnp.where(maxima == -jnp.inf, 0, maxima)  # of a slice in which every value is ruled out
     logits = logits - maxima[..., schema.attribute_of]
-    # Finite, because the products below would make NaN of 0 times -inf.
+    # Finite, because the products below would turn 0 times -inf into NaN.
     ruled_out = jnp.finfo(logits.dtype).min / 2
     logits = jnp.maximum(logits, ruled_out)
     normalizer = _sum_by_attribute(jnp.exp(logits), schema)
@@ -68,7 +68,7 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
 
 
 def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
-    r"""Cross-entropy of each feature on its own attribute, summed over attributes (Eq. 1).
+    r"""Computes the cross-entropy of each feature on its own attribute, summed over attributes (Eq. 1).
 
     .. math::
         L_{cls} = \sum_n \mathrm{CE}(C_n(f_n), y_n)
@@ -79,10 +79,10 @@ def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema)
       schema: the attributes.
 
     Returns:
-      Scalar, in nats; 0 where nothing is labelled.
+      Scalar, in nats; 0 if nothing is labelled.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+      ValueError: shapes that disagree with each other or with the schema, or a label outside its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -94,13 +94,13 @@ def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema)
 
 
 def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
-    r"""Cross-entropy of each feature on all **other** attributes, summed over the N(N-1) pathways (Eq. 2).
+    r"""Computes the cross-entropy of each feature on all **other** attributes, summed over pathways (Eq. 2).
 
     .. math::
         L_{rev} = \sum_n \sum_{j \ne n} \mathrm{CE}(C_n(R_\lambda(f_j)), y_n)
 
-    It is positive: the minus that Eq. 2 prints is the reversal's own (see ``reverse_gradient``), through
-    which these logits must have been computed, as ``AttributeEncoder`` does.
+    It is positive: the minus sign of Eq. 2 is that of ``reverse_gradient``, through which these logits must
+    have been computed, as in ``AttributeEncoder``. There are N(N-1) pathways.
 
     Args:
       logits: [B, N, J].
@@ -108,10 +108,10 @@ def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Fl
       schema: the attributes.
 
     Returns:
-      Scalar, in nats; 0 with a single attribute or where nothing is labelled.
+      Scalar, in nats; 0 for a single attribute, or if nothing is labelled.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, a label outside of its attribute.
+      ValueError: shapes that disagree with each other or with the schema, or a label outside its attribute.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -130,23 +130,23 @@ def balanced_reversal_weight(
     w_cls: Float[Array, ""] | float = 1.0,
     beta: Float[Array, ""] | float = 0.1,
 ) -> Float[Array, ""]:
-    r"""Weight that keeps the weighted reversal loss at ``beta`` times the classification loss (Eq. 5).
+    r"""Computes the weight that keeps the reversal loss at ``beta`` times the classification loss (Eq. 5).
 
     .. math::
         w_{rev} = \mathrm{sg}\left(\beta \, w_{cls} \frac{L_{cls}}{L_{rev}}\right)
 
-    No gradient flows through it (sg): otherwise L_rev would cancel out of the total's derivative. On
-    several devices give it the losses of the whole batch, not of one device's share.
+    No gradient flows through the weight (sg): otherwise L_rev would cancel out of the total's derivative. On
+    several devices, pass the losses of the whole batch, not of one device's shard.
 
     Args:
       loss_cls: L_cls, scalar.
-      loss_rev: L_rev, scalar. Below 1e-6 it counts as 1e-6, so the weight stays finite; exactly 0 (no
-        pathway, nothing labelled) gives 0.
-      w_cls: weight of L_cls in the total (Eq. 3).
-      beta: share of the reversal.
+      loss_rev: L_rev, scalar. Below 1e-6 it counts as 1e-6, so that the weight stays finite; exactly 0 (no
+        pathway, or nothing labelled) gives 0.
+      w_cls: the weight of L_cls in the total (Eq. 3).
+      beta: the size of the weighted reversal loss relative to the weighted classification loss.
 
     Returns:
-      w_rev, scalar; NaN losses give NaN, so that divergence is seen.
+      w_rev, scalar; NaN if a loss is NaN, so that divergence is seen.
 
     Example:
       >>> float(balanced_reversal_weight(2.0, 4.0, beta=0.5))
@@ -217,15 +217,20 @@ def reversal_weight(
 
 
 def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
-    """Sum over each attribute's slice of the last axis: one product, whatever N is."""
+    """Sums over each attribute's slice of the last axis, in one product whatever N is."""
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 def check_logits(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:
-    """Raises unless logits and labels are of each other's and of a schema's shape.
+    """Raises unless the shapes of logits and labels agree with each other and with a schema.
+
+    Args:
+      logits: [B, N, J].
+      labels: [B, N].
+      schema: the attributes.
 
     Raises:
-      ValueError: with both shapes.
+      ValueError: shapes that disagree; the message has both.
     """
     expected = (schema.num_attributes, schema.num_values)
     if logits.ndim != 3 or logits.shape[1:] != expected or labels.shape != logits.shape[:2]:

@@ -8,15 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, checked_labels
-from gradrev_jax.core.vectors import unit
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, sanitize_labels
+from gradrev_jax.core.vectors import unit_of_any_size
 
 Normalization = Literal["global", "attribute", "none"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 
 class PrototypeSums(NamedTuple):
-    """Sums and counts behind the prototypes; those of batches add up (``jax.tree.map(jnp.add, a, b)``)."""
+    """Sums and counts of features per value; those of batches add up (``jax.tree.map(jnp.add, a, b)``).
+
+    Attributes:
+      sums: [J, d], the sum of the features of the images with each value.
+      counts: [J], the number of these images.
+    """
 
     sums: Float[Array, "J d"]
     counts: Float[Array, " J"]
@@ -27,15 +32,15 @@ def prototype_sums(
     labels: Int[Array | np.ndarray, "M N"],
     schema: AttributeSchema,
 ) -> PrototypeSums:
-    """Sum of f[:, n] over the images that have value v of attribute n, for every v, and their number.
+    """Sums and counts f[:, n] over the images with value v of attribute n, for every v.
 
     Args:
       features: [M, N, d].
-      labels: [M, N], -1 = not labelled; traced ones too where they lie outside of their attribute.
+      labels: [M, N], -1 = not labelled, as are traced labels outside their attribute.
       schema: the attributes.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+      ValueError: shapes that disagree with each other or with the schema, or labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -52,8 +57,8 @@ def prototype_sums(
             f"got {features.shape} and {labels.shape}"
         )
     features = jnp.asarray(features, jnp.promote_types(jnp.result_type(features), jnp.float32))
-    labels = jnp.asarray(checked_labels(labels, schema))
-    # Missing labels go to a segment of their own, one past the last value, which is dropped.
+    labels = jnp.asarray(sanitize_labels(labels, schema))
+    # Missing labels are summed in a segment of their own, past the last value, which is dropped.
     values = jnp.where(labels == NOT_LABELLED, schema.num_values, labels + np.asarray(schema.offsets))
     rows = features.reshape(-1, features.shape[-1])
     segments = schema.num_values + 1
@@ -63,9 +68,14 @@ def prototype_sums(
 
 
 def memory_from_sums(sums: PrototypeSums, schema: AttributeSchema) -> Float[Array, "J N d"]:
-    """Memory of prototypes (Eq. 6): the mean of value v at ``memory[v, n(v)]``, zeros in its other blocks."""
+    """Computes the memory of prototypes (Eq. 6): the mean of value v at ``memory[v, n(v)]``, zeros elsewhere.
+
+    Args:
+      sums: the sums and counts per value.
+      schema: the attributes.
+    """
     prototypes = sums.sums / jnp.maximum(sums.counts, 1)[:, None]
-    # Not a product with 0 and 1, which would spread what is not finite over all blocks.
+    # Not a product with 0 and 1, which would spread NaN and infinity over all blocks.
     return jnp.where(schema.membership[:, :, None] > 0, prototypes[:, None, :], 0)
 
 
@@ -74,7 +84,7 @@ def class_prototypes(
     labels: Int[Array | np.ndarray, "M N"],
     schema: AttributeSchema,
 ) -> Float[Array, "J N d"]:
-    """Memory of prototypes (Eq. 6): for each value of attribute n, the mean f[:, n] of the images with it.
+    """Computes the memory of prototypes (Eq. 6): per value, the mean feature of the images that have it.
 
     Args:
       features: [M, N, d].
@@ -82,11 +92,11 @@ def class_prototypes(
       schema: the attributes.
 
     Returns:
-      [J, N, d]; the prototype of v stands in block n(v), all other blocks are zero. A value that no image
-      has keeps a zero prototype; one of whose images a feature is not finite has one that is not either.
+      [J, N, d]; the prototype of value v is in block n(v), its other blocks are zero. A value without an
+      image has a zero prototype. Features that are not finite give a prototype that is not finite.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+      ValueError: shapes that disagree with each other or with the schema, or labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -101,21 +111,22 @@ def manipulate(
     indicator: Float[Array | np.ndarray, "*batch J"] | Int[Array | np.ndarray, "*batch J"],
     memory: Float[Array | np.ndarray, "J N d"],
 ) -> Float[Array, "*batch N d"]:
-    r"""Edit features by adding and removing prototypes (Eq. 7).
+    r"""Edits features by adding and removing prototypes (Eq. 7).
 
     .. math::
         f' = f + \sum_v i_v \, \mathrm{memory}[v]
 
-    Linear in all three: several values of one attribute may be added, and what is not finite stays so.
+    Nothing is checked but shapes: several values of one attribute may be added, and NaN or infinity passes
+    through. ``check_indicators`` raises for indicators that are no single change per attribute.
 
     Args:
       features: [..., N, d].
-      indicator: [..., J]; +1 adds a value, -1 removes it, 0 leaves it. ``strength * indicator`` edits by
-        more or less than one prototype. ``check_indicators`` tells what is no single change.
-      memory: [J, N, d].
+      indicator: [..., J]; +1 adds a value, -1 removes it, 0 leaves it. ``strength * indicator`` adds and
+        removes more or less than one prototype.
+      memory: [J, N, d], the prototypes.
 
     Returns:
-      [..., N, d], in the features' dtype, or float32 where they are whole numbers.
+      [..., N, d], in the features' dtype, or in float32 if they are integers.
 
     Raises:
       ValueError: shapes that disagree.
@@ -148,18 +159,18 @@ def manipulate(
 def make_indicator(
     schema: AttributeSchema, labels: Int[np.ndarray, " N"], changes: Mapping[str, str | None]
 ) -> Int[np.ndarray, " J"]:
-    """Indicator that turns an item with these labels into one with the changed values (Eq. 7).
+    """Creates the indicator that changes some attributes of an item, for ``manipulate`` (Eq. 7).
 
     Args:
       schema: the attributes.
-      labels: [N], what the item has now, -1 = not labelled.
-      changes: attribute name -> new value, or None to remove the present one.
+      labels: [N], the item's labels, -1 = not labelled.
+      changes: the new value of each attribute to change, by name; None removes the present value.
 
     Returns:
-      int32 [J]: +1 at a new value, -1 at the value it replaces (none where it was not labelled).
+      int32 [J]: +1 at each new value, and -1 at the value that it replaces, if the item is labelled.
 
     Raises:
-      ValueError: an unknown name, a change to what is there already, or labels as in ``check_labels``.
+      ValueError: an unknown name, a new value that equals the present one, or labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -170,7 +181,7 @@ def make_indicator(
     indicator = np.zeros(schema.num_values, np.int32)
     for attribute, value in changes.items():
         if attribute not in schema.names:
-            schema.index(attribute, "")  # raises, with the nearest name
+            schema.index(attribute, "")  # raises an error with the nearest name
         n = schema.names.index(attribute)
         present = None if labels[n] == NOT_LABELLED else schema.values[n][labels[n]]
         if value == present:
@@ -183,16 +194,27 @@ def make_indicator(
 
 
 def check_indicators(indicators: Int[np.ndarray, "*batch J"], schema: AttributeSchema) -> None:
-    """Raise unless every indicator holds -1, 0 and 1, with at most one +1 and one -1 per attribute.
+    """Raises unless every indicator holds -1, 0 and 1 only, with at most one +1 and one -1 per attribute.
+
+    Args:
+      indicators: [..., J].
+      schema: the attributes.
 
     Raises:
-      ValueError: with the first row and attribute that break this.
+      ValueError: another shape, another number, or several values of one attribute; the message has the
+        first such row and attribute.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> check_indicators(np.array([[-1, 1, 0, 0], [1, 1, 0, 0]]), schema)
+      Traceback (most recent call last):
+      ValueError: row 1 has 2 values of attribute 'color' added; at most one is allowed
     """
     if np.shape(indicators)[-1:] != (schema.num_values,):
         raise ValueError(f"indicators need {schema.num_values} columns (values), got {np.shape(indicators)}")
     rows = np.asarray(indicators).reshape(-1, schema.num_values)
     if outside := sorted(set(np.unique(rows).tolist()) - {-1, 0, 1}):
-        raise ValueError(f"indicators hold -1, 0 and 1 only, got {outside}")
+        raise ValueError(f"indicators must hold -1, 0 and 1 only, got {outside}")
     for sign, word in ((1, "added"), (-1, "removed")):
         counts = (rows == sign) @ schema.membership
         bad = np.argwhere(counts > 1)
@@ -200,15 +222,21 @@ def check_indicators(indicators: Int[np.ndarray, "*batch J"], schema: AttributeS
             row, n = bad[0]
             raise ValueError(
                 f"row {row} has {int(counts[row, n])} values of attribute {schema.names[n]!r} {word}; "
-                "one at most"
+                "at most one is allowed"
             )
 
 
 def describe_change(indicator: Int[np.ndarray, " J"], schema: AttributeSchema) -> str:
-    """An indicator in words: ``"color: blue -> red"``, ``"+ size: m"`` (added), ``"- size: m"`` (removed).
+    """Returns an indicator as text.
+
+    A swap reads ``"color: blue -> red"``, an addition ``"+ size: m"``, a removal ``"- size: m"``.
+
+    Args:
+      indicator: [J], as from ``make_indicator``.
+      schema: the attributes.
 
     Raises:
-      ValueError: as ``check_indicators``.
+      ValueError: as for ``check_indicators``.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -231,35 +259,35 @@ def describe_change(indicator: Int[np.ndarray, " J"], schema: AttributeSchema) -
 def normalize_features(
     features: Float[Array | np.ndarray, "*batch N d"], how: Normalization = "global"
 ) -> Float[Array, "*batch Nd"]:
-    """Concatenate the attributes' features to one vector for retrieval, L2-normalised.
+    """Concatenates the attributes' features to one vector for retrieval, L2-normalised.
 
     Args:
       features: [..., N, d], after the manipulation.
-      how: ``global`` normalises the concatenation, ``attribute`` each attribute's feature (and divides by
-        sqrt(N), so the whole has length 1), ``none`` leaves it as it is.
+      how: ``global`` normalises the concatenation; ``attribute`` normalises each attribute's feature, and
+        divides it by sqrt(N) to give the concatenation length 1; ``none`` normalises nothing.
 
     Returns:
       [..., N * d]. A zero vector stays zero.
 
     Raises:
-      ValueError: an unknown ``how``.
+      ValueError: features without an attribute axis, or an unknown ``how``.
 
     Example:
       >>> print(normalize_features(np.array([[3.0], [4.0]])))  # N = 2, d = 1
       [0.6 0.8]
     """
     if how not in NORMALIZATIONS:
-        raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
+        raise ValueError(f"how must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
     if features.ndim < 2:
         raise ValueError(f"features must be [..., N, d], got {features.shape}")
     edited = _floating(features)
     if how == "attribute":
-        edited = unit(edited) / edited.shape[-2] ** 0.5
+        edited = unit_of_any_size(edited) / edited.shape[-2] ** 0.5
     flat = edited.reshape(*edited.shape[:-2], -1)
-    return unit(flat) if how == "global" else flat
+    return unit_of_any_size(flat) if how == "global" else flat
 
 
 def _floating(x: Array | np.ndarray) -> Array:
-    """Whole numbers as float32; what is of a floating-point dtype as it is."""
+    """Converts integers to float32; arrays of a floating-point dtype stay as they are."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Losses that fine-tune the memory of prototypes with the encoder (stage 2, as ADDE-M has it)."""
+"""Losses that fine-tune the memory of prototypes together with the encoder (stage 2, as in ADDE-M)."""
 
 from typing import Literal, get_args
 
@@ -19,22 +19,22 @@ def consistency_loss(
     memory: Float[Array | np.ndarray, "J N d"],
     schema: AttributeSchema,
 ) -> Float[Array, ""]:
-    r"""Mean absolute difference between an image's feature and what the memory makes of its labels.
+    r"""Computes the mean absolute difference between features and the prototypes of their labels.
 
     .. math::
         \operatorname{mean} \left| \sum_v y_v \, \mathrm{memory}[v] - f \right|
 
-    Where an attribute is not labelled the memory gives zero, so its feature is drawn to zero: "not
-    labelled" has a place of its own, which retrieval compares like a value.
+    The feature of an attribute that is not labelled has no prototype, so it is drawn to zero. Retrieval thus
+    compares "not labelled" like a value.
 
     Args:
       features: [B, N, d].
-      labels: [B, N], -1 = not labelled; traced ones too where they lie outside of their attribute.
-      memory: [J, N, d].
+      labels: [B, N], -1 = not labelled, as are traced labels outside their attribute.
+      memory: [J, N, d], the prototypes.
       schema: the attributes.
 
     Raises:
-      ValueError: shapes that disagree with each other or with the schema, labels as in ``check_labels``.
+      ValueError: shapes that disagree with each other or with the schema, or labels as in ``check_labels``.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -55,10 +55,14 @@ def consistency_loss(
 
 
 def off_block_loss(memory: Float[Array | np.ndarray, "J N d"], schema: AttributeSchema) -> Float[Array, ""]:
-    """Sum of |memory| outside its blocks: what a value would change in other attributes' features.
+    """Computes the sum of |memory| outside its blocks, where values would change other attributes' features.
+
+    Args:
+      memory: [J, N, d], the prototypes.
+      schema: the attributes.
 
     Raises:
-      ValueError: a memory of another schema.
+      ValueError: a memory of another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue",), ("s",)))
@@ -66,15 +70,19 @@ def off_block_loss(memory: Float[Array | np.ndarray, "J N d"], schema: Attribute
       1.5
     """
     _check_memory(memory, schema)
-    # Not a product with 0, which would make NaN of what is infinite within its block.
+    # Not a product with 0, which would turn infinity within a block into NaN.
     return jnp.abs(jnp.where(schema.membership[:, :, None] > 0, 0, jnp.asarray(memory))).sum()
 
 
 def only_blocks(memory: Float[Array | np.ndarray, "J N d"], schema: AttributeSchema) -> Float[Array, "J N d"]:
-    """The memory with zeros outside its blocks.
+    """Returns the memory with zeros outside its blocks.
+
+    Args:
+      memory: [J, N, d], the prototypes.
+      schema: the attributes.
 
     Raises:
-      ValueError: a memory of another schema.
+      ValueError: a memory of another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue",), ("s",)))

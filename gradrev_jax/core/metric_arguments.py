@@ -1,4 +1,4 @@
-"""Checks of the arguments of retrieval metrics, of NumPy or JAX, traced or not."""
+"""Checks of the arguments of retrieval metrics, for NumPy and JAX arrays, traced or not."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from gradrev_jax.core.arguments import check_integers, is_traced, whole_number
 from gradrev_jax.core.attributes import NOT_LABELLED
 
 
-def is_changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
-    """Returns which attributes change, bool [Q, N].
+def changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
+    """Returns the attributes that each query changes as a mask, bool [Q, N].
 
     Args:
-      changed: [Q], one attribute for each query; or a mask [Q, N], of bool or of 0 and 1. Traced, what is not
-        0 counts as 1, and an attribute out of range as none.
-      num_queries: Q.
-      num_attributes: N.
+      changed: [Q], one attribute per query; or a mask [Q, N], of bool or of 0 and 1. In a traced mask, every
+        number but 0 counts as 1; a traced attribute out of range counts as none.
+      num_queries: Q, the number of queries.
+      num_attributes: N, the number of attributes.
 
     Raises:
-      ValueError: another shape or dtype; or what is neither an attribute nor 0 or 1.
+      ValueError: another shape or dtype, an attribute out of range, or a mask with numbers besides 0 and 1.
 
     Example:
-      >>> is_changed_mask(np.array([1, 0]), 2, 2).tolist()
+      >>> changed_mask(np.array([1, 0]), 2, 2).tolist()
       [[False, True], [True, False]]
-      >>> is_changed_mask(np.array([[0, 1], [1, 1]]), 2, 2).tolist()
+      >>> changed_mask(np.array([[0, 1], [1, 1]]), 2, 2).tolist()
       [[False, True], [True, True]]
     """
     shape = num_queries, num_attributes
@@ -41,14 +41,14 @@ def is_changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
 
 
 def known_labels(labels: Any, argument: str) -> Any:
-    """Returns labels that are at least -1; traced ones that are not become -1.
+    """Returns labels without an unknown code: below -1, concrete labels raise, and traced ones become -1.
 
     Args:
-      labels: of any shape.
-      argument: what they are called, for the message.
+      labels: an array of any shape.
+      argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: no integers; or one below -1, with its place.
+      ValueError: labels that are no integers, or a label below -1, with its position.
 
     Example:
       >>> known_labels(np.array([0, -1]), "labels").tolist()
@@ -63,19 +63,19 @@ def known_labels(labels: Any, argument: str) -> Any:
     return labels
 
 
-def checked_neighbors(neighbor_labels: Any, target_labels: Any, k: int) -> tuple[Any, Any, int]:
-    """Returns the arguments of a retrieval metric, k as an int of Python's.
+def validate_neighbors(neighbor_labels: Any, target_labels: Any, k: int) -> tuple[Any, Any, int]:
+    """Returns the arguments of a retrieval metric, with k as a Python int.
 
     Args:
-      neighbor_labels: [Q, K, N].
-      target_labels: [Q, N].
+      neighbor_labels: [Q, K, N], the labels of the neighbours.
+      target_labels: [Q, N], the labels that were asked for.
       k: a cut-off.
 
     Raises:
-      ValueError: no queries, k out of range, shapes that disagree, labels below -1.
+      ValueError: no queries, k out of range, shapes that disagree, or labels below -1.
 
     Example:
-      >>> checked_neighbors(np.zeros((1, 3, 2), int), np.zeros((1, 2), int), 3)[2]
+      >>> validate_neighbors(np.zeros((1, 3, 2), int), np.zeros((1, 2), int), 3)[2]
       3
     """
     if neighbor_labels.ndim != 3:
@@ -94,17 +94,17 @@ def checked_neighbors(neighbor_labels: Any, target_labels: Any, k: int) -> tuple
     return known_labels(neighbor_labels, "neighbor_labels"), known_labels(target_labels, "target_labels"), k
 
 
-def checked_cut_offs(ks: Any) -> tuple[int, ...]:
-    """Returns cut-offs as ints of Python's.
+def validate_cut_offs(ks: Any) -> tuple[int, ...]:
+    """Returns cut-offs as Python ints.
 
     Args:
       ks: whole numbers of Python, NumPy or JAX.
 
     Raises:
-      ValueError: there are none, or one is no whole number.
+      ValueError: no cut-off, or one that is no whole number.
 
     Example:
-      >>> checked_cut_offs(np.array([1, 5]))
+      >>> validate_cut_offs(np.array([1, 5]))
       (1, 5)
     """
     if not len(ks):

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate (Section 4.2), with what users expect besides."""
+"""The optimiser and its learning rate (Section 4.2), with common options besides the paper's."""
 
 from typing import Any, Literal, get_args
 
@@ -19,16 +19,16 @@ def learning_rate_schedule(
     warmup_steps: int = 0,
     total_steps: int,
 ) -> optax.Schedule:
-    """Step -> learning rate.
+    """Creates a schedule, the function from the step to the learning rate.
 
     Args:
       peak: the learning rate after the warm-up.
-      kind: ``step`` multiplies it by ``decay_rate`` every ``decay_steps`` (Section 4.2), ``cosine`` lets it
-        fall to 0 over ``total_steps``, ``constant`` keeps it.
-      decay_rate: of ``step``.
-      decay_steps: of ``step``.
-      warmup_steps: over which it first rises from 0.
-      total_steps: of the whole training.
+      kind: ``step`` multiplies the rate by ``decay_rate`` every ``decay_steps`` (Section 4.2), ``cosine``
+        lowers it to 0 at ``total_steps``, ``constant`` keeps it.
+      decay_rate: the factor of each decay of ``step``.
+      decay_steps: the number of steps between two decays of ``step``.
+      warmup_steps: the number of steps in which the rate first rises from 0.
+      total_steps: the number of steps of the whole training.
 
     Raises:
       ValueError: an unknown kind.
@@ -39,7 +39,7 @@ def learning_rate_schedule(
       [0.0001, 0.0001, 5e-05, 2.5e-05]
     """
     if kind not in SCHEDULES:
-        raise ValueError(f"train.schedule must be one of {', '.join(SCHEDULES)}, got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(SCHEDULES)}, got {kind!r}")
     if kind == "step":
         schedule = optax.exponential_decay(peak, decay_steps, decay_rate, staircase=True)
     elif kind == "cosine":
@@ -51,30 +51,31 @@ def learning_rate_schedule(
     warmup = optax.linear_schedule(0.0, peak, warmup_steps)
     if kind == "cosine":
         return optax.join_schedules([warmup, schedule], [warmup_steps])
-    return lambda step: jnp.minimum(warmup(step), schedule(step))  # epochs count from the first step
+    return lambda step: jnp.minimum(warmup(step), schedule(step))  # decays count from the first step
 
 
 def make_optimizer(
     schedule: optax.Schedule, *, weight_decay: float = 0.0, clip_norm: float | None = None
 ) -> optax.GradientTransformation:
-    """Adam (Section 4.2); with weight decay, decoupled, on all weights but biases (AdamW).
+    """Creates Adam (Section 4.2) or, with a weight decay, AdamW, which spares the biases.
 
     Args:
-      schedule: learning rate by step.
-      weight_decay: times the learning rate, what a step takes off each weight; 0: none.
-      clip_norm: gradients of greater global norm are scaled down to it; None: never.
+      schedule: the learning rate by step.
+      weight_decay: the share of each weight that a step subtracts, times the learning rate; 0: none.
+      clip_norm: the global norm that larger gradients are scaled down to; None: no clipping.
 
     Example:
       >>> optimizer = make_optimizer(optax.constant_schedule(0.1), clip_norm=1.0)
       >>> state = optimizer.init({"x": jnp.ones(2)})
       >>> updates, state = optimizer.update({"x": jnp.array([3.0, 4.0])}, state)
-      >>> [round(float(update), 3) for update in updates["x"]]  # Adam's first step has the rate's length
+      >>> [round(float(update), 3) for update in updates["x"]]  # Adam's first step has the rate's size
       [-0.1, -0.1]
     """
 
-    def weights(params: Any) -> Any:
+    def is_weight(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    optimizer = optax.adamw(schedule, weight_decay=weight_decay, mask=weights) if weight_decay else None
-    optimizer = optimizer or optax.adam(schedule)
+    optimizer = optax.adam(schedule)
+    if weight_decay:
+        optimizer = optax.adamw(schedule, weight_decay=weight_decay, mask=is_weight)
     return optimizer if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

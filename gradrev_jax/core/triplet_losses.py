@@ -1,4 +1,4 @@
-"""Triplet losses on embeddings: semi-hard mining within a batch, and given triplets."""
+"""Triplet losses on embeddings: with semi-hard negatives of the batch, and on given triplets."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.arguments import check_integers, is_traced
 from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.vectors import unit_with_safe_gradient
 
 
 def semi_hard_triplet_loss(
@@ -16,34 +17,65 @@ def semi_hard_triplet_loss(
     labelled: Bool[Array | np.ndarray, " B"] | None = None,
     margin: float = 0.5,
 ) -> Float[Array, ""]:
-    r"""Triplet loss with semi-hard negatives, on squared distances (Schroff et al., 2015).
+    r"""Computes the triplet loss with semi-hard negatives, on squared distances (Schroff et al., 2015).
 
     .. math::
         \operatorname{mean}_{(a, p)} \max(0, D_{ap} - D_{an(a, p)} + m)
 
-    over all ordered pairs a != p of one class. The negative n(a, p) is the nearest to a of those that are
-    farther than p, and where there is none the farthest of all. Pairs whose anchor has no negative in the
-    batch are left out of the mean.
+    The mean goes over all ordered pairs a != p of one class. The negative n(a, p) is the row of another class
+    that is nearest to a among those farther than p or, if there is none, the farthest of all. Pairs whose
+    anchor has no negative in the batch are left out.
 
     Negatives are found by sorting each anchor's row once: O(B² log B) instead of comparing all triplets.
 
     Args:
       embeddings: [B, D], usually L2-normalised.
-      classes: [B] or [B, N], two rows are of one class where all their labels are equal.
-      labelled: [B], images that take part; None: all.
+      classes: [B] or [B, N]; two rows are of one class if all their labels are equal.
+      labelled: [B], the rows that take part; None: all.
       margin: m, in squared distance.
 
     Returns:
-      Scalar; 0 where the batch has no pair.
+      Scalar; 0 if the batch has no pair.
 
     Raises:
-      ValueError: numbers of rows that disagree, embeddings that are no rows, or classes that are no integers.
+      ValueError: embeddings that are not two-dimensional, classes that are no integers, or numbers of rows
+        that disagree.
 
     Example:
       >>> embeddings = jnp.array([[0.0], [1.0], [2.0]])
-      >>> float(semi_hard_triplet_loss(embeddings, jnp.array([0, 0, 1])))  # of the pairs, (1, 0) is 0.5 off
+      >>> float(semi_hard_triplet_loss(embeddings, jnp.array([0, 0, 1])))  # pair (1, 0): 0.5; (0, 1): 0
       0.25
     """
+    _check_rows(embeddings, classes, labelled)
+    embeddings, classes = jnp.asarray(embeddings), jnp.asarray(classes)
+    present = jnp.ones(len(classes), bool) if labelled is None else jnp.asarray(labelled)
+    both = present[:, None] & present[None, :]
+    rows = classes.reshape(len(classes), -1)
+    same = (rows[:, None] == rows[None, :]).all(axis=-1)
+    distances = squared_distances(embeddings)
+    negative, count = _semi_hard_negatives(distances, both & ~same)
+    pairs = both & same & ~jnp.eye(len(classes), dtype=bool) & (count > 0)
+    violation = jnp.where(pairs, distances - jnp.where(pairs, negative, 0.0) + margin, 0.0)
+    return jnp.maximum(violation, 0).sum() / jnp.maximum(pairs.sum(), 1)
+
+
+def _semi_hard_negatives(
+    distances: Float[Array, "B B"], is_negative: Bool[Array, "B B"]
+) -> tuple[Float[Array, "B B"], Int[Array, "B 1"]]:
+    """Returns the distance of each pair's semi-hard negative, and the number of each anchor's negatives."""
+    negatives = jnp.sort(jnp.where(is_negative, distances, jnp.inf), axis=1)
+    count = is_negative.sum(axis=1, keepdims=True)
+    # The first negative farther than the positive or, past the end, the last negative itself.
+    search = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
+    first = search(jax.lax.stop_gradient(negatives), jax.lax.stop_gradient(distances))
+    return jnp.take_along_axis(negatives, jnp.minimum(first, jnp.maximum(count - 1, 0)), axis=1), count
+
+
+def _check_rows(
+    embeddings: Float[Array | np.ndarray, "B D"],
+    classes: Int[Array | np.ndarray, "B ..."],
+    labelled: Bool[Array | np.ndarray, " B"] | None,
+) -> None:
     if embeddings.ndim != 2 or not classes.ndim:
         raise ValueError(
             f"embeddings must be [B, D] and classes [B] or [B, N]; got {embeddings.shape} and {classes.shape}"
@@ -54,23 +86,6 @@ def semi_hard_triplet_loss(
             f"embeddings, classes and labelled must have as many rows; got {len(embeddings)}, {len(classes)} "
             f"and {None if labelled is None else len(labelled)}"
         )
-    embeddings, classes = jnp.asarray(embeddings), jnp.asarray(classes)
-    present = jnp.ones(len(classes), bool) if labelled is None else jnp.asarray(labelled)
-    both = present[:, None] & present[None, :]
-    rows = classes.reshape(len(classes), -1)
-    same = (rows[:, None] == rows[None, :]).all(axis=-1)
-    distances = squared_distances(embeddings)
-
-    negatives = jnp.sort(jnp.where(both & ~same, distances, jnp.inf), axis=1)
-    count = (both & ~same).sum(axis=1, keepdims=True)
-    # First negative farther than the positive; past the last one stands the last one itself.
-    search = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
-    first = search(jax.lax.stop_gradient(negatives), jax.lax.stop_gradient(distances))
-    negative = jnp.take_along_axis(negatives, jnp.minimum(first, jnp.maximum(count - 1, 0)), axis=1)
-
-    pairs = both & same & ~jnp.eye(len(classes), dtype=bool) & (count > 0)
-    violation = jnp.where(pairs, distances - jnp.where(pairs, negative, 0.0) + margin, 0.0)
-    return jnp.maximum(violation, 0).sum() / jnp.maximum(pairs.sum(), 1)
 
 
 def attribute_triplet_loss(
@@ -79,16 +94,16 @@ def attribute_triplet_loss(
     *,
     margin: float = 0.5,
 ) -> Float[Array, ""]:
-    """Semi-hard triplet loss on each normalised f[:, n] with its own labels, summed over attributes (ADDE-M).
+    """Sums the semi-hard triplet losses of all attributes, each on its normalised features (ADDE-M).
 
     Args:
       features: [B, N, d].
-      labels: [B, N]; images that are not labelled for an attribute (-1) are left out of its term; so are
-        traced labels below 0. How many values an attribute has is not known here, and not checked.
-      margin: in squared distance.
+      labels: [B, N], the classes of each attribute. Images that are not labelled for an attribute (-1, or any
+        traced label below 0) are left out of its term. Upper limits are not checked, for lack of a schema.
+      margin: the margin, in squared distance.
 
     Raises:
-      ValueError: shapes that disagree, labels that are no integers or lie below -1.
+      ValueError: shapes that disagree, labels that are no integers, or labels below -1.
 
     Example:
       >>> features = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
@@ -107,10 +122,11 @@ def attribute_triplet_loss(
         )
     labels = jnp.asarray(labels)
 
-    def of_attribute(features: Array, labels: Array) -> Array:
-        return semi_hard_triplet_loss(unit(features), labels, labelled=labels >= 0, margin=margin)
+    def one_attribute(features: Array, labels: Array) -> Array:
+        embeddings = unit_with_safe_gradient(features)
+        return semi_hard_triplet_loss(embeddings, labels, labelled=labels >= 0, margin=margin)
 
-    return jax.vmap(of_attribute, in_axes=1)(jnp.asarray(features), labels).sum()
+    return jax.vmap(one_attribute, in_axes=1)(jnp.asarray(features), labels).sum()
 
 
 def triplet_margin_loss(
@@ -120,16 +136,16 @@ def triplet_margin_loss(
     *,
     margin: float = 0.5,
 ) -> Float[Array, ""]:
-    r"""Mean over given triplets of ``max(0, |a - p| - |a - n| + margin)``, with plain distances.
+    """Computes the mean of ``max(0, |a - p| - |a - n| + margin)`` over given triplets, on plain distances.
 
     Args:
-      anchor: [B, D].
-      positive: [B, D].
-      negative: [B, D].
-      margin: in distance.
+      anchor: [B, D], the embeddings a.
+      positive: [B, D], the embeddings p.
+      negative: [B, D], the embeddings n.
+      margin: the margin, in distance.
 
     Raises:
-      ValueError: shapes that are not the same.
+      ValueError: shapes that are not the same, or not two-dimensional.
 
     Example:
       >>> a, p, n = jnp.array([[0.0]]), jnp.array([[1.0]]), jnp.array([[1.25]])
@@ -144,20 +160,14 @@ def triplet_margin_loss(
 
     def distance(other: Float[Array | np.ndarray, "B D"]) -> Array:
         squares = jnp.square(jnp.asarray(anchor) - jnp.asarray(other)).sum(axis=-1)
-        # The root's slope is infinite at 0: there, and only there, the gradient is taken as 0.
+        # The derivative of the root is infinite at 0; there, and only there, the gradient is set to 0.
         return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
 
     return jnp.maximum(distance(positive) - distance(negative) + margin, 0).mean()
 
 
-def unit(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    """Vectors of length 1; the zero vector stays, with a gradient of 0."""
-    squares = jnp.square(x).sum(axis=-1, keepdims=True)
-    return x * jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-
-
 def squared_distances(x: Float[Array, "B D"]) -> Float[Array, "B B"]:
-    """Squared distances between all rows, never negative, and exactly 0 from a row to itself."""
+    """Returns the squared distances between all rows, never negative, and exactly 0 on the diagonal."""
     products = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.square(x).sum(axis=-1)
     distances = squares[:, None] + squares[None, :] - 2 * products

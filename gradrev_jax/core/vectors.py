@@ -1,4 +1,4 @@
-"""Lengths of vectors, and vectors of length 1, whatever size their numbers have."""
+"""Lengths of vectors, and vectors of length 1."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,10 @@ from jaxtyping import Array, Bool, Float
 
 
 def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
-    """Length of vectors, of any size that numbers can have: no square overflows or vanishes.
+    """Returns the lengths of vectors of any size: no square overflows or underflows.
+
+    Args:
+      x: [..., d].
 
     Example:
       >>> lengths = length(jnp.array([[3e25, 4e25], [3e-25, 4e-25], [0.0, 0.0]]))
@@ -19,14 +22,19 @@ def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         scale = _power_of_two(x)
         return jnp.linalg.norm(x * scale, axis=-1) / scale[..., 0]
 
-    return jax.lax.cond(_is_sound(plain), lambda: plain, scaled)
+    return jax.lax.cond(_are_accurate(plain), lambda: plain, scaled)
 
 
-def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    """Vectors of length 1, whatever length they had; a zero vector stays zero.
+def unit_of_any_size(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """Divides vectors of any size by their lengths; a zero vector stays zero.
+
+    For losses, see ``unit_with_safe_gradient``: here the gradient at a zero vector is NaN.
+
+    Args:
+      x: [..., d].
 
     Example:
-      >>> print(unit(jnp.array([[3e25, 4e25], [0.0, 0.0]])))
+      >>> print(unit_of_any_size(jnp.array([[3e25, 4e25], [0.0, 0.0]])))
       [[0.6 0.8]
        [0.  0. ]]
     """
@@ -37,17 +45,36 @@ def unit(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         norm = jnp.linalg.norm(near_one, axis=-1, keepdims=True)
         return near_one / jnp.where(norm > 0, norm, 1)
 
-    return jax.lax.cond(_is_sound(plain), lambda: x / plain, scaled)
+    return jax.lax.cond(_are_accurate(plain), lambda: x / plain, scaled)
 
 
-def _is_sound(norms: Float[Array, "..."]) -> Bool[Array, ""]:
-    """Whether the squares behind norms neither overflowed nor lost digits that count to underflow."""
+def unit_with_safe_gradient(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Divides vectors by their lengths; a zero vector stays zero, and has a gradient of 0.
+
+    For features of unusual size, see ``unit_of_any_size``: here their squares may overflow or underflow.
+
+    Args:
+      x: [..., d].
+
+    Example:
+      >>> print(unit_with_safe_gradient(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+      [[0.6 0.8]
+       [0.  0. ]]
+      >>> jax.grad(lambda x: unit_with_safe_gradient(x).sum())(jnp.zeros(2)).tolist()
+      [0.0, 0.0]
+    """
+    squares = jnp.square(x).sum(axis=-1, keepdims=True)
+    return x * jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+
+
+def _are_accurate(norms: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Returns whether no square behind the norms overflowed or lost significant digits to underflow."""
     return (jnp.isfinite(norms) & (norms > jnp.finfo(norms.dtype).tiny ** 0.25)).all()
 
 
 def _power_of_two(x: Float[Array, "... d"]) -> Float[Array, "... 1"]:
-    """What brings the largest entry of each vector near 1; multiplying with it rounds nothing."""
+    """Returns the factor that brings each vector's largest entry near 1; a power of two rounds nothing."""
     largest = jnp.abs(jax.lax.stop_gradient(x)).max(axis=-1, keepdims=True, initial=0)
-    most = jnp.finfo(x.dtype).maxexp - 4  # powers that are numbers themselves, as their inverses are
+    most = jnp.finfo(x.dtype).maxexp - 4  # up to here, a power of two and its inverse are representable
     exponent = jnp.clip(jnp.frexp(largest)[1], -most, most)
     return jnp.where(jnp.isfinite(largest), jnp.ldexp(jnp.ones((), x.dtype), -exponent), 1)

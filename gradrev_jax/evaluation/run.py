@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
+from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.examples import (
     SHOWN_QUERIES,
     pick_queries,
@@ -73,8 +74,9 @@ def evaluate(
         progress=progress,
     )
     encoded = encode_run(run, progress=progress)
-    strength = find_strength(run, encoded, progress=progress)
-    answers = search_gallery(run, encoded, strength.value, progress=progress)
+    with naming("train.{}"):
+        strength = find_strength(run, encoded, progress=progress)
+        answers = search_gallery(run, encoded, strength.value, progress=progress)
     scored = score_queries(run, encoded, answers)
     metrics = summarize(run, encoded.gallery, strength, scored)
     if distributed.is_first():

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from tqdm import tqdm
 
 from gradrev_jax import distributed
+from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.core.metrics import cross_correct
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.models.shards import AXIS

@@ -1,4 +1,4 @@
-"""Search with many manipulated references: in portions that fit, on all cores, until each is certain."""
+"""Search with many manipulated references: in chunks that fit into memory, on all cores, until certified."""
 
 import itertools
 import os
@@ -11,64 +11,71 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.arguments import check_integers, whole_number
 from gradrev_jax.core.manipulation import Normalization, normalize_features
-from gradrev_jax.search.edits import References, edit, make_changes, make_references
+from gradrev_jax.search.edits import References, apply_edits, make_edits, make_references
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
-from gradrev_jax.search.ranking import nearest_edited
+from gradrev_jax.search.ranking import search_edits
 
-# Queries, and references, are padded to one of these numbers, so that few programs are compiled; more
-# references than the last are taken in equal chunks, padded to a multiple of PADDING.
-SIZES = (1, 16, 256)
-REFERENCES_AT_ONCE, PADDING = 1024, 16
-CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, held at a time
-# Candidates besides the k at first, and for the queries that those do not certify. A few certify nearly all.
-SPARES = (12, SPARE_CANDIDATES)
-WORKERS = os.cpu_count() or 1  # each searches a chunk of queries, most of which is no parallel work in itself
+# Queries and references are padded to one of these numbers, so that few programs are compiled. More
+# references than the last are split into equal chunks, padded to a multiple of PADDING.
+CHUNK_SIZES = (1, 16, 256)
+MAX_REFERENCES, PADDING = 1024, 16
+CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of queries, that are held at a time
+# The candidates beyond k, in the first round and in a second one for the queries that the first does not
+# certify. A few certify nearly all queries.
+SPARE_CANDIDATE_ROUNDS = (12, SPARE_CANDIDATES)
+NUM_WORKERS = os.cpu_count() or 1  # threads; each searches a chunk of queries on one core
 
-# Row numbers -> features [R, N, d], not normalised, and normalised.
-TakeRows = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R N d"], Float[Array, "R N d"]]]
+# Maps the numbers of references [R] to their features [R, N, d], not normalised, and normalised.
+TakeReferences = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R N d"], Float[Array, "R N d"]]]
 
 
 def search_all(
     products: GalleryProducts,
-    take: TakeRows,
-    rows: Int[np.ndarray, " Q"],
-    edits: Float[np.ndarray, "Q J"],
+    take_references: TakeReferences,
+    reference_ids: Int[np.ndarray, " Q"],
+    indicators: Float[np.ndarray, "Q J"],
     k: int,
     normalize: Normalization,
     *,
-    measure_all: bool = False,
+    exact_distances: bool = False,
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-    """Indices and distances of the k rows nearest to each edited reference.
+    """Returns the indices and distances of the k rows nearest to each manipulated reference.
 
     Args:
-      products: of the gallery and the memory.
-      take: gives the references of these numbers.
-      rows: [Q], the number of the reference that each query edits.
-      edits: [Q, J], indicators times strength.
-      k: neighbours wanted.
-      normalize: how features are normalised after the manipulation.
-      measure_all: whether all distances are direct sums, as they must be to be compared with others.
+      products: the products of the gallery and the memory.
+      take_references: the function that returns references by their numbers.
+      reference_ids: [Q], the number of each query's reference.
+      indicators: [Q, J], the indicators, multiplied by the strength.
+      k: the number of neighbours.
+      normalize: the normalisation of the features after the manipulation.
+      exact_distances: whether all distances are direct sums, which compare with those of other galleries.
     """
-    distinct, reference = np.unique(rows, return_inverse=True)
-    indices = np.zeros((len(rows), k), np.int32)
-    distances = np.zeros((len(rows), k), products.rows.dtype)
+    distinct, reference = np.unique(reference_ids, return_inverse=True)
+    indices = np.zeros((len(reference_ids), k), np.int32)
+    distances = np.zeros((len(reference_ids), k), products.rows.dtype)
     parts = products.rows.shape[1] if normalize == "attribute" else 1
-    at_once = references_at_once(len(distinct), products.square_norms.nbytes * parts)
+    size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts)
     order = np.argsort(reference, kind="stable")
-    for some in _chunks(np.arange(len(distinct)), at_once):
-        first, last = np.searchsorted(reference[order], (some.min(), some.max() + 1))
+    for chunk in _chunks(np.arange(len(distinct)), size):
+        first, last = np.searchsorted(reference[order], (chunk.min(), chunk.max() + 1))
         queries = order[first:last]
-        references = make_references(products, *take(distinct[some]), normalize)
+        references = make_references(products, *take_references(distinct[chunk]), normalize)
         indices[queries], distances[queries] = search_references(
-            products, references, reference[queries] - some[0], edits[queries], k, normalize, measure_all
+            products,
+            references,
+            reference[queries] - chunk[0],
+            indicators[queries],
+            k,
+            normalize,
+            exact_distances,
         )
     return indices, distances
 
 
 @jax.jit(static_argnames="normalize")
 def normalized(features: Float[Array, "R N d"], normalize: Normalization) -> Float[Array, "R N d"]:
-    """Features normalised as a gallery's rows are."""
+    """Returns features normalised like the gallery's rows."""
     return normalize_features(features, normalize).reshape(features.shape)
 
 
@@ -76,46 +83,56 @@ def search_references(
     products: GalleryProducts,
     references: References,
     reference: Int[np.ndarray, " Q"],
-    edits: Float[np.ndarray, "Q J"],
+    indicators: Float[np.ndarray, "Q J"],
     k: int,
     normalize: Normalization,
-    measure_all: bool = False,
+    exact_distances: bool = False,
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-    """As ``search_all``, with references whose products are there."""
+    """Returns the result of ``search_all`` for references whose products are computed already.
+
+    Args:
+      products: the products of the gallery and the memory.
+      references: the references and their products.
+      reference: [Q], the position of each query's reference among the references.
+      indicators: [Q, J], the indicators, multiplied by the strength.
+      k: the number of neighbours.
+      normalize: the normalisation of the features after the manipulation.
+      exact_distances: whether all distances are direct sums.
+    """
     indices = np.zeros((len(reference), k), np.int32)
     distances = np.zeros((len(reference), k), products.rows.dtype)
     certified = np.zeros(len(reference), bool)
-    changes = make_changes(reference, edits)
-    bytes_each = max(products.square_norms.nbytes, products.rows[0].nbytes)
+    edits = make_edits(reference, indicators)
+    query_bytes = max(products.square_norms.nbytes, products.rows[0].nbytes)
 
-    def search(queries: Int[np.ndarray, " P"], spare: int) -> None:
-        indices[queries], distances[queries], certified[queries] = nearest_edited(
+    def search(queries: Int[np.ndarray, " P"], spare_candidates: int) -> None:
+        indices[queries], distances[queries], certified[queries] = search_edits(
             products,
             references,
-            changes.of(queries),
+            edits.take(queries),
             k,
-            spare=spare,
+            spare_candidates=spare_candidates,
             normalize=normalize,
-            measure_all=measure_all,
+            exact_distances=exact_distances,
         )
 
-    for spare in SPARES:
+    for spare_candidates in SPARE_CANDIDATE_ROUNDS:
         pending = np.flatnonzero(~certified)
-        chunks = list(_chunks(pending, _at_once(len(pending), bytes_each)))
+        chunks = list(_chunks(pending, _chunk_size(len(pending), query_bytes)))
         if len(chunks) > 1:
-            with ThreadPoolExecutor(WORKERS) as pool:
-                list(pool.map(search, chunks, itertools.repeat(spare)))
+            with ThreadPoolExecutor(NUM_WORKERS) as pool:
+                list(pool.map(search, chunks, itertools.repeat(spare_candidates)))
         elif chunks:
-            search(chunks[0], spare)
-    left = np.flatnonzero(~certified)
-    for queries in _chunks(left, _at_once(len(left), bytes_each)):
-        edited = edit(products, references, changes.of(queries), normalize)
+            search(chunks[0], spare_candidates)
+    pending = np.flatnonzero(~certified)
+    for queries in _chunks(pending, _chunk_size(len(pending), query_bytes)):
+        edited = apply_edits(products, references, edits.take(queries), normalize)
         vectors, rows = (x.reshape(len(x), -1) for x in (edited.vectors, products.rows))
         indices[queries], distances[queries] = nearest_neighbors(vectors, rows, k)
     return indices, distances
 
 
-def checked_edits(
+def scale_indicators(
     indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
     strength: float,
     *,
@@ -123,10 +140,17 @@ def checked_edits(
     num_values: int,
     dtype: np.dtype,
 ) -> Float[np.ndarray, "Q J"]:
-    """Indicators times strength.
+    """Returns indicators multiplied by the strength.
+
+    Args:
+      indicators: [Q, J].
+      strength: the factor.
+      num_queries: Q, the number of rows that the indicators must have.
+      num_values: J, the number of columns that they must have.
+      dtype: the dtype of the result.
 
     Raises:
-      ValueError: there are not as many as queries, or not of as many values; something is not finite.
+      ValueError: indicators of another shape, a strength that is no number, or a product that is not finite.
     """
     if indicators.shape != (num_queries, num_values):
         raise ValueError(
@@ -134,71 +158,95 @@ def checked_edits(
         )
     if np.shape(strength) != () or not np.isfinite(strength):
         raise ValueError(f"strength must be one finite number, got {strength}")
-    edits = np.asarray(indicators, dtype) * np.asarray(strength, dtype)
-    finite = np.isfinite(edits).all(axis=1)
+    scaled = np.asarray(indicators, dtype) * np.asarray(strength, dtype)
+    finite = np.isfinite(scaled).all(axis=1)
     if not finite.all():
         raise ValueError(f"indicators times strength are not finite in row {int(finite.argmin())}")
-    return edits
+    return scaled
 
 
-def checked_k(k: int, num_rows: int, *, exclude_reference: bool) -> int:
-    """Returns k as an int of Python's, where there are k rows to find.
+def validate_k(k: int, num_rows: int, *, exclude_reference: bool) -> int:
+    """Returns the number of neighbours as a Python int.
+
+    Args:
+      k: the number of neighbours.
+      num_rows: G, the size of the gallery.
+      exclude_reference: whether the reference is left out of its result.
 
     Raises:
-      ValueError: k beyond the gallery, below 1, or no whole number.
+      ValueError: k below 1 or beyond the gallery, or no whole number.
     """
     k = whole_number(k, "k")
     allowed = num_rows - exclude_reference
     if not 1 <= k <= allowed:
-        left = f", the query excluded, of {num_rows}" if exclude_reference else ""
-        raise ValueError(f"k must lie between 1 and the gallery's {allowed} rows{left}, got {k}")
+        besides = " besides the reference" if exclude_reference else ""
+        raise ValueError(f"k must lie between 1 and the gallery's {allowed} rows{besides}, got {k}")
     return k
 
 
-def checked_rows(rows: Int[Array | np.ndarray, " Q"], num_rows: int) -> Int[np.ndarray, " Q"]:
-    """Row numbers as an array of NumPy's.
+def validate_reference_ids(
+    reference_ids: Int[Array | np.ndarray, " Q"], num_rows: int
+) -> Int[np.ndarray, " Q"]:
+    """Returns the gallery rows of references as a NumPy array.
+
+    Args:
+      reference_ids: [Q], the gallery rows.
+      num_rows: G, the size of the gallery.
 
     Raises:
-      ValueError: one outside the gallery, or what is no list of whole numbers.
+      ValueError: another shape or dtype, or a row outside the gallery.
     """
-    rows = np.asarray(rows)
-    check_integers(rows, "reference_ids")
-    if rows.ndim != 1:
-        raise ValueError(f"reference_ids must be [Q], got {rows.shape}")
-    outside = rows[(rows < 0) | (rows >= num_rows)]
+    reference_ids = np.asarray(reference_ids)
+    check_integers(reference_ids, "reference_ids")
+    if reference_ids.ndim != 1:
+        raise ValueError(f"reference_ids must be [Q], got {reference_ids.shape}")
+    outside = reference_ids[(reference_ids < 0) | (reference_ids >= num_rows)]
     if outside.size:
-        raise ValueError(f"references must lie between 0 and {num_rows - 1}, got {outside[0]}")
-    return rows
+        raise ValueError(f"reference_ids must lie between 0 and {num_rows - 1}, got {outside[0]}")
+    return reference_ids
 
 
-def without(
+def drop_excluded(
     indices: Int[np.ndarray, "Q K"],
     distances: Float[np.ndarray, "Q K"],
     excluded: Int[np.ndarray, " Q"],
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-    """All but each query's excluded row, or but the last where that is not among them."""
+    """Removes one neighbour per query: the excluded row, or the last if that row is not among them.
+
+    Args:
+      indices: [Q, k + 1], the neighbours, nearest first.
+      distances: [Q, k + 1], their distances.
+      excluded: [Q], the gallery row to remove.
+    """
     is_excluded = indices == excluded[:, None]
     is_excluded[~is_excluded.any(axis=1), -1] = True
     shape = len(indices), indices.shape[1] - 1
     return indices[~is_excluded].reshape(shape), distances[~is_excluded].reshape(shape)
 
 
-def _at_once(total: int, bytes_each: int) -> int:
-    """How many of a total to take at once: the least size that holds all, or the largest that fits."""
-    allowed = [size for size in SIZES if size == 1 or size * bytes_each <= CHUNK_BYTES]
+def _chunk_size(total: int, item_bytes: int) -> int:
+    """Returns the smallest of CHUNK_SIZES that holds a total, or else the largest that memory allows."""
+    allowed = [size for size in CHUNK_SIZES if size == 1 or size * item_bytes <= CHUNK_BYTES]
     return next((size for size in allowed if size >= total), allowed[-1])
 
 
-def references_at_once(total: int, bytes_each: int) -> int:
-    """As ``_at_once``, but many in as large and equal chunks as fit: products cost less by the hundred."""
-    largest = min(REFERENCES_AT_ONCE, CHUNK_BYTES // bytes_each // PADDING * PADDING)
-    if total <= SIZES[-1] or largest <= SIZES[-1]:
-        return _at_once(total, bytes_each)
-    each = -(-total // -(-total // largest))
-    return -(-each // PADDING) * PADDING
+def reference_chunk_size(total: int, reference_bytes: int) -> int:
+    """Splits many references into equal chunks, as large as memory allows, and returns their size.
+
+    Large products cost less per row than small ones. Few references are chunked like queries.
+
+    Args:
+      total: the number of references.
+      reference_bytes: the bytes of one reference's products.
+    """
+    largest = min(MAX_REFERENCES, CHUNK_BYTES // reference_bytes // PADDING * PADDING)
+    if total <= CHUNK_SIZES[-1] or largest <= CHUNK_SIZES[-1]:
+        return _chunk_size(total, reference_bytes)
+    size = -(-total // -(-total // largest))
+    return -(-size // PADDING) * PADDING
 
 
 def _chunks(items: Int[np.ndarray, " M"], size: int) -> Iterator[Int[np.ndarray, " size"]]:
-    """Items in chunks of one size; the last is padded with its own, so that one compilation serves all."""
+    """Yields chunks of one size; the last repeats its own items as padding, so one program serves all."""
     for start in range(0, len(items), size):
         yield np.resize(items[start : start + size], size)

@@ -1,6 +1,7 @@
-"""Manipulated features, and what their products with a gallery are made of (Eq. 7).
+"""Sparse edits of references, and the manipulated features that they give (Eq. 7).
 
-*Parts* are as in ``manipulation_products``.
+A search is asked with dense ``indicators`` [Q, J]; ``Edits`` holds their nonzero entries. For *parts*, see
+``gradrev_jax.search.products``.
 """
 
 import functools
@@ -15,18 +16,18 @@ from gradrev_jax.core.manipulation import Normalization
 from gradrev_jax.core.vectors import length
 from gradrev_jax.search.products import GalleryProducts, norm_operations, part_products, square_norms
 
-UNROLLED = 8  # changes of a query, above it a loop adds them
+MAX_UNROLLED = 8  # edits per query up to which their additions are unrolled
 
 
 class References(NamedTuple):
-    """Features to manipulate, R of them, and what a search reads of them.
+    """R features to manipulate, and what a search reads of them.
 
     Attributes:
-      features: [R, N, d], not normalised.
-      rows: [R, N, d], normalised.
-      scales: [R, S], what the normalisation multiplied each part with.
-      norms: [R, N], of the features' blocks.
-      products: [S, R, G], of the features with the gallery's rows.
+      features: [R, N, d], the features, not normalised.
+      rows: [R, N, d], the normalised features.
+      scales: [R, S], the factor by which the normalisation multiplied each part.
+      norms: [R, N], the norms of the features' blocks.
+      products: [S, R, G], the products of the features with the gallery's rows.
     """
 
     features: Float[Array, "R N d"]
@@ -42,149 +43,152 @@ def make_references(
     rows: Float[Array, "R N d"],
     normalize: Normalization,
 ) -> References:
-    """Multiply references with the gallery.
+    """Multiplies references with the gallery.
 
     Args:
-      products: of the gallery.
-      features: [R, N, d], not normalised.
-      rows: [R, N, d], normalised.
-      normalize: how.
+      products: the products of the gallery.
+      features: [R, N, d], the references, not normalised.
+      rows: [R, N, d], the normalised references.
+      normalize: the normalisation that was applied.
     """
-    found = part_products(features, products.rows, by_block=normalize == "attribute")
-    scales, norms = _scales_and_norms(features, rows, len(found))
-    return References(features, rows, scales, norms, found)
+    with_rows = part_products(features, products.rows, by_block=normalize == "attribute")
+    scales, norms = _scales_and_norms(features, rows, len(with_rows))
+    return References(features, rows, scales, norms, with_rows)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def _scales_and_norms(
     features: Float[Array, "R N d"], rows: Float[Array, "R N d"], parts: int
 ) -> tuple[Float[Array, "R S"], Float[Array, "R N"]]:
-    """The factor by which each part was really scaled, whatever its norm's rounding; and norms."""
+    """Returns the factor that each part was in fact scaled by, with its rounding, and the blocks' norms."""
     before, after = (x.reshape(len(x), parts, -1) for x in (features, rows))
-    at = jnp.abs(before).argmax(axis=-1, keepdims=True)  # the largest entry tells it best
-    largest = jnp.take_along_axis(before, at, axis=-1)[..., 0]
-    scales = jnp.take_along_axis(after, at, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
+    position = jnp.abs(before).argmax(axis=-1, keepdims=True)  # the largest entry gives the best quotient
+    largest = jnp.take_along_axis(before, position, axis=-1)[..., 0]
+    scales = jnp.take_along_axis(after, position, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
     return scales, length(features)
 
 
-class Changes(NamedTuple):
-    """What queries do to their references, C changes each.
+class Edits(NamedTuple):
+    """The nonzero entries of indicators: Q queries, each of which adds at most C prototypes to a reference.
 
     Attributes:
-      reference: [Q], the number of the reference.
-      values: [Q, C], which prototypes are added.
-      weights: [Q, C], how often; 0 where a query has fewer changes.
+      reference: [Q], the position of each query's reference among the ``References``.
+      values: [Q, C], the values whose prototypes are added.
+      factors: [Q, C], the factor of each added prototype; 0 pads queries with fewer edits.
     """
 
     reference: Int[np.ndarray, " Q"]
     values: Int[np.ndarray, "Q C"]
-    weights: Float[np.ndarray, "Q C"]
+    factors: Float[np.ndarray, "Q C"]
 
-    def of(self, queries: Int[np.ndarray, " P"]) -> "Changes":
-        """Those of some queries."""
-        return Changes(*(each[queries] for each in self))
+    def take(self, queries: Int[np.ndarray, " P"]) -> "Edits":
+        """Returns the edits of some of the queries."""
+        return Edits(*(field[queries] for field in self))
 
 
-def make_changes(reference: Int[np.ndarray, " Q"], edits: Float[np.ndarray, "Q J"]) -> Changes:
-    """The entries of edits that are not zero, as many for all as the fullest has, up to a power of two.
+def make_edits(reference: Int[np.ndarray, " Q"], indicators: Float[np.ndarray, "Q J"]) -> Edits:
+    """Collects the nonzero entries of indicators.
+
+    All queries get as many edits as the query with the most, rounded up to a power of two, so that few
+    programs are compiled for any number of edits.
 
     Args:
-      reference: [Q], the number of the reference that each query edits.
-      edits: [Q, J], indicators times strength.
+      reference: [Q], the position of each query's reference among the ``References``.
+      indicators: [Q, J], the indicators, multiplied by the strength.
 
     Example:
-      >>> changes = make_changes(np.array([0, 0]), np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]))
-      >>> changes.values.tolist(), changes.weights.tolist()
+      >>> edits = make_edits(np.array([0, 0]), np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]))
+      >>> edits.values.tolist(), edits.factors.tolist()
       ([[1, 0], [0, 2]], [[2.0, 0.0], [-1.0, 1.0]])
     """
-    query, value = np.nonzero(edits)
-    counts = np.bincount(query, minlength=len(edits))
-    place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    # Few programs for any number of changes.
-    most = min(1 << max(int(counts.max(initial=0)) - 1, 0).bit_length(), edits.shape[1])
-    values, weights = np.zeros((len(edits), most), np.int32), np.zeros((len(edits), most), edits.dtype)
-    values[query, place], weights[query, place] = value, edits[query, value]
-    return Changes(reference, values, weights)
+    query, value = np.nonzero(indicators)
+    counts = np.bincount(query, minlength=len(indicators))
+    position = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    most = min(1 << max(int(counts.max(initial=0)) - 1, 0).bit_length(), indicators.shape[1])
+    shape = len(indicators), most
+    values, factors = np.zeros(shape, np.int32), np.zeros(shape, indicators.dtype)
+    values[query, position], factors[query, position] = value, indicators[query, value]
+    return Edits(reference, values, factors)
 
 
-class Edited(NamedTuple):
-    """Manipulated references, and what their products with a gallery are made of.
+class EditedFeatures(NamedTuple):
+    """Manipulated references, and the table rows whose sums are their products with a gallery.
 
     Attributes:
-      vectors: [Q, N, d], manipulated and normalised.
-      square_norms: [Q], of the vectors.
-      scales: [Q, S], what the normalisation multiplied each part with.
-      entries: [Q, C], rows of ``GalleryProducts.table`` to add,
-      factors: [Q, C], so often.
-      errors: [Q], how far |g|² - 2 q·g computed of them can lie from that of the vector, for any row g.
+      vectors: [Q, N, d], the references, manipulated and normalised.
+      square_norms: [Q], the squared norms of the vectors.
+      scales: [Q, S], the factor by which the normalisation multiplied each part.
+      entries: [Q, C * P], the rows of ``GalleryProducts.table`` to add.
+      entry_factors: [Q, C * P], the factor of each row in ``entries``.
+      errors: [Q], the error bound of |g|² - 2 q·g, computed from the table, for any gallery row g.
     """
 
     vectors: Float[Array, "Q N d"]
     square_norms: Float[Array, " Q"]
     scales: Float[Array, "Q S"]
-    entries: Int[Array, "Q C"]
-    factors: Float[Array, "Q C"]
+    entries: Int[Array, "Q CP"]
+    entry_factors: Float[Array, "Q CP"]
     errors: Float[Array, " Q"]
 
 
 @functools.partial(jax.jit, static_argnames="normalize")
-def edit(
-    products: GalleryProducts, references: References, changes: Changes, normalize: Normalization
-) -> Edited:
-    """Manipulate and normalise references.
+def apply_edits(
+    products: GalleryProducts, references: References, edits: Edits, normalize: Normalization
+) -> EditedFeatures:
+    """Manipulates and normalises references.
 
     Args:
-      products: of the gallery and the memory.
-      references: what is manipulated.
-      changes: how; each costs an addition a row of the gallery.
-      normalize: how features are normalised after the manipulation.
+      products: the products of the gallery and the memory.
+      references: the features to manipulate.
+      edits: the prototypes to add.
+      normalize: the normalisation of the features after the manipulation.
     """
-    one = functools.partial(_edit_one, products, references, normalize)
-    if jax.default_backend() != "cpu" or len(changes.reference) == 1:
-        return jax.vmap(one)(changes)
-    return jax.lax.map(one, changes)  # a CPU takes one after the other, in its cache
+    apply_one = functools.partial(_apply_one, products, references, normalize)
+    if jax.default_backend() != "cpu" or len(edits.reference) == 1:
+        return jax.vmap(apply_one)(edits)
+    return jax.lax.map(apply_one, edits)  # on a CPU, one query at a time stays in the cache
 
 
-def _edit_one(
-    products: GalleryProducts, references: References, normalize: Normalization, change: Changes
-) -> Edited:
-    """One manipulated reference; ``change`` and what is returned without their first axis."""
-    reference, values, weights = change
+def _apply_one(
+    products: GalleryProducts, references: References, normalize: Normalization, edits: Edits
+) -> EditedFeatures:
+    """Manipulates the reference of one query; ``edits`` and the result lack their first axis."""
+    reference, values, factors = edits
     features = references.features[reference]
     num_blocks, dim = features.shape
 
     def add(c: Int[Array, ""], total: Float[Array, "N d"]) -> Float[Array, "N d"]:
-        return total + weights[c] * products.memory[values[c]]
+        return total + factors[c] * products.memory[values[c]]
 
-    features = jax.lax.fori_loop(0, len(values), add, features, unroll=len(values) <= UNROLLED)
-    # What is not edited is the gallery's row to the bit, and so is 0 from it.
-    untouched = (weights == 0).all()
-    lengths = _lengths(features, normalize)
+    features = jax.lax.fori_loop(0, len(values), add, features, unroll=len(values) <= MAX_UNROLLED)
+    # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
+    untouched = (factors == 0).all()
+    lengths = _part_lengths(features, normalize)
     vector = features.reshape(len(lengths), -1) / lengths[:, None]
     vector = jnp.where(untouched, references.rows[reference], vector.reshape(features.shape))
     scales = jnp.where(untouched, references.scales[reference], 1 / lengths)
 
     entries = products.entries[values].reshape(-1)
-    factors = jnp.repeat(weights, products.entries.shape[1]) * scales[products.part[entries]]
+    entry_factors = jnp.repeat(factors, products.entries.shape[1]) * scales[products.part[entries]]
 
-    # Sums of m products err by at most m eps / 2 of their largest terms, in whatever order they are added
-    # (Higham, 2002, 3.1). Here m counts a block's d products, the N blocks, the parts, a few roundings for
-    # each change, and a few more. What a block's terms can amount to before they cancel:
+    # A sum of m products errs by at most m eps / 2 times the sum of their absolute values, whatever the order
+    # of the additions (Higham, 2002, 3.1). Here m counts the d products of a block, the N blocks, the parts,
+    # a few roundings per edit, and a few more. ``reach`` bounds these absolute values, before they cancel.
     reach = references.norms[reference]
-    reach += (jnp.abs(weights)[:, None] * products.memory_norms[values]).sum(axis=0)
+    reach += (jnp.abs(factors)[:, None] * products.memory_norms[values]).sum(axis=0)
     reach = jnp.linalg.norm(scales * reach)
     largest = products.largest
     operations = dim + num_blocks + len(scales) + 4 * len(values) + 16
     errors = 2 * operations * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
-    unit = 0.525 * jnp.finfo(vector.dtype).eps  # half an eps, and room for the rounding of the bound itself
-    # And each product may lose as much as the smallest number, which counts where features are as small.
-    terms = (1 + jnp.abs(weights).sum()) * (1 + jnp.abs(scales).max())
-    errors = unit * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
-    return Edited(vector, square_norms(vector[None])[0], scales, entries, factors, errors)
+    half_eps = 0.525 * jnp.finfo(vector.dtype).eps  # 5 % more, for the rounding of the bound itself
+    # Underflow may take the smallest normal number from each product, which matters to tiny features.
+    terms = (1 + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
+    errors = half_eps * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
+    return EditedFeatures(vector, square_norms(vector[None])[0], scales, entries, entry_factors, errors)
 
 
-def _lengths(features: Float[Array, "N d"], normalize: Normalization) -> Float[Array, " S"]:
-    """What each part is divided by, as ``normalize_features`` does."""
+def _part_lengths(features: Float[Array, "N d"], normalize: Normalization) -> Float[Array, " S"]:
+    """Returns the number that each part is divided by, as in ``normalize_features``."""
     if normalize == "none":
         return jnp.ones(1, features.dtype)
     parts = features if normalize == "attribute" else features.reshape(1, -1)

@@ -1,4 +1,4 @@
-"""Attribute manipulation and retrieval over a whole gallery."""
+"""Manipulation and retrieval over a whole gallery, shared between processes."""
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -7,7 +7,7 @@ from tqdm import tqdm
 from gradrev_jax import distributed
 from gradrev_jax.core.manipulation import Normalization
 from gradrev_jax.errors import DataError
-from gradrev_jax.search.batching import REFERENCES_AT_ONCE
+from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.index import ManipulationIndex
 
 
@@ -16,17 +16,23 @@ def make_index(
     memory: Float[Array | np.ndarray, "J N d"],
     normalize: Normalization = "global",
 ) -> ManipulationIndex:
-    """An encoder's features and prototypes, ready to be searched.
+    """Creates the search index of an encoder's features and prototypes.
+
+    Args:
+      gallery: [G, N, d], the features, not normalised.
+      memory: [J, N, d], the prototypes.
+      normalize: the normalisation of the features after the manipulation.
 
     Raises:
       DataError: features that are not finite or cannot be normalised.
     """
     try:
-        return ManipulationIndex.of(gallery, memory, normalize)
+        return ManipulationIndex.build_without_schema(gallery, memory, normalize)
     except ValueError as error:
         raise DataError(
             f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
-            "checkpoints, or train again with a lower train.learning_rate or with train.clip_norm"
+            "checkpoints, or train again with a lower `learning_rate` or with `clip_norm`",
+            arguments=("learning_rate", "clip_norm"),
         ) from error
 
 
@@ -40,26 +46,26 @@ def retrieve(
     exclude_query: bool = False,
     progress: bool = True,
 ) -> Int[np.ndarray, "Q k"]:
-    """Gallery rows nearest to the manipulated features of the references, nearest first.
+    """Returns the gallery rows nearest to the manipulated references, nearest first.
 
-    Several processes search for a share of the queries each, and get the rows of all.
+    If there are several processes, each searches for a share of the queries and gets the rows of all.
 
     Args:
-      index: the gallery and the prototypes.
-      reference: [Q], gallery row that each query manipulates.
-      indicators: [Q, J]; zeros leave the reference as it is.
-      k: neighbours wanted.
-      strength: how many prototypes are added and removed, f' = f + strength * (M i); 1 is Eq. 7.
+      index: the index of the gallery.
+      reference: [Q], the gallery row that each query manipulates.
+      indicators: [Q, J], the edits; zeros leave the reference as it is.
+      k: the number of neighbours.
+      strength: the factor of the edits, f' = f + strength * (M i); 1 is Eq. 7.
       exclude_query: whether the reference itself is left out of its result.
       progress: whether a progress bar is shown.
 
     Raises:
-      ValueError: k beyond the gallery (less one where the query is excluded).
+      ValueError: k beyond the gallery (or, if the query is excluded, beyond its other rows).
     """
     by_reference = np.argsort(reference, kind="stable")
-    mine = by_reference[distributed.share(len(by_reference))]
-    _, first = np.unique(reference[mine], return_index=True)
-    chunks = np.split(mine, first[REFERENCES_AT_ONCE::REFERENCES_AT_ONCE])
+    share = by_reference[distributed.share(len(by_reference))]
+    _, first = np.unique(reference[share], return_index=True)
+    chunks = np.split(share, first[MAX_REFERENCES::MAX_REFERENCES])
     found = [
         index.search(
             reference_ids=reference[chunk],

@@ -1,4 +1,4 @@
-"""Exact search for manipulated features by the linearity of Eq. 7."""
+"""Exact search for manipulated features, by the linearity of Eq. 7."""
 
 import dataclasses
 
@@ -9,42 +9,46 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import NORMALIZATIONS, Normalization
 from gradrev_jax.search.batching import (
-    checked_edits,
-    checked_k,
-    checked_rows,
+    drop_excluded,
     normalized,
+    scale_indicators,
     search_all,
     search_references,
-    without,
+    validate_k,
+    validate_reference_ids,
 )
 from gradrev_jax.search.edits import References, make_references
 from gradrev_jax.search.neighbors import Neighbors
-from gradrev_jax.search.products import GalleryProducts, check_rows, check_sizes, gallery_products
+from gradrev_jax.search.products import (
+    GalleryProducts,
+    check_magnitudes,
+    check_normalized_rows,
+    gallery_products,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class ManipulationIndex:
-    r"""A gallery prepared for the search of manipulated features (Eq. 7).
+    r"""A gallery prepared for searches with manipulated features (Eq. 7).
 
     .. math::
         (f + \sum_v i_v M_v) \cdot g = f \cdot g + \sum_v i_v \, (M_v \cdot g)
 
     The products of the memory M with the gallery are computed once, and those of a reference once for all
-    its queries: a manipulation costs a few additions a row, not a product with it. ``session`` keeps those of
-    a reference for manipulations to come.
+    its queries. A manipulation then costs a few additions per gallery row, not a product with it. ``session``
+    keeps the products of one reference for later manipulations.
 
-    The result is exact: the rows that ``nearest_neighbors`` finds for the features that ``manipulate`` and
-    ``normalize_features`` give, ascending, ties to the lower index. The products rank the gallery, and a
-    bound on their rounding error tells which rows they rank for certain. Rows that it does not tell apart
-    are measured by direct sums of (q - g)²; a query for which it cannot tell that no other row belongs among
-    the first k is tried with more candidates, and at last left to ``nearest_neighbors``. The square of a
-    distance is a direct sum, or lies as close to it as 1/512 of itself by proof, and by about 1e-6 in
-    practice.
+    The result is exact: the rows that ``nearest_neighbors`` finds for the features from ``manipulate`` and
+    ``normalize_features``, ascending, ties to the lower index. The products rank the gallery, and a bound on
+    their rounding error tells which rows are certainly in the right order. The distances of the other rows
+    are computed exactly, by direct sums of (q - g)². If the bound cannot exclude that another row belongs
+    among the first k, the query is tried with more candidates, and at last left to ``nearest_neighbors``. The
+    square of a distance is a direct sum, or provably within 1/512 of it, and in practice within about 1e-6.
 
     Attributes:
       features: [G, N, d], the gallery as it was given, not copied: it must not be changed.
-      products: what a search reads.
-      normalize: how features are normalised after the manipulation.
+      products: the products of the gallery and the memory, which a search reads.
+      normalize: the normalisation of the features after the manipulation.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -68,35 +72,44 @@ class ManipulationIndex:
         schema: AttributeSchema,
         normalize: Normalization = "global",
     ) -> "ManipulationIndex":
-        """Normalise a gallery and multiply it with a memory.
+        """Normalises a gallery and multiplies it with a memory.
 
         Args:
-          features: [G, N, d], not normalised.
-          memory: [J, N, d] prototypes.
+          features: [G, N, d], the gallery, not normalised.
+          memory: [J, N, d], the prototypes.
           schema: the attributes.
-          normalize: how features are normalised after the manipulation; see ``normalize_features``.
+          normalize: the normalisation of the features after the manipulation; see ``normalize_features``.
 
         Raises:
           ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema, rows
-            that are not finite or cannot be normalised, a memory that is not finite, features too small or
-            large to be compared without a normalisation.
+            that are not finite or cannot be normalised, a memory that is not finite, or features too small or
+            too large to be compared without a normalisation.
         """
         check_shapes(features, memory, schema)
-        return cls.of(features, memory, normalize)
+        return cls.build_without_schema(features, memory, normalize)
 
     @classmethod
-    def of(
+    def build_without_schema(
         cls,
         features: Float[Array | np.ndarray, "G N d"],
         memory: Float[Array | np.ndarray, "J N d"],
         normalize: Normalization,
     ) -> "ManipulationIndex":
-        """As ``build``, where the shapes are known to be right."""
+        """Builds an index of features and prototypes whose shapes are known to agree.
+
+        Args:
+          features: [G, N, d], the gallery, not normalised; G > 0.
+          memory: [J, N, d], the prototypes.
+          normalize: the normalisation of the features after the manipulation.
+
+        Raises:
+          ValueError: as for ``build``, except for shapes.
+        """
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
         products = gallery_products(features, memory, normalize)
-        check_rows(products.square_norms, normalize, num_blocks=features.shape[1])
-        check_sizes(products, normalize)
+        check_normalized_rows(products.square_norms, normalize, num_blocks=features.shape[1])
+        check_magnitudes(products, normalize)
         return cls(features, products, normalize)
 
     def search(
@@ -109,40 +122,47 @@ class ManipulationIndex:
         strength: float = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
-        """The k gallery rows nearest to each manipulated reference.
+        """Finds the k gallery rows nearest to each manipulated reference.
 
         Args:
-          reference_ids: [Q], gallery rows to manipulate; or
-          features: [Q, N, d], features to manipulate, not normalised.
-          indicators: [Q, J]; zeros leave the reference as it is.
-          k: neighbours wanted.
-          strength: how many prototypes are added and removed, f' = f + strength * (M i); 1 is Eq. 7.
+          reference_ids: [Q], the gallery rows to manipulate; or
+          features: [Q, N, d], the features to manipulate, not normalised.
+          indicators: [Q, J], the edits; see ``manipulate``. Zeros leave the reference as it is.
+          k: the number of neighbours.
+          strength: the factor of the edits, f' = f + strength * (M i); 1 is Eq. 7.
           exclude_reference: whether the reference itself is left out of its result.
 
         Returns:
           Indices and distances, [Q, k].
 
         Raises:
-          ValueError: k beyond the gallery (less one where the reference is excluded), a reference outside
-            it, both or none of reference_ids and features, shapes that disagree, edits that are not finite.
+          ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
+            reference outside the gallery, both or neither of reference_ids and features, shapes that
+            disagree, or edits that are not finite.
         """
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
             raise ValueError("give reference_ids, or features without exclude_reference")
-        k = checked_k(k, len(self.features), exclude_reference=exclude_reference)
+        k = validate_k(k, len(self.features), exclude_reference=exclude_reference)
         if features is None:
-            rows, take = checked_rows(np.asarray(reference_ids), len(self.features)), self.take
+            reference_ids = validate_reference_ids(np.asarray(reference_ids), len(self.features))
+            take_references = self.take
         else:
-            given = self._checked_features(features)
-            rows, take = (
-                np.arange(len(given)),
-                lambda ids: (given[ids], normalized(given[ids], self.normalize)),
-            )
-        edits = self._edits(indicators, strength, len(rows))
+            items = self._validate_features(features)
+            reference_ids = np.arange(len(items))
+
+            def take_references(ids: np.ndarray) -> tuple[Array, Array]:
+                return items[ids], normalized(items[ids], self.normalize)
+
         indices, distances = search_all(
-            self.products, take, rows, edits, k + exclude_reference, self.normalize
+            self.products,
+            take_references,
+            reference_ids,
+            self._scale_indicators(indicators, strength, len(reference_ids)),
+            k + exclude_reference,
+            self.normalize,
         )
         if exclude_reference:
-            indices, distances = without(indices, distances, rows)
+            indices, distances = drop_excluded(indices, distances, reference_ids)
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
 
     def session(
@@ -151,14 +171,14 @@ class ManipulationIndex:
         *,
         features: Float[Array | np.ndarray, "N d"] | None = None,
     ) -> "ManipulationSession":
-        """Begin to manipulate one item: its products with the gallery are computed now, and kept.
+        """Starts a session with one item, whose products with the gallery are computed now and kept.
 
         Args:
-          reference_id: the gallery's row to manipulate; or
-          features: [N, d], what to manipulate, not normalised.
+          reference_id: the gallery row to manipulate; or
+          features: [N, d], the features to manipulate, not normalised.
 
         Raises:
-          ValueError: both or none of them, a row outside the gallery, features of another shape.
+          ValueError: both or neither of them, a row outside the gallery, or features of another shape.
 
         Example:
           >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -174,37 +194,42 @@ class ManipulationIndex:
         if (reference_id is None) == (features is None):
             raise ValueError("give reference_id, or features")
         if features is not None:
-            given = self._checked_features(jnp.asarray(features)[None])
-            taken = given, normalized(given, self.normalize)
+            item = self._validate_features(jnp.asarray(features)[None])
+            reference = item, normalized(item, self.normalize)
         else:
-            taken = self.take(checked_rows(np.array([reference_id]), len(self.features)))
-        return ManipulationSession(self, make_references(self.products, *taken, self.normalize), reference_id)
+            reference = self.take(validate_reference_ids(np.array([reference_id]), len(self.features)))
+        references = make_references(self.products, *reference, self.normalize)
+        return ManipulationSession(self, references, reference_id)
 
     def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
-        """Rows of the gallery as they were given, and normalised."""
+        """Returns gallery rows as they were given, and normalised."""
         return jnp.asarray(self.features[ids], self.products.rows.dtype), self.products.rows[ids]
 
-    def _checked_features(self, features: Float[Array | np.ndarray, "Q N d"]) -> Float[Array, "Q N d"]:
+    def _validate_features(self, features: Float[Array | np.ndarray, "Q N d"]) -> Float[Array, "Q N d"]:
         if features.shape[1:] != self.features.shape[1:]:
             _, n, d = self.features.shape
             raise ValueError(f"features must be [..., {n}, {d}], as the gallery's; got {features.shape}")
         return jnp.asarray(features, self.products.rows.dtype)
 
-    def _edits(self, indicators: Array | np.ndarray, strength: float, count: int) -> np.ndarray:
+    def _scale_indicators(
+        self, indicators: Array | np.ndarray, strength: float, num_queries: int
+    ) -> Float[np.ndarray, "Q J"]:
         dtype, num_values = self.products.rows.dtype, len(self.products.memory)
-        return checked_edits(indicators, strength, num_queries=count, num_values=num_values, dtype=dtype)
+        return scale_indicators(
+            indicators, strength, num_queries=num_queries, num_values=num_values, dtype=dtype
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class ManipulationSession:
-    """One item that is manipulated again and again, see ``ManipulationIndex.session``.
+    """One item to manipulate repeatedly; see ``ManipulationIndex.session``.
 
-    A manipulation costs a few additions for each row of the gallery, whatever the features' width.
+    A manipulation costs a few additions per gallery row, whatever the width of the features.
 
     Attributes:
-      index: the gallery.
-      references: the item, and its products with the gallery.
-      reference_id: its row, where it is one of the gallery's.
+      index: the index of the gallery.
+      references: the item and its products with the gallery.
+      reference_id: the item's gallery row; None if it is not in the gallery.
     """
 
     index: ManipulationIndex
@@ -219,31 +244,31 @@ class ManipulationSession:
         strength: float = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
-        """What ``ManipulationIndex.search`` finds for manipulations of the item, most often one.
+        """Finds the k gallery rows nearest to each manipulation of the item.
 
         Args:
-          indicators: [Q, J]; zeros leave the item as it is.
-          k: neighbours wanted.
-          strength: how many prototypes are added and removed.
+          indicators: [Q, J], the edits, most often of one query; see ``ManipulationIndex.search``.
+          k: the number of neighbours.
+          strength: the factor of the edits.
           exclude_reference: whether the item itself is left out of the result.
 
         Returns:
-          Indices and distances, [Q, k].
+          Indices and distances, [Q, k], as from ``ManipulationIndex.search``.
 
         Raises:
-          ValueError: as there.
+          ValueError: as for ``ManipulationIndex.search``; an item to exclude that is not in the gallery.
         """
         if exclude_reference and self.reference_id is None:
             raise ValueError("exclude_reference needs an item of the gallery's, not features")
         index = self.index
-        k = checked_k(k, len(index.features), exclude_reference=exclude_reference)
-        edits = index._edits(indicators, strength, len(indicators))
-        of_one = np.zeros(len(edits), int)
+        k = validate_k(k, len(index.features), exclude_reference=exclude_reference)
+        scaled = index._scale_indicators(indicators, strength, len(indicators))
+        reference = np.zeros(len(scaled), int)  # all queries edit the only one
         indices, distances = search_references(
-            index.products, self.references, of_one, edits, k + exclude_reference, index.normalize
+            index.products, self.references, reference, scaled, k + exclude_reference, index.normalize
         )
         if exclude_reference:
-            indices, distances = without(indices, distances, of_one + self.reference_id)
+            indices, distances = drop_excluded(indices, distances, reference + self.reference_id)
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
 
 
@@ -252,10 +277,15 @@ def check_shapes(
     memory: Float[Array | np.ndarray, "J N d"],
     schema: AttributeSchema,
 ) -> None:
-    """Raise unless a gallery and a memory are of a schema.
+    """Raises unless a gallery and a memory have the shapes of a schema.
+
+    Args:
+      features: [G, N, d], the gallery.
+      memory: [J, N, d], the prototypes.
+      schema: the attributes.
 
     Raises:
-      ValueError: an empty gallery, shapes that disagree.
+      ValueError: an empty gallery, or shapes that disagree.
     """
     n, j = schema.num_attributes, schema.num_values
     if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):

@@ -1,4 +1,4 @@
-"""A search index in a folder: built once, and opened without reading it."""
+"""Saves a search index to a folder, and opens it memory-mapped."""
 
 import hashlib
 import json
@@ -20,10 +20,14 @@ ABOUT, FEATURES = "index.json", "features"
 
 
 def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None:
-    """Write an index to a folder that is not there yet, whole or not at all.
+    """Writes an index to a new folder, which appears whole or not at all.
+
+    Args:
+      index: the index.
+      folder: the path of the folder.
 
     Raises:
-      DataError: it is there, or cannot be written.
+      DataError: the folder exists, or cannot be written.
 
     Example:
       >>> import tempfile
@@ -55,15 +59,15 @@ def open_index(
     features: Float[Array | np.ndarray, "G N d"] | None = None,
     memory: Float[Array | np.ndarray, "J N d"] | None = None,
 ) -> ManipulationIndex:
-    """The index of a folder, its files memory-mapped: on a CPU they are read where a search needs them.
+    """Opens an index with its files memory-mapped, so that on a CPU a search reads only what it needs.
 
     Args:
-      folder: from ``save_index``.
-      features: the gallery that it must be of; None: any.
-      memory: the memory that it must be of; None: any.
+      folder: the path of a folder from ``save_index``.
+      features: the gallery that the index must belong to; None: any gallery.
+      memory: the memory that the index must belong to; None: any memory.
 
     Raises:
-      DataError: it is no such folder, damaged, or of another gallery or memory.
+      DataError: the folder is no index, is damaged, or belongs to another gallery or memory.
     """
     folder = pathlib.Path(folder)
     try:
@@ -78,17 +82,17 @@ def open_index(
         raise DataError(f"{folder} is no index that can be read: {error}; build it again") from error
     if version != VERSION:
         raise DataError(f"{folder} is an index of version {version}, not {VERSION}; build it again")
-    for name, given in (("gallery", features), ("memory", memory)):
-        if given is not None and fingerprint(given) != known[name]:
+    for name, expected in (("gallery", features), ("memory", memory)):
+        if expected is not None and fingerprint(expected) != known[name]:
             raise DataError(f"{folder} is the index of another {name}; build it again from this one")
     mapped: Any = arrays.pop(FEATURES)
-    # Of aligned memory, as these files' is, JAX makes no copy on a CPU.
+    # On a CPU, JAX does not copy aligned memory, and these files are aligned.
     products = GalleryProducts(**{name: jnp.asarray(array) for name, array in arrays.items()})
     return ManipulationIndex(mapped, products, normalize)
 
 
 def fingerprint(array: Array | np.ndarray) -> str:
-    """Digest of an array's shape and of its numbers as float32."""
+    """Returns a digest of an array's shape and of its numbers as float32."""
     numbers = np.asarray(array)
     digest = hashlib.blake2b(str(numbers.shape).encode(), digest_size=16)
     for rows in np.array_split(numbers, max(1, numbers.nbytes // 2**26)):

@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.arguments import whole_number
 
-TILE_BYTES = 2**27  # bounds the scores and candidates held at a time
-SPARE_CANDIDATES = 32  # more of them certify more queries, and cost a direct distance each
+TILE_BYTES = 2**27  # bounds the scores and candidates that are held at a time
+SPARE_CANDIDATES = 32  # candidates beyond k; more certify more queries, but each costs an exact distance
 
 
 class Neighbors(NamedTuple):
@@ -28,28 +28,30 @@ class Neighbors(NamedTuple):
 def nearest_neighbors(
     queries: Float[Array | np.ndarray, "Q D"], gallery: Float[Array | np.ndarray, "G D"], k: int
 ) -> Neighbors:
-    """The k gallery rows nearest to each query: exact, ascending, ties to the lower index.
+    """Finds the k gallery rows nearest to each query: exact, ascending, ties to the lower index.
 
-    Every reported distance is the root of a direct sum of (q - g)², so a row's distance to itself is 0, and
-    the order is that of these sums over the **whole** gallery. They are not all computed: one matrix product
-    ranks the gallery by |g|² - 2 q·g, a few more than k candidates are measured directly, and a bound on the
-    product's rounding error certifies that no other row can belong among the first k. A query for which it
-    does not (with many rows as good as equally far, say) is measured against the whole gallery.
+    Every distance is the root of a direct sum of (q - g)², so a row's distance to itself is 0, and the order
+    is that of these sums over the **whole** gallery. Not all of them are computed: one matrix product ranks
+    the gallery by |g|² - 2 q·g, the distances of a few more than k candidates are computed exactly, and a
+    bound on the product's rounding error certifies that no other row can belong among the first k. A query
+    that the bound does not certify (for instance because many rows are almost equally far) is compared with
+    the whole gallery.
 
-    Pure, and may be jitted with k static. A row with NaN is farther than any other. Distances may be as small
-    or large as numbers can be: a query whose squares overflow or vanish is measured anew, scaled.
+    Pure, and may be jitted with k static. A row with NaN is farther than any other. Distances may be of any
+    size that floating point can represent: if the squares of a query overflow or underflow, its distances are
+    computed again, scaled.
 
     Args:
       queries: [Q, D]; Q may be 0.
       gallery: [G, D].
-      k: neighbours wanted, a whole number from 1 to G.
+      k: the number of neighbours, a whole number from 1 to G.
 
     Returns:
       Indices and distances, [Q, k].
 
     Raises:
-      ValueError: k outside 1 to G or no whole number, queries or a gallery that are no rows, or rows of
-        different width.
+      ValueError: k outside [1, G] or no whole number, queries or a gallery that are not two-dimensional, or
+        rows of different widths.
 
     Example:
       >>> gallery = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
@@ -72,60 +74,26 @@ def nearest_neighbors(
 
 @jax.jit(static_argnums=2)
 def _search(queries: Float[Array, "Q D"], gallery: Float[Array, "G D"], k: int) -> Neighbors:
-    rows, width = gallery.shape
-    num_candidates = min(rows, k + SPARE_CANDIDATES)
-    # Distances do not change with the origin, but rounding errors grow with the distance from it.
-    origin = gallery.mean(axis=0)
-    centered = gallery - origin
-    square_norms = jnp.square(centered).sum(axis=-1)
     limits = jnp.finfo(gallery.dtype)
-    rounding = (width + 4) * limits.eps
-    # What products that underflow can amount to, and the distance whose square that may falsify.
-    underflow = 8 * (width + 4) * float(limits.tiny)
+    # The total that products lose to underflow, and the distance below which that may falsify its square.
+    underflow = 8 * (gallery.shape[1] + 4) * float(limits.tiny)
     doubtful = (underflow / float(limits.eps)) ** 0.5
+    indices, distances, certified = _search_candidates(queries, gallery, k, underflow)
 
-    def search(query: Float[Array, " D"]) -> tuple[Int[Array, " k"], Float[Array, " k"], Bool[Array, ""]]:
-        offset = query - origin
-        # Highest precision: TF32, a GPU's default, would need a bound a thousand times as wide.
-        products = jnp.matmul(centered, offset, precision=jax.lax.Precision.HIGHEST)
-        scores = jnp.nan_to_num(square_norms - 2 * products, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
-        negated, candidates = jax.lax.top_k(-scores, num_candidates)
-        squares = jnp.square(gallery[candidates] - query).sum(axis=-1)
-        indices, nearest = nearest_of(candidates, squares, k)
-        if num_candidates == rows:
-            return indices, jnp.sqrt(nearest), jnp.isfinite(nearest[-1])
-        # The least that a row which is no candidate can measure. Sums of D products err by at most
-        # (D + 2) eps / 2 of their largest terms, in whatever order they are added (Higham, 2002, 3.1).
-        largest = jnp.square(jnp.linalg.norm(offset) + jnp.sqrt(square_norms.max()))
-        # The minimum, not [-1]: XLA sorts the whole gallery where a slice other than the first k is read.
-        bound = jnp.square(offset).sum() - negated.min() - rounding * largest - underflow
-        return indices, jnp.sqrt(nearest), nearest[-1] < bound * (1 - rounding)
-
-    def search_all(query: Float[Array, " D"]) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
-        squares = jnp.square(gallery - query).sum(axis=-1)
-        indices, nearest = nearest_of(jnp.arange(rows), squares, k)
-        differ = (gallery[indices] != query).any(axis=-1)
-        return jax.lax.cond(
-            jnp.isfinite(nearest[-1]) & ~(differ & (nearest < doubtful**2)).any(),
-            lambda: (indices, jnp.sqrt(nearest)),
-            lambda: _nearest_of_any_size(query, gallery, squares, k),
-        )
-
-    at_once = max(1, TILE_BYTES // (gallery.dtype.itemsize * max(rows, num_candidates * width)))
-    indices, distances, certified = jax.lax.map(search, queries, batch_size=at_once)
-
-    def without_vanished(rank: Int[Array, ""], certified: Bool[Array, " Q"]) -> Bool[Array, " Q"]:
-        """All but queries of which another row is doubtfully near; an equal row is truly 0 from its query."""
+    def revoke(rank: Int[Array, ""], certified: Bool[Array, " Q"]) -> Bool[Array, " Q"]:
+        """Revokes the certificate if the neighbour of this rank is doubtfully near, unless it is equal."""
         differ = (gallery[indices[:, rank]] != queries).any(axis=-1)
         return certified & ~(differ & (distances[:, rank] < doubtful))
 
-    # The doubtful are the nearest: rarely more than the query itself.
+    # Doubtful neighbours are the nearest ones: rarely more than the query itself.
     ranks = (distances < doubtful).sum(axis=1).max(initial=0)
-    certified = jax.lax.fori_loop(0, ranks, without_vanished, certified)
+    certified = jax.lax.fori_loop(0, ranks, revoke, certified)
 
-    def settle(arguments: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
-        query, certified, indices, distances = arguments
-        return jax.lax.cond(certified, lambda: (indices, distances), lambda: search_all(query))
+    def settle(query_result: tuple[Array, Array, Array, Array]) -> tuple[Array, Array]:
+        query, certified, indices, distances = query_result
+        return jax.lax.cond(
+            certified, lambda: (indices, distances), lambda: _search_directly(query, gallery, k, doubtful)
+        )
 
     indices, distances = jax.lax.cond(
         certified.all(),
@@ -135,25 +103,88 @@ def _search(queries: Float[Array, "Q D"], gallery: Float[Array, "G D"], k: int) 
     return Neighbors(indices, distances)
 
 
-def _nearest_of_any_size(
-    query: Float[Array, " D"], gallery: Float[Array, "G D"], squares: Float[Array, " G"], k: int
+def _search_candidates(
+    queries: Float[Array, "Q D"], gallery: Float[Array, "G D"], k: int, underflow: float
+) -> tuple[Int[Array, "Q k"], Float[Array, "Q k"], Bool[Array, " Q"]]:
+    """Returns the k nearest candidates, their distances, and for which queries they are proven the nearest.
+
+    Args:
+      queries: [Q, D].
+      gallery: [G, D].
+      k: the number of neighbours.
+      underflow: the total that the products of a score may lose to underflow.
+    """
+    rows, width = gallery.shape
+    num_candidates = min(rows, k + SPARE_CANDIDATES)
+    # Distances do not change with the origin, but rounding errors grow with the distance from it.
+    origin = gallery.mean(axis=0)
+    centered = gallery - origin
+    square_norms = jnp.square(centered).sum(axis=-1)
+    rounding = (width + 4) * jnp.finfo(gallery.dtype).eps
+
+    def search(query: Float[Array, " D"]) -> tuple[Int[Array, " k"], Float[Array, " k"], Bool[Array, ""]]:
+        offset = query - origin
+        # Highest precision: TF32, a GPU's default, would need an error bound a thousand times as wide.
+        products = jnp.matmul(centered, offset, precision=jax.lax.Precision.HIGHEST)
+        scores = jnp.nan_to_num(square_norms - 2 * products, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
+        negated, candidates = jax.lax.top_k(-scores, num_candidates)
+        squares = jnp.square(gallery[candidates] - query).sum(axis=-1)
+        indices, nearest = _sort_nearest(candidates, squares, k)
+        if num_candidates == rows:
+            return indices, jnp.sqrt(nearest), jnp.isfinite(nearest[-1])
+        # The smallest squared distance that a row outside the candidates can have. A sum of D products errs
+        # by at most (D + 2) eps / 2 of its largest terms, whatever the order of its additions (Higham, 2002,
+        # 3.1).
+        largest = jnp.square(jnp.linalg.norm(offset) + jnp.sqrt(square_norms.max()))
+        # The minimum, not [-1]: XLA sorts the whole gallery if any slice but the first k is read.
+        bound = jnp.square(offset).sum() - negated.min() - rounding * largest - underflow
+        return indices, jnp.sqrt(nearest), nearest[-1] < bound * (1 - rounding)
+
+    tile = max(1, TILE_BYTES // (gallery.dtype.itemsize * max(rows, num_candidates * width)))
+    return jax.lax.map(search, queries, batch_size=tile)
+
+
+def _search_directly(
+    query: Float[Array, " D"], gallery: Float[Array, "G D"], k: int, doubtful: float
 ) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
-    """The k nearest rows and their distances, of which the smallest and the largest are measured scaled.
+    """Compares one query with the whole gallery by direct sums.
 
     Args:
       query: [D].
       gallery: [G, D].
-      squares: [G], squared distances, which may have overflowed or vanished; they tell how to scale.
-      k: neighbours wanted.
+      k: the number of neighbours.
+      doubtful: the distance below which underflow may falsify its square.
+    """
+    squares = jnp.square(gallery - query).sum(axis=-1)
+    indices, nearest = _sort_nearest(jnp.arange(len(gallery)), squares, k)
+    differ = (gallery[indices] != query).any(axis=-1)
+    return jax.lax.cond(
+        jnp.isfinite(nearest[-1]) & ~(differ & (nearest < doubtful**2)).any(),
+        lambda: (indices, jnp.sqrt(nearest)),
+        lambda: _search_scaled(query, gallery, squares, k),
+    )
+
+
+def _search_scaled(
+    query: Float[Array, " D"], gallery: Float[Array, "G D"], squares: Float[Array, " G"], k: int
+) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
+    """Compares one query with the whole gallery, scaling the smallest and the largest distances.
+
+    Args:
+      query: [D].
+      gallery: [G, D].
+      squares: [G], the squared distances, which may have overflowed or underflowed; they select the scale.
+      k: the number of neighbours.
     """
     limits = jnp.finfo(gallery.dtype)
-    # Powers of two, which round nothing: the least difference squares to a number, and the largest, too.
+    # Powers of two round nothing. They bring the squares of the smallest and the largest differences into
+    # the range of the dtype.
     up, down = 2.0 ** (1 - limits.minexp // 2), 2.0 ** -(limits.maxexp // 2 + 16)
     is_small, is_large = squares < 2.0 ** (limits.minexp // 2), ~(squares < 2.0 ** (limits.maxexp // 4 * 3))
     factor = jnp.where(is_small, up, jnp.where(is_large, down, 1.0)).astype(gallery.dtype)
-    # Large rows are scaled before they are subtracted, as their differences may overflow; small ones after.
-    first, then = jnp.where(is_large, factor, 1)[:, None], jnp.where(is_large, 1, factor)[:, None]
-    scaled = jnp.square((gallery * first - query * first) * then).sum(axis=-1)
+    # Large rows are scaled before the subtraction, because their differences may overflow; small rows after.
+    before, after = jnp.where(is_large, factor, 1)[:, None], jnp.where(is_large, 1, factor)[:, None]
+    scaled = jnp.square((gallery * before - query * before) * after).sum(axis=-1)
     size = jnp.where(is_small, 0, jnp.where(is_large, 2, 1))
     size, scaled, indices, factor = jax.lax.sort(
         (jnp.where(jnp.isnan(scaled), 3, size), scaled, jnp.arange(len(gallery)), factor), num_keys=3
@@ -161,9 +192,9 @@ def _nearest_of_any_size(
     return indices[:k], jnp.sqrt(scaled[:k]) / factor[:k]
 
 
-def nearest_of(
+def _sort_nearest(
     indices: Int[Array, " m"], squares: Float[Array, " m"], k: int
 ) -> tuple[Int[Array, " k"], Float[Array, " k"]]:
-    """The k smallest of m squares, ties to the lower index, NaN last."""
+    """Returns the k smallest of m squared distances, ties to the lower index, NaN last."""
     squares, indices = jax.lax.sort((squares, indices), num_keys=2)
     return indices[:k], squares[:k]

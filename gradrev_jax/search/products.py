@@ -1,9 +1,9 @@
-"""Products of a gallery with references and prototypes, by which manipulated features are ranked (Eq. 7).
+"""Products of a gallery with references and prototypes, which rank it for manipulated features (Eq. 7).
 
-A *part* is what shares one factor of the normalisation: one attribute's block where each is normalised by
-itself (S = N parts), else the whole feature (S = 1 part). A manipulated and normalised feature is, in part s,
-``scales[s] * (f + sum of edits[v] * memory[v])``: its products with the gallery are sums of those of f and of
-the memory.
+A *part* is the share of a feature that one factor normalises: one attribute's block if each block is
+normalised by itself (S = N parts), otherwise the whole feature (S = 1 part). In part s, a manipulated and
+normalised feature is ``scales[s] * (f + sum of factors[c] * memory[values[c]])``, so its products with the
+gallery are sums of the products of f and of the memory.
 """
 
 import functools
@@ -18,24 +18,24 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.manipulation import Normalization, normalize_features
 from gradrev_jax.core.vectors import length
 
-LANES = 16  # sums that run beside each other in a squared norm
-# Of a gallery prepared at once. A CPU's cache holds the first, and memory is reused; other devices wait for
-# each portion to be sent, so that few and large ones serve them.
+LANES = 16  # partial sums that run side by side in a squared norm
+# The bytes of the gallery that are prepared per step. On a CPU a step fits its cache, and reuses its memory;
+# another device waits for the transfer of each step, so its steps are few and large.
 ROWS_BYTES, DEVICE_ROWS_BYTES = 2**22, 2**28
 
 
 class GalleryProducts(NamedTuple):
-    """What a search reads of a gallery and a memory; E parts of prototypes are not zero.
+    """What a search reads of a gallery and a memory, whose prototypes have E nonzero parts in total.
 
     Attributes:
-      rows: [G, N, d], normalised.
-      square_norms: [G], of the rows.
-      largest: the largest row's norm.
-      memory: [J, N, d].
-      memory_norms: [J, N], of the memory's blocks.
-      table: [E + 1, G], products of the prototypes' parts with the rows; the last is of none, and 0.
-      part: [E + 1], which part of its prototype each is of.
-      entries: [J, P], rows of the table that each prototype has, E where it has fewer.
+      rows: [G, N, d], the normalised gallery.
+      square_norms: [G], the squared norms of the rows.
+      largest: the norm of the longest row.
+      memory: [J, N, d], the prototypes.
+      memory_norms: [J, N], the norms of the prototypes' blocks.
+      table: [E + 1, G], the products of the prototypes' nonzero parts with the rows; the last row is zero.
+      part: [E + 1], the part that each table row belongs to.
+      entries: [J, P], the table rows of each prototype, padded with E.
     """
 
     rows: Float[Array, "G N d"]
@@ -53,10 +53,15 @@ def gallery_products(
     memory: Float[Array | np.ndarray, "J N d"],
     normalize: Normalization,
 ) -> GalleryProducts:
-    """Normalise a gallery and multiply it with a memory, whose zero blocks (most, in Eq. 6) are left out.
+    """Normalises a gallery and multiplies it with a memory, leaving out zero blocks (most, in Eq. 6).
 
-    The gallery passes through once, some rows at a time: of a NumPy array, or a file mapped into memory,
-    only the normalised rows are held besides.
+    The gallery is read once, some rows at a time: of a NumPy array or a memory-mapped file, only the
+    normalised rows are held in addition.
+
+    Args:
+      features: [G, N, d], the gallery, not normalised.
+      memory: [J, N, d], the prototypes.
+      normalize: the normalisation of the features; see ``normalize_features``.
     """
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     memory = jnp.asarray(memory, dtype)
@@ -66,28 +71,29 @@ def gallery_products(
     else:
         value = np.flatnonzero(filled.any(axis=1))
         part = np.zeros_like(value)
-    # The prototypes that are not zero in a block, block by block, and which of them add up to a row.
-    prototypes = tuple(memory[some, n] for n, some in enumerate(filled.T))
-    block, of_value = np.nonzero(filled.T)
-    terms = [
-        np.flatnonzero((of_value == v) & ((normalize != "attribute") | (block == n)))
+    # The nonzero blocks of the prototypes, attribute after attribute, and which of them each table row sums.
+    prototypes = tuple(memory[is_filled, n] for n, is_filled in enumerate(filled.T))
+    block, block_value = np.nonzero(filled.T)
+    summands = [
+        np.flatnonzero((block_value == v) & ((normalize != "attribute") | (block == n)))
         for v, n in zip(value, part, strict=True)
     ]
-    sources = _padded([*terms, np.zeros(0, int)], len(block))
+    sources = _pad_lists([*summands, np.zeros(0, int)], len(block))
 
     count = len(features)
-    made = (
+    arrays = (
         jnp.zeros((count, *memory.shape[1:]), dtype),
         jnp.zeros(count, dtype),
         jnp.zeros((len(value) + 1, count), dtype),
     )
-    allowed = ROWS_BYTES if jax.default_backend() == "cpu" else DEVICE_ROWS_BYTES
-    at_once = min(count, max(1, allowed // (memory[0].nbytes or 1)))
-    for start in range(0, count, at_once):
-        start = min(start, count - at_once)  # the last rows, some of them once more: one program for all
-        rows = jnp.asarray(features[start : start + at_once], dtype)
-        made = _with_rows(made, rows, start, prototypes, sources, normalize)
-    rows, norms, table = made
+    step_bytes = ROWS_BYTES if jax.default_backend() == "cpu" else DEVICE_ROWS_BYTES
+    step = min(count, max(1, step_bytes // (memory[0].nbytes or 1)))
+    for start in range(0, count, step):
+        # The last step repeats rows of the one before, so that all have one size and share one program.
+        start = min(start, count - step)
+        rows = jnp.asarray(features[start : start + step], dtype)
+        arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize)
+    rows, norms, table = arrays
     return GalleryProducts(
         rows,
         norms,
@@ -96,20 +102,22 @@ def gallery_products(
         length(memory),
         table,
         jnp.asarray(np.append(part, 0)),
-        jnp.asarray(_padded([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
+        jnp.asarray(_pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
     )
 
 
-def check_rows(square_norms: Float[Array, " G"], normalize: Normalization, *, num_blocks: int) -> None:
-    """Raise unless all rows of a gallery could be normalised.
+def check_normalized_rows(
+    square_norms: Float[Array, " G"], normalize: Normalization, *, num_blocks: int
+) -> None:
+    """Raises unless all rows of a gallery could be normalised.
 
     Args:
-      square_norms: [G], of the normalised rows.
-      normalize: how.
-      num_blocks: N.
+      square_norms: [G], the squared norms of the normalised rows.
+      normalize: the normalisation that was applied.
+      num_blocks: N, the number of attributes.
 
     Raises:
-      ValueError: with the first such row's number, and how many there are.
+      ValueError: some rows are zero or not finite; the message has the first row and their number.
     """
     norms: np.ndarray = np.asarray(square_norms)
     # Each attribute that is not zero adds 1 / N.
@@ -126,18 +134,20 @@ def check_rows(square_norms: Float[Array, " G"], normalize: Normalization, *, nu
             )
 
 
-def check_sizes(products: GalleryProducts, normalize: Normalization) -> None:
-    """Raises unless a memory is finite, and a gallery that is not normalised not too small.
+def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> None:
+    """Raises unless a memory is finite, and a gallery that is not normalised is large enough.
 
-    Normalised features may be of any size. Those that are not are compared as they are: below the limit the
-    squares of their differences vanish, and above that of ``check_rows`` they overflow.
+    Features that are normalised may be of any size. Without a normalisation they are compared as they are:
+    below the limit the squares of their differences underflow, and above that of ``check_normalized_rows``
+    they overflow.
 
     Args:
-      products: of the gallery and the memory.
-      normalize: how.
+      products: the products of the gallery and the memory.
+      normalize: the normalisation that was applied.
 
     Raises:
-      ValueError: with the first value whose prototype is not finite; or with the limit.
+      ValueError: a prototype is not finite (the message has the first value), or the gallery's features are
+        too small (the message has the limit).
     """
     bad = ~np.isfinite(np.asarray(products.memory_norms)).all(axis=1)
     if bad.any():
@@ -155,37 +165,37 @@ def check_sizes(products: GalleryProducts, normalize: Normalization) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnames="normalize", donate_argnames="made")
-def _with_rows(
-    made: tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]],
+@functools.partial(jax.jit, static_argnames="normalize", donate_argnames="arrays")
+def _add_rows(
+    arrays: tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]],
     features: Float[Array, "B N d"],
     start: Int[Array, ""] | int,
     prototypes: tuple[Float[Array, "_ d"], ...],
     sources: Int[Array | np.ndarray, "E1 T"],
     normalize: Normalization,
 ) -> tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]]:
-    """What is made of a gallery, with that of some more rows."""
+    """Writes the normalised rows, their squared norms and their products from ``start`` on."""
     rows = normalize_features(features, normalize).reshape(features.shape)
     by_block = [
-        jnp.matmul(some, rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
-        for n, some in enumerate(prototypes)
+        jnp.matmul(blocks, rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
+        for n, blocks in enumerate(prototypes)
     ]
     products = jnp.concatenate([*by_block, jnp.zeros((1, len(rows)), rows.dtype)])
-    # One after the other: XLA would hold them all to sum them in one go.
-    table = sum((products[some] for some in sources.T), jnp.zeros((len(sources), len(rows)), rows.dtype))
+    # One after the other, because XLA would hold all of them to add them in one go.
+    table = sum((products[source] for source in sources.T), jnp.zeros((len(sources), len(rows)), rows.dtype))
     update = jax.lax.dynamic_update_slice_in_dim
     return (
-        update(made[0], rows, start, axis=0),
-        update(made[1], square_norms(rows), start, axis=0),
-        update(made[2], table, start, axis=1),
+        update(arrays[0], rows, start, axis=0),
+        update(arrays[1], square_norms(rows), start, axis=0),
+        update(arrays[2], table, start, axis=1),
     )
 
 
-def _padded(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray, "M L"]:
-    """Lists of different length as one array."""
+def _pad_lists(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray, "M L"]:
+    """Returns lists of different lengths as the rows of one array, padded with ``fill``."""
     padded = np.full((len(lists), max(map(len, lists), default=0)), fill)
-    for row, given in zip(padded, lists, strict=True):
-        row[: len(given)] = given
+    for row, items in zip(padded, lists, strict=True):
+        row[: len(items)] = items
     return padded
 
 
@@ -193,13 +203,13 @@ def _padded(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray
 def part_products(
     vectors: Float[Array, "M N d"], rows: Float[Array, "G N d"], *, by_block: bool = False
 ) -> Float[Array, "S M G"]:
-    """Products of every vector with every row: of each block (S = N), or of the whole (S = 1).
+    """Returns the products of every vector with every row, per block (S = N) or of the whole (S = 1).
 
-    Block after block either way: a sum of N sums of d products errs less than one of N * d.
+    Both go block by block: a sum of N sums of d products has a smaller rounding error than one sum of N * d.
     """
 
     def block(n: Int[Array, ""]) -> Float[Array, "M G"]:
-        # Highest precision: TF32, a GPU's default, would need a bound a thousand times as wide.
+        # Highest precision: TF32, a GPU's default, would need an error bound a thousand times as wide.
         return jnp.matmul(vectors[:, n], rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
 
     blocks = jnp.arange(rows.shape[1])
@@ -210,20 +220,20 @@ def part_products(
 
 
 def square_norms(rows: Float[Array, "M N d"]) -> Float[Array, " M"]:
-    """Squared norms, in three short sums instead of a long one, so that each errs by few roundings."""
+    """Returns squared norms, each of three short sums instead of a long one, for a smaller rounding error."""
     lanes = jnp.pad(jnp.square(rows), ((0, 0), (0, 0), (0, -rows.shape[-1] % LANES)))
-    # XLA would make one sum of them, without the barriers.
+    # Without the barriers, XLA would merge the three sums into one.
     lanes = jax.lax.optimization_barrier(lanes.reshape(*rows.shape[:2], -1, LANES).sum(axis=2))
     blocks = jax.lax.optimization_barrier(lanes.sum(axis=2))
     return blocks.sum(axis=1)
 
 
 def norm_operations(num_blocks: int, dim: int) -> int:
-    """How many roundings a sum of ``square_norms`` passes through at most.
+    """Returns an upper bound of the roundings that a term of ``square_norms`` passes through.
 
     Args:
-      num_blocks: N.
-      dim: d.
+      num_blocks: N, the number of blocks per row.
+      dim: d, the width of a block.
 
     Example:
       >>> norm_operations(12, 340)

@@ -1,7 +1,8 @@
-"""The nearest rows of manipulated features: ranked by sums of products, measured where these cannot tell.
+"""The nearest gallery rows of manipulated features: ranked by sums of products, then certified.
 
-A ranking is as good as the bound on its rounding error. Rows whose scores lie farther apart than twice the
-bound are in their order by proof; the others, usually a few, are measured by direct sums of (q - g)².
+A ranking is as good as the bound on its rounding error. Rows whose scores differ by more than twice the bound
+are provably in the right order; the distances of the others, usually a few, are computed exactly, by direct
+sums of (q - g)².
 """
 
 import functools
@@ -13,86 +14,104 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.manipulation import Normalization
-from gradrev_jax.search.edits import Changes, Edited, References, edit
+from gradrev_jax.search.edits import EditedFeatures, Edits, References, apply_edits
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
 
-# Rows are measured, too, whose squared distance a score tells less precisely than to this part of itself.
-PRECISION = 2**-9
-# Queries and rows that are measured at once, so that few programs are compiled. A CPU computes what a call is
-# padded with; the host waits for each call of another device.
-PAIRS, DEVICE_PAIRS = (16, 256), (16, 256, 8192)
+# A squared distance is computed exactly where the relative error bound of its score exceeds this.
+MAX_RELATIVE_ERROR = 2**-9
+# The numbers of pairs per call of the exact distances, few so that few programs are compiled. A CPU computes
+# the padding, too, so it has small batches; another device has large ones, as the host waits for each call.
+PAIR_BATCHES, DEVICE_PAIR_BATCHES = (16, 256), (16, 256, 8192)
 
 
-class Found(NamedTuple):
-    """The k nearest rows of each query, their distances, and for which queries they are proven."""
+class CertifiedNeighbors(NamedTuple):
+    """The k nearest rows of each query, and whether they are proven to be the nearest.
+
+    Attributes:
+      indices: [Q, k], rows of the gallery, nearest first.
+      distances: [Q, k], Euclidean.
+      certified: [Q], whether no other row can belong among the first k.
+    """
 
     indices: Int[np.ndarray, "Q k"]
     distances: Float[np.ndarray, "Q k"]
     certified: Bool[np.ndarray, " Q"]
 
 
-def nearest_edited(
+def search_edits(
     products: GalleryProducts,
     references: References,
-    changes: Changes,
+    edits: Edits,
     k: int,
     *,
-    spare: int,
+    spare_candidates: int,
     normalize: Normalization,
-    measure_all: bool = False,
-) -> Found:
-    """The k nearest rows of each edited reference.
+    exact_distances: bool = False,
+) -> CertifiedNeighbors:
+    """Finds the k nearest rows of each edited reference.
 
     Args:
-      products: of the gallery and the memory.
-      references: what is manipulated.
-      changes: what each query edits; a change costs an addition a row.
-      k: neighbours wanted.
-      spare: how many candidates besides the k there are; more of them certify more queries.
-      normalize: how features are normalised after the manipulation.
-      measure_all: whether all candidates are measured, and not those alone whose scores tell too little.
+      products: the products of the gallery and the memory.
+      references: the features to manipulate.
+      edits: the prototypes to add; each costs an addition per gallery row.
+      k: the number of neighbours.
+      spare_candidates: the number of candidates beyond k; more of them certify more queries.
+      normalize: the normalisation of the features after the manipulation.
+      exact_distances: whether the distances of all candidates are computed exactly, not only of those that
+        their scores do not order.
+
+    Raises:
+      ValueError: manipulated features overflow.
     """
     num_rows, *block = products.rows.shape
-    num_candidates = min(num_rows, k + spare)
-    edited = edit(products, references, changes, normalize)
-    # One query has all cores; else several threads have a chunk of queries each, see search_references.
-    ranked = (rank if len(changes.reference) == 1 else _rank_by_one_thread)(
-        products, references.products, changes.reference, edited, num_candidates
-    )
+    num_candidates = min(num_rows, k + spare_candidates)
+    edited = apply_edits(products, references, edits, normalize)
+    # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
+    rank_rows = rank if len(edits.reference) == 1 else _rank_by_one_thread
+    ranked = rank_rows(products, references.products, edits.reference, edited, num_candidates)
     scores, candidates = map(np.asarray, ranked)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
-    given = np.isfinite(np.asarray(references.norms)).all(axis=1)[changes.reference]
-    if not np.isfinite(norms[given]).all():
+    was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.reference]
+    if not np.isfinite(norms[was_finite]).all():
         most = float(np.finfo(scores.dtype).max) ** (0.5 if normalize == "none" else 1)
         raise ValueError(
             f"manipulated features become longer than {most:.2g}, which overflows; take a lower strength, or "
             "divide features and memory by one factor"
         )
     squares = norms[:, None] + scores
-    # Direct sums, added up block by block, and norms err by half of this at most; see Edited.errors.
+    # Twice the relative error of direct sums, which go block by block, and of norms; see ``errors``.
     rounding = (sum(block) + 4) * np.finfo(scores.dtype).eps
-    # The least that a row which is no candidate can measure.
+    # The smallest squared distance that a row outside the candidates can have.
     bounds = (squares[:, -1] - errors - rounding * norms) * (1 - rounding)
 
-    groups, closed = _groups(squares, 2 * errors, k, is_all=num_candidates == num_rows)
-    query, column = np.nonzero(_doubtful(squares, errors, groups, k) | ~closed[:, None] | measure_all)
-    squares[query, column] = measure(products.rows, edited.vectors, query, candidates[query, column])
+    groups, closed = _group_candidates(squares, 2 * errors, k, is_all=num_candidates == num_rows)
+    query, column = np.nonzero(_undecided(squares, errors, groups, k) | ~closed[:, None] | exact_distances)
+    squares[query, column] = exact_squared_distances(
+        products.rows, edited.vectors, query, candidates[query, column]
+    )
     order = np.lexsort((candidates, squares, groups), axis=1)[:, :k]
-    indices, squares = (np.take_along_axis(found, order, axis=1) for found in (candidates, squares))
+    indices, squares = (np.take_along_axis(x, order, axis=1) for x in (candidates, squares))
     certified = closed | (squares[:, -1] < bounds)
-    # What was measured and what was not differ by rounding.
+    # Exact distances and those from scores differ by rounding, which must not spoil the ascending order.
     squares = np.maximum.accumulate(np.maximum(squares, 0), axis=1)
-    return Found(indices, np.sqrt(squares).astype(scores.dtype), certified)
+    return CertifiedNeighbors(indices, np.sqrt(squares).astype(scores.dtype), certified)
 
 
-def _groups(
+def _group_candidates(
     squares: Float[np.ndarray, "Q m"], margins: Float[np.ndarray, " Q"], k: int, *, is_all: bool
 ) -> tuple[Int[np.ndarray, "Q m"], Bool[np.ndarray, " Q"]]:
-    """Number the groups of candidates between which no margin lies, in ascending order.
+    """Divides ascending candidates into groups, wherever two neighbours differ by more than the margin.
 
-    And tell whether the group of the k-th ends among them, so that none of it is missing; where it does not,
-    all are one group.
+    Args:
+      squares: [Q, m], the squared distances, ascending.
+      margins: [Q], the difference that proves an order.
+      k: the number of neighbours.
+      is_all: whether the candidates are all rows of the gallery.
+
+    Returns:
+      [Q, m], the number of each candidate's group, ascending; and [Q], whether the group of the k-th ends
+      among the candidates, so that none of its rows is missing. If it does not, all are one group.
     """
     apart = np.diff(squares, axis=1) > margins[:, None]
     closed = np.asarray(apart[:, k - 1 :].any(axis=1) | is_all)
@@ -101,35 +120,45 @@ def _groups(
     return groups, closed
 
 
-def _doubtful(
+def _undecided(
     squares: Float[np.ndarray, "Q m"],
     errors: Float[np.ndarray, " Q"],
     groups: Int[np.ndarray, "Q m"],
     k: int,
 ) -> Bool[np.ndarray, "Q m"]:
-    """Candidates whose scores tell too little: they share a group that counts, or are as near as it errs."""
+    """Marks candidates that the error bound cannot order, or whose distance it cannot resolve.
+
+    Only groups that reach into the first k count.
+    """
     alike = groups[:, 1:] == groups[:, :-1]
     shared = np.zeros(groups.shape, bool)
     shared[:, 1:] = alike
     shared[:, :-1] |= alike
-    imprecise = ~(PRECISION * squares > errors[:, None])
+    imprecise = ~(MAX_RELATIVE_ERROR * squares > errors[:, None])
     return (shared | imprecise) & (groups <= groups[:, k - 1 : k])
 
 
-def measure(
+def exact_squared_distances(
     rows: Float[Array, "G N d"],
     vectors: Float[Array, "Q N d"],
     query: Int[np.ndarray, " P"],
     candidate: Int[np.ndarray, " P"],
 ) -> Float[np.ndarray, " P"]:
-    """Squared distances of pairs by direct sums: equal rows are equally far, a row is 0 from itself."""
+    """Computes squared distances by direct sums: equal rows are equally far, and a row is 0 from itself.
+
+    Args:
+      rows: [G, N, d], the gallery.
+      vectors: [Q, N, d], the queries.
+      query: [P], the query of each pair.
+      candidate: [P], the gallery row of each pair.
+    """
     squares = np.zeros(len(query), rows.dtype)
-    sizes = PAIRS if jax.default_backend() == "cpu" else DEVICE_PAIRS
+    sizes = PAIR_BATCHES if jax.default_backend() == "cpu" else DEVICE_PAIR_BATCHES
     size = next((size for size in sizes if size >= len(query)), sizes[-1])
     for start in range(0, len(query), size):
-        some = slice(start, start + size)
-        pairs = (np.resize(each[some], size) for each in (query, candidate))
-        squares[some] = np.asarray(_pair_squares(rows, vectors, *pairs))[: len(query) - start]
+        batch = slice(start, start + size)
+        pairs = (np.resize(x[batch], size) for x in (query, candidate))
+        squares[batch] = np.asarray(_pair_squares(rows, vectors, *pairs))[: len(query) - start]
     return squares
 
 
@@ -141,21 +170,21 @@ def _pair_squares(
     candidate: Int[Array | np.ndarray, " P"],
 ) -> Float[Array, " P"]:
     blocks = jnp.square(rows[candidate] - vectors[query]).sum(axis=-1)
-    return jax.lax.optimization_barrier(blocks).sum(axis=-1)  # XLA would make one long sum of both
+    return jax.lax.optimization_barrier(blocks).sum(axis=-1)  # XLA would merge both into one long sum
 
 
 def _rank(
     products: GalleryProducts,
     reference_products: Float[Array, "S R G"],
     reference: Int[Array | np.ndarray, " Q"],
-    edited: Edited,
+    edited: EditedFeatures,
     num_candidates: int,
 ) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
-    """Least |g|² - 2 q·g of each query, ascending, and their rows g."""
+    """Returns the m smallest scores |g|² - 2 q·g of each query, ascending, and their gallery rows g."""
 
     def search(query: tuple[Array, ...]) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
         row, scale, entry, factor = query
-        # Slices of a row each: XLA would copy what is gathered.
+        # One slice per row, because XLA would copy the result of a gather.
         sums = jax.lax.dynamic_index_in_dim(reference_products, row, axis=1, keepdims=False)
         terms = [scale[s] * sums[s] for s in range(len(scale))]
         for e in range(len(entry)):
@@ -164,13 +193,13 @@ def _rank(
         scores = jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
         return smallest(scores, num_candidates)
 
-    queries = (jnp.asarray(reference), edited.scales, edited.entries, edited.factors)
+    queries = (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors)
     if len(reference) == 1:
-        scores, rows = search(tuple(each[0] for each in queries))
+        scores, rows = search(tuple(x[0] for x in queries))
         return scores[None], rows[None]
-    # A CPU takes one after the other, while its scores are in the cache.
-    at_once = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + edited.factors.shape[1])))
-    return jax.lax.map(search, queries, batch_size=None if jax.default_backend() == "cpu" else at_once)
+    # On a CPU, the scores of one query at a time stay in the cache.
+    tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + edited.entry_factors.shape[1])))
+    return jax.lax.map(search, queries, batch_size=None if jax.default_backend() == "cpu" else tile)
 
 
 rank = jax.jit(_rank, static_argnames="num_candidates")
@@ -180,23 +209,27 @@ _rank_by_one_thread = jax.jit(
 
 
 def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
-    """The m smallest of finite scores, ascending, and where they are.
+    """Returns the m smallest of finite scores, ascending, and their positions.
 
-    They lie in the m groups whose least are least, so the others are never looked at.
+    The m smallest lie in the m groups with the smallest minima, so only those are searched.
+
+    Args:
+      scores: [G], finite.
+      m: the number of scores to return.
 
     Example:
-      >>> [found.tolist() for found in smallest(jnp.array([3.0, 1.0, 2.0, 5.0]), 2)]
+      >>> [x.tolist() for x in smallest(jnp.array([3.0, 1.0, 2.0, 5.0]), 2)]
       [[1.0, 2.0], [1, 2]]
     """
     count = len(scores)
     size = round((count / m) ** 0.5)
     if size < 4:
-        found = jax.lax.top_k(-scores, m)
-        return -found[0], found[1]
+        negated, positions = jax.lax.top_k(-scores, m)
+        return -negated, positions
     num_groups = count // size
-    whole = num_groups * size
-    groups = jax.lax.top_k(-scores[:whole].reshape(size, num_groups).min(axis=0), m)[1]
-    where = (jnp.arange(size)[:, None] * num_groups + groups).reshape(-1)
-    where = jnp.concatenate([where, jnp.arange(whole, count)])  # and what fills no group
-    least, at = jax.lax.top_k(-scores[where], m)
-    return -least, where[at]
+    num_grouped = num_groups * size
+    groups = jax.lax.top_k(-scores[:num_grouped].reshape(size, num_groups).min(axis=0), m)[1]
+    positions = (jnp.arange(size)[:, None] * num_groups + groups).reshape(-1)
+    positions = jnp.concatenate([positions, jnp.arange(num_grouped, count)])  # with the ungrouped rest
+    negated, chosen = jax.lax.top_k(-scores[positions], m)
+    return -negated, positions[chosen]

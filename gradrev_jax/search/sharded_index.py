@@ -1,4 +1,4 @@
-"""The search for manipulated features, with the gallery divided over devices."""
+"""Search for manipulated features in a gallery that is divided over devices."""
 
 import dataclasses
 import itertools
@@ -12,21 +12,27 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import Normalization
-from gradrev_jax.search.batching import checked_edits, checked_k, checked_rows, search_all, without
+from gradrev_jax.search.batching import (
+    drop_excluded,
+    scale_indicators,
+    search_all,
+    validate_k,
+    validate_reference_ids,
+)
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardedIndex:
-    """A ``ManipulationIndex`` a device, each of a part of the gallery.
+    """One ``ManipulationIndex`` per device, each of a contiguous part of the gallery.
 
-    The result is that of one index: each device finds its nearest rows, which are measured by direct sums,
-    and the nearest of all are kept, ties to the lower index.
+    The result is that of a single index: each device finds its nearest rows, whose distances are computed
+    exactly, and the nearest of all devices are kept, ties to the lower index.
 
     Attributes:
       features: [G, N, d], the gallery as it was given.
-      shards: the indexes, of rows that follow each other.
+      shards: the index of each part, in the order of the gallery's rows.
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -49,17 +55,17 @@ class ShardedIndex:
         normalize: Normalization = "global",
         devices: Sequence[jax.Device] | None = None,
     ) -> "ShardedIndex":
-        """Divide a gallery over devices; see ``ManipulationIndex.build``.
+        """Divides a gallery over devices.
 
         Args:
-          features: [G, N, d], not normalised.
-          memory: [J, N, d] prototypes.
+          features: [G, N, d], the gallery, not normalised.
+          memory: [J, N, d], the prototypes.
           schema: the attributes.
-          normalize: how features are normalised after the manipulation.
-          devices: None: all of this process.
+          normalize: the normalisation of the features after the manipulation.
+          devices: the devices to use; None: all devices of this process.
 
         Raises:
-          ValueError: as there.
+          ValueError: as for ``ManipulationIndex.build``.
         """
         rows = np.asarray(features)
         devices = list(devices or jax.local_devices())[: max(1, len(rows))]
@@ -79,33 +85,43 @@ class ShardedIndex:
         strength: float = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
-        """The k rows of the whole gallery nearest to each manipulated reference.
+        """Finds the k rows of the whole gallery nearest to each manipulated reference.
 
         Args:
-          reference_ids: [Q], gallery rows to manipulate.
-          indicators: [Q, J]; zeros leave the reference as it is.
-          k: neighbours wanted.
-          strength: how many prototypes are added and removed.
+          reference_ids: [Q], the gallery rows to manipulate.
+          indicators: [Q, J], the edits; zeros leave the reference as it is.
+          k: the number of neighbours.
+          strength: the factor of the edits.
           exclude_reference: whether the reference itself is left out of its result.
 
+        Returns:
+          Indices and distances, [Q, k].
+
         Raises:
-          ValueError: as ``ManipulationIndex.search``.
+          ValueError: as for ``ManipulationIndex.search``.
         """
-        k = checked_k(k, len(self.features), exclude_reference=exclude_reference)
-        rows = checked_rows(reference_ids, len(self.features))
+        k = validate_k(k, len(self.features), exclude_reference=exclude_reference)
+        reference_ids = validate_reference_ids(reference_ids, len(self.features))
         products = self.shards[0].products
-        edits = checked_edits(
+        scaled = scale_indicators(
             indicators,
             strength,
-            num_queries=len(rows),
+            num_queries=len(reference_ids),
             num_values=len(products.memory),
             dtype=products.rows.dtype,
         )
         wanted = k + exclude_reference
 
         def search(shard: ManipulationIndex) -> tuple[np.ndarray, np.ndarray]:
-            few = min(wanted, len(shard.features))
-            return search_all(shard.products, self._take, rows, edits, few, shard.normalize, measure_all=True)
+            return search_all(
+                shard.products,
+                self._take,
+                reference_ids,
+                scaled,
+                min(wanted, len(shard.features)),
+                shard.normalize,
+                exact_distances=True,
+            )
 
         with ThreadPoolExecutor(len(self.shards)) as pool:
             found = list(pool.map(search, self.shards))
@@ -114,19 +130,19 @@ class ShardedIndex:
         )
         distances = np.concatenate([part for _, part in found], axis=1)
         order = np.lexsort((indices, distances), axis=1)[:, :wanted]
-        indices, distances = (np.take_along_axis(each, order, axis=1) for each in (indices, distances))
+        indices, distances = (np.take_along_axis(x, order, axis=1) for x in (indices, distances))
         if exclude_reference:
-            indices, distances = without(indices, distances, rows)
+            indices, distances = drop_excluded(indices, distances, reference_ids)
         return Neighbors(jnp.asarray(indices.astype(np.int32)), jnp.asarray(distances))
 
     @property
     def _starts(self) -> list[int]:
-        """The first row of each shard."""
+        """Returns the first gallery row of each shard."""
         sizes = [len(shard.features) for shard in self.shards]
         return [0, *itertools.accumulate(sizes[:-1])]
 
     def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
-        """Rows of the gallery as they were given, and normalised, for whichever device."""
+        """Returns gallery rows as they were given, and normalised, as arrays that any device may use."""
         dtype = self.shards[0].products.rows.dtype
         rows = np.zeros((len(ids), *self.features.shape[1:]), dtype)
         for shard, start in zip(self.shards, self._starts, strict=True):

@@ -14,7 +14,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
-from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss, unit
+from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
+from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY  # the two parts of the parameters
@@ -203,7 +204,7 @@ def _triplet_losses(
     """Computes the semi-hard triplet loss and the margin loss, in both of which the edited feature counts."""
 
     def embed(features: Array) -> Array:
-        return unit(features.reshape(len(features), -1))
+        return unit_with_safe_gradient(features.reshape(len(features), -1))
 
     reference, positive, negative = features
     # The manipulated feature stands for the positive's labels.

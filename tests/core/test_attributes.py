@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from gradrev_jax.core.attributes import AttributeSchema, check_labels, checked_labels
+from gradrev_jax.core.attributes import AttributeSchema, check_labels, sanitize_labels
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 
@@ -64,9 +64,9 @@ def test_is_a_static_argument():
     [
         ((), (), "at least one attribute"),
         (("a",), (("x",), ("y",)), "1 attribute names but 2 lists"),
-        (("a", "a"), (("x",), ("y",)), "'a' stand"),
+        (("a", "a"), (("x",), ("y",)), "unique; repeated: 'a'"),
         (("a",), ((),), "'a' has no values"),
-        (("a",), (("x", "y", "x"),), "'a' must be unique; 'x' stand"),
+        (("a",), (("x", "y", "x"),), "'a' must be unique; repeated: 'x'"),
     ],
 )
 def test_bad_schemas(names, values, message):
@@ -97,7 +97,7 @@ def test_a_schema_of_lists_is_one_of_tuples(unchecked):
         (("a",), "xy", "values must be a sequence, got the string 'xy'"),
         (("a", "b"), ("x", "yz"), "values of attribute 'a' must be a sequence of names, got the string 'x'"),
         ([], [], "at least one attribute"),
-        (["a"], [["x", "x"]], "'x' stand"),
+        (["a"], [["x", "x"]], "repeated: 'x'"),
     ],
 )
 def test_what_is_no_sequence_of_names(unchecked, names, values, message):
@@ -117,11 +117,11 @@ def test_only_minus_one_is_not_labelled(bad):
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32])
 def test_traced_labels_outside_of_their_attribute_are_not_labelled(unchecked, dtype):
     labels = np.array([[2, 1, 0], [100, 2, 1]], dtype)
-    found = jax.jit(lambda labels: checked_labels(labels, SCHEMA))(labels)
+    found = jax.jit(lambda labels: sanitize_labels(labels, SCHEMA))(labels)
     assert found.tolist() == [[2, 1, 0], [-1, -1, -1]]
     if np.issubdtype(dtype, np.unsignedinteger):
         largest = np.full((1, 3), np.iinfo(dtype).max, dtype)
-        assert jax.jit(lambda labels: checked_labels(labels, SCHEMA))(largest).tolist() == [[-1] * 3]
+        assert jax.jit(lambda labels: sanitize_labels(labels, SCHEMA))(largest).tolist() == [[-1] * 3]
 
 
 def test_labels_that_are_no_whole_numbers(unchecked):
@@ -137,9 +137,9 @@ def test_labels_that_are_no_whole_numbers(unchecked):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ([0, 0, 2, 0, 0, 0], "holds 0 and 1 only, got 2.0 in row 1"),
-        ([0, 0, np.nan, 0, 0, 0], "holds 0 and 1 only, got nan in row 1"),
-        ([1, 0, 1, 0, 0, 0], "several values of attribute 'color' in row 1; one at most"),
+        ([0, 0, 2, 0, 0, 0], "must hold 0 and 1 only, got 2.0 in row 1"),
+        ([0, 0, np.nan, 0, 0, 0], "must hold 0 and 1 only, got nan in row 1"),
+        ([1, 0, 1, 0, 0, 0], "several values of attribute 'color' in row 1; at most one is allowed"),
         ([0, 0, 1, 0, 0], r"needs 6 columns \(values\), got \(2, 5\)"),
     ],
 )

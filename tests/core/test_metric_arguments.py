@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax import hit_rate, ndcg, precision
-from gradrev_jax.core.metric_arguments import checked_neighbors, is_changed_mask, known_labels
+from gradrev_jax.core.metric_arguments import changed_mask, known_labels, validate_neighbors
 from gradrev_jax.core.metrics import retrieval_scores
 
 NEIGHBORS = np.array([[[0, 1], [0, 0]], [[1, 1], [1, 0]]])  # [Q, K, N]
@@ -50,7 +50,7 @@ def test_one_attribute_a_query_is_a_mask_of_one():
 )
 def test_what_is_no_change(unchecked, changed, message):
     with pytest.raises(ValueError, match=message):
-        is_changed_mask(changed, 2, 2)
+        changed_mask(changed, 2, 2)
     for scores in (
         lambda: ndcg(NEIGHBORS, TARGETS, changed, 1),
         lambda: retrieval_scores(NEIGHBORS, TARGETS, changed, (1,)),
@@ -77,7 +77,7 @@ def test_arguments_of_every_metric(unchecked, metric, change, message):
     with pytest.raises(ValueError, match=message):
         metric(*arguments)
     with pytest.raises(ValueError, match=message):
-        checked_neighbors(*arguments)
+        validate_neighbors(*arguments)
 
 
 def test_traced_labels_below_minus_one_are_not_labelled():

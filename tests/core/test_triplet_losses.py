@@ -9,8 +9,9 @@ from gradrev_jax.core.triplet_losses import (
     semi_hard_triplet_loss,
     squared_distances,
     triplet_margin_loss,
-    unit,
 )
+
+semi_hard = jax.jit(semi_hard_triplet_loss, static_argnames="margin")
 
 
 def oracle(embeddings, classes, labelled, margin):
@@ -36,7 +37,7 @@ def test_semi_hard_equals_the_oracle(rng, batch, kinds):
         embeddings = rng.normal(size=(batch, 3)).astype(np.float32)
         classes = rng.integers(0, kinds, batch)
         labelled = rng.random(batch) < 0.8
-        loss = semi_hard_triplet_loss(embeddings, classes, labelled=labelled, margin=margin)
+        loss = semi_hard(embeddings, classes, labelled=labelled, margin=margin)
         expected = oracle(embeddings.astype(float), classes, labelled, margin)
         np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
 
@@ -45,7 +46,7 @@ def test_a_class_may_be_a_whole_row_of_labels(rng):
     embeddings = rng.normal(size=(20, 4)).astype(np.float32)
     rows = rng.integers(-1, 1, (20, 2))
     np.testing.assert_allclose(
-        semi_hard_triplet_loss(embeddings, rows),
+        semi_hard(embeddings, rows),
         oracle(embeddings.astype(float), rows, np.ones(20, bool), 0.5),
         rtol=1e-5,
     )
@@ -53,14 +54,15 @@ def test_a_class_may_be_a_whole_row_of_labels(rng):
 
 def test_no_pair_and_no_negative_give_zero_and_no_nan(rng):
     embeddings = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    value_and_gradient = jax.jit(
+        jax.value_and_grad(lambda x, classes, labelled: semi_hard_triplet_loss(x, classes, labelled=labelled))
+    )
     for classes, labelled in (
         (np.arange(4), np.ones(4, bool)),
         (np.zeros(4, int), np.ones(4, bool)),
         (np.zeros(4, int), np.zeros(4, bool)),
     ):
-        value, gradient = jax.value_and_grad(
-            lambda x, c=classes, m=labelled: semi_hard_triplet_loss(x, c, labelled=m)
-        )(embeddings)
+        value, gradient = value_and_gradient(embeddings, classes, labelled)
         assert value == 0
         np.testing.assert_array_equal(gradient, 0)
 
@@ -69,9 +71,8 @@ def test_gradient_of_the_semi_hard_loss_against_finite_differences(rng):
     with jax.enable_x64(True):
         embeddings = jnp.asarray(rng.normal(size=(8, 3)))
         classes = np.array([0, 0, 1, 1, 2, 0, 1, 2])
-        check_grads(
-            lambda x: semi_hard_triplet_loss(x, classes, margin=3.0), (embeddings,), order=1, modes=["rev"]
-        )
+        loss = jax.jit(lambda x: semi_hard_triplet_loss(x, classes, margin=3.0))
+        check_grads(loss, (embeddings,), order=1, modes=["rev"])
 
 
 def test_attributes_add_up_and_unlabelled_images_are_left_out(rng):
@@ -87,7 +88,7 @@ def test_attributes_add_up_and_unlabelled_images_are_left_out(rng):
         )
         for n in range(3)
     )
-    np.testing.assert_allclose(attribute_triplet_loss(features, labels), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(attribute_triplet_loss)(features, labels), expected, rtol=1e-5)
 
 
 def test_margin_loss_against_loops(rng):
@@ -96,20 +97,19 @@ def test_margin_loss_against_loops(rng):
         max(0, np.linalg.norm(a - p) - np.linalg.norm(a - n) + 0.5)
         for a, p, n in zip(anchor, positive, negative, strict=True)
     ]
-    np.testing.assert_allclose(triplet_margin_loss(anchor, positive, negative), np.mean(expected), rtol=1e-5)
+    loss = jax.jit(triplet_margin_loss)(anchor, positive, negative)
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
 def test_equal_vectors_have_a_finite_gradient():
     x = jnp.ones((2, 3))
-    gradient = jax.grad(lambda a: triplet_margin_loss(a, x, 2 * x))(x)
+    gradient = jax.jit(jax.grad(lambda a: triplet_margin_loss(a, x, 2 * x)))(x)
     assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(unit(jnp.zeros((1, 3))), 0)
-    np.testing.assert_array_equal(jax.grad(lambda a: unit(a).sum())(jnp.zeros((1, 3))), 0)
 
 
 def test_squared_distances_are_never_negative(rng):
     x = jnp.asarray(1000 + 1e-3 * rng.normal(size=(30, 50)), jnp.float32)
-    distances = np.asarray(squared_distances(x))
+    distances = np.asarray(jax.jit(squared_distances)(x))
     assert (distances >= 0).all()
     np.testing.assert_array_equal(distances.diagonal(), 0)
 
@@ -136,5 +136,7 @@ def test_only_minus_one_is_not_labelled():
     labels = np.array([[0], [0], [1], [1], [-100], [-100]])
     with pytest.raises(ValueError, match="label -100 of row 4 is below -1"):
         attribute_triplet_loss(features, labels)
-    masked = attribute_triplet_loss(features, np.maximum(labels, -1))
-    np.testing.assert_allclose(jax.jit(attribute_triplet_loss)(features, labels), masked, rtol=1e-6)
+    jitted = jax.jit(attribute_triplet_loss)
+    masked = jitted(features, np.maximum(labels, -1))
+    assert masked > 0
+    np.testing.assert_array_equal(jitted(features, labels), masked)

@@ -2,27 +2,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradrev_jax.core.vectors import length, unit
+from gradrev_jax.core.vectors import length, unit_of_any_size, unit_with_safe_gradient
 
 
 def test_lengths_of_every_size():
-    vectors = np.outer([1e-37, 1e-25, 1e-10, 0, 1, 1e19, 1e37], [3, 4]).astype(np.float32)
-    np.testing.assert_allclose(length(jnp.asarray(vectors)), 5 * vectors[:, 0] / 3, rtol=1e-6)
-    assert np.isinf(length(jnp.array([np.inf, 1.0])))
-    assert np.isnan(length(jnp.array([np.nan, 1.0])))
+    vectors = np.outer([1e-37, 1e-25, 1e-10, 0, 1, 1e19, 1e37, np.inf, np.nan], [3, 4]).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = 5 * vectors[:, 0] / 3
+    np.testing.assert_allclose(jax.jit(length)(vectors), expected, rtol=1e-6)
 
 
 def test_ordinary_vectors_give_what_plain_formulas_give(rng):
     """One vector of unusual size has all of a batch scaled, by powers of two, which round nothing."""
     vectors = jnp.asarray(rng.normal(size=(50, 7)), jnp.float32)
-    norms = jnp.linalg.norm(vectors, axis=-1)
-    tiny = jnp.full((1, 7), 1e-25, jnp.float32)
-    for batch in (vectors, jnp.concatenate([vectors, tiny])):
-        np.testing.assert_array_equal(length(batch)[:50], norms)
-        np.testing.assert_array_equal(unit(batch)[:50], vectors / norms[:, None])
+
+    @jax.jit
+    def both(batch):
+        return length(batch), unit_of_any_size(batch)
+
+    norms = jax.jit(lambda x: jnp.linalg.norm(x, axis=-1))(vectors)
+    for last in (vectors[-1:], np.full((1, 7), 1e-25, np.float32)):
+        lengths, units = both(np.concatenate([vectors[:-1], last]))
+        np.testing.assert_array_equal(lengths[:-1], norms[:-1])
+        np.testing.assert_array_equal(units[:-1], np.asarray(vectors / norms[:, None])[:-1])
 
 
 def test_gradients_of_unit_vectors(rng):
     vector = jnp.asarray(rng.normal(size=5), jnp.float32)
-    plain = jax.grad(lambda x: (x / jnp.linalg.norm(x))[0])(vector)
-    np.testing.assert_allclose(jax.grad(lambda x: unit(x)[0])(vector), plain, rtol=1e-5, atol=1e-6)
+    plain, any_size, safe = (
+        jax.jit(jax.grad(lambda x, f=f: f(x)[0]))(vector)
+        for f in (lambda x: x / jnp.linalg.norm(x), unit_of_any_size, unit_with_safe_gradient)
+    )
+    np.testing.assert_allclose(any_size, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(safe, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_zero_vector_stays_zero_and_may_have_a_gradient_of_0():
+    zeros = jnp.zeros((1, 3))
+    np.testing.assert_array_equal(jax.jit(unit_of_any_size)(zeros), 0)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: unit_with_safe_gradient(x).sum()))(zeros)
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)

@@ -95,7 +95,7 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("queries", [1, 7, 8, 9, 16, 19])
 def test_more_references_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):
-    monkeypatch.setattr("gradrev_jax.search.gallery.REFERENCES_AT_ONCE", 3)
+    monkeypatch.setattr("gradrev_jax.search.gallery.MAX_REFERENCES", 3)
     check(example(rng, queries=queries), 3, exclude_query=exclude_query)
 
 
@@ -119,7 +119,8 @@ def test_k_beyond_the_gallery_is_an_error(rng, k, exclude_query):
 def test_features_of_an_encoder_that_learned_nothing(rng, bad, message):
     gallery, memory, _, _ = example(rng)
     gallery[7] = bad
-    with pytest.raises(DataError, match=f"{message}.*1 such rows of 30.*diverged.*train.learning_rate"):
+    expected = f"{message}.*1 such rows of 30.*the encoder has diverged.*lower `learning_rate`"
+    with pytest.raises(DataError, match=expected):
         make_index(gallery, memory)
 
 

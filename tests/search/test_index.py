@@ -125,7 +125,7 @@ def test_any_number_of_queries(rng, queries):
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how):
-    monkeypatch.setattr("gradrev_jax.search.batching.SIZES", (1, 4))
+    monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_SIZES", (1, 4))
     check(example(rng, rows=60, queries=45), 4, how)
     # Room for the scores of a single query, whatever the sizes.
     monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_BYTES", 1)
@@ -135,7 +135,7 @@ def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch,
 @pytest.mark.parametrize("spares", [(0,), (1, 3)])
 def test_however_many_candidates_are_measured_at_first(rng, monkeypatch, spares):
     """Queries that few candidates do not certify are tried with more, and at last with all rows."""
-    monkeypatch.setattr("gradrev_jax.search.batching.SPARES", spares)
+    monkeypatch.setattr("gradrev_jax.search.batching.SPARE_CANDIDATE_ROUNDS", spares)
     gallery, *others = example(rng)
     close = gallery + 1e-3 * rng.normal(size=gallery.shape).astype(np.float32)
     check((np.concatenate([gallery, close]), *others), 5)
@@ -309,7 +309,7 @@ def test_bfloat16_features_are_searched_in_float32(rng):
     [
         ({"k": 0}, "gallery's 90 rows, got 0"),
         ({"k": 91}, "gallery's 90 rows, got 91"),
-        ({"k": 90, "exclude_reference": True}, "gallery's 89 rows, the query excluded, of 90, got 90"),
+        ({"k": 90, "exclude_reference": True}, "gallery's 89 rows besides the reference, got 90"),
         ({"reference_ids": np.array([0, 90])}, "between 0 and 89, got 90"),
         ({"reference_ids": np.array([-1, 0])}, "between 0 and 89, got -1"),
         ({"reference_ids": None}, "give reference_ids, or features"),

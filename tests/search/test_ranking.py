@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS, normalize_features
-from gradrev_jax.search.edits import edit, make_changes, make_references
+from gradrev_jax.core.manipulation import NORMALIZATIONS
+from gradrev_jax.search.batching import normalized
+from gradrev_jax.search.edits import apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
-from gradrev_jax.search.ranking import PAIRS, measure, nearest_edited, rank, smallest
+from gradrev_jax.search.ranking import PAIR_BATCHES, exact_squared_distances, rank, search_edits, smallest
 
 VALUES, ATTRIBUTES, DIM, REFERENCES, QUERIES = 5, 3, 8, 4, 9
 
@@ -15,67 +16,64 @@ def example(rng, how="global", gallery=None, rows=120):
     if gallery is None:
         gallery = rng.normal(size=(rows, ATTRIBUTES, DIM)).astype(np.float32)
     memory = rng.normal(size=(VALUES, ATTRIBUTES, DIM)).astype(np.float32)
-    edits = (rng.integers(-1, 2, (QUERIES, VALUES)) * 0.7).astype(np.float32)
+    indicators = (rng.integers(-1, 2, (QUERIES, VALUES)) * 0.7).astype(np.float32)
     reference = rng.integers(0, REFERENCES, QUERIES)
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
-    return products, made_references(products, features, how), make_changes(reference, edits)
+    references = make_references(products, features, normalized(features, how), how)
+    return products, references, make_edits(reference, indicators)
 
 
-def made_references(products, features, how="global"):
-    rows = normalize_features(features, how).reshape(features.shape)
-    return make_references(products, features, rows, how)
+def no_edits(reference):
+    return make_edits(reference, np.zeros((len(reference), VALUES), np.float32))
 
 
-def unchanged(reference):
-    return make_changes(reference, np.zeros((len(reference), VALUES), np.float32))
+def search(arguments, k, how="global", spare_candidates=12):
+    return search_edits(*arguments, k, spare_candidates=spare_candidates, normalize=how)
 
 
-def search(arguments, k, how="global", spare=12):
-    return nearest_edited(*arguments, k, spare=spare, normalize=how)
+def exact_squares(arguments, how):
+    """Every squared distance to the edited vectors in float64, [Q, G]."""
+    products, references, edits = arguments
+    vectors = np.asarray(apply_edits(products, references, edits, how).vectors, np.float64)
+    rows = np.asarray(products.rows, np.float64)
+    return np.square(vectors[:, None] - rows).sum(axis=(2, 3))
 
 
 def oracle(arguments, k, how):
-    """The edited vectors as they are, and every distance to them in float64."""
-    products, references, changes = arguments
-    vectors = edit(products, references, changes, how).vectors
-    rows = np.asarray(products.rows, np.float64)
-    found = []
-    for vector in np.asarray(vectors, np.float64):
-        squares = np.square(rows - vector).sum(axis=(1, 2))
-        order = np.argsort(squares, kind="stable")[:k]
-        found.append((order, np.sqrt(squares[order])))
-    return (np.array(part) for part in zip(*found, strict=True))
+    squares = exact_squares(arguments, how)
+    order = np.argsort(squares, axis=1, kind="stable")[:, :k]
+    return order, np.sqrt(np.take_along_axis(squares, order, axis=1))
 
 
 @pytest.fixture
-def pairs_measured(monkeypatch):
-    """How many pairs are measured directly."""
+def exact_pairs(monkeypatch):
+    """The number of pairs in each call whose distance is computed exactly."""
     counts = []
 
     def counting(rows, vectors, query, candidate):
         counts.append(len(query))
-        return measure(rows, vectors, query, candidate)
+        return exact_squared_distances(rows, vectors, query, candidate)
 
-    monkeypatch.setattr("gradrev_jax.search.ranking.measure", counting)
+    monkeypatch.setattr("gradrev_jax.search.ranking.exact_squared_distances", counting)
     return counts
 
 
 @pytest.mark.parametrize("k", [1, 10, 108, 120])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_far_rows_need_no_measuring(rng, pairs_measured, how, k):
+def test_far_rows_need_no_exact_distance(rng, exact_pairs, how, k):
     arguments = example(rng, how)
     indices, distances = oracle(arguments, k, how)
     found = search(arguments, k, how)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
     assert found.certified.all()
-    assert sum(pairs_measured) < 0.1 * QUERIES * k + 2
+    assert sum(exact_pairs) < 0.1 * QUERIES * k + 2
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_rows_that_rounding_hides_from_each_other_are_measured(rng, pairs_measured, how):
-    """Fives of rows as near to each other as a few times the rounding, all of them mixed up."""
+def test_rows_that_rounding_hides_from_each_other_are_compared_exactly(rng, exact_pairs, how):
+    """Groups of five rows that differ by a few times the rounding error, in random order."""
     gallery = rng.normal(size=(60, 1, ATTRIBUTES, DIM)) + 3e-6 * rng.normal(size=(60, 5, ATTRIBUTES, DIM))
     gallery = rng.permutation(gallery.reshape(-1, ATTRIBUTES, DIM)).astype(np.float32)
     arguments = example(rng, how, gallery)
@@ -84,63 +82,68 @@ def test_rows_that_rounding_hides_from_each_other_are_measured(rng, pairs_measur
     np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
     rows = np.asarray(arguments[0].rows, np.float64)
     same = np.square(rows[found.indices] - rows[indices]).sum(axis=(2, 3))
-    assert (same < 1e-8).all()  # of five, whose distances differ in the last bits
+    assert (same < 1e-8).all()  # one of the five, whose distances differ in the last bits
     assert found.certified.all()
-    assert 20 * QUERIES < sum(pairs_measured) < 36 * QUERIES
+    assert 20 * QUERIES < sum(exact_pairs) < 36 * QUERIES
 
 
-def test_what_is_as_near_as_rounding_is_measured(rng):
+def test_distances_that_rounding_could_hide_are_computed_exactly(rng):
     """The distance of a row to itself is 0, not the root of what rounding leaves."""
     products, *_ = example(rng)
     rows = products.rows[:REFERENCES]
     references = make_references(products, 3 * rows, rows, "global")
-    found = search((products, references, unchanged(np.arange(REFERENCES))), 3)
+    found = search((products, references, no_edits(np.arange(REFERENCES))), 3)
     np.testing.assert_array_equal(found.indices[:, 0], np.arange(REFERENCES))
     np.testing.assert_array_equal(found.distances[:, 0], 0)
     assert (found.distances[:, 1] > 0.1).all()
 
 
 @pytest.mark.parametrize("rows", [13, 14, 200])
-def test_only_what_the_bound_cannot_tell_apart_is_not_certified(rng, rows):
-    """All rows alike: whichever are the candidates, the others are as near, unless there are no others."""
+def test_equal_rows_are_certified_only_if_all_are_candidates(rng, rows):
+    """All rows are equal, so any row outside the 13 candidates is as near as those inside."""
     gallery = np.tile(rng.normal(size=(1, ATTRIBUTES, DIM)).astype(np.float32), (rows, 1, 1))
-    found = search(example(rng, gallery=gallery), 1)
+    arguments = example(rng, gallery=gallery)
+    found = search(arguments, 1)
     assert found.certified.tolist() == [rows == 13] * QUERIES
-    np.testing.assert_array_equal(found.indices, 0 if rows == 13 else found.indices)
+    squares = exact_squares(arguments, "global")
+    assert (squares == squares[:, :1]).all()  # every row is a right answer, the first is that of the tie rule
+    assert ((found.indices >= 0) & (found.indices < rows)).all()
+    np.testing.assert_allclose(found.distances, np.sqrt(squares[:, :1]), rtol=1e-6)
+    if rows == 13:
+        assert (found.indices == 0).all()
 
 
-def test_candidates_that_are_all_measured_certify_what_no_gap_does(rng):
+def test_exact_distances_certify_candidates_that_no_gap_separates(rng):
     """Rows a quarter of the bound apart are one group; that the k-th is nearer than the last is certain."""
     direction = rng.normal(size=(ATTRIBUTES, DIM))
-    gallery = (1 + 2e-7 * np.arange(4000)[:, None, None]) * direction
-    products, _, changes = example(rng, "none", gallery.astype(np.float32))
-    references = made_references(products, jnp.asarray(gallery[:REFERENCES], jnp.float32) * 0.98, "none")
-    arguments = (products, references, unchanged(changes.reference))
+    gallery = ((1 + 2e-7 * np.arange(4000)[:, None, None]) * direction).astype(np.float32)
+    products, _, edits = example(rng, "none", gallery)
+    features = jnp.asarray(gallery[:REFERENCES] * np.float32(0.98))
+    references = make_references(products, features, features, "none")
+    arguments = (products, references, no_edits(edits.reference))
     few, many = (search(arguments, 1, "none", spare) for spare in (3, 2000))
     assert not few.certified.any()
     assert many.certified.all()
-    np.testing.assert_array_equal(many.indices, next(iter(oracle(arguments, 1, "none"))))
+    np.testing.assert_array_equal(many.indices, oracle(arguments, 1, "none")[0])
 
 
-@pytest.mark.parametrize("pairs", [0, 1, PAIRS[0], PAIRS[0] + 1, PAIRS[1] + 3])
-def test_measured_pairs(rng, pairs):
+@pytest.mark.parametrize("pairs", [0, 1, PAIR_BATCHES[0], PAIR_BATCHES[0] + 1, PAIR_BATCHES[1] + 3])
+def test_exact_squared_distances_against_float64(rng, pairs):
     rows, vectors = (rng.normal(size=(30, ATTRIBUTES, DIM)).astype(np.float32) for _ in range(2))
     query, row = rng.integers(0, 30, (2, pairs))
     expected = np.square(rows[row].astype(np.float64) - vectors[query]).sum(axis=(1, 2))
-    np.testing.assert_allclose(
-        measure(jnp.asarray(rows), jnp.asarray(vectors), query, row), expected, rtol=1e-6
-    )
+    found = exact_squared_distances(jnp.asarray(rows), jnp.asarray(vectors), query, row)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 5, 64, 97, 1000, 1023])
-@pytest.mark.parametrize("m", [1, 3, 40])
+@pytest.mark.parametrize(("count", "m"), [(1, 1), (5, 3), (64, 1), (97, 3), (97, 40), (1000, 3), (1023, 40)])
 def test_smallest_against_a_sort(rng, count, m):
-    """Some scores are equal, and what fills no group of columns counts, too."""
-    m = min(m, count)
+    """Some scores are equal, and the rest that fills no group counts, too."""
     scores = rng.integers(0, 500, count).astype(np.float32)
+    select = jax.jit(smallest, static_argnums=1)
     for last in (scores[-1], -1):
         scores[-1] = last
-        least, rows = smallest(jnp.asarray(scores), m)
+        least, rows = select(scores, m)
         np.testing.assert_array_equal(least, np.sort(scores)[:m])
         np.testing.assert_array_equal(scores[rows], least)
         assert len(set(rows.tolist())) == m
@@ -149,8 +152,8 @@ def test_smallest_against_a_sort(rng, count, m):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA selects on a CPU")
 def test_candidates_are_selected_and_not_sorted(rng):
     """A sort of the whole gallery takes XLA ten times as long as all the rest."""
-    products, references, changes = example(rng, rows=1234)
-    edited = edit(products, references, changes, "global")
-    compiled = rank.lower(products, references.products, changes.reference, edited, 15).compile().as_text()
+    products, references, edits = example(rng, rows=1234)
+    edited = apply_edits(products, references, edits, "global")
+    compiled = rank.lower(products, references.products, edits.reference, edited, 15).compile().as_text()
     assert "TopK" in compiled
     assert not [line for line in compiled.splitlines() if " sort(" in line]

@@ -57,5 +57,5 @@ def test_more_devices_than_rows_and_what_cannot_be_searched():
     assert small.search(**given, k=2).indices.tolist() == [[1, 0]]
     with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 2 rows, got 3"):
         small.search(**given, k=3)
-    with pytest.raises(ValueError, match="references must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="reference_ids must lie between 0 and 1"):
         small.search(reference_ids=np.array([2]), indicators=INDICATORS[:1], k=1)
