@@ -1,8 +1,8 @@
-"""The convolutions of a backbone: XLA's, and on a CPU those of fewer multiplications where they are faster.
+"""The convolutions of a backbone: on a CPU by tiles if that is faster, otherwise XLA's.
 
-XLA's convolutions on a CPU gather the patches of the input for each product, which costs as much as the
-products where there are few filters, as in AlexNet's first two layers and in their gradients. docs/design.md
-has what was measured. Other devices, other dtypes and small sizes have XLA's convolution.
+On a CPU, XLA's convolution gathers patches of the input for each product. With few filters, as in AlexNet's
+first two layers and in their gradients, that costs as much as the products. docs/design.md has measurements.
+Other devices, other dtypes and small sizes use XLA's convolution.
 """
 
 import functools
@@ -16,9 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from gradrev_jax.models.tile_transforms import OUTPUTS, POINTS
 from gradrev_jax.models.winograd import (
-    OUTPUTS,
-    POINTS,
     Geometry,
     output_length,
     tiled,
@@ -27,8 +26,8 @@ from gradrev_jax.models.winograd import (
 )
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEWEST_CHANNELS = 32  # below it the products are too narrow
-FEWEST_TILES = 256  # in a batch; below it transforming the kernel costs more than is won
+FEWEST_CHANNELS = 32  # with fewer, the matrix products are too narrow to be fast
+FEWEST_TILES = 256  # per batch; with fewer, transforming the kernel costs more than the tiles save
 
 
 def convolve(
@@ -38,19 +37,21 @@ def convolve(
     padding: Sequence[tuple[int, int]],
     **settings: Any,
 ) -> Float[Array, "B h w F"]:
-    """``jax.lax.conv_general_dilated`` in NHWC, for ``flax.linen.Conv``'s argument of that name.
+    """Computes a convolution in NHWC; stands in for ``jax.lax.conv_general_dilated`` in ``flax.linen.Conv``.
 
-    Reverse mode differentiates it any number of times; forward mode (``jax.jvp``, ``jax.hessian``) not.
+    It can be differentiated in reverse mode any number of times, but not in forward mode (``jax.jvp``,
+    ``jax.hessian``).
 
     Args:
-      images: [B, H, W, C].
-      kernel: [k, l, C, F].
-      strides: of rows and columns.
-      padding: zeros before and after, of rows and columns.
-      **settings: its other arguments; those that are not at their defaults lead to XLA's convolution.
+      images: the input, [B, H, W, C].
+      kernel: the kernel, [k, l, C, F].
+      strides: the strides of rows and columns.
+      padding: the numbers of zeros before and after, for rows and columns.
+      **settings: the other arguments of ``jax.lax.conv_general_dilated``. Any that is not at its default
+        selects XLA's convolution.
 
     Raises:
-      TypeError: forward mode, where tiles are worthwhile by the sizes, on any platform.
+      TypeError: forward-mode differentiation, on any platform, if the sizes are worth tiles.
 
     Example:
       >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
@@ -58,7 +59,7 @@ def convolve(
       [4.0, 6.0, 6.0, 4.0]
     """
     paddings = {side for sides in padding for side in sides}
-    if len(set(strides)) == len(paddings) == 1 and not _special(settings):
+    if len(set(strides)) == len(paddings) == 1 and not _has_other_settings(settings):
         geometry = Geometry(strides[0], paddings.pop())
         if is_worthwhile(images, kernel, geometry):
             return _convolve(images, kernel, geometry)
@@ -68,7 +69,7 @@ def convolve(
 
 
 def is_worthwhile(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    """Whether tiles are faster than XLA's convolution on a CPU, by the sizes alone."""
+    """Returns whether tiles are faster than XLA's convolution on a CPU, judging by dtypes and sizes."""
     rows, columns, channels, filters = kernel.shape
     size = -(-rows // geometry.stride)
     outputs = [output_length(length, rows, geometry) for length in images.shape[1:3]]
@@ -82,14 +83,14 @@ def is_worthwhile(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> b
     )
 
 
-def _special(settings: dict[str, Any]) -> bool:
-    """Whether any argument of ``conv_general_dilated`` says more than strides and padding."""
-    numbers = settings.get("dimension_numbers")
-    given = (settings.get("lhs_dilation"), settings.get("rhs_dilation"))
-    dilations = {1, *np.ravel([dilation for dilation in given if dilation is not None]).tolist()}
+def _has_other_settings(settings: dict[str, Any]) -> bool:
+    """Returns whether an argument of ``conv_general_dilated`` asks for more than strides and padding."""
+    layout = settings.get("dimension_numbers")
+    dilations = [settings.get("lhs_dilation"), settings.get("rhs_dilation")]
+    factors = {1, *np.ravel([dilation for dilation in dilations if dilation is not None]).tolist()}
     return (
-        (numbers is not None and numbers != lax.conv_dimension_numbers((4,) * 4, (4,) * 4, LAYOUT))
-        or dilations != {1}
+        (layout is not None and layout != lax.conv_dimension_numbers((4,) * 4, (4,) * 4, LAYOUT))
+        or factors != {1}
         or settings.get("feature_group_count", 1) != 1
         or settings.get("precision") is not None
     )
@@ -110,26 +111,27 @@ def _forward(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> tuple[
 
 
 def _backward(geometry: Geometry, saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two choices, so that XLA drops the images' gradient where nobody asks for it."""
+    """Computes both gradients; each is chosen by platform alone, so that XLA can drop one that is unused."""
     images, kernel = saved
 
-    def of_images(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    def xla_images_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         return jax.vjp(lambda images: plain(images, kernel, geometry), images)[1](gradient)[0]
 
-    def of_kernel(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    def xla_kernel_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         return jax.vjp(lambda kernel: plain(images, kernel, geometry), kernel)[1](gradient)[0]
 
-    def tiled_of_images(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
-        del images
+    def cpu_images_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+        if geometry.stride != 1:
+            return xla_images_gradient(images, kernel, gradient)
         return tiled_images_gradient(kernel, gradient, geometry)
 
-    def tiled_of_kernel(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    def cpu_kernel_gradient(images: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
         return tiled_kernel_gradient(images, gradient, geometry, len(kernel))
 
-    by_stride = tiled_of_images if geometry.stride == 1 else of_images
+    arguments = (images, kernel, gradient)
     return (
-        lax.platform_dependent(images, kernel, gradient, cpu=by_stride, default=of_images),
-        lax.platform_dependent(images, kernel, gradient, cpu=tiled_of_kernel, default=of_kernel),
+        lax.platform_dependent(*arguments, cpu=cpu_images_gradient, default=xla_images_gradient),
+        lax.platform_dependent(*arguments, cpu=cpu_kernel_gradient, default=xla_kernel_gradient),
     )
 
 
@@ -137,7 +139,7 @@ _convolve.defvjp(_forward, _backward)
 
 
 def plain(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
-    """XLA's convolution."""
+    """Computes a convolution with XLA."""
     stride, padding = geometry
     return lax.conv_general_dilated(
         images, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT

@@ -1,20 +1,22 @@
-"""Convolutions as products of tiles: Winograd's algorithm, and Toom's and Cook's for other sizes.
+"""Convolutions by tiles: Winograd's algorithm, and its generalisation by Toom and Cook to other kernel sizes.
 
-The input is cut into overlapping tiles of t x t pixels, each of which gives m x m outputs (t = m + k - 1 for
-a kernel of k x k), and
+The input is cut into overlapping tiles of t x t pixels. Each tile gives m x m outputs, with t = m + k - 1
+for a kernel of k x k pixels:
 
     Y = A' [(G K G') * (B' X B)] A      (Lavin and Gray, 2016, "Fast Algorithms for Convolutional Networks")
 
-for a tile X, a kernel K, and small matrices A, B and G: over all tiles and channels the product is t * t
-plain matrix products, of t * t multiplications a tile where there were m * m * k * k. It works on a few
-images at a time, as many as leave the tiles in the processor's cache: with all at once, writing and reading
-the tiles costs more than is won.
+for a tile X, a kernel K, and small matrices A, B and G. Summed over the channels, the elementwise product is
+t * t matrix products over all tiles. It takes t * t multiplications per tile, channel and filter; a direct
+convolution takes m * m * k * k.
+
+The batch is processed in chunks of images whose tiles fit into the processor's cache. With the whole batch at
+once, writing and reading the tiles costs more time than the algorithm saves.
 """
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,40 +24,39 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-CACHED_BYTES = 16 * 2**20  # of the tiles that are worked on at a time
-OUTPUTS = 2  # m
-# Of the polynomials, besides infinity, by the kernel's size; for 5, those with the least error of some tried.
-POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -0.5)}
+from gradrev_jax.models.tile_transforms import (
+    OUTPUTS,
+    Algorithm,
+    gradient_tiles,
+    input_tiles,
+    kernel_tiles,
+    make_algorithm,
+    merge_output_tiles,
+    transform_both_axes,
+)
+
+CACHED_BYTES = 16 * 2**20  # the largest size of a chunk's tiles
 
 
 class Geometry(NamedTuple):
-    """How a window moves; the same in both directions.
+    """The stride and the padding of a convolution, the same for rows and columns.
 
     Attributes:
-      stride: pixels from window to window.
-      padding: zeros on each side.
+      stride: the distance between neighbouring windows, in pixels.
+      padding: the number of zeros added on each side.
     """
 
     stride: int
     padding: int
 
 
-class Algorithm(NamedTuple):
-    """The matrices for kernels of k x k and tiles of t x t with m x m outputs.
-
-    Attributes:
-      inputs: B', [t, t].
-      kernel: G, [t, k].
-      outputs: A', [m, t].
-    """
-
-    inputs: np.ndarray
-    kernel: np.ndarray
-    outputs: np.ndarray
-
-
 def output_length(length: int, kernel: int, geometry: Geometry) -> int:
-    """Pixels a side that a convolution gives.
+    """Returns the number of rows, or columns, in the output of a convolution.
+
+    Args:
+      length: the number of rows, or columns, of the input.
+      kernel: the number of rows, or columns, of the kernel.
+      geometry: the stride and the padding.
 
     Example:
       >>> output_length(224, 11, Geometry(4, 2))
@@ -67,7 +68,12 @@ def output_length(length: int, kernel: int, geometry: Geometry) -> int:
 def tiled(
     images: Float[Array, "B H W C"], kernel: Float[Array, "k k C F"], geometry: Geometry
 ) -> Float[Array, "B h w F"]:
-    """The convolution by tiles.
+    """Computes a convolution by tiles.
+
+    Args:
+      images: the input, [B, H, W, C].
+      kernel: the kernel, [k, k, C, F].
+      geometry: the stride and the padding.
 
     Example:
       >>> images, kernel = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1))
@@ -76,29 +82,38 @@ def tiled(
     """
     kernel_size = len(kernel)
     folded = _fold_kernel(kernel, geometry.stride)
-    algorithm = _algorithm(len(folded))
-    matrices = _kernel_tiles(folded, algorithm)
+    algorithm = make_algorithm(len(folded))
+    matrices = kernel_tiles(folded, algorithm)
     shape = [output_length(length, kernel_size, geometry) for length in images.shape[1:3]]
 
-    def some(images: jax.Array) -> jax.Array:
-        tiles = _input_tiles(_fold_images(images, kernel_size, geometry, algorithm), algorithm)
+    def convolve_chunk(images: jax.Array) -> jax.Array:
+        tiles = input_tiles(_fold_images(images, kernel_size, geometry, algorithm), algorithm)
         products = [tile @ matrix for tile, matrix in zip(tiles, matrices, strict=True)]
-        return _outputs_of_tiles(products, algorithm, len(images), shape)
+        return merge_output_tiles(products, algorithm, len(images), shape)
 
     channels, filters = folded.shape[2:]
-    parts, join = _parts(images, _chunk(images, shape, algorithm, channels + filters))
-    empty = jnp.zeros((*parts.shape[:2], *shape, filters), images.dtype)
+    chunks = _split_into_chunks(images, _chunk_size(images, shape, algorithm, channels + filters))
 
-    def body(step: jax.Array, outputs: jax.Array) -> jax.Array:
-        return lax.dynamic_update_index_in_dim(outputs, some(_part(parts, step)), step, 1)
+    def store_chunk(step: jax.Array, outputs: jax.Array) -> jax.Array:
+        chunk = convolve_chunk(_take_chunk(chunks, step))
+        return lax.dynamic_update_index_in_dim(outputs, chunk, step, 1)
 
-    return join(lax.fori_loop(0, parts.shape[1], body, empty))
+    empty = jnp.zeros((*chunks.shape[:2], *shape, filters), images.dtype)
+    return _merge_chunks(lax.fori_loop(0, chunks.shape[1], store_chunk, empty), len(images))
 
 
 def tiled_images_gradient(
     kernel: Float[Array, "k k C F"], gradient: Float[Array, "B h w F"], geometry: Geometry
 ) -> Float[Array, "B H W C"]:
-    """The images' gradient of ``tiled`` at stride 1: a convolution with the kernel turned around."""
+    """Computes the gradient of ``tiled`` with respect to its images, at stride 1.
+
+    It is a convolution of the outputs' gradient with the kernel turned by 180 degrees.
+
+    Args:
+      kernel: the kernel, [k, k, C, F].
+      gradient: the gradient with respect to the outputs, [B, h, w, F].
+      geometry: the padding, and a stride of 1.
+    """
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     return tiled(gradient, turned, Geometry(1, len(kernel) - 1 - geometry.padding))
 
@@ -106,63 +121,86 @@ def tiled_images_gradient(
 def tiled_kernel_gradient(
     images: Float[Array, "B H W C"], gradient: Float[Array, "B h w F"], geometry: Geometry, size: int
 ) -> Float[Array, "k k C F"]:
-    """The kernel's gradient of ``tiled``: G' [sum over tiles of (B' X B) (A dY A')] G."""
+    """Computes the gradient of ``tiled`` with respect to its kernel.
+
+    It is G' [sum over tiles of (B' X B) (A dY A')] G.
+
+    Args:
+      images: the input, [B, H, W, C].
+      gradient: the gradient with respect to the outputs, [B, h, w, F].
+      geometry: the stride and the padding.
+      size: the number of rows, and of columns, of the kernel.
+    """
     stride, channels, filters = geometry.stride, images.shape[3], gradient.shape[3]
-    fold = functools.partial(_fold_kernel, stride=stride)
-    algorithm = _algorithm(-(-size // stride))
+    algorithm = make_algorithm(-(-size // stride))
     shape = gradient.shape[1:3]
 
-    def some(images: jax.Array, gradient: jax.Array) -> list[jax.Array]:
-        tiles = _input_tiles(_fold_images(images, size, geometry, algorithm), algorithm)
-        gradients = _gradient_tiles(gradient, algorithm)
-        return [tile.T @ other for tile, other in zip(tiles, gradients, strict=True)]
+    def multiply_chunk(images: jax.Array, gradient: jax.Array) -> list[jax.Array]:
+        tiles = input_tiles(_fold_images(images, size, geometry, algorithm), algorithm)
+        others = gradient_tiles(gradient, algorithm)
+        return [tile.T @ other for tile, other in zip(tiles, others, strict=True)]
 
-    chunk = _chunk(images, shape, algorithm, channels * stride**2 + filters)
-    parts, _ = _parts(images, chunk)
-    gradients, _ = _parts(gradient, chunk)
+    chunk_size = _chunk_size(images, shape, algorithm, channels * stride**2 + filters)
+    image_chunks = _split_into_chunks(images, chunk_size)
+    gradient_chunks = _split_into_chunks(gradient, chunk_size)
 
-    def body(step: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
-        products = some(_part(parts, step), _part(gradients, step))
+    def add_chunk(step: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
+        products = multiply_chunk(_take_chunk(image_chunks, step), _take_chunk(gradient_chunks, step))
         return [total + product for total, product in zip(sums, products, strict=True)]
 
-    start = [jnp.zeros((channels * stride**2, filters), images.dtype)] * algorithm.inputs.size
-    products = lax.fori_loop(0, parts.shape[1], body, start)
-    folded = _both_ways(algorithm.kernel.T, products)
-    like = jax.ShapeDtypeStruct((size, size, channels, filters), images.dtype)
-    stacked = jnp.stack([jnp.stack(row) for row in folded])
-    return jax.linear_transpose(fold, like)(stacked)[0]
+    zeros = [jnp.zeros((channels * stride**2, filters), images.dtype)] * algorithm.inputs.size
+    products = lax.fori_loop(0, image_chunks.shape[1], add_chunk, zeros)
+    folded_gradient = jnp.stack([jnp.stack(row) for row in transform_both_axes(algorithm.kernel.T, products)])
+    fold = functools.partial(_fold_kernel, stride=stride)
+    kernel_shape = jax.ShapeDtypeStruct((size, size, channels, filters), images.dtype)
+    return jax.linear_transpose(fold, kernel_shape)(folded_gradient)[0]
 
 
-def _chunk(images: jax.Array, shape: Sequence[int], algorithm: Algorithm, width: int) -> int:
-    """Images at a time: as many as keep their tiles within the cache, or fewer that divide the batch.
+def _chunk_size(images: jax.Array, shape: Sequence[int], algorithm: Algorithm, width: int) -> int:
+    """Returns the number of images in a chunk: as many as keep their tiles within the cache.
 
-    ``width`` is the channels of tiles and of products together.
+    A smaller number that divides the batch is preferred, down to half of that.
+
+    Args:
+      images: the input of the convolution, [B, H, W, C].
+      shape: the number of rows and columns of the outputs.
+      algorithm: the matrices of the transforms.
+      width: the number of channels of a tile plus that of its products.
     """
     tiles = math.prod(-(-n // OUTPUTS) for n in shape)
     per_image = tiles * algorithm.inputs.size * width * images.dtype.itemsize
-    most = max(1, min(len(images), CACHED_BYTES // per_image))
-    # Padding would compute more, and copy all images and outputs.
-    return next((few for few in range(most, most // 2, -1) if len(images) % few == 0), most)
+    largest = max(1, min(len(images), CACHED_BYTES // per_image))
+    # Padding the batch would cost computation, and a copy of all images and outputs.
+    return next((size for size in range(largest, largest // 2, -1) if len(images) % size == 0), largest)
 
 
-def _parts(x: jax.Array, chunk: int) -> tuple[jax.Array, Any]:
-    """[B, ...] -> [chunk, steps, ...], zeros at the end where they do not divide B; and the way back.
+def _split_into_chunks(x: jax.Array, size: int) -> jax.Array:
+    """Reshapes a batch [B, ...] into chunks [size, steps, ...], with zeros at the end if needed.
 
-    The loop goes along the second axis, so that a batch that is spread over devices remains so.
+    The loop runs along the second axis, so that a batch that is sharded over devices remains sharded.
     """
     batch = len(x)
-    steps = -(-batch // chunk)
-    chunk = -(-batch // steps)
-    padded = lax.pad(x, np.zeros((), x.dtype), ((0, chunk * steps - batch, 0), *((0, 0, 0),) * (x.ndim - 1)))
-    return padded.reshape(chunk, steps, *x.shape[1:]), lambda y: y.reshape(-1, *y.shape[2:])[:batch]
+    steps = -(-batch // size)
+    size = -(-batch // steps)
+    padded = lax.pad(x, np.zeros((), x.dtype), ((0, size * steps - batch, 0), *((0, 0, 0),) * (x.ndim - 1)))
+    return padded.reshape(size, steps, *x.shape[1:])
 
 
-def _part(parts: jax.Array, step: jax.Array) -> jax.Array:
-    return lax.dynamic_index_in_dim(parts, step, 1, keepdims=False)
+def _take_chunk(chunks: jax.Array, step: jax.Array) -> jax.Array:
+    """Returns one chunk [size, ...] of [size, steps, ...]."""
+    return lax.dynamic_index_in_dim(chunks, step, 1, keepdims=False)
+
+
+def _merge_chunks(chunks: jax.Array, batch: int) -> jax.Array:
+    """Reshapes chunks [size, steps, ...] into the batch [B, ...]; the inverse of ``_split_into_chunks``."""
+    return chunks.reshape(-1, *chunks.shape[2:])[:batch]
 
 
 def _fold_kernel(kernel: jax.Array, stride: int) -> jax.Array:
-    """[k, k, C, F] -> [k/s, k/s, s s C, F], zeros where s does not divide k; see ``_fold_images``."""
+    """Folds a kernel [k, k, C, F] into [k/s, k/s, s s C, F], for images folded by ``_fold_images``.
+
+    The kernel is padded with zeros if the stride s does not divide k.
+    """
     if stride == 1:
         return kernel
     size, _, channels, filters = kernel.shape
@@ -174,7 +212,10 @@ def _fold_kernel(kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def _fold_images(images: jax.Array, kernel: int, geometry: Geometry, algorithm: Algorithm) -> jax.Array:
-    """Pad, for whole tiles; with a stride s, blocks of s x s pixels become channels, and the stride 1."""
+    """Pads images to whole tiles; turns a convolution of stride s into one of stride 1.
+
+    Blocks of s x s pixels become channels, [b, H/s, W/s, s s C].
+    """
     stride, padding = geometry
     batch, *lengths, channels = images.shape
     overlap = len(algorithm.inputs) - OUTPUTS
@@ -187,87 +228,3 @@ def _fold_images(images: jax.Array, kernel: int, geometry: Geometry, algorithm: 
         return padded
     split = padded.reshape(batch, blocks[0], stride, blocks[1], stride, channels).swapaxes(2, 3)
     return split.reshape(batch, *blocks, stride * stride * channels)
-
-
-@functools.cache
-def _algorithm(size: int) -> Algorithm:
-    """A tile's product with a kernel as that of polynomials, by their values at some points.
-
-    A and G are the powers of the points, and B' the interpolation from the values, transposed. Each row of B'
-    is scaled so that its least entry is 1, which saves multiplications, and G's row by the inverse.
-    """
-    points = np.asarray(POINTS[size])
-
-    def powers(count: int) -> np.ndarray:
-        at_infinity = np.eye(count)[-1:]
-        return np.concatenate([points[:, None] ** np.arange(count), at_infinity])
-
-    inputs = np.linalg.inv(powers(len(points) + 1)).T
-    inputs[np.abs(inputs) < 1e-12] = 0
-    scale = np.array([np.abs(row[row != 0]).min() for row in inputs])[:, None]
-    return Algorithm(inputs / scale, powers(size) * scale, powers(OUTPUTS).T)
-
-
-def _kernel_tiles(kernel: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """[k, k, C, F] -> t * t of [C, F]."""
-    size = len(kernel)
-    rows = _both_ways(algorithm.kernel, [kernel[i, j] for i in range(size) for j in range(size)])
-    # Once, not again for every few images.
-    return list(lax.optimization_barrier([matrix for row in rows for matrix in row]))
-
-
-def _input_tiles(images: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """[b, H, W, C] -> t * t of [tiles, C]."""
-    return _tiles(images, algorithm.inputs)
-
-
-def _gradient_tiles(gradient: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """[b, h, w, F] -> t * t of [tiles, F]."""
-    rows, columns = ((0, -n % OUTPUTS, 0) for n in gradient.shape[1:3])
-    padded = lax.pad(gradient, np.zeros((), gradient.dtype), ((0, 0, 0), rows, columns, (0, 0, 0)))
-    return _tiles(padded, algorithm.outputs.T)
-
-
-def _tiles(images: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
-    """``matrix`` X ``matrix``' of all tiles X, that begin OUTPUTS pixels apart."""
-    size = matrix.shape[1]
-
-    def shifted(x: jax.Array, axis: int) -> list[jax.Array]:
-        stop = x.shape[axis] - size + 1
-        return [lax.slice_in_dim(x, i, i + stop, OUTPUTS, axis) for i in range(size)]
-
-    rows = [_combination(row, shifted(images, 1)) for row in matrix]
-    return [
-        _combination(column, shifted(row, 2)).reshape(-1, images.shape[3])
-        for row in rows
-        for column in matrix
-    ]
-
-
-def _outputs_of_tiles(
-    products: list[jax.Array], algorithm: Algorithm, batch: int, shape: Sequence[int]
-) -> jax.Array:
-    """T * t of [tiles, F] -> [b, h, w, F]."""
-    rows, columns = (-(-n // OUTPUTS) for n in shape)
-    tiles = [product.reshape(batch, rows, columns, -1) for product in products]
-    pixels = _both_ways(algorithm.outputs, tiles)
-    merged = jnp.stack([jnp.stack(row, axis=3) for row in pixels], axis=2)
-    return merged.reshape(batch, rows * OUTPUTS, columns * OUTPUTS, -1)[:, : shape[0], : shape[1]]
-
-
-def _both_ways(matrix: np.ndarray, square: Sequence[jax.Array]) -> list[list[jax.Array]]:
-    """``matrix`` S ``matrix``' of a square S of arrays, given row by row."""
-    size = matrix.shape[1]
-    rows = [[_combination(row, square[j::size]) for j in range(size)] for row in matrix]
-    return [[_combination(column, row) for column in matrix] for row in rows]
-
-
-def _combination(coefficients: Iterable[float], terms: Iterable[jax.Array]) -> jax.Array:
-    """Sum of coefficient times term, without those that are 0."""
-    total: jax.Array | None = None
-    for coefficient, term in zip(coefficients, terms, strict=True):
-        if coefficient:
-            scaled = term if coefficient == 1 else term * np.asarray(coefficient, term.dtype)
-            total = scaled if total is None else total + scaled
-    assert total is not None
-    return total

@@ -93,7 +93,7 @@ def test_the_kernels_gradient(case):
 def test_however_many_images_are_taken_at_a_time(monkeypatch, at_once):
     from gradrev_jax.models import winograd
 
-    monkeypatch.setattr(winograd, "_chunk", lambda *arguments: at_once)
+    monkeypatch.setattr(winograd, "_chunk_size", lambda *arguments: at_once)
     images, kernel, gradient, geometry = draw((7, 6, 6, 2, 3, 3, 1, 1))
     close(
         np.asarray(tiled(jnp.asarray(images), jnp.asarray(kernel), geometry)), slow(images, kernel, geometry)
