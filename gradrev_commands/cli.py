@@ -147,7 +147,9 @@ def define_processes() -> Callable[[], None]:
 
     def join() -> None:
         given = flags.FLAGS
-        distributed.join(given.coordinator, given.num_processes, given.process_id, cluster=given.cluster)
+        distributed.initialize(
+            given.coordinator, given.num_processes, given.process_id, cluster=given.cluster
+        )
 
     return join
 
@@ -189,7 +191,7 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
         except KeyboardInterrupt:
             _end("interrupted; give the same command again to go on")
         except Exception as error:
-            if not distributed.lost_another(error):
+            if not distributed.is_peer_failure(error):
                 if isinstance(error, UserError):
                     _end(f"error: {error}")
                 if problem := distributed.missing_device():
@@ -215,7 +217,7 @@ def _show_in_help(description: str | None) -> None:
 
 def _end(message: str) -> None:
     """End with a message; one of several processes at once, without waiting for those that may be gone."""
-    if not distributed.joined():
+    if not distributed.is_multi_process():
         sys.exit(message)
     print(message, file=sys.stderr, flush=True)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Several processes that do one run together: how they find each other, and divide work."""
+"""Multi-process runs: connects the processes, divides rows among them and combines their results."""
 
 import math
 import os
@@ -13,38 +13,42 @@ from tqdm import tqdm
 
 from gradrev_jax.errors import ConfigError, first_line
 
-NETWORK = ("Gloo", "NCCL", "CoordinationService")  # what carries messages between processes
+NETWORK = ("Gloo", "NCCL", "CoordinationService")  # names in the errors of the layers between processes
 
 
-def join(coordinator: str | None, count: int | None, index: int | None, *, cluster: bool = False) -> None:
-    """Make this process one of several; before anything else of JAX is used.
+def initialize(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, *, cluster: bool = False
+) -> None:
+    """Connects this process with the others of a run; must be called before any other use of JAX.
 
     Args:
-      coordinator: HOST:PORT of the first process; None: a single process.
-      count: of all processes.
-      index: which of them this is, from 0.
-      cluster: whether a cluster's environment (Slurm, Open MPI, ...) says all that is not given.
+      coordinator: the address of the first process, HOST:PORT; None: a single process.
+      num_processes: the number of processes.
+      process_id: the index of this process, from 0.
+      cluster: whether the environment of a cluster (Slurm, Open MPI, ...) supplies the values not given.
 
     Raises:
-      ConfigError: some of the three are given but not all, or the others cannot be reached.
+      ConfigError: only some of the three are given, or the other processes cannot be reached.
     """
-    given = [value is not None for value in (coordinator, count, index)]
+    given = [value is not None for value in (coordinator, num_processes, process_id)]
     if not any(given) and not cluster:
         return
     if not all(given) and not cluster:
         raise ConfigError("give --coordinator, --num_processes and --process_id together, or --cluster")
-    if count is not None and index is not None and not 0 <= index < count:
-        raise ConfigError(f"--process_id={index} of --num_processes={count}: it counts from 0")
-    # Otherwise JAX takes notice of a SIGTERM, and the process does not end.
+    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+        raise ConfigError(
+            f"--process_id={process_id} of --num_processes={num_processes}: give 0 to {num_processes - 1}"
+        )
+    # With this service JAX catches SIGTERM, and the process does not end.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, count, index)
+        jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"the processes cannot find each other: {first_line(error)}") from error
 
 
 def missing_device() -> str | None:
-    """Returns what is wrong where JAX finds none of the devices that JAX_PLATFORMS asks for; else None."""
+    """Returns an error message if JAX finds no device of the platforms in JAX_PLATFORMS, otherwise None."""
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
@@ -61,37 +65,40 @@ def missing_device() -> str | None:
     return None
 
 
-def joined() -> bool:
-    """Whether this is one of several processes."""
+def is_multi_process() -> bool:
+    """Returns whether this process is one of several."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes the files of a run."""
+    """Returns whether this is the first process, which writes the files of a run."""
     return jax.process_index() == 0
 
 
 def say(note: str) -> None:
-    """Prints a note as one line on stderr, from the first of several processes alone.
+    """Prints a note as one line on stderr, from the first process only.
 
     Args:
-      note: what was recognised, how it is read, and the option that decides otherwise.
+      note: the text: what was recognised, how it is read, and the option that changes this.
     """
     if is_first():
         tqdm.write(f"note: {note}", file=sys.stderr)  # above a progress bar
 
 
-def wait(name: str) -> None:
-    """Wait until all processes have come here."""
+def barrier(name: str) -> None:
+    """Blocks until all processes have called it with the same name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
-def share(total: int) -> slice:
-    """Which of so many rows this process takes; those of all processes follow each other.
+def local_rows(total: int) -> slice:
+    """Returns the rows that this process works on; those of all processes are consecutive.
+
+    Args:
+      total: the number of rows of all processes.
 
     Example:
-      >>> share(10)
+      >>> local_rows(10)
       slice(0, 10, None)
     """
     each = math.ceil(total / jax.process_count())
@@ -99,43 +106,50 @@ def share(total: int) -> slice:
     return slice(start, min(start + each, total))
 
 
-def gather(own: Shaped[np.ndarray, "m ..."], total: int) -> Shaped[np.ndarray, "M ..."]:
-    """All rows, of which each process has its ``share``.
+def gather(rows: Shaped[np.ndarray, "m ..."], total: int) -> Shaped[np.ndarray, "M ..."]:
+    """Gathers the rows of all processes.
+
+    Args:
+      rows: the rows of this process, those of ``local_rows(total)``.
+      total: the number of rows of all processes.
 
     Example:
       >>> gather(np.arange(3), 3).tolist()
       [0, 1, 2]
     """
     if jax.process_count() == 1:
-        return own
+        return rows
     each = math.ceil(total / jax.process_count())
-    padded = np.zeros((each, *own.shape[1:]), own.dtype)
-    padded[: len(own)] = own
+    padded = np.zeros((each, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
     return np.asarray(multihost_utils.process_allgather(padded, tiled=True))[:total]
 
 
-def add(tree: Any) -> Any:
-    """Sum over processes of each array."""
+def sum_over_processes(tree: Any) -> Any:
+    """Returns the sum over all processes of each array in a tree."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(tree))
 
 
-def local(tree: Any) -> Any:
-    """Arrays that lie whole on devices of all processes, as this process's own."""
+def addressable(tree: Any) -> Any:
+    """Converts arrays that are replicated over the devices of all processes to arrays of this process."""
     return jax.tree.map(
         lambda leaf: leaf if getattr(leaf, "is_fully_addressable", True) else leaf.addressable_data(0), tree
     )
 
 
-def lost_another(error: BaseException) -> bool:
-    """Whether an error, or what led to it, comes of another process that is gone."""
+def is_peer_failure(error: BaseException) -> bool:
+    """Returns whether an error, or one of its causes, is due to another process that has ended."""
     cause: BaseException | None = error
-    while cause is not None and not _is_of_the_network(cause):
+    while cause is not None and not _is_network_error(cause):
         cause = cause.__cause__ or cause.__context__
-    return joined() and cause is not None
+    return is_multi_process() and cause is not None
 
 
-def _is_of_the_network(error: BaseException) -> bool:
-    """By its kind, or by what it says: where an array is read, what failed comes as a ValueError."""
+def _is_network_error(error: BaseException) -> bool:
+    """Returns whether an error comes from the network, judging by its type or its text.
+
+    The text is needed because a failure that shows when an array is read is raised as a ValueError.
+    """
     return isinstance(error, jax.errors.JaxRuntimeError) or any(name in str(error) for name in NETWORK)

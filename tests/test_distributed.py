@@ -24,33 +24,33 @@ def test_every_row_is_in_one_share(monkeypatch, total, count):
     shares = []
     for index in range(count):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        shares.append(np.arange(total)[distributed.share(total)])
+        shares.append(np.arange(total)[distributed.local_rows(total)])
     assert np.concatenate(shares).tolist() == list(range(total))
 
 
 def test_alone_nothing_is_gathered_or_waited_for():
     rows = np.arange(6).reshape(3, 2)
     assert distributed.gather(rows, 3) is rows
-    assert distributed.add({"sum": rows})["sum"] is rows
-    assert distributed.local({"x": rows})["x"] is rows
+    assert distributed.sum_over_processes({"sum": rows})["sum"] is rows
+    assert distributed.addressable({"x": rows})["x"] is rows
     assert distributed.is_first()
-    assert not distributed.joined()
-    assert not distributed.lost_another(jax.errors.JaxRuntimeError("gone"))
-    distributed.wait("nobody")
-    distributed.join(None, None, None)
-    assert not distributed.joined()
+    assert not distributed.is_multi_process()
+    assert not distributed.is_peer_failure(jax.errors.JaxRuntimeError("gone"))
+    distributed.barrier("nobody")
+    distributed.initialize(None, None, None)
+    assert not distributed.is_multi_process()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (("127.0.0.1:1", None, 0), "give --coordinator, --num_processes and --process_id together, or --cl"),
-        (("127.0.0.1:1", 2, 2), "--process_id=2 of --num_processes=2: it counts from 0"),
+        (("127.0.0.1:1", 2, 2), "--process_id=2 of --num_processes=2: give 0 to 1"),
     ],
 )
 def test_processes_that_are_described_in_part(given, message):
     with pytest.raises(ConfigError, match=message):
-        distributed.join(*given)
+        distributed.initialize(*given)
 
 
 def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):

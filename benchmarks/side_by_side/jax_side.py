@@ -21,7 +21,7 @@ from gradrev_jax.data.catalogue import TRAIN, Transform
 from gradrev_jax.data.images.cache import cached_images
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.distributed import join
+from gradrev_jax.distributed import initialize
 from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
@@ -90,7 +90,7 @@ def data_parallel(
       dim: d.
     """
     jax.config.update("jax_num_cpu_devices", devices)  # before JAX looks for any
-    join(coordinator, processes, process)
+    initialize(coordinator, processes, process)
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
     optimizer = make_optimizer(optax.constant_schedule(1e-4))

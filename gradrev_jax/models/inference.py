@@ -1,4 +1,4 @@
-"""Running a trained encoder over any number of images."""
+"""Inference: runs a trained encoder over any number of images."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,7 +21,13 @@ Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
 
 
 def make_forward(encoder: AttributeEncoder) -> Forward:
-    """Jitted (params, uint8 images) -> EncoderOutput, without dropout; runs where its arguments lie."""
+    """Returns a jitted function of (params, uint8 images) that gives an ``EncoderOutput`` without dropout.
+
+    It runs on the device of its arguments.
+
+    Args:
+      encoder: the encoder, whose parameters are the function's first argument.
+    """
     return jax.jit(lambda params, images: encoder.apply(params, normalize_images(images)))
 
 
@@ -34,23 +40,23 @@ def predict_batches(
     description: str,
     progress: bool = True,
 ) -> Iterator[tuple[slice, EncoderOutput]]:
-    """Outputs of all images in order, a batch at a time, with the rows that each covers.
+    """Yields the outputs of all images in order, batch by batch, with the rows of each batch.
 
-    Each batch is split over the devices of this process. The last one is padded to the full size, so one
-    compilation serves all, and its padding cut off.
+    Each batch is sharded over the devices of this process. The last batch is padded to the full size, so that
+    one compilation serves all batches; its padding is cut off from the outputs.
 
     Args:
-      forward: from ``make_forward``.
-      params: the encoder's parameters.
-      images: uint8 [M, S, S, 3]; a memory map is read a batch at a time. M may be 0.
-      batch_size: images at once; rounded up to what the devices share equally.
-      description: what the progress bar says.
-      progress: whether it is shown.
+      forward: the function from ``make_forward``.
+      params: the parameters of the encoder.
+      images: uint8 pixels, [M, S, S, 3]; a memory map is read batch by batch. M may be 0.
+      batch_size: the number of images in a batch; rounded up to a multiple of the number of devices.
+      description: the text of the progress bar.
+      progress: whether the progress bar is shown.
     """
     mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
     split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
     if mesh.size > 1:
-        forward = _on_each(forward, mesh)
+        forward = _per_device(forward, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, everywhere)
     starts = range(0, len(images), batch_size)
@@ -62,23 +68,23 @@ def predict_batches(
         yield slice(start, start + len(batch)), EncoderOutput(*(leaf[: len(batch)] for leaf in output))
 
 
-@functools.cache  # one compilation, however often images are encoded
-def _on_each(forward: Forward, mesh: Mesh) -> Forward:
-    """The same, once a device on its share of the images: what compilers would split, they may repeat."""
+@functools.cache  # one compilation for all calls of ``predict_batches``
+def _per_device(forward: Forward, mesh: Mesh) -> Forward:
+    """Runs ``forward`` on each device's images with shard_map; XLA's partitioner may replicate the work."""
     whole, split = PartitionSpec(), PartitionSpec(AXIS)
     shared = jax.shard_map(forward, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
     return cast(Forward, jax.jit(shared))
 
 
 class Encoded(NamedTuple):
-    """Features of M images, and how the classifiers did on them.
+    """The features of M images, and the correct predictions of the classifiers.
 
     Attributes:
-      features: [M, N, d].
-      correct: [N, N] right answers by feature (row) and classifier (column).
-      labelled: [N] labelled images by attribute.
-      own_correct: int8 [M, N], whether each attribute's classifier is right on its own feature of each image;
-        -1 where not labelled.
+      features: the features, [M, N, d].
+      correct: the number of correct predictions per feature (row) and classifier (column), [N, N].
+      labelled: the number of labelled images per attribute, [N].
+      own_correct: int8 [M, N], 1 if an attribute's classifier, reading its own feature of the image, is
+        correct, 0 if it is not, and -1 if the image is not labelled.
     """
 
     features: Float[np.ndarray, "M N d"]
@@ -98,13 +104,23 @@ def encode(
     description: str,
     progress: bool = True,
 ) -> Encoded:
-    """Features and right answers of all images; see ``predict_batches`` for the arguments.
+    """Computes the features of all images and the correct predictions.
 
-    Several processes encode a share each, and get the features of all.
+    Each of several processes encodes a part of the images; all return the results of all images.
+
+    Args:
+      forward: the function from ``make_forward``.
+      params: the parameters of the encoder.
+      images: uint8 pixels, [M, S, S, 3]; M may be 0.
+      labels: the labels, [M, N].
+      encoder: the encoder.
+      batch_size: the number of images in a batch.
+      description: the text of the progress bar.
+      progress: whether the progress bar is shown.
     """
     n = encoder.schema.num_attributes
-    total, mine = len(images), distributed.share(len(images))
-    images, labels, all_labels = images[mine], labels[mine], labels
+    total, rows_here = len(images), distributed.local_rows(len(images))
+    images, labels, all_labels = images[rows_here], labels[rows_here], labels
     encoded = Encoded(
         features=np.zeros((len(images), n, encoder.feature_dim), np.float32),
         correct=np.zeros((n, n), int),
@@ -121,6 +137,6 @@ def encode(
         encoded.own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
     return encoded._replace(
         features=distributed.gather(encoded.features, total),
-        correct=distributed.add(encoded.correct),
+        correct=distributed.sum_over_processes(encoded.correct),
         own_correct=distributed.gather(encoded.own_correct, total),
     )

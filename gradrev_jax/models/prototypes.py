@@ -1,4 +1,4 @@
-"""Building the memory from all training images, without holding their features."""
+"""Computes the memory from all training images, without keeping their features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,24 +24,26 @@ def build_memory(
     batch_size: int,
     progress: bool = True,
 ) -> Float[Array, "J N d"]:
-    """Memory of prototypes over the images of all parts (Eq. 6); several processes encode a share each.
+    """Computes the memory of prototypes over the images of all parts (Eq. 6).
+
+    Each of several processes encodes a part of the images; all return the same memory.
 
     Args:
-      forward: from ``models.inference.make_forward``.
-      params: the encoder's parameters.
-      parts: (uint8 images, labels) of each part.
+      forward: the function from ``gradrev_jax.models.inference.make_forward``.
+      params: the parameters of the encoder.
+      parts: the pairs of uint8 images [M, S, S, 3] and labels [M, N], one per part.
       schema: the attributes.
-      feature_dim: d.
-      batch_size: images at once.
+      feature_dim: the width of a feature, d.
+      batch_size: the number of images in a batch.
       progress: whether a progress bar is shown.
     """
     shape = (schema.num_values, feature_dim)
     total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
-    for every_image, every_label in parts:
-        mine = distributed.share(len(every_image))
-        images, labels = every_image[mine], every_label[mine]
+    for all_images, all_labels in parts:
+        rows_here = distributed.local_rows(len(all_images))
+        images, labels = all_images[rows_here], all_labels[rows_here]
         for rows, output in predict_batches(
             forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
         ):
             total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
-    return memory_from_sums(distributed.add(total), schema)
+    return memory_from_sums(distributed.sum_over_processes(total), schema)

@@ -174,7 +174,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not distributed.lost_another(error):
+        if error is None or not distributed.is_peer_failure(error):
             self.close()  # which otherwise waits for a process that is gone
 
     @contextlib.contextmanager

@@ -63,7 +63,7 @@ def retrieve(
       ValueError: k beyond the gallery (or, if the query is excluded, beyond its other rows).
     """
     by_reference = np.argsort(reference, kind="stable")
-    share = by_reference[distributed.share(len(by_reference))]
+    share = by_reference[distributed.local_rows(len(by_reference))]
     _, first = np.unique(reference[share], return_index=True)
     chunks = np.split(share, first[MAX_REFERENCES::MAX_REFERENCES])
     found = [

@@ -83,7 +83,7 @@ def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: His
     """Makes the folder this run's, and tells the user what there is to know of the catalogue."""
     now = fingerprint(data.catalogue)
     is_known = history.fingerprint is not None or not history.has_begun
-    distributed.wait("claim")  # all have seen the folder as it was
+    distributed.barrier("claim")  # all have seen the folder as it was
     if distributed.is_first():
         if is_known:  # what an earlier version has trained on is not known
             save_fingerprint(directory, following(history.fingerprint, now))

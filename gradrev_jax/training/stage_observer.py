@@ -128,7 +128,7 @@ class StageObserver:
             self._log({**epoch, **record})
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
         if saves:
-            validation = stage.validate(distributed.local(state.params)) if epoch_ends else None
+            validation = stage.validate(distributed.addressable(state.params)) if epoch_ends else None
             if validation and validation.record:
                 self._log({**epoch, **validation.record})
             score = validation.score if validation else None

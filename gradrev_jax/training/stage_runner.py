@@ -34,7 +34,7 @@ def run_stage(stage: Stage, directory: pathlib.Path, options: RunOptions) -> Tra
     Raises:
       UserError: training diverged, or a file cannot be written or read.
     """
-    distributed.wait(f"stage {stage.name}")  # all have seen what was there before it
+    distributed.barrier(f"stage {stage.name}")  # all have seen what was there before it
     state = options.parallel.replicate(stage.state)
     with Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints:
         if checkpoints.latest_step is not None:
