@@ -1,6 +1,4 @@
-"""AlexNet as torchvision has it, in NHWC (Krizhevsky, 2014: "One weird trick")."""
-
-from typing import Literal, get_args
+"""AlexNet as in torchvision, with images in NHWC (Krizhevsky, 2014: "One weird trick")."""
 
 import flax.linen as nn
 import jax
@@ -11,12 +9,12 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.models.convolution import convolve
 from gradrev_jax.models.dropout import Dropout
+from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
 
-Tap = Literal["fc6", "fc6_relu", "fc7", "fc7_relu"]
-TAPS: tuple[Tap, ...] = get_args(Tap)
-SMALLEST_IMAGE = 63  # pixels a side; below it the last pooling has nothing left
-POOLED = 6  # torchvision's adaptive average pool gives 6 x 6, whatever the image's size
+TAPS = ("fc6", "fc6_relu", "fc7", "fc7_relu")
+SMALLEST_IMAGE = 63  # pixels per side; the last pooling of a smaller image would have no outputs
+POOLED = 6  # rows, and columns, after the adaptive average pooling, as in torchvision
 
 he_normal = nn.initializers.he_normal()
 
@@ -24,17 +22,18 @@ he_normal = nn.initializers.he_normal()
 class AlexNet(nn.Module):
     """AlexNet up to a tap in its fully connected part.
 
-    No local response normalisation, no groups; dropout stands **before** each fully connected layer.
+    It has no local response normalisation and no groups; dropout comes **before** each fully connected layer.
 
     Attributes:
-      tap: where the features are taken. ``fc6_relu`` is the paper's "Conv1 to Conv5 + Linear 1", ``fc7``
-        is ADDE-M's (no last ReLU).
-      width: multiplies every number of filters and units; 1 is AlexNet.
-      dropout: rate before each fully connected layer.
-      dtype: dtype of the computation; parameters are float32.
+      tap: the layer whose output is the feature. ``fc6_relu`` is the paper's "Conv1 to Conv5 + Linear 1";
+        ``fc7`` is the tap of ADDE-M, without the last ReLU.
+      width: the factor of all numbers of filters and units; 1 gives AlexNet.
+      dropout: the dropout rate before each fully connected layer.
+      dtype: the dtype of the computation; parameters are float32.
 
     Raises:
-      ValueError: an unknown tap, images that are no batch of normalised RGB, or below 63 pixels a side.
+      ValueError: the tap is unknown, the images are not a batch of normalised RGB images, or they are smaller
+        than 63 x 63 pixels.
 
     Example:
       >>> images = jnp.zeros((1, 64, 64, 3))
@@ -43,7 +42,7 @@ class AlexNet(nn.Module):
       (1, 512)
     """
 
-    tap: Tap = "fc6_relu"
+    tap: str = "fc6_relu"
     width: float = 1.0
     dropout: float = 0.5
     dtype: DTypeLike = jnp.float32
@@ -52,29 +51,21 @@ class AlexNet(nn.Module):
     def __call__(
         self, images: Float[Array, "B S S 3"], train: bool = False, shard: BatchShard | None = None
     ) -> Float[Array, "B H"]:
-        """Features at the tap.
+        """Computes the features at the tap.
 
         Args:
-          images: [B, S, S, 3], normalised.
-          train: whether dropout is active (needs the ``dropout`` rng).
-          shard: which part of a batch they are, for dropout; None: all of it.
+          images: normalised images, [B, S, S, 3].
+          train: whether dropout is active; it needs the ``dropout`` rng.
+          shard: the part of a batch that the images are, for dropout; None: the whole batch.
 
         Returns:
-          [B, 4096 * width].
+          The features, [B, 4096 * width].
         """
         if self.tap not in TAPS:
-            raise ValueError(f"model.tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images must be [B, S, S, 3], got {images.shape}; a single one is images[None]")
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(f"images must be normalised (see normalize_images), got {images.dtype}")
-        if (side := min(images.shape[1:3])) < SMALLEST_IMAGE:
-            raise ValueError(
-                f"AlexNet needs images of at least {SMALLEST_IMAGE} pixels a side, got {side}; "
-                "set data.image_size"
-            )
+            raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
+        check_images(images, smallest=SMALLEST_IMAGE)
         x = images.astype(self.dtype)
-        # The ReLU comes after the pooling, which gives the same and a much faster backward pass on CPU.
+        # ReLU after the pooling gives the same values, and a much faster backward pass on CPU.
         x = nn.relu(_max_pool(self._convolution("conv1", 64, kernel=11, stride=4, padding=2)(x)))
         x = nn.relu(_max_pool(self._convolution("conv2", 192, kernel=5, padding=2)(x)))
         x = nn.relu(self._convolution("conv3", 384)(x))
@@ -111,15 +102,19 @@ class AlexNet(nn.Module):
 
 
 def scaled(units: int, width: float) -> int:
-    """Units of a layer at a width multiplier, at least 1."""
+    """Returns the number of units of a layer at a width multiplier, at least 1."""
     return max(1, round(units * width))
 
 
 def adaptive_average_pool(x: Float[Array, "B h w C"], size: int) -> Float[Array, "B s s C"]:
-    """Average pooling to ``size x size`` from any size, larger or smaller, as torch's AdaptiveAvgPool2d.
+    """Pools to ``size x size`` averages from any size, larger or smaller, like torch's AdaptiveAvgPool2d.
 
-    Output cell i is the mean of rows floor(i h / size) to ceil((i + 1) h / size); nothing to do where the
-    input is of that size already (at 224 pixels).
+    Output row i is the mean of the input rows from floor(i h / size) to ceil((i + 1) h / size), and columns
+    likewise. Inputs of that size, as those of 224 x 224 images, are returned unchanged.
+
+    Args:
+      x: the input, [B, h, w, C].
+      size: the number of rows, and columns, of the output.
 
     Example:
       >>> adaptive_average_pool(jnp.arange(4.0).reshape(1, 2, 2, 1), 1).tolist()
@@ -129,12 +124,12 @@ def adaptive_average_pool(x: Float[Array, "B h w C"], size: int) -> Float[Array,
     if height == width == size:
         return x
     rows, columns = (jnp.asarray(_pooling_matrix(n, size), x.dtype) for n in (height, width))
-    # Highest precision: it is a mean, and costs nothing beside the convolutions.
+    # A mean needs full precision; its cost is negligible beside that of the convolutions.
     return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns, precision=jax.lax.Precision.HIGHEST)
 
 
 def _pooling_matrix(length: int, size: int) -> np.ndarray:
-    """Row i averages the inputs of output cell i, [size, length]."""
+    """Returns the matrix [size, length] whose row i averages the inputs of output cell i."""
     matrix = np.zeros((size, length))
     for i in range(size):
         start, stop = i * length // size, -(-(i + 1) * length // size)
@@ -143,10 +138,10 @@ def _pooling_matrix(length: int, size: int) -> np.ndarray:
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-    """3 x 3 maximum, stride 2, as an elementwise maximum of nine strided slices.
+    """Computes 3 x 3 max pooling of stride 2 as the elementwise maximum of nine strided slices.
 
-    On CPU the backward pass of XLA's window reduction (select-and-scatter) is slower than that of these
-    slices. Where maxima tie they share the gradient.
+    On CPU, the backward pass of XLA's window reduction (select-and-scatter) is slower than that of these
+    slices. Equal maxima share the gradient.
     """
     height, width = ((n - 3) // 2 + 1 for n in x.shape[1:3])
     slices = (

@@ -1,4 +1,4 @@
-"""Dropout that does not depend on how many devices a batch is spread over."""
+"""Dropout whose mask does not depend on the number of devices that a batch is sharded over."""
 
 import flax.linen as nn
 import jax
@@ -9,10 +9,10 @@ from gradrev_jax.models.shards import BatchShard, own_part
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is drawn for the whole batch, as ``flax.linen.Dropout`` draws it on one device.
+    """Dropout with a mask for the whole batch, the one that ``flax.linen.Dropout`` draws on one device.
 
     Attributes:
-      rate: share of the inputs that become 0, in [0, 1); the others grow by 1 / (1 - rate).
+      rate: the fraction of the inputs to set to zero, in [0, 1); the others are divided by 1 - rate.
 
     Example:
       >>> x = jnp.ones((2, 3))
@@ -24,11 +24,11 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b H"], shard: BatchShard | None = None) -> Float[Array, "b H"]:
-        """Drop out.
+        """Applies dropout; it needs the ``dropout`` rng unless the rate is 0.
 
         Args:
-          x: [b, H]; needs the ``dropout`` rng where the rate is not 0.
-          shard: which part of the batch these are; None: all of it.
+          x: the inputs, [b, H].
+          shard: the part of the batch that the inputs are; None: the whole batch.
         """
         if not self.rate:
             return x

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.gradient_reversal import reverse_gradient
-from gradrev_jax.models.alexnet import AlexNet, Tap
+from gradrev_jax.models.backbones import find_backbone
+from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
 
 Heads = Literal["shared", "pairwise"]
@@ -19,17 +20,17 @@ HEADS: tuple[Heads, ...] = get_args(Heads)
 Reach = Literal["backbone", "mlp"]
 REACHES: tuple[Reach, ...] = get_args(Reach)
 
-# One weight holds N matrices: the fan-in of each is its own, not N times it.
+# One parameter holds N matrices; the fan-in of each is that of a single matrix, not N times as large.
 he_normal_batched = nn.initializers.he_normal(batch_axis=(0,))
 lecun_normal_batched = nn.initializers.lecun_normal(batch_axis=(0,))
 
 
 class EncoderOutput(NamedTuple):
-    """What the encoder says of a batch.
+    """The output of the encoder for a batch.
 
     Attributes:
-      features: [B, N, d], one feature per attribute.
-      logits: [B, N, J]; ``logits[b, j, v]`` is what the classifiers say of value v, reading feature j.
+      features: the features, one per attribute, [B, N, d].
+      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j.
     """
 
     features: Float[Array, "B N d"]
@@ -37,27 +38,27 @@ class EncoderOutput(NamedTuple):
 
 
 class AttributeEncoder(nn.Module):
-    """Backbone, N attribute MLPs and N classifiers; the adversarial pathways pass a gradient reversal.
+    """A backbone, N attribute MLPs and N classifiers, with gradient reversal on the adversarial pathways.
 
-    Every classifier reads every feature. Feature j read by its own classifier trains normally; read by any
-    other, its gradient is reversed between feature and classifier, so that classifiers learn to predict
-    and the MLPs and the backbone learn to prevent it.
+    Every classifier reads every feature. The gradient from a classifier to the feature of its own attribute
+    is unchanged. To all other features it is reversed: the classifier learns to predict its attribute, while
+    the MLPs and the backbone learn to prevent it.
 
     Attributes:
       schema: the attributes.
-      feature_dim: d, width of one attribute's feature.
-      heads: ``shared``, the paper's N classifiers: one weight [d, J] reads every feature. ``pairwise``, its
-        N x N: a weight of its own for each feature, [N, d, J].
-      tap: where the backbone's features are taken, see ``AlexNet``.
-      width: multiplies the backbone's filters and units.
-      dropout: the backbone's rate.
-      reach: how far the reversed gradient goes, through the MLPs into the ``backbone``, or no further than
-        the ``mlp``.
-      dtype: dtype of the computation; parameters are float32, and so are the outputs, unless it is wider.
+      feature_dim: the width of one attribute's feature, d.
+      heads: ``shared`` for the paper's N classifiers, where one weight [d, J] reads every feature;
+        ``pairwise`` for its N x N classifiers, where each feature has a weight of its own, [N, d, J].
+      tap: the layer of the backbone whose output the MLPs read; see ``BACKBONES`` for the names.
+      width: the factor of the backbone's numbers of filters and units.
+      dropout: the dropout rate of the backbone.
+      reach: the last part that the reversed gradient reaches: the ``backbone``, or the ``mlp`` before it.
+      dtype: the dtype of the computation; parameters are float32, and so are the outputs unless it is wider.
+      backbone: the name of the backbone in ``gradrev_jax.models.backbones.BACKBONES``.
 
     Raises:
-      ValueError: unknown heads, reach or tap, images that are no batch or smaller than 63 pixels a side, a
-        reversal_scale of another shape.
+      ValueError: ``backbone``, ``tap``, ``heads`` or ``reach`` is unknown; the images are not a batch, or too
+        small for the backbone; or ``reversal_scale`` has another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -71,20 +72,23 @@ class AttributeEncoder(nn.Module):
     schema: AttributeSchema
     feature_dim: int = 340
     heads: Heads = "shared"
-    tap: Tap = "fc6_relu"
+    tap: str = "fc6_relu"
     width: float = 1.0
     dropout: float = 0.5
     reach: Reach = "backbone"
     dtype: DTypeLike = jnp.float32
+    backbone: str = "alexnet"
 
     def setup(self) -> None:
-        """Name the parts."""
-        if self.heads not in HEADS:
-            raise ValueError(f"model.heads must be one of {', '.join(HEADS)}, got {self.heads!r}")
-        if self.reach not in REACHES:
-            raise ValueError(f"reversal.reach must be one of {', '.join(REACHES)}, got {self.reach!r}")
+        """Creates the parts."""
+        backbone = find_backbone(self.backbone)
+        for field, names in (("heads", HEADS), ("reach", REACHES), ("tap", backbone.taps)):
+            if (value := getattr(self, field)) not in names:
+                raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}")
         n, d = self.schema.num_attributes, self.feature_dim
-        self.backbone = AlexNet(self.tap, self.width, self.dropout, self.dtype)
+        # The fields ``backbone`` and ``heads`` have the names of these two parts in the parameters.
+        network = backbone.build(self.tap, self.width, self.dropout, self.dtype)
+        self.network = network.clone(parent=self, name="backbone")
         self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
         self.mlp_out = AttributeLinear(n, d, lecun_normal_batched, self.dtype)
         self.classifiers = Classifiers(self.schema, self.heads == "pairwise", self.dtype, name="heads")
@@ -96,26 +100,30 @@ class AttributeEncoder(nn.Module):
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"] = 1.0,
         shard: BatchShard | None = None,
     ) -> EncoderOutput:
-        """Features and logits of a batch.
+        """Computes the features and logits of a batch.
 
         Args:
-          images: [B, S, S, 3], normalised.
-          train: whether dropout is active (needs the ``dropout`` rng).
-          reversal_scale: lambda of the reversal, one for all pathways or one for each: row j is the feature,
-            column n the classifier, and the diagonal is not looked at. The output's values do not depend
-            on it.
-          shard: which part of a batch the images are, for dropout; None: all of it.
+          images: normalised images, [B, S, S, 3].
+          train: whether dropout is active; it needs the ``dropout`` rng.
+          reversal_scale: the scale of the reversed gradient, lambda: one for all pathways or [N, N] with one
+            per pathway, where row j is the feature and column n the classifier. The diagonal is ignored.
+            The values of the output do not depend on it.
+          shard: the part of a batch that the images are, for dropout; None: the whole batch.
         """
-        x = self.backbone(images, train, shard)
+        check_images(images, smallest=find_backbone(self.backbone).smallest_image)
+        x = self.network(images, train, shard)
         features = self._mlps(x)
         logits = self._logits(x, features, reversal_scale)
         return EncoderOutput(self._out(features), self._out(logits))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
-        """Logits of features that come from elsewhere, as manipulated ones; no gradient is reversed.
+        """Computes the logits of given features, for example manipulated ones, without gradient reversal.
+
+        Args:
+          features: the features, [B, N, d].
 
         Raises:
-          ValueError: features of another shape.
+          ValueError: the features have another shape.
         """
         n, d = self.schema.num_attributes, self.feature_dim
         if features.ndim != 3 or features.shape[1:] != (n, d):
@@ -135,17 +143,17 @@ class AttributeEncoder(nn.Module):
         features: Float[Array, "B N d"],
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"],
     ) -> Float[Array, "B N J"]:
-        """Logits of ``features``, the MLPs' of ``x``."""
+        """Computes the logits of ``features``, which are the MLPs' outputs for ``x``."""
         is_own = np.arange(self.schema.num_attributes)[:, None] == self.schema.attribute_of
         scale = jnp.asarray(reversal_scale, jnp.float32)
-        # A shorter array would be read past its end, which JAX does without a word.
+        # JAX would silently clamp indices beyond the end of a smaller array.
         if scale.shape not in ((), (self.schema.num_attributes,) * 2):
             n = self.schema.num_attributes
             raise ValueError(f"reversal_scale must be one number or [{n}, {n}], got {scale.shape}")
         adversarial = scale[:, self.schema.attribute_of] if scale.ndim else scale
         if self.reach == "backbone":
             pathways = [(features, jnp.where(is_own, -1.0, adversarial))]
-        else:  # the same features twice, which XLA computes once; only their gradients differ
+        else:  # the same features twice, with different gradients; XLA computes them once
             stopped = self._mlps(jax.lax.stop_gradient(x))
             own, others = jnp.where(is_own, -1.0, 0.0), jnp.where(is_own, 0.0, adversarial)
             pathways = [(features, own), (stopped, others)]
@@ -153,12 +161,12 @@ class AttributeEncoder(nn.Module):
 
 
 class Classifiers(nn.Module):
-    """One linear classifier an attribute, reading every feature: a single product, whatever N is.
+    """One linear classifier per attribute, applied to every feature in a single product.
 
     Attributes:
       schema: the attributes.
-      pairwise: whether each feature is read by classifiers of its own.
-      dtype: dtype of the computation.
+      pairwise: whether each feature has its own classifiers.
+      dtype: the dtype of the computation.
     """
 
     schema: AttributeSchema
@@ -167,15 +175,15 @@ class Classifiers(nn.Module):
 
     @nn.compact
     def __call__(self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"]]) -> Float[Array, "B N J"]:
-        """Logits of features, with a reversal of its own for each pathway.
+        """Computes the logits of features, with a gradient reversal per pathway.
+
+        The features' gradient is scaled, and that of the classifiers is not. Two products are written for
+        this. XLA computes one forward, because they are the same. Backward, one gives the gradient of the
+        classifiers and the other that of the features, for all pathways at once.
 
         Args:
-          *pathways: (features, scale of the reversal at [feature j, value v]); where there are several, all
-            have the same features, of which the gradients take different ways.
-
-        The classifiers' gradient is never scaled, that of the features is. Written as two products it needs
-        one each way: forward they are the same, and backward one gives the classifiers' gradient and the
-        other the features', of all pathways at once.
+          *pathways: pairs of the features and the scale of the reversed gradient at [feature j, value v].
+            Several pathways have the same features, with different paths for their gradients.
         """
         shape = (pathways[0][0].shape[-1], self.schema.num_values)
         lead = (self.schema.num_attributes,) if self.pairwise else ()
@@ -187,18 +195,18 @@ class Classifiers(nn.Module):
         logits = jnp.einsum(product, stop(pathways[0][0]), kernel) + bias
         for features, scale in pathways:
             through = reverse_gradient(jnp.einsum(product, features, stop(kernel)), scale)
-            logits += through - stop(through)  # adds 0, and the features' gradient
+            logits += through - stop(through)  # adds the features' gradient, and 0 to the values
         return logits
 
 
 class AttributeLinear(nn.Module):
-    """N linear layers as one batched weight [N, inputs, units].
+    """N linear layers with one batched weight [N, inputs, units].
 
     Attributes:
-      num_attributes: N.
-      units: output width of each.
-      kernel_init: initializer of the weight.
-      dtype: dtype of the computation.
+      num_attributes: the number of layers, N.
+      units: the output width of each layer.
+      kernel_init: the initializer of the weight.
+      dtype: the dtype of the computation.
     """
 
     num_attributes: int
@@ -208,7 +216,7 @@ class AttributeLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *N H"]) -> Float[Array, "B N d"]:
-        """Apply layer n to ``x[:, n]``, or to ``x`` itself where all read the same [B, H]."""
+        """Applies layer n to ``x[:, n]``, or all layers to the same ``x`` [B, H]."""
         shape = (self.num_attributes, x.shape[-1], self.units)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.num_attributes, self.units))
@@ -218,5 +226,5 @@ class AttributeLinear(nn.Module):
 
 
 def parameter_count(params: object) -> int:
-    """Number of parameters in a tree."""
+    """Returns the number of parameters in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

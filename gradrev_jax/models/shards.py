@@ -1,4 +1,4 @@
-"""What part of a batch an array of images is, so that a step computes the same on any number of devices."""
+"""Shards of a batch, so that a step computes the same on any number of devices."""
 
 from typing import Any, NamedTuple
 
@@ -6,21 +6,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-AXIS = "batch"  # of a mesh, along which a batch is split over devices
+AXIS = "batch"  # the axis of a device mesh along which a batch is sharded
 
 
 class BatchShard(NamedTuple):
-    """Where a device's images stand in the batch that a step is about.
+    """The part of a step's batch that one device holds.
 
-    Losses, flips and dropout are those of the whole batch. Random numbers are drawn for all its images, of
-    which each device takes its own; outputs are brought together before the loss, which is then one and the
-    same function on one device and on many, whatever it compares with what (Eq. 5's ratio of averages, or
-    triplets mined across the batch).
+    Losses, flips and dropout are computed for the whole batch. Each device draws the random numbers of all
+    images and takes those of its own. Outputs are gathered before the loss, so the loss is the same function
+    on one device and on many, even if it compares images with each other (the ratio of averages in Eq. 5, or
+    triplets mined in the batch).
 
     Attributes:
-      rows: [b], which image of the batch each is; from ``size`` on they are padding.
-      size: images in the batch.
-      axis: of ``jax.pmap`` or ``jax.shard_map``, over which the other images lie; None: all are here.
+      rows: the row of each image in the batch, [b]; rows from ``size`` on are padding.
+      size: the number of images in the batch.
+      axis: the axis of ``jax.pmap`` or ``jax.shard_map`` over which the batch is sharded; None: this device
+        holds the whole batch.
 
     Example:
       >>> padded = BatchShard(jnp.arange(4), size=3)
@@ -34,15 +35,27 @@ class BatchShard(NamedTuple):
 
 
 def own_part(values: Array, shard: BatchShard | None) -> Array:
-    """Of values for the whole batch [B, ...], those of a shard's images; any for padding."""
+    """Returns the rows of a shard's images in values for the whole batch; those of padding are arbitrary.
+
+    Args:
+      values: the values for the whole batch, [B, ...].
+      shard: the part of the batch; None: the whole batch.
+    """
     return values if shard is None else values[jnp.minimum(shard.rows, shard.size - 1)]
 
 
 def whole_batch(outputs: Any, shard: BatchShard | None) -> Any:
-    """From outputs for a shard's images [b, ...] to those of the batch [B, ...], without padding.
+    """Gathers the outputs of all shards, without padding.
 
-    Differentiable: over an axis, each device's gradient of a loss of the whole batch comes to as many times
-    its share as there are devices, and their mean is the gradient.
+    It is differentiable. If every device computes the loss of the whole batch, each device's gradient is its
+    share times the number of devices, so that ``pmean`` gives the full gradient.
+
+    Args:
+      outputs: a tree of the outputs for a shard's images, [b, ...].
+      shard: the part of the batch; None: the whole batch.
+
+    Returns:
+      A tree of the outputs for the batch, [B, ...].
     """
     if shard is None:
         return outputs

@@ -8,7 +8,7 @@ from gradrev_jax.models import convolution
 from gradrev_jax.models.convolution import LAYOUT, convolve, is_worthwhile, plain
 from gradrev_jax.models.winograd import Geometry
 
-# AlexNet's kinds of layers, as small as is still worthwhile: (images, kernel, stride, padding).
+# AlexNet's kinds of layers, at the smallest sizes worth tiles: (images, kernel, stride, padding).
 LAYERS = [
     ((20, 32, 32, 3), (11, 11, 3, 32), 4, 2),
     ((16, 8, 8, 32), (5, 5, 32, 32), 1, 2),
@@ -23,7 +23,7 @@ def draw(shape, kernel_shape):
 
 
 def results(convolution, images, kernel):
-    """The outputs, and both gradients of a loss that is not linear."""
+    """Returns the outputs, and both gradients of a loss that is not linear."""
 
     def loss(images, kernel):
         outputs = convolution(images, kernel)
@@ -34,7 +34,7 @@ def results(convolution, images, kernel):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_it_gives_what_xlas_convolution_gives(layer):
+def test_outputs_and_gradients_are_those_of_xla(layer):
     shape, kernel_shape, stride, padding = layer
     images, kernel = draw(shape, kernel_shape)
     geometry = Geometry(stride, padding)
@@ -42,12 +42,12 @@ def test_it_gives_what_xlas_convolution_gives(layer):
     ours = jax.jit(
         lambda *given: results(lambda *x: convolve(*x, (stride,) * 2, [(padding,) * 2] * 2), *given)
     )(images, kernel)
-    expected = results(lambda *x: plain(*x, geometry), images, kernel)
+    expected = jax.jit(lambda *given: results(lambda *x: plain(*x, geometry), *given))(images, kernel)
     for value, other in zip(ours, expected, strict=True):
         np.testing.assert_allclose(value, other, atol=3e-5 * np.abs(other).max())
 
 
-def test_other_devices_have_xlas_convolution():
+def test_other_devices_use_the_convolution_of_xla():
     images, kernel = draw(*LAYERS[2][:2])
     step = jax.jit(jax.grad(lambda kernel, images: convolve(images, kernel, (1, 1), [(1, 1)] * 2).sum()))
     for platform, count in (("cpu", 0), ("cuda", 1)):
@@ -73,7 +73,7 @@ def test_other_devices_have_xlas_convolution():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_worthwhile_is_xlas(monkeypatch, unchecked, changes, why):
+def test_xla_computes_what_tiles_are_not_worth(monkeypatch, unchecked, changes, why):
     given = {"shape": LAYERS[2][0], "kernel_shape": LAYERS[2][1], "dtype": jnp.float32, **changes}
     images, kernel = (x.astype(given["dtype"]) for x in draw(given["shape"], given["kernel_shape"]))
     strides, padding = given.get("strides", (1, 1)), given.get("padding", [(1, 1)] * 2)
@@ -89,7 +89,7 @@ def test_what_is_not_worthwhile_is_xlas(monkeypatch, unchecked, changes, why):
     np.testing.assert_array_equal(convolve(images, kernel, strides, padding, **settings), expected)
 
 
-def test_it_may_be_mapped_and_looped():
+def test_a_convolution_can_be_mapped_and_looped():
     images, kernel = draw(*LAYERS[2][:2])
     geometry = Geometry(1, 1)
 
@@ -97,17 +97,18 @@ def test_it_may_be_mapped_and_looped():
         return convolve(images, kernel, (1, 1), [(1, 1)] * 2)
 
     two = jnp.stack([images, 2 * images])
-    expected = jnp.stack([plain(images, kernel, geometry), plain(2 * images, kernel, geometry)])
+    once = jax.jit(lambda images: plain(images, kernel, geometry))(images)
+    expected = jnp.stack([once, 2 * once])
     close = {"atol": 3e-5 * float(jnp.abs(expected).max())}
-    np.testing.assert_allclose(jax.vmap(ours)(two), expected, **close)
-    np.testing.assert_allclose(lax.map(ours, two), expected, **close)
-    jacobian = jax.vmap(jax.grad(lambda images: jnp.square(ours(images)).sum()))(two)
-    single = jax.grad(lambda images: jnp.square(plain(images, kernel, geometry)).sum())(images)
-    np.testing.assert_allclose(jacobian[1], 2 * single, atol=3e-5 * float(jnp.abs(single).max()))
+    np.testing.assert_allclose(jax.jit(jax.vmap(ours))(two), expected, **close)
+    np.testing.assert_allclose(jax.jit(lambda two: lax.map(ours, two))(two), expected, **close)
+    gradients = jax.jit(jax.vmap(jax.grad(lambda images: jnp.square(ours(images)).sum())))(two)
+    single = jax.jit(jax.grad(lambda images: jnp.square(plain(images, kernel, geometry)).sum()))(images)
+    np.testing.assert_allclose(gradients[1], 2 * single, atol=3e-5 * float(jnp.abs(single).max()))
 
 
 def test_gradients_of_gradients():
-    """Reverse over reverse, as of a gradient penalty; forward mode is what no custom_vjp has."""
+    """Reverse mode over reverse mode, as for a gradient penalty; a custom_vjp has no forward mode."""
     images, kernel = draw(*LAYERS[2][:2])
 
     def ours(images, kernel):

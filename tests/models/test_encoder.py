@@ -20,18 +20,26 @@ SHOPPING100K = AttributeSchema(
 LABELS = np.array([[0, 1, 0], [2, -1, 0], [1, 0, -1], [2, 1, 0]])
 
 
+IMAGES = np.random.default_rng(1).normal(size=(4, 2, 2, 3)).astype(np.float32)
+
+
 def tiny(schema=SCHEMA, **fields):
-    return AttributeEncoder(schema, feature_dim=5, width=1 / 64, **fields)
+    return AttributeEncoder(schema, feature_dim=5, **{"backbone": "toy", "tap": "dense_relu", **fields})
 
 
-@pytest.fixture(scope="module")
-def images():
-    return jax.random.normal(jax.random.key(1), (4, 64, 64, 3))
+@functools.cache
+def parameters(heads="shared"):
+    return jax.jit(tiny(heads=heads).init)(jax.random.key(0), IMAGES)
 
 
-@pytest.fixture(scope="module")
-def params(images):
-    return tiny().init(jax.random.key(0), images)
+@functools.cache
+def compiled(**fields):
+    """The encoder's outputs, a function of parameters, images and the scale of the reversal."""
+    return jax.jit(lambda params, images, scale: tiny(**fields).apply(params, images, reversal_scale=scale))
+
+
+def outputs(params, scale=1.0, **fields):
+    return compiled(**fields)(params, IMAGES, scale)
 
 
 def count(schema, **fields):
@@ -58,10 +66,13 @@ def test_width_scales_the_backbone_alone():
     assert narrow == backbone + mlps + 340 * 6 + 6
 
 
-def test_features_and_logits_against_a_module_per_attribute(images, params):
-    output = tiny().apply(params, images)
+def test_features_and_logits_of_alexnet_against_a_module_per_attribute():
+    encoder = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
+    images = np.random.default_rng(1).normal(size=(2, 63, 63, 3)).astype(np.float32)
+    output, params = jax.jit(encoder.init_with_output)(jax.random.key(0), images)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
-    x = np.asarray(AlexNet(width=1 / 64).apply({"params": params["params"]["backbone"]}, images), np.float64)
+    backbone = jax.jit(AlexNet(width=1 / 64).apply)
+    x = np.asarray(backbone({"params": params["params"]["backbone"]}, images), np.float64)
     for n in range(3):
         hidden = np.maximum(x @ weights["mlp_hidden"]["kernel"][n] + weights["mlp_hidden"]["bias"][n], 0)
         feature = hidden @ weights["mlp_out"]["kernel"][n] + weights["mlp_out"]["bias"][n]
@@ -70,14 +81,16 @@ def test_features_and_logits_against_a_module_per_attribute(images, params):
         np.testing.assert_allclose(output.logits[:, n], logits, atol=1e-5)
 
 
-def test_pairwise_heads_against_a_classifier_for_each_pair(images):
-    output, params = tiny(heads="pairwise").init_with_output(jax.random.key(0), images)
+def test_pairwise_heads_against_a_classifier_for_each_pair():
+    params = parameters("pairwise")
+    output = outputs(params, heads="pairwise")
     kernel, bias = (np.asarray(params["params"]["heads"][name], np.float64) for name in ("kernel", "bias"))
     assert kernel.shape == (3, 5, 6)
     assert bias.shape == (3, 6)
+    features = np.asarray(output.features, np.float64)
     for j in range(3):
         for v in range(6):
-            expected = np.asarray(output.features[:, j], np.float64) @ kernel[j, :, v] + bias[j, v]
+            expected = features[:, j] @ kernel[j, :, v] + bias[j, v]
             np.testing.assert_allclose(output.logits[:, j, v], expected, atol=1e-5)
 
 
@@ -85,63 +98,68 @@ def test_pairwise_heads_have_n_times_the_parameters():
     assert count(SHOPPING100K, heads="pairwise") - count(SHOPPING100K) == 11 * (340 * 151 + 151)
 
 
-def test_classify_reads_features_from_elsewhere_and_reverses_nothing(images, params):
-    features, logits = tiny().apply(params, images)
-    again = tiny().apply(params, features, method="classify")
-    np.testing.assert_allclose(again, logits, atol=1e-6)
+def test_classify_reads_features_from_elsewhere_and_reverses_nothing():
+    params = parameters()
+    features, logits = outputs(params)
 
     def total(features):
-        return tiny().apply(params, features, method="classify").sum()
+        logits = tiny().apply(params, features, method="classify")
+        return logits.sum(), logits
 
+    gradient, again = jax.jit(jax.grad(total, has_aux=True))(features)
+    np.testing.assert_allclose(again, logits, atol=1e-6)
     kernel = np.asarray(params["params"]["heads"]["kernel"])
     expected = np.broadcast_to(kernel.sum(axis=1), features.shape)
-    np.testing.assert_allclose(jax.grad(total)(features), expected, atol=1e-5)
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
 def test_each_mlp_is_initialised_by_its_own_fan_in():
-    params = AttributeEncoder(SHOPPING100K, feature_dim=340, width=0.25).init(
-        jax.random.key(0), jnp.zeros((1, 64, 64, 3))
-    )["params"]
-    assert np.std(params["mlp_hidden"]["kernel"]) == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
+    encoder = AttributeEncoder(SHOPPING100K, feature_dim=340, width=16.0, tap="dense", backbone="toy")
+    params = jax.jit(encoder.init)(jax.random.key(0), IMAGES)["params"]
+    assert np.std(params["mlp_hidden"]["kernel"]) == pytest.approx((2 / 256) ** 0.5, rel=0.02)
     assert np.std(params["mlp_out"]["kernel"]) == pytest.approx((1 / 340) ** 0.5, rel=0.02)
 
 
-def test_values_do_not_depend_on_the_reversal(images, params):
-    plain = tiny().apply(params, images, reversal_scale=0.0)
-    reversed_ = tiny().apply(params, images, reversal_scale=3.0)
+def test_values_do_not_depend_on_the_reversal():
+    plain, reversed_ = (outputs(parameters(), scale) for scale in (0.0, 3.0))
     np.testing.assert_array_equal(plain.logits, reversed_.logits)
 
 
-def gradient(loss, params, images, scale, **fields):
-    def total(params):
-        return loss(tiny(**fields).apply(params, images, reversal_scale=scale).logits, LABELS, SCHEMA)
+@functools.cache
+def compiled_gradient(loss, reach):
+    def total(params, images, scale):
+        logits = tiny(reach=reach).apply(params, images, reversal_scale=scale).logits
+        return loss(logits, LABELS, SCHEMA)
 
-    return jax.grad(total)(params)["params"]
+    return jax.jit(jax.grad(total))
 
 
-def test_heads_learn_to_predict_and_the_rest_to_prevent_it(images, params):
+def gradient(loss, scale, reach="backbone"):
+    return compiled_gradient(loss, reach)(parameters(), IMAGES, scale)["params"]
+
+
+def test_heads_learn_to_predict_and_the_rest_to_prevent_it():
     """Scale -1 is plain training: against it, the heads' gradient stays and all others change sign."""
-    plain = gradient(reversal_loss, params, images, -1.0)
-    reversed_ = gradient(reversal_loss, params, images, 1.0)
-    half = gradient(reversal_loss, params, images, 0.5)
+    plain, reversed_, half = (gradient(reversal_loss, scale) for scale in (-1.0, 1.0, 0.5))
     for name in plain:
         for a, b, c in zip(*map(jax.tree.leaves, (plain[name], reversed_[name], half[name])), strict=True):
             sign = 1 if name == "heads" else -1
             scale = 1 if name == "heads" else -0.5
             np.testing.assert_allclose(b, sign * a, atol=1e-6)
             np.testing.assert_allclose(c, scale * a, atol=1e-6)
-    assert np.abs(plain["backbone"]["conv1"]["kernel"]).max() > 1e-4
+    assert np.abs(plain["backbone"]["colour"]["kernel"]).max() > 1e-4
 
 
 @pytest.mark.parametrize("heads", HEADS)
-def test_each_pathway_has_its_own_strength(images, heads):
+def test_each_pathway_has_its_own_strength(heads):
     """Against a loop over pathways: head from its weights, then the reversal's scale by hand."""
-    encoder = tiny(heads=heads)
-    params = encoder.init(jax.random.key(0), images)
+    params = parameters(heads)
     strengths = np.array([[9.0, 0.5, 2.0], [0.0, 9.0, -1.0], [1.0, 3.0, 9.0]], np.float32)
-    features = encoder.apply(params, images).features
+    features = outputs(params, heads=heads).features
 
-    def pathway(features, kernel, bias, j, n):
+    @functools.partial(jax.jit, static_argnums=(3, 4))
+    @functools.partial(jax.grad, argnums=(0, 1, 2))
+    def pathway_gradient(features, kernel, bias, j, n):
         logits = features[:, j] @ (kernel[j] if heads == "pairwise" else kernel)
         logits = logits + (bias[j] if heads == "pairwise" else bias)
         start = SCHEMA.offsets[n]
@@ -153,18 +171,18 @@ def test_each_pathway_has_its_own_strength(images, heads):
     expected = [jnp.zeros_like(leaf) for leaf in (features, *leaves)]
     for j in range(3):
         for n in range(3):
-            parts = jax.grad(pathway, argnums=(0, 1, 2))(features, *leaves, j, n)
+            parts = pathway_gradient(features, *leaves, j, n)
             factor = 1.0 if j == n else -strengths[j, n]
             expected = [a + b for a, b in zip(expected, (factor * parts[0], *parts[1:]), strict=True)]
 
-    def total(params, offset):
+    def total(params, images, offset):
         def shifted(module, images):
-            x = module.backbone(images, False)
+            x = module.network(images, False)
             return module._logits(x, module._mlps(x) + offset, strengths)
 
-        return pathway_losses(nn.apply(shifted, encoder)(params, images), LABELS, SCHEMA).sum()
+        return pathway_losses(nn.apply(shifted, tiny(heads=heads))(params, images), LABELS, SCHEMA).sum()
 
-    by_params, by_features = jax.grad(total, argnums=(0, 1))(params, jnp.zeros_like(features))
+    by_params, by_features = jax.jit(jax.grad(total, argnums=(0, 2)))(params, IMAGES, np.zeros((4, 3, 5)))
     np.testing.assert_allclose(by_features, expected[0], atol=1e-5)
     np.testing.assert_allclose(by_params["params"]["heads"]["kernel"], expected[1], atol=1e-5)
     np.testing.assert_allclose(by_params["params"]["heads"]["bias"], expected[2], atol=1e-5)
@@ -184,59 +202,56 @@ def test_the_reversal_adds_no_product(pairwise):
     assert len(re.findall(r"= \S+ dot\(", compiled)) == 3
 
 
-def test_reach_mlp_spares_the_backbone(images, params):
+def test_reach_mlp_spares_the_backbone():
     """The reversed gradient moves the MLPs as before, and the backbone not at all."""
-    far = gradient(reversal_loss, params, images, 1.0)
-    near = gradient(reversal_loss, params, images, 1.0, reach="mlp")
+    far = gradient(reversal_loss, 1.0)
+    near = gradient(reversal_loss, 1.0, reach="mlp")
     for name in ("mlp_hidden", "mlp_out", "heads"):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), near[name], far[name])
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(near["backbone"]))
-    own = gradient(classification_loss, params, images, 1.0)
-    own_near = gradient(classification_loss, params, images, 1.0, reach="mlp")
+    own = gradient(classification_loss, 1.0)
+    own_near = gradient(classification_loss, 1.0, reach="mlp")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), own_near, own)
 
 
-def test_the_own_pathway_is_not_reversed(images, params):
-    for a, b in zip(
-        jax.tree.leaves(gradient(classification_loss, params, images, 1.0)),
-        jax.tree.leaves(gradient(classification_loss, params, images, -1.0)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, atol=1e-7)
+def test_the_own_pathway_is_not_reversed():
+    reversed_, plain = (gradient(classification_loss, scale) for scale in (1.0, -1.0))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), reversed_, plain)
 
 
-def test_one_attribute_with_one_value(images):
+def test_one_attribute_with_one_value():
     schema = AttributeSchema(("only",), (("x",),))
-    output, _ = tiny(schema).init_with_output(jax.random.key(0), images)
+    output, _ = jax.jit(tiny(schema).init_with_output)(jax.random.key(0), IMAGES)
     assert output.logits.shape == (4, 1, 1)
     labels = np.zeros((4, 1), int)
     assert classification_loss(output.logits, labels, schema) == 0
     assert reversal_loss(output.logits, labels, schema) == 0
 
 
-def test_bfloat16_gives_float32_outputs(images, params):
-    low = tiny(dtype=jnp.bfloat16).apply(params, images)
-    exact = tiny().apply(params, images)
+def test_bfloat16_gives_float32_outputs():
+    low, exact = outputs(parameters(), dtype=jnp.bfloat16), outputs(parameters())
     assert low.features.dtype == low.logits.dtype == jnp.float32
+    assert not np.array_equal(low.features, exact.features)
     np.testing.assert_allclose(low.features, exact.features, atol=0.1 * float(jnp.abs(exact.features).max()))
 
 
-def test_unknown_heads(images, unchecked):
-    with pytest.raises(ValueError, match="model.heads must be one of shared, pairwise, got 'many'"):
-        tiny(heads="many").init(jax.random.key(0), images)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"heads": "many"}, "^heads must be one of shared, pairwise, got 'many'"),
+        ({"reach": "far"}, "^reach must be one of backbone, mlp, got 'far'"),
+    ],
+)
+def test_unknown_words(unchecked, fields, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(tiny(**fields).init, jax.random.key(0), IMAGES)
 
 
-def test_unknown_reach(images, unchecked):
-    with pytest.raises(ValueError, match="reversal.reach must be one of backbone, mlp, got 'far'"):
-        tiny(reach="far").init(jax.random.key(0), images)
-
-
-def test_what_does_not_fit_the_encoder(unchecked, images):
-    encoder = tiny()
+def test_what_does_not_fit_the_encoder(unchecked):
+    encoder, images = tiny(), jnp.asarray(IMAGES)
     params = jax.eval_shape(encoder.init, jax.random.key(0), images)
-    apply = functools.partial(jax.eval_shape, encoder.apply, params)
-    with pytest.raises(ValueError, match=r"images must be \[B, S, S, 3\], got \(64, 64, 3\)"):
-        apply(images[0])
+    with pytest.raises(ValueError, match=r"images must be \[B, S, S, 3\], got \(2, 2, 3\)"):
+        jax.eval_shape(encoder.apply, params, images[0])
     for scale in (jnp.ones(3), jnp.ones((2, 2)), jnp.ones((1, 3))):
         with pytest.raises(ValueError, match=r"reversal_scale must be one number or \[3, 3\], got"):
             jax.eval_shape(lambda p, x, s=scale: encoder.apply(p, x, reversal_scale=s), params, images)

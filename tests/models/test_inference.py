@@ -8,12 +8,12 @@ from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inference import encode, make_forward, predict_batches
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
-ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, width=1 / 64)
+ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, tap="dense", backbone="toy")
 
 
 @pytest.fixture(scope="module")
 def params():
-    return ENCODER.init(jax.random.key(0), jnp.zeros((1, 63, 63, 3)))
+    return jax.jit(ENCODER.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def forward():
 
 @pytest.fixture
 def images(rng):
-    return rng.integers(0, 256, (7, 63, 63, 3), dtype=np.uint8)
+    return rng.integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
 
 
 class Recorder:
-    """A forward that says which image it saw, and keeps what it was given."""
+    """A forward function whose outputs tell the images apart, and which keeps its inputs."""
 
     def __init__(self):
         self.batches = []
@@ -39,7 +39,7 @@ class Recorder:
 
 
 def numbered(count):
-    """Images of one pixel; the value of image i is i + 1, so that padding would be told from it."""
+    """Returns images of one pixel; the value of image i is i + 1, which padding, 0, differs from."""
     return np.broadcast_to(np.arange(1, count + 1, dtype=np.uint8)[:, None, None, None], (count, 1, 1, 3))
 
 
@@ -77,7 +77,7 @@ def test_no_images_give_no_batch():
 def test_the_forward_normalises_pixels_and_drops_nothing_out(forward, params, images):
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     normalised = ((images / 255 - mean) / std).astype(np.float32)
-    expected = ENCODER.apply(params, jnp.asarray(normalised))
+    expected = jax.jit(ENCODER.apply)(params, normalised)
     output = forward(params, images)
     np.testing.assert_allclose(output.features, expected.features, atol=1e-5)
     np.testing.assert_allclose(output.logits, expected.logits, atol=1e-5)

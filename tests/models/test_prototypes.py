@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m"
 DIM = 5
 
 
+@jax.jit
 def forward(params, images):
     """Stands in for an encoder: features are pixels, and those of a black image are not zero."""
     pixels = jnp.asarray(images, jnp.float32).reshape(len(images), -1)
@@ -35,8 +37,10 @@ def together(parts):
     return np.asarray(forward(0.01, images).features), labels
 
 
-@pytest.mark.parametrize("counts", [(8,), (8, 4), (11,), (7, 0, 6), (0, 3), (1, 1)])
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize(
+    ("counts", "batch_size"),
+    [((8,), 4), ((8, 4), 4), ((11,), 4), ((7, 0, 6), 64), ((0, 3), 64), ((1, 1), 1)],
+)
 def test_batches_and_parts_give_the_prototypes_of_all_images_at_once(rng, counts, batch_size):
     parts = [part(rng, count) for count in counts]
     expected = class_prototypes(*together(parts), SCHEMA)

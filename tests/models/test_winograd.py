@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +16,6 @@ CASES = [
     (3, 7, 6, 2, 3, 4, 1, 0),
     (2, 4, 5, 1, 3, 1, 1, 2),
     (2, 9, 8, 3, 5, 2, 1, 2),
-    (1, 6, 6, 2, 5, 2, 1, 4),
     (2, 21, 18, 3, 11, 2, 4, 2),
     (1, 12, 13, 2, 10, 3, 4, 0),
     (2, 9, 9, 2, 9, 3, 3, 1),
@@ -49,6 +47,11 @@ def slow(images, kernel, geometry):
     return result
 
 
+jitted_tiled = jax.jit(tiled, static_argnums=2)
+jitted_images_gradient = jax.jit(tiled_images_gradient, static_argnums=2)
+jitted_kernel_gradient = jax.jit(tiled_kernel_gradient, static_argnums=(2, 3))
+
+
 def close(ours, expected):
     assert ours.shape == expected.shape
     np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max())
@@ -57,9 +60,7 @@ def close(ours, expected):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_is_a_convolution(case):
     images, kernel, _, geometry = draw(case)
-    close(
-        np.asarray(tiled(jnp.asarray(images), jnp.asarray(kernel), geometry)), slow(images, kernel, geometry)
-    )
+    close(jitted_tiled(images, kernel, geometry), slow(images, kernel, geometry))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[6] == 1], ids=str)
@@ -71,7 +72,7 @@ def test_the_images_gradient(case):
         one = np.zeros(images.shape)
         one[index] = 1
         expected[index] = (slow(one, kernel, geometry) * gradient).sum()
-    close(np.asarray(tiled_images_gradient(jnp.asarray(kernel), jnp.asarray(gradient), geometry)), expected)
+    close(jitted_images_gradient(kernel, gradient, geometry), expected)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -85,19 +86,21 @@ def test_the_kernels_gradient(case):
         for j in range(len(kernel)):
             seen = padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
             expected[i, j] = np.einsum("byxc,byxf->cf", seen[:, :rows, :columns], gradient)
-    ours = tiled_kernel_gradient(jnp.asarray(images), jnp.asarray(gradient), geometry, len(kernel))
-    close(np.asarray(ours), expected)
+    close(jitted_kernel_gradient(images, gradient, geometry, len(kernel)), expected)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_however_many_images_are_taken_at_a_time(monkeypatch, at_once):
+@pytest.mark.parametrize("chunk_size", [1, 3])
+def test_chunks_of_any_size(monkeypatch, chunk_size):
     from gradrev_jax.models import winograd
 
-    monkeypatch.setattr(winograd, "_chunk_size", lambda *arguments: at_once)
+    monkeypatch.setattr(winograd, "_chunk_size", lambda *arguments: chunk_size)
     images, kernel, gradient, geometry = draw((7, 6, 6, 2, 3, 3, 1, 1))
-    close(
-        np.asarray(tiled(jnp.asarray(images), jnp.asarray(kernel), geometry)), slow(images, kernel, geometry)
-    )
-    ours = tiled_kernel_gradient(jnp.asarray(images), jnp.asarray(gradient), geometry, 3)
-    whole = jax.vjp(lambda kernel: tiled(jnp.asarray(images), kernel, geometry), jnp.asarray(kernel))[1]
-    close(np.asarray(ours), np.asarray(whole(jnp.asarray(gradient))[0]))
+
+    @jax.jit
+    def both(images, kernel, gradient):
+        outputs, pullback = jax.vjp(lambda kernel: tiled(images, kernel, geometry), kernel)
+        return outputs, pullback(gradient)[0], tiled_kernel_gradient(images, gradient, geometry, 3)
+
+    outputs, expected, found = both(images, kernel, gradient)
+    close(outputs, slow(images, kernel, geometry))
+    close(found, np.asarray(expected))
