@@ -22,9 +22,9 @@ from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (
     Architecture,
-    architecture,
     encoder_from_torch,
     encoder_to_torch,
+    infer_architecture,
     memory_from_torch,
     memory_to_torch,
 )
@@ -65,7 +65,7 @@ def import_run(
     schema = catalogue.schema
     tensors = read_state_dict(extractor)
     decided = {
-        **_fields_of(architecture(tensors), tap=config.model.tap, heads=config.model.heads),
+        **_fields_of(infer_architecture(tensors), tap=config.model.tap, heads=config.model.heads),
         "stages": STAGES if memory else STAGES[:1],
         **({"train.max_steps": 0} if memory else {}),
     }

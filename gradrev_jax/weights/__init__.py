@@ -1,1 +1,1 @@
-"""Parameters in and out of the files of other libraries."""
+"""Reads and writes parameters in the file formats of other libraries."""

@@ -1,9 +1,14 @@
-"""An encoder and its memory as ADDE-M names and lays them out in torch, and back, bit for bit.
+"""Converts an encoder and its memory to the state dicts of ADDE-M's PyTorch code and back, bit for bit.
 
-``backbone.*`` are torchvision's AlexNet's, ``dis_proj.n.{0,2}`` the two layers of the MLP of attribute n,
-``attr_classifier.n.0`` its classifier, and ``Memory.weight`` the memory, [N*d, J]. ADDE-M has no N x N
-classifiers; here they are ``attr_classifier.j.n.0``: that of attribute n, which reads the feature of
-attribute j. A file has no names of attributes, so their order is that of the catalogue it was trained on.
+The tensors of a state dict are
+
+- ``backbone.*``: AlexNet, as torchvision names its tensors;
+- ``dis_proj.n.{0,2}``: the two layers of the MLP of attribute n;
+- ``attr_classifier.n.0``: the classifier of attribute n; with N x N classifiers, which ADDE-M does not have,
+  ``attr_classifier.j.n.0`` is the classifier of attribute n that reads the feature of attribute j;
+- ``Memory.weight``: the memory, [N*d, J].
+
+A file has no names of attributes; their order is that of the catalogue it was trained on.
 """
 
 import functools
@@ -18,25 +23,30 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.weights.alexnet import FILTERS, FIRST_BIAS, MODULES, backbone_layout, backbone_of
-from gradrev_jax.weights.state_dicts import fitting, laid_out_shapes, only, unwrapped
+from gradrev_jax.weights.alexnet import FILTERS, FIRST_BIAS, MODULES, backbone_to_torch, layers_from_torch
+from gradrev_jax.weights.state_dicts import (
+    check_no_other_tensors,
+    layout_shapes,
+    select_tensors,
+    strip_wrappers,
+)
 
 BACKBONE, MEMORY_WEIGHT = "backbone.", "Memory.weight"
-MLP_LAYERS = {"mlp_hidden": 0, "mlp_out": 2}  # ours -> its place in torch's Sequential
+MLP_LAYERS = {"mlp_hidden": 0, "mlp_out": 2}  # layer of ``AttributeEncoder`` -> index in torch's Sequential
 ENCODER_KIND, MEMORY_KIND = "attribute encoder (backbone.*, dis_proj.*, attr_classifier.*)", "memory"
 UNUSED = re.compile(r".*\.num_batches_tracked|backbone\.classifier\.6\.(weight|bias)")
 LAST_LAYER = re.compile(rf"{re.escape(BACKBONE + MODULES['fc7'])}\.(weight|bias)")
 
 
 class Architecture(NamedTuple):
-    """What the names and shapes of an encoder's tensors say of it; None where they say nothing.
+    """The architecture of an encoder, inferred from the names and shapes of its tensors.
 
     Attributes:
-      sizes: number of values of each attribute; (): no classifier for each MLP.
-      pairwise: whether each feature has classifiers of its own.
-      feature_dim: d.
-      filters: of the backbone's first convolution.
-      has_fc7: whether the backbone goes on to fc7.
+      sizes: the number of values of each attribute; empty if the MLPs and classifiers differ in number.
+      pairwise: whether each feature has its own classifiers.
+      feature_dim: the width of a feature, d; None if there is no MLP.
+      filters: the number of filters of the backbone's first convolution; None if there is none.
+      has_fc7: whether the backbone has the layer fc7.
     """
 
     sizes: tuple[int, ...]
@@ -47,14 +57,14 @@ class Architecture(NamedTuple):
 
 
 def encoder_to_torch(params: Mapping[str, Any], schema: AttributeSchema) -> dict[str, np.ndarray]:
-    """An encoder's parameters as a state dict of torch's.
+    """Converts an encoder's parameters to a state dict.
 
     Args:
-      params: of an ``AttributeEncoder``, ``{"params": {"backbone": ..., ...}}``.
-      schema: its attributes.
+      params: the parameters of an ``AttributeEncoder``, ``{"params": {"backbone": ..., ...}}``.
+      schema: the attributes.
 
     Returns:
-      Name -> array of its own, float32.
+      The tensors by name, float32 arrays that share no memory with the parameters.
 
     Example:
       >>> from gradrev_jax import AttributeEncoder
@@ -66,28 +76,30 @@ def encoder_to_torch(params: Mapping[str, Any], schema: AttributeSchema) -> dict
       >>> tensors["dis_proj.1.2.weight"].shape, tensors["attr_classifier.1.0.weight"].shape
       ((8, 8), (3, 8))
     """
-    return _owned(_layout(jax.tree.map(np.asarray, params), schema=schema))
+    return _contiguous_copies(_to_torch(jax.tree.map(np.asarray, params), schema=schema))
 
 
 def encoder_from_torch(
     params: Mapping[str, Any], tensors: Mapping[str, np.ndarray], schema: AttributeSchema
 ) -> dict[str, Any]:
-    """An encoder's parameters from a state dict of torch's.
+    """Converts a state dict to an encoder's parameters.
 
-    Names, shapes and dtypes are all checked before anything is converted. What torchvision's backbone or
-    batch normalisation has besides is left out, ``backbone.classifier.4`` too where the tap is before it.
+    All names, shapes and dtypes are checked before any tensor is converted. The last layer of torchvision's
+    AlexNet and the counters of batch normalisation are ignored, and so is ``backbone.classifier.4`` if the
+    tap is before it.
 
     Args:
-      params: of an ``AttributeEncoder``, for their shapes; ``jax.eval_shape`` of its ``init`` serves.
-      tensors: the state dict; wrappers, as ``module.``, may stand before all names, see ``unwrapped``.
+      params: the parameters of an ``AttributeEncoder``, or ``jax.eval_shape`` of its ``init``; only their
+        shapes are used.
+      tensors: the state dict; all names may have the prefixes of wrappers, see ``strip_wrappers``.
       schema: the attributes.
 
     Returns:
-      A tree like params, in float32.
+      A tree like ``params``, in float32.
 
     Raises:
-      WeightsError: it is of another model, or tensors are missing, left over, of other shapes, no
-        floating-point numbers, or not finite.
+      WeightsError: the file is of another model, or tensors are missing, left over, have other shapes, are
+        not floating-point numbers, or not finite.
 
     Example:
       >>> from gradrev_jax import AttributeEncoder
@@ -99,17 +111,18 @@ def encoder_from_torch(
       >>> jax.tree.all(jax.tree.map(np.array_equal, again, params))
       True
     """
-    shapes = laid_out_shapes(functools.partial(_layout, schema=schema), params)
-    tensors = {name: tensor for name, tensor in unwrapped(tensors).items() if not UNUSED.fullmatch(name)}
+    shapes = layout_shapes(functools.partial(_to_torch, schema=schema), params)
+    tensors = strip_wrappers(tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if not UNUSED.fullmatch(name)}
     layers = params["params"]["backbone"]
     if "fc7" not in layers:
         tensors = {name: tensor for name, tensor in tensors.items() if not LAST_LAYER.fullmatch(name)}
-    _check_architecture(architecture(tensors), _architecture(shapes))
-    found = fitting(tensors, shapes, kind=ENCODER_KIND)
-    only(tensors, list(shapes), kind=ENCODER_KIND)
+    _check_architecture(infer_architecture(tensors), _architecture_of_shapes(shapes))
+    found = select_tensors(tensors, shapes, kind=ENCODER_KIND)
+    check_no_other_tensors(tensors, list(shapes), kind=ENCODER_KIND)
     return {
         "params": {
-            "backbone": backbone_of(layers, found, BACKBONE),
+            "backbone": layers_from_torch(layers, found, BACKBONE),
             **{layer: _mlp(layer, found, schema.num_attributes) for layer in MLP_LAYERS},
             "heads": _heads(found, schema, pairwise=params["params"]["heads"]["kernel"].ndim == 3),
         }
@@ -117,28 +130,33 @@ def encoder_from_torch(
 
 
 def memory_to_torch(memory: Float[Array | np.ndarray, "J N d"]) -> dict[str, np.ndarray]:
-    """A memory as a state dict of torch's: ``Memory.weight``, [N*d, J], of a linear layer without a bias.
+    """Converts a memory to a state dict: the weight [N*d, J] of a linear layer without a bias.
+
+    Args:
+      memory: the memory, [J, N, d].
 
     Example:
       >>> memory_to_torch(jnp.zeros((5, 2, 8)))["Memory.weight"].shape
       (16, 5)
     """
     memory = np.asarray(memory)
-    return _owned({MEMORY_WEIGHT: memory.reshape(len(memory), -1).T})
+    return _contiguous_copies({MEMORY_WEIGHT: memory.reshape(len(memory), -1).T})
 
 
 def memory_from_torch(
     tensors: Mapping[str, np.ndarray], schema: AttributeSchema, feature_dim: int
 ) -> Float[Array, "J N d"]:
-    """A memory from a state dict of torch's.
+    """Converts a state dict to a memory.
 
     Args:
-      tensors: ``Memory.weight``, [N*d, J]; wrappers, as ``module.``, may stand before it, see ``unwrapped``.
+      tensors: the state dict, ``Memory.weight`` [N*d, J]; the name may have the prefixes of wrappers, see
+        ``strip_wrappers``.
       schema: the attributes.
-      feature_dim: d.
+      feature_dim: the width of a feature, d.
 
     Raises:
-      WeightsError: it is none, of another shape, no floating-point numbers, or not finite.
+      WeightsError: the tensor is missing or not the only one, has another shape, is not of floating-point
+        numbers, or not finite.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -146,31 +164,31 @@ def memory_from_torch(
       >>> bool((memory_from_torch(memory_to_torch(memory), schema, 8) == memory).all())
       True
     """
-    tensors = unwrapped(tensors)
+    tensors = strip_wrappers(tensors)
     n, j = schema.num_attributes, schema.num_values
-    hint = f"\n{n} attributes of {feature_dim} numbers each, by {j} values."
-    found = fitting(tensors, {MEMORY_WEIGHT: (n * feature_dim, j)}, kind=MEMORY_KIND, hint=hint)
-    only(tensors, [MEMORY_WEIGHT], kind=MEMORY_KIND)
+    hint = f"\nThe model has {n} attributes with features of width {feature_dim}, and {j} values."
+    found = select_tensors(tensors, {MEMORY_WEIGHT: (n * feature_dim, j)}, kind=MEMORY_KIND, hint=hint)
+    check_no_other_tensors(tensors, [MEMORY_WEIGHT], kind=MEMORY_KIND)
     return jnp.array(found[MEMORY_WEIGHT].T.reshape(j, n, feature_dim))
 
 
-def architecture(tensors: Mapping[str, np.ndarray]) -> Architecture:
-    """What the names and shapes in a state dict say of its encoder.
+def infer_architecture(tensors: Mapping[str, np.ndarray]) -> Architecture:
+    """Infers the architecture of an encoder from the names and shapes of its tensors.
 
     Args:
-      tensors: a state dict; wrappers, as ``module.``, may stand before all names, see ``unwrapped``.
+      tensors: a state dict; all names may have the prefixes of wrappers, see ``strip_wrappers``.
 
     Example:
       >>> tensors = {"dis_proj.0.2.weight": np.ones((8, 8)), "attr_classifier.0.0.weight": np.ones((3, 8))}
-      >>> architecture(tensors)
+      >>> infer_architecture(tensors)
       Architecture(sizes=(3,), pairwise=False, feature_dim=8, filters=None, has_fc7=False)
     """
-    return _architecture({name: tensor.shape for name, tensor in unwrapped(tensors).items()})
+    return _architecture_of_shapes({name: tensor.shape for name, tensor in strip_wrappers(tensors).items()})
 
 
-def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+def _architecture_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
     def lengths(name: str) -> tuple[int, ...]:
-        """Number of outputs of a module of each attribute, up to the first that is not there."""
+        """Returns the number of outputs of each attribute's module, up to the first that is missing."""
         found: list[int] = []
         while shape := shapes.get(name.format(n=len(found))):
             found.append(shape[0])
@@ -189,45 +207,45 @@ def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
     )
 
 
-def _check_architecture(there: Architecture, here: Architecture) -> None:
-    """Raise, in words, where a file's encoder is another one than the model, as far as the file says."""
+def _check_architecture(file: Architecture, model: Architecture) -> None:
+    """Raises an error if the architecture of a file differs from that of the model, as far as it is known."""
     problems = []
-    if there.sizes and there.sizes != here.sizes:
-        problems.append(f"the file has {_described(there.sizes)}, the catalogue {_described(here.sizes)}")
-    if there.sizes and there.pairwise != here.pairwise:
+    if file.sizes and file.sizes != model.sizes:
+        problems.append(
+            f"the file has {_describe_sizes(file.sizes)}, the catalogue {_describe_sizes(model.sizes)}"
+        )
+    if file.sizes and file.pairwise != model.pairwise:
         heads = {False: "shared", True: "pairwise"}
+        problems.append(f"the file has {heads[file.pairwise]} heads, `heads` is {heads[model.pairwise]}")
+    if file.feature_dim not in (None, model.feature_dim):
         problems.append(
-            f"the file's heads are {heads[there.pairwise]}, model.heads is {heads[here.pairwise]}"
+            f"the file has features of width {file.feature_dim}, `feature_dim` is {model.feature_dim}"
         )
-    if there.feature_dim not in (None, here.feature_dim):
+    if file.filters not in (None, model.filters):
         problems.append(
-            f"the file's features are {there.feature_dim} wide, model.feature_dim is {here.feature_dim}"
+            f"the first convolution has {file.filters} filters in the file and {model.filters} in the model; "
+            f"set `width` to {file.filters / FILTERS:g}"
         )
-    if there.filters not in (None, here.filters):
-        problems.append(
-            f"the file's backbone begins with {there.filters} filters, the model's with {here.filters}; "
-            f"set model.width to {there.filters / FILTERS:g}"
-        )
-    if there.sizes and here.has_fc7 and not there.has_fc7:
-        problems.append("the file's backbone ends at fc6; set model.tap to fc6_relu or fc6")
+    if file.sizes and model.has_fc7 and not file.has_fc7:
+        problems.append("the backbone of the file ends at fc6; set `tap` to fc6_relu or fc6")
     if problems:
         raise WeightsError("; ".join(problems))
 
 
-def _described(sizes: tuple[int, ...]) -> str:
+def _describe_sizes(sizes: tuple[int, ...]) -> str:
     plural = "" if len(sizes) == 1 else "s"
     return f"{len(sizes)} attribute{plural} of {', '.join(map(str, sizes))} values"
 
 
-def _owned(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies with their elements in order, which whatever writes them may need."""
+def _contiguous_copies(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies arrays to row-major order, which writers of files may need."""
     return {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
 
 
-def _layout(params: Mapping[str, Any], *, schema: AttributeSchema) -> dict[str, Any]:
-    """An encoder's parameters under torch's names and in its layout, of arrays of any kind."""
+def _to_torch(params: Mapping[str, Any], *, schema: AttributeSchema) -> dict[str, Any]:
+    """Renames and transposes an encoder's parameters, which may be NumPy's, JAX's or traced arrays."""
     parts = params["params"]
-    tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone_layout(parts["backbone"]).items()}
+    tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone_to_torch(parts["backbone"]).items()}
     for n in range(schema.num_attributes):
         for layer, place in MLP_LAYERS.items():
             tensors[f"dis_proj.{n}.{place}.weight"] = parts[layer]["kernel"][n].T
@@ -242,7 +260,7 @@ def _layout(params: Mapping[str, Any], *, schema: AttributeSchema) -> dict[str, 
 
 
 def _mlp(layer: str, tensors: Mapping[str, np.ndarray], num_attributes: int) -> dict[str, jax.Array]:
-    """One layer of all MLPs, [N, inputs, d] and [N, d]."""
+    """Returns one layer of all MLPs: the kernel [N, inputs, d] and the bias [N, d]."""
     names = [f"dis_proj.{n}.{MLP_LAYERS[layer]}" for n in range(num_attributes)]
     return {
         "kernel": jnp.array(np.stack([tensors[f"{name}.weight"].T for name in names])),
@@ -253,7 +271,7 @@ def _mlp(layer: str, tensors: Mapping[str, np.ndarray], num_attributes: int) -> 
 def _heads(
     tensors: Mapping[str, np.ndarray], schema: AttributeSchema, *, pairwise: bool
 ) -> dict[str, jax.Array]:
-    """The classifiers, [d, J] and [J], or [N, d, J] and [N, J]."""
+    """Returns the classifiers: kernel [d, J] and bias [J], or [N, d, J] and [N, J] if pairwise."""
 
     def all_values(reader: str) -> tuple[np.ndarray, np.ndarray]:
         names = [f"attr_classifier.{reader}{n}.0" for n in range(schema.num_attributes)]

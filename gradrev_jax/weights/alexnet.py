@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbone, from a file of torchvision's AlexNet; torch is not needed."""
+"""Loads ImageNet weights for the backbone from a file of torchvision's AlexNet, without torch."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,9 @@ import numpy as np
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import POOLED
 from gradrev_jax.weights.reader import read_state_dict
-from gradrev_jax.weights.state_dicts import fitting, laid_out_shapes, unwrapped
+from gradrev_jax.weights.state_dicts import layout_shapes, select_tensors, strip_wrappers
 
-# Layer of ours -> module of torchvision's AlexNet.
+# Layer of ``gradrev_jax.models.alexnet.AlexNet`` -> module of torchvision's AlexNet.
 MODULES = {
     "conv1": "features.0",
     "conv2": "features.3",
@@ -23,23 +23,24 @@ MODULES = {
     "fc6": "classifier.1",
     "fc7": "classifier.4",
 }
-# What stands before a name: nothing, DataParallel's, that of an encoder's backbone (as ADDE-M's), or both.
+# Prefixes of the names: none, DataParallel's, that of an encoder's backbone (as in ADDE-M), or both.
 PREFIXES = ("", "module.", "backbone.", "module.backbone.")
-FIRST_BIAS, FILTERS = "features.0.bias", 64  # of AlexNet's first convolution
+FIRST_BIAS, FILTERS = "features.0.bias", 64  # the bias and the number of filters of the first convolution
 
 Layers = Mapping[str, Mapping[str, Any]]
 
 
 def with_pretrained_backbone(params: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Parameters of an encoder, with its backbone's from a file of torchvision's AlexNet.
+    """Returns an encoder's parameters with those of its backbone replaced by a file's.
 
     Args:
-      params: of an ``AttributeEncoder``, ``{"params": {"backbone": ..., ...}}``, as its ``init`` gives them;
-        only the backbone's shapes are looked at, so ``jax.eval_shape`` of it serves to check a file.
-      path: a ``.pth`` or ``.safetensors`` file.
+      params: the parameters of an ``AttributeEncoder``, ``{"params": {"backbone": ..., ...}}``. Only the
+        shapes of the backbone are used, so a file can be checked with ``jax.eval_shape`` of the encoder's
+        ``init``.
+      path: the file, ``.pth`` or ``.safetensors``.
 
     Returns:
-      A new tree; all but the backbone is what it was.
+      A new tree that shares all other parameters.
 
     Raises:
       WeightsError: the file cannot be read, or its tensors do not fit.
@@ -58,33 +59,30 @@ def with_pretrained_backbone(params: Mapping[str, Any], path: str | os.PathLike[
       >>> params["params"]["backbone"]["fc7"]["kernel"].tolist()
       [[1.0, 3.0], [2.0, 4.0]]
     """
-    try:
-        tensors = read_state_dict(path)
-    except WeightsError as error:
-        raise WeightsError(f"model.pretrained: {error}") from error
+    tensors = read_state_dict(path)
     try:
         backbone = backbone_from_torch(params["params"]["backbone"], tensors)
     except WeightsError as error:
-        raise WeightsError(f"model.pretrained: {path}: {error}") from error
+        raise WeightsError(f"{path}: {error}") from error
     return {**params, "params": {**params["params"], "backbone": backbone}}
 
 
 def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, jax.Array]]:
-    """AlexNet's parameters from a state dict of torchvision's.
+    """Converts a state dict of torchvision's AlexNet to parameters of ``AlexNet``.
 
-    Names, shapes and dtypes are checked before anything is converted. Tensors that the tap does not use, as
-    those of the last layer, are not looked at.
+    Names, shapes and dtypes are checked before any tensor is converted. Tensors that the tap does not use,
+    such as those of the last layer, are ignored.
 
     Args:
-      params: of an ``AlexNet``, layer -> ``{"kernel": ..., "bias": ...}``, for their shapes.
-      tensors: ``features.0.weight`` and so on, maybe with ``backbone.`` and wrappers (see ``unwrapped``)
-        before it.
+      params: the parameters of an ``AlexNet``, layer -> ``{"kernel": ..., "bias": ...}``, for their shapes.
+      tensors: the state dict, ``features.0.weight`` and so on. All names may have the prefix ``backbone.``
+        and those of wrappers, see ``strip_wrappers``.
 
     Returns:
-      The layers of params, in float32.
+      The parameters of the same layers, in float32.
 
     Raises:
-      WeightsError: tensors are missing, of other shapes, no floating-point numbers, or not finite.
+      WeightsError: tensors are missing, have other shapes, are not floating-point numbers, or not finite.
 
     Example:
       >>> params = {"fc7": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}
@@ -93,22 +91,22 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
       gradrev_jax.errors.WeightsError: 1 of 2 tensors is missing:
         classifier.4.bias
     """
-    shapes = laid_out_shapes(backbone_layout, params)
+    shapes = layout_shapes(backbone_to_torch, params)
     filters = shapes.get(FIRST_BIAS, (FILTERS,))[0]
-    hint = "\nImageNet weights fit AlexNet as it is: set model.width to 1." if filters != FILTERS else ""
-    tensors = unwrapped(tensors)
-    found = fitting(tensors, shapes, kind="AlexNet of torchvision's", prefixes=PREFIXES, hint=hint)
-    return backbone_of(params, found)
+    hint = "\nImageNet weights need AlexNet at full width: set `width` to 1." if filters != FILTERS else ""
+    tensors = strip_wrappers(tensors)
+    found = select_tensors(tensors, shapes, kind="AlexNet of torchvision", prefixes=PREFIXES, hint=hint)
+    return layers_from_torch(params, found)
 
 
-def backbone_layout(params: Layers) -> dict[str, Any]:
-    """AlexNet's parameters under torchvision's names and in its layout; ``backbone_of`` is the way back.
+def backbone_to_torch(params: Layers) -> dict[str, Any]:
+    """Renames and transposes parameters of ``AlexNet`` for torchvision; the inverse of ``layers_from_torch``.
 
     Args:
-      params: layer -> ``{"kernel": ..., "bias": ...}``, of arrays of any kind.
+      params: the parameters, layer -> ``{"kernel": ..., "bias": ...}``; NumPy's, JAX's or traced arrays.
 
     Example:
-      >>> backbone_layout({"fc7": {"kernel": np.array([[1, 3], [2, 4]]), "bias": np.array([5, 6])}})
+      >>> backbone_to_torch({"fc7": {"kernel": np.array([[1, 3], [2, 4]]), "bias": np.array([5, 6])}})
       {'classifier.4.weight': array([[1, 2],
              [3, 4]]), 'classifier.4.bias': array([5, 6])}
     """
@@ -119,13 +117,13 @@ def backbone_layout(params: Layers) -> dict[str, Any]:
     return tensors
 
 
-def backbone_of(
+def layers_from_torch(
     layers: Iterable[str], tensors: Mapping[str, np.ndarray], prefix: str = ""
 ) -> dict[str, dict[str, jax.Array]]:
-    """These layers' parameters, of tensors that have been checked."""
+    """Converts tensors that have been checked to the parameters of these layers."""
     return {
         layer: {
-            # Copies: a tensor may be a view of the file's bytes.
+            # ``jnp.array`` copies, because a tensor may be a view of the file's bytes.
             "kernel": jnp.array(_kernel(layer, tensors[f"{prefix}{MODULES[layer]}.weight"])),
             "bias": jnp.array(tensors[f"{prefix}{MODULES[layer]}.bias"]),
         }
@@ -134,17 +132,17 @@ def backbone_of(
 
 
 def _kernel(layer: str, weight: np.ndarray) -> np.ndarray:
-    """A weight in Flax's layout: inputs before units, and channels after the pixels that they lie at."""
+    """Converts a weight to the layout of Flax: inputs before units, and channels after pixels."""
     if weight.ndim == 4:
         return weight.transpose(2, 3, 1, 0)
-    if layer == "fc6":  # reads pooled pixels, which torch flattens channel by channel, we pixel by pixel
+    if layer == "fc6":  # its inputs are flattened channel by channel in torch, pixel by pixel here
         units = len(weight)
         return weight.reshape(units, -1, POOLED, POOLED).transpose(2, 3, 1, 0).reshape(-1, units)
     return weight.T
 
 
 def _weight(layer: str, kernel: Any) -> Any:
-    """A kernel in torch's layout, the way back of ``_kernel``."""
+    """Converts a kernel to the layout of torch; the inverse of ``_kernel``."""
     if kernel.ndim == 4:
         return kernel.transpose(3, 2, 0, 1)
     if layer == "fc6":

@@ -1,8 +1,8 @@
-"""Reading what ``torch.save`` wrote before torch 1.6, without torch and without running anything of it.
+"""Reads the files of ``torch.save`` before torch 1.6, without torch and without executing their pickles.
 
-Such a file is five pickles, one after the other: a magic number, a protocol's, what the machine was like,
-the object, and the keys of the storages that it refers to. Then each storage follows, in the order of the
-keys: how many numbers it has, and these.
+Such a file begins with five pickles: a magic number, a protocol number, a description of the machine, the
+object, and the keys of the storages that it refers to. The storages follow in the order of the keys, each
+as the count of its numbers and the numbers themselves.
 """
 
 import io
@@ -18,19 +18,22 @@ from gradrev_jax.weights.tensor_pickle import (
     LARGEST_PICKLE,
     SAVE_AGAIN,
     Storage,
-    as_array,
-    named_tensors,
+    find_tensors,
+    to_array,
     unpickle,
     unpickle_with_storages,
 )
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-COUNT = np.dtype("<i8")  # of a storage's numbers, before them; both little-endian, wherever written
+COUNT = np.dtype("<i8")  # the count before a storage's numbers; all little-endian on any machine
 
 
 def is_legacy(start: bytes) -> bool:
-    """Whether a file that begins so, with 32 bytes or more, is in this format.
+    """Returns whether a file is in this format.
+
+    Args:
+      start: the first bytes of the file, at least 32.
 
     Example:
       >>> import pickle
@@ -41,14 +44,17 @@ def is_legacy(start: bytes) -> bool:
 
 
 def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Tensors of a file by name; see ``torch_files.read_state_dict``, which puts damage into words.
+    """Reads the tensors of a file; called by ``reader.read_state_dict``, which explains damage.
 
     Args:
       path: the file.
 
+    Returns:
+      The tensors by name.
+
     Raises:
-      WeightsError: it holds more than tensors, or its parts disagree.
-      Exception: it is damaged; ``pickle`` and ``pickletools`` raise nearly anything.
+      WeightsError: the file has objects other than tensors, or its parts disagree.
+      Exception: the file is damaged; ``pickle`` and ``pickletools`` raise errors of many types.
 
     Example:
       >>> import pickle, tempfile
@@ -61,7 +67,7 @@ def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
     """
     with path.open("rb") as file:
         head = io.BytesIO(file.read(LARGEST_PICKLE))
-        magic, protocol, _, checkpoint, listed = (_next_pickle(head) for _ in range(5))
+        magic, protocol, _, checkpoint, keys = (_next_pickle(head) for _ in range(5))
         if (found := unpickle(magic)) != MAGIC:
             raise ValueError(f"magic number {reprlib.repr(found)}")
         if (found := unpickle(protocol)) != PROTOCOL:
@@ -70,17 +76,17 @@ def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
                 f"{SAVE_AGAIN}"
             )
         described, storages = unpickle_with_storages(checkpoint)
-        tensors = named_tensors(described)
-        places = _places(file, head.tell(), unpickle(listed), storages, path.stat().st_size)
+        tensors = find_tensors(described)
+        starts = _storage_starts(file, head.tell(), unpickle(keys), storages, path.stat().st_size)
         contents = {
-            key: _read(file, places[key], storages[key].num_bytes)
+            key: _read_bytes(file, starts[key], storages[key].num_bytes)
             for key in {tensor.storage.key for tensor in tensors.values()}
         }
-    return {name: as_array(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
+    return {name: to_array(name, tensor, contents[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
 def _next_pickle(stream: io.BytesIO) -> bytes:
-    """The pickle that a stream is at the beginning of; nothing of it is done."""
+    """Returns the bytes of the next pickle of a stream, without executing it."""
     start = stream.tell()
     try:
         for _ in pickletools.genops(stream):
@@ -94,43 +100,43 @@ def _next_pickle(stream: io.BytesIO) -> bytes:
     return stream.getvalue()[start : stream.tell()]
 
 
-def _places(
-    file: BinaryIO, place: int, listed: object, storages: dict[str, Storage], file_size: int
+def _storage_starts(
+    file: BinaryIO, position: int, keys: object, storages: dict[str, Storage], file_size: int
 ) -> dict[str, int]:
-    """Where the numbers of each storage begin.
+    """Returns the position of each storage's first number.
 
     Args:
-      file: read for the counts alone.
-      place: of the first count.
-      listed: keys of the storages in their order, as the file has them.
-      storages: those that the file's tensors refer to.
-      file_size: bytes.
+      file: the file; only the counts are read.
+      position: the position of the first count.
+      keys: the keys of the storages in their order, as unpickled from the file.
+      storages: the storages that the tensors of the file refer to.
+      file_size: the size of the file in bytes.
 
     Raises:
-      WeightsError: keys, counts and storages do not belong together.
-      EOFError: the file ends before they do.
+      WeightsError: keys, counts and storages do not match.
+      EOFError: the file ends before the last storage does.
     """
-    keys = listed if isinstance(listed, list) else []
+    keys = keys if isinstance(keys, list) else []
     if sorted(keys) != sorted(storages):
         raise WeightsError(
-            f"does not list each of the {len(storages)} storages once that its tensors refer to; {SAVE_AGAIN}"
+            f"does not list each of the {len(storages)} storages of its tensors exactly once; {SAVE_AGAIN}"
         )
-    places: dict[str, int] = {}
+    starts: dict[str, int] = {}
     for key in keys:
-        count = int(np.frombuffer(_read(file, place, COUNT.itemsize), COUNT)[0])
+        count = int(np.frombuffer(_read_bytes(file, position, COUNT.itemsize), COUNT)[0])
         if count != storages[key].size:
             raise WeightsError(
                 f"has a storage of {count:,} numbers, where {storages[key].size:,} are declared; {SAVE_AGAIN}"
             )
-        places[key] = place + COUNT.itemsize
-        place = places[key] + storages[key].num_bytes
-        if place > file_size:
-            raise EOFError(f"{file_size:,} bytes of at least {place:,}")
-    return places
+        starts[key] = position + COUNT.itemsize
+        position = starts[key] + storages[key].num_bytes
+        if position > file_size:
+            raise EOFError(f"{file_size:,} bytes of at least {position:,}")
+    return starts
 
 
-def _read(file: BinaryIO, place: int, length: int) -> bytes:
-    file.seek(place)
+def _read_bytes(file: BinaryIO, position: int, length: int) -> bytes:
+    file.seek(position)
     if len(content := file.read(length)) != length:
-        raise EOFError(f"it ends within the {length:,} bytes at {place:,}")
+        raise EOFError(f"it ends within the {length:,} bytes at {position:,}")
     return content

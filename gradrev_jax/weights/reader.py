@@ -1,4 +1,4 @@
-"""Reading files of tensors without torch: what ``torch.save`` writes, and ``.safetensors``."""
+"""Reads files of tensors without torch: those of ``torch.save``, and ``.safetensors``."""
 
 import contextlib
 import functools
@@ -15,9 +15,9 @@ import safetensors
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 from gradrev_jax.weights.legacy_reader import is_legacy, read_legacy
-from gradrev_jax.weights.tensor_pickle import LARGEST_PICKLE, SAVE_AGAIN, as_array, named_tensors, unpickle
+from gradrev_jax.weights.tensor_pickle import LARGEST_PICKLE, SAVE_AGAIN, find_tensors, to_array, unpickle
 
-# Name of a dtype in a .safetensors file -> dtype.
+# The name of a dtype in a .safetensors file -> the dtype.
 SAFETENSORS = {
     **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
     **{f"I{8 * size}": np.dtype(f"i{size}") for size in (1, 2, 4, 8)},
@@ -25,25 +25,27 @@ SAFETENSORS = {
     "BF16": np.dtype(jnp.bfloat16),
     "BOOL": np.dtype(np.bool_),
 }
-LARGEST_HEADER = 100_000_000  # of a .safetensors file, as its format has it
+LARGEST_HEADER = 100_000_000  # bytes of the header of a .safetensors file, as in its specification
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Tensors of a file by name: of ``torch.save``, old or new, or ``.safetensors``, whatever its suffix.
+    """Reads the tensors of a file of ``torch.save``, old or new, or of a ``.safetensors`` file.
 
-    Of a pickle nothing is run: it may name tensors, their storages and ordered dicts, and is refused
-    otherwise. No more is read than the file is long. Where a checkpoint has the tensors under
-    ``"state_dict"``, those are read; what is no tensor is left out.
+    The format is recognised by the content; the suffix does not matter. Pickles are not executed: one that
+    names anything but tensors, their storages and ordered dicts is refused. Memory is bounded by the size of
+    the file. If a checkpoint has its tensors under ``"state_dict"``, those are read; other objects are
+    ignored.
 
     Args:
       path: the file.
 
     Returns:
-      Name -> array of the tensor's shape and dtype, bfloat16 included. It may be read-only, have any strides,
-      and share memory with others, as the tensors did.
+      The tensors by name, as arrays of their shapes and dtypes, bfloat16 included. An array may be read-only,
+      have any strides, and share memory with others if the tensors did.
 
     Raises:
-      WeightsError: no such file, one that is damaged or of another format, or with more than tensors in it.
+      WeightsError: there is no such file, or it is damaged, of another format, or has objects other than
+        tensors.
 
     Example:
       >>> import tempfile
@@ -59,7 +61,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise WeightsError("is not a file; give a file of weights" if path.exists() else "does not exist")
         with path.open("rb") as file:
             start = file.read(HEAD)
-        with _damage_explained():
+        with _explain_damage():
             return _reader(start)(path)
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error.__cause__
@@ -68,7 +70,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _reader(start: bytes) -> Callable[[pathlib.Path], dict[str, np.ndarray]]:
-    """Reader for a file that begins so."""
+    """Returns the function that reads a file with these first bytes."""
     if start.startswith(b"PK\x03\x04"):
         return _read_zip
     if is_lfs_pointer(start):
@@ -87,8 +89,8 @@ def _reader(start: bytes) -> Callable[[pathlib.Path], dict[str, np.ndarray]]:
 
 
 @contextlib.contextmanager
-def _damage_explained() -> Iterator[None]:
-    """Whatever decoders raise on damaged bytes, which is nearly anything, as one error."""
+def _explain_damage() -> Iterator[None]:
+    """Converts the errors of decoders on damaged bytes, which are of many types, to one type."""
     try:
         yield
     except (WeightsError, OSError):
@@ -99,12 +101,12 @@ def _damage_explained() -> Iterator[None]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    # Not by safetensors.numpy, which knows no bfloat16.
+    # safetensors.numpy does not support bfloat16.
     entries = dict(sorted(safetensors.deserialize(path.read_bytes())))
     if other := [
         f"{name}: {entry['dtype']}" for name, entry in entries.items() if entry["dtype"] not in SAFETENSORS
     ]:
-        raise WeightsError(f"holds tensors of a dtype that is not read: {', '.join(other[:3])}")
+        raise WeightsError(f"has tensors of an unsupported dtype: {', '.join(other[:3])}")
     return {
         name: np.frombuffer(entry["data"], SAFETENSORS[entry["dtype"]]).reshape(entry["shape"])
         for name, entry in entries.items()
@@ -112,11 +114,11 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The file of ``torch.save``: a pickle, and an entry of bytes for each storage that it refers to."""
+    """Reads a zip archive of ``torch.save``: a pickle, and one entry of bytes per storage."""
     with zipfile.ZipFile(path) as archive:
         _check_sizes(archive, path.stat().st_size)
         folder = _top_folder(archive)
-        tensors = named_tensors(unpickle(archive.read(f"{folder}data.pkl")))
+        tensors = find_tensors(unpickle(archive.read(f"{folder}data.pkl")))
         entries = set(archive.namelist())
         byte_order = f"{folder}byteorder"  # not written before torch 2.1
         big_endian = byte_order in entries and archive.read(byte_order) == b"big"
@@ -125,17 +127,17 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         def content(key: str) -> bytes:
             entry = f"{folder}data/{key}"
             if entry not in entries:
-                raise WeightsError(f"lacks {entry}, which its tensors refer to; {SAVE_AGAIN}")
+                raise WeightsError(f"has no entry {entry}, which its tensors need; {SAVE_AGAIN}")
             return archive.read(entry)
 
         return {
-            name: as_array(name, tensor, content(tensor.storage.key), big_endian=big_endian)
+            name: to_array(name, tensor, content(tensor.storage.key), big_endian=big_endian)
             for name, tensor in tensors.items()
         }
 
 
 def _check_sizes(archive: zipfile.ZipFile, file_size: int) -> None:
-    """Refuse what would be larger in memory than it is as a file, before anything of it is read."""
+    """Raises an error if the entries of an archive are larger than the file, before any of them is read."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise WeightsError(f"is a compressed archive, which torch.save does not write; {SAVE_AGAIN}")
@@ -146,7 +148,7 @@ def _check_sizes(archive: zipfile.ZipFile, file_size: int) -> None:
 
 
 def _top_folder(archive: zipfile.ZipFile) -> str:
-    """``NAME/``, under which everything lies."""
+    """Returns the folder of all entries, ``NAME/``."""
     pickles = [entry for entry in archive.infolist() if entry.filename.split("/", 1)[1:] == ["data.pkl"]]
     if len(pickles) != 1:
         raise WeightsError("is a zip archive, but not one of torch.save, which has one NAME/data.pkl")

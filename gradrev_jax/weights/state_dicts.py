@@ -1,4 +1,4 @@
-"""State dicts of torch's: the tensors that a model needs of them, checked and in float32."""
+"""PyTorch state dicts: selects the tensors that a model needs, checked and converted to float32."""
 
 import difflib
 from collections import OrderedDict
@@ -13,38 +13,38 @@ from gradrev_jax.errors import WeightsError, join_lines
 
 T = TypeVar("T")
 Shapes = Mapping[str, tuple[int, ...]]
-SHOWN = 4  # names of others in an error
-# What stands before all names of a model that was saved within DataParallel, torch.compile or a training
-# module, or as its running average; within several, one after the other.
+SHOWN = 4  # the number of other names shown in an error
+# Prefixes of all names in a model that was saved inside a wrapper: DataParallel, torch.compile, a training
+# module, or a running average. Nested wrappers add one prefix each.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
 
 
-def laid_out_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor that a layout makes of parameters, without computing one.
+def layout_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> dict[str, tuple[int, ...]]:
+    """Returns the name and shape of each tensor that a layout makes of parameters, without computing any.
 
     Args:
-      layout: parameters -> tensors by name; of traced arrays too.
+      layout: a function from parameters to tensors by name, which also accepts traced arrays.
       params: a tree of arrays, or of their shapes.
 
     Example:
-      >>> laid_out_shapes(lambda params: {"fc.weight": params["kernel"].T}, {"kernel": np.ones((2, 3))})
+      >>> layout_shapes(lambda params: {"fc.weight": params["kernel"].T}, {"kernel": np.ones((2, 3))})
       {'fc.weight': (3, 2)}
     """
-    # An OrderedDict, because JAX would sort the names of a dict.
+    # An OrderedDict keeps the order of the names; JAX sorts those of a dict.
     tensors = jax.eval_shape(lambda params: OrderedDict(layout(params)), params)
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def unwrapped(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Tensors without the names of wrappers, which are taken off where all tensors have them.
+def strip_wrappers(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Removes the prefixes of wrappers from the names of tensors, as long as all names have them.
 
     Args:
-      tensors: a state dict, or anything by its tensors' names.
+      tensors: a state dict, or other values by the names of tensors.
 
     Example:
-      >>> unwrapped({"module._orig_mod.fc.weight": 1, "module._orig_mod.fc.bias": 2})
+      >>> strip_wrappers({"module._orig_mod.fc.weight": 1, "module._orig_mod.fc.bias": 2})
       {'fc.weight': 1, 'fc.bias': 2}
-      >>> unwrapped({"model.fc.weight": 1, "ema.fc.weight": 2})
+      >>> strip_wrappers({"model.fc.weight": 1, "ema.fc.weight": 2})
       {'model.fc.weight': 1, 'ema.fc.weight': 2}
     """
     found = dict(tensors)
@@ -56,7 +56,7 @@ def unwrapped(tensors: Mapping[str, T]) -> dict[str, T]:
     return found
 
 
-def fitting(
+def select_tensors(
     tensors: Mapping[str, np.ndarray],
     shapes: Shapes,
     *,
@@ -64,20 +64,20 @@ def fitting(
     prefixes: Sequence[str] = ("",),
     hint: str = "",
 ) -> dict[str, np.ndarray]:
-    """Tensors of these names, in float32; names, shapes and dtypes are all checked first.
+    """Selects tensors by name and converts them to float32, after checking all names, shapes and dtypes.
 
     Args:
-      tensors: a state dict; what it has besides is not looked at.
-      shapes: name -> shape of each tensor that is needed.
-      kind: of model, for errors, as ``"AlexNet of torchvision's"``.
-      prefixes: what may stand before all names; that which most of them have is taken.
-      hint: ends the error where shapes differ.
+      tensors: a state dict; its other tensors are ignored.
+      shapes: the name and shape of each tensor that is needed.
+      kind: the kind of model, for errors, for example ``"torchvision AlexNet"``.
+      prefixes: the prefixes that all names may have; the one that most of them have is used.
+      hint: the end of the error about shapes.
 
     Raises:
-      WeightsError: tensors are missing, of other shapes, no floating-point numbers, or not finite.
+      WeightsError: tensors are missing, have other shapes, are not floating-point numbers, or not finite.
 
     Example:
-      >>> fitting({"a.bias": np.ones(2, np.float16)}, {"bias": (2,)}, kind="layer", prefixes=("a.",))
+      >>> select_tensors({"a.bias": np.ones(2, np.float16)}, {"bias": (2,)}, kind="layer", prefixes=("a.",))
       {'bias': array([1., 1.], dtype=float32)}
     """
     found = _find(tensors, list(shapes), kind, prefixes)
@@ -85,14 +85,19 @@ def fitting(
     return {name: _as_float32(name, tensor) for name, tensor in found.items()}
 
 
-def only(tensors: Mapping[str, np.ndarray], names: Sequence[str], *, kind: str) -> None:
-    """Raise where a state dict has a tensor of another name.
+def check_no_other_tensors(tensors: Mapping[str, np.ndarray], names: Sequence[str], *, kind: str) -> None:
+    """Raises an error if a state dict has tensors of other names.
+
+    Args:
+      tensors: a state dict.
+      names: the names that are allowed.
+      kind: the kind of model, for errors.
 
     Raises:
-      WeightsError: it has; the message names the first few.
+      WeightsError: the state dict has others; the message shows the first few.
 
     Example:
-      >>> only({"bias": np.ones(2), "extra": np.ones(2)}, ["bias"], kind="layer")
+      >>> check_no_other_tensors({"bias": np.ones(2), "extra": np.ones(2)}, ["bias"], kind="layer")
       Traceback (most recent call last):
       gradrev_jax.errors.WeightsError: 1 tensor has no place in a layer:
         extra
@@ -106,7 +111,7 @@ def only(tensors: Mapping[str, np.ndarray], names: Sequence[str], *, kind: str) 
 def _find(
     tensors: Mapping[str, np.ndarray], names: Sequence[str], kind: str, prefixes: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The named tensors, under the prefix that most of them have."""
+    """Returns the tensors of these names, found under the prefix that most of them have."""
     prefix = max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in names))
     missing = [name for name in names if prefix + name not in tensors]
     unused = sorted(tensors.keys() - {prefix + name for name in names})
@@ -114,7 +119,7 @@ def _find(
         there = ", ".join(unused[:SHOWN]) + (", ..." if len(unused) > SHOWN else "")
         raise WeightsError(
             f"this is no {kind}: {len(missing)} of {len(names)} tensors are missing, "
-            f"{missing[0]} for one, and it has {there or 'no others'}"
+            f"for example {missing[0]}; the file has {there or 'no others'}"
         )
     if missing:
         lines = []
@@ -129,9 +134,9 @@ def _find(
 
 
 def _check(found: Mapping[str, np.ndarray], shapes: Shapes, hint: str) -> None:
-    """Raise unless all tensors have their shapes, and are floating-point numbers."""
+    """Raises an error unless all tensors have these shapes and are floating-point numbers."""
     differing = [
-        f"{name} is {tensor.shape}, and {shapes[name]} is wanted"
+        f"{name} has shape {tensor.shape}; the model needs {shapes[name]}"
         for name, tensor in found.items()
         if tensor.shape != shapes[name]
     ]
@@ -146,8 +151,8 @@ def _check(found: Mapping[str, np.ndarray], shapes: Shapes, hint: str) -> None:
 
 
 def _as_float32(name: str, tensor: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):  # told of below
+    with np.errstate(over="ignore", invalid="ignore"):  # the error below says it
         converted = tensor.astype(np.float32, copy=False)
     if not np.isfinite(converted).all():
-        raise WeightsError(f"{name} holds numbers that are not finite (in float32); the file is of no use")
+        raise WeightsError(f"{name} has numbers that are not finite in float32; use another file")
     return converted

@@ -1,4 +1,4 @@
-"""Pickles of torch's tensors, read without torch and without running anything of them."""
+"""Reads pickles of PyTorch tensors, without torch and without executing them."""
 
 import io
 import pickle
@@ -11,7 +11,7 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError
 
-# Class of a storage in a pickle -> what its bytes are.
+# The class of a storage in a pickle -> the dtype of its numbers.
 STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
@@ -24,17 +24,17 @@ STORAGES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-LARGEST_PICKLE = 2**24  # bytes; holds names and shapes only: a few kB for AlexNet
+LARGEST_PICKLE = 2**24  # bytes; a pickle has only names and shapes, a few kB for AlexNet
 SAVE_AGAIN = "save the weights alone, where torch is: torch.save(model.state_dict(), PATH)"
 
 
 class Storage(NamedTuple):
-    """Where tensors have their numbers.
+    """A storage: a sequence of numbers that tensors are views of.
 
     Attributes:
-      key: names the storage within its file.
-      dtype: of the numbers.
-      size: how many there are.
+      key: the name of the storage in its file.
+      dtype: the dtype of the numbers.
+      size: the number of numbers.
     """
 
     key: str
@@ -43,12 +43,19 @@ class Storage(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of its numbers."""
+        """The size of the numbers in bytes."""
         return self.size * self.dtype.itemsize
 
 
 class Tensor(NamedTuple):
-    """A tensor as its pickle describes it: a strided window of a storage, counted in elements."""
+    """A tensor as described by its pickle: a strided view of a storage.
+
+    Attributes:
+      storage: the storage.
+      offset: the index of the first element in the storage.
+      shape: the shape.
+      strides: the strides, in elements.
+    """
 
     storage: Storage
     offset: int
@@ -57,18 +64,18 @@ class Tensor(NamedTuple):
 
 
 class _Dict(dict[Any, Any]):
-    """Stands for OrderedDict; the versions of modules, which torch hangs on it, are dropped."""
+    """Stands in for OrderedDict; ignores its attributes, in which torch stores the versions of modules."""
 
     def __setstate__(self, state: object) -> None:
-        """Drop them."""
+        """Ignores the attributes."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors and nothing else.
+    """An unpickler that knows tensors and nothing else.
 
-    A pickle can call what it gets hold of, and set its state. So it gets hold of nothing of ours that either
-    could change: a string for a storage's class, functions made for this lookup, named tuples, and a dict
-    that takes no state. No array is among it, and no dtype.
+    A pickle can call the objects that it obtains, and set their state. Here it obtains only objects that
+    neither can harm: a string for the class of a storage, functions created for one lookup, named tuples, and
+    a dict that ignores state; no array and no dtype.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -76,7 +83,7 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a global of the pickle stands for."""
+        """Returns the object that stands in for a global name in the pickle."""
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda *arguments: _tensor(*arguments)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
@@ -86,11 +93,11 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in STORAGES:
             return name
         raise WeightsError(
-            f"holds {f'{module}.{name}'!r}, which is no tensor; nothing of the file was run; {SAVE_AGAIN}"
+            f"has {f'{module}.{name}'!r}, which is not a tensor; nothing of the file was run; {SAVE_AGAIN}"
         )
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Storage of ("storage", class, key, device, number of elements), and None before torch 1.6."""
+        """Returns the storage of ("storage", class, key, device, size); before torch 1.6, a None follows."""
         kind, name, key, _, size, *view = pid
         if kind != "storage" or name not in STORAGES or type(key) is not str or not _are_counts((size,)):
             raise ValueError(f"no storage: {reprlib.repr(pid)}")
@@ -103,7 +110,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """A tensor; whether it needs a gradient, its hooks and its metadata do not matter here."""
+    """Returns a tensor; ignores whether it needs a gradient, its hooks and its metadata."""
     if not isinstance(storage, Storage) or not _are_counts((offset, *shape, *strides)):
         raise ValueError(f"no tensor: {reprlib.repr((offset, shape, strides))}")  # repr may have no end
     if len(shape) != len(strides):
@@ -112,39 +119,39 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Ten
 
 
 def _are_counts(numbers: tuple[Any, ...]) -> bool:
-    """Whether all are integers from 0 up that NumPy can count with; a bool is none."""
+    """Returns whether all are integers, not bools, from 0 to the largest 64-bit integer."""
     return all(type(number) is int and 0 <= number < 2**63 for number in numbers)
 
 
 def unpickle(content: bytes) -> Any:
-    """What a pickle describes, with a ``Tensor`` for each of torch's tensors and a dict for each OrderedDict.
+    """Reads a pickle, with a ``Tensor`` for each PyTorch tensor and a dict for each OrderedDict.
 
     Args:
       content: the pickle.
 
     Raises:
-      WeightsError: it holds something else than tensors and plain Python objects; the message names it.
-      Exception: it is damaged; ``pickle`` and ``pickletools`` raise nearly anything.
+      WeightsError: the pickle has objects other than tensors and plain Python objects; the message names one.
+      Exception: the pickle is damaged; ``pickle`` and ``pickletools`` raise errors of many types.
 
     Example:
       >>> unpickle(pickle.dumps({"epoch": 3}))
       {'epoch': 3}
       >>> unpickle(pickle.dumps(print))
       Traceback (most recent call last):
-      gradrev_jax.errors.WeightsError: holds 'builtins.print', which is no tensor; nothing of the file was...
+      gradrev_jax.errors.WeightsError: has 'builtins.print', which is not a tensor; nothing of the file was...
     """
     return unpickle_with_storages(content)[0]
 
 
 def unpickle_with_storages(content: bytes) -> tuple[Any, dict[str, Storage]]:
-    """What ``unpickle`` gives, and by its key every storage that the pickle refers to, used or not.
+    """Reads a pickle as ``unpickle`` does; also returns all storages that it refers to, by key.
 
     Example:
       >>> unpickle_with_storages(pickle.dumps([1, 2]))
       ([1, 2], {})
     """
-    # The unpickler makes room for memo indices and lengths before it looks for what belongs there: eight
-    # bytes can ask for gigabytes. So they are looked at first; genops checks the lengths.
+    # The unpickler allocates memory for memo indices and lengths before it reads what belongs there, so eight
+    # bytes can ask for gigabytes. They are checked first; genops checks the lengths.
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise ValueError(f"memo index {argument}")
@@ -152,24 +159,27 @@ def unpickle_with_storages(content: bytes) -> tuple[Any, dict[str, Storage]]:
     return unpickler.load(), unpickler.storages
 
 
-def named_tensors(checkpoint: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of a checkpoint that has one under ``"state_dict"``.
+def find_tensors(checkpoint: Any) -> dict[str, Tensor]:
+    """Returns the tensors of a state dict, or of a checkpoint that has one under ``"state_dict"``.
 
     Args:
-      checkpoint: from ``unpickle``.
+      checkpoint: the object from ``unpickle``.
+
+    Returns:
+      The tensors by name.
 
     Raises:
-      WeightsError: it has none.
+      WeightsError: there are none.
 
     Example:
       >>> tensor = Tensor(Storage("0", np.dtype(np.float32), 6), 0, (2, 3), (3, 1))
-      >>> list(named_tensors({"epoch": 3, "state_dict": {"fc.weight": tensor}}))
+      >>> list(find_tensors({"epoch": 3, "state_dict": {"fc.weight": tensor}}))
       ['fc.weight']
     """
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
         checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, dict):
-        raise WeightsError(f"holds no tensors by name; {SAVE_AGAIN}")
+        raise WeightsError(f"has no tensors by name; {SAVE_AGAIN}")
     tensors = {
         name: tensor
         for name, tensor in checkpoint.items()
@@ -177,26 +187,26 @@ def named_tensors(checkpoint: Any) -> dict[str, Tensor]:
     }
     if not tensors:
         names = ", ".join(map(reprlib.repr, list(checkpoint)[:5])) or "nothing"
-        raise WeightsError(f"holds no tensors by name, but {names}; {SAVE_AGAIN}")
+        raise WeightsError(f"has no tensors by name, only {names}; {SAVE_AGAIN}")
     return tensors
 
 
-def as_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = False) -> np.ndarray:
-    """A tensor's numbers: a read-only view of its storage's bytes, or of a copy where their order is turned.
+def to_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = False) -> np.ndarray:
+    """Converts a tensor to an array: a read-only view of the storage, or of a copy if bytes are swapped.
 
     Args:
-      name: the tensor's, for errors.
-      tensor: its window of the storage.
-      content: the storage's bytes.
-      big_endian: their order.
+      name: the name of the tensor, for errors.
+      tensor: the tensor.
+      content: the bytes of its storage.
+      big_endian: whether the numbers are big-endian.
 
     Raises:
-      WeightsError: the window reaches beyond the storage, or the storage beyond its bytes.
-      ValueError, OverflowError: a shape that NumPy has no arrays of.
+      WeightsError: the tensor extends beyond its storage, or the storage beyond its bytes.
+      ValueError, OverflowError: NumPy has no arrays of this shape.
 
     Example:
       >>> tensor = Tensor(Storage("0", np.dtype(np.uint8), 6), 1, (2, 2), (1, 2))
-      >>> as_array("fc.weight", tensor, bytes([10, 11, 12, 13, 14, 15]))
+      >>> to_array("fc.weight", tensor, bytes([10, 11, 12, 13, 14, 15]))
       array([[11, 13],
              [12, 14]], dtype=uint8)
     """
@@ -204,14 +214,16 @@ def as_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = Fa
     dtype, size = storage.dtype, storage.size
     if len(content) < storage.num_bytes:
         raise WeightsError(
-            f"has {len(content):,} bytes for {name}, where {size:,} numbers of {dtype} are declared; "
+            f"has {len(content):,} bytes for {name}, which is declared as {size:,} numbers of {dtype}; "
             f"{SAVE_AGAIN}"
         )
     if 0 in shape:
         return np.zeros(shape, dtype)
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     if last >= size:
-        raise WeightsError(f"has {name} reach to element {last:,} of a storage of {size:,}; {SAVE_AGAIN}")
+        raise WeightsError(
+            f"has the tensor {name} reach to element {last:,} of a storage of {size:,}; {SAVE_AGAIN}"
+        )
     integers = np.frombuffer(content, f"{'>' if big_endian else '<'}u{dtype.itemsize}", size)
     elements = integers.astype(integers.dtype.newbyteorder("="), copy=False).view(dtype)[offset:]
     return np.lib.stride_tricks.as_strided(

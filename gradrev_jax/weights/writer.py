@@ -1,4 +1,4 @@
-"""Writing files of tensors that torch reads, without torch: ``.pth`` state dicts and ``.safetensors``."""
+"""Writes files of tensors that torch reads, without torch: ``.pth`` state dicts and ``.safetensors``."""
 
 import io
 import math
@@ -34,16 +34,16 @@ CLASSES = {dtype: name for name, dtype in STORAGES.items()}
 
 
 def write_state_dict(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Write tensors by name to a file, which is there when it is whole and not before.
+    """Writes tensors to a file atomically: writes a temporary sibling, then renames it.
 
-    ``torch.load(path, weights_only=True)`` reads a ``.pth``, ``read_state_dict`` both.
+    ``torch.load(path, weights_only=True)`` reads ``.pth`` files; ``read_state_dict`` reads both formats.
 
     Args:
-      path: ends in ``.pth`` or ``.safetensors``; a file of this name is replaced.
-      tensors: name -> array of a dtype that torch has.
+      path: the file, whose name ends in ``.pth`` or ``.safetensors``; an existing file is replaced.
+      tensors: the arrays by name, of dtypes that torch has.
 
     Raises:
-      WeightsError: another suffix or dtype, or the file cannot be written.
+      WeightsError: the suffix or a dtype is not supported, or the file cannot be written.
 
     Example:
       >>> import tempfile
@@ -73,9 +73,9 @@ def write_state_dict(path: str | os.PathLike[str], tensors: Mapping[str, np.ndar
 
 
 def _write_pth(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """The archive that ``torch.save`` writes: a pickle, and an entry of bytes for each storage.
+    """Writes the archive of ``torch.save``: a pickle, and one entry of bytes per storage.
 
-    A ``ZipInfo`` has no date, unlike a name, so the same tensors are the same bytes.
+    A ``ZipInfo`` gives entries a fixed date, so that the same tensors give the same bytes.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in (("data.pkl", _pickle(tensors)), ("byteorder", b"little"), ("version", b"3\n")):
@@ -89,7 +89,7 @@ def _write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> Non
     file.write(safetensors.numpy.save({name: np.array(t, order="C") for name, t in tensors.items()}))
 
 
-# Suffix -> what writes a file of this kind.
+# Suffix -> the function that writes files of this format.
 WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, np.ndarray]], None]] = {
     ".pth": _write_pth,
     ".safetensors": _write_safetensors,
@@ -97,10 +97,10 @@ WRITERS: dict[str, Callable[[BinaryIO, Mapping[str, np.ndarray]], None]] = {
 
 
 def _pickle(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """The pickle of {name: tensor}, each the whole of storage 0, 1, ..., in its opcodes.
+    """Encodes the pickle of {name: tensor}, where the tensors are the whole of the storages 0, 1, ...
 
-    As torch, and its reader of weights alone, knows them: a tensor is
-    ``_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)``.
+    A tensor is the call ``_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)``, which
+    torch accepts with ``weights_only=True`` too.
     """
     out = io.BytesIO()
     out.write(PROTO + b"\2" + EMPTY_DICT + MARK)

@@ -59,6 +59,6 @@ def test_what_does_not_fit_says_why_in_one_message_and_writes_nothing(files, tmp
     result = import_torch(*files, f"--workdir={tmp_path / 'run'}", "--config.model.feature_dim=5")
     assert result.returncode == 1
     assert result.stderr == (
-        f"error: {tmp_path}/extractor.pth: the file's features are 4 wide, model.feature_dim is 5\n"
+        f"error: {tmp_path}/extractor.pth: the file has features of width 4, `feature_dim` is 5\n"
     )
     assert not (tmp_path / "run").exists()

@@ -230,7 +230,7 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
     before, run = listing(tmp_path), tmp_path / "run"
     for arguments, message in [
         ((tmp_path / "none.pkl",), f"^{tmp_path}/none.pkl does not exist"),
-        ((memory,), f"^{memory}: this is no attribute encoder .*, and it has Memory.weight"),
+        ((memory,), f"^{memory}: this is no attribute encoder .*; the file has Memory.weight"),
         (
             (tmp_path / "poor.pth",),
             f"^{tmp_path}/poor.pth: tensors do not fit the model:\n  dis_proj.0.0.bias",
@@ -241,7 +241,7 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
         with pytest.raises(WeightsError, match=message):
             import_run(config, run, *arguments)
     config.model.feature_dim = 7
-    with pytest.raises(WeightsError, match="the file's features are 4 wide, model.feature_dim is 7"):
+    with pytest.raises(WeightsError, match="the file has features of width 4, `feature_dim` is 7"):
         import_run(config, run, extractor)
     config.model.feature_dim = 0
     with pytest.raises(ConfigError, match="model.feature_dim = 0"):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ from safetensors.numpy import save_file
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.models.alexnet import TAPS, AlexNet
+from gradrev_jax.models.alexnet import AlexNet
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.weights.alexnet import backbone_from_torch, with_pretrained_backbone
 from tests.torch_tensors import BACKBONE
@@ -16,14 +18,15 @@ IMAGES = jnp.zeros((1, 64, 64, 3))
 CONVOLUTIONS = ("features.0", "features.3", "features.6", "features.8", "features.10")
 
 
+@functools.cache
 def shapes(tap="fc7", width=WIDTH):
-    """The backbone's shapes; all that the conversion looks at."""
+    """Returns the backbone's shapes, all that the conversion uses of its parameters."""
     return jax.eval_shape(AlexNet(tap=tap, width=width).init, jax.random.key(0), IMAGES)["params"]
 
 
 @pytest.fixture
 def tensors(rng):
-    """A state dict as torchvision's AlexNet has it, 32 times narrower, with 10 classes in the last layer."""
+    """The state dict of torchvision's AlexNet, 32 times narrower, with 10 classes in the last layer."""
     sizes = {**BACKBONE, "classifier.6": (10, 128)}
     tensors = {}
     for name, shape in sizes.items():
@@ -34,7 +37,7 @@ def tensors(rng):
 
 
 def torch_forward(tensors, images, tap):
-    """AlexNet as torch computes it: [B, C, H, W], weights [out, in, ...], every output pixel in a loop."""
+    """Computes AlexNet as torch does: [B, C, H, W], weights [out, in, ...], with loops over output pixels."""
     x = np.asarray(images, np.float64).transpose(0, 3, 1, 2)
     for name, pooled in zip(CONVOLUTIONS, (True, True, False, False, True), strict=True):
         stride, padding = (4, 2) if name == "features.0" else (1, 2 if name == "features.3" else 1)
@@ -107,10 +110,10 @@ def test_features_are_those_that_torch_computes(size, tensors):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("tap", TAPS)
+@pytest.mark.parametrize("tap", ["fc6", "fc7"])
 def test_only_what_the_tap_uses_is_looked_at(tap, tensors):
     unused = {"classifier.6.weight", "classifier.6.bias"}
-    if tap in ("fc6", "fc6_relu"):
+    if tap == "fc6":
         unused |= {"classifier.4.weight", "classifier.4.bias"}
     expected = backbone_from_torch(shapes(tap), tensors)
     without = {name: tensor for name, tensor in tensors.items() if name not in unused}
@@ -134,12 +137,12 @@ def test_prefixes(prefix, tensors):
         backbone_from_torch(shapes(), prefixed)
 
 
-@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "ema.module.", "model._orig_mod.backbone."])
+@pytest.mark.parametrize("prefix", ["model.", "model._orig_mod.backbone."])
 def test_wrappers_of_all_tensors_are_taken_off(prefix, tensors):
     wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
     expected = backbone_from_torch(shapes(), tensors)
     jax.tree.map(np.testing.assert_array_equal, backbone_from_torch(shapes(), wrapped), expected)
-    with pytest.raises(WeightsError, match="this is no AlexNet of torchvision's"):
+    with pytest.raises(WeightsError, match="this is no AlexNet of torchvision"):
         backbone_from_torch(shapes(), {**wrapped, "step": np.zeros(3)})
 
 
@@ -171,17 +174,17 @@ def test_another_architecture(tensors):
     }
     with pytest.raises(
         WeightsError,
-        match="this is no AlexNet of torchvision's: 14 of 14 tensors are missing, features.0.weight for one, "
-        r"and it has bn1.bias, bn1.weight, conv1.weight, fc.bias, \.\.\.$",
+        match="this is no AlexNet of torchvision: 14 of 14 tensors are missing, for example features.0.weight"
+        r"; the file has bn1.bias, bn1.weight, conv1.weight, fc.bias, \.\.\.$",
     ):
         backbone_from_torch(shapes(), resnet)
     with pytest.raises(
-        WeightsError, match="12 of 14 tensors are missing, features.3.weight for one, and it has no o"
+        WeightsError, match="12 of 14 tensors are missing, for example features.3.weight; the file has no o"
     ):
         backbone_from_torch(
             shapes(), {name: tensors[name] for name in ("features.0.weight", "features.0.bias")}
         )
-    with pytest.raises(WeightsError, match="14 of 14 .* and it has no others"):
+    with pytest.raises(WeightsError, match="14 of 14 .* the file has no others"):
         backbone_from_torch(shapes(), {})
 
 
@@ -191,21 +194,21 @@ def test_other_shapes(tensors):
     with pytest.raises(
         WeightsError,
         match=r"^tensors do not fit the model:\n"
-        r"  features.6.weight is \(3, 3, 6, 12\), and \(12, 6, 3, 3\) is wanted\n"
-        r"  classifier.1.bias is \(127,\), and \(128,\) is wanted\n"
-        "ImageNet weights fit AlexNet as it is: set model.width to 1.$",
+        r"  features.6.weight has shape \(3, 3, 6, 12\); the model needs \(12, 6, 3, 3\)\n"
+        r"  classifier.1.bias has shape \(127,\); the model needs \(128,\)\n"
+        "ImageNet weights need AlexNet at full width: set `width` to 1.$",
     ):
         backbone_from_torch(shapes(), tensors)
 
 
 def test_a_full_width_model_has_no_hint_about_its_width(tensors):
     with pytest.raises(
-        WeightsError, match=r"features.0.weight is \(2, 3, 11, 11\), and \(64, 3, 11, 11\) is wanted"
+        WeightsError, match=r"features.0.weight has shape \(2, 3, 11, 11\); the model needs \(64, 3, 11, 11\)"
     ) as raised:
         backbone_from_torch(shapes(width=1.0), tensors)
-    assert "model.width" not in str(raised.value)
+    assert "`width`" not in str(raised.value)
     # fc6 reads 256 x 6 x 6 pixels, as torchvision's.
-    assert "classifier.1.weight is (128, 288), and (4096, 9216) is wanted" in str(raised.value)
+    assert "classifier.1.weight has shape (128, 288); the model needs (4096, 9216)" in str(raised.value)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_, np.complex64])
@@ -222,11 +225,12 @@ def test_numbers_that_are_no_weights(dtype, tensors):
 def test_numbers_that_are_not_finite(value, tensors):
     tensors["classifier.4.weight"] = tensors["classifier.4.weight"].astype(np.float64)
     tensors["classifier.4.weight"][3, 5] = value
-    with pytest.raises(WeightsError, match="classifier.4.weight holds numbers that are not finite"):
+    with pytest.raises(WeightsError, match="classifier.4.weight has numbers that are not finite"):
         backbone_from_torch(shapes("fc7"), tensors)
     backbone_from_torch(shapes("fc6"), tensors)  # does not use it
 
 
+@functools.cache
 def encoder_shapes():
     schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
     encoder = AttributeEncoder(schema, feature_dim=4, width=WIDTH)
@@ -252,11 +256,11 @@ def test_a_file_is_checked_against_shapes_alone(tensors, tmp_path):
     save_file(tensors, path)
     with pytest.raises(
         WeightsError,
-        match=f"^model.pretrained: {path}: 1 of 12 tensors is missing:\n  features.0.bias$",
+        match=f"^{path}: 1 of 12 tensors is missing:\n  features.0.bias$",
     ):
         with_pretrained_backbone(encoder_shapes(), path)
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(WeightsError, match=f"^model.pretrained: {tmp_path / 'none.pth'} does not exist$"):
+    with pytest.raises(WeightsError, match=f"^{tmp_path / 'none.pth'} does not exist$"):
         with_pretrained_backbone(encoder_shapes(), str(tmp_path / "none.pth"))

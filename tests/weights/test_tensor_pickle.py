@@ -14,8 +14,8 @@ from gradrev_jax.weights.tensor_pickle import (
     STORAGES,
     Storage,
     Tensor,
-    as_array,
-    named_tensors,
+    find_tensors,
+    to_array,
     unpickle,
     unpickle_with_storages,
 )
@@ -43,7 +43,7 @@ class Built(NamedTuple):
 
 
 def dump(value):
-    """A pickle written by hand: it can say what no Python object pickles to."""
+    """Returns a pickle written by hand, which can have content that no Python object is pickled to."""
     return b"\x80\x02" + emit(value) + b"."
 
 
@@ -94,18 +94,18 @@ def test_a_parameter_is_its_tensor():
     assert unpickle(dump(parameter)) == Tensor(FLOATS, 0, (3, 4), (4, 1))
 
 
-def test_a_state_dict_drops_what_torch_hangs_on_it():
-    """torch.save pickles OrderedDict() and sets _metadata on it; here it could hide the dict's own keys."""
+def test_attributes_of_a_state_dict_are_ignored():
+    """torch.save sets _metadata on the OrderedDict; such attributes could hide the methods of a dict."""
     state = {"_metadata": {"": {"version": 1}}, "keys": None, "items": None}
     pickled = dump(Built(Call(ORDERED_DICT, ([["bias", tensor()]],)), state))
     state_dict = unpickle(pickled)
     assert dict(state_dict) == {"bias": Tensor(FLOATS, 0, (3, 4), (4, 1))}
     assert list(state_dict.items()) == [("bias", state_dict["bias"])]
-    assert list(named_tensors(state_dict)) == ["bias"]
+    assert list(find_tensors(state_dict)) == ["bias"]
 
 
-def test_every_storage_is_told_of():
-    """Before torch 1.6 a storage's description ended with what it is a view of."""
+def test_every_storage_is_returned():
+    """Before torch 1.6 a storage's description ended with the storage that it is a view of."""
     old = Persistent(("storage", Global("torch", "LongStorage"), "9", "cpu", 4, None))
     described, storages = unpickle_with_storages(dump([tensor(), old]))
     assert storages == {"0": FLOATS, "9": Storage("9", np.dtype(np.int64), 4)}
@@ -133,11 +133,11 @@ class Evil:
         return self.reduced
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_a_hostile_pickle_is_named_and_not_run(protocol, tmp_path):
     hostile = pickle.dumps({"state_dict": Evil(os.mkdir, str(tmp_path / "made"))}, protocol)
     with pytest.raises(
-        WeightsError, match=r"holds 'posix.mkdir', which is no tensor; nothing of the file was run; save"
+        WeightsError, match=r"has 'posix.mkdir', which is not a tensor; nothing of the file was run; save"
     ):
         unpickle(hostile)
     assert not (tmp_path / "made").exists()
@@ -166,7 +166,7 @@ def test_every_other_global_is_refused_by_name(module, name):
     modern = b"\x80\x04" + emit(module) + emit(name) + b"\x93."  # STACK_GLOBAL
     instance = b"(i" + f"{module}\n{name}\n.".encode()  # INST
     for pickled in (dump(Global(module, name)), modern, instance):
-        with pytest.raises(WeightsError, match=f"holds '{module}.{name}', which is no tensor"):
+        with pytest.raises(WeightsError, match=f"has '{module}.{name}', which is not a tensor"):
             unpickle(pickled)
 
 
@@ -201,7 +201,7 @@ def test_every_other_global_is_refused_by_name(module, name):
     ],
 )
 def test_what_torch_does_not_write(value):
-    """Anything may be raised: the reader of files puts it into words."""
+    """The errors are of several types; the reader of files explains them."""
     with pytest.raises((AttributeError, TypeError, ValueError, pickle.UnpicklingError)):
         unpickle(dump({"weight": value}))
     assert unpickle(dump(tensor())) == Tensor(FLOATS, 0, (3, 4), (4, 1)), "it has changed the reader"
@@ -219,9 +219,9 @@ def test_state_set_on_a_function_stays_with_that_pickle():
     [
         b"\x80\x02Nr\xff\xff\xff\x0f.",  # a memo index
         b"Np200000000\n.",
-        b"\x80\x05\x96\xff\xff\xff\x7f\x01\0\0\0.",  # lengths: a bytearray's,
-        b"\x80\x04\x8e\xff\xff\xff\x7f\x01\0\0\0.",  # bytes',
-        b"\x80\x04\x95\xff\xff\xff\x7f\x01\0\0\0.",  # a frame's
+        b"\x80\x05\x96\xff\xff\xff\x7f\x01\0\0\0.",  # the length of a bytearray
+        b"\x80\x04\x8e\xff\xff\xff\x7f\x01\0\0\0.",  # the length of bytes
+        b"\x80\x04\x95\xff\xff\xff\x7f\x01\0\0\0.",  # the length of a frame
     ],
 )
 def test_a_small_pickle_cannot_ask_for_gigabytes(bomb):
@@ -234,27 +234,27 @@ def test_a_small_pickle_cannot_ask_for_gigabytes(bomb):
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [
-        ([1], "holds no tensors by name; save the weights alone, where torch is: torch.save"),
-        (Tensor(FLOATS, 0, (3,), (1,)), "holds no tensors by name; save"),
-        ({}, "holds no tensors by name, but nothing; save"),
+        ([1], "has no tensors by name; save the weights alone, where torch is: torch.save"),
+        (Tensor(FLOATS, 0, (3,), (1,)), "has no tensors by name; save"),
+        ({}, "has no tensors by name, only nothing; save"),
         (
             {"epoch": 3, "model": {"bias": Tensor(FLOATS, 0, (3,), (1,))}},
-            "by name, but 'epoch', 'model'; save",
+            "by name, only 'epoch', 'model'; save",
         ),
-        ({"state_dict": {"epoch": 3}}, "by name, but 'epoch'; save"),
-        ({3: Tensor(FLOATS, 0, (3,), (1,))}, "by name, but 3; save"),
+        ({"state_dict": {"epoch": 3}}, "by name, only 'epoch'; save"),
+        ({3: Tensor(FLOATS, 0, (3,), (1,))}, "by name, only 3; save"),
     ],
 )
 def test_no_tensors_by_name(checkpoint, message):
     with pytest.raises(WeightsError, match=message):
-        named_tensors(checkpoint)
+        find_tensors(checkpoint)
 
 
 def test_tensors_by_name():
     tensor = Tensor(FLOATS, 0, (3,), (1,))
-    assert named_tensors({"bias": tensor, "epoch": 3, 4: tensor}) == {"bias": tensor}
-    assert named_tensors({"optimizer": {"bias": 1}, "state_dict": {"weight": tensor}}) == {"weight": tensor}
-    assert named_tensors({"state_dict": tensor}) == {"state_dict": tensor}
+    assert find_tensors({"bias": tensor, "epoch": 3, 4: tensor}) == {"bias": tensor}
+    assert find_tensors({"optimizer": {"bias": 1}, "state_dict": {"weight": tensor}}) == {"weight": tensor}
+    assert find_tensors({"state_dict": tensor}) == {"state_dict": tensor}
 
 
 def slow_array(content, tensor):
@@ -268,6 +268,10 @@ def slow_array(content, tensor):
 
 
 @pytest.mark.parametrize("kind", STORAGES)
+def test_arrays_of_each_dtype(kind, rng):
+    check_view(kind, 1, (2, 3), (6, 2), rng)
+
+
 @pytest.mark.parametrize(
     ("offset", "shape", "strides"),
     [
@@ -282,13 +286,17 @@ def slow_array(content, tensor):
         (99, (0,), (1,)),
     ],
 )
-def test_views_against_explicit_indexing(kind, offset, shape, strides, rng):
+def test_views_against_explicit_indexing(offset, shape, strides, rng):
+    check_view("FloatStorage", offset, shape, strides, rng)
+
+
+def check_view(kind, offset, shape, strides, rng):
     dtype = STORAGES[kind]
     content = (
         rng.integers(0, 2, 12).astype(dtype) if dtype.kind == "b" else rng.normal(size=12).astype(dtype) * 50
     )
     tensor = Tensor(Storage("0", dtype, 12), offset, shape, strides)
-    array = as_array("weight", tensor, content.astype(dtype).tobytes())
+    array = to_array("weight", tensor, content.astype(dtype).tobytes())
     assert array.dtype == dtype
     assert array.shape == shape
     np.testing.assert_array_equal(array, slow_array(content.astype(dtype).tobytes(), tensor))
@@ -297,11 +305,11 @@ def test_views_against_explicit_indexing(kind, offset, shape, strides, rng):
 def test_big_endian_numbers():
     tensor = Tensor(Storage("0", np.dtype(np.float32), 3), 0, (3,), (1,))
     content = np.array([1, 2, 3], ">f4").tobytes()
-    array = as_array("weight", tensor, content, big_endian=True)
+    array = to_array("weight", tensor, content, big_endian=True)
     assert array.tolist() == [1, 2, 3]
     assert array.dtype.isnative
     brain = Tensor(Storage("0", np.dtype(jnp.bfloat16), 1), 0, (1,), (1,))
-    assert as_array("weight", brain, b"\x3f\xc0", big_endian=True).tolist() == [1.5]
+    assert to_array("weight", brain, b"\x3f\xc0", big_endian=True).tolist() == [1.5]
 
 
 @pytest.mark.parametrize(
@@ -317,19 +325,21 @@ def test_big_endian_numbers():
 )
 def test_a_window_beyond_its_storage(offset, shape, strides, last):
     tensor = Tensor(FLOATS, offset, shape, strides)
-    with pytest.raises(WeightsError, match=f"has weight reach to element {last} of a storage of 12; save"):
-        as_array("weight", tensor, bytes(48))
+    with pytest.raises(
+        WeightsError, match=f"has the tensor weight reach to element {last} of a storage of 12; save"
+    ):
+        to_array("weight", tensor, bytes(48))
 
 
 def test_a_storage_beyond_its_bytes():
     tensor = Tensor(FLOATS, 0, (1,), (1,))
     with pytest.raises(
-        WeightsError, match="has 47 bytes for weight, where 12 numbers of float32 are declared"
+        WeightsError, match="has 47 bytes for weight, which is declared as 12 numbers of float32"
     ):
-        as_array("weight", tensor, bytes(47))
+        to_array("weight", tensor, bytes(47))
 
 
 @pytest.mark.parametrize("shape", [(2**62, 4), (1,) * 100])
 def test_shapes_that_numpy_has_no_arrays_of(shape):
     with pytest.raises((ValueError, OverflowError)):
-        as_array("weight", Tensor(FLOATS, 0, shape, (0,) * len(shape)), bytes(48))
+        to_array("weight", Tensor(FLOATS, 0, shape, (0,) * len(shape)), bytes(48))
