@@ -288,7 +288,7 @@ def test_the_memory_is_what_torch_multiplies_with(rng):
         ),
         (
             {"Memory.weight": np.ones((7, 15))},
-            r"weight has shape \(7, 15\); the model needs \(15, 7\)\nThe model has 3 attributes with f",
+            r"weight has shape \(7, 15\); the model needs \(15, 7\)\nThe model has 3 attributes with",
         ),
         (
             {"Memory.weight": np.ones((15, 7), np.int32)},
