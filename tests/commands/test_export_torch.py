@@ -1,7 +1,3 @@
-import pathlib
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -12,13 +8,6 @@ from gradrev_jax.training.torch_runs import import_run
 from gradrev_jax.weights.adde import encoder_to_torch
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.writer import write_state_dict
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def export_torch(*arguments):
-    command = [sys.executable, "-m", "gradrev_commands.export_torch", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -31,18 +20,16 @@ def run(tiny_config, tmp_path):
     return tmp_path / "run"
 
 
-def test_as_typed_and_never_over_what_is_there(run, tmp_path):
+def test_a_run_is_exported_once_and_never_over_existing_files(call, run, tmp_path):
     arguments = f"--workdir={run}", f"--out={tmp_path / 'out'}", "--format=safetensors"
-    result = export_torch(*arguments)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == f"{tmp_path}/out/extractor.safetensors\n"
+    ended = call("export_torch", *arguments)
+    assert (ended.status, ended.out) == (0, f"{tmp_path}/out/extractor.safetensors\n")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["extractor.safetensors"]
     written = read_state_dict(tmp_path / "out" / "extractor.safetensors")
     given = read_state_dict(tmp_path / "given.pth")
     assert written.keys() == given.keys()
     for name, tensor in given.items():
         np.testing.assert_array_equal(written[name], tensor, strict=True)
-    again = export_torch(*arguments, "--format=pth")
-    assert again.returncode == 1
-    assert again.stderr == f"error: {tmp_path}/out exists already; give a folder that does not\n"
+    again = call("export_torch", *arguments, "--format=pth")
+    assert again.err == f"error: {tmp_path}/out exists already; give a folder that does not\n"
     assert len(list((tmp_path / "out").iterdir())) == 1

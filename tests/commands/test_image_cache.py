@@ -1,7 +1,4 @@
 import os
-import pathlib
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,15 +8,7 @@ from gradrev_commands.image_cache import report
 from gradrev_jax.data.images.cache_entries import build_entry, map_entry
 from gradrev_jax.errors import DataError
 
-ROOT = pathlib.Path(__file__).parents[2]
 SHAPE = (2, 3, 3, 3)
-
-
-def image_cache(*arguments, **environment):
-    command = [sys.executable, "-m", "gradrev_commands.image_cache", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment}
-    )
 
 
 @pytest.fixture
@@ -33,7 +22,7 @@ def cache(tmp_path):
     return tmp_path / "cache"
 
 
-def test_it_shows_what_there_is_and_removes_what_is_unused(cache):
+def test_entries_are_listed_and_removed_unless_in_use(call, cache):
     lines = report(cache).splitlines()
     assert [line.split()[-1] for line in lines[:2]] == [f"{number:032x}.npy" for number in (2, 1)]
     assert all("0.0 MiB  2 images of 3 x 3 pixels" in line for line in lines[:2])
@@ -43,14 +32,14 @@ def test_it_shows_what_there_is_and_removes_what_is_unused(cache):
     images = map_entry(cache / f"{1:032x}.npy", SHAPE)
     assert report(cache, clear=True).splitlines()[0] == "removed 0 entries, 0.0 MiB; 1 in use"
     del images
-    result = image_cache(f"--cache_dir={cache}", "--clear")
-    assert result.stdout.splitlines() == ["removed 1 entry, 0.0 MiB", f"{cache} has 0 entries, 0.0 MiB"]
+    ended = call("image_cache", f"--cache_dir={cache}", "--clear")
+    assert ended.out.splitlines() == ["removed 1 entry, 0.0 MiB", f"{cache} has 0 entries, 0.0 MiB"]
     assert [path.name for path in cache.iterdir()] == ["notes.npy"]
 
 
-def test_its_folder_is_the_default_of_the_config(tmp_path):
-    result = image_cache(XDG_CACHE_HOME=str(tmp_path))
-    assert result.stdout == f"{tmp_path / 'gradrev_jax'} has 0 entries, 0.0 MiB\n"
+def test_its_folder_is_the_default_of_the_config(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert call("image_cache").out == f"{tmp_path / 'gradrev_jax'} has 0 entries, 0.0 MiB\n"
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):

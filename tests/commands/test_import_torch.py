@@ -1,7 +1,3 @@
-import pathlib
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
@@ -11,16 +7,10 @@ from gradrev_jax.runs.restore import parameter_shapes, restore
 from gradrev_jax.weights.adde import encoder_to_torch, memory_to_torch
 from gradrev_jax.weights.writer import write_state_dict
 
-ROOT = pathlib.Path(__file__).parents[2]
 TINY = (
     "--config=configs/garments.py --config.data.count=60 --config.data.test_fraction=0.4 "
     "--config.model.width=0.03125 --config.model.feature_dim=4 --config.protocol.ks=(1,5)"
 ).split()
-
-
-def import_torch(*arguments):
-    command = [sys.executable, "-m", "gradrev_commands.import_torch", *TINY, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -30,7 +20,7 @@ def encoder(tiny_config):
 
 @pytest.fixture
 def files(encoder, tmp_path):
-    """A pair of halves and quarters."""
+    """An encoder of halves and a memory of quarters."""
     n, j = encoder.schema.num_attributes, encoder.schema.num_values
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), parameter_shapes(encoder, 64))
     write_state_dict(tmp_path / "extractor.pth", encoder_to_torch(params, encoder.schema))
@@ -38,11 +28,11 @@ def files(encoder, tmp_path):
     return [f"--extractor={tmp_path}/extractor.pth", f"--memory={tmp_path}/memory.pth"]
 
 
-def test_as_typed(files, encoder, tmp_path):
+def test_a_run_is_made_of_two_files(call, files, encoder, tmp_path):
     run = tmp_path / "run"
-    result = import_torch(*files, f"--workdir={run}")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [
+    ended = call("import_torch", *TINY, *files, f"--workdir={run}")
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines() == [
         f"Next: python evaluate.py --workdir={run}",
         'or, to train on: python train.py, the same --config, and --config.model.tap="fc6_relu" '
         "--config.model.heads=\"shared\" --config.stages=\"('encoder', 'memory')\" "
@@ -55,10 +45,11 @@ def test_as_typed(files, encoder, tmp_path):
     assert workdir.read_json(run / "config.json")["stages"] == ["encoder", "memory"]
 
 
-def test_what_does_not_fit_says_why_in_one_message_and_writes_nothing(files, tmp_path):
-    result = import_torch(*files, f"--workdir={tmp_path / 'run'}", "--config.model.feature_dim=5")
-    assert result.returncode == 1
-    assert result.stderr == (
+def test_what_does_not_fit_says_why_in_one_message_and_writes_nothing(call, files, tmp_path):
+    width = "--config.model.feature_dim=5"
+    ended = call("import_torch", *TINY, *files, f"--workdir={tmp_path / 'run'}", width)
+    assert ended.status == 1
+    assert ended.err == (
         f"error: {tmp_path}/extractor.pth: the file has features of width 4, `feature_dim` is 5\n"
     )
     assert not (tmp_path / "run").exists()

@@ -1,8 +1,3 @@
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 from PIL import Image
 
@@ -11,7 +6,6 @@ from gradrev_jax.errors import DataError
 
 pytest.importorskip("tensorflow_datasets")
 SIZES = [2] * 12
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -81,16 +75,15 @@ def test_a_folder_that_does_not_exist_is_named_with_its_flag(tmp_path):
         prepare_shopping100k(tmp_path / "nowhere", str(tmp_path / "tfds"))
 
 
-def test_contradictions_can_be_dropped_from_the_command_line(manual, tmp_path):
+def test_contradictions_can_be_dropped_from_the_command_line(call, manual, tmp_path, monkeypatch):
     from gradrev_jax.data.formats.tfds.reader import read_tfds
 
     rows = (manual / "gt_test.txt").read_text().splitlines()
     (manual / "gt_test.txt").write_text(f"{rows[0]}\n{rows[0]}\n")
-    command = [sys.executable, "-m", "gradrev_commands.prepare_shopping100k"]
+    monkeypatch.setenv("HOME", str(tmp_path))
     flags = ["--manual_dir=~/manual", "--data_dir=~/tfds", "--drop_contradictions"]
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    result = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.endswith(f"{tmp_path / 'tfds' / 'shopping100k' / '1.0.0'}: prepared\n")
+    ended = call("prepare_shopping100k", *flags)
+    assert ended.status == 0, ended.err
+    assert ended.out.endswith(f"{tmp_path / 'tfds' / 'shopping100k' / '1.0.0'}: prepared\n")
     queries = read_tfds("shopping100k", data_dir=str(tmp_path / "tfds")).queries
     assert queries.targets.tolist() == [[1] + 11 * [0]]
