@@ -1,1 +1,1 @@
-"""The command lines: flags, and one call of a function of gradrev_jax each."""
+"""The command lines: each defines flags and calls one function of gradrev_jax."""

@@ -1,4 +1,4 @@
-"""What the commands share: flags that are checked before anything runs, and errors that are one message."""
+"""Shared by the commands: flags that are checked before anything runs, and errors shown as one message."""
 
 import difflib
 import os
@@ -19,16 +19,22 @@ from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, first_line
 from gradrev_jax.files import check_folder, expand
 from gradrev_jax.runs.workdir import flat_fields
 
-flags.disclaim_key_flags()  # so that --help lists them under the command, and not under this module
+CONFIG_HELP = (
+    "A shipped config by its name (garments) or a config file by its path; with a colon and a word behind it "
+    "if the config takes one (catalogue:cpu). --config.FIELD=VALUE overrides a field, for example "
+    "--config.train.epochs=3."
+)
+
+flags.disclaim_key_flags()  # --help lists the flags under the command, not under this module
 
 
 def check_fields(**configs: ConfigDict) -> None:
-    """End with a message where the command line sets a field that a config flag does not have.
+    """Ends the command with a message if the command line sets a field that its config does not have.
 
-    Call it before the flags are defined: ``DEFINE_config_dict`` reads the command line by itself.
+    It must be called before the flags are defined, because ``DEFINE_config_dict`` reads the command line.
 
     Args:
-      **configs: for each config flag by name, the fields that it has.
+      **configs: the configs by the names of their flags.
     """
     if problem := unknown_field(sys.argv[1:], **configs):
         sys.exit(f"error: {problem}")
@@ -36,8 +42,9 @@ def check_fields(**configs: ConfigDict) -> None:
 
 def define_config() -> Callable[[], ConfigDict]:
     """Defines --config, whose fields --config.FIELD overrides; returns a function that reads it."""
-    holder = config_flags.DEFINE_config_file("config", help_string="A file of configs/, or one like them.")
+    holder = config_flags.DEFINE_config_file("config", help_string=CONFIG_HELP)
     flags.FLAGS["config"].parser = _ConfigParser()
+    _hide_default("config")
     flags.mark_flag_as_required("config")
 
     def read() -> ConfigDict:
@@ -49,10 +56,10 @@ def define_config() -> Callable[[], ConfigDict]:
 
 
 class _ConfigParser(flags.ArgumentParser):
-    """Loads a config file, as ml_collections' parser does, but names what is wrong in one message."""
+    """A parser that loads a config file like that of ml_collections, but reports errors in one message."""
 
     def parse(self, argument: str) -> ConfigDict:
-        """Returns the config of ``FILE`` or ``FILE:WORD``; its fields are those that may be overridden."""
+        """Returns the config of ``FILE`` or ``FILE:WORD``, after checking the overrides of its fields."""
         flag = flags.FLAGS["config"]
         if flag.present and any(re.match(r"--?config\.", each) for each in sys.argv):
             first = config_flags.get_config_filename(flag)
@@ -64,10 +71,31 @@ class _ConfigParser(flags.ArgumentParser):
         return config
 
 
-def make_absolute(config: ConfigDict) -> None:
-    """Makes the paths of a config whole, so that a run finds its data wherever it is evaluated.
+def define_section(name: str, fields: ConfigDict, text: str) -> Callable[[], dict[str, Any]]:
+    """Defines a flag for one section of a config; returns a function that returns the overridden fields.
 
-    ``data.splits`` is relative to ``data.root`` and stays so.
+    Args:
+      name: the name of the flag, without dashes; --NAME.FIELD overrides a field.
+      fields: the fields and their defaults.
+      text: the description for --help.
+    """
+    config_flags.DEFINE_config_dict(name, fields, text)
+    _hide_default(name)
+    return lambda: config_flags.get_override_values(flags.FLAGS[name])
+
+
+def _hide_default(name: str) -> None:
+    """Removes the default of a config flag from --help, which would print all of its fields."""
+    flags.FLAGS[name].default_as_str = None
+
+
+def make_absolute(config: ConfigDict) -> None:
+    """Makes the paths of a config absolute, so that a run finds its data wherever it is evaluated.
+
+    ``data.splits`` is relative to ``data.root`` and remains relative.
+
+    Args:
+      config: the config, which is changed in place.
 
     Raises:
       ConfigError: a home folder is not known.
@@ -92,17 +120,23 @@ def define_folder(
     """Defines a flag whose value is the path of a folder, with ``~`` expanded.
 
     Args:
-      name: of the flag, without dashes.
-      text: for --help.
-      required: whether it must be given.
-      written: whether the command writes there; then the folder is checked before anything runs.
+      name: the name of the flag, without dashes.
+      text: the description for --help.
+      required: whether the flag must be given.
+      written: whether the command writes to the folder; if so, parsing checks that it can.
     """
     parser = _PathParser(f"--{name}", folder=True, written=written)
     return flags.DEFINE(parser, name, None, text, required=required)
 
 
 def define_file(name: str, text: str, *, required: bool = False) -> flags.FlagHolder[Any]:
-    """Defines a flag whose value is the path of a file, with ``~`` expanded."""
+    """Defines a flag whose value is the path of a file, with ``~`` expanded.
+
+    Args:
+      name: the name of the flag, without dashes.
+      text: the description for --help.
+      required: whether the flag must be given.
+    """
     return flags.DEFINE(_PathParser(f"--{name}"), name, None, text, required=required)
 
 
@@ -118,11 +152,11 @@ class _PathParser(flags.ArgumentParser):
 
 
 def command_line(command: str, *arguments: str) -> str:
-    """Returns what to type to run another of the commands, in the way in which this one was run.
+    """Returns the line that runs another command in the same way as this one was run.
 
     Args:
-      command: ``train`` or ``evaluate``.
-      *arguments: of the command line.
+      command: the name of the command, ``train`` or ``evaluate``.
+      *arguments: the arguments of the line.
 
     Example:
       >>> command_line("evaluate", "--workdir=my runs/a").split(maxsplit=1)[0]
@@ -131,36 +165,39 @@ def command_line(command: str, *arguments: str) -> str:
     if pathlib.Path(sys.argv[0]).name.startswith("gradrev-"):
         return shlex.join([f"gradrev-{command}", *arguments])
     script = f"{command}.py"
-    whole = config_files.PROJECT / script
-    elsewhere = whole.is_file() and pathlib.Path(script).resolve() != whole
-    return shlex.join(["python", str(whole) if elsewhere else script, *arguments])
+    absolute = config_files.PROJECT / script
+    is_elsewhere = absolute.is_file() and pathlib.Path(script).resolve() != absolute
+    return shlex.join(["python", str(absolute) if is_elsewhere else script, *arguments])
 
 
 def define_processes() -> Callable[[], None]:
-    """Define the flags that make a command one of several processes; returns what makes it that."""
+    """Defines the multi-process flags; returns a function that initializes ``jax.distributed`` from them."""
     flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT on which the first of several processes listens for the others."
+        "coordinator", None, "Address of the first process, HOST:PORT; unset: there is only one process."
     )
-    flags.DEFINE_integer("num_processes", None, "How many processes do this together.", lower_bound=1)
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
-    flags.DEFINE_boolean("cluster", False, "Whether Slurm, Open MPI or the like says so, instead.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes that share the run.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.", lower_bound=0)
+    flags.DEFINE_boolean(
+        "cluster", False, "Whether Slurm, Open MPI or another cluster supplies these three values."
+    )
 
-    def join() -> None:
+    def initialize() -> None:
         given = flags.FLAGS
         distributed.initialize(
             given.coordinator, given.num_processes, given.process_id, cluster=given.cluster
         )
 
-    return join
+    return initialize
 
 
 def run(work: Callable[..., None], *, description: str | None = None, arguments: bool = False) -> None:
-    """Parse the command line and do the work; what the user can put right ends in a message, not a traceback.
+    """Parses the command line and calls a function; a ``UserError`` ends it with a message alone.
 
     Args:
-      work: reads the flags' values; is given the arguments that are no flags, where it takes any.
-      description: of the command, for --help.
-      arguments: whether ``work`` takes them.
+      work: the function, which reads the values of the flags. It receives a list of the positional arguments
+        if ``arguments`` is true, and otherwise nothing.
+      description: the description of the command for --help.
+      arguments: whether the command takes positional arguments; if not, any are refused.
     """
     if sys.platform == "win32":
         sys.exit(f"error: {PLATFORMS}")
@@ -174,7 +211,7 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
         try:
             rest = flags.FLAGS(line)
         except flags.Error as error:
-            if isinstance(error.__context__, UserError):  # raised by a parser of ours
+            if isinstance(error.__context__, UserError):  # raised by a parser of this module
                 sys.exit(f"error: {error.__context__}")
             if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
                 sys.exit(f"error: --{error.flagname} is given without a --config=FILE before it")
@@ -185,7 +222,7 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
 
     def main(rest: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # Orbax tells much; --verbosity=0 shows it
+            logging.set_verbosity(logging.ERROR)  # Orbax logs a lot; --verbosity=0 shows it
         try:
             work(*([rest[1:]] if arguments else []))
         except KeyboardInterrupt:
@@ -198,7 +235,7 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
                     _end(f"error: {problem}")
                 raise
             _end(
-                f"error: another process of this run has ended: {first_line(error)}\nWhat it said tells why. "
+                f"error: another process of this run has ended: {first_line(error)}\nIts output says why. "
                 "Start all processes again with the same --workdir to go on from the latest checkpoint."
             )
 
@@ -207,8 +244,8 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
 
 
 def _show_in_help(description: str | None) -> None:
-    """Makes --help show a command's description and flags, whichever file the command was started by."""
-    sys.modules["__main__"].__doc__ = description
+    """Makes --help show a command's description and flags, whichever file started the command."""
+    sys.modules["__main__"].__doc__ = f"{(description or '').strip()}\n"
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.startswith(__package__):
             for flag in defined:
@@ -216,7 +253,7 @@ def _show_in_help(description: str | None) -> None:
 
 
 def _end(message: str) -> None:
-    """End with a message; one of several processes at once, without waiting for those that may be gone."""
+    """Ends with a message; one of several processes ends at once, without waiting for the others."""
     if not distributed.is_multi_process():
         sys.exit(message)
     print(message, file=sys.stderr, flush=True)
@@ -224,9 +261,13 @@ def _end(message: str) -> None:
 
 
 def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None:
-    """What is wrong with the first argument that sets a field its config does not have; None if all exist.
+    """Returns an error message for the first argument that sets an unknown field; None if there is none.
 
-    ml_collections notices too, but answers with a traceback and without the fields of other sections.
+    ml_collections finds such arguments too, but raises an error without the fields of other sections.
+
+    Args:
+      arguments: the command line.
+      **configs: the configs by the names of their flags.
 
     Example:
       >>> unknown_field(["--config.train.epoch=3"], config=ConfigDict({"train": {"epochs": 25}}))
@@ -245,5 +286,5 @@ def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None
 
 
 def _last_line(error: Exception) -> str:
-    """The reason at the end of an error that quotes a traceback."""
+    """Returns the last line of an error that quotes a traceback, which has the reason."""
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

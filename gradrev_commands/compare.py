@@ -1,6 +1,7 @@
-"""Compare evaluated runs: gradrev-compare runs/ours runs/theirs --out=runs/comparison.
+"""Compares evaluated runs: gradrev-compare runs/ours runs/theirs --out=runs/comparison.
 
-Each is a run's folder, or NAME=FOLDER; folders of one NAME, as of three seeds, are one system.
+Each argument is the folder of a run, or NAME=FOLDER. Folders with the same NAME, for example runs with three
+seeds, are one system.
 """
 
 import pathlib
@@ -20,17 +21,19 @@ from gradrev_jax.evaluation.comparison.report import (
 from gradrev_jax.evaluation.comparison.systems import read_systems
 
 OUT = "runs/comparison"
-MOVED = {"root": "images lie", "splits": "split files lie"}
+MOVED = {"root": "images", "splits": "split files"}
 
 
 def main() -> None:
     """Compares runs, writes the comparison and prints its table."""
     out_flag = cli.define_folder(
-        "out", f"Folder of the comparison; an earlier one is replaced; unset: {OUT}.", written=True
+        "out", f"Folder of the comparison; an earlier comparison is replaced; unset: {OUT}.", written=True
     )
     moved_flags = {
         name: flags.DEFINE_string(
-            f"data.{name}", None, f"Where the first run's {what} now, for the pictures."
+            f"data.{name}",
+            None,
+            f"New folder of the {what} of the first run if they have moved, for pictures.",
         )
         for name, what in MOVED.items()
     }

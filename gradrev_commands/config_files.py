@@ -1,4 +1,4 @@
-"""Finds and loads config files, wherever a command is started."""
+"""Finds and loads config files, from whichever folder a command is started."""
 
 import contextlib
 import difflib
@@ -23,14 +23,14 @@ SHIPPED = INSTALLED if INSTALLED.is_dir() else PROJECT / CONFIGS
 
 
 def find_config(path: str) -> pathlib.Path:
-    """Returns the config file of a name: looked for in the current folder, then among the shipped ones.
+    """Finds a config file: in the current folder, in the folder of the project, or among the shipped configs.
 
     Args:
-      path: as typed after ``--config=``, without a word after it: a file, ``configs/garments.py``, or
-        ``garments`` for the shipped config of this name.
+      path: the path of a file, for example ``configs/garments.py``, or the name of a shipped config, for
+        example ``garments``.
 
     Raises:
-      ConfigError: there is none; the message has the nearest names.
+      ConfigError: there is no such file; the message has the nearest names.
     """
     given = expand(path, "--config")
     tried = [given.absolute(), PROJECT / given]
@@ -44,17 +44,17 @@ def find_config(path: str) -> pathlib.Path:
 
 
 def read_config(file: pathlib.Path, word: str | None = None) -> ConfigDict:
-    """Calls a config file's ``get_config`` and returns what it returns, locked.
+    """Calls the ``get_config`` of a config file and locks the config that it returns.
 
-    The file may import this project's configs, as ``from configs import default``, and its own neighbours of
-    other names, whatever else is called ``configs`` where the command was started.
+    The file can import the shipped configs (``from configs import default``) and other files of its folder as
+    modules of ``configs``, even if the command was started in a folder with another package of that name.
 
     Args:
-      file: of Python.
-      word: the argument of ``get_config``; None: it is called without one.
+      file: the Python file.
+      word: the argument of ``get_config``; None: it is called without arguments.
 
     Raises:
-      ConfigError: the file cannot be loaded or has no usable ``get_config``; with the line at fault.
+      ConfigError: the file cannot be loaded or has no usable ``get_config``; the message has the line.
     """
     arguments = () if word is None else (word,)
     with _as_configs([SHIPPED, file.parent]), _located(file):
@@ -75,7 +75,7 @@ def read_config(file: pathlib.Path, word: str | None = None) -> ConfigDict:
 
 
 def _near(given: pathlib.Path) -> str:
-    """Suggests what to give instead of a config that is nowhere: the nearest names, or all there are."""
+    """Returns a hint for a config that does not exist: the nearest names, or all names."""
     beside = {str(given.with_name(file.name)): file.stem for file in given.absolute().parent.glob("*.py")}
     own = {_shipped_name(file): file.stem for file in sorted(SHIPPED.glob("*.py"))}
     known = {**beside, **own}
@@ -87,12 +87,12 @@ def _near(given: pathlib.Path) -> str:
 
 
 def _shipped_name(file: pathlib.Path) -> str:
-    """Returns how a shipped config is given: as a file of the project, or by name where it is installed."""
+    """Returns what to type for a shipped config: its file in the project, or its name if it is installed."""
     return file.stem if SHIPPED == INSTALLED else f"{CONFIGS}/{file.name}"
 
 
 def default_config() -> ConfigDict:
-    """Returns all fields of a config with their defaults, as ``configs/default.py`` has them."""
+    """Returns the config of ``configs/default.py``: all fields with their defaults."""
     return read_config(SHIPPED / "default.py")
 
 
@@ -108,7 +108,7 @@ def _load(file: pathlib.Path) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _as_configs(folders: Sequence[pathlib.Path]) -> Iterator[None]:
-    """Makes ``configs`` a package of these folders inside the block, and nothing else."""
+    """Makes ``configs`` a package of exactly these folders inside the block."""
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == CONFIGS}
     package = types.ModuleType(CONFIGS)
     package.__path__ = [str(folder) for folder in folders]
@@ -125,7 +125,7 @@ def _as_configs(folders: Sequence[pathlib.Path]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _located(file: pathlib.Path) -> Iterator[None]:
-    """Turns an error in a config file into one line with its place in the file."""
+    """Converts an error in a config file to one line with its place in the file."""
     try:
         yield
     except UserError:

@@ -1,7 +1,6 @@
-"""Evaluate a run: gradrev-evaluate --workdir=runs/garments."""
+"""Evaluates a run: gradrev-evaluate --workdir=runs/garments."""
 
 from absl import flags
-from ml_collections import config_flags
 
 from gradrev_commands import cli
 from gradrev_commands.config_files import default_config
@@ -16,32 +15,36 @@ def main() -> None:
     """Evaluates a run, writes its report and prints the report's table."""
     fields = default_config()
     cli.check_fields(protocol=fields.protocol, data=fields.data)
-    workdir = cli.define_folder(
-        "workdir", "Folder of a run of train.py; the config is read from it.", required=True
-    )
+    workdir = cli.define_folder("workdir", "Folder of the run, which has its config.", required=True)
     step = flags.DEFINE_string(
-        "step", "best", "Checkpoint: best (on the validation part), latest, or its number."
+        "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
     )
     stage = flags.DEFINE_enum(
         "stage",
         None,
         STAGES,
-        "Stage to evaluate; unset: the run's last. encoder, of a run with a memory: its prototypes alone.",
+        "Stage to evaluate; unset: the last of the run. In a run with a fine-tuned memory, encoder evaluates "
+        "the prototypes before fine-tuning.",
     )
-    config_flags.DEFINE_config_dict(
-        "protocol", fields.protocol, "Fields to override, as --protocol.exclude_query=true."
+    read_protocol = cli.define_section(
+        "protocol",
+        fields.protocol,
+        "Section of the config; --protocol.FIELD=VALUE overrides a field, for example "
+        "--protocol.ks='(1, 5)'.",
     )
-    config_flags.DEFINE_config_dict(
-        "data", fields.data, "Where the catalogue lies now, as --data.root=FOLDER."
+    read_data = cli.define_section(
+        "data",
+        fields.data,
+        "Section of the config; --data.FIELD=VALUE says where the catalogue lies now, for example "
+        "--data.root=FOLDER.",
     )
-    join_processes = cli.define_processes()
+    initialize_processes = cli.define_processes()
 
     def work() -> None:
-        join_processes()
-        protocol, data = (
-            config_flags.get_override_values(flags.FLAGS[name]) for name in ("protocol", "data")
+        initialize_processes()
+        metrics = evaluate(
+            workdir.value, step=step.value, stage=stage.value, protocol=read_protocol(), data=read_data()
         )
-        metrics = evaluate(workdir.value, step=step.value, stage=stage.value, protocol=protocol, data=data)
         if not is_first():
             return
         print(result_table(metrics))

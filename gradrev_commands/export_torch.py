@@ -1,7 +1,7 @@
-"""Write a run's parameters for torch: gradrev-export-torch --workdir=runs/mine --out=weights.
+"""Writes the parameters of a run for torch: gradrev-export-torch --workdir=runs/mine --out=weights.
 
-Named as ADDE-M's checkpoints are: extractor.pth, and memory.pth where the run has fine-tuned one. Which
-tensors they hold says gradrev_jax/weights/adde.py; torch.load(FILE, weights_only=True) reads them.
+The files have the names of ADDE-M's checkpoints: extractor.pth, and memory.pth if the run has fine-tuned a
+memory. gradrev_jax/weights/adde.py describes their tensors; torch.load(FILE, weights_only=True) reads them.
 """
 
 from absl import flags
@@ -13,16 +13,14 @@ from gradrev_jax.weights.writer import WRITERS
 
 
 def main() -> None:
-    """Writes a run's parameters and says into which files."""
-    workdir = cli.define_folder("workdir", "Folder of a run of train.py.", required=True)
+    """Writes the parameters of a run and prints the names of the files."""
+    workdir = cli.define_folder("workdir", "Folder of the run.", required=True)
     out = cli.define_folder("out", "Folder to write; must not exist.", required=True, written=True)
-    suffix = flags.DEFINE_enum(
-        "format", "pth", [suffix[1:] for suffix in WRITERS], "pth: torch's; or safetensors."
-    )
+    suffix = flags.DEFINE_enum("format", "pth", [suffix[1:] for suffix in WRITERS], "Format of the files.")
     step = flags.DEFINE_string(
-        "step", "best", "Checkpoint: best (on the validation part), latest, or its number."
+        "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
     )
-    stage = flags.DEFINE_enum("stage", None, STAGES, "Stage to write; unset: the run's last.")
+    stage = flags.DEFINE_enum("stage", None, STAGES, "Stage to write; unset: the last of the run.")
 
     def work() -> None:
         files = export_run(

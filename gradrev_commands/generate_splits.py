@@ -1,10 +1,10 @@
-"""Write a catalogue as an ADDE split directory, with generated queries and triplets.
+"""Writes a catalogue as an ADDE split directory, with generated queries and triplets.
 
     gradrev-generate-splits --config=catalogue --config.data.root=FOLDER --out=SPLITS
 
-How many, and which, the config says: seed, protocol.{num_references,kinds,num_changes} for the queries and
-memory.{triplets,kinds,num_changes} for the triplets. Train on it with --config.data.format=adde and
---config.data.splits=SPLITS.
+The config gives the number and the kind: seed, protocol.{num_references,kinds,num_changes} for the queries
+and memory.{triplets,kinds,num_changes} for the triplets. To train on the directory, set
+--config.data.format=adde and --config.data.splits=SPLITS.
 """
 
 from gradrev_commands import cli
@@ -16,13 +16,15 @@ from gradrev_jax.runs.protocol import build_protocol, check_protocol, queries_of
 
 
 def main() -> None:
-    """Generates queries and triplets of a config's catalogue, and writes them with its labels."""
+    """Generates queries and triplets for the catalogue of a config, and writes them with its labels."""
     read_config = cli.define_config()
     out = cli.define_folder("out", "Folder to write; must not exist.", required=True, written=True)
 
     def work() -> None:
         config = read_config()
-        config.train.validation_fraction = 0.0  # a format without a validation part: held out when read
+        config.train.validation_fraction = (
+            0.0  # the format has no validation part; one is held out on reading
+        )
         check(config)
         catalogue = builders.open_catalogue(config)
         protocol = build_protocol(config)

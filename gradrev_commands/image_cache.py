@@ -1,6 +1,6 @@
-"""Show the cache of decoded images, or clear it: gradrev-image-cache [--clear].
+"""Lists the cache of decoded images, or clears it: gradrev-image-cache [--clear].
 
-Entries that a run has open stay. Whatever is removed is decoded again when a run needs it.
+Entries that a run has open are kept. Removed images are decoded again when a run needs them.
 """
 
 import pathlib
@@ -17,15 +17,15 @@ DAY = 24 * 60 * 60  # seconds
 
 
 def report(folder: pathlib.Path, *, clear: bool = False, unused_days: float = 0.0) -> str:
-    """Lists the entries of a cache, those unused for longest first, and their sum.
+    """Lists the entries of a cache, the least recently used first, and their total size.
 
     Args:
-      folder: the cache.
+      folder: the folder of the cache.
       clear: whether entries that no process has open are removed first.
-      unused_days: removes only what was not used for so many days.
+      unused_days: the number of days without use after which entries are removed.
 
     Raises:
-      DataError: the folder cannot be read, or an entry not be removed.
+      DataError: the folder cannot be read, or an entry cannot be removed.
 
     Example:
       >>> report(pathlib.Path("/no/such/folder"))
@@ -37,11 +37,11 @@ def report(folder: pathlib.Path, *, clear: bool = False, unused_days: float = 0.
             unused = [entry for entry in entries(folder) if entry.used <= time.time() - DAY * unused_days]
             removed = [entry for entry in unused if remove(entry)]
             in_use = len(unused) - len(removed)
-            lines.append(f"removed {_sum(removed)}" + (f"; {in_use} in use" if in_use else ""))
+            lines.append(f"removed {_total(removed)}" + (f"; {in_use} in use" if in_use else ""))
         there = entries(folder)
     except OSError as error:
         raise DataError(f"the image cache {folder} cannot be used: {error.strerror}") from error
-    return "\n".join([*lines, *map(_line, there), f"{folder} has {_sum(there)}"])
+    return "\n".join([*lines, *map(_line, there), f"{folder} has {_total(there)}"])
 
 
 def _line(entry: Entry) -> str:
@@ -49,9 +49,9 @@ def _line(entry: Entry) -> str:
     return f"last used {used}  {_size(entry.size):>11}  {describe(entry):<40}  {entry.path.name}"
 
 
-def _sum(of_entries: list[Entry]) -> str:
-    count = len(of_entries)
-    return f"{count} {'entry' if count == 1 else 'entries'}, {_size(sum(entry.size for entry in of_entries))}"
+def _total(counted: list[Entry]) -> str:
+    count = len(counted)
+    return f"{count} {'entry' if count == 1 else 'entries'}, {_size(sum(entry.size for entry in counted))}"
 
 
 def _size(size: int) -> str:
@@ -59,13 +59,13 @@ def _size(size: int) -> str:
 
 
 def main() -> None:
-    """Prints what the cache holds, after removing what the flags ask for."""
+    """Removes the entries that the flags select, and lists the rest."""
     folder = flags.DEFINE_string(
-        "cache_dir", "", "The cache's folder; unset: what data.cache_dir is by default."
+        "cache_dir", "", "Folder of the cache; unset: the default of data.cache_dir."
     )
-    clear = flags.DEFINE_boolean("clear", False, "Whether entries are removed.")
+    clear = flags.DEFINE_boolean("clear", False, "Whether to remove entries.")
     unused_days = flags.DEFINE_float(
-        "unused_days", 0.0, "Remove only what was not used for so many days.", lower_bound=0
+        "unused_days", 0.0, "Remove only entries that were not used for this many days.", lower_bound=0
     )
 
     def work() -> None:

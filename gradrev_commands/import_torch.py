@@ -1,11 +1,11 @@
-r"""Make a run of torch's checkpoints, as those of ADDE-M.
+r"""Makes a run from checkpoints of torch, for example those of ADDE-M.
 
     gradrev-import-torch --config=shopping100k --config.data.root=IMAGES \
         --config.data.splits=SPLITS --extractor=extractor_best.pkl --memory=memory_best.pkl \
         --workdir=runs/adde
 
-Attributes and values are those of the config's catalogue, in its order. The tap and the heads are the file's.
-Without --memory, evaluation computes prototypes from the training images.
+The attributes and values are those of the config's catalogue, in its order. The tap and the heads are those
+of the file. Without --memory, evaluation computes prototypes from the training images.
 """
 
 import shlex
@@ -15,11 +15,13 @@ from gradrev_jax.training.torch_runs import import_run
 
 
 def main() -> None:
-    """Makes the run, and says what to do with it."""
+    """Makes the run, and prints the commands that evaluate and train it."""
     read_config = cli.define_config()
-    extractor = cli.define_file("extractor", "File of the encoder's parameters.", required=True)
-    memory = cli.define_file("memory", "File of the memory; unset: an encoder alone.")
-    workdir = cli.define_folder("workdir", "Folder of the run; is made.", required=True, written=True)
+    extractor = cli.define_file("extractor", "File with the parameters of the encoder.", required=True)
+    memory = cli.define_file("memory", "File with the memory; unset: the run has only an encoder.")
+    workdir = cli.define_folder(
+        "workdir", "Folder of the run, which is created.", required=True, written=True
+    )
 
     def work() -> None:
         decided = import_run(read_config(), workdir.value, extractor.value, memory.value)

@@ -1,4 +1,4 @@
-"""Train an attribute encoder: gradrev-train --config=garments --workdir=runs/garments."""
+"""Trains an attribute encoder: gradrev-train --config=garments --workdir=runs/garments."""
 
 from gradrev_commands import cli
 from gradrev_jax.distributed import is_first
@@ -6,15 +6,15 @@ from gradrev_jax.training.run import train
 
 
 def main() -> None:
-    """Trains a config in a folder, as the command line says."""
+    """Trains with the config and in the folder that the flags give."""
     read_config = cli.define_config()
     workdir = cli.define_folder(
-        "workdir", "Folder of the run; started again, it goes on there.", required=True, written=True
+        "workdir", "Folder of the run; a run that it already has is continued.", required=True, written=True
     )
-    join_processes = cli.define_processes()
+    initialize_processes = cli.define_processes()
 
     def work() -> None:
-        join_processes()
+        initialize_processes()
         train(read_config(), workdir.value)
         if is_first():
             print(f"\nNext: {cli.command_line('evaluate', f'--workdir={workdir.value}')}")

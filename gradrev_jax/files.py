@@ -1,4 +1,4 @@
-"""Paths that a person gave, and files and folders that appear whole or not at all."""
+"""Checks paths that a person gave, and writes files and folders atomically."""
 
 import contextlib
 import os
@@ -11,14 +11,14 @@ from gradrev_jax.errors import ConfigError, UserError
 
 LFS_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 LFS_ADVICE = "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
-HEAD = 64  # bytes that tell
+HEAD = 64  # the number of first bytes that identify a pointer
 
 
 def expand(path: str | os.PathLike[str], name: str) -> pathlib.Path:
     """Returns a path with a leading ``~`` or ``~user`` replaced by that home folder.
 
     Args:
-      path: as a person wrote it.
+      path: the path as a person wrote it.
       name: the flag or the config field that it comes from, for the message.
 
     Raises:
@@ -47,12 +47,12 @@ def check_folder(folder: pathlib.Path, name: str, *, written: bool = False) -> N
     """Checks that a path is a folder, or can become one.
 
     Args:
-      folder: need not exist.
+      folder: the path, which need not exist.
       name: the flag or the config field that it comes from, for the message.
-      written: whether files are going to be written there.
+      written: whether it must be possible to write files there.
 
     Raises:
-      ConfigError: the path, or a part of it, is a file; it is not UTF-8; or it may not be written to.
+      ConfigError: the path, or a part of it, is a file; it is not valid UTF-8; or it cannot be written to.
     """
     try:
         str(folder).encode()
@@ -72,11 +72,13 @@ def check_folder(folder: pathlib.Path, name: str, *, written: bool = False) -> N
 
 @contextlib.contextmanager
 def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[pathlib.Path]:
-    """A folder that takes its name when the block ends well, and goes otherwise.
+    """Creates a folder atomically: yields a temporary sibling, and renames it when the block ends.
+
+    If the block raises an error, the temporary folder is removed.
 
     Args:
-      directory: its name; nothing of this name, or an empty folder, may be there.
-      error: raised where it cannot be written.
+      directory: the path of the folder; it must not exist, or be an empty folder.
+      error: the type of the error raised if the folder cannot be written.
 
     Example:
       >>> with tempfile.TemporaryDirectory() as parent:
@@ -104,9 +106,10 @@ def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> 
     """Writes a file atomically: writes a temporary sibling, then renames it.
 
     Args:
-      path: the file; its folders are created.
-      content: the whole new content.
-      error: raised if the folder cannot be written to, or the disk is full; the old file is untouched.
+      path: the path of the file; its folders are created.
+      content: the new content.
+      error: the type of the error raised if the folder cannot be written to, or the disk is full; an existing
+        file remains as it is.
 
     Example:
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -128,10 +131,10 @@ def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> 
 
 
 def is_lfs_pointer(start: bytes) -> bool:
-    r"""Returns whether a file is a Git LFS pointer, which Git leaves where LFS has not fetched the file.
+    r"""Returns whether a file is a Git LFS pointer, which stands in for a file that LFS has not fetched.
 
     Args:
-      start: the file's first ``HEAD`` bytes, or all of it.
+      start: the first ``HEAD`` bytes of the file, or all of them.
 
     Example:
       >>> is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")

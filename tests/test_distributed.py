@@ -19,13 +19,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("total", "count"), [(10, 3), (2, 4), (0, 2), (9, 3), (1, 1)])
-def test_every_row_is_in_one_share(monkeypatch, total, count):
+def test_every_row_is_local_to_one_process(monkeypatch, total, count):
     monkeypatch.setattr(jax, "process_count", lambda: count)
-    shares = []
+    parts = []
     for index in range(count):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        shares.append(np.arange(total)[distributed.local_rows(total)])
-    assert np.concatenate(shares).tolist() == list(range(total))
+        parts.append(np.arange(total)[distributed.local_rows(total)])
+    assert np.concatenate(parts).tolist() == list(range(total))
 
 
 def test_alone_nothing_is_gathered_or_waited_for():
@@ -84,7 +84,7 @@ def free_port():
 
 
 def start(count, command, *flags):
-    """Start a command in so many processes on this machine."""
+    """Starts a command in a number of processes on this machine."""
     joining = [] if count == 1 else [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={count}"]
     return [
         subprocess.Popen(
@@ -100,14 +100,14 @@ def start(count, command, *flags):
 
 
 def outputs(started, timeout=150):
-    """What processes that end well print."""
+    """Returns the output of processes, which must all succeed."""
     printed = [process.communicate(timeout=timeout)[0] for process in started]
     assert [process.returncode for process in started] == [0] * len(started), printed
     return printed
 
 
 def training(workdir, cache_dir, **fields):
-    """The flags of a tiny training."""
+    """Returns the command and flags of a tiny training."""
     given = {
         "data.cache_dir": cache_dir,
         "data.count": 60,
@@ -138,6 +138,7 @@ def test_two_processes_train_what_one_does(tmp_path, cache_dir):
     assert "Next: python evaluate.py" in first
     assert "Next" not in second
     assert "step/s" not in second, "one progress bar is enough"
+    assert "checkpoint_manager" not in first, "the libraries are quiet"
     outputs(start(1, *training(tmp_path / "one", cache_dir)))
     assert len(losses(tmp_path / "two")) == len(records(tmp_path / "one")) - 2 >= 8
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
@@ -199,7 +200,7 @@ def test_two_processes_end_by_a_termination_signal(tmp_path, cache_dir):
 
 
 def written(workdir):
-    """Steps of the checkpoints that are whole."""
+    """Returns the steps of the complete checkpoints."""
     names = [path.name.removeprefix("step_") for path in workdir.glob("checkpoints/encoder/step_*")]
     return [int(name) for name in names if name.isdigit()]
 

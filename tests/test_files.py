@@ -9,7 +9,7 @@ from gradrev_jax.files import HEAD, is_lfs_pointer, new_folder
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_it_takes_its_name_when_it_is_whole(there, tmp_path):
+def test_a_new_folder_is_renamed_when_the_block_ends(there, tmp_path):
     made = tmp_path / "a" / "b"
     if there:
         made.mkdir(parents=True)
@@ -30,7 +30,7 @@ def make(directory, error=None):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_it_goes_where_the_block_does_not_end_well(error, tmp_path):
+def test_a_new_folder_is_removed_if_the_block_fails(error, tmp_path):
     with pytest.raises(error):
         make(tmp_path / "made", error)
     assert not os.listdir(tmp_path)
@@ -53,7 +53,7 @@ def test_a_name_that_is_taken(tmp_path):
         make(pathlib.Path("/proc/none/made"))
 
 
-def test_the_home_folder_is_put_in(monkeypatch, tmp_path):
+def test_the_home_folder_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files.expand("~/runs/x", "--workdir") == tmp_path / "runs" / "x"
     assert files.expand("a/~/b", "--workdir") == pathlib.Path("a/~/b")
@@ -84,7 +84,7 @@ def test_without_a_home_folder_the_message_says_so(monkeypatch):
         files.expand("~/w", "--out")
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_not_a_folder(tmp_path):
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ConfigError, match=f"^--workdir={file}: this is not a folder; give another path$"):

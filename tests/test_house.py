@@ -52,7 +52,7 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
     names = ("builders", "config_check", "formats", "pixels", "protocol")
     runs = {f"gradrev_jax/runs/{name}.py" for name in names}
     training = {f"gradrev_jax/training/{name}.py" for name in ("opening", "run", "stages", "torch_runs")}
-    commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files", "evaluate")}
+    commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
     assert knows == runs | training | commands | others
 

@@ -15,13 +15,14 @@ def test_a_character_that_the_terminal_lacks_is_escaped(monkeypatch):
     assert written.getvalue() == b"runs/\\xfc\n"
 
 
-def test_a_reader_that_has_gone_ends_the_command_quietly(monkeypatch):
+@pytest.mark.parametrize("length", [10, 100_000], ids=["within the buffer", "beyond it"])
+def test_a_reader_that_has_gone_ends_the_command_quietly(monkeypatch, length):
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         with pytest.raises(SystemExit) as ended, safe_output():
-            print("much")
+            print("x" * length)
     assert ended.value.code == 1
 
 
