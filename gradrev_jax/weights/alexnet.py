@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradrev_jax.errors import WeightsError
+from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.alexnet import POOLED
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.state_dicts import layout_shapes, select_tensors, strip_wrappers
@@ -105,11 +105,18 @@ def backbone_to_torch(params: Layers) -> dict[str, Any]:
     Args:
       params: the parameters, layer -> ``{"kernel": ..., "bias": ...}``; NumPy's, JAX's or traced arrays.
 
+    Raises:
+      WeightsError: the parameters are of another backbone.
+
     Example:
       >>> backbone_to_torch({"fc7": {"kernel": np.array([[1, 3], [2, 4]]), "bias": np.array([5, 6])}})
       {'classifier.4.weight': array([[1, 2],
              [3, 4]]), 'classifier.4.bias': array([5, 6])}
     """
+    if unknown := [layer for layer in params if layer not in MODULES]:
+        raise WeightsError(
+            f"only the backbone alexnet can be converted for torch; this one has {join_names(unknown)}"
+        )
     tensors: dict[str, Any] = {}
     for layer, leaves in params.items():
         tensors[f"{MODULES[layer]}.weight"] = _weight(layer, leaves["kernel"])

@@ -261,6 +261,13 @@ def test_a_file_is_checked_against_shapes_alone(tensors, tmp_path):
         with_pretrained_backbone(encoder_shapes(), path)
 
 
+def test_another_backbone_has_no_tensors_of_torchvision():
+    with pytest.raises(
+        WeightsError, match="^only the backbone alexnet can be converted .*; this one has stem"
+    ):
+        backbone_from_torch({"fc6": {}, "stem": {}}, {})
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(WeightsError, match=f"^{tmp_path / 'none.pth'} does not exist$"):
         with_pretrained_backbone(encoder_shapes(), str(tmp_path / "none.pth"))
