@@ -236,7 +236,7 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
             f"^{tmp_path}/poor.pth: tensors do not fit the model:\n  dis_proj.0.0.bias",
         ),
         ((extractor, extractor), f"^{extractor}: this is no memory: "),
-        ((extractor, tmp_path / "short.pth"), f"^{tmp_path}/short.pth: .*\n  Memory.weight is .4, 3., and"),
+        ((extractor, tmp_path / "short.pth"), f"^{tmp_path}/short.pth: .*\n  Memory.weight has shape .4, 3.; "),
     ]:
         with pytest.raises(WeightsError, match=message):
             import_run(config, run, *arguments)
