@@ -165,7 +165,8 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
         return None
     shapes = parameter_shapes(encoder, config.data.image_size)
     path = expand(config.model.pretrained, "model.pretrained")
-    return with_pretrained_backbone(shapes, path)["params"]["backbone"]
+    with naming("model.{}", {"path": "model.pretrained"}):
+        return with_pretrained_backbone(shapes, path)["params"]["backbone"]
 
 
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gradrev_jax.errors import WeightsError, WorkdirError
+from gradrev_jax.errors import WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
@@ -72,7 +72,7 @@ def import_run(
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(decided)
     encoder = builders.build_encoder(config, schema)
-    with _named(extractor):
+    with naming("model.{}"), _named(extractor):
         params = encoder_from_torch(parameter_shapes(encoder, config.data.image_size), tensors, schema)
     stages = {ENCODER: (params, config.train)}
     if memory:
@@ -147,4 +147,4 @@ def _named(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{path}: {error}", arguments=error.arguments) from error

@@ -25,6 +25,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.weights.alexnet import FILTERS, FIRST_BIAS, MODULES, backbone_to_torch, layers_from_torch
 from gradrev_jax.weights.state_dicts import (
+    Hint,
     check_no_other_tensors,
     layout_shapes,
     select_tensors,
@@ -166,7 +167,7 @@ def memory_from_torch(
     """
     tensors = strip_wrappers(tensors)
     n, j = schema.num_attributes, schema.num_values
-    hint = f"\nThe model has {n} attributes with features of width {feature_dim}, and {j} values."
+    hint = Hint(f"The model has {n} attributes with features of width {feature_dim}, and {j} values.")
     found = select_tensors(tensors, {MEMORY_WEIGHT: (n * feature_dim, j)}, kind=MEMORY_KIND, hint=hint)
     check_no_other_tensors(tensors, [MEMORY_WEIGHT], kind=MEMORY_KIND)
     return jnp.array(found[MEMORY_WEIGHT].T.reshape(j, n, feature_dim))
@@ -209,7 +210,7 @@ def _architecture_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Architectu
 
 def _check_architecture(file: Architecture, model: Architecture) -> None:
     """Raises an error if the architecture of a file differs from that of the model, as far as it is known."""
-    problems = []
+    problems, arguments = [], []
     if file.sizes and file.sizes != model.sizes:
         problems.append(
             f"the file has {_describe_sizes(file.sizes)}, the catalogue {_describe_sizes(model.sizes)}"
@@ -217,19 +218,23 @@ def _check_architecture(file: Architecture, model: Architecture) -> None:
     if file.sizes and file.pairwise != model.pairwise:
         heads = {False: "shared", True: "pairwise"}
         problems.append(f"the file has {heads[file.pairwise]} heads, `heads` is {heads[model.pairwise]}")
+        arguments.append("heads")
     if file.feature_dim not in (None, model.feature_dim):
         problems.append(
             f"the file has features of width {file.feature_dim}, `feature_dim` is {model.feature_dim}"
         )
+        arguments.append("feature_dim")
     if file.filters not in (None, model.filters):
         problems.append(
             f"the first convolution has {file.filters} filters in the file and {model.filters} in the model; "
             f"set `width` to {file.filters / FILTERS:g}"
         )
+        arguments.append("width")
     if file.sizes and model.has_fc7 and not file.has_fc7:
         problems.append("the backbone of the file ends at fc6; set `tap` to fc6_relu or fc6")
+        arguments.append("tap")
     if problems:
-        raise WeightsError("; ".join(problems))
+        raise WeightsError("; ".join(problems), arguments=arguments)
 
 
 def _describe_sizes(sizes: tuple[int, ...]) -> str:

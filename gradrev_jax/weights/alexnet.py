@@ -11,7 +11,7 @@ import numpy as np
 from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.alexnet import POOLED
 from gradrev_jax.weights.reader import read_state_dict
-from gradrev_jax.weights.state_dicts import layout_shapes, select_tensors, strip_wrappers
+from gradrev_jax.weights.state_dicts import Hint, layout_shapes, select_tensors, strip_wrappers
 
 # Layer of ``gradrev_jax.models.alexnet.AlexNet`` -> module of torchvision's AlexNet.
 MODULES = {
@@ -63,7 +63,7 @@ def with_pretrained_backbone(params: Mapping[str, Any], path: str | os.PathLike[
     try:
         backbone = backbone_from_torch(params["params"]["backbone"], tensors)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{path}: {error}", arguments=("path", *error.arguments)) from error
     return {**params, "params": {**params["params"], "backbone": backbone}}
 
 
@@ -92,8 +92,9 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
         classifier.4.bias
     """
     shapes = layout_shapes(backbone_to_torch, params)
-    filters = shapes.get(FIRST_BIAS, (FILTERS,))[0]
-    hint = "\nImageNet weights need AlexNet at full width: set `width` to 1." if filters != FILTERS else ""
+    hint = None
+    if shapes.get(FIRST_BIAS, (FILTERS,)) != (FILTERS,):
+        hint = Hint("ImageNet weights need AlexNet at full width: set `width` to 1.", arguments=("width",))
     tensors = strip_wrappers(tensors)
     found = select_tensors(tensors, shapes, kind="AlexNet of torchvision", prefixes=PREFIXES, hint=hint)
     return layers_from_torch(params, found)

@@ -64,9 +64,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with _explain_damage():
             return _reader(start)(path)
     except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error.__cause__
+        raise WeightsError(f"{path} {error}", arguments=("path",)) from error.__cause__
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise WeightsError(f"{path} cannot be read: {reason}", arguments=("path",)) from error
 
 
 def _reader(start: bytes) -> Callable[[pathlib.Path], dict[str, np.ndarray]]:

@@ -3,7 +3,7 @@
 import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,18 @@ SHOWN = 4  # the number of other names shown in an error
 # Prefixes of all names in a model that was saved inside a wrapper: DataParallel, torch.compile, a training
 # module, or a running average. Nested wrappers add one prefix each.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
+
+
+class Hint(NamedTuple):
+    """The last line of an error about shapes.
+
+    Attributes:
+      text: the line.
+      arguments: the function arguments that it names, see ``UserError``.
+    """
+
+    text: str
+    arguments: tuple[str, ...] = ()
 
 
 def layout_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> dict[str, tuple[int, ...]]:
@@ -62,7 +74,7 @@ def select_tensors(
     *,
     kind: str,
     prefixes: Sequence[str] = ("",),
-    hint: str = "",
+    hint: Hint | None = None,
 ) -> dict[str, np.ndarray]:
     """Selects tensors by name and converts them to float32, after checking all names, shapes and dtypes.
 
@@ -71,7 +83,7 @@ def select_tensors(
       shapes: the name and shape of each tensor that is needed.
       kind: the kind of model, for errors, for example ``"torchvision AlexNet"``.
       prefixes: the prefixes that all names may have; the one that most of them have is used.
-      hint: the end of the error about shapes.
+      hint: the last line of an error about shapes.
 
     Raises:
       WeightsError: tensors are missing, have other shapes, are not floating-point numbers, or not finite.
@@ -133,7 +145,7 @@ def _find(
     return {name: tensors[prefix + name] for name in names}
 
 
-def _check(found: Mapping[str, np.ndarray], shapes: Shapes, hint: str) -> None:
+def _check(found: Mapping[str, np.ndarray], shapes: Shapes, hint: Hint | None) -> None:
     """Raises an error unless all tensors have these shapes and are floating-point numbers."""
     differing = [
         f"{name} has shape {tensor.shape}; the model needs {shapes[name]}"
@@ -141,7 +153,10 @@ def _check(found: Mapping[str, np.ndarray], shapes: Shapes, hint: str) -> None:
         if tensor.shape != shapes[name]
     ]
     if differing:
-        raise WeightsError(f"tensors do not fit the model:\n{join_lines(differing, most=None)}{hint}")
+        message = f"tensors do not fit the model:\n{join_lines(differing, most=None)}"
+        if hint is None:
+            raise WeightsError(message)
+        raise WeightsError(f"{message}\n{hint.text}", arguments=hint.arguments)
     if others := [
         f"{name}: {tensor.dtype}"
         for name, tensor in found.items()

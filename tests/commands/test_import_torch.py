@@ -50,6 +50,7 @@ def test_what_does_not_fit_says_why_in_one_message_and_writes_nothing(call, file
     ended = call("import_torch", *TINY, *files, f"--workdir={tmp_path / 'run'}", width)
     assert ended.status == 1
     assert ended.err == (
-        f"error: {tmp_path}/extractor.pth: the file has features of width 4, `feature_dim` is 5\n"
+        f"error: {tmp_path}/extractor.pth: the file has features of width 4, `feature_dim` is 5 "
+        "(config: model.feature_dim)\n"
     )
     assert not (tmp_path / "run").exists()

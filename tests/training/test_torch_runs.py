@@ -236,12 +236,18 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
             f"^{tmp_path}/poor.pth: tensors do not fit the model:\n  dis_proj.0.0.bias",
         ),
         ((extractor, extractor), f"^{extractor}: this is no memory: "),
-        ((extractor, tmp_path / "short.pth"), f"^{tmp_path}/short.pth: .*\n  Memory.weight has shape .4, 3.; "),
+        (
+            (extractor, tmp_path / "short.pth"),
+            f"^{tmp_path}/short.pth: .*\n  Memory.weight has shape .4, 3.; ",
+        ),
     ]:
         with pytest.raises(WeightsError, match=message):
             import_run(config, run, *arguments)
     config.model.feature_dim = 7
-    with pytest.raises(WeightsError, match="the file has features of width 4, `feature_dim` is 7"):
+    with pytest.raises(
+        WeightsError,
+        match="the file has features of width 4, `feature_dim` is 7 .config: model.feature_dim.$",
+    ):
         import_run(config, run, extractor)
     config.model.feature_dim = 0
     with pytest.raises(ConfigError, match="model.feature_dim = 0"):

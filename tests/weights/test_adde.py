@@ -240,8 +240,9 @@ def test_another_catalogue(tensors):
     ],
 )
 def test_another_model(fields, message, tensors):
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as raised:
         encoder_from_torch(shapes(**fields), tensors, SCHEMA)
+    assert sorted(raised.value.arguments) == sorted(fields)
 
 
 def test_a_file_that_ends_before_the_tap(rng):

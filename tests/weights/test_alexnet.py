@@ -197,8 +197,9 @@ def test_other_shapes(tensors):
         r"  features.6.weight has shape \(3, 3, 6, 12\); the model needs \(12, 6, 3, 3\)\n"
         r"  classifier.1.bias has shape \(127,\); the model needs \(128,\)\n"
         "ImageNet weights need AlexNet at full width: set `width` to 1.$",
-    ):
+    ) as raised:
         backbone_from_torch(shapes(), tensors)
+    assert raised.value.arguments == ("width",)
 
 
 def test_a_full_width_model_has_no_hint_about_its_width(tensors):

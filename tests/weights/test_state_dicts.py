@@ -5,6 +5,7 @@ import pytest
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.weights.state_dicts import (
+    Hint,
     check_no_other_tensors,
     layout_shapes,
     select_tensors,
@@ -40,8 +41,8 @@ def test_what_fits_is_float32_to_the_bit(tensors):
 
 def test_all_names_are_looked_at_before_shapes_and_all_shapes_before_dtypes(tensors):
     tensors["weight"] = tensors["weight"].T.astype(int)
-    with pytest.raises(WeightsError, match=r"do not fit the model:\n  weight has shape \(2, 3\); .*!$"):
-        select_tensors(tensors, SHAPES, kind="layer", hint="!")
+    with pytest.raises(WeightsError, match=r"do not fit the model:\n  weight has shape \(2, 3\); .*\n!$"):
+        select_tensors(tensors, SHAPES, kind="layer", hint=Hint("!"))
     del tensors["bias"]
     with pytest.raises(WeightsError, match="^1 of 2 tensors is missing:\n  bias$"):
         select_tensors(tensors, SHAPES, kind="layer")
