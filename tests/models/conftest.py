@@ -26,7 +26,7 @@ class Toy(nn.Module):
         return Dropout(self.dropout if train else 0.0)(x, shard)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def toy_backbone():
     """The name of the toy backbone, which ``BACKBONES`` has during the tests of this folder."""
     with pytest.MonkeyPatch.context() as patch:
