@@ -97,6 +97,7 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncod
         reach=config.reversal.reach,
         dropout=config.model.dropout,
         dtype=PRECISIONS[config.precision],
+        backbone=config.model.backbone,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
 
@@ -31,6 +32,8 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     data = config.data
     if data.train_resize is not None and data.train_resize < data.image_size:
         yield f"data.train_resize = {data.train_resize}: at least data.image_size, {data.image_size}"
+    if config.model.backbone in BACKBONES:
+        yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
     if data.format not in FORMATS:
         return
     chosen = FORMATS[data.format]
@@ -40,6 +43,14 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     for name, what in chosen.required.items():
         if not data[name]:
             yield f"data.{name} is not set: {what}"
+
+
+def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[str]:
+    """Yields what is wrong with fields whose values depend on the backbone."""
+    if config.model.tap not in backbone.taps:
+        yield f"model.tap = {config.model.tap!r}: one of {', '.join(backbone.taps)}"
+    if config.data.image_size < backbone.smallest_image:
+        yield f"data.image_size = {config.data.image_size}: at least {backbone.smallest_image}"
 
 
 def _get(config: ConfigDict, field: str) -> Any:

@@ -1,7 +1,6 @@
 """Fields of the catalogue, its images and the formats that it may come in."""
 
 from gradrev_jax.data.catalogue import SPLITS_BY
-from gradrev_jax.models.alexnet import SMALLEST_IMAGE
 from gradrev_jax.runs.field import Field, at_least, one_of
 from gradrev_jax.runs.formats import FORMATS
 
@@ -19,7 +18,6 @@ IMAGES = {
     "image_size": Field(
         default=224,
         meaning="Height and width of the network's input, in pixels.",
-        rule=at_least(SMALLEST_IMAGE),
         paper="Section 4.2",
     ),
     "train_resize": Field(

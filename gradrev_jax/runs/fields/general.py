@@ -1,7 +1,7 @@
 """Fields of the whole run, of the model and of the reversal."""
 
 from gradrev_jax.core.losses import WEIGHTINGS
-from gradrev_jax.models.alexnet import TAPS
+from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
 from gradrev_jax.runs.field import Field, Rule, at_least, number, one_of
 
@@ -49,10 +49,15 @@ RUN = {
 }
 
 MODEL = {
+    "backbone": Field(
+        default="alexnet",
+        meaning="Network from images to what the attribute MLPs read.",
+        rule=one_of(BACKBONES),
+        earlier="alexnet",
+    ),
     "tap": Field(
         default="fc6_relu",
         meaning="Layer of the backbone that the attribute MLPs read; the paper's `Linear 1` is `fc6_relu`.",
-        rule=one_of(TAPS),
         paper="Table 2",
     ),
     "heads": Field(
