@@ -5,6 +5,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders
 
@@ -52,8 +53,16 @@ def test_only_where_a_catalogue_lies_may_change_after_training(tiny_config):
         builders.move_data(tiny_config, {"rot": "/new"})
 
 
-def test_every_field_of_the_encoder_comes_from_the_config(tiny_config):
-    changed = {"feature_dim": 7, "tap": "fc7", "width": 0.25, "dropout": 0.125, "heads": "pairwise"}
+def test_every_field_of_the_encoder_comes_from_the_config(tiny_config, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "other", BACKBONES["alexnet"])
+    changed = {
+        "backbone": "other",
+        "feature_dim": 7,
+        "tap": "fc7",
+        "width": 0.25,
+        "dropout": 0.125,
+        "heads": "pairwise",
+    }
     tiny_config.model.update(changed)
     tiny_config.reversal.reach = "mlp"
     tiny_config.precision = "bfloat16"
