@@ -8,6 +8,7 @@ from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.search.gallery import make_index, retrieve
 
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
+K = 7  # most tests ask for as many of as many rows, and so share their programs
 PARTS = {"ndcg": "all", "ndcg_target": "target", "ndcg_others": "others"}
 
 
@@ -61,12 +62,12 @@ def check(arguments, k, **settings):
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_equals_the_oracle(rng, normalize, exclude_query):
-    check(example(rng), 7, normalize=normalize, exclude_query=exclude_query)
+    check(example(rng), K - exclude_query, normalize=normalize, exclude_query=exclude_query)
 
 
 def test_the_normalisations_are_told_apart_by_the_example(rng):
     arguments = example(rng)
-    orders = [str(slow_retrieve(*arguments, 7, how)) for how in NORMALIZATIONS]
+    orders = [str(slow_retrieve(*arguments, K, how)) for how in NORMALIZATIONS]
     assert len(set(orders)) == len(NORMALIZATIONS)
 
 
@@ -74,8 +75,8 @@ def test_the_normalisations_are_told_apart_by_the_example(rng):
 def test_without_a_change_the_nearest_is_the_reference_unless_it_is_left_out(rng, exclude_query):
     gallery, memory, reference, indicators = example(rng)
     arguments = gallery, memory, reference, np.zeros_like(indicators)
-    check(arguments, 5, exclude_query=exclude_query)
-    found = search(*arguments, 5, exclude_query=exclude_query)
+    check(arguments, K - exclude_query, exclude_query=exclude_query)
+    found = search(*arguments, K - exclude_query, exclude_query=exclude_query)
     assert (found[:, 0] == reference).all() != exclude_query
     assert (found == reference[:, None]).any() != exclude_query
 
@@ -93,10 +94,10 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
 
 
 @pytest.mark.parametrize("exclude_query", [False, True])
-@pytest.mark.parametrize("queries", [1, 7, 8, 9, 16, 19])
+@pytest.mark.parametrize("queries", [1, 8, 16, 19])
 def test_more_references_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):
     monkeypatch.setattr("gradrev_jax.search.gallery.MAX_REFERENCES", 3)
-    check(example(rng, queries=queries), 3, exclude_query=exclude_query)
+    check(example(rng, queries=queries), K - exclude_query, exclude_query=exclude_query)
 
 
 def test_the_whole_gallery_can_be_asked_for(rng):
@@ -106,7 +107,7 @@ def test_the_whole_gallery_can_be_asked_for(rng):
 
 
 def test_no_queries(rng):
-    assert search(*example(rng, queries=0), 3).shape == (0, 3)
+    assert search(*example(rng, queries=0), K).shape == (0, K)
 
 
 @pytest.mark.parametrize(("k", "exclude_query"), [(10, False), (0, False), (9, True)])

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,10 @@ from gradrev_jax.search.neighbors import SPARE_CANDIDATES
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
+K = 7  # most tests ask for as many of as many rows, and so share their programs
 
 
-def example(rng, rows=90, queries=20, soft=False):
+def example(rng, rows=90, queries=16, soft=False):
     """Gallery, memory, references and indicators; norms of rows and blocks differ widely."""
     gallery = rng.normal(size=(rows, ATTRIBUTES, DIM)) * rng.uniform(0.2, 5, (rows, ATTRIBUTES, 1))
     memory = 2 * rng.normal(size=(VALUES, ATTRIBUTES, DIM))
@@ -24,6 +27,12 @@ def example(rng, rows=90, queries=20, soft=False):
         rng.integers(0, rows, queries),
         indicators,
     )
+
+
+@pytest.fixture(scope="module")
+def built():
+    """An index of the example, for tests of what it refuses."""
+    return ManipulationIndex.build(*example(np.random.default_rng(0))[:2], SCHEMA)
 
 
 def small_integers(rng, rows, largest=3):
@@ -72,27 +81,33 @@ def check(arguments, k, how="global", strength=1.0, exclude=False):
     np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-6)
 
 
+@functools.partial(jax.jit, static_argnums=4)
+def plain_search(gallery, memory, features, indicators, how):
+    """What the index must find, by the functions that it stands for."""
+    edited = normalize_features(manipulate(features, indicators, memory), how)
+    return nearest_neighbors(edited, normalize_features(gallery, how), K)
+
+
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equals_the_oracle(rng, how, soft, exclude):
     """Several values of several attributes change at once, in prototypes with and without zero blocks."""
-    check(example(rng, soft=soft), 7, how, exclude=exclude)
+    check(example(rng, soft=soft), K - exclude, how, exclude=exclude)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, -2.0])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_strengths(rng, how, strength):
-    check(example(rng), 5, how, strength)
+    check(example(rng), K, how, strength)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equals_the_plain_path_to_the_bit_of_every_index(rng, how):
-    gallery, memory, reference, indicators = example(rng, rows=500, queries=40)
+    gallery, memory, reference, indicators = example(rng, rows=320)
     index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
-    found = index.search(reference_ids=reference, indicators=indicators, k=20)
-    edited = normalize_features(manipulate(gallery[reference], indicators, memory), how)
-    expected = nearest_neighbors(edited, normalize_features(gallery, how), 20)
+    found = index.search(reference_ids=reference, indicators=indicators, k=K)
+    expected = plain_search(gallery, memory, gallery[reference], indicators, how)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
 
@@ -102,9 +117,9 @@ def test_features_that_are_not_in_the_gallery(rng, how):
     gallery, memory, _, indicators = example(rng)
     features = rng.normal(size=(len(indicators), ATTRIBUTES, DIM)).astype(np.float32)
     found = ManipulationIndex.build(gallery, memory, SCHEMA, how).search(
-        features=features, indicators=indicators, k=6
+        features=features, indicators=indicators, k=K
     )
-    np.testing.assert_array_equal(found.indices, oracle(gallery, memory, features, indicators, 6, how)[0])
+    np.testing.assert_array_equal(found.indices, oracle(gallery, memory, features, indicators, K, how)[0])
 
 
 def test_the_whole_gallery_can_be_asked_for(rng):
@@ -116,32 +131,32 @@ def test_the_whole_gallery_can_be_asked_for(rng):
 def test_any_number_of_queries(rng, queries):
     arguments = example(rng, queries=queries)
     if queries:
-        return check(arguments, 3)
+        return check(arguments, K)
     index = ManipulationIndex.build(*arguments[:2], SCHEMA)
-    found = index.search(reference_ids=arguments[2], indicators=arguments[3], k=3)
-    assert found.indices.shape == found.distances.shape == (0, 3)
+    found = index.search(reference_ids=arguments[2], indicators=arguments[3], k=K)
+    assert found.indices.shape == found.distances.shape == (0, K)
     return None
 
 
-@pytest.mark.parametrize("how", NORMALIZATIONS)
+@pytest.mark.parametrize("how", ["global", "attribute"])
 def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how):
     monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_SIZES", (1, 4))
-    check(example(rng, rows=60, queries=45), 4, how)
+    check(example(rng, queries=45), K, how)
     # Room for the scores of a single query, whatever the sizes.
     monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_BYTES", 1)
-    check(example(rng, rows=60, queries=6), 4, how)
+    check(example(rng, queries=6), K, how)
 
 
 @pytest.mark.parametrize("spares", [(0,), (1, 3)])
-def test_however_many_candidates_are_measured_at_first(rng, monkeypatch, spares):
+def test_however_many_candidates_there_are_at_first(rng, monkeypatch, spares):
     """Queries that few candidates do not certify are tried with more, and at last with all rows."""
     monkeypatch.setattr("gradrev_jax.search.batching.SPARE_CANDIDATE_ROUNDS", spares)
     gallery, *others = example(rng)
     close = gallery + 1e-3 * rng.normal(size=gallery.shape).astype(np.float32)
-    check((np.concatenate([gallery, close]), *others), 5)
+    check((np.concatenate([gallery, close]), *others), K)
 
 
-@pytest.mark.parametrize("k", [1, 4, 60])
+@pytest.mark.parametrize("k", [1, 60])
 def test_ties_go_to_the_lower_index(rng, k):
     """Integers are exact, and so are their sums: equal distances are equal to the bit."""
     gallery, memory = small_integers(rng, 150, largest=1), small_integers(rng, VALUES, largest=1)
@@ -149,12 +164,13 @@ def test_ties_go_to_the_lower_index(rng, k):
     check((gallery, memory, rng.integers(0, 150, 12), indicators), k, "none")
 
 
-@pytest.mark.parametrize("how", NORMALIZATIONS)
-@pytest.mark.parametrize("copies", [2, 3 * SPARE_CANDIDATES])
+@pytest.mark.parametrize(
+    ("how", "copies"), [("global", 2), *((how, 2 * SPARE_CANDIDATES) for how in NORMALIZATIONS)]
+)
 def test_equal_rows_tie_whatever_their_values(rng, how, copies):
     """With more copies than spare candidates nothing certifies the first k: nearest_neighbors settles it."""
     gallery, memory, _, indicators = example(rng, rows=13, queries=5)
-    check((np.tile(gallery, (copies, 1, 1)), memory, np.arange(5), indicators), 9, how)
+    check((np.tile(gallery, (copies, 1, 1)), memory, np.arange(5), indicators), K, how)
 
 
 def test_only_the_reference_itself_is_excluded_and_not_its_duplicates(rng):
@@ -213,47 +229,48 @@ def test_rows_that_cannot_be_normalised(rng, how, bad, message):
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_a_query_of_nan_is_treated_as_by_nearest_neighbors(rng, how):
     gallery, memory, _, indicators = example(rng)
-    features = gallery[:20].copy()
+    features = gallery[: len(indicators)].copy()
     features[4] = np.nan
     found = ManipulationIndex.build(gallery, memory, SCHEMA, how).search(
-        features=features, indicators=indicators, k=7
+        features=features, indicators=indicators, k=K
     )
-    edited = normalize_features(manipulate(features, indicators, memory), how)
-    expected = nearest_neighbors(edited, normalize_features(gallery, how), 7)
+    expected = plain_search(gallery, memory, features, indicators, how)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-@pytest.mark.parametrize("exclude", [False, True])
-def test_a_session_finds_what_the_index_does(rng, how, exclude):
+def test_a_session_finds_what_the_index_does(rng, how):
     gallery, memory, _, indicators = example(rng)
     index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
     session = index.session(8)
-    few = {"k": 6, "strength": 0.7, "exclude_reference": exclude}
-    for some in (indicators, indicators[:1], indicators[3:4], 0 * indicators[:2]):
-        found = session.search(some, **few)
-        expected = index.search(reference_ids=np.full(len(some), 8), indicators=some, **few)
-        np.testing.assert_array_equal(found.indices, expected.indices)
-        np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6)
-    excluded = np.full(20, 8) if exclude else None
-    indices, _ = oracle(gallery, memory, gallery[[8] * 20], indicators, 6, how, 0.7, excluded)
-    np.testing.assert_array_equal(session.search(indicators, **few).indices, indices)
+    for exclude in (False, True):
+        settings = {"k": K - exclude, "strength": 0.7, "exclude_reference": exclude}
+        for edits in (indicators, indicators[:1], indicators[3:4], 0 * indicators[:2]):
+            found = session.search(edits, **settings)
+            expected = index.search(reference_ids=np.full(len(edits), 8), indicators=edits, **settings)
+            np.testing.assert_array_equal(found.indices, expected.indices)
+            np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6)
+        count = len(indicators)
+        excluded = np.full(count, 8) if exclude else None
+        items = gallery[[8] * count]
+        indices, _ = oracle(gallery, memory, items, indicators, K - exclude, how, 0.7, excluded)
+        np.testing.assert_array_equal(session.search(indicators, **settings).indices, indices)
 
 
 def test_a_session_with_features(rng):
     gallery, memory, _, indicators = example(rng)
     item = rng.normal(size=(ATTRIBUTES, DIM)).astype(np.float32)
     session = ManipulationIndex.build(gallery, memory, SCHEMA).session(features=item)
-    found = session.search(indicators, 5)
-    expected = oracle(gallery, memory, np.array([item] * 20), indicators, 5)
+    found = session.search(indicators, K)
+    expected = oracle(gallery, memory, np.array([item] * len(indicators)), indicators, K)
     np.testing.assert_array_equal(found.indices, expected[0])
     with pytest.raises(ValueError, match="needs an item of the gallery's"):
-        session.search(indicators, 5, exclude_reference=True)
+        session.search(indicators, K, exclude_reference=True)
 
 
-def test_what_no_session_can_begin_with(rng, unchecked):
-    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
+def test_what_no_session_can_begin_with(built, unchecked):
+    index = built
     for given in ({}, {"reference_id": 1, "features": np.zeros((ATTRIBUTES, DIM))}):
         with pytest.raises(ValueError, match="give reference_id, or features"):
             index.session(**given)
@@ -290,18 +307,18 @@ def test_real_sizes_against_float64(rng):
 def test_a_memory_of_zeros_changes_nothing(rng):
     gallery, memory, reference, indicators = example(rng)
     for how in NORMALIZATIONS:
-        check((gallery, 0 * memory, reference, indicators), 5, how)
+        check((gallery, 0 * memory, reference, indicators), K, how)
 
 
 def test_bfloat16_features_are_searched_in_float32(rng):
     gallery, memory, reference, indicators = example(rng)
     gallery = jnp.asarray(gallery, jnp.bfloat16)
     found = ManipulationIndex.build(gallery, memory, SCHEMA).search(
-        reference_ids=reference, indicators=indicators, k=5
+        reference_ids=reference, indicators=indicators, k=K
     )
     assert found.distances.dtype == jnp.float32
     rows = np.asarray(gallery, np.float32)
-    np.testing.assert_array_equal(found.indices, oracle(rows, memory, rows[reference], indicators, 5)[0])
+    np.testing.assert_array_equal(found.indices, oracle(rows, memory, rows[reference], indicators, K)[0])
 
 
 @pytest.mark.parametrize(
@@ -322,11 +339,10 @@ def test_bfloat16_features_are_searched_in_float32(rng):
         ),
     ],
 )
-def test_what_cannot_be_searched(rng, unchecked, change, message):
-    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
+def test_what_cannot_be_searched(built, unchecked, change, message):
     search = {"reference_ids": np.array([0, 1]), "indicators": np.zeros((2, VALUES), int), "k": 1}
     with pytest.raises(ValueError, match=message):
-        index.search(**search | change)
+        built.search(**search | change)
 
 
 def test_what_cannot_be_built(rng, unchecked):
@@ -338,43 +354,21 @@ def test_what_cannot_be_built(rng, unchecked):
             ManipulationIndex.build(features, prototypes, SCHEMA)
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """The ways that the search takes on other devices than a CPU, in programs that are traced anew."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    yield
-    jax.clear_caches()
-
-
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-@pytest.mark.parametrize("soft", [False, True])
-def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu, how, soft):
-    gallery, memory, ids, indicators = example(rng, rows=300, queries=40, soft=soft)
-    index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
-    found = index.search(reference_ids=ids, indicators=indicators, k=7)
-    expected, distances = oracle(gallery, memory, gallery[ids], indicators, 7, how)
-    np.testing.assert_array_equal(found.indices, expected)
-    np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
-    one = index.session(int(ids[0])).search(indicators[:1], 7)
-    np.testing.assert_array_equal(one.indices, expected[:1])
-
-
-@pytest.mark.parametrize("how", NORMALIZATIONS)
-@pytest.mark.parametrize("rows", [8, 200])
+@pytest.mark.parametrize("rows", [8, 90])
 @pytest.mark.parametrize("size", [1e-25, 1e-18, 1e-9, 1e17, 1e25])
 def test_features_of_any_size(rng, how, rows, size):
     """Without a normalisation, those alone whose squares are numbers."""
-    gallery, memory, reference, indicators = example(rng, rows=rows, queries=6)
+    gallery, memory, reference, indicators = example(rng, rows=rows)
     scaled = (gallery * np.float32(size)), (memory * np.float32(size))
     if how == "none" and size in (1e-25, 1e-18, 1e25):
         with pytest.raises(ValueError, match=r"none may be longer than 1\.8e\+19|longest must have 3\.3e-10"):
             ManipulationIndex.build(*scaled, SCHEMA, how)
         return
     found = ManipulationIndex.build(*scaled, SCHEMA, how).search(
-        reference_ids=reference, indicators=indicators, k=4
+        reference_ids=reference, indicators=indicators, k=K
     )
-    indices, distances = oracle(*scaled, scaled[0][reference], indicators, 4, how)
+    indices, distances = oracle(*scaled, scaled[0][reference], indicators, K, how)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-4, atol=1e-6 * size ** (how == "none"))
 
@@ -424,17 +418,38 @@ def test_a_memory_that_is_not_finite(rng):
         ({"strength": 1e38}, "manipulated features become longer than .*lower strength"),
     ],
 )
-def test_numbers_that_are_none(rng, unchecked, change, message):
-    index = ManipulationIndex.build(*example(rng)[:2], SCHEMA)
-    search = {"reference_ids": np.array([0, 1]), "indicators": np.ones((2, VALUES), int), "k": 1}
+def test_numbers_that_are_none(built, unchecked, change, message):
+    search = {"reference_ids": np.array([0, 1]), "indicators": np.ones((2, VALUES), int), "k": K}
     with pytest.raises(ValueError, match=message):
-        index.search(**search | change)
+        built.search(**search | change)
 
 
-def test_k_may_be_a_number_of_numpys(rng, unchecked):
-    gallery, memory, reference, indicators = example(rng, queries=2)
-    index = ManipulationIndex.build(gallery, memory, SCHEMA)
+def test_k_may_be_a_number_of_numpys(rng, built, unchecked):
+    *_, reference, indicators = example(rng)
     for exclude in (False, True):
         search = {"reference_ids": reference, "indicators": indicators, "exclude_reference": exclude}
-        found = index.search(**search, k=np.int64(3))
-        np.testing.assert_array_equal(found.indices, index.search(**search, k=3).indices)
+        found = built.search(**search, k=np.int64(K - exclude))
+        expected = built.search(**search, k=K - exclude)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The ways that the search takes on other devices than a CPU, in programs that are traced anew."""
+    jax.clear_caches()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    yield
+    jax.clear_caches()
+
+
+def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
+    """All in one test, because programs are compiled anew before and after it."""
+    for how, soft in (("global", True), ("attribute", False), ("attribute", True), ("none", False)):
+        gallery, memory, ids, indicators = example(rng, rows=300, soft=soft)
+        index = ManipulationIndex.build(gallery, memory, SCHEMA, how)
+        found = index.search(reference_ids=ids, indicators=indicators, k=K)
+        expected, distances = oracle(gallery, memory, gallery[ids], indicators, K, how)
+        np.testing.assert_array_equal(found.indices, expected)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
+        one = index.session(int(ids[0])).search(indicators[:1], K)
+        np.testing.assert_array_equal(one.indices, expected[:1])

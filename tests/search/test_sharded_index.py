@@ -7,10 +7,10 @@ from gradrev_jax.search.sharded_index import ShardedIndex
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 RNG = np.random.default_rng(0)
-GALLERY = RNG.normal(size=(50, 2, 4)).astype(np.float32)
+GALLERY = RNG.normal(size=(48, 2, 4)).astype(np.float32)
 GALLERY[[7, 21, 40]] = GALLERY[33]  # ties over all shards
 MEMORY = RNG.normal(size=(5, 2, 4)).astype(np.float32)
-REFERENCES = np.array([33, 33, 0, 49, 21])
+REFERENCES = np.array([33, 33, 0, 47, 21])
 INDICATORS = np.array(
     [[0, 0, 0, 0, 0], [-1, 1, 0, 0, 0], [0, 0, 0, 1, -1], [-1, 0, 1, -1, 1], [0, 0, 0, 0, 0]]
 )
@@ -30,32 +30,33 @@ def brute_force(normalize, strength):
     return np.square(normal(edited)[:, None] - normal(GALLERY)[None]).sum(axis=-1)
 
 
-@pytest.mark.parametrize("normalize", ["global", "attribute", "none"])
-@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize(
+    ("normalize", "count"), [("global", 1), ("global", 3), ("global", 5), ("attribute", 3), ("none", 5)]
+)
 def test_shards_find_what_one_index_finds(normalize, count):
-    """A device may hold several shards: what is merged is the same."""
+    """One device holds all shards, of equal sizes (3 shards) or of different ones (5)."""
     sharded = ShardedIndex.build(GALLERY, MEMORY, SCHEMA, normalize, devices=jax.devices()[:1] * count)
     assert [len(shard.features) for shard in sharded.shards] == [
         len(p) for p in np.array_split(GALLERY, count)
     ]
     index = ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, normalize)
-    given = {"reference_ids": REFERENCES, "indicators": INDICATORS}
-    for k, settings in ((9, {}), (49, {"exclude_reference": True}), (50, {"strength": 0.5})):
-        found = sharded.search(**given, k=k, **settings)
-        expected = index.search(**given, k=k, **settings)
+    queries = {"reference_ids": REFERENCES, "indicators": INDICATORS}
+    for k, settings in ((9, {}), (47, {"exclude_reference": True}), (48, {"strength": 0.5})):
+        found = sharded.search(**queries, k=k, **settings)
+        expected = index.search(**queries, k=k, **settings)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
     squares = brute_force(normalize, 0.5)
-    measured = np.take_along_axis(squares, np.asarray(found.indices), axis=1)
-    np.testing.assert_allclose(measured, np.sort(squares, axis=1), atol=1e-5)
+    in_order = np.take_along_axis(squares, np.asarray(found.indices), axis=1)
+    np.testing.assert_allclose(in_order, np.sort(squares, axis=1), atol=1e-5)
 
 
-def test_more_devices_than_rows_and_what_cannot_be_searched():
+def test_more_devices_than_rows_and_arguments_that_are_refused():
     small = ShardedIndex.build(GALLERY[:2], MEMORY, SCHEMA, devices=jax.devices()[:1] * 5)
     assert len(small.shards) == 2
-    given = {"reference_ids": np.array([1]), "indicators": INDICATORS[:1]}
-    assert small.search(**given, k=2).indices.tolist() == [[1, 0]]
+    query = {"reference_ids": np.array([1]), "indicators": INDICATORS[:1]}
+    assert small.search(**query, k=2).indices.tolist() == [[1, 0]]
     with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 2 rows, got 3"):
-        small.search(**given, k=3)
+        small.search(**query, k=3)
     with pytest.raises(ValueError, match="reference_ids must lie between 0 and 1"):
         small.search(reference_ids=np.array([2]), indicators=INDICATORS[:1], k=1)
