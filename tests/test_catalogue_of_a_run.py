@@ -126,7 +126,7 @@ def test_labels_that_changed_are_told(copies):
     write_table(root, [(*row[:2], other[row[2]], row[3]) for row in read_table(root)])
     (sentence,) = changes(directory)
     assert sentence.startswith("40 images are labelled otherwise: images/00.png (color: blue -> red), ")
-    assert sentence.endswith(", and 30 more")
+    assert sentence.endswith(" and 30 more")
 
 
 def test_an_image_that_was_trained_on_is_not_tested_under_another_name(copies):

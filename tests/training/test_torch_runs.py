@@ -128,7 +128,7 @@ def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, 
     workdir.check_claim(run, config.to_dict())
     encoder = builders.build_encoder(config, workdir.read_schema(run))
     for stage, expected in zip(stages, (None, memory), strict=True):
-        assert_same(restore(run, stage, encoder, 64, "best"), (0, params, expected))
+        assert_same(tuple(restore(run, stage, encoder, 64, "best")), (0, params, expected))
 
     monkeypatch.setattr(evaluation, "SHOWN_QUERIES", 1)  # drawing them all takes longer than the rest
     metrics = evaluation.evaluate(run, progress=False)
@@ -156,7 +156,7 @@ def test_an_imported_memory_is_trained_on_from_an_encoder_that_stays(config, mak
     assert 0 < distances["memory"] < 1e-3  # Adam's steps are about as long as the learning rate, 1e-4
     assert max(jax.tree.leaves(distances)) < 1e-3
     encoder = model(config)
-    assert_same(restore(tmp_path / "run", "encoder", encoder, 64, "latest"), (0, params, None))
+    assert_same(tuple(restore(tmp_path / "run", "encoder", encoder, 64, "latest")), (0, params, None))
     config.train.max_steps = None
     with pytest.raises(WorkdirError, match="after step 0 .*; train.max_steps = 0 leaves it as it is; to do"):
         train(config, tmp_path / "run", progress=False)
@@ -202,7 +202,7 @@ def test_pairwise_heads_and_another_tap(config, make_pair, tmp_path):
     import_run(config, tmp_path / "again", files[0])
     encoder = model(config, heads="pairwise")
     for run in ("run", "again"):
-        assert_same(restore(tmp_path / run, "encoder", encoder, 64, "best"), (0, params, None))
+        assert_same(tuple(restore(tmp_path / run, "encoder", encoder, 64, "best")), (0, params, None))
 
 
 @pytest.mark.usefixtures("pair")
