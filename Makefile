@@ -10,7 +10,7 @@ demo: .venv/installed  ## train on drawn garments, evaluate, and write the repor
 	$(BIN)/python evaluate.py --workdir=$(DEMO)
 
 test: .venv/installed  ## the tests, in a few minutes
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile
 
 test-slow: .venv/installed  ## the longer ones
 	$(BIN)/python -m pytest -q -m slow
