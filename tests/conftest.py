@@ -15,7 +15,7 @@ jaxtyping.install_import_hook("gradrev_jax", "beartype.beartype")
 
 # Most of the time goes to compiling the same few tiny models: compile each once, for all tests and workers.
 jax.config.update("jax_compilation_cache_dir", ".pytest_cache/jax")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from gradrev_jax.models.shards import AXIS
 Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
 
 
+@functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
 def make_forward(encoder: AttributeEncoder) -> Forward:
     """Returns a jitted function of (params, uint8 images) that gives an ``EncoderOutput`` without dropout.
 

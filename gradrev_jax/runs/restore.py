@@ -1,5 +1,6 @@
 """Restores the parameters of a run from a checkpoint."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
       >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
       (8, 2)
     """
+    return jax.tree.map(lambda leaf: leaf, _parameter_shapes(encoder, image_size))  # a copy
+
+
+@functools.lru_cache(maxsize=8)  # so that equal encoders are traced once in a process
+def _parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
     return jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
 
 

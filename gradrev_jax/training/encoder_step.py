@@ -1,6 +1,7 @@
 """Stage 1: the loss of the encoder (Eqs. 1 to 5) and one step of its training, as pure functions."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -145,12 +146,17 @@ def encoder_loss(
     return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
 
 
+@functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
+def _jitted_init(encoder: AttributeEncoder) -> Callable[..., Any]:
+    return jax.jit(encoder.init)
+
+
 def init_state(
     encoder: AttributeEncoder, optimizer: optax.GradientTransformation, *, image_size: int, seed: int
 ) -> TrainState:
     """Creates the initial state, a pure function of the seed."""
     images = jnp.zeros((1, image_size, image_size, 3))
-    params = jax.jit(encoder.init)(jax.random.key(seed), images)
+    params = _jitted_init(encoder)(jax.random.key(seed), images)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
