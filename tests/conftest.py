@@ -1,6 +1,7 @@
 """Shapes in signatures are checked in every test: jaxtyping's annotations, enforced by beartype."""
 
 import os
+import pathlib
 
 # Compiling the same few tiny models takes most of the time; what they then compute takes none.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -14,7 +15,9 @@ import pytest
 jaxtyping.install_import_hook("gradrev_jax", "beartype.beartype")
 
 # Most of the time goes to compiling the same few tiny models: compile each once, for all tests and workers.
-jax.config.update("jax_compilation_cache_dir", ".pytest_cache/jax")
+jax.config.update(
+    "jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

@@ -52,7 +52,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
 
     Args:
       config: all fields, as ``configs/default.py`` has them.
-      directory: the run's folder; docs/commands.md says what a run leaves there.
+      directory: the run's folder; docs/quick_start.md says what a run leaves there.
       progress: whether progress bars are shown.
 
     Returns:
