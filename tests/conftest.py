@@ -5,20 +5,18 @@ import pathlib
 
 # Compiling the same few tiny models takes most of the time; what they then compute takes none.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# So compile each once, for all tests, workers and the processes that tests start.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-import jax
 import jaxtyping
 import numpy as np
 import pytest
 
 # Before the first import of the package, so that every function in it is wrapped.
 jaxtyping.install_import_hook("gradrev_jax", "beartype.beartype")
-
-# Most of the time goes to compiling the same few tiny models: compile each once, for all tests and workers.
-jax.config.update(
-    "jax_compilation_cache_dir", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax")
-)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture

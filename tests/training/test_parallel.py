@@ -17,7 +17,7 @@ from gradrev_jax.training.parallel import Mode, Parallel, free_bytes
 ROOT = pathlib.Path(__file__).parents[2]
 # (stage, size of a batch, mode, steps at once, whether the images lie on the devices)
 CASES = [
-    ("encoder", 7, "pmap", 5, True),
+    ("encoder", 7, "pmap", 2, True),
     ("encoder", 7, "jit", 1, False),
     ("memory", 3, "pmap", 1, False),
 ]
