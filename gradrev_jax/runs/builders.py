@@ -113,10 +113,10 @@ def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.nd
     try:
         strengths = np.array(config.reversal.strengths, np.float32)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"reversal.strengths holds something that is no number: {error}") from error
+        raise ConfigError(f"reversal.strengths has an entry that is not a number: {error}") from error
     if strengths.shape != (n, n) or not np.isfinite(strengths).all():
         raise ConfigError(
-            f"reversal.strengths must be {n} rows of {n} numbers, a row a feature and a column a classifier, "
-            f"both in the order {', '.join(schema.names)}; got shape {strengths.shape}"
+            f"reversal.strengths must be {n} rows of {n} numbers, one row per feature and one column per "
+            f"classifier, both in the order {', '.join(schema.names)}; got shape {strengths.shape}"
         )
     return config.reversal.scale * strengths
