@@ -1,1 +1,1 @@
-"""Times the package, beside other systems where there are any; every benchmark is a module with a main."""
+"""Times the package, beside other systems if there are any; every benchmark is a module with a ``main``."""

@@ -1,10 +1,11 @@
-"""The machine's rates, to which achieved ones are compared: matrix products, memory, and transfers to it.
+"""Measures the machine's peak rates: matrix products, memory, and transfers from the host.
 
     python benchmarks/card.py
 
-On a GPU: products of 8,192 x 8,192 matrices in bfloat16, in TF32 (what float32 means to JAX there, unless
-told otherwise) and in true float32; a copy within the device's memory, bytes read and written both counted;
-and uint8 images sent from the host. On a CPU smaller ones, without TF32.
+The rates that programs achieve are compared with these. On a GPU it measures products of 8,192 x 8,192
+matrices in bfloat16, in TF32 (JAX's default for float32 there) and in true float32; a copy within the
+device's memory, counting the bytes read and the bytes written; and sending uint8 images from the host. On a
+CPU the sizes are smaller, and there is no TF32.
 """
 
 import argparse
@@ -18,37 +19,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.recording import machine_name, query_card, record
 from benchmarks.training_runs import spread
 
 REPEATS = 7
-# By platform: side of the matrices, products that are timed together, bytes of the copy, bytes sent.
+# Per platform: the rows of the square matrices, the products per timing, the bytes copied, the bytes sent.
 GPU = {"matrix": 8192, "burst": 10, "copied": 2**32, "sent": 2**28}
 CPU = {"matrix": 2048, "burst": 1, "copied": 2**28, "sent": 2**26}
 TINY = {"matrix": 64, "burst": 2, "copied": 2**16, "sent": 2**16}
 
 
 def rates(work: Callable[[], Any], amount: float) -> dict[str, float]:
-    """Returns an amount over the seconds that work takes, once warm: median, least and most."""
+    """Returns an amount divided by the seconds of the work after a warm-up: median, least and most."""
     jax.block_until_ready(work())
     seconds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         jax.block_until_ready(work())
         seconds.append(time.perf_counter() - start)
-    return spread([amount / one for one in seconds])
+    return spread([amount / duration for duration in seconds])
 
 
 def matrix_rate(dtype: str, size: int, *, precision: str | None = None, burst: int = 1) -> dict[str, float]:
     """Returns the FLOP/s of products of large square matrices.
 
     Args:
-      dtype: of the matrices.
-      size: rows and columns.
-      precision: ``highest`` for true float32 on a GPU; None: JAX's default.
-      burst: products that are timed together, so that starting one hardly counts.
+      dtype: the dtype of the matrices.
+      size: the number of rows, and of columns.
+      precision: the precision of the products, ``highest`` for true float32 on a GPU; None is JAX's default.
+      burst: the number of products per timing; several make the cost of starting one negligible.
     """
     a, b = jax.random.normal(jax.random.key(0), (2, size, size), jnp.dtype(dtype))
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision))
@@ -56,26 +57,26 @@ def matrix_rate(dtype: str, size: int, *, precision: str | None = None, burst: i
 
 
 def copy_rate(size: int) -> dict[str, float]:
-    """Returns the bytes a second that are read and written in the device's memory to negate numbers."""
+    """Returns the bytes read and written per second in the device's memory when numbers are negated."""
     numbers = jnp.ones(size // 4, jnp.float32)
     negate = jax.jit(jnp.negative)
     return rates(lambda: negate(numbers), 2.0 * size)
 
 
 def transfer_rate(size: int) -> dict[str, float]:
-    """Returns the bytes a second from an array of NumPy's to the device."""
+    """Returns the bytes per second that are sent from a NumPy array to the device."""
     pixels = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     return rates(lambda: jax.device_put(pixels), float(size))
 
 
 def call_rate(calls: int = 100) -> dict[str, float]:
-    """Returns how many programs that do next to nothing are run in a second, each waited for."""
+    """Returns the number of trivial programs that run per second when each is waited for."""
     one, add = jnp.ones(()), jax.jit(lambda x: x + 1)
     return rates(lambda: [jax.block_until_ready(add(one)) for _ in range(calls)], float(calls))
 
 
 def measure(sizes: dict[str, int]) -> dict[str, Any]:
-    """Returns the rates, and what the card says of itself."""
+    """Returns the rates, and the model, memory and compute capability of the card."""
     device = jax.devices()[0]
     on_gpu = device.platform == "gpu"
     result: dict[str, Any] = {"card": device.device_kind, "platform": device.platform, "sizes": sizes}

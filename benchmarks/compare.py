@@ -1,14 +1,14 @@
-"""gradrev_jax beside the PyTorch reference, in one run.
+"""Measures gradrev_jax beside the PyTorch reference, in one run.
 
     python benchmarks/compare.py --photographs=FOLDER
 
-Each variant runs in a process of its own; all are warmed up, and then take turns, so that what else the
-machine does meets them alike. Measured are train steps, inference, prototypes, the whole evaluation at
+Each variant runs in its own process; all are warmed up and then take turns, so that other load on the machine
+affects them equally. The cases are train steps, inference, prototypes, the whole evaluation at
 Shopping100k's sizes, and, with --photographs (a folder of images with an attributes.csv, see README.md),
-loading; of each the median and the spread, peak memory, and the time to the end of the first, imports and
-compilation included. It runs on a GPU where both sides find one, and on the CPU otherwise; what is not
-installed is skipped, and said. On two CPU cores it takes about 20 minutes; on a GPU ``--quick`` leaves out
-all but the paper's sizes, see docs/gpu.md.
+loading. For each it reports the median and the spread, the peak memory, and the time until the first run has
+ended, including imports and compilation. It runs on a GPU if both sides find one, and otherwise on the CPU;
+sides that are not installed are skipped and reported. On two CPU cores it takes about 20 minutes; on a GPU,
+``--quick`` measures only the paper's sizes, see docs/gpu.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.evaluation import KS, random_evaluation
 from benchmarks.recording import machine_name, record
@@ -38,13 +38,13 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def probe(code: str) -> str | None:
-    """What a line of Python prints in a process of its own; None where it fails."""
+    """Returns what a line of Python prints in a new process; None if it fails."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def missing() -> dict[str, str]:
-    """Library -> why its part is skipped."""
+    """Returns the libraries that are not installed, each with the reason why its part is skipped."""
     return {
         name: f"{name} is not installed; {INSTALL}"
         for name in ("torch", "faiss")
@@ -53,7 +53,7 @@ def missing() -> dict[str, str]:
 
 
 def pick_device(wanted: str) -> str:
-    """``cpu`` or ``cuda``: a GPU only where both sides find one, unless asked for."""
+    """Returns ``cpu`` or ``cuda``; ``auto`` is a GPU only if both sides find one."""
     if wanted != "auto":
         return wanted
     ours = probe("import jax; print(jax.default_backend())") == "gpu"
@@ -64,7 +64,7 @@ def pick_device(wanted: str) -> str:
 
 
 def prepare_evaluation(case: Case, folder: pathlib.Path) -> dict[str, Any]:
-    """Write the features and queries of an evaluation for both sides; its arguments."""
+    """Writes the features and queries of an evaluation for both sides; returns their arguments."""
     sizes = {name: case.sizes[name] for name in ("gallery", "references", "queries", "dim")}
     features, labels, queries, schema = random_evaluation(**sizes)
     arrays = {
@@ -79,7 +79,7 @@ def prepare_evaluation(case: Case, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def disagreement(results: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Largest difference between two variants' metrics; None where fewer than two have some."""
+    """Returns the largest difference between two variants' metrics; None if fewer than two have metrics."""
     rows = [
         [value for by_k in result["metrics"].values() for value in by_k.values()]
         for result in results.values()
@@ -88,8 +88,8 @@ def disagreement(results: Mapping[str, Mapping[str, Any]]) -> float | None:
     return float(np.ptp(np.asarray(rows), axis=0).max()) if len(rows) > 1 else None
 
 
-def arguments_of(case: Case, folder: pathlib.Path, photographs: pathlib.Path | None) -> dict[str, Any]:
-    """Returns the arguments of both sides' functions, having written what they read into a new folder."""
+def make_arguments(case: Case, folder: pathlib.Path, photographs: pathlib.Path | None) -> dict[str, Any]:
+    """Writes the input files of a case into a new folder; returns the arguments of both sides' functions."""
     folder.mkdir()
     if case.kind == "evaluation":
         return prepare_evaluation(case, folder)
@@ -106,35 +106,35 @@ def run(
     *,
     together: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Measures the cases; yields each when it is done.
+    """Measures the cases; yields each result as soon as it is complete.
 
     Args:
-      cases: what.
-      device: ``cpu`` or ``cuda``.
-      absent: library -> why its part is skipped.
-      photographs: folder of images, for loading.
-      together: whether all workers start first, see ``measure_together``.
+      cases: the cases to measure.
+      device: the device of both sides, ``cpu`` or ``cuda``.
+      absent: the libraries that are not installed, each with the reason why its part is skipped.
+      photographs: the folder of images for the case ``loading``.
+      together: whether all workers start before the first measurement, see ``measure_together``.
     """
     skip = {"torch": absent["torch"]} if "torch" in absent else {}
     with tempfile.TemporaryDirectory() as folder:
         if together:
             planned = [
-                (case, arguments_of(case, pathlib.Path(folder) / str(number), photographs))
+                (case, make_arguments(case, pathlib.Path(folder) / str(number), photographs))
                 for number, case in enumerate(cases)
             ]
             for case, measured in zip(cases, measure_together(planned, device, skip=skip), strict=True):
-                yield described(case, measured)
+                yield describe(case, measured)
             return
         for number, case in enumerate(bar := tqdm(cases, unit="case")):
             bar.set_description(case.name)
-            arguments = arguments_of(case, pathlib.Path(folder) / str(number), photographs)
-            without_faiss = case.kind == "evaluation" and "faiss" in absent
-            why = {"torch": absent["faiss"], **skip} if without_faiss else skip
-            yield described(case, measure(case, device, arguments=arguments, skip=why))
+            arguments = make_arguments(case, pathlib.Path(folder) / str(number), photographs)
+            faiss_is_missing = case.kind == "evaluation" and "faiss" in absent
+            why = {"torch": absent["faiss"], **skip} if faiss_is_missing else skip
+            yield describe(case, measure(case, device, arguments=arguments, skip=why))
 
 
-def described(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a case and what was measured, as the result has them."""
+def describe(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entry of a case in the result: the case and its measurements."""
     if case.kind in ("train_step", "inference"):
         flop = flop_per_image(case.kind, case.sizes)
         for result in measured["results"].values():
@@ -150,7 +150,7 @@ def described(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photographs", type=pathlib.Path, help="folder with images and an attributes.csv")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -168,7 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
 
-    # Before JAX looks for a GPU: this process would keep most of its memory from the workers.
+    # This has to be set before JAX looks for a GPU: with preallocation, this process would take most of the
+    # memory that the workers need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device, absent = pick_device(options.device), missing()
     path = options.out / f"compare_{machine_name() if device == 'cuda' else 'cpu'}.json"
@@ -192,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         result["cases"].append(case)
         skipped += [f"{case['kind']}, {name}: {why}" for name, why in case["skipped"].items()]
         result["skipped"] = list(dict.fromkeys(skipped))
-        record(path, result, quiet=True)  # whoever ends it keeps what is done
+        record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
 
     print(tables.speeds(result["cases"]), tables.costs(result["cases"]), sep="\n\n")
     for line in result["skipped"]:

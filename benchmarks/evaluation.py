@@ -1,11 +1,12 @@
-"""Time of a whole manipulation evaluation at Shopping100k's sizes: index, search and metrics.
+"""Times a whole manipulation evaluation at Shopping100k's sizes: index, search and metrics.
 
     python -m benchmarks.evaluation
 
 14,361 queries of 1,581 reference images against 20,000 images with 12 attributes of 340 numbers. Features are
-random: a centre for each value that an image has, plus noise. Beside it, the plain path on the same data,
-``manipulate``, ``normalize_features`` and ``nearest_neighbors``, on some of the queries only, because it
-takes long; both must find the same distances. The first evaluation compiles, and is reported apart.
+random: one centre per value that an image has, plus noise. For comparison, the plain path of ``manipulate``,
+``normalize_features`` and ``nearest_neighbors`` runs on the same data, but only on some of the queries,
+because it is slow; both must find the same distances. The first evaluation, which compiles, is reported
+separately.
 """
 
 import argparse
@@ -43,7 +44,7 @@ PLAIN_AT_ONCE = 256
 def random_evaluation(
     gallery: int, references: int, queries: int, dim: int, seed: int = 0
 ) -> tuple[Float[np.ndarray, "G N d"], Int[np.ndarray, "G N"], Queries, AttributeSchema]:
-    """Features, labels and queries at random."""
+    """Returns random features, labels and queries, and their schema."""
     rng = np.random.default_rng(seed)
     schema = schema_of_sizes(SHOPPING100K_SIZES)
     labels = np.stack([rng.integers(0, size, gallery) for size in SHOPPING100K_SIZES], axis=1)
@@ -70,7 +71,7 @@ def evaluate(
     normalize: Normalization,
     ks: Sequence[int],
 ) -> tuple[dict[str, float], Neighbors]:
-    """Seconds of each part, and what the search found."""
+    """Evaluates once; returns the seconds of each part, and the neighbours that the search found."""
     seconds = {}
 
     def timed(name: str, function: Callable[[], Any]) -> Any:
@@ -81,13 +82,13 @@ def evaluate(
 
     def build() -> ManipulationIndex:
         index = ManipulationIndex.build(features, memory, schema, normalize)
-        jax.block_until_ready(index.products)  # the index itself is no pytree
+        jax.block_until_ready(index.products)  # the index itself is not a pytree
         return index
 
     index = timed("build", build)
-    references, which = np.unique(queries.reference, return_inverse=True)
+    references, inverse = np.unique(queries.reference, return_inverse=True)
     untouched = np.zeros((len(references), schema.num_values), np.int8)
-    both = timed(
+    neighbors = timed(
         "search",
         lambda: index.search(
             reference_ids=np.concatenate([queries.reference, references]),
@@ -96,11 +97,11 @@ def evaluate(
         ),
     )
     found, baseline = (
-        Neighbors(both.indices[part], both.distances[part])
+        Neighbors(neighbors.indices[part], neighbors.distances[part])
         for part in (slice(len(queries)), slice(len(queries), None))
     )
     timed("metrics", lambda: retrieval_metrics(labels[np.asarray(found.indices)], queries, ks))
-    unchanged = np.asarray(baseline.indices)[which]
+    unchanged = np.asarray(baseline.indices)[inverse]
     timed("metrics_baseline", lambda: retrieval_metrics(labels[unchanged], queries, ks))
     seconds["total"] = sum(seconds.values())
     return seconds, found
@@ -110,20 +111,20 @@ def plain_search(
     features: Float[Array, "G N d"],
     memory: Float[Array, "J N d"],
     queries: Queries,
-    some: Int[np.ndarray, " P"],
+    chosen: Int[np.ndarray, " P"],
     normalize: Normalization,
     k: int,
 ) -> tuple[float, Neighbors]:
-    """Seconds of the plain path on some queries, compilation left out, and what it found."""
+    """Searches on the plain path for chosen queries; returns the seconds once compiled, and the result."""
     rows = jax.block_until_ready(normalize_features(features, normalize))
 
     def search(chunk: Int[np.ndarray, " B"]) -> Neighbors:
         edited = manipulate(features[queries.reference[chunk]], queries.indicators[chunk], memory)
         return jax.block_until_ready(nearest_neighbors(normalize_features(edited, normalize), rows, k))
 
-    chunks = [some[start : start + PLAIN_AT_ONCE] for start in range(0, len(some), PLAIN_AT_ONCE)]
+    chunks = [chosen[start : start + PLAIN_AT_ONCE] for start in range(0, len(chosen), PLAIN_AT_ONCE)]
     for size in {len(chunk) for chunk in chunks}:
-        search(some[:size])
+        search(chosen[:size])
     start = time.perf_counter()
     found = [search(chunk) for chunk in chunks]
     seconds = time.perf_counter() - start
@@ -131,7 +132,7 @@ def plain_search(
 
 
 def disagreements(found: Neighbors, expected: Neighbors) -> tuple[int, float]:
-    """How many rows differ, and the largest relative difference between two distances of a rank."""
+    """Returns the number of rows that differ, and the largest relative difference of distances at a rank."""
     differ = int((found.indices != expected.indices).sum())
     distances = np.asarray(found.distances, np.float64), np.asarray(expected.distances, np.float64)
     relative = np.abs(distances[0] - distances[1]) / np.maximum(distances[1], np.finfo(np.float32).tiny)
@@ -139,7 +140,7 @@ def disagreements(found: Neighbors, expected: Neighbors) -> tuple[int, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gallery", type=int, default=20_000)
     parser.add_argument("--references", type=int, default=1_581)
@@ -156,19 +157,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         options.gallery, options.references, options.queries, options.dim
     )
     memory = class_prototypes(features, labels, schema)
-    given = features, labels, memory, queries, schema, options.normalize, options.ks
-    first, _ = evaluate(*given)
+    inputs = features, labels, memory, queries, schema, options.normalize, options.ks
+    first, _ = evaluate(*inputs)
     repeats = []
     for _ in range(options.repeats):
-        seconds, found = evaluate(*given)
+        seconds, found = evaluate(*inputs)
         repeats.append(seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-    some = np.random.default_rng(1).permutation(len(queries))[: options.plain_queries]
+    chosen = np.random.default_rng(1).permutation(len(queries))[: options.plain_queries]
     plain, expected = plain_search(
-        jnp.asarray(features), memory, queries, some, options.normalize, max(options.ks)
+        jnp.asarray(features), memory, queries, chosen, options.normalize, max(options.ks)
     )
-    part = Neighbors(found.indices[some], found.distances[some])
+    part = Neighbors(found.indices[chosen], found.distances[chosen])
     differ, relative = disagreements(part, expected)
     assert relative < 1e-5, f"the two paths' distances differ by {relative:.1e} of themselves"
 
@@ -185,9 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             for name in first
         },
         "plain_search": {
-            "queries": len(some),
+            "queries": len(chosen),
             "seconds": plain,
-            "seconds_of_all_queries": plain * len(queries) / len(some),
+            "seconds_of_all_queries": plain * len(queries) / len(chosen),
         },
         "agreement": {
             "rows_compared": expected.indices.size,
@@ -201,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, row in result["seconds"].items():
         print(f"{name:18}" + "".join(f"{value:9.2f}" for value in row.values()))
     print(
-        f"plain search       {plain:.2f} for {len(some)} of {len(queries)} queries, that is "
+        f"plain search       {plain:.2f} for {len(chosen)} of {len(queries)} queries, that is "
         f"{result['plain_search']['seconds_of_all_queries']:.1f} for all\n"
         f"{differ} of {expected.indices.size} rows differ, distances by up to {relative:.1e} of themselves; "
         f"peak memory {peak:.1f} GiB, load average {os.getloadavg()[0]:.1f}"

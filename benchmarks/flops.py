@@ -1,4 +1,4 @@
-"""Floating-point operations of the convolutions and matrix products that a function asks for."""
+"""Counts the floating-point operations of the convolutions and matrix products of a function."""
 
 import math
 from collections.abc import Callable
@@ -16,19 +16,19 @@ CONVOLUTIONS, PRODUCTS = "convolutions", "products"
 def count_flops(function: Callable[..., Any], *arguments: Any) -> dict[str, float]:
     """Counts multiplications and additions, without running the function.
 
-    Convolutions are counted as direct ones on every device, also where a CPU would take fewer
-    multiplications (``gradrev_jax.models.winograd``), so that achieved rates of all devices compare.
+    Convolutions are counted as direct ones on every device, even if a CPU needs fewer multiplications
+    (``gradrev_jax.models.winograd``), so that the achieved rates of all devices can be compared.
 
     Args:
-      function: to be traced.
-      *arguments: its arguments, or ShapeDtypeStructs in their place.
+      function: the function to trace.
+      *arguments: the arguments of the function, or ShapeDtypeStructs in their place.
 
     Returns:
-      FLOP of the ``convolutions`` and of the ``products``. Elementwise work, which memory bounds, is not
-      counted.
+      The FLOP of the ``convolutions`` and of the ``products``. Elementwise work is not counted, because its
+      speed is limited by memory.
 
     Raises:
-      ValueError: products in a ``while`` or ``cond``, which may compute them any number of times.
+      ValueError: a ``while`` or ``cond`` contains products, so their number is unknown.
 
     Example:
       >>> import jax.numpy as jnp
@@ -43,7 +43,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> dict[str, floa
 
 
 def _count(jaxpr: core.Jaxpr, times: int, counts: dict[str, float]) -> None:
-    """Add what a program asks for, done so many times."""
+    """Adds the operations of a program that runs the given number of times."""
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name == "conv_general_dilated":
@@ -65,7 +65,7 @@ def _product_flops(equation: core.JaxprEqn) -> float:
 
 
 def _convolution_flops(equation: core.JaxprEqn) -> float:
-    """Each output takes a product a tap and input channel; zeros between dilated inputs take none."""
+    """Counts one product per output, tap and input channel, except for the zeros between dilated inputs."""
     numbers = equation.params["dimension_numbers"]
     _, kernel, output = _shapes(equation)
     taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[1:])  # input channels and positions
@@ -74,6 +74,6 @@ def _convolution_flops(equation: core.JaxprEqn) -> float:
 
 
 def _shapes(equation: core.JaxprEqn) -> list[tuple[int, ...]]:
-    """Of the inputs and the output."""
+    """Returns the shapes of the inputs and the output."""
     values: list[Any] = [*equation.invars, *equation.outvars]
     return [value.aval.shape for value in values]

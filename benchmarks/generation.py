@@ -1,11 +1,11 @@
-"""Time and memory to generate and write queries and triplets at Shopping100k's size.
+"""Measures the time and memory to generate and write queries and triplets at Shopping100k's size.
 
     python benchmarks/generation.py
 
-80,586 training and 20,000 test images, 12 attributes, 151 values, 120,371 triplets, the queries of 1,581
-reference images. Labels are random: 5 to 12 attributes of an image are labelled, and values are as unequally
-frequent as 1, 1/2**s, 1/3**s, ... The less unequal, the fewer images share labels: with s = 0 hardly any
-change leads to labels that another image has.
+80,586 training and 20,000 test images, 12 attributes, 151 values, 120,371 triplets, and the queries of 1,581
+reference images. Labels are random: 5 to 12 attributes per image are labelled, and the frequencies of the
+values are proportional to 1, 1/2**s, 1/3**s, ... With equal frequencies, few images share labels: for s = 0
+hardly any change leads to labels that another image has.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TRAIN, TEST, TRIPLETS, REFERENCES = 80_586, 20_000, 120_371, 1_581
 
 
 def random_catalogue(train: int, test: int, skew: float, seed: int = 0) -> Catalogue:
-    """Labels at random, images that are only names."""
+    """Returns a catalogue with random labels, and images that are only file names."""
     rng = np.random.default_rng(seed)
     schema = schema_of_sizes(SHOPPING100K_SIZES)
     count = train + test
@@ -45,7 +45,7 @@ def random_catalogue(train: int, test: int, skew: float, seed: int = 0) -> Catal
 
 
 def main() -> None:
-    """Measure, print, and write the result."""
+    """Measures, prints, and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fraction", type=float, default=1.0, help="of all sizes, for a quick look")
     parser.add_argument("--skew", type=float, nargs="+", default=[1.0, 2.0])

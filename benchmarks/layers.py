@@ -1,15 +1,16 @@
-"""The backbone's convolutions and poolings beside plain XLA's, layer by layer, on the CPU.
+"""Times the backbone's convolutions and poolings beside plain XLA's, layer by layer, on the CPU.
 
     python benchmarks/layers.py
 
-At AlexNet's full width: the forward pass, the images' gradient and the kernel's gradient of each convolution,
-ours (by tiles, where `is_worthwhile` chooses them) and XLA's own; and the forward pass and the gradient of
-each pooling, ours and `flax.linen.max_pool`, the gradient also with the ReLU inside of the pooling and after
-it. conv1's images' gradient, which no training needs, is left out. Both sides are compiled in one process
-and, once warm, take turns; medians and spread.
+At AlexNet's full width, it times the forward pass, the images' gradient and the kernel's gradient of each
+convolution, ours (by tiles if `is_worthwhile` chooses them) and XLA's own; and the forward pass and the
+gradient of each pooling, ours and `flax.linen.max_pool`, the gradient also with the ReLU before the pooling
+and after it. The images' gradient of conv1 is omitted, because no training needs it. Both sides are compiled
+in one process, warmed up, and then take turns; the result has medians and spread.
 
-A convolution's operations are the direct one's multiplications and additions, for both sides and each of the
-three alike. A pooling's gradient is computed from its inputs, and so finds the maxima again.
+The operations of a convolution are the multiplications and additions of the direct convolution, on both sides
+and for each of the three passes. The gradient of a pooling is computed from its inputs, so it finds the
+maxima again.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.recording import record
 from benchmarks.search import timed
@@ -38,9 +39,9 @@ from gradrev_jax.models.winograd import Geometry
 
 OURS, PLAIN = "gradrev_jax", "plain"
 FULL = {"image": 224, "batch": 64, "width": 1.0}
-TINY = {"image": 64, "batch": 4, "width": 0.5}  # of which conv1 alone is by tiles
+TINY = {"image": 64, "batch": 4, "width": 0.5}  # only conv1 is computed by tiles
 
-# Of some arrays; of a pass the last is the outputs' gradient.
+# Takes arrays; the last argument of a pass is the gradient of the outputs.
 Function = Callable[..., jax.Array]
 
 
@@ -48,10 +49,10 @@ class Layer(NamedTuple):
     """A convolution or pooling that the backbone asks for.
 
     Attributes:
-      name: conv1, pool1, ...
-      images: shape of the input, [B, H, W, C].
-      kernel: its shape, [k, k, C, F]; None of a pooling.
-      geometry: how the kernel moves; None of a pooling.
+      name: the name of the layer: conv1, pool1, ...
+      images: the shape of the input, [B, H, W, C].
+      kernel: the shape of the kernel, [k, k, C, F]; None for a pooling.
+      geometry: the stride and the padding; None for a pooling.
     """
 
     name: str
@@ -61,12 +62,12 @@ class Layer(NamedTuple):
 
 
 def backbone_layers(image: int, batch: int, width: float) -> list[Layer]:
-    """All layers in their order, as the model asks for them; nothing is computed.
+    """Returns all layers in the order in which the model calls them, without computing anything.
 
     Args:
-      image: pixels a side.
-      batch: images.
-      width: of ``AlexNet``.
+      image: the height and width of the images, in pixels.
+      batch: the number of images.
+      width: the width of ``AlexNet``.
     """
     layers: list[Layer] = []
 
@@ -89,7 +90,7 @@ def backbone_layers(image: int, batch: int, width: float) -> list[Layer]:
 
 
 def passes(layer: Layer) -> dict[str, dict[str, Function]]:
-    """Pass -> side -> function of the layer's inputs and the gradient of its outputs."""
+    """Returns, per pass and side, a function of the layer's inputs and the gradient of its outputs."""
     if layer.geometry is None:
         return pooling_passes()
     found = convolution_passes(layer.geometry)
@@ -99,54 +100,54 @@ def passes(layer: Layer) -> dict[str, dict[str, Function]]:
 
 
 def convolution_passes(geometry: Geometry) -> dict[str, dict[str, Function]]:
-    """Of a convolution."""
+    """Returns the passes of a convolution."""
     strides, padding = (geometry.stride,) * 2, [(geometry.padding,) * 2] * 2
     sides = {
         OURS: functools.partial(convolve, strides=strides, padding=padding),
         PLAIN: functools.partial(plain, geometry=geometry),
     }
     return {
-        "forward": of_each(sides, forward),
-        "images' gradient": of_each(sides, functools.partial(gradient, of=0)),
-        "kernel's gradient": of_each(sides, functools.partial(gradient, of=1)),
+        "forward": map_sides(sides, forward),
+        "images' gradient": map_sides(sides, functools.partial(gradient, argument=0)),
+        "kernel's gradient": map_sides(sides, functools.partial(gradient, argument=1)),
     }
 
 
 def pooling_passes() -> dict[str, dict[str, Function]]:
-    """Of a pooling, alone and with the ReLU on either side of it."""
+    """Returns the passes of a pooling, alone and with a ReLU before or after it."""
     sides: dict[str, Function] = {
         OURS: alexnet._max_pool,
         PLAIN: functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2)),
     }
-    inside = of_each(sides, lambda pool: lambda images: pool(nn.relu(images)))
-    after = of_each(sides, lambda pool: lambda images: nn.relu(pool(images)))
+    inside = map_sides(sides, lambda pool: lambda images: pool(nn.relu(images)))
+    after = map_sides(sides, lambda pool: lambda images: nn.relu(pool(images)))
     return {
-        "forward": of_each(sides, forward),
-        "gradient": of_each(sides, gradient),
-        "gradient, ReLU inside": of_each(inside, gradient),
-        "gradient, ReLU after": of_each(after, gradient),
+        "forward": map_sides(sides, forward),
+        "gradient": map_sides(sides, gradient),
+        "gradient, ReLU inside": map_sides(inside, gradient),
+        "gradient, ReLU after": map_sides(after, gradient),
     }
 
 
-def of_each(sides: Mapping[str, Function], change: Callable[[Function], Function]) -> dict[str, Function]:
-    """Both sides' functions, changed."""
+def map_sides(sides: Mapping[str, Function], change: Callable[[Function], Function]) -> dict[str, Function]:
+    """Applies a change to both sides' functions."""
     return {side: change(function) for side, function in sides.items()}
 
 
 def forward(function: Function) -> Function:
-    """(inputs, outputs' gradient) -> outputs."""
-    return lambda *given: function(*given[:-1])
+    """Returns the function from the inputs and the outputs' gradient to the outputs."""
+    return lambda *arrays: function(*arrays[:-1])
 
 
-def gradient(function: Function, of: int = 0) -> Function:
-    """(inputs, outputs' gradient) -> gradient of one of the inputs."""
-    return lambda *given: jax.vjp(function, *given[:-1])[1](given[-1])[of]
+def gradient(function: Function, argument: int = 0) -> Function:
+    """Returns the function from the inputs and the outputs' gradient to the gradient of one input."""
+    return lambda *arrays: jax.vjp(function, *arrays[:-1])[1](arrays[-1])[argument]
 
 
-def measured(sides: Mapping[str, Function], given: Sequence[jax.Array], repeats: int) -> dict[str, Any]:
-    """Seconds of both sides by turns, how many times faster ours is, and how far the results are apart."""
+def measured(sides: Mapping[str, Function], arrays: Sequence[jax.Array], repeats: int) -> dict[str, Any]:
+    """Times both sides by turns; returns the seconds, our speed-up, and the difference of the results."""
     works = {
-        side: functools.partial(lambda work: jax.block_until_ready(work(*given)), jax.jit(function))
+        side: functools.partial(lambda work: jax.block_until_ready(work(*arrays)), jax.jit(function))
         for side, function in sides.items()
     }
     results = {side: np.asarray(work()) for side, work in works.items()}
@@ -154,38 +155,38 @@ def measured(sides: Mapping[str, Function], given: Sequence[jax.Array], repeats:
     for turn in range(1 + repeats):
         for side, work in works.items():
             taken = timed(work)[0]
-            if turn:  # the first is for warming up
+            if turn:  # the first turn warms up
                 seconds[side].append(taken)
     medians = {side: statistics.median(times) for side, times in seconds.items()}
-    apart = np.abs(results[OURS] - results[PLAIN]).max() / np.abs(results[PLAIN]).max()
+    difference = np.abs(results[OURS] - results[PLAIN]).max() / np.abs(results[PLAIN]).max()
     return {
         **{
             side: {"median_seconds": medians[side], "least_seconds": min(times), "most_seconds": max(times)}
             for side, times in seconds.items()
         },
         "times_faster": medians[PLAIN] / medians[OURS],
-        "largest_difference": float(apart),  # relative to the largest
+        "largest_difference": float(difference),  # relative to the largest absolute value
     }
 
 
 def measure(layer: Layer, repeats: int, advance: Callable[[], Any]) -> dict[str, Any]:
-    """All passes of a layer, on random inputs; ``advance`` is called after each."""
+    """Measures all passes of a layer on random inputs; calls ``advance`` after each."""
     rng = np.random.default_rng(0)
     shapes = (layer.images, layer.kernel)
     inputs = [jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes if shape]
     found = passes(layer)
-    like = jax.eval_shape(found["forward"][OURS], *inputs, None)
-    given = [*inputs, jnp.asarray(rng.standard_normal(like.shape, np.float32))]
+    output = jax.eval_shape(found["forward"][OURS], *inputs, None)
+    arrays = [*inputs, jnp.asarray(rng.standard_normal(output.shape, np.float32))]
     results = {}
     for name, sides in found.items():
-        results[name] = measured(sides, given, repeats)
+        results[name] = measured(sides, arrays, repeats)
         advance()
     result: dict[str, Any] = {"layer": layer.name, "images": layer.images, "passes": results}
     if layer.kernel is not None and layer.geometry is not None:
-        operations = 2 * like.size * int(np.prod(layer.kernel[:3]))
-        for one in results.values():
+        operations = 2 * output.size * int(np.prod(layer.kernel[:3]))
+        for timing in results.values():
             for side in (OURS, PLAIN):
-                one[side]["gflop_per_second"] = operations / one[side]["median_seconds"] / 1e9
+                timing[side]["gflop_per_second"] = operations / timing[side]["median_seconds"] / 1e9
         result |= {
             "kernel": layer.kernel,
             **layer.geometry._asdict(),
@@ -196,9 +197,9 @@ def measure(layer: Layer, repeats: int, advance: Callable[[], Any]) -> dict[str,
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--image", type=int, default=FULL["image"], help="pixels a side")
+    parser.add_argument("--image", type=int, default=FULL["image"], help="height and width, in pixels")
     parser.add_argument("--batch", type=int, default=FULL["batch"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# All that a GPU can show, within minutes, from a bare checkout: bash benchmarks/on_gpu.sh OUT (see docs/gpu.md).
-# Installs nothing and needs no network. PYTHON is the interpreter, which has jax and torch; python3 if unset.
+# Runs all checks and benchmarks of a GPU within minutes, from a bare checkout: bash benchmarks/on_gpu.sh OUT
+# (see docs/gpu.md). It installs nothing and needs no network. PYTHON is an interpreter that has jax and torch;
+# the default is python3.
 set -euo pipefail
-export GRADREV_CALLED_FROM=$PWD # where OUT and the wheels are
+export GRADREV_CALLED_FROM=$PWD # OUT and the folder of wheels are relative to it
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec "${PYTHON:-python3}" -m benchmarks.on_gpu "$@"

@@ -1,17 +1,18 @@
-"""The paper's whole training and evaluation at Shopping100k's sizes, on random images and labels.
+"""Times the paper's whole training and evaluation at Shopping100k's sizes, on random images and labels.
 
     python benchmarks/paper_scale.py
 
-80,586 training images of 224 px, 12 attributes: 25 epochs of the encoder at batch 128, the prototypes, 25
-epochs of the memory at batch 64 over 120,371 triplets, then 20,000 test images encoded, 14,361 queries of
-1,581 of them searched, and all metrics. It is what train.py and evaluate.py do, checkpoints and the log
-included, but no validation, and nothing is decoded: pixels are random. The search reads random features, as
-in benchmarks/evaluation.py, because an encoder tells random pixels hardly apart.
+With 80,586 training images of 224 px and 12 attributes, it trains 25 epochs of the encoder at batch 128,
+builds the prototypes, trains 25 epochs of the memory at batch 64 over 120,371 triplets, encodes 20,000 test
+images, searches for 14,361 queries of 1,581 of them, and computes all metrics. This is the work of train.py
+and evaluate.py, including checkpoints and the log, but without validation, and without decoding, because the
+pixels are random. The search reads random features, as in benchmarks/evaluation.py, because an encoder hardly
+distinguishes images of random pixels.
 
-On a GPU all of it runs, in bfloat16 with all images on the device, several steps a call, unless flags say
-otherwise; with ``--seconds`` as many steps of each stage as fit, which may be all. On a CPU a few steps of
-each stage and a few batches are measured. What was not run is extrapolated from the median of what was, and
-from the time that a checkpoint takes; what is printed and written says which.
+On a GPU everything runs, by default in bfloat16 with all images on the device and several steps per call;
+with ``--seconds``, as many steps of each stage as the time allows, possibly all. On a CPU, a few steps of
+each stage and a few batches are measured. The time of the steps that did not run is extrapolated from the
+median step and the time of a checkpoint; the output says which times are extrapolated.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.card import matrix_rate
 from benchmarks.evaluation import KS, random_evaluation
@@ -57,18 +58,18 @@ from gradrev_jax.training.validation import Validation
 
 FULL = {"train": 80_586, "test": 20_000, "triplets": 120_371, "references": 1_581, "queries": 14_361}
 TINY = {"train": 64, "test": 60, "triplets": 24, "references": 5, "queries": 20}
-FEWEST_MORE = 10  # steps that are worth beginning a stage again
-DISTINCT = 512  # random images; all others repeat them
+FEWEST_MORE = 10  # fewer steps than this are not worth starting a stage again
+DISTINCT = 512  # the number of different random images; all others repeat them
 
 
 @dataclasses.dataclass
 class Part:
-    """Seconds of one part.
+    """The time of one part.
 
     Attributes:
-      seconds: of the whole part.
-      how: ``measured``, or from what it was extrapolated.
-      details: medians, spread, what is achieved.
+      seconds: the seconds of the whole part.
+      how: ``measured``, or the basis of the extrapolation.
+      details: the medians, the spread, and the achieved rates.
     """
 
     seconds: float
@@ -77,7 +78,7 @@ class Part:
 
 
 def paper_config(options: argparse.Namespace) -> ConfigDict:
-    """configs/shopping100k.py, with what the flags say."""
+    """Returns configs/shopping100k.py with the flags applied."""
     config = shopping100k.get_config()
     config.precision = options.precision
     config.data.placement = options.placement
@@ -95,7 +96,7 @@ def paper_config(options: argparse.Namespace) -> ConfigDict:
 
 
 def random_pixels(count: int, size: int) -> np.ndarray:
-    """Uint8 [count, size, size, 3]; a few random images again and again, because drawing takes longest."""
+    """Returns uint8 [count, size, size, 3]; it repeats a few random images, because drawing all is slow."""
     distinct = np.random.default_rng(0).integers(0, 256, (min(count, DISTINCT), size, size, 3), np.uint8)
     pixels = np.empty((count, *distinct.shape[1:]), np.uint8)
     for start in tqdm(range(0, count, DISTINCT), desc="pixels", unit="chunk", leave=False):
@@ -111,7 +112,7 @@ def step_flops(stage: Stage) -> float:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and the result."""
+    """Returns the seconds that a function takes, and its result."""
     start = time.perf_counter()
     result = jax.block_until_ready(function())
     return time.perf_counter() - start, result
@@ -120,17 +121,17 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 def train_stage(
     run: Run, stage: Stage, *, least_steps: int | None, seconds: float, rate: float
 ) -> tuple[Part, Any]:
-    """Trains a stage, or as many of its steps as there is time for.
+    """Trains a stage, or as many of its steps as the time allows.
 
     Args:
-      run: the run.
-      stage: what is trained.
-      least_steps: of the stage that are trained, however long they take; None: all.
-      seconds: how long it may take, if only some are.
-      rate: FLOP/s of matrix products, for comparison.
+      run: the run that the stage belongs to.
+      stage: the stage to train.
+      least_steps: the number of steps to train however long they take; None for all.
+      seconds: the time limit if not all steps are trained.
+      rate: the FLOP/s of matrix products, for comparison.
 
     Returns:
-      What it took, and the last parameters.
+      The time of the stage, and the last parameters.
     """
     config = run.config
     on_device = config.data.placement == DEVICE
@@ -156,8 +157,10 @@ def train_stage(
 
     def records() -> list[dict[str, Any]]:
         logged = step_records(run.directory, stage.name)
-        compiling = [next((each["step"] for each in logged if each["step"] > first), 0) for first in starts]
-        return [each for each in logged if each["step"] not in compiling]
+        compiling = [
+            next((record["step"] for record in logged if record["step"] > first), 0) for first in starts
+        ]
+        return [record for record in logged if record["step"] not in compiling]
 
     def step_seconds() -> dict[str, float]:
         return spread([stage.batch_size / record["images_per_second"] for record in records()])
@@ -166,14 +169,14 @@ def train_stage(
     taken, state = timed(lambda: train(stage.state, last if least_steps is None else min(last, least_steps)))
     done = int(state.step)
     if done < last:
-        each = step_seconds()["median"]
-        again = taken - done * each  # compiling, or reading what was compiled, and restoring
-        fits = int((seconds - taken - again) / each)
+        median = step_seconds()["median"]
+        overhead = taken - done * median  # the cost of compiling (or loading a cached program) and restoring
+        fits = int((seconds - taken - overhead) / median)
         if fits >= FEWEST_MORE:
             starts.append(done)
-            so_far = state  # what the stage restores, too, over these
-            more, state = timed(lambda: train(so_far, min(last, done + fits)))
-            taken, done = taken + more, int(state.step)
+            reached = state  # run_stage restores the same state from its checkpoint anyway
+            extra, state = timed(lambda: train(reached, min(last, done + fits)))
+            taken, done = taken + extra, int(state.step)
     measured = step_seconds()
     achieved = flops / measured["median"]
     details: dict[str, Any] = {
@@ -197,7 +200,7 @@ def train_stage(
 
 
 def checkpoint_seconds(state: Any, directory: pathlib.Path) -> float:
-    """Returns how long training stands still for a checkpoint, whose files are written while it goes on."""
+    """Returns the seconds for which a checkpoint blocks training; its files are written in the background."""
     with Checkpoints(directory) as checkpoints:
         return timed(lambda: checkpoints.save(int(state.step), checkpoint_items(state)))[0]
 
@@ -207,27 +210,27 @@ def _bytes(tree: Any) -> int:
 
 
 def over_images(work: Callable[[np.ndarray], Any], pixels: np.ndarray, count: int, batch_size: int) -> Part:
-    """Something that is done batch by batch with so many images: all of them, or a few batches."""
+    """Times work on ``count`` images in batches; extrapolates from a few batches if ``pixels`` has fewer."""
     if len(pixels) == count:
         return Part(timed(lambda: work(pixels))[0], "measured")
     first = timed(lambda: work(pixels[:batch_size]))[0]
-    each = [timed(lambda: work(pixels[:batch_size]))[0] for _ in range(max(2, len(pixels) // batch_size))]
-    one = spread(each)
+    repeats = [timed(lambda: work(pixels[:batch_size]))[0] for _ in range(max(2, len(pixels) // batch_size))]
+    batch_seconds = spread(repeats)
     batches = -(-count // batch_size)
     return Part(
-        first + (batches - 1) * one["median"],
-        f"extrapolated from {len(each)} batches",
-        {"batches": batches, "batch_seconds": one, "first_batch_seconds": first},
+        first + (batches - 1) * batch_seconds["median"],
+        f"extrapolated from {len(repeats)} batches",
+        {"batches": batches, "batch_seconds": batch_seconds, "first_batch_seconds": first},
     )
 
 
 def evaluate(sizes: dict[str, int], dim: int, progress: bool) -> list[tuple[str, Part]]:
-    """Search of all queries and the untouched references, and all metrics."""
+    """Times the search for all queries and for the unchanged references, and all metrics."""
     features, labels, queries, schema = random_evaluation(
         sizes["test"], sizes["references"], sizes["queries"], dim
     )
     memory = class_prototypes(features, labels, schema)
-    references, which = np.unique(queries.reference, return_inverse=True)
+    references, inverse = np.unique(queries.reference, return_inverse=True)
     untouched = np.zeros((len(references), schema.num_values), np.int8)
     ks = [k for k in KS if k <= sizes["test"] // 2]
     searched, found = timed(
@@ -239,7 +242,7 @@ def evaluate(sizes: dict[str, int], dim: int, progress: bool) -> list[tuple[str,
             progress=progress,
         )
     )
-    found, baseline = found[: len(queries)], found[len(queries) :][which]
+    found, baseline = found[: len(queries)], found[len(queries) :][inverse]
     scored, _ = timed(lambda: [retrieval_metrics(labels[rows], queries, ks) for rows in (found, baseline)])
     return [("search", Part(searched, "measured")), ("metrics", Part(scored, "measured"))]
 
@@ -248,17 +251,18 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     """Measures all parts in their order; yields the result after each of them.
 
     Args:
-      options: of the command.
-      directory: a new run's folder.
+      options: the options of the command line.
+      directory: the folder of the new run.
     """
     started = time.perf_counter()
     sizes, config = TINY if options.tiny else FULL, paper_config(options)
     rate = matrix_rate(options.precision, options.matrix, burst=10 if config.precision == "bfloat16" else 1)
     catalogue = random_catalogue(sizes["train"], sizes["test"], skew=6.0 if options.tiny else 1.0)
     encoder = builders.build_encoder(config, catalogue.schema)
-    size, at_once = config.data.image_size, config.protocol.batch_size
-    whole = options.whole or options.seconds is not None  # so are the images, if not the steps
-    pixels = random_pixels(sizes["train"] if whole else 4 * at_once, size)
+    size, batch_size = config.data.image_size, config.protocol.batch_size
+    # Whether all images are there; with --seconds they are, even if not all steps run.
+    whole = options.whole or options.seconds is not None
+    pixels = random_pixels(sizes["train"] if whole else 4 * batch_size, size)
     images = {TRAIN: pixels, VALIDATION: pixels[:0], TEST: pixels[: sizes["test"]]}
     run = Run(
         config,
@@ -292,54 +296,54 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
             "peak_device_memory_gib": device_peak(),
         }
 
-    def left() -> float:
-        besides = options.besides if options.seconds else 0.0
-        return (options.seconds or 0.0) - besides - (time.perf_counter() - started)
+    def seconds_left() -> float:
+        reserved = options.besides if options.seconds else 0.0
+        return (options.seconds or 0.0) - reserved - (time.perf_counter() - started)
 
     least = None if options.whole else options.steps
     stage = STAGES[ENCODER](run)
-    # Images that each stage encodes: an epoch of the second has three for each triplet.
+    # The images that each stage encodes per epoch: the second encodes three per triplet.
     shares = sizes["train"], 3 * config.memory.triplets
-    first = left() * shares[0] / sum(shares)
+    first = seconds_left() * shares[0] / sum(shares)
     part, _ = train_stage(run, stage, least_steps=least, seconds=first, rate=rate["median"])
     yield with_part("stage 1, encoder", part)
     restoring, stage = timed_stage(run)
-    part, trained = train_stage(run, stage, least_steps=least, seconds=left(), rate=rate["median"])
+    part, trained = train_stage(run, stage, least_steps=least, seconds=seconds_left(), rate=rate["median"])
     yield with_part("stage 2, memory", part)
     params, forward = trained[ENCODER], make_forward(encoder)
-    batching = {"batch_size": at_once, "progress": whole}
-    part = (  # stage 2 starts from them
+    batching = {"batch_size": batch_size, "progress": whole}
+    part = (  # stage 2 builds the prototypes before its first step
         Part(restoring, "measured")
         if whole
         else over_images(
-            lambda some: build_memory(
+            lambda chosen: build_memory(
                 forward,
                 params,
-                [(some, catalogue.part_labels(TRAIN))],
+                [(chosen, catalogue.part_labels(TRAIN))],
                 catalogue.schema,
                 feature_dim=encoder.feature_dim,
                 **batching,
             ),
             pixels,
             sizes["train"],
-            at_once,
+            batch_size,
         )
     )
     yield with_part("prototypes", part)
     forward = make_forward(encoder)
     part = over_images(
-        lambda some: encode(
+        lambda chosen: encode(
             forward,
             params,
-            some,
-            catalogue.part_labels(TEST)[: len(some)],
+            chosen,
+            catalogue.part_labels(TEST)[: len(chosen)],
             encoder,
             description="gallery",
             **batching,
         ),
         images[TEST],
         sizes["test"],
-        at_once,
+        batch_size,
     )
     yield with_part("gallery", part)
     for name, part in evaluate(sizes, encoder.feature_dim, progress=True):
@@ -347,7 +351,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
 
 
 def timed_stage(run: Run) -> tuple[float, Stage]:
-    """Stage 2 before its first step, and the seconds that restoring and the prototypes take."""
+    """Sets up stage 2; returns the seconds that restoring and the prototypes take, and the stage."""
     start = time.perf_counter()
     stage = STAGES[MEMORY](run)
     jax.block_until_ready(stage.state.params)
@@ -355,13 +359,13 @@ def timed_stage(run: Run) -> tuple[float, Stage]:
 
 
 def device_peak() -> float | None:
-    """Most GiB that were allocated on the first device; None where it does not tell."""
+    """Returns the peak memory of the first device in GiB; None if it keeps no statistics."""
     statistics = jax.devices()[0].memory_stats()
     return statistics["peak_bytes_in_use"] / 2**30 if statistics else None
 
 
 def report(result: dict[str, Any]) -> str:
-    """The parts, a line each."""
+    """Returns the parts as text, one line each."""
     lines = [f"{'part':20}{'seconds':>12}  how"]
     for name, part in result["parts"].items():
         lines.append(f"{name:20}{part['seconds']:12,.1f}  {part['how']}")
@@ -379,7 +383,7 @@ def report(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     on_gpu = jax.default_backend() == "gpu"
     parser.add_argument(
@@ -387,12 +391,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--placement", choices=PLACEMENTS, default="device" if on_gpu else "host")
     parser.add_argument("--steps-per-call", type=int, default=10 if on_gpu else 1)
-    parser.add_argument("--epochs", type=int, default=25, help="of each stage")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs of each stage")
     parser.add_argument(
         "--steps",
         type=int,
         default=200 if on_gpu else 6,
-        help="of each stage that are measured at least, where not all are",
+        help="fewest steps of each stage that are measured, unless all are",
     )
     parser.add_argument(
         "--whole", action=argparse.BooleanOptionalAction, default=None, help="run it all; default: on a GPU"
@@ -403,7 +407,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--besides", type=float, default=40.0, help="of the seconds, those kept for what follows the steps"
     )
-    parser.add_argument("--matrix", type=int, default=8192 if on_gpu else 2048, help="of the matrix rate")
+    parser.add_argument(
+        "--matrix",
+        type=int,
+        default=8192 if on_gpu else 2048,
+        help="rows of the matrices that the rate is measured with",
+    )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
@@ -416,11 +425,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     path = options.out / f"paper_scale_{machine_name()}.json"
     config: Any = jax.config
     with tempfile.TemporaryDirectory() as folder:
-        # With --seconds a stage is begun twice; so it is compiled once.
+        # With --seconds a stage may start twice; with a cache it is compiled only once.
         if options.seconds is not None and config.jax_compilation_cache_dir is None:
             config.update("jax_compilation_cache_dir", f"{folder}/programs")
         for result in measure(options, pathlib.Path(folder) / "run"):
-            record(path, result, quiet=True)  # whoever ends it keeps what is done
+            record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
     print(report(result))
     print(f"written to {path}")
     return result

@@ -1,4 +1,4 @@
-"""Results of benchmarks as JSON, with the hardware and the versions they were measured with."""
+"""Records results of benchmarks as JSON, with the hardware and the versions they were measured with."""
 
 import datetime
 import importlib.metadata
@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-# What decides, from outside, how fast libraries compute and allocate.
+# Environment variables that change how fast libraries compute and allocate.
 SETTINGS = (
     *("GLIBC_TUNABLES", "JAX_DEFAULT_MATMUL_PRECISION", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE"),
     *("XLA_FLAGS", "XLA_PYTHON_CLIENT_PREALLOCATE"),
@@ -24,30 +24,30 @@ LIBRARIES = (
 
 
 def record(path: pathlib.Path, result: dict[str, Any], *, quiet: bool = False) -> None:
-    """Writes a result beside what it was measured with; a result that was there is replaced.
+    """Writes a result with the environment that it was measured in; replaces an older result.
 
     Args:
       path: the JSON file.
-      result: what was measured, or as much of it as there is by now.
-      quiet: whether the path is not printed.
+      result: the measurements, or those that are complete so far.
+      quiet: whether to skip printing the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"date": datetime.date.today().isoformat(), **environment(), **result}
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)  # whoever is ended meanwhile leaves the last result whole
+    unfinished.replace(path)  # so that an interrupted write leaves the last result intact
     if not quiet:
         print(f"written to {path}")
 
 
 def machine_name() -> str:
-    """Returns the name that this machine's results are filed under: ``cpu``, or the first GPU's model."""
+    """Returns the name of this machine in file names: ``cpu``, or the first GPU's model."""
     device = jax.devices()[0]
     return "cpu" if device.platform == "cpu" else card_model(device.device_kind)
 
 
 def card_model(device_kind: str) -> str:
-    """Returns the model of a GPU, without its maker, its memory and its socket.
+    """Returns the model of a GPU without its maker, memory size and socket.
 
     Example:
       >>> [card_model(kind) for kind in ("NVIDIA H100 80GB HBM3", "Tesla V100-SXM2-16GB", "NVIDIA RTX A6000")]
@@ -62,7 +62,7 @@ def card_model(device_kind: str) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Returns the hardware, the versions, and what the environment sets."""
+    """Returns the hardware, the versions, and the environment variables that affect speed."""
     driver = query_card("driver_version") if jax.default_backend() == "gpu" else None
     return {
         "processor": _processor(),
@@ -76,10 +76,10 @@ def environment() -> dict[str, Any]:
 
 
 def query_card(field: str) -> str | None:
-    """Returns what ``nvidia-smi`` says of the first card; None where it does not answer.
+    """Returns a property of the first card from ``nvidia-smi``; None if it does not answer.
 
     Args:
-      field: of its ``--query-gpu``, as ``driver_version`` or ``memory.total`` (MiB).
+      field: the field of ``--query-gpu``, such as ``driver_version`` or ``memory.total`` (in MiB).
     """
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     try:

@@ -1,16 +1,16 @@
-"""Several devices and processes, waiting for input, and steps compiled together; on the CPU.
+"""Measures several devices and processes, waiting for input, and steps per call, on the CPU.
 
     python benchmarks/scaling.py --photographs=FOLDER
 
 - parallel: one train step at equal global batch on one device, on four CPU devices of one process, and in two
-  processes of one device each, connected by loopback. Each variant has processes of its own; all are warmed
-  up, and then take turns. All share the same cores, so nothing can be faster than one device: it tells what
-  sharing costs.
-- input: the share of the training's time that is spent waiting for batches, from the second epoch on, of the
-  photographs in FOLDER (with an attributes.csv, see README.md) or, without, of drawn garments.
-- steps: images a second of a tiny model, whose steps take milliseconds, by train.steps_per_call.
+  processes of one device each, connected by loopback. Each variant has its own processes; all are warmed up,
+  and then take turns. All variants share the same cores, so none can be faster than one device: the result
+  shows the cost of communication.
+- input: the share of the training time that is spent waiting for batches, from the second epoch on, with the
+  photographs in FOLDER (which has an attributes.csv, see README.md) or, without a folder, drawn garments.
+- steps: the images per second of a tiny model, whose steps take milliseconds, by train.steps_per_call.
 
-What --only leaves out stays in the result as it was measured before.
+The parts that --only excludes keep their earlier measurements in the result.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.recording import record
 from benchmarks.side_by_side.tables import scaling_table
@@ -42,7 +42,7 @@ PARTS = ("parallel", "input", "steps")
 
 
 def variants(sizes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Name -> arguments of each of its processes."""
+    """Returns the variants by name, each with the arguments of its processes."""
     return {
         "1 device": [{**sizes, "devices": 1}],
         "4 devices, pmap": [{**sizes, "devices": 4, "mode": "pmap"}],
@@ -52,7 +52,7 @@ def variants(sizes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def measure_parallel(sizes: Mapping[str, Any], repeats: int) -> dict[str, Any]:
-    """One step of each variant by turns."""
+    """Measures one step of each variant by turns."""
     with contextlib.ExitStack() as stack:
         workers, first = {}, {}
         for name, arguments in (bar := tqdm(variants(sizes).items(), unit="variant", leave=False)):
@@ -72,7 +72,7 @@ def measure_parallel(sizes: Mapping[str, Any], repeats: int) -> dict[str, Any]:
 
 
 def photographs(folder: pathlib.Path, count: int, table: pathlib.Path) -> ConfigDict:
-    """Config of a catalogue's first training images, and as many test images as the metrics need."""
+    """Returns a config with a catalogue's first training images, and enough test images for the metrics."""
     with (folder / "attributes.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     train, test = ([row for row in rows if row["split"] == part] for part in ("train", "test"))
@@ -86,7 +86,7 @@ def photographs(folder: pathlib.Path, count: int, table: pathlib.Path) -> Config
 
 
 def drawn(count: int) -> ConfigDict:
-    """Config of so many training images of drawn garments, and as many test images as the metrics need."""
+    """Returns a config with ``count`` drawn training images, and enough test images for the metrics."""
     config = garments.get_config()
     config.data.count = count + 50
     config.data.test_fraction = 50 / config.data.count
@@ -96,7 +96,14 @@ def drawn(count: int) -> ConfigDict:
 def measure_input(
     folder: pathlib.Path | None, fields: Mapping[str, Any], epoch: int, epochs: int
 ) -> dict[str, Any]:
-    """Waiting by placement and steps per call; an epoch has so many steps."""
+    """Measures waiting for input by placement and steps per call.
+
+    Args:
+      folder: the folder of photographs; None for drawn garments.
+      fields: the config fields to set.
+      epoch: the number of steps per epoch.
+      epochs: the number of epochs.
+    """
     count = epoch * fields["train.batch_size"]
     with tempfile.TemporaryDirectory() as scratch:
         if folder:
@@ -116,7 +123,7 @@ def measure_input(
 
 
 def measure_steps(fields: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """Speed of a tiny model by steps per call; an epoch has so many steps."""
+    """Measures the speed of a tiny model by steps per call; ``epoch`` is the number of steps per epoch."""
     with tempfile.TemporaryDirectory() as scratch:
         config = drawn(epoch * fields["train.batch_size"])
         config.data.cache_dir = scratch
@@ -128,16 +135,22 @@ def measure_steps(fields: Mapping[str, Any], epoch: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photographs", type=pathlib.Path, help="folder with images and an attributes.csv")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--images", nargs="+", type=int, default=[224, 96], help="of parallel, pixels a side")
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        type=int,
+        default=[224, 96],
+        help="height and width of the images of parallel, in pixels",
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3, help="of input, the first not counted")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of input; the first is not counted")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of the result")
-    parser.add_argument("--name", default="scaling_cpu", help="of the result, without .json")
+    parser.add_argument("--name", default="scaling_cpu", help="name of the result, without .json")
     options = parser.parse_args(arguments)
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")

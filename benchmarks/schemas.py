@@ -1,14 +1,14 @@
-"""Attributes without meaning, in the numbers that benchmarks need."""
+"""Makes schemas of placeholder attributes, of the sizes that benchmarks need."""
 
 from collections.abc import Sequence
 
 from gradrev_jax import AttributeSchema
 
-SHOPPING100K_SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)  # values of each attribute
+SHOPPING100K_SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)  # the number of values of each attribute
 
 
 def schema_of_sizes(sizes: Sequence[int]) -> AttributeSchema:
-    """Attributes with these numbers of values.
+    """Makes a schema of placeholder attributes with the given numbers of values.
 
     Example:
       >>> schema_of_sizes((2, 1)).values

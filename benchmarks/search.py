@@ -1,12 +1,12 @@
-"""The search for manipulated features beside faiss, exact both.
+"""Times the search for manipulated features beside faiss; both are exact.
 
     python benchmarks/search.py
 
-All queries of an evaluation at Shopping100k's sizes, with the index and the manipulations counted in on every
-side; and one more manipulation of an item that a session holds, beside one query of a flat index, for
-galleries of several sizes. The others are faiss's flat index, on the CPU, and where JAX and torch both find a
-GPU torch's matrix product and ``topk`` there. All in one process, one after the other; medians and spread. A
-side that is not installed, and a gallery that does not fit, is skipped, and said.
+It measures all queries of an evaluation at Shopping100k's sizes, including the index and the manipulations on
+every side; and one more manipulation of an item in a session, beside one query of a flat index, for galleries
+of several sizes. The other sides are faiss's flat index on the CPU and, if JAX and torch both find a GPU,
+torch's matrix product and ``topk`` there. All run in one process, one after the other; the result has medians
+and spread. Sides that are not installed, and galleries that do not fit, are skipped and reported.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.evaluation import random_evaluation
 from benchmarks.recording import machine_name, record
@@ -36,22 +36,22 @@ from gradrev_jax.training.parallel import free_bytes
 
 FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340, "k": 50, "checked": 200}
 TINY = {"gallery": 300, "references": 10, "queries": 40, "dim": 4, "k": 5, "checked": 10}
-# (rows, d) of galleries of 12 features: growing rows, and growing d.
+# The (rows, d) of galleries with 12 features per image, with growing rows and growing d.
 GALLERIES = ((20_000, 340), (100_000, 340), (100_000, 20), (1_000_000, 20), (1_000_000, 40))
 GPU_GALLERIES = ((20_000, 340), (1_000_000, 40), (1_000_000, 340))
 MANIPULATIONS, NEAREST = 300, 10
-ROWS_AT_ONCE = 100_000  # of a random gallery, drawn on the device
-TORCH_QUERIES = 1024  # whose distances to a gallery torch holds at a time
+ROWS_AT_ONCE = 100_000  # the rows of a random gallery that are drawn on the device at a time
+TORCH_QUERIES = 1024  # the queries whose distances to the gallery torch holds at a time
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measure, print, write the result, and return it."""
+    """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
-    # Before JAX looks for a GPU, where torch needs memory too.
+    # This has to be set before JAX looks for a GPU, because torch needs memory there, too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     on_gpu = jax.default_backend() == "gpu"
     galleries = ((500, 3), (700, 2)) if options.tiny else GPU_GALLERIES if on_gpu else GALLERIES
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def torch_on_gpu() -> Any:
-    """Torch, where both JAX and torch find a GPU; else None."""
+    """Returns torch if both JAX and torch find a GPU; else None."""
     if jax.default_backend() != "gpu":
         return None
     try:
@@ -83,7 +83,7 @@ def torch_on_gpu() -> Any:
 
 
 def faiss_index(rows: np.ndarray) -> Any:
-    """A flat index of rows; None where there is no faiss."""
+    """Returns a flat index of rows; None if faiss is not installed."""
     try:
         import faiss
     except ImportError:
@@ -94,20 +94,20 @@ def faiss_index(rows: np.ndarray) -> Any:
 
 
 def normalized(features: np.ndarray) -> np.ndarray:
-    """Features as one vector each, of length 1."""
+    """Flattens each image's features to one vector, and scales it to length 1."""
     flat = features.reshape(len(features), -1)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that it takes, and what it returns."""
+    """Returns the seconds that the work takes, and its result."""
     start = time.perf_counter()
     done = work()
     return time.perf_counter() - start, done
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
-    """Median, least, most and the 99th percentile."""
+    """Returns the median, the least, the most and the 99th percentile."""
     return {
         "median_seconds": statistics.median(seconds),
         "least_seconds": min(seconds),
@@ -117,7 +117,7 @@ def spread(seconds: list[float]) -> dict[str, float]:
 
 
 def evaluation(sizes: dict[str, int], repeats: int) -> dict[str, Any]:
-    """All queries of an evaluation, from features to neighbours; the first time of ours is not counted."""
+    """Times all queries of an evaluation, from features to neighbours, after a warm-up."""
     k = sizes["k"]
     features, labels, queries, schema = random_evaluation(
         sizes["gallery"], sizes["references"], sizes["queries"], sizes["dim"]
@@ -145,7 +145,7 @@ def evaluation(sizes: dict[str, int], repeats: int) -> dict[str, Any]:
         sides["faiss"] = with_faiss
     if torch_on_gpu():
         sides["torch on the GPU"] = with_torch
-        with_torch()  # compiled, or loaded, before it counts, as ours is
+        with_torch()  # the first call, which loads kernels, is not counted, as on our side
     found = ours()
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
@@ -168,14 +168,14 @@ def excess(
     found: np.ndarray,
     count: int,
 ) -> float:
-    """By how much the k-th found is at most farther than float64's k-th, for some queries and all k."""
-    some = np.linspace(0, len(found) - 1, count).astype(int)
+    """Returns the largest deviation of the found k-th squared distances from float64's, for some queries."""
+    chosen = np.linspace(0, len(found) - 1, count).astype(int)
     gallery = normalized(features.astype(np.float64))
-    changes = indicators[some].astype(np.float64) @ memory.astype(np.float64).reshape(len(memory), -1)
-    vectors = normalized(features[reference[some]].astype(np.float64).reshape(count, -1) + changes)
+    changes = indicators[chosen].astype(np.float64) @ memory.astype(np.float64).reshape(len(memory), -1)
+    vectors = normalized(features[reference[chosen]].astype(np.float64).reshape(count, -1) + changes)
     squares = 2 - 2 * vectors @ gallery.T
     nearest = np.sort(squares, axis=1)[:, : found.shape[1]]
-    return float(np.abs(np.take_along_axis(squares, found[some], axis=1) - nearest).max())
+    return float(np.abs(np.take_along_axis(squares, found[chosen], axis=1) - nearest).max())
 
 
 def torch_search(
@@ -187,48 +187,49 @@ def torch_search(
     k: int,
     device: str = "cuda",
 ) -> np.ndarray:
-    """The k nearest rows by matrix products in float32 and ``topk`` on the device, from host to host."""
+    """Returns the k nearest rows by float32 matrix products and ``topk`` on the device, from host to host."""
     with torch.inference_mode():
         gallery = torch.from_numpy(features.reshape(len(features), -1)).to(device)
         weight = torch.from_numpy(np.array(memory).reshape(len(memory), -1)).to(device)
         rows = torch.nn.functional.normalize(gallery)
         found = []
         for start in range(0, len(reference), TORCH_QUERIES):
-            some = slice(start, start + TORCH_QUERIES)
-            changes = torch.from_numpy(indicators[some]).to(device).float() @ weight
+            part = slice(start, start + TORCH_QUERIES)
+            changes = torch.from_numpy(indicators[part]).to(device).float() @ weight
             queries = torch.nn.functional.normalize(
-                gallery[torch.from_numpy(reference[some]).to(device)] + changes
+                gallery[torch.from_numpy(reference[part]).to(device)] + changes
             )
             found.append((queries @ rows.T).topk(k, dim=1).indices)
         return torch.cat(found).cpu().numpy()
 
 
 def random_gallery(rows: int, dim: int) -> Float[Array | np.ndarray, "G 12 d"]:
-    """Normal numbers; on a GPU drawn there, since a host takes minutes for some 10^9 of them."""
+    """Draws normal numbers; on a GPU if there is one, because a host takes minutes for 10^9 of them."""
     if jax.default_backend() == "cpu":
         return np.random.default_rng(0).standard_normal((rows, 12, dim), np.float32)
     return gallery_on_device(rows, dim)
 
 
 def gallery_on_device(rows: int, dim: int) -> Float[Array, "G 12 d"]:
-    """Normal numbers, drawn some rows at a time, so that the gallery alone needs its memory."""
+    """Draws normal numbers a block of rows at a time, so that hardly more than the gallery is in memory."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def fill(gallery: Array, key: Array, start: int) -> Array:
-        some = jax.random.normal(key, (min(rows, ROWS_AT_ONCE), 12, dim))
-        return jax.lax.dynamic_update_slice_in_dim(gallery, some, start, axis=0)
+        block = jax.random.normal(key, (min(rows, ROWS_AT_ONCE), 12, dim))
+        return jax.lax.dynamic_update_slice_in_dim(gallery, block, start, axis=0)
 
     gallery = jnp.zeros((rows, 12, dim))
-    for start in range(0, rows, ROWS_AT_ONCE):  # the last rows move back to fit, over some that are there
+    for start in range(0, rows, ROWS_AT_ONCE):  # the last block moves back to fit, and overwrites some rows
         gallery = fill(gallery, jax.random.key(start), start)
     return gallery
 
 
 def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
-    """One manipulation after the other of one item, and one query after the other of a flat index."""
+    """Times single manipulations of one item in a session, and single queries of a flat index."""
     result: dict[str, Any] = {"rows": rows, "width": 12 * dim}
     schema = schema_of_sizes(attribute_sizes(12))
-    needed = 4 * rows * (2 * 12 * dim + schema.num_values)  # given and normalised, and the table of products
+    # The features, the normalised features, and the table of products.
+    needed = 4 * rows * (2 * 12 * dim + schema.num_values)
     free = free_bytes(jax.devices()[0])
     if needed > 0.95 * free:
         return result | {
@@ -236,7 +237,7 @@ def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
         }
     features, rng = random_gallery(rows, dim), np.random.default_rng(1)
     memory = rng.standard_normal((schema.num_values, 12, dim), np.float32)
-    memory[np.arange(12) != schema.attribute_of[:, None]] = 0  # Eq. 6: a prototype has its own block alone
+    memory[np.arange(12) != schema.attribute_of[:, None]] = 0  # Eq. 6: a prototype has only its own block
     indicators = np.zeros((10 if tiny else MANIPULATIONS, 1, schema.num_values), np.int8)
     for row in indicators[:, 0]:
         added, removed = rng.choice(schema.num_values, 2, replace=False)
@@ -257,7 +258,7 @@ def one_more(rows: int, dim: int, tiny: bool) -> dict[str, Any]:
 
 
 def torch_query_times(torch: Any, gallery: Float[Array, "G N d"]) -> list[float]:
-    """Seconds of one query after the other: a matrix-vector product with the same rows in place, and topk."""
+    """Returns the seconds of single queries: a matrix-vector product with the rows in place, and topk."""
     rows = torch.from_dlpack(gallery).flatten(start_dim=1)
 
     def search(query: Any) -> np.ndarray:
@@ -269,14 +270,14 @@ def torch_query_times(torch: Any, gallery: Float[Array, "G N d"]) -> list[float]
 
 
 def session_times(index: ManipulationIndex, indicators: np.ndarray) -> list[float]:
-    """Seconds of each manipulation in a session."""
+    """Returns the seconds of each manipulation in a session."""
     session = index.session(0)
 
     def manipulate(indicator: np.ndarray) -> np.ndarray:
         return np.asarray(session.search(indicator, NEAREST).indices)
 
     manipulate(indicators[0])
-    return [timed(functools.partial(manipulate, some))[0] for some in indicators]
+    return [timed(functools.partial(manipulate, indicator))[0] for indicator in indicators]
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
     python benchmarks/step_profile.py
 
-Both stages at the paper's sizes, on random images and labels: on a GPU in bfloat16 with all images on the
-device, as benchmarks/paper_scale.py has them. Of each, the time a step that the device spends on
-convolutions, products, the optimiser, input (gathering, mirroring and normalising images, and what is sent
-from the host), copies and all else, the time that it idles, the share of the time that steps wait for their
-batches, the longest kernels, and the FLOP/s of the convolutions and products beside the rate of large matrix
-products.
+It traces both stages at the paper's sizes, on random images and labels; on a GPU in bfloat16 with all images
+on the device, as in benchmarks/paper_scale.py. For each stage, it reports the time per step that the device
+spends on convolutions, products, the optimiser, input (gathering, mirroring and normalising images, and
+transfers from the host), copies and everything else; the idle time; the share of the time that steps wait for
+their batches; the longest kernels; and the FLOP/s of the convolutions and products beside the rate of large
+matrix products.
 
-On a GPU the steps are run without CUDA graphs, so that each kernel says what it is a part of: idle time is
-then an upper bound.
+On a GPU the steps run without CUDA graphs, so that each kernel can be attributed to its instruction; the idle
+time is then an upper bound.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # where it is run as a file, not with -m
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.card import matrix_rate
 from benchmarks.flops import CONVOLUTIONS, PRODUCTS, count_flops
@@ -59,11 +59,11 @@ WITHOUT_GRAPHS = "--xla_gpu_enable_command_buffer="
 
 
 def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainState, Any]]:
-    """Returns each stage's update, its first state, and step -> rows and targets.
+    """Returns each stage's update, its first state, and the function from a step to its rows and targets.
 
     Args:
-      sizes: of the images, the batches and the model.
-      precision: dtype of the computation.
+      sizes: the sizes of the images, the batches and the model.
+      precision: the dtype of the computation.
     """
     schema = schema_of_sizes(SHOPPING100K_SIZES)
     labels = random_labels(sizes["images"], schema.sizes).astype(np.int32)
@@ -104,11 +104,11 @@ def profile(update: Any, state: TrainState, batch: Any, pixels: jax.Array, folde
     """Traces ten steps of a stage, whose batches a thread prepares, as in training.
 
     Args:
-      update: of the stage.
-      state: before its first step; its copies are donated.
-      batch: step -> rows of the images, and targets.
+      update: the update of the stage.
+      state: the state before the first step; copies of it are donated.
+      batch: the function from a step to the rows of its images, and the targets.
       pixels: all images, on the device.
-      folder: for the trace.
+      folder: the folder that the trace is written to.
     """
 
     def step(state: TrainState, pixels: jax.Array, rows: jax.Array, targets: Any) -> tuple[TrainState, Any]:
@@ -121,7 +121,7 @@ def profile(update: Any, state: TrainState, batch: Any, pixels: jax.Array, folde
     state = jax.tree.map(jnp.copy, state)
     compiled = jax.jit(step, donate_argnums=0).lower(state, pixels, rows, targets).compile()
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # the device is what counts
+    options.python_tracer_level = 0  # only the work of the device is reduced
     with Feed(lambda number: jax.device_put(batch(number)), range(WARM_UP + STEPS)) as feed:
         for number, (rows, targets) in enumerate(feed):
             if number == WARM_UP:
@@ -142,11 +142,11 @@ def profile(update: Any, state: TrainState, batch: Any, pixels: jax.Array, folde
 
 
 def rated(result: dict[str, Any], rate: float) -> dict[str, Any]:
-    """Returns a profile with the FLOP/s of its convolutions and products, and the share of a rate that is.
+    """Adds the FLOP/s of the convolutions and products to a profile, and their ratio to a rate.
 
     Args:
-      result: of ``profile``.
-      rate: FLOP/s of large matrix products in the same precision.
+      result: the profile, from ``profile``.
+      rate: the FLOP/s of large matrix products in the same precision.
     """
     seconds, flops = result["seconds_per_step"], result["flop_per_step"]
     rates = {kind: flops[kind] / seconds[kind] for kind in (CONVOLUTIONS, PRODUCTS) if seconds[kind]}
@@ -155,7 +155,7 @@ def rated(result: dict[str, Any], rate: float) -> dict[str, Any]:
         **result,
         "flop_per_second": rates,
         "of_matrix_rate": {
-            **{kind: each / rate for kind, each in rates.items()},
+            **{kind: achieved / rate for kind, achieved in rates.items()},
             **({"both": sum(flops.values()) / both / rate} if both else {}),
         },
     }
@@ -186,13 +186,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             measured = profile(update, state, batch, pixels, folder)
         result["stages"][name] = rated(measured, rate["median"])
-        record(path, result, quiet=True)  # whoever ends it keeps what is done
+        record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
     print(profile_table(result))
     print(f"written to {path}")
     return result
 
 
 if __name__ == "__main__":
-    # Read when JAX looks for a GPU. Kernels of a graph do not tell which instruction they are of.
+    # JAX reads this when it looks for a GPU. The kernels of a CUDA graph do not say which instruction they
+    # belong to.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WITHOUT_GRAPHS}".strip()
     main()

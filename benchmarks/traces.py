@@ -1,4 +1,4 @@
-"""Traces of ``jax.profiler``, reduced to the time of each kind of work on the device."""
+"""Reduces traces of ``jax.profiler`` to the time of each kind of work on the device."""
 
 import collections
 import pathlib
@@ -14,7 +14,7 @@ from gradrev_jax.training.update import INPUT_SCOPE, OPTIMIZER_SCOPE
 
 OPTIMIZER, INPUT, COPIES, OTHER, IDLE = "optimizer", "input", "copies", "other", "idle"
 KINDS = (CONVOLUTIONS, PRODUCTS, OPTIMIZER, INPUT, COPIES, OTHER)
-# Kernels of libraries, by what their names have in them, where no instruction is known.
+# Patterns in the names of library kernels; they are used if the instruction of a kernel is unknown.
 LIBRARY_KERNELS = {
     COPIES: re.compile(r"memcpy|memset", re.IGNORECASE),
     CONVOLUTIONS: re.compile(r"conv(?!ert)|fprop|dgrad|wgrad|nchw|nhwc|cudnn", re.IGNORECASE),
@@ -26,13 +26,13 @@ INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(?P<name>[\w.-]+) = (?P<rest>.*)$")
 
 
 class Event(NamedTuple):
-    """Work on the device.
+    """One piece of work on the device.
 
     Attributes:
-      name: of the kernel or copy.
-      start: ns.
-      duration: ns.
-      instruction: of HLO that it is a part of; empty where the trace does not tell.
+      name: the name of the kernel or copy.
+      start: the start time, in ns.
+      duration: the duration, in ns.
+      instruction: the HLO instruction that it belongs to; empty if the trace does not tell.
     """
 
     name: str
@@ -42,19 +42,19 @@ class Event(NamedTuple):
 
 
 def device_events(trace: pathlib.Path) -> list[Event]:
-    """Reads what the device did from a trace.
+    """Reads the events of the device from a trace.
 
     Args:
       trace: the folder that ``jax.profiler.trace`` was given.
 
     Returns:
-      Of the first GPU, what its streams did; without a GPU, what the threads of the CPU did for XLA.
+      The events of the first GPU's streams; without a GPU, the events of XLA on the threads of the CPU.
 
     Raises:
-      ValueError: no such work is in the trace.
+      ValueError: the trace has no such events.
     """
     data = [jax.profiler.ProfileData.from_file(str(path)) for path in sorted(trace.rglob("*.xplane.pb"))]
-    planes = [plane for each in data for plane in each.planes]
+    planes = [plane for profile in data for plane in profile.planes]
     cards = sorted((plane for plane in planes if plane.name.startswith("/device:GPU")), key=lambda p: p.name)
     found = events_of(cards[0].lines, streams=True) if cards else []
     if not found:
@@ -69,13 +69,13 @@ def events_of(lines: Iterable[Any], *, streams: bool) -> list[Event]:
     """Returns the kernels and copies of a plane's lines.
 
     Args:
-      lines: of a ``jax.profiler.ProfilePlane``.
-      streams: whether only a GPU's streams count, with all that they did, and not what was derived from them;
-        else only events that name an instruction count.
+      lines: the lines of a ``jax.profiler.ProfilePlane``.
+      streams: whether to take all events of a GPU's streams, and no lines derived from them; if not, the
+        events that name an instruction are taken from all lines.
     """
     found = []
     with warnings.catch_warnings():
-        # On Python 3.12 jaxlib's types warn when they are made, and end the process where that is an error.
+        # On Python 3.12 creating jaxlib's types warns; where warnings are errors, that ends the process.
         warnings.simplefilter("ignore", DeprecationWarning)
         for line in lines:
             if streams and not line.name.startswith("Stream"):
@@ -90,22 +90,22 @@ def events_of(lines: Iterable[Any], *, streams: bool) -> list[Event]:
 def instruction_kinds(hlo: str) -> dict[str, str]:
     """Returns the kind of work of each instruction of a compiled program.
 
-    A fusion that a convolution or product is in is of that kind, whatever else it does.
+    A fusion that contains a convolution or a product is of that kind, whatever else it contains.
 
     Args:
-      hlo: its text, as ``jax.stages.Compiled.as_text`` gives it.
+      hlo: the text of the program, from ``jax.stages.Compiled.as_text``.
     """
     kinds: dict[str, str] = {}
-    inside: dict[str, set[str]] = collections.defaultdict(set)  # computation -> kinds of its instructions
+    inside: dict[str, set[str]] = collections.defaultdict(set)  # kinds of each computation's instructions
     computation = ""
     for line in hlo.splitlines():
         if match := COMPUTATION.match(line):
             computation = match["name"]
         elif match := INSTRUCTION.match(line):
             kind = _kind_of_instruction(match["name"], match["rest"])
-            called = re.search(r"calls=%?([\w.-]+)", match["rest"])  # printed before what calls it
+            called = re.search(r"calls=%?([\w.-]+)", match["rest"])  # a callee is printed before its callers
             fused = inside[called[1]] if called else set()
-            kinds[match["name"]] = next((each for each in (CONVOLUTIONS, PRODUCTS) if each in fused), kind)
+            kinds[match["name"]] = next((main for main in (CONVOLUTIONS, PRODUCTS) if main in fused), kind)
             inside[computation].add(kinds[match["name"]])
     return kinds
 
@@ -127,13 +127,14 @@ def _kind_of_instruction(name: str, rest: str) -> str:
 
 
 def kind_of(event: Event, kinds: Mapping[str, str]) -> str:
-    """Returns the kind of an event's work: its instruction's, or else the kernel's, by its name.
+    """Returns the kind of an event: the kind of its instruction, or else the one that its name suggests.
 
-    XLA's own kernels have the name of their instruction, with ``_`` for all that is no letter or digit.
+    XLA's own kernels have the name of their instruction, with ``_`` for each character that is not a letter
+    or digit.
 
     Args:
-      event: what the device did.
-      kinds: of the instructions, from ``instruction_kinds``, and of their names so written.
+      event: the event.
+      kinds: the kinds of the instructions, from ``instruction_kinds``, by name and by sanitised name.
     """
     if SENT.search(event.name):
         return INPUT
@@ -155,19 +156,19 @@ def sanitized(name: str) -> str:
 
 
 def reduce(events: Sequence[Event], hlo: str, steps: int, *, kernels: int = 15) -> dict[str, Any]:
-    """Reduces a trace to seconds a step.
+    """Reduces a trace to seconds per step.
 
     Args:
-      events: what the device did in all the steps.
-      hlo: text of the program that they ran.
-      steps: how many they were.
-      kernels: how many of the longest kernels are listed.
+      events: the events of all steps.
+      hlo: the text of the program that they ran.
+      steps: the number of steps.
+      kernels: the number of the longest kernels to list.
 
     Returns:
-      ``seconds_per_step`` by kind, ``idle`` being the time in which nothing ran between the first event and
-      the last; ``span_per_step``, the time from the first to the last; and ``kernels``, the longest: name,
-      kind, seconds a step, times a step. Where several ran at once, each counts, so that kinds and ``idle``
-      may add up to more than the span.
+      ``seconds_per_step`` by kind, where ``idle`` is the time between the first event and the last in which
+      nothing ran; ``span_per_step``, the time from the first event to the last; and ``kernels``, the longest
+      kernels with name, kind, seconds per step and times per step. Events that ran at the same time are all
+      counted, so the kinds and ``idle`` may add up to more than the span.
     """
     kinds = instruction_kinds(hlo)
     kinds |= {sanitized(name): kind for name, kind in kinds.items()}

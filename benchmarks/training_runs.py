@@ -1,4 +1,4 @@
-"""Short runs of ``train`` and what they log of their speed."""
+"""Runs short trainings, and reads their speed from their logs."""
 
 import pathlib
 import statistics
@@ -14,7 +14,7 @@ from gradrev_jax.training.run import train
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least, most and number of measurements.
+    """Returns the median, the least, the most and the number of measurements.
 
     Example:
       >>> spread([3.0, 1.0, 2.0])
@@ -29,7 +29,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def step_records(workdir: pathlib.Path, stage: str) -> list[dict[str, Any]]:
-    """Records of a stage's steps; what a validation found has other ones."""
+    """Returns the records of a stage's steps, without the records of validations."""
     return [
         record
         for record in read_records(workdir / METRICS)
@@ -38,7 +38,7 @@ def step_records(workdir: pathlib.Path, stage: str) -> list[dict[str, Any]]:
 
 
 def later_epochs(config: ConfigDict, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Train with some fields set; speed and the share of time spent waiting, from the second epoch on."""
+    """Trains with some fields set; returns the speed and the share of waiting after the first epoch."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
     with tempfile.TemporaryDirectory() as folder:

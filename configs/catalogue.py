@@ -1,4 +1,4 @@
-"""Your own catalogue: a table and a folder of images.
+"""Trains on your own catalogue: a table and a folder of images.
 
     python train.py --config=configs/catalogue.py --config.data.root=FOLDER --workdir=runs/mine
     python evaluate.py --workdir=runs/mine
@@ -16,7 +16,7 @@ from configs import default, variants
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The paper's sizes, or ``cpu`` for a laptop, with the words of ``configs/variants.py``."""
+    """Returns the paper's sizes, or a laptop's for ``cpu``; takes the words of ``configs/variants.py``."""
     config = default.get_config()
     config.protocol.normalize = "attribute"
     return variants.apply(config, arg, cpu=_cpu)

@@ -1,10 +1,10 @@
-r"""DeepFashion as ADDE splits it (of its images for attribute prediction).
+r"""Trains on DeepFashion's images for attribute prediction, as ADDE splits them.
 
     python train.py --config=configs/deepfashion.py --config.data.root=IMAGES \
         --config.data.splits=SPLITS --workdir=runs/deepfashion
     python evaluate.py --workdir=runs/deepfashion
 
-As configs/shopping100k.py, with that data set's files and all of its triplets.
+The training is that of configs/shopping100k.py, with DeepFashion's files and all of its triplets.
 
 Measured with this config: nothing yet.
 """
@@ -15,7 +15,7 @@ from configs import shopping100k
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """The training of configs/shopping100k.py."""
+    """Returns the config of configs/shopping100k.py with DeepFashion's triplets."""
     config = shopping100k.get_config(arg)
-    config.memory.triplets = 1_000_000  # as many as there are
+    config.memory.triplets = 1_000_000  # at most; this keeps all of ADDE's triplets
     return config

@@ -1,6 +1,6 @@
-"""Every field of a run, with the paper's values; the other configs start from this one and override.
+"""Holds every field of a run, with the paper's values; the other configs start from this one.
 
-docs/configuration.md has all fields with their meaning. Override any on the command line, as
+docs/configuration.md explains all fields. Any field can be overridden on the command line, as in
 --config.train.epochs=10.
 """
 
@@ -10,6 +10,6 @@ from gradrev_jax.runs.fields.table import default_config
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """All fields. The config is locked: a field that is not here cannot be set by mistake."""
+    """Returns all fields. The config is locked, so an unknown field cannot be set by mistake."""
     del arg
     return default_config()

@@ -1,4 +1,4 @@
-"""Words after a config's name, as ``configs/catalogue.py:cpu,adde_m``: systems and protocols."""
+"""Defines the systems and protocols after a config's name, as in ``configs/catalogue.py:cpu,adde_m``."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,9 +10,9 @@ Change = Mapping[str, object] | Callable[[ConfigDict], None]
 
 # The systems of Tables 4 and 7.
 SYSTEMS: dict[str, Change] = {
-    "shared": {},  # the paper's: N classifiers read every feature, through the reversal
-    "pairwise": {"model.heads": "pairwise"},  # its N x N classifiers
-    "no_reversal": {"reversal.weighting": "off"},  # Table 7: classifiers read their own feature alone
+    "shared": {},  # the paper's system: N classifiers read every feature, through the reversal
+    "pairwise": {"model.heads": "pairwise"},  # the paper's N x N classifiers
+    "no_reversal": {"reversal.weighting": "off"},  # Table 7: classifiers read only their own feature
     "adde_m": {  # the system that the paper builds on (Hou et al., 2021)
         "model.tap": "fc7",
         "reversal.weighting": "off",
@@ -23,7 +23,8 @@ SYSTEMS: dict[str, Change] = {
 }
 
 PROTOCOLS: dict[str, Change] = {
-    # The numbers of the literature: the best epoch on the test images, and the query among the gallery.
+    # The protocol of the literature: the best epoch is chosen on the test images, and the gallery contains
+    # the query image itself.
     "paper": {
         "protocol.select_on_test": True,
         "protocol.normalize": "global",
@@ -31,7 +32,7 @@ PROTOCOLS: dict[str, Change] = {
         "protocol.strength": "1",
         "train.validation_fraction": 0.0,
     },
-    # Nothing is chosen on the test images, and finding the query itself is no success.
+    # Nothing is chosen on the test images, and finding the query image itself does not count as a success.
     "sane": {
         "protocol.select_on_test": False,
         "protocol.exclude_query": True,
@@ -41,15 +42,15 @@ PROTOCOLS: dict[str, Change] = {
 
 
 def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
-    """Apply words with commas between them, in their order.
+    """Applies the words after a config's name to the config, in their order.
 
     Args:
-      config: is changed.
-      arg: the words; None or "" changes nothing, which is ``shared``.
-      **own: words of this config alone.
+      config: the config, which is changed in place.
+      arg: the words, separated by commas; None and "" change nothing, which is the system ``shared``.
+      **own: the words that only this config knows.
 
     Raises:
-      ConfigError: a word that is not known.
+      ConfigError: a word is unknown.
     """
     known = {**own, **SYSTEMS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):

@@ -1,4 +1,4 @@
-"""Runs all steps, one after the other; see benchmarks/on_gpu.sh and docs/gpu.md."""
+"""Runs all steps one after the other; see benchmarks/on_gpu.sh and docs/gpu.md."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, lacking, unpack
 from benchmarks.side_by_side.turns import reason
 
 ROOT = pathlib.Path(__file__).parents[2]
-END_SECONDS = 5.0  # kept for ending the last step and printing the summary
+END_SECONDS = 5.0  # the time reserved for ending the last step and printing the summary
 FAILED, WRONG_CALL, NO_GPU = 1, 2, 3  # exit statuses
 PROBE = """
 import json, jax
@@ -30,24 +30,25 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
     """Runs the steps and prints the summary.
 
     Args:
-      arguments: of the command line.
-      steps: others than the plan's.
+      arguments: the arguments of the command line; None for those of the process.
+      steps: the steps to run instead of the plan's.
 
     Returns:
-      The exit status: 0; 1 where a step failed; 2 where the call is wrong or packages lack; 3 without a GPU.
+      The exit status: 0 if all steps succeeded, 1 if a step failed, 2 if the call is wrong or packages are
+      missing, and 3 without a GPU.
     """
     started = time.perf_counter()
     parser = argparse.ArgumentParser(
         prog="benchmarks/on_gpu.sh", description="All that a GPU can show, within minutes; see docs/gpu.md."
     )
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the results")
-    parser.add_argument("--minutes", type=float, default=9.0, help="within which all of it ends; default: 9")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit of the whole run; default: 9")
     parser.add_argument("--only", nargs="+", metavar="STEP", help="steps to run; default: all")
     parser.add_argument(
         "--wheels",
         type=pathlib.Path,
         default=pathlib.Path("wheels"),
-        help="folder of wheels of what is not installed; default: wheels, where this is called",
+        help="folder of wheels of the packages that are not installed; default: wheels",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="tiny sizes on any device, to see whether it works"
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
         environment = {
             "PYTHONPATH": os.pathsep.join([str(ROOT), folder]),
             "PYTHONUNBUFFERED": "1",
-            "TQDM_MININTERVAL": "10",  # seconds; a log keeps every state of a bar
+            "TQDM_MININTERVAL": "10",  # in seconds; a log keeps every state of a progress bar
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
         }
         if why := provide(wheels, pathlib.Path(folder)):
@@ -102,18 +103,18 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
             summary = summarise(out, outcomes, dry_run=options.dry_run)
             (out / "summary.md").write_text(summary + "\n", encoding="utf-8")
     print(f"\n{summary}")
-    return 0 if all(each.status == "ok" for each in outcomes) else FAILED
+    return 0 if all(outcome.status == "ok" for outcome in outcomes) else FAILED
 
 
 def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
-    """Unpacks the wheels of what is not installed.
+    """Unpacks the wheels of packages that are not installed.
 
     Args:
-      wheels: their folder, which need not be there where nothing lacks.
-      target: where modules go.
+      wheels: the folder of wheels, which may be absent if no package is missing.
+      target: the folder that the modules are unpacked into.
 
     Returns:
-      What is wrong and what to do about it, where something that is needed still lacks; else None.
+      A message that says what is wrong and what to do if a needed package is still missing; else None.
     """
     try:
         unpack(wheels, lacking(OPTIONAL), target)
@@ -130,7 +131,7 @@ def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
 
 
 def find_device(environment: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Returns the platform and the kind of JAX's first device, or an empty one and why there is none."""
+    """Returns the platform and kind of JAX's first device, or an empty dict and the reason why JAX fails."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE],
         env={**os.environ, **environment},

@@ -1,4 +1,4 @@
-"""The steps in their order: first what all others are compared with, last what may take any time."""
+"""Plans the steps: the peak rates of the card come first, the step that takes all the time left last."""
 
 import os
 import pathlib
@@ -6,8 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-TEST_PROCESSES = 4  # that share the card
-EXIT_SECONDS = 20.0  # of the last step's time, for what comes before and after what it measures
+TEST_PROCESSES = 4  # the number of test processes that share the card
+EXIT_SECONDS = 20.0  # the part of the last step's time for starting and ending
 TEST_FLAGS = ("-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--durations=5")
 
 
@@ -15,11 +15,11 @@ class Step(NamedTuple):
     """One step.
 
     Attributes:
-      name: as the summary has it.
-      command: without the flags that the time left decides.
-      limit: seconds after which it is ended; infinite for the last, which takes what is left.
-      result: the first part of its file's name in OUT; None where its log is its result.
-      environment: variables besides those of all steps.
+      name: the name of the step in the summary.
+      command: the command without the flags that depend on the time left.
+      limit: the time limit in seconds; infinite for the last step, which takes the time that is left.
+      result: the first part of the name of its result file in OUT; None if its log is its result.
+      environment: the environment variables of this step in addition to those of all steps.
     """
 
     name: str
@@ -33,17 +33,18 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
     """Returns all steps.
 
     Args:
-      out: folder of the results.
-      dry_run: whether sizes are tiny and the device may be a CPU.
+      out: the folder of the results.
+      dry_run: whether the sizes are tiny and the device may be a CPU.
     """
-    sizes, to = ("--tiny",) if dry_run else (), f"--out={out}"
+    sizes, out_flag = ("--tiny",) if dry_run else (), f"--out={out}"
 
     def script(name: str, *flags: str) -> tuple[str, ...]:
-        return (sys.executable, f"benchmarks/{name}.py", *flags, *sizes, to)
+        return (sys.executable, f"benchmarks/{name}.py", *flags, *sizes, out_flag)
 
     shared = () if dry_run else ("-n", str(min(TEST_PROCESSES, os.cpu_count() or 1)))
     tests = (sys.executable, "-m", "pytest", *TEST_FLAGS, *shared, "tests/gpu")
-    # A fast compilation is for CPUs (tests/conftest.py), beside which the tests compare the card.
+    # Without XLA_FLAGS, tests/conftest.py turns XLA's optimisations off; these tests need them, and they need
+    # the CPU to compare the card with.
     optimised = {} if dry_run else {"XLA_FLAGS": os.environ.get("XLA_FLAGS", ""), **with_cpu(os.environ)}
     kinds = ("--only", "train_step", "inference")
     repeats = f"--repeats={2 if dry_run else 5}"
@@ -59,7 +60,7 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
 
 
 def with_cpu(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns JAX_PLATFORMS with the CPU among them, where it is set and leaves it out.
+    """Returns JAX_PLATFORMS with the CPU added if it is set without it.
 
     Example:
       >>> with_cpu({"JAX_PLATFORMS": "cuda"}), with_cpu({})
@@ -74,7 +75,7 @@ def with_time(step: Step, seconds: float) -> tuple[tuple[str, ...], float]:
 
     Args:
       step: the step.
-      seconds: that are left of the whole; the last step is told how many of them are its own.
+      seconds: the seconds that are left for all steps; the last step gets them as a flag.
     """
     limit = min(step.limit, seconds)
     if step.limit != float("inf"):

@@ -1,4 +1,4 @@
-"""Running one step: in a process of its own, with a time limit, and with nothing of it left behind."""
+"""Runs one step in a new process with a time limit, and leaves none of its processes behind."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from typing import NamedTuple
 
 from benchmarks.side_by_side.turns import reason
 
-MARK = "GRADREV_ON_GPU_STEP"  # in the environment of all that a step starts
-GRACE = 3.0  # seconds between asking a step to end and ending it
+MARK = "GRADREV_ON_GPU_STEP"  # an environment variable that all processes of a step inherit
+GRACE = 3.0  # the seconds between asking a step to end and killing it
 
 
 class Outcome(NamedTuple):
-    """Records how a step ended.
+    """The outcome of a step.
 
     Attributes:
-      name: of the step.
-      status: ``ok``, ``failed``, ``killed at its limit`` or ``not run: no time left``.
-      seconds: that it took.
-      why: the error that it printed last, where it failed.
-      printed: the end of what it printed.
+      name: the name of the step.
+      status: the status, ``ok``, ``failed``, ``killed at its limit`` or ``not run: no time left``.
+      seconds: the time that it took.
+      why: the last error that it printed, if it failed.
+      printed: the last lines that it printed.
     """
 
     name: str
@@ -42,18 +42,18 @@ def run_step(
     environment: Mapping[str, str],
     folder: pathlib.Path,
 ) -> Outcome:
-    """Runs a command, and ends it and all that it started.
+    """Runs a command, then ends it and all processes that it started.
 
     Args:
-      name: of the step.
-      command: its words.
-      limit: seconds after which it is ended.
-      log: what it prints goes there as it prints it, after what is there.
-      environment: variables besides this process's.
-      folder: where it runs.
+      name: the name of the step.
+      command: the words of the command.
+      limit: the time limit in seconds.
+      log: the file that the output is appended to.
+      environment: the environment variables in addition to those of this process.
+      folder: the working directory.
 
     Returns:
-      How it ended; nothing that a step does raises an error here.
+      The outcome; a step that fails raises no error here.
     """
     if limit <= 0:
         return Outcome(name, "not run: no time left", 0.0)
@@ -86,7 +86,7 @@ def run_step(
         process.wait()
     seconds = time.perf_counter() - start
     lines = log.read_bytes()[before:].decode(errors="replace").rstrip().split("\n")
-    printed = [line.rstrip().rpartition("\r")[2] for line in lines]  # of a progress bar the last state
+    printed = [line.rstrip().rpartition("\r")[2] for line in lines]  # only the last state of a progress bar
     end = "\n".join(line[:200] for line in printed[-12:])
     if code is None:
         return Outcome(name, "killed at its limit", seconds, printed=end)
@@ -96,12 +96,12 @@ def run_step(
 
 
 def kill_marked(mark: str) -> None:
-    """Ends every process whose environment has a mark, whatever session it made for itself.
+    """Kills every process whose environment has a mark, even in another process group or session.
 
-    Workers that stand still between their turns outlive whoever started them, and would keep a GPU's memory.
+    Workers that are stopped between their turns outlive their parent, and would keep a GPU's memory.
 
     Args:
-      mark: ``NAME=VALUE``.
+      mark: the entry of the environment, ``NAME=VALUE``.
     """
     own = os.getpid()
     for path in pathlib.Path("/proc").glob("[0-9]*/environ"):

@@ -1,4 +1,4 @@
-"""Summarises the results in Markdown that fits at the end of a log."""
+"""Summarises the results in Markdown that fits into the end of a log."""
 
 import json
 import pathlib
@@ -9,19 +9,19 @@ from benchmarks.on_gpu.running import Outcome
 from benchmarks.side_by_side import tables
 from benchmarks.side_by_side.cases import MIXED
 
-LONGEST = 11_500  # characters, of 12,000 that a log's end may have
-KERNELS = 6  # of each stage
+LONGEST = 11_500  # in characters; the end of a log has at most 12,000
+KERNELS = 6  # the number of kernels listed per stage
 
 
 class Target(NamedTuple):
-    """A figure beside what was asked of it.
+    """A measured figure and its target.
 
     Attributes:
-      what: in words.
-      figure: as it was measured.
-      asked: the bound.
-      at_least: whether the figure should be at least the bound, or at most.
-      form: how both are written.
+      what: the description of the figure.
+      figure: the measured figure.
+      asked: the bound that the figure should meet.
+      at_least: whether the figure should be at least the bound; if not, at most.
+      form: the format of both numbers.
     """
 
     what: str
@@ -32,12 +32,12 @@ class Target(NamedTuple):
 
     @property
     def is_met(self) -> bool:
-        """Returns whether the figure is within the bound."""
+        """Returns whether the figure meets the bound."""
         return self.figure >= self.asked if self.at_least else self.figure <= self.asked
 
 
 def read_results(out: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns a folder's results by the first part of their names; one that cannot be read is left out."""
+    """Returns a folder's results by the first part of their file names; skips files that cannot be read."""
     results = {}
     for path in sorted(out.glob("*.json")):
         try:
@@ -48,10 +48,10 @@ def read_results(out: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 
 def targets(results: dict[str, dict[str, Any]]) -> list[Target]:
-    """Returns the figures that something is asked of, as far as they were measured.
+    """Returns the figures that have targets, as far as they were measured.
 
     Args:
-      results: from ``read_results``.
+      results: the results, from ``read_results``.
     """
     found = []
     for case in results.get("compare", {}).get("cases", []):
@@ -86,33 +86,33 @@ def targets(results: dict[str, dict[str, Any]]) -> list[Target]:
 
 
 def targets_table(found: Sequence[Target]) -> str:
-    """Returns figures beside what was asked, as a table."""
+    """Returns a table of the figures and their targets."""
     lines = ["| figure | measured | asked | met |", "| --- | ---: | ---: | --- |"]
-    for each in found:
-        asked = ("at least " if each.at_least else "at most ") + each.form.format(each.asked)
-        met = "yes" if each.is_met else "no"
-        lines.append(f"| {each.what} | {each.form.format(each.figure)} | {asked} | {met} |")
+    for target in found:
+        asked = ("at least " if target.at_least else "at most ") + target.form.format(target.asked)
+        met = "yes" if target.is_met else "no"
+        lines.append(f"| {target.what} | {target.form.format(target.figure)} | {asked} | {met} |")
     return "\n".join(lines)
 
 
 def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
-    """Returns the summary of a run, the figures first and what failed after them.
+    """Returns the summary of a run: first the figures, then the output of failed steps.
 
     Args:
-      out: folder of the results.
-      outcomes: of the steps that were begun.
-      dry_run: whether sizes were tiny.
+      out: the folder of the results.
+      outcomes: the outcomes of the steps so far.
+      dry_run: whether the sizes were tiny.
     """
     results = read_results(out)
     parts = []
     if dry_run:
         parts.append("A dry run at tiny sizes: the figures below say nothing about speed.")
     lines = ["| step | how it ended | s |", "| --- | --- | ---: |"]
-    for each in outcomes:
-        status = f"{each.status}: {each.why}" if each.why else each.status
-        lines.append(f"| {each.name} | {status[:300].replace('|', '/')} | {each.seconds:.0f} |")
+    for outcome in outcomes:
+        status = f"{outcome.status}: {outcome.why}" if outcome.why else outcome.status
+        lines.append(f"| {outcome.name} | {status[:300].replace('|', '/')} | {outcome.seconds:.0f} |")
     parts.append("\n".join(lines))
-    tests = next((each for each in outcomes if each.name == "tests"), None)
+    tests = next((outcome for outcome in outcomes if outcome.name == "tests"), None)
     if tests and tests.printed:
         parts.append(f"tests: {tests.printed.splitlines()[-1]}")
     if "card" in results:
@@ -130,15 +130,15 @@ def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) 
     if results.get("paper_scale", {}).get("seconds") is not None:
         parts.append(tables.paper_table(results["paper_scale"]))
     parts += [
-        f"{each.name} {each.status}; it printed last:\n{each.printed}"
-        for each in outcomes
-        if each.status != "ok" and each.printed
+        f"{outcome.name} {outcome.status}; it printed last:\n{outcome.printed}"
+        for outcome in outcomes
+        if outcome.status != "ok" and outcome.printed
     ]
     return shortened("\n\n".join(parts), LONGEST)
 
 
 def shortened(text: str, most: int) -> str:
-    """Returns a text, its end cut off where it is too long, and that said.
+    """Cuts a text off with a note if it is too long.
 
     Example:
       >>> shortened("a short text", 100), shortened("12345678901234567890", 17)

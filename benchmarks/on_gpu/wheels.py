@@ -1,4 +1,4 @@
-"""Packages that a machine lacks, unpacked from wheels: no pip, no network, nothing installed."""
+"""Unpacks packages that a machine lacks from wheels, without pip, network or installation."""
 
 import importlib.util
 import pathlib
@@ -7,7 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterable
 
-# What benchmarks and tests import beyond the standard library -> the distribution that has it.
+# The modules that benchmarks and tests import beyond the standard library, and their distributions.
 NEEDED = {
     "absl": "absl-py",
     "beartype": "beartype",
@@ -35,7 +35,7 @@ def lacking(needed: dict[str, str]) -> list[str]:
     """Returns the distributions whose module cannot be found.
 
     Args:
-      needed: module -> distribution.
+      needed: the distribution of each module.
 
     Example:
       >>> lacking({"json": "json", "no_such_module": "no-such-package"})
@@ -47,7 +47,7 @@ def lacking(needed: dict[str, str]) -> list[str]:
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
@@ -55,12 +55,12 @@ def unpack(folder: pathlib.Path, wanted: Iterable[str], target: pathlib.Path) ->
     """Unpacks the wheels of some distributions.
 
     Args:
-      folder: of wheels.
-      wanted: names of distributions.
-      target: where their modules go, for PYTHONPATH.
+      folder: the folder of wheels.
+      wanted: the names of the distributions.
+      target: the folder that the modules are unpacked into, for PYTHONPATH.
 
     Returns:
-      Those of which there is no wheel.
+      The distributions that have no wheel in the folder.
 
     Raises:
       ValueError: a wheel is damaged, or is for another Python or platform.
@@ -84,7 +84,7 @@ def unpack(folder: pathlib.Path, wanted: Iterable[str], target: pathlib.Path) ->
 
 
 def normal(name: str) -> str:
-    """Returns the name of a distribution as they are compared.
+    """Returns the normalised name of a distribution, for comparison.
 
     Example:
       >>> normal("ML_Collections"), normal("PyYAML")
@@ -94,7 +94,7 @@ def normal(name: str) -> str:
 
 
 def fits(wheel: str) -> bool:
-    """Returns whether a wheel's tags are of this Python, and of Linux or any platform.
+    """Returns whether a wheel's tags match this Python, and Linux or any platform.
 
     Example:
       >>> fits("beartype-0.23.1-py3-none-any.whl"), fits("faiss_cpu-1.9.0-cp27-cp27m-win32.whl")
@@ -102,10 +102,10 @@ def fits(wheel: str) -> bool:
     """
     python, abi, platform = wheel.removesuffix(".whl").split("-")[-3:]
     number = "cp{}{}".format(*sys.version_info)
-    of_python = {"py3", "py2.py3", number} & {python, *python.split(".")}
-    of_abi = abi in ("none", "abi3", number) or abi.startswith(f"{number}.")
+    python_matches = {"py3", "py2.py3", number} & {python, *python.split(".")}
+    abi_matches = abi in ("none", "abi3", number) or abi.startswith(f"{number}.")
     stable = abi == "abi3" and bool(re.match(r"cp3\d+$", python)) and _minor(python) <= sys.version_info[1]
-    return (bool(of_python) or stable) and of_abi and ("any" in platform or "linux" in platform)
+    return (bool(python_matches) or stable) and abi_matches and ("any" in platform or "linux" in platform)
 
 
 def _minor(tag: str) -> int:

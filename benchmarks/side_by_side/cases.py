@@ -1,9 +1,9 @@
-"""What is measured: cases, and the variants of either side that are measured on them."""
+"""Defines the cases to measure, and the variants of both sides that are measured on them."""
 
 import dataclasses
 from typing import Any
 
-# Name -> side, and what is special about it.
+# The side of each variant, and the options that it adds.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gradrev_jax": ("jax", {}),
     "gradrev_jax bfloat16": ("jax", {"precision": "bfloat16"}),
@@ -15,13 +15,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"compile": True, "channels_last": True, "autocast": True},
     ),
 }
-NUM_VALUES = 151  # J, Shopping100k's; kept when the number of attributes changes
+NUM_VALUES = 151  # J of Shopping100k; it stays the same when the number of attributes changes
 SHOPPING100K = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340, "deepest": 50}
 ATTRIBUTES = (3, 6, 12, 24, 48)
 BATCHES = (32, 64, 128)
 IMAGE_SIZES = (96, 224)
 GPU_BATCHES = (64, 128, 256)
-GPU_STEPS = 20  # a turn; a step takes milliseconds, and training waits for none of them by itself
+GPU_STEPS = 20  # steps per turn: a step takes milliseconds, and training does not wait for single steps
 MIXED = ("gradrev_jax bfloat16", "torch compile channels_last autocast")
 
 
@@ -30,13 +30,13 @@ class Case:
     """One thing to measure.
 
     Attributes:
-      kind: train_step, inference, prototypes, evaluation or loading; each side has a function of that name.
-      sizes: its sizes by name, as ``batch`` and ``image`` (pixels a side).
-      variants: names of those that are measured.
-      repeats: measurements of each.
-      unit: what is counted per second.
-      warm_up: times that it is done before it is measured, the first not counted.
-      options: arguments of both sides' functions besides the sizes.
+      kind: the name of the function on each side: train_step, inference, prototypes, evaluation or loading.
+      sizes: the sizes by name, such as ``batch`` and ``image`` (the height and width in pixels).
+      variants: the names of the variants to measure.
+      repeats: the number of measurements per variant.
+      unit: the unit that is counted per second.
+      warm_up: the number of runs after the first one and before the measurements.
+      options: the arguments of both sides' functions in addition to the sizes.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The kind and its sizes in words."""
+        """Returns the kind and the sizes in words."""
         return " ".join([self.kind, *(f"{name} {size}" for name, size in self.sizes.items())])
 
 
@@ -61,7 +61,8 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
     if on_gpu:
         plain, compiled = (*compiled, *MIXED), (*compiled, *MIXED)
     options = {"steps": GPU_STEPS} if on_gpu else {}
-    # Compiling the reference takes minutes on a CPU, and far longer with many attributes: once a size.
+    # Compiling the reference takes minutes on a CPU, and far longer with many attributes, so it is compiled
+    # only once per image size.
     cases = [
         Case(
             "train_step",
@@ -94,7 +95,7 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
         for image in IMAGE_SIZES
     ]
     cases.append(Case("evaluation", SHOPPING100K, both, min(repeats, 3), "queries", warm_up=0))
-    if photographs:  # the first epoch is the first time
+    if photographs:  # no warm-up, because the first run is already a whole epoch
         cases += [
             Case("loading", {"image": 224, "batch": 64, "dtype": dtype}, both, min(repeats, 3), warm_up=0)
             for dtype in ("uint8", "float32")
@@ -103,7 +104,7 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
 
 
 def quick_plan(*, repeats: int) -> list[Case]:
-    """Returns the cases of a GPU that is there for minutes: the paper's sizes, and few compiled variants."""
+    """Returns the cases for a few minutes on a GPU: the paper's sizes, and few compiled variants."""
     eager = ("gradrev_jax", "gradrev_jax bfloat16", "torch", "torch channels_last")
     compiled = MIXED[1:]
     options = {"steps": GPU_STEPS}
@@ -122,7 +123,7 @@ def quick_plan(*, repeats: int) -> list[Case]:
 
 
 def tiny(photographs: bool) -> list[Case]:
-    """Every kind in a size that takes seconds: whether all of it works, and nothing about speed."""
+    """Returns every kind at a size that takes seconds, which shows whether it works, not how fast it is."""
     small = {"width": 1 / 32, "dim": 4}
     both = ("gradrev_jax", "torch")
     retrieval = {"gallery": 200, "references": 10, "queries": 40, "dim": 4, "deepest": 5}
@@ -140,7 +141,7 @@ def tiny(photographs: bool) -> list[Case]:
 
 
 def attribute_sizes(num_attributes: int) -> tuple[int, ...]:
-    """Numbers of values, as equal as can be, that add up to ``NUM_VALUES``.
+    """Returns numbers of values that are as equal as possible and add up to ``NUM_VALUES``.
 
     Example:
       >>> attribute_sizes(4)

@@ -1,4 +1,4 @@
-"""The same inputs for both sides, in NumPy, from fixed seeds or from files that the parent wrote."""
+"""Makes the same NumPy inputs for both sides, from fixed seeds or from files of the parent process."""
 
 import csv
 import pathlib
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MISSING = 0.3  # fraction of the labels; an image of Shopping100k has 5 to 12 of its 12
+MISSING = 0.3  # the fraction of labels that are missing; in Shopping100k, images have 5 to 12 of 12 labels
 
 
 def random_images(count: int, size: int) -> np.ndarray:
-    """Uint8 [count, size, size, 3]."""
+    """Returns random images, uint8 [count, size, size, 3]."""
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
 def random_labels(count: int, sizes: Sequence[int]) -> np.ndarray:
-    """Int64 [count, N], -1 where not labelled; every value occurs where there are images enough."""
+    """Returns random labels, int64 [count, N], -1 where not labelled; values are about equally frequent."""
     rng = np.random.default_rng(1)
     labels = np.stack([rng.permutation(np.arange(count) % size) for size in sizes], axis=1)
     labels[rng.random(labels.shape) < MISSING] = -1
@@ -23,18 +23,18 @@ def random_labels(count: int, sizes: Sequence[int]) -> np.ndarray:
 
 
 def photographs(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Training images of a catalogue, a folder with an attributes.csv that names them."""
+    """Returns the training images of a catalogue, a folder with an attributes.csv that lists them."""
     with (folder / "attributes.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.get("split", "train") == "train"]
     return [folder / row["image"] for row in rows]
 
 
 def save_evaluation(folder: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write features, labels, queries and memory for both sides."""
+    """Writes features, labels, queries and memory for both sides."""
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
 
 
 def load_evaluation(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """What ``save_evaluation`` wrote."""
+    """Reads the arrays that ``save_evaluation`` wrote."""
     return {path.stem: np.load(path) for path in folder.glob("*.npy")}

@@ -1,4 +1,4 @@
-"""gradrev_jax's side: each function prepares a case and returns what does it once."""
+"""Implements gradrev_jax's side: each function prepares a case, and returns a job that runs it once."""
 
 import pathlib
 import time
@@ -43,7 +43,7 @@ def train_step(
     precision: str = "float32",
     steps: int = 1,
 ) -> Job:
-    """Steps of stage 1, from uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
+    """Runs steps of stage 1 on uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
@@ -75,21 +75,21 @@ def data_parallel(
     width: float = 1.0,
     dim: int = 340,
 ) -> Job:
-    """The same step, its batch spread over CPU devices of one process or of several.
+    """Runs the same step with its batch sharded over CPU devices of one or several processes.
 
     Args:
-      image: pixels a side.
-      batch: images of all devices together.
-      devices: of this process.
-      mode: how they share the batch, see ``Parallel``.
-      coordinator: HOST:PORT of the first of several processes; None: there is only this one.
-      processes: how many there are.
-      process: which of them this is.
-      attributes: N.
-      width: of the backbone.
-      dim: d.
+      image: the height and width of the images, in pixels.
+      batch: the number of images of all devices together.
+      devices: the number of devices of this process.
+      mode: the mode in which the devices share the batch, see ``Parallel``.
+      coordinator: the HOST:PORT of the first of several processes; None for a single process.
+      processes: the number of processes.
+      process: the index of this process.
+      attributes: the number of attributes, N.
+      width: the width of the backbone.
+      dim: the dimension of each feature, d.
     """
-    jax.config.update("jax_num_cpu_devices", devices)  # before JAX looks for any
+    jax.config.update("jax_num_cpu_devices", devices)  # this has to be set before JAX looks for devices
     initialize(coordinator, processes, process)
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
@@ -121,7 +121,7 @@ def inference(
     precision: str = "float32",
     steps: int = 1,
 ) -> Job:
-    """Features of batches of uint8 images on the device, and all logits."""
+    """Computes the features of batches of uint8 images on the device, and all logits."""
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     forward, params = make_forward(encoder), random_params(encoder, image)
@@ -139,8 +139,8 @@ def inference(
 def prototypes(
     image: int, images: int, draws: int, *, attributes: int = 12, width: float = 1.0, dim: int = 340
 ) -> Job:
-    """The memory from all images, each of which is in the mean of every value that it has (Eq. 6)."""
-    del draws  # the other side's
+    """Builds the memory from all images; each image enters the mean of every value that it has (Eq. 6)."""
+    del draws  # only the other side draws
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
     forward, params = make_forward(encoder), random_params(encoder, image)
@@ -157,7 +157,7 @@ def prototypes(
 
 
 def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
-    """Index, search and all metrics, from features."""
+    """Builds the index from features, searches, and computes all metrics."""
     data = inputs.load_evaluation(pathlib.Path(folder))
     schema = schema_of_sizes(data["sizes"].tolist())
     queries = Queries(data["reference"], data["indicators"], data["targets"], data["changed"])
@@ -176,10 +176,10 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
 
 
 def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
-    """An epoch of training batches; the first decodes all files into the cache.
+    """Loads an epoch of training batches; the first run decodes all files into the cache.
 
-    As uint8 they are what a train step takes; as float32 they are mirrored and normalised besides, which
-    otherwise the step does.
+    Batches of uint8 are the inputs of a train step; batches of float32 are also mirrored and normalised,
+    which the train step does otherwise.
     """
     paths = inputs.photographs(pathlib.Path(folder))
     source = ImageFiles(pathlib.Path(), tuple(map(str, paths)))
@@ -205,11 +205,11 @@ def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
 
 
 def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
-    """Returns the FLOP of an image's convolutions and products, in a case's ``train_step`` or ``inference``.
+    """Returns the FLOP per image of the convolutions and products of a ``train_step`` or ``inference`` case.
 
     Args:
-      kind: of the case.
-      sizes: of the case.
+      kind: the kind of the case.
+      sizes: the sizes of the case.
     """
     schema = schema_of(sizes.get("attributes", 12))
     encoder = AttributeEncoder(schema, feature_dim=sizes.get("dim", 340), width=sizes.get("width", 1.0))
@@ -226,16 +226,16 @@ def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
 
 
 def schema_of(num_attributes: int) -> AttributeSchema:
-    """Attributes with 151 values in all."""
+    """Makes a schema of attributes that have 151 values in total."""
     return schema_of_sizes(attribute_sizes(num_attributes))
 
 
 def random_params(encoder: AttributeEncoder, image: int) -> Any:
-    """Initial parameters."""
+    """Returns initial parameters."""
     return init_state(encoder, optax.identity(), image_size=image, seed=0).params
 
 
 def peak_memory() -> int | None:
-    """Most bytes that were allocated on a GPU; None on a CPU."""
+    """Returns the peak memory of the GPU in bytes; None on a CPU."""
     statistics = jax.local_devices()[0].memory_stats()
     return None if jax.default_backend() == "cpu" or not statistics else statistics["peak_bytes_in_use"]

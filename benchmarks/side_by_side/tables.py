@@ -1,6 +1,6 @@
-"""The result as Markdown.
+"""Formats results as Markdown tables.
 
-``python -m benchmarks.side_by_side.tables`` puts all results into docs/.
+``python -m benchmarks.side_by_side.tables`` inserts all results into docs/.
 """
 
 import json
@@ -28,10 +28,10 @@ SHOWN_SIZES = {
 
 
 def speeds(cases: Sequence[Mapping[str, Any]]) -> str:
-    """What each variant does in a second, and ours relative to torch and to the fastest of its variants.
+    """Tabulates each variant's speed, and ours relative to torch and to the fastest torch variant.
 
     Args:
-      cases: of a result of benchmarks/compare.py.
+      cases: the cases of a result of benchmarks/compare.py.
     """
     variants = [name for name in _variants(cases) if name != OURS]
     header = ["per second", OURS, *variants, "ours / torch", "ours / its best"]
@@ -45,7 +45,7 @@ def speeds(cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def costs(cases: Sequence[Mapping[str, Any]]) -> str:
-    """Seconds from starting Python to the end of the first time, and peak memory."""
+    """Tabulates the seconds from starting Python to the end of the first run, and the peak memory."""
     variants = _variants(cases)
     header = ["s to the end of the first; peak GiB", *variants]
     lines = [_line(header), _line(["---", *["---:"] * len(variants)])]
@@ -56,10 +56,10 @@ def costs(cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def scaling_table(result: Mapping[str, Any]) -> str:
-    """Devices, input and steps per call.
+    """Tabulates devices, input and steps per call.
 
     Args:
-      result: of benchmarks/scaling.py; parts that are not there are left out.
+      result: the result of benchmarks/scaling.py; missing parts are skipped.
     """
     tables = []
     if "parallel" in result:
@@ -67,9 +67,11 @@ def scaling_table(result: Mapping[str, Any]) -> str:
         lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
         for case in result["parallel"]["cases"]:
             sizes = f"{case['sizes']['image']} px, batch {case['sizes']['batch']}"
-            for name, one in case["results"].items():
-                seconds = {which: one[f"{which}_seconds"] for which in ("median", "least", "most")}
-                ratio, peak = one["times_one_device"], one["peak_memory_gib"]
+            for name, measured in case["results"].items():
+                seconds = {
+                    statistic: measured[f"{statistic}_seconds"] for statistic in ("median", "least", "most")
+                }
+                ratio, peak = measured["times_one_device"], measured["peak_memory_gib"]
                 cells = [f"{sizes}: {name}", _spread(seconds, ".2f"), f"{ratio:.2f}", f"{peak:.2f}"]
                 lines.append(_line(cells))
         tables.append(lines)
@@ -88,10 +90,10 @@ def scaling_table(result: Mapping[str, Any]) -> str:
 
 
 def paper_table(result: Mapping[str, Any]) -> str:
-    """Time of each part of the paper's training.
+    """Tabulates the time of each part of the paper's training.
 
     Args:
-      result: of benchmarks/paper_scale.py.
+      result: the result of benchmarks/paper_scale.py.
     """
     header = ["part", "minutes", "how", "s a step", "images a second", "of matrix rate"]
     lines = [_line(header), _line(["---", "---:", "---", *["---:"] * 3])]
@@ -108,10 +110,10 @@ def paper_table(result: Mapping[str, Any]) -> str:
 
 
 def card_table(result: Mapping[str, Any]) -> str:
-    """Tabulates what the machine can do.
+    """Tabulates the peak rates of the machine.
 
     Args:
-      result: of benchmarks/card.py.
+      result: the result of benchmarks/card.py.
     """
     memory = f", {result['memory_gib']:.0f} GiB" if result.get("memory_gib") else ""
     driver = f", driver {result['driver']}" if result.get("driver") else ""
@@ -123,14 +125,14 @@ def card_table(result: Mapping[str, Any]) -> str:
     ]
     rates = {
         f"products of {result['sizes']['matrix']:,} x {result['sizes']['matrix']:,}, {name}, TFLOP/s": (
-            {which: rate[which] / 1e12 for which in ("median", "least", "most")},
+            {statistic: rate[statistic] / 1e12 for statistic in ("median", "least", "most")},
             ",.1f",
         )
         for name, rate in result["matrix_flop_per_second"].items()
     }
     for what, name in (("copy in its memory", "copy"), ("from the host", "transfer")):
         rate = result[f"{name}_bytes_per_second"]
-        gigabytes = {which: rate[which] / 1e9 for which in ("median", "least", "most")}
+        gigabytes = {statistic: rate[statistic] / 1e9 for statistic in ("median", "least", "most")}
         rates[f"{what}, GB/s"] = gigabytes, ",.1f"
     rates["programs that do nothing, a second"] = result["calls_per_second"], ",.0f"
     lines += [_line([what, _spread(rate, form)]) for what, (rate, form) in rates.items()]
@@ -138,10 +140,10 @@ def card_table(result: Mapping[str, Any]) -> str:
 
 
 def search_table(result: Mapping[str, Any]) -> str:
-    """Milliseconds of an evaluation's queries, and of one more manipulation, beside others'.
+    """Tabulates the milliseconds of an evaluation's queries and of one more manipulation, for each side.
 
     Args:
-      result: of benchmarks/search.py; parts that are not there are left out.
+      result: the result of benchmarks/search.py; missing parts are skipped.
     """
     sides = ("gradrev_jax", "torch on the GPU", "faiss")
     lines = [_line(["search, ms", "side", "median [least, most]", "p99"]), _line(["---"] * 2 + ["---:"] * 2)]
@@ -155,7 +157,10 @@ def search_table(result: Mapping[str, Any]) -> str:
     for what, case in cases.items():
         for side in sides:
             if side in case:
-                times = {which: 1e3 * case[side][f"{which}_seconds"] for which in ("median", "least", "most")}
+                times = {
+                    statistic: 1e3 * case[side][f"{statistic}_seconds"]
+                    for statistic in ("median", "least", "most")
+                }
                 p99 = f"{1e3 * case[side]['p99_seconds']:,.2f}"
                 lines.append(_line([what, side, _spread(times, ",.2f"), p99]))
         if "skipped" in case:
@@ -164,10 +169,10 @@ def search_table(result: Mapping[str, Any]) -> str:
 
 
 def profile_table(result: Mapping[str, Any]) -> str:
-    """Milliseconds a step of each kind of work, and the longest kernels.
+    """Tabulates the milliseconds per step of each kind of work.
 
     Args:
-      result: of benchmarks/step_profile.py.
+      result: the result of benchmarks/step_profile.py.
     """
     stages = result["stages"]
     header = [f"ms a step, {result['precision']}", *stages]
@@ -182,16 +187,18 @@ def profile_table(result: Mapping[str, Any]) -> str:
         lines.append(_line([what, *(f"{1e3 * stage[name]:.2f}" for stage in stages.values())]))
     lines.append(_line(["waiting for input", *(f"{stage['input_wait']:.2%}" for stage in stages.values())]))
     both = (stage["of_matrix_rate"].get("both", 0.0) for stage in stages.values())
-    lines.append(_line(["convolutions and products, of the matrix rate", *(f"{each:.0%}" for each in both)]))
+    lines.append(
+        _line(["convolutions and products, of the matrix rate", *(f"{share:.0%}" for share in both)])
+    )
     return "\n".join(lines)
 
 
 def kernels_table(result: Mapping[str, Any], most: int = 15) -> str:
-    """The longest kernels of each stage.
+    """Tabulates the longest kernels of each stage.
 
     Args:
-      result: of benchmarks/step_profile.py.
-      most: kernels of each stage.
+      result: the result of benchmarks/step_profile.py.
+      most: the number of kernels per stage.
     """
     lines = [_line(["stage", "kernel", "kind", "ms a step", "times"]), _line([*["---"] * 3, *["---:"] * 2])]
     for name, stage in result["stages"].items():
@@ -202,10 +209,10 @@ def kernels_table(result: Mapping[str, Any], most: int = 15) -> str:
 
 
 def convolutions_table(result: Mapping[str, Any]) -> str:
-    """Each pass of each convolution, beside plain XLA's.
+    """Tabulates each pass of each convolution, beside plain XLA's.
 
     Args:
-      result: of benchmarks/layers.py.
+      result: the result of benchmarks/layers.py.
     """
     header = [
         *(_layers_title("convolution", result), "tiles", f"{OURS}, ms", "plain, ms"),
@@ -213,26 +220,26 @@ def convolutions_table(result: Mapping[str, Any]) -> str:
     ]
     lines = [_line(header), _line(["---", "---", *["---:"] * 5])]
     for layer in result["convolutions"]:
-        for name, one in layer["passes"].items():
-            speeds = [f"{one[side]['gflop_per_second']:,.0f}" for side in (OURS, "plain")]
+        for name, measured in layer["passes"].items():
+            speeds = [f"{measured[side]['gflop_per_second']:,.0f}" for side in (OURS, "plain")]
             tiles = "yes" if layer["tiles"] else "no"
-            cells = [f"{layer['layer']}, {name}", tiles, *_milliseconds(one), *speeds]
-            lines.append(_line([*cells, f"{one['times_faster']:.2f}"]))
+            cells = [f"{layer['layer']}, {name}", tiles, *_milliseconds(measured), *speeds]
+            lines.append(_line([*cells, f"{measured['times_faster']:.2f}"]))
     return "\n".join(lines)
 
 
 def poolings_table(result: Mapping[str, Any]) -> str:
-    """Each pass of each pooling, beside flax's.
+    """Tabulates each pass of each pooling, beside flax's.
 
     Args:
-      result: of benchmarks/layers.py.
+      result: the result of benchmarks/layers.py.
     """
     title = _layers_title("pooling", result)
     header = [title, f"{OURS}, ms", "flax.linen.max_pool, ms", "times faster"]
     lines = [_line(header), _line(["---", *["---:"] * 3])]
     for layer in result["poolings"]:
-        for name, one in layer["passes"].items():
-            cells = [f"{layer['layer']}, {name}", *_milliseconds(one), f"{one['times_faster']:.2f}"]
+        for name, measured in layer["passes"].items():
+            cells = [f"{layer['layer']}, {name}", *_milliseconds(measured), f"{measured['times_faster']:.2f}"]
             lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -241,22 +248,28 @@ def _layers_title(kind: str, result: Mapping[str, Any]) -> str:
     return f"{kind}, {result['sizes']['image']} px, batch {result['sizes']['batch']}"
 
 
-def _milliseconds(one: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Of both sides of a pass: median, least and most."""
+def _milliseconds(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Formats the milliseconds of both sides of a pass: median, least and most."""
     return [
-        _spread({which: 1e3 * one[side][f"{which}_seconds"] for which in ("median", "least", "most")}, ".1f")
+        _spread(
+            {
+                statistic: 1e3 * measured[side][f"{statistic}_seconds"]
+                for statistic in ("median", "least", "most")
+            },
+            ".1f",
+        )
         for side in (OURS, "plain")
     ]
 
 
 def _spread(values: Mapping[str, float], form: str) -> str:
-    """Median, least and most."""
-    median, least, most = (format(values[which], form) for which in ("median", "least", "most"))
+    """Formats the median, the least and the most."""
+    median, least, most = (format(values[statistic], form) for statistic in ("median", "least", "most"))
     return f"{median} [{least}, {most}]"
 
 
 def _variants(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Those that were measured, in the order of their first appearance."""
+    """Returns the measured variants in the order of their first appearance."""
     return list(dict.fromkeys(name for case in cases for name in case["results"]))
 
 
@@ -266,16 +279,16 @@ def _title(case: Mapping[str, Any]) -> str:
 
 
 def _speed(result: Mapping[str, Any] | None) -> str:
-    """Median, least and most."""
+    """Formats the median, least and greatest speed."""
     if not result:
         return ""
-    speeds = [result["units"] / result[f"{which}_seconds"] for which in ("median", "most", "least")]
+    speeds = [result["units"] / result[f"{statistic}_seconds"] for statistic in ("median", "most", "least")]
     median, least, most = (f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}" for speed in speeds)
     return f"{median} [{least}, {most}]"
 
 
 def _cost(result: Mapping[str, Any] | None) -> str:
-    """Seconds to the end of the first, where they count, and peak GiB."""
+    """Formats the seconds to the end of the first run, if they are valid, and the peak GiB."""
     if not result:
         return ""
     seconds = f"{result['seconds_to_first']:.1f}" if "seconds_to_first" in result else "-"
@@ -297,7 +310,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def filled(text: str, tables: Mapping[str, str]) -> str:
-    r"""A text with a table in each of its places, from ``<!-- NAME -->`` to ``<!-- end -->``.
+    r"""Replaces the tables of a text, each between ``<!-- NAME -->`` and ``<!-- end -->``.
 
     Example:
       >>> filled("<!-- speeds -->\nold\n<!-- end -->", {"speeds": "new"})
@@ -310,7 +323,7 @@ def filled(text: str, tables: Mapping[str, str]) -> str:
 
 
 def with_results(path: pathlib.Path) -> str:
-    """A Markdown file with the tables of the results that are there."""
+    """Returns the text of a Markdown file with the tables of all recorded results."""
     tables: dict[str, str] = {}
     for result in sorted((ROOT / "benchmarks" / "results").glob("compare_*.json")):
         cases = json.loads(result.read_text(encoding="utf-8"))["cases"]

@@ -1,4 +1,4 @@
-"""Several processes of one variant, which do their part at the same time."""
+"""Runs several processes of one variant at the same time."""
 
 import socket
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,28 @@ from benchmarks.side_by_side.turns import Worker
 
 
 class Together:
-    """Workers that are asked together; use it as a context manager.
+    """Workers that run together; use it as a context manager.
 
-    Several are not stopped in between, because JAX takes a process that is silent for a hundred seconds for
-    dead; they sleep until they are asked.
+    Several workers are not stopped between their turns, because JAX considers a process dead if it is silent
+    for a hundred seconds; they sleep until the next request.
 
     Args:
-      kind: a function of ``jax_side``.
-      arguments: of each worker's.
+      kind: the name of a function of ``jax_side``.
+      arguments: the arguments of that function for each worker.
     """
 
     def __init__(self, kind: str, arguments: Sequence[Mapping[str, Any]]) -> None:
         alone = len(arguments) == 1
-        self._workers = [Worker("jax", kind, each, "cpu", stopped=alone) for each in arguments]
+        self._workers = [Worker("jax", kind, own, "cpu", stopped=alone) for own in arguments]
         self._pool = ThreadPoolExecutor(len(arguments))
 
     def start(self) -> dict[str, float]:
-        """Seconds that each part of the start takes the slowest."""
+        """Starts all workers; returns the seconds of the slowest worker for each part of the start."""
         parts = list(self._pool.map(Worker.start, self._workers))
         return {name: max(part[name] for part in parts) for name in parts[0]}
 
     def turn(self) -> dict[str, Any]:
-        """What the first says, with the seconds of the slowest and the memory of all."""
+        """Runs a turn; returns the first worker's answer, with the slowest seconds and the memory of all."""
         answers = list(self._pool.map(Worker.turn, self._workers))
         return {
             **answers[0],
@@ -45,13 +45,13 @@ class Together:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # At once, because a process that has joined others does not end before they do.
+        # All at the same time, because a process that has joined others ends only when they do.
         list(self._pool.map(lambda worker: worker.__exit__(kind, error, trace), self._workers))
         self._pool.shutdown()
 
 
 def processes(count: int, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Arguments of each of several processes that find each other on this machine."""
+    """Returns the arguments of several processes that connect to each other on this machine."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         coordinator = f"localhost:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The reference's side: each function prepares a case and returns what does it once."""
+"""Implements the reference's side: each function prepares a case, and returns a job that runs it once."""
 
 import os
 import pathlib
@@ -17,7 +17,8 @@ from benchmarks.torch_reference.training import encoder_losses, normalized, rand
 
 Job = Callable[[], dict[str, Any]]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# As JAX does on a GPU: products of float32 in TF32, not in its convolutions alone. On a CPU it means nothing.
+# As in JAX on a GPU, float32 matrix products use TF32, too, not only the convolutions. It has no effect on a
+# CPU.
 torch.set_float32_matmul_precision("high" if DEVICE == "cuda" else "highest")
 
 
@@ -33,7 +34,7 @@ def train_step(
     autocast: bool = False,
     steps: int = 1,
 ) -> Job:
-    """Steps of stage 1, from uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
+    """Runs steps of stage 1 on uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
     sizes = attribute_sizes(attributes)
     encoder = network(sizes, width, dim, channels_last).train()
     optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-4, fused=True)
@@ -67,7 +68,7 @@ def inference(
     autocast: bool = False,
     steps: int = 1,
 ) -> Job:
-    """Features of batches of uint8 images on the device, and each one's own logits."""
+    """Computes the features of batches of uint8 images on the device, and each feature's own logits."""
     encoder = network(attribute_sizes(attributes), width, dim, channels_last).eval()
     images = torch.from_numpy(inputs.random_images(batch, image)).to(DEVICE)
     features: Any = torch.compile(encoder) if compile else encoder
@@ -85,7 +86,7 @@ def inference(
 def prototypes(
     image: int, images: int, draws: int, *, attributes: int = 12, width: float = 1.0, dim: int = 340
 ) -> Job:
-    """The prototype of one value, from images drawn at random and encoded one at a time."""
+    """Computes the prototype of one value from images drawn at random and encoded one at a time."""
     from benchmarks.torch_reference.prototypes import value_prototype
 
     sizes = attribute_sizes(attributes)
@@ -106,7 +107,7 @@ def prototypes(
 
 
 def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
-    """Flat search and all metrics, from features."""
+    """Searches a flat index of features, and computes all metrics."""
     from benchmarks.torch_reference.retrieval import metrics, search
 
     data = inputs.load_evaluation(pathlib.Path(folder))
@@ -127,8 +128,8 @@ def evaluation(folder: str, ks: tuple[int, ...]) -> Job:
 
 
 def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
-    """An epoch of training batches from their files, by one worker process a core."""
-    del cache  # the other side's
+    """Loads an epoch of training batches from their files, with one worker process per core."""
+    del cache  # only the other side has a cache
     from benchmarks.torch_reference.loading import Photographs, loader
 
     paths = inputs.photographs(pathlib.Path(folder))
@@ -147,23 +148,23 @@ def loading(folder: str, cache: str, image: int, batch: int, dtype: str) -> Job:
 
 
 def network(sizes: tuple[int, ...], width: float, dim: int, channels_last: bool) -> AttributeEncoder:
-    """Random weights, on the device."""
+    """Returns a network with random weights on the device."""
     torch.manual_seed(0)
     encoder = AttributeEncoder(sizes, feature_dim=dim, width=width).to(DEVICE)
     return encoder.to(memory_format=torch.channels_last) if channels_last else encoder
 
 
 def one_hot_rows(labels: np.ndarray, sizes: list[int]) -> np.ndarray:
-    """Labels [M, N] -> 0/1, int64 [M, J]."""
+    """Converts labels [M, N] to one-hot rows, int64 [M, J]."""
     return one_hot(torch.from_numpy(labels).long(), sizes).long().numpy()
 
 
 def wait() -> None:
-    """Until the device has done all that it was given."""
+    """Waits until the device has finished its work."""
     if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
 def peak_memory() -> int | None:
-    """Most bytes that were allocated on a GPU; None on a CPU."""
+    """Returns the peak memory of the GPU in bytes; None on a CPU."""
     return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None

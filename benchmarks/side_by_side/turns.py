@@ -1,4 +1,4 @@
-"""Measuring a case: one process a variant, all warmed up, then one turn after the other."""
+"""Measures a case: one process per variant; all are warmed up, and then take turns."""
 
 import contextlib
 import json
@@ -18,20 +18,20 @@ from typing import Any
 from benchmarks.side_by_side.cases import VARIANTS, Case
 
 ROOT = pathlib.Path(__file__).parents[2]
-LONGEST_REASON = 300  # letters of an error that are kept
-# Variants of torch.compile that start beside each other.
+LONGEST_REASON = 300  # the number of characters of an error that are kept
+# The number of torch.compile variants that start at the same time.
 COMPILERS = max(1, (os.cpu_count() or 1) // 2)
 
 
 class WorkerError(RuntimeError):
-    """A side could not do its part."""
+    """Error of a worker that could not run its case."""
 
 
 def reason(printed: Iterable[str]) -> str:
     """Returns the last error that a program printed, or its last line: JAX adds notes after its errors.
 
     Args:
-      printed: lines.
+      printed: the lines that the program printed.
 
     Example:
       >>> reason(["Traceback ...", "ValueError: too large", "For simplicity, JAX has removed its frames"])
@@ -45,15 +45,15 @@ def reason(printed: Iterable[str]) -> str:
 class Worker:
     """A process of ``benchmarks.side_by_side.worker``; use it as a context manager.
 
-    While it is not asked it is stopped, with all that it has started: threads that wait by spinning, as some
-    libraries' do, would take the cores from the one whose turn it is.
+    Between its turns it is stopped, with all its child processes, because threads that wait by spinning, as
+    in some libraries, would take the cores from the worker whose turn it is.
 
     Args:
-      side: ``jax`` or ``torch``.
-      kind: of the case, a function of that side.
-      arguments: of the function.
-      device: ``cpu`` or ``cuda``.
-      stopped: whether it is, while it is not asked.
+      side: the side, ``jax`` or ``torch``.
+      kind: the kind of the case, which is the name of a function of that side.
+      arguments: the arguments of the function.
+      device: the device, ``cpu`` or ``cuda``.
+      stopped: whether the process is stopped between its turns.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Worker:
         environment = {
             **os.environ,
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # the time to the first step has compilation in it
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # the time to the first step includes compilation
         }
         if device == "cpu":
             environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-        else:  # where several compile at once
+        else:  # several variants may compile at the same time
             environment |= {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, COMPILERS // 2))}
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 closed by __exit__
         self._process = subprocess.Popen(
@@ -83,15 +83,15 @@ class Worker:
         self._request = json.dumps({"side": side, "kind": kind, "arguments": dict(arguments)})
 
     def start(self) -> dict[str, float]:
-        """Prepare the case and do it for the first time; seconds of each."""
+        """Prepares the case and runs it for the first time; returns the seconds of each part."""
         return self._ask(self._request)
 
     def turn(self) -> dict[str, Any]:
-        """Do it once more."""
+        """Runs the case once more; returns the answer of the worker."""
         return self._ask("run")
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the process immediately."""
         self._signal(signal.SIGKILL)
 
     def _ask(self, line: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Worker:
         return content
 
     def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and its children."""
+        """Sends a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
@@ -136,11 +136,11 @@ class Lineup:
     """The workers of a case.
 
     Args:
-      case: what they do.
-      device: ``cpu`` or ``cuda``.
-      arguments: of both sides' functions; a variant may add its own.
-      skip: side -> why it cannot be measured.
-      stack: ends the workers.
+      case: the case that they run.
+      device: the device, ``cpu`` or ``cuda``.
+      arguments: the arguments of both sides' functions; a variant may add its own.
+      skip: the sides that cannot be measured, each with the reason.
+      stack: the stack that ends the workers on exit.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Lineup:
         self._started: dict[str, tuple[Worker, dict[str, float]]] = {}
 
     def variants(self, *, compiled: bool | None = None) -> list[str]:
-        """Returns those to measure: all, or those that ``torch.compile`` compiles, or the others."""
+        """Returns the variants to measure: all, only those with ``torch.compile``, or only those without."""
         return [
             variant
             for variant in self._case.variants
@@ -166,11 +166,11 @@ class Lineup:
         ]
 
     def start(self, variant: str, *, alone: bool = True) -> None:
-        """Starts a variant and warms it up; one that cannot is skipped.
+        """Starts a variant and warms it up; skips it if it fails.
 
         Args:
-          variant: which.
-          alone: whether nothing else starts meanwhile, so that its time to the first step counts.
+          variant: the name of the variant.
+          alone: whether nothing else starts at the same time, so that its time to the first step is valid.
         """
         side, options = VARIANTS[variant]
         arguments = {**self._arguments, **options}
@@ -184,10 +184,10 @@ class Lineup:
             self._skipped[variant] = str(error)
 
     def take_turns(self) -> dict[str, Any]:
-        """Measures all that were started, by turns.
+        """Measures all started variants by turns.
 
         Returns:
-          ``results`` by variant, and ``skipped``: variant -> why.
+          The ``results`` by variant, and ``skipped``, the reason for each variant that has no result.
         """
         turns: dict[str, list[dict[str, Any]]] = {
             variant: [] for variant in self._case.variants if variant in self._started
@@ -205,7 +205,7 @@ class Lineup:
         }
 
     def kill(self) -> None:
-        """Ends all workers at once, without the seconds that libraries take to leave a GPU."""
+        """Kills all workers immediately, because libraries take seconds to release a GPU."""
         for worker, _ in self._started.values():
             worker.kill()
 
@@ -213,16 +213,16 @@ class Lineup:
 def measure(
     case: Case, device: str, *, arguments: Mapping[str, Any], skip: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Measures a case, its variants started one after the other.
+    """Measures a case; starts its variants one after the other.
 
     Args:
-      case: what.
-      device: ``cpu`` or ``cuda``.
-      arguments: of both sides' functions; a variant may add its own.
-      skip: side -> why it cannot be measured.
+      case: the case to measure.
+      device: the device, ``cpu`` or ``cuda``.
+      arguments: the arguments of both sides' functions; a variant may add its own.
+      skip: the sides that cannot be measured, each with the reason.
 
     Returns:
-      As ``Lineup.take_turns``.
+      The results and the skipped variants, as in ``Lineup.take_turns``.
     """
     with contextlib.ExitStack() as stack:
         lineup = Lineup(case, device, arguments=arguments, skip=skip, stack=stack)
@@ -234,21 +234,22 @@ def measure(
 def measure_together(
     planned: Sequence[tuple[Case, Mapping[str, Any]]], device: str, *, skip: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Measures cases whose workers are all started before the first turn, since compiling takes longest.
+    """Measures cases after starting the workers of all cases, because compiling takes longest.
 
-    ``torch.compile`` takes about a minute a variant, most of it on one core: these start beside each other,
-    and beside the plain variants of all cases but the first. The plain variants start one after the other,
-    because JAX chooses kernels by their speed, which another process on the same GPU would disturb. All stand
-    still while one is measured. Every variant of every case needs its memory at the same time.
+    ``torch.compile`` takes about a minute per variant, most of it on one core, so the compiled variants
+    start in parallel, at the same time as the plain variants of all cases but the first. The plain variants
+    start one after the other, because JAX chooses kernels by their speed, which another process on the same
+    GPU would disturb. While one worker is measured, all others are stopped. The memory has to hold all
+    variants of all cases at the same time.
 
     Args:
-      planned: cases, and the arguments of both sides' functions.
-      device: ``cpu`` or ``cuda``.
-      skip: side -> why it cannot be measured.
+      planned: the cases, each with the arguments of both sides' functions.
+      device: the device, ``cpu`` or ``cuda``.
+      skip: the sides that cannot be measured, each with the reason.
 
     Yields:
-      Each case's results, as ``Lineup.take_turns`` returns them; only those that started alone have their
-      time to the first step.
+      The results of each case, as in ``Lineup.take_turns``; only variants that started alone have their time
+      to the first step.
     """
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(COMPILERS) as pool:
         lineups = [
@@ -264,8 +265,8 @@ def measure_together(
         for lineup in lineups[1:]:
             for variant in lineup.variants(compiled=False):
                 lineup.start(variant, alone=False)
-        for each in compiling:
-            each.result()
+        for future in compiling:
+            future.result()
         for lineup in lineups:
             yield lineup.take_turns()
             lineup.kill()
@@ -275,8 +276,8 @@ def summary(first: Mapping[str, float], turns: list[dict[str, Any]]) -> dict[str
     """Returns the median and the spread of a variant's turns.
 
     Args:
-      first: seconds of each part of the first time; empty where they do not count.
-      turns: what the worker said of each.
+      first: the seconds of each part of the first run; empty if they are not valid.
+      turns: the answers of the worker, one per turn.
     """
     seconds = [turn["seconds"] for turn in turns]
     median = statistics.median(seconds)

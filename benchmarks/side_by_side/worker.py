@@ -1,7 +1,8 @@
-"""One side's process: prepares a case, and does it once each time it is told to.
+"""Runs one side in a process: prepares a case, and runs it once per request.
 
-A line of JSON in, a line of JSON out. First comes ``{"side", "kind", "arguments"}``, answered when the case
-has been done for the first time; then every ``run`` is answered with its time. The end of the input ends it.
+Each request and each answer is one line. The first request is ``{"side", "kind", "arguments"}`` in JSON,
+which is answered after the first run of the case; then each request ``run`` is answered with the time of one
+run. The process ends at the end of its input.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer until the input ends."""
+    """Answers requests until the input ends."""
     request = json.loads(requests.readline())
     start = time.perf_counter()
     side: Any
@@ -41,7 +42,7 @@ def _answer(answers: TextIO, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    # What libraries print must not be taken for an answer.
+    # Libraries may print to stdout, which must not be taken for an answer.
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     serve(sys.stdin, channel)

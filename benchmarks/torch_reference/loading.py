@@ -1,4 +1,4 @@
-"""Photographs from their files: a ``Dataset`` that decodes one when it is asked for, and a ``DataLoader``."""
+"""Loads photographs: a ``Dataset`` that decodes one image file per access, and its ``DataLoader``."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from benchmarks.torch_reference.training import MEAN, STD
 
 
 class Photographs(Dataset[tuple[Tensor, Tensor]]):
-    """Training images as the paper has them: resized, mirrored at random, centre-cropped, normalised.
+    """Training images prepared as in the paper: resized, mirrored at random, centre-cropped, normalised.
 
-    Without ``normalize`` they stay uint8 [S, S, 3], a quarter of the bytes for the workers to hand over.
+    Without ``normalize`` they stay uint8 [S, S, 3], so the workers transfer only a quarter of the bytes.
 
     Args:
-      paths: image files.
-      labels: [M, N], -1 = not labelled.
-      size: pixels a side after the crop.
-      resize: pixels a side before it.
-      normalize: whether images are scaled and normalised, float32 [3, S, S].
+      paths: the image files.
+      labels: the value indices, [M, N]; -1 means not labelled.
+      size: the height and width after the crop, in pixels.
+      resize: the height and width before the crop, in pixels.
+      normalize: whether images are scaled and normalised to float32 [3, S, S].
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
         normalize: bool = True,
     ) -> None:
         self.paths, self.size, self.resize, self.normalize = paths, size, resize, normalize
-        self.labels = torch.from_numpy(labels.astype(np.int64))  # cross_entropy takes no other integers
+        self.labels = torch.from_numpy(labels.astype(np.int64))  # cross_entropy accepts no other integer type
         self.mean, self.std = (torch.tensor(part).view(3, 1, 1) for part in (MEAN, STD))
 
     def __len__(self) -> int:
-        """How many."""
+        """Returns the number of images."""
         return len(self.paths)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Image and labels, int64 [N], of a row."""
+        """Returns the image and the labels, int64 [N], of one row."""
         with Image.open(self.paths[row]) as image:
             resized = image.convert("RGB").resize((self.resize, self.resize), Image.Resampling.BILINEAR)
         if torch.rand(()) < 0.5:
@@ -57,7 +57,7 @@ class Photographs(Dataset[tuple[Tensor, Tensor]]):
 
 
 def loader(dataset: Photographs, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Shuffled full batches, decoded by worker processes that stay for the next epoch."""
+    """Returns a loader of shuffled full batches, decoded by worker processes that persist across epochs."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -1,4 +1,4 @@
-"""The networks. Parameters are named as in ADDE-M's checkpoints, so state dicts can be exchanged."""
+"""Defines the networks, with the parameter names of ADDE-M's checkpoints, so state dicts can be exchanged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,22 +10,22 @@ TAPS = ("fc6", "fc6_relu", "fc7", "fc7_relu")
 
 
 class GradientReversal(torch.autograd.Function):
-    """Identity forward; backward the gradient times -scale (Ganin & Lempitsky, 2015)."""
+    """Identity in the forward pass; multiplies the gradient by -scale (Ganin & Lempitsky, 2015)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
-        """The input, as it is."""
+        """Returns the input unchanged."""
         ctx.scale = scale
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Its gradient turned round; the scale has none."""
+        """Returns the gradient times -scale; the scale itself has no gradient."""
         return -ctx.scale * gradients[0], None
 
 
 class AlexNet(nn.Module):
-    """torchvision's AlexNet up to a tap in its fully connected part; ``width`` multiplies all layers."""
+    """torchvision's AlexNet up to a tap in its fully connected layers; ``width`` scales all layers."""
 
     def __init__(self, tap: str = "fc6_relu", width: float = 1.0, dropout: float = 0.5) -> None:
         super().__init__()
@@ -61,24 +61,25 @@ class AlexNet(nn.Module):
         self.units = units
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] -> [B, units]."""
+        """Maps images [B, 3, S, S] to the outputs of the tap, [B, units]."""
         x = self.avgpool(self.features(images))
         return self.classifier(torch.flatten(x, 1))
 
 
 class AttributeEncoder(nn.Module):
-    """A backbone, an MLP for each attribute, and classifiers that read every feature (Sections 3.1, 3.2).
+    """A backbone, one MLP per attribute, and classifiers that read every feature (Sections 3.1, 3.2).
 
-    ``attr_classifier[n]`` is the classifier of attribute n, whichever feature it reads: the paper's N. With
-    ``pairwise`` heads ``attr_classifier[j][n]`` is the one that reads feature j: its N x N.
+    ``attr_classifier[n]`` is the classifier of attribute n, whichever feature it reads (N of them).
+    With ``pairwise`` heads, ``attr_classifier[j][n]`` is the classifier of attribute n that reads feature j
+    (N x N of them).
 
     Args:
-      sizes: number of values of each attribute.
-      feature_dim: d.
-      heads: ``shared`` or ``pairwise``.
-      tap: where the backbone is cut.
-      width: of the backbone.
-      dropout: of the backbone.
+      sizes: the number of values of each attribute.
+      feature_dim: the dimension d of each attribute's feature.
+      heads: the arrangement of the classifiers, ``shared`` or ``pairwise``.
+      tap: the layer whose output the backbone returns.
+      width: the factor of the backbone's layer widths.
+      dropout: the dropout rate of the backbone.
     """
 
     def __init__(
@@ -112,21 +113,21 @@ class AttributeEncoder(nn.Module):
             raise ValueError(f"heads must be shared or pairwise, got {heads!r}")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, S, S] -> N features [B, d]."""
+        """Maps images [B, 3, S, S] to N features [B, d]."""
         x = self.backbone(images)
         return [mlp(x) for mlp in self.dis_proj]
 
     def classifier(self, feature: int, attribute: int) -> nn.Module:
-        """The classifier of an attribute that reads a feature."""
+        """Returns the classifier of an attribute that reads a feature."""
         heads: Any = self.attr_classifier
         return heads[attribute] if self.heads == "shared" else heads[feature][attribute]
 
     def own_logits(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Every feature read by its own classifier: N logits [B, J_n]."""
+        """Returns the logits of each feature's own classifier: N tensors [B, J_n]."""
         return [self.classifier(n, n)(feature) for n, feature in enumerate(features)]
 
     def all_logits(self, features: Sequence[Tensor], scale: float = 1.0) -> list[list[Tensor]]:
-        """``logits[j][n]`` [B, J_n]: feature j read by classifier n, through the reversal where j != n."""
+        """Returns ``logits[j][n]`` [B, J_n] of classifier n on feature j, through the reversal if j != n."""
         logits = []
         for j, feature in enumerate(features):
             reversed_feature = GradientReversal.apply(feature, scale)
@@ -147,5 +148,5 @@ class Memory(nn.Module):
         self.Memory = nn.Linear(sum(sizes), len(sizes) * feature_dim, bias=False)
 
     def forward(self, indicator: Tensor) -> Tensor:
-        """What an indicator [B, J] adds to the concatenated feature, [B, N * d] (Eq. 7)."""
+        """Returns the change of the concatenated feature by an indicator [B, J], [B, N * d] (Eq. 7)."""
         return self.Memory(indicator)

@@ -1,4 +1,4 @@
-"""The memory as ADDE-M builds it: for each value the mean over images drawn at random, one at a time."""
+"""Builds the memory as ADDE-M does: per value, the mean over images drawn at random, one at a time."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,15 +18,15 @@ def value_prototype(
     rng: np.random.Generator,
     draws: int = 100,
 ) -> Tensor:
-    """Prototype of one value, [d]: the mean feature of its attribute over images that have it.
+    """Computes the prototype of one value, [d]: the mean feature of its attribute over images that have it.
 
     Args:
-      encoder: in evaluation mode.
-      image: row -> [3, S, S], normalised.
-      candidates: rows of the training images that have the value.
-      attribute: that the value belongs to.
-      rng: of the draws, with replacement.
-      draws: how many.
+      encoder: the network, in evaluation mode.
+      image: the function from a row to its normalised image, [3, S, S].
+      candidates: the rows of the training images that have the value.
+      attribute: the attribute that the value belongs to.
+      rng: the generator that draws images, with replacement.
+      draws: the number of images to draw.
     """
     drawn = [encoder(image(int(row))[None])[attribute][0] for row in rng.choice(candidates, draws)]
     return torch.stack(drawn).mean(dim=0)
@@ -39,7 +39,7 @@ def memory_weight(
     rng: np.random.Generator,
     draws: int = 100,
 ) -> Tensor:
-    """All prototypes as the weight of ``Memory``, [N * d, J] (Eq. 6), from labels [M, N]."""
+    """Computes all prototypes as the weight of ``Memory``, [N * d, J] (Eq. 6), from labels [M, N]."""
     columns = []
     for n, size in enumerate(encoder.sizes):
         for value in range(size):

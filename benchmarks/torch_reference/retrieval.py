@@ -1,4 +1,4 @@
-"""Manipulation (Eq. 7), flat search, and the metrics as loops over queries and neighbours."""
+"""Manipulates features (Eq. 7), searches a flat index, and computes the metrics in Python loops."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ import numpy as np
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
+    """Scales rows to length 1."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def search(
     gallery: np.ndarray, references: np.ndarray, indicators: np.ndarray, weight: np.ndarray, k: int
 ) -> np.ndarray:
-    """Rows of the k nearest gallery images to each manipulated reference, [Q, k], nearest first.
+    """Returns the rows of the k gallery images nearest to each manipulated reference, [Q, k].
 
     Args:
-      gallery: float32 [G, N * d], concatenated features.
-      references: [Q], gallery row that each query starts from.
-      indicators: [Q, J].
-      weight: of the memory, [N * d, J].
-      k: how many.
+      gallery: the concatenated features, float32 [G, N * d].
+      references: the gallery row that each query starts from, [Q].
+      indicators: the changes of the queries, [Q, J].
+      weight: the weight of the memory, [N * d, J].
+      k: the number of neighbours per query.
     """
     index = faiss.IndexFlatL2(gallery.shape[1])
     index.add(unit(gallery))
@@ -31,7 +31,7 @@ def search(
 
 
 def hit_rate(neighbors: np.ndarray, one_hot: np.ndarray, targets: np.ndarray, k: int) -> float:
-    """Fraction of queries with a match among the first k; one_hot is [G, J], targets [Q, J]."""
+    """Computes the fraction of queries with a match in the first k; one_hot is [G, J], targets [Q, J]."""
     hits = 0
     for query, rows in enumerate(neighbors):
         for row in rows[:k]:
@@ -42,7 +42,7 @@ def hit_rate(neighbors: np.ndarray, one_hot: np.ndarray, targets: np.ndarray, k:
 
 
 def precision(neighbors: np.ndarray, one_hot: np.ndarray, targets: np.ndarray, k: int) -> float:
-    """Matches among the first k, divided by k."""
+    """Computes the mean number of matches in the first k, divided by k."""
     matches = 0
     for query, rows in enumerate(neighbors):
         for row in rows[:k]:
@@ -58,10 +58,11 @@ def relevance(
     indicators: np.ndarray,
     sizes: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fraction of right attributes of each neighbour, [Q, K]: of all, of the changed one, of the others.
+    """Computes each neighbour's fraction of correct attributes, [Q, K].
 
-    The changed attribute is the one where the indicator is not 0; a query changes one. Where there is but
-    one attribute nothing is kept that could be wrong, and the last is 1.
+    Returns three arrays: over all attributes, over the changed attribute, and over the others. Each query
+    changes one attribute, the one where the indicator is not 0. If there is only one attribute, there are no
+    others that could be wrong, and the third array is 1.
     """
     bounds = np.cumsum([0, *sizes])
     slices = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
@@ -78,7 +79,7 @@ def relevance(
 
 
 def ndcg(relevance: np.ndarray, k: int) -> float:
-    """Mean NDCG of the first k: gain 2^rel - 1, discount ln(rank + 1), the ideal is 1 throughout."""
+    """Computes the mean NDCG of the first k: gain 2^rel - 1, discount ln(rank + 1), ideal relevance 1."""
     discount = np.log(np.arange(k) + 2)
     scores = []
     for row in relevance:
@@ -95,7 +96,7 @@ def metrics(
     sizes: Sequence[int],
     ks: Sequence[int],
 ) -> dict[str, dict[str, float]]:
-    """All metrics at all cut-offs, by name and by cut-off."""
+    """Computes all metrics at all cut-offs, by name and by cut-off."""
     every, target, others = relevance(neighbors, one_hot, targets, indicators, sizes)
     return {
         "hit_rate": {str(k): hit_rate(neighbors, one_hot, targets, k) for k in ks},

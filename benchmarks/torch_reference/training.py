@@ -1,4 +1,4 @@
-"""A step of either stage."""
+"""Computes one training step of either stage."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -38,18 +38,18 @@ def encoder_losses(
     attribute_triplet_weight: float = 0.0,
     label_triplet_weight: float = 0.0,
 ) -> Losses:
-    """Stage 1 (Eqs. 1 to 5): all terms, and their ``total``.
+    """Computes all terms of stage 1 (Eqs. 1 to 5) and their ``total``.
 
     Args:
       encoder: the network.
-      images: [B, 3, S, S], normalised.
-      labels: int64 [B, N].
-      reversal: whether classifiers read the other attributes' features too (Table 7 leaves it out).
-      beta: of Eq. 5.
-      scale: lambda of the reversal.
-      w_cls: of Eq. 3.
-      attribute_triplet_weight: ADDE-M's 0.2.
-      label_triplet_weight: ADDE-M's 1.
+      images: the normalised images, [B, 3, S, S].
+      labels: the value indices, int64 [B, N].
+      reversal: whether classifiers also read the features of other attributes (Table 7 omits it).
+      beta: the factor beta of Eq. 5.
+      scale: the factor lambda of the reversed gradient.
+      w_cls: the weight w_cls of Eq. 3.
+      attribute_triplet_weight: the weight of the triplet loss per attribute; 0.2 in ADDE-M.
+      label_triplet_weight: the weight of the triplet loss on whole label rows; 1 in ADDE-M.
     """
     features = encoder(images)
     losses: Losses = {}
@@ -79,14 +79,14 @@ def memory_losses(
     labels: Sequence[Tensor],
     indicators: Tensor,
 ) -> Losses:
-    """Stage 2: all terms with ADDE-M's weights, and their ``total``.
+    """Computes all terms of stage 2 and their ``total`` with ADDE-M's weights.
 
     Args:
       encoder: the network.
       memory: the prototypes.
-      images: references, positives and negatives, [B, 3, S, S] each.
-      labels: of the same, int64 [B, N] each.
-      indicators: [B, J], from the references' labels to the positives'.
+      images: the references, positives and negatives, [B, 3, S, S] each.
+      labels: the value indices of the three, int64 [B, N] each.
+      indicators: the changes from the references' labels to the positives', [B, J].
     """
     sizes = encoder.sizes
     features = [encoder(part) for part in images]
@@ -95,26 +95,26 @@ def memory_losses(
     edited_features = torch.chunk(edited, len(sizes), dim=1)
 
     losses: Losses = {}
-    # All four are read by their own classifiers. The manipulated features should be as the positives are.
+    # The classifiers read all four; the manipulated features should have the labels of the positives.
     read = [*zip(features, labels, strict=True), (edited_features, labels[1])]
     losses["loss_cls"] = torch.stack(
         [
-            cross_entropy(logits, of_part[:, n])
-            for part, of_part in read
+            cross_entropy(logits, part_labels[:, n])
+            for part, part_labels in read
             for n, logits in enumerate(encoder.own_logits(part))
         ]
     ).sum()
     embeddings = torch.cat(
         [functional.normalize(reference), functional.normalize(edited), functional.normalize(negative)]
     )
-    # Rows of the labels: the references', the positives' for the manipulated features, the negatives'.
+    # The labels are in the same order; those of the manipulated features are the positives'.
     losses["loss_semi_hard"] = semi_hard_triplet_loss(embeddings, torch.cat(list(labels)))
     losses["loss_margin"] = margin_loss(
         functional.normalize(edited), functional.normalize(positive), functional.normalize(negative)
     )
     composed = [(edited, labels[1]), (reference, labels[0]), (negative, labels[2])]
     losses["loss_consistency"] = torch.stack(
-        [functional.l1_loss(memory(one_hot(of_part, sizes)), part) for part, of_part in composed]
+        [functional.l1_loss(memory(one_hot(part_labels, sizes)), part) for part, part_labels in composed]
     ).sum()
     losses["loss_off_block"] = off_block_loss(memory.Memory.weight, sizes)
     losses["total"] = (
@@ -128,7 +128,7 @@ def memory_losses(
 
 
 def normalized(images: Tensor, *, channels_last: bool = False) -> Tensor:
-    """Uint8 [B, S, S, 3] -> [B, 3, S, S] as ImageNet's statistics have it."""
+    """Normalises images from uint8 [B, S, S, 3] to [B, 3, S, S] with ImageNet's statistics."""
     scaled = images.permute(0, 3, 1, 2).float() / 255
     mean, std = statistics(images.device)
     result = (scaled - mean) / std
@@ -137,19 +137,22 @@ def normalized(images: Tensor, *, channels_last: bool = False) -> Tensor:
 
 @functools.cache
 def statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, [3, 1, 1]; kept there, since a GPU would wait for them at every step."""
+    """Returns the mean and the standard deviation, [3, 1, 1].
+
+    They stay on the device, because copying them at every step would make a GPU wait.
+    """
     mean, std = (torch.tensor(part, device=device).view(3, 1, 1) for part in (MEAN, STD))
     return mean, std
 
 
 def random_flip(images: Tensor) -> Tensor:
-    """Mirror each image [B, 3, S, S] left to right with probability one half."""
+    """Mirrors each image of [B, 3, S, S] left to right with probability one half."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(-1), images)
 
 
 def step(losses: Callable[[], Losses], optimizer: torch.optim.Optimizer) -> Losses:
-    """Gradients of the total, and an update."""
+    """Computes the gradients of the total, and updates the parameters."""
     optimizer.zero_grad(set_to_none=True)
     terms = losses()
     terms["total"].backward()
