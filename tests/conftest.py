@@ -63,6 +63,18 @@ def make_tiny_config(cache_dir):
     return make
 
 
+@pytest.fixture(scope="module")
+def small_backbone():
+    """The name of a backbone that compiles in no time, which ``BACKBONES`` has during a module's tests."""
+    from gradrev_jax.models.alexnet import TAPS
+    from gradrev_jax.models.backbones import BACKBONES, Backbone
+    from tests.small_backbone import LeftColour
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "small", Backbone(LeftColour, smallest_image=4, taps=TAPS))
+        yield "small"
+
+
 @pytest.fixture
 def tiny_config(make_tiny_config):
     """A real run in miniature, to change as a test likes."""

@@ -44,7 +44,7 @@ def catalogue(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def config_of(tmp_path_factory):
+def config_of(tmp_path_factory, small_backbone):
     from configs import catalogue
 
     cache = str(tmp_path_factory.mktemp("cache"))
@@ -54,7 +54,7 @@ def config_of(tmp_path_factory):
         config.data.root, config.data.cache_dir = str(root), cache
         config.data.image_size = config.data.train_resize = 64
         config.data.update(data)
-        config.model.width, config.model.feature_dim = 1 / 32, 4
+        config.model.backbone, config.model.feature_dim = small_backbone, 4
         config.train.batch_size, config.train.max_steps = 8, 1
         config.protocol.ks, config.protocol.batch_size = (1, 3), 16
         return config

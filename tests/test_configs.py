@@ -99,14 +99,14 @@ def split_directory(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(split_directory, cache_dir):
+def tiny(split_directory, cache_dir, small_backbone):
     """The peer's configuration in miniature."""
 
     def config(word):
         config = get("adde_peer", word)
         config.data.update({"root": str(split_directory), "splits": "splits", "cache_dir": str(cache_dir)})
         config.data.update({"image_size": 64, "train_resize": 70})
-        config.model.update({"width": 1 / 32, "feature_dim": 4})
+        config.model.update({"backbone": small_backbone, "feature_dim": 4})
         config.train.update({"batch_size": 8, "epochs": 1, "log_every": 2})
         config.memory.update({"batch_size": 4, "epochs": 1, "triplets": 30})
         config.protocol.update({"ks": (1, 5), "batch_size": 16})

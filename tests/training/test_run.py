@@ -369,6 +369,7 @@ def torch_tensors(backbone):
 
 
 def test_training_starts_from_a_pretrained_backbone(tiny_config, tmp_path):
+    tiny_config.model.backbone = "alexnet"
     tiny_config.train.max_steps = 1
     random = run(tiny_config, tmp_path / "random").params["params"]
     tensors = torch_tensors(random["backbone"])
@@ -392,6 +393,7 @@ def test_a_pretrained_file_in_a_home_folder_that_is_not_known(tiny_config, tmp_p
 
 
 def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_path):
+    tiny_config.model.backbone = "alexnet"
     save_file({"features.0.weight": np.zeros((64, 3, 11, 11), np.float32)}, tmp_path / "other.safetensors")
     tiny_config.model.pretrained = str(tmp_path / "other.safetensors")
     with pytest.raises(

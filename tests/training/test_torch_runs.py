@@ -22,7 +22,8 @@ from gradrev_jax.weights.writer import write_state_dict
 
 @pytest.fixture
 def config(tiny_config):
-    """With a tap before fc7, unlike ADDE-M's files; what test_loop.py trains need not be compiled again."""
+    """Of AlexNet, with a tap before fc7, unlike ADDE-M's files."""
+    tiny_config.model.backbone = "alexnet"
     tiny_config.train.epochs = 1
     tiny_config.memory.update({"triplets": 14, "batch_size": 4, "epochs": 2})
     return tiny_config

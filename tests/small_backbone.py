@@ -1,0 +1,27 @@
+"""A backbone that compiles in no time, for tests of what is around a network."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gradrev_jax.models.dropout import Dropout
+
+
+class LeftColour(nn.Module):
+    """Two dense layers over the mean colours of an image's quarters on the left, which a flip changes."""
+
+    tap: str
+    width: float
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images, train=False, shard=None):
+        height, width = (size // 2 for size in images.shape[1:3])
+        quarters = [
+            rows.mean(axis=(1, 2)) for rows in (images[:, :height, :width], images[:, height:, :width])
+        ]
+        x = nn.Dense(16, dtype=self.dtype)(jnp.concatenate(quarters, axis=1).astype(self.dtype))
+        x = Dropout(self.dropout if train else 0.0)(nn.relu(x), shard)
+        return nn.relu(nn.Dense(16, dtype=self.dtype)(x)) if self.tap.endswith("relu") else x
