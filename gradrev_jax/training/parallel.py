@@ -125,7 +125,7 @@ class Parallel:
         """
         # In a loop, convolutions on a CPU are ten times as slow.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
-        if len(self.devices) == 1:
+        if self.mode == "jit" and len(self.devices) == 1:
             return _with_pixels(jax.jit(functools.partial(steps, shard=None), donate_argnums=0), pixels)
         share = self.padded(size) // len(self.devices)
 
