@@ -1,6 +1,5 @@
 """Shared by the commands: flags that are checked before anything runs, and errors shown as one message."""
 
-import difflib
 import os
 import pathlib
 import re
@@ -15,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from gradrev_commands import config_files
 from gradrev_commands.terminal import safe_output
 from gradrev_jax import distributed
-from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, first_line
+from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, did_you_mean, first_line
 from gradrev_jax.files import check_folder, expand
 from gradrev_jax.runs.workdir import flat_fields
 
@@ -279,8 +278,7 @@ def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None
             continue
         known = list(flat_fields(configs[found[1]].to_dict()))
         if found[2] not in known:
-            near = difflib.get_close_matches(found[2], known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "configs/default.py has all there are"
+            hint = did_you_mean(found[2], known, otherwise="configs/default.py has all there are", cutoff=0.5)
             return f"the {found[1]} has no field {found[2]}; {hint}"
     return None
 

@@ -91,11 +91,6 @@ def _shipped_name(file: pathlib.Path) -> str:
     return file.stem if SHIPPED == INSTALLED else f"{CONFIGS}/{file.name}"
 
 
-def default_config() -> ConfigDict:
-    """Returns the config of ``configs/default.py``: all fields with their defaults."""
-    return read_config(SHIPPED / "default.py")
-
-
 def _load(file: pathlib.Path) -> types.ModuleType:
     loader = importlib.machinery.SourceFileLoader(f"{CONFIGS}.{file.stem}", str(file))
     spec = importlib.util.spec_from_file_location(loader.name, file, loader=loader)

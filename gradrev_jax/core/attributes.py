@@ -101,7 +101,7 @@ class AttributeSchema:
 
     @functools.cached_property
     def membership(self) -> np.ndarray:
-        """Whether each value (row) belongs to each attribute (column), float32 0/1 [J, N]."""
+        """The mask of the values (rows) of each attribute (columns), float32 0/1 [J, N]."""
         return (self.attribute_of[:, None] == np.arange(self.num_attributes)).astype(np.float32)
 
     def index(self, attribute: str, value: str) -> int:

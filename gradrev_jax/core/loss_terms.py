@@ -14,7 +14,7 @@ from gradrev_jax.core.vectors import unit_with_safe_gradient
 
 
 class TermInputs(NamedTuple):
-    """What a term may depend on; all arrays are of the whole batch.
+    """Represents the inputs of a term; all arrays are of the whole batch.
 
     Attributes:
       features: [B, N, d], the features of all attributes.

@@ -158,7 +158,7 @@ def balanced_reversal_weight(
 
 
 class WeightingInputs(NamedTuple):
-    """What a rule for w_rev may depend on.
+    """Represents the inputs of a rule for w_rev.
 
     Attributes:
       loss_cls: L_cls, scalar.
@@ -182,6 +182,16 @@ WEIGHTINGS: dict[str, Callable[[WeightingInputs], Float[Array, ""]]] = {
     "schedule": lambda x: jnp.asarray(x.beta * ganin_schedule(x.progress), jnp.float32),
     "off": lambda x: jnp.zeros((), jnp.float32),
 }
+
+
+def check_weighting(weighting: str) -> None:
+    """Raises unless a rule for w_rev is known.
+
+    Raises:
+      ValueError: an unknown rule; the message lists the known ones.
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
 
 
 def reversal_weight(
@@ -211,8 +221,7 @@ def reversal_weight(
       >>> [float(reversal_weight(2.0, 4.0, weighting=how, beta=0.5)) for how in ("balanced", "fixed", "off")]
       [0.25, 0.5, 0.0]
     """
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    check_weighting(weighting)
     return WEIGHTINGS[weighting](WeightingInputs(loss_cls, loss_rev, w_cls, beta, progress))
 
 

@@ -25,7 +25,7 @@ ROWS_BYTES, DEVICE_ROWS_BYTES = 2**22, 2**28
 
 
 class GalleryProducts(NamedTuple):
-    """What a search reads of a gallery and a memory, whose prototypes have E nonzero parts in total.
+    """Represents a gallery and a memory as a search reads them; the prototypes have E nonzero parts in all.
 
     Attributes:
       rows: [G, N, d], the normalised gallery.

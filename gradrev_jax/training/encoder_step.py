@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from gradrev_jax.core.loss_terms import TERMS, TermInputs
-from gradrev_jax.core.losses import WEIGHTINGS, pathway_losses, reversal_weight
+from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.training.update import Objective, TrainState, make_update
@@ -24,7 +24,7 @@ TrainStep = Callable[
 
 
 class StepMetrics(NamedTuple):
-    """What a step reports; the losses are those before its update.
+    """Represents the metrics that a step reports; the losses are those before its update.
 
     Attributes:
       loss: the total (Eq. 3).
@@ -73,8 +73,7 @@ class EncoderObjective(Objective):
     triplet_margin: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
+        check_weighting(self.weighting)
         if unknown := [name for name in self.term_weights if name not in TERMS]:
             raise ValueError(f"term_weights may have {', '.join(TERMS)}, got {', '.join(unknown)}")
 

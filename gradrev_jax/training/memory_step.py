@@ -37,14 +37,14 @@ Weight = float | Float[Array, ""]
 
 @dataclasses.dataclass(frozen=True)
 class MemoryWeights:
-    """Weights of the terms of the loss, ADDE-M's.
+    """Represents the weights of the terms of the loss; the defaults are ADDE-M's.
 
     Attributes:
-      classification: of the cross-entropies of the three images' features and the manipulated one.
-      semi_hard: of the semi-hard triplet loss on reference, manipulated feature and negative.
-      margin: of the triplet loss with the manipulated feature as anchor.
-      consistency: of the distances between features and what the memory makes of their labels.
-      off_block: of the memory's entries outside its blocks.
+      classification: the weight of the cross-entropies of the three images' features and the manipulated one.
+      semi_hard: the weight of the semi-hard triplet loss on reference, manipulated feature and negative.
+      margin: the weight of the triplet loss with the manipulated feature as anchor.
+      consistency: the weight of the distances between features and what the memory composes of their labels.
+      off_block: the weight of the memory's entries outside its blocks.
     """
 
     classification: Weight = 0.2
@@ -55,7 +55,7 @@ class MemoryWeights:
 
 
 class MemoryMetrics(NamedTuple):
-    """What a step reports, before its update; the terms are those of the loss, without their weights."""
+    """Represents the metrics of a step, before its update; the terms are without their weights."""
 
     loss: Float[Array, ""]
     loss_cls: Float[Array, ""]
@@ -68,7 +68,7 @@ class MemoryMetrics(NamedTuple):
 
 
 class MemoryTargets(NamedTuple):
-    """What a batch of triplets is compared with.
+    """Represents the labels and changes that a batch of triplets is compared with.
 
     Attributes:
       labels: [3, B, N], of the references, the positives and the negatives; -1 = not labelled.

@@ -38,7 +38,7 @@ from gradrev_jax.weights.alexnet import with_pretrained_backbone
 
 
 class History(NamedTuple):
-    """What a folder holds of a run before it goes on.
+    """Represents what a folder holds of a run before it goes on.
 
     Attributes:
       has_begun: whether a stage has a checkpoint.
@@ -50,10 +50,11 @@ class History(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a run is trained on.
+    """Represents the data that a run is trained on, and what depends on its attributes.
 
     Attributes:
       catalogue: the catalogue, with its validation part.
+      reversal_scale: lambda, see ``AttributeEncoder``.
       images: the pixels by part.
       triplets: the triplets of stage 2; None without it.
       validation_part: the part that chooses the best checkpoint.
@@ -62,6 +63,7 @@ class Data(NamedTuple):
     """
 
     catalogue: Catalogue
+    reversal_scale: float | np.ndarray
     images: dict[str, np.ndarray]
     triplets: Triplets | None
     validation_part: str
@@ -70,18 +72,16 @@ class Data(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is trained, and where.
+    """Represents the model that is trained, and the devices.
 
     Attributes:
       encoder: the model.
       backbone: the parameters that its backbone starts from; None: random ones.
-      reversal_scale: lambda, see ``AttributeEncoder``.
       devices: the devices of each stage, by its name.
     """
 
     encoder: AttributeEncoder
     backbone: Any
-    reversal_scale: float | np.ndarray
     devices: dict[str, Parallel]
 
 
@@ -101,26 +101,11 @@ def read_history(directory: pathlib.Path) -> History:
     return History(has_begun, read_fingerprint(directory) if has_begun else None)
 
 
-def open_catalogue(config: ConfigDict, directory: pathlib.Path, history: History) -> Catalogue:
-    """Opens the catalogue and checks what can be checked before its images are read."""
-    catalogue = remembering(builders.open_catalogue(config))
-    check_protocol(build_protocol(config), catalogue)
-    workdir.check_claim(directory, config.to_dict())
-    _drift(history, catalogue, directory, config)  # by names and labels
-    if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
-        raise ConfigError(
-            f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
-        )
-    _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
-    builders.reversal_scale(config, catalogue.schema)
-    return catalogue
-
-
-def open_data(
-    config: ConfigDict, catalogue: Catalogue, directory: pathlib.Path, history: History, *, progress: bool
-) -> Data:
-    """Decodes the images and makes the triplets; reports all that is wrong with either at once."""
+def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, progress: bool) -> Data:
+    """Opens what a run is trained on; what needs no image is checked before any image is read."""
     protocol = build_protocol(config)
+    catalogue = _open_catalogue(config, protocol, directory, history)
+    reversal_scale = builders.reversal_scale(config, catalogue.schema)
     # What evaluation needs is looked at too, so that no hours of training precede an error.
     triplets, _, images = together(
         lambda: _triplets(config, catalogue),
@@ -128,7 +113,24 @@ def open_data(
         lambda: pixels.open_parts(catalogue, PARTS, config, progress=progress),
     )
     notes = _drift(history, catalogue, directory, config)  # by the contents of images, too
-    return Data(catalogue, images, triplets, TEST if protocol.select_on_test else VALIDATION, protocol, notes)
+    validation_part = TEST if protocol.select_on_test else VALIDATION
+    return Data(catalogue, reversal_scale, images, triplets, validation_part, protocol, notes)
+
+
+def _open_catalogue(
+    config: ConfigDict, protocol: Protocol, directory: pathlib.Path, history: History
+) -> Catalogue:
+    """Opens the catalogue and checks that the run in the folder may be trained on it."""
+    catalogue = remembering(builders.open_catalogue(config))
+    check_protocol(protocol, catalogue)
+    workdir.check_claim(directory, config.to_dict())
+    _drift(history, catalogue, directory, config)  # by names and labels
+    if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
+        raise ConfigError(
+            f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
+        )
+    _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
+    return catalogue
 
 
 def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
@@ -142,9 +144,7 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
         devices[ENCODER].check_room(data.images[TRAIN].shape, besides=4 * size)
     # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
     workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
-    backbone = _pretrained_backbone(encoder, config, directory)
-    reversal_scale = builders.reversal_scale(config, data.catalogue.schema)
-    return Model(encoder, backbone, reversal_scale, devices)
+    return Model(encoder, _pretrained_backbone(encoder, config, directory), devices)
 
 
 def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:

@@ -30,7 +30,6 @@ from gradrev_jax.training.opening import (
     Model,
     as_begun,
     build_model,
-    open_catalogue,
     open_data,
     read_history,
 )
@@ -66,8 +65,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     config = as_begun(config, directory)
     progress = progress and distributed.is_first()
     history = read_history(directory)
-    catalogue = open_catalogue(config, directory, history)
-    data = open_data(config, catalogue, directory, history, progress=progress)
+    data = open_data(config, directory, history, progress=progress)
     model = build_model(config, data, directory)
     _claim(config, data, directory, history)
     inputs = _stage_inputs(config, directory, data, model, progress=progress)
@@ -119,7 +117,7 @@ def _stage_inputs(
         images=data.images,
         encoder=model.encoder,
         backbone=model.backbone,
-        reversal_scale=model.reversal_scale,
+        reversal_scale=data.reversal_scale,
         triplets=data.triplets,
         validate=validate,
         progress=progress,

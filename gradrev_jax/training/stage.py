@@ -60,7 +60,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How a stage is run; nothing of it changes what a step computes.
+    """Represents the settings that a stage is run with; none of them changes what a step computes.
 
     Attributes:
       parallel: the devices that share a batch.

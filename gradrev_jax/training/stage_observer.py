@@ -1,4 +1,4 @@
-"""What is done after the steps of a stage: records, validation, checkpoints, early stopping."""
+"""Does what is due after the steps of a stage: records, validation, checkpoints, early stopping."""
 
 import math
 import pathlib

@@ -32,7 +32,7 @@ from gradrev_jax.training.validation import Validate
 
 
 class Run(NamedTuple):
-    """What all stages of a run share.
+    """Represents the inputs that all stages of a run share.
 
     Attributes:
       config: the config of the run.

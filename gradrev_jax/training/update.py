@@ -25,7 +25,7 @@ class TrainState(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """What a stage minimises: the settings of its loss, and the loss itself."""
+    """Represents the loss that a stage minimises, with its settings."""
 
     @abc.abstractmethod
     def loss(

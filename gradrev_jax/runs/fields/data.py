@@ -107,6 +107,8 @@ SHARED = {
     ),
 }
 
-DATA: dict[str, Field] = {**IMAGES, **SHARED}
-for each in FORMATS.values():
-    DATA |= each.fields
+DATA: dict[str, Field] = {
+    **IMAGES,
+    **SHARED,
+    **{name: field for each in FORMATS.values() for name, field in each.fields.items()},
+}

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gradrev_jax.errors import join_names
+
 SHOWN = 80  # the number of characters of a row or a cell that a message quotes
 
 
@@ -35,5 +37,4 @@ def list_lines(lines: Sequence[int], most: int = 10) -> str:
       >>> list_lines([3]), list_lines([3, 5, 8], most=2)
       ('line 3', 'lines 3, 5 and 1 more')
     """
-    more = f" and {len(lines) - most:,} more" if len(lines) > most else ""
-    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:most]))}{more}"
+    return f"line{'s' if len(lines) > 1 else ''} {join_names([str(line) for line in lines], most=most)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gradrev_jax.data.formats.table.notes import quote_text
-from gradrev_jax.errors import DataError
+from gradrev_jax.errors import DataError, join_names
 
 NAMED = 20  # the number of columns that a message names
 CONVERSIONS: dict[str, Callable[[object], str]] = {"s": str, "r": repr, "a": ascii}
@@ -145,8 +145,7 @@ def find_column(name: str, header: Sequence[str], *, table: object, argument: st
     if near := difflib.get_close_matches(name, header, n=1):
         hint = f"did you mean {near[0]!r}?"
     else:
-        more = f" and {len(header) - NAMED:,} more" if len(header) > NAMED else ""
-        hint = f"it has {', '.join(map(quote_text, header[:NAMED]))}{more}."
+        hint = f"it has {join_names([quote_text(column) for column in header], most=NAMED)}."
     arguments = (argument, "delimiter") if len(header) == 1 else (argument,)
     advice = " Its columns may be separated otherwise: set `delimiter`." if len(header) == 1 else ""
     raise DataError(f"{table} has no column {name!r}; {hint} Set `{argument}`.{advice}", arguments=arguments)
