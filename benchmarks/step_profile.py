@@ -71,7 +71,7 @@ def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainS
         schema, feature_dim=sizes["dim"], width=sizes["width"], dtype=jnp.dtype(precision)
     )
     optimizer = make_optimizer(lambda step: 1e-4)
-    state = init_state(encoder, optimizer, image_size=sizes["image"], seed=0)
+    state = init_state(encoder, optimizer, input_size=sizes["image"], seed=0)
     both = {
         ENCODER: state.params,
         MEMORY: jnp.zeros((schema.num_values, schema.num_attributes, sizes["dim"])),
@@ -94,7 +94,7 @@ def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainS
         ),
         MEMORY: (
             make_update(encoder, optimizer, MemoryObjective(), seed=0),
-            TrainState(jnp.zeros((), jnp.int32), both, optimizer.init(both)),
+            TrainState.begin(both, optimizer),
             memory_batch,
         ),
     }

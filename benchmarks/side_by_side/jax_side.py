@@ -48,7 +48,7 @@ def train_step(
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
     step = make_train_step(encoder, optimizer, seed=0, total_steps=1000)
-    state = init_state(encoder, optimizer, image_size=image, seed=0)
+    state = init_state(encoder, optimizer, input_size=image, seed=0)
     images = jax.device_put(inputs.random_images(batch, image))
     labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
 
@@ -98,7 +98,7 @@ def data_parallel(
     step = parallel.compile(
         make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=1000), size=batch
     )
-    state = parallel.replicate(init_state(encoder, optimizer, image_size=image, seed=0))
+    state = parallel.replicate(init_state(encoder, optimizer, input_size=image, seed=0))
     own = parallel.own_rows(np.arange(batch)[None])
     images = inputs.random_images(batch, image)[own]
     labels = inputs.random_labels(batch, schema.sizes).astype(np.int32)[None]
@@ -214,7 +214,7 @@ def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
     schema = schema_of(sizes.get("attributes", 12))
     encoder = AttributeEncoder(schema, feature_dim=sizes.get("dim", 340), width=sizes.get("width", 1.0))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
-    state = jax.eval_shape(lambda: init_state(encoder, optimizer, image_size=sizes["image"], seed=0))
+    state = jax.eval_shape(lambda: init_state(encoder, optimizer, input_size=sizes["image"], seed=0))
     images = jax.ShapeDtypeStruct((sizes["batch"], sizes["image"], sizes["image"], 3), np.uint8)
     if kind == "inference":
         counts = count_flops(make_forward(encoder), state.params, images)
@@ -232,7 +232,7 @@ def schema_of(num_attributes: int) -> AttributeSchema:
 
 def random_params(encoder: AttributeEncoder, image: int) -> Any:
     """Returns initial parameters."""
-    return init_state(encoder, optax.identity(), image_size=image, seed=0).params
+    return init_state(encoder, optax.identity(), input_size=image, seed=0).params
 
 
 def peak_memory() -> int | None:

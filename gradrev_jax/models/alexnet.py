@@ -12,7 +12,7 @@ from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
 
-TAPS = ("fc6", "fc6_relu", "fc7", "fc7_relu")
+TAPS = ("fc6_relu", "fc6", "fc7", "fc7_relu")
 SMALLEST_IMAGE = 63  # pixels per side; the last pooling of a smaller image would have no outputs
 POOLED = 6  # rows, and columns, after the adaptive average pooling, as in torchvision
 

@@ -7,30 +7,50 @@ import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from gradrev_jax.models import alexnet
+from gradrev_jax.models import alexnet, embeddings
+from gradrev_jax.models.inputs import Pixels, Vectors
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """Represents a family of networks from images to features.
+    """Represents a family of networks from images, or stored vectors, to features.
 
     Attributes:
       build: a function of (tap, width, dropout, dtype) that returns a Flax module; the class of the module if
-        these are its first fields. The module is called with (images [B, S, S, 3], train, shard) and returns
-        features [B, H]; ``AlexNet`` documents all of these.
-      smallest_image: the smallest number of rows, and of columns, of an image.
-      taps: the names of the layers whose output can be the feature.
+        these are its first fields. The module is called with (inputs, train, shard) and returns features
+        [B, H]; ``AlexNet`` documents all of these. Batch normalisation is that of ``models.batch_norm``.
+      inputs: what it reads: ``Pixels``, with their smallest size and their normalisation, or ``Vectors``.
+      taps: the names of the layers whose output can be the feature; the first is the usual one.
     """
 
     build: Callable[[str, float, float, DTypeLike], nn.Module]
-    smallest_image: int
+    inputs: Pixels | Vectors
     taps: tuple[str, ...]
+
+    def output_width(self, tap: str, width: float, image_size: int) -> int:
+        """Returns the number of features, H, of a network for images; no image is computed.
+
+        Args:
+          tap: the layer whose output is the feature.
+          width: the factor of the numbers of filters and units.
+          image_size: the height and width of an image, in pixels.
+
+        Example:
+          >>> find_backbone("alexnet").output_width("fc6_relu", 0.25, 64)
+          1024
+        """
+        network = self.build(tap, width, 0.0, jnp.float32)
+        example = self.inputs.example(image_size)
+        return jax.eval_shape(network.init_with_output, jax.random.key(0), example)[0].shape[-1]
 
 
 BACKBONES: dict[str, Backbone] = {
-    "alexnet": Backbone(alexnet.AlexNet, alexnet.SMALLEST_IMAGE, alexnet.TAPS),
+    "alexnet": Backbone(alexnet.AlexNet, Pixels(alexnet.SMALLEST_IMAGE), alexnet.TAPS),
+    "embeddings": Backbone(embeddings.Embeddings, Vectors(), embeddings.TAPS),
 }
 
 
@@ -42,10 +62,10 @@ def find_backbone(name: str) -> Backbone:
 
     Example:
       >>> find_backbone("alexnet").taps
-      ('fc6', 'fc6_relu', 'fc7', 'fc7_relu')
+      ('fc6_relu', 'fc6', 'fc7', 'fc7_relu')
       >>> find_backbone("resnet")
       Traceback (most recent call last):
-      ValueError: backbone must be one of alexnet, got 'resnet'
+      ValueError: backbone must be one of alexnet, embeddings, got 'resnet'
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {name!r}")

@@ -1,19 +1,20 @@
 """The attribute encoder: a backbone, one small MLP per attribute, and classifiers that read every feature."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.gradient_reversal import reverse_gradient
 from gradrev_jax.models.backbones import find_backbone
-from gradrev_jax.models.inputs import check_images
+from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.models.statistics import STATISTICS
 
 Heads = Literal["shared", "pairwise"]
 HEADS: tuple[Heads, ...] = get_args(Heads)
@@ -49,15 +50,18 @@ class AttributeEncoder(nn.Module):
       feature_dim: the width of one attribute's feature, d.
       heads: ``shared`` for the paper's N classifiers, where one weight [d, J] reads every feature;
         ``pairwise`` for its N x N classifiers, where each feature has a weight of its own, [N, d, J].
-      tap: the layer of the backbone whose output the MLPs read; see ``BACKBONES`` for the names.
+      tap: the layer of the backbone whose output the MLPs read, one of those in ``BACKBONES``; None: its usual
+        one, ``fc6_relu`` for AlexNet.
       width: the factor of the backbone's numbers of filters and units.
       dropout: the dropout rate of the backbone.
       reach: the last part that the reversed gradient reaches: the ``backbone``, or the ``mlp`` before it.
       dtype: the dtype of the computation; parameters are float32, and so are the outputs unless it is wider.
       backbone: the name of the backbone in ``gradrev_jax.models.backbones.BACKBONES``.
+      frozen_statistics: whether the backbone's batch normalisation keeps the statistics that it has, as is
+        usual from pretrained weights; otherwise training uses those of each batch, and averages them.
 
     Raises:
-      ValueError: ``backbone``, ``tap``, ``heads`` or ``reach`` is unknown; the images are not a batch, or too
+      ValueError: ``backbone``, ``tap``, ``heads`` or ``reach`` is unknown; the inputs are not a batch, or too
         small for the backbone; or ``reversal_scale`` has another shape.
 
     Example:
@@ -72,22 +76,30 @@ class AttributeEncoder(nn.Module):
     schema: AttributeSchema
     feature_dim: int = 340
     heads: Heads = "shared"
-    tap: str = "fc6_relu"
+    tap: str | None = None
     width: float = 1.0
     dropout: float = 0.5
     reach: Reach = "backbone"
     dtype: DTypeLike = jnp.float32
     backbone: str = "alexnet"
+    frozen_statistics: bool = False
+
+    @property
+    def inputs(self) -> Pixels | Vectors:
+        """The inputs that the backbone reads."""
+        return find_backbone(self.backbone).inputs
 
     def setup(self) -> None:
         """Creates the parts."""
         backbone = find_backbone(self.backbone)
-        for field, names in (("heads", HEADS), ("reach", REACHES), ("tap", backbone.taps)):
-            if (value := getattr(self, field)) not in names:
+        tap = backbone.taps[0] if self.tap is None else self.tap
+        chosen = ("heads", HEADS, self.heads), ("reach", REACHES, self.reach), ("tap", backbone.taps, tap)
+        for field, names, value in chosen:
+            if value not in names:
                 raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}")
         n, d = self.schema.num_attributes, self.feature_dim
         # The fields ``backbone`` and ``heads`` have the names of these two parts in the parameters.
-        network = backbone.build(self.tap, self.width, self.dropout, self.dtype)
+        network = backbone.build(tap, self.width, self.dropout, self.dtype)
         self.network = network.clone(parent=self, name="backbone")
         self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
         self.mlp_out = AttributeLinear(n, d, lecun_normal_batched, self.dtype)
@@ -95,7 +107,7 @@ class AttributeEncoder(nn.Module):
 
     def __call__(
         self,
-        images: Float[Array, "B S S 3"],
+        images: Float[Array, "B S S 3"] | Float[Array, "B D"],
         train: bool = False,
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"] = 1.0,
         shard: BatchShard | None = None,
@@ -103,14 +115,15 @@ class AttributeEncoder(nn.Module):
         """Computes the features and logits of a batch.
 
         Args:
-          images: normalised images, [B, S, S, 3].
+          images: normalised images, [B, S, S, 3]; for the backbone ``embeddings``, vectors, [B, D].
           train: whether dropout is active; it needs the ``dropout`` rng.
           reversal_scale: the scale of the reversed gradient, lambda: one for all pathways or [N, N] with one
             per pathway, where row j is the feature and column n the classifier. The diagonal is ignored.
             The values of the output do not depend on it.
-          shard: the part of a batch that the images are, for dropout; None: the whole batch.
+          shard: the part of a batch that the images are, for dropout and batch normalisation; None: the
+            whole batch.
         """
-        check_images(images, smallest=find_backbone(self.backbone).smallest_image)
+        self.inputs.check(images)
         x = self.network(images, train, shard)
         features = self._mlps(x)
         logits = self._logits(x, features, reversal_scale)
@@ -223,6 +236,50 @@ class AttributeLinear(nn.Module):
         inputs = "bc" if x.ndim == 2 else "bnc"
         product = jnp.einsum(f"{inputs},ncd->bnd", x.astype(self.dtype), kernel.astype(self.dtype))
         return product + bias.astype(self.dtype)
+
+
+def apply_in_training(
+    encoder: AttributeEncoder,
+    variables: Any,
+    images: Float[Array, "B S S 3"] | Float[Array, "B D"],
+    *,
+    dropout_key: PRNGKeyArray,
+    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
+    shard: BatchShard | None = None,
+) -> tuple[EncoderOutput, Any]:
+    """Computes the features and logits of a batch as in training, with dropout.
+
+    Args:
+      encoder: the model.
+      variables: its parameters and statistics.
+      images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
+      dropout_key: the random key of the dropout, for the whole batch.
+      reversal_scale: the scale of the reversed gradient, see ``AttributeEncoder``.
+      shard: the part of the batch that the images are; None: all of it.
+
+    Returns:
+      The output for these images; and the variables with the statistics after the step, which are those
+      before it if they are frozen.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> encoder = AttributeEncoder(schema, feature_dim=8, backbone="embeddings")
+      >>> variables = encoder.init(jax.random.key(0), jnp.zeros((1, 16)))
+      >>> output, _ = apply_in_training(encoder, variables, jnp.ones((4, 16)), dropout_key=jax.random.key(1))
+      >>> output.features.shape
+      (4, 1, 8)
+    """
+    updated = [] if encoder.frozen_statistics else [STATISTICS]
+    output, changes = encoder.apply(
+        variables,
+        images,
+        train=True,
+        reversal_scale=reversal_scale,
+        shard=shard,
+        rngs={"dropout": dropout_key},
+        mutable=updated,
+    )
+    return cast(EncoderOutput, output), {**variables, **changes}
 
 
 def parameter_count(params: object) -> int:

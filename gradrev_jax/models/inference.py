@@ -14,34 +14,40 @@ from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
-from gradrev_jax.models.inputs import normalize_images
+from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.shards import AXIS
 
-Forward = Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], EncoderOutput]
+# From parameters and a batch of inputs, uint8 pixels [B, S, S, 3] or vectors [B, V, D].
+Forward = Callable[
+    [Any, UInt8[Array | np.ndarray, "B S S 3"] | Float[Array | np.ndarray, "B V D"]], EncoderOutput
+]
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
 def make_forward(encoder: AttributeEncoder) -> Forward:
-    """Returns a jitted function of (params, uint8 images) that gives an ``EncoderOutput`` without dropout.
+    """Returns a jitted function of (params, inputs) that gives an ``EncoderOutput`` without dropout.
+
+    The inputs are uint8 images, or vectors, as ``models.inputs.Rows`` gives them.
 
     It runs on the device of its arguments.
 
     Args:
       encoder: the encoder, whose parameters are the function's first argument.
     """
-    return jax.jit(lambda params, images: encoder.apply(params, normalize_images(images)))
+    return jax.jit(lambda params, inputs: encoder.apply(params, encoder.inputs.normalize(inputs)))
 
 
 def predict_batches(
     forward: Forward,
     params: Any,
-    images: UInt8[np.ndarray, "M S S 3"],
+    images: Rows,
     *,
     batch_size: int,
     description: str,
+    share: slice | None = None,
     progress: bool = True,
 ) -> Iterator[tuple[slice, EncoderOutput]]:
-    """Yields the outputs of all images in order, batch by batch, with the rows of each batch.
+    """Yields the outputs of all images, or of a share of them, in order, with the rows of each batch in it.
 
     Each batch is sharded over the devices of this process. The last batch is padded to the full size, so that
     one compilation serves all batches; its padding is cut off from the outputs.
@@ -49,24 +55,29 @@ def predict_batches(
     Args:
       forward: the function from ``make_forward``.
       params: the parameters of the encoder.
-      images: uint8 pixels, [M, S, S, 3]; a memory map is read batch by batch. M may be 0.
+      images: the inputs of M images, which are read batch by batch; M may be 0.
       batch_size: the number of images in a batch; rounded up to a multiple of the number of devices.
       description: the text of the progress bar.
+      share: the consecutive rows whose outputs are computed; None: all.
       progress: whether the progress bar is shown.
     """
+    first, last, _ = (share or slice(None)).indices(len(images))
     mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
     split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
     if mesh.size > 1:
         forward = _per_device(forward, mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, everywhere)
-    starts = range(0, len(images), batch_size)
+    starts = range(first, last, batch_size)
     for start in tqdm(starts, desc=description, unit="batch", disable=not progress, leave=False):
-        batch = images[start : start + batch_size]
+        batch = images[start : min(start + batch_size, last)]
         padding = batch_size - len(batch)
-        padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+        padded = np.pad(batch, ((0, padding), *((0, 0),) * (batch.ndim - 1)))
         output = jax.device_get(forward(params, jax.device_put(padded, split)))
-        yield slice(start, start + len(batch)), EncoderOutput(*(leaf[: len(batch)] for leaf in output))
+        yield (
+            slice(start - first, start - first + len(batch)),
+            EncoderOutput(*(leaf[: len(batch)] for leaf in output)),
+        )
 
 
 @functools.cache  # one compilation for all calls of ``predict_batches``
@@ -97,7 +108,7 @@ class Encoded(NamedTuple):
 def encode(
     forward: Forward,
     params: Any,
-    images: UInt8[np.ndarray, "M S S 3"],
+    images: Rows,
     labels: Int[np.ndarray, "M N"],
     encoder: AttributeEncoder,
     *,
@@ -112,7 +123,7 @@ def encode(
     Args:
       forward: the function from ``make_forward``.
       params: the parameters of the encoder.
-      images: uint8 pixels, [M, S, S, 3]; M may be 0.
+      images: the inputs of M images; M may be 0.
       labels: the labels, [M, N].
       encoder: the encoder.
       batch_size: the number of images in a batch.
@@ -120,16 +131,22 @@ def encode(
       progress: whether the progress bar is shown.
     """
     n = encoder.schema.num_attributes
-    total, rows_here = len(images), distributed.local_rows(len(images))
-    images, labels, all_labels = images[rows_here], labels[rows_here], labels
+    total, share = len(images), distributed.local_rows(len(images))
+    labels, all_labels = labels[share], labels
     encoded = Encoded(
-        features=np.zeros((len(images), n, encoder.feature_dim), np.float32),
+        features=np.zeros((len(labels), n, encoder.feature_dim), np.float32),
         correct=np.zeros((n, n), int),
         labelled=(all_labels != NOT_LABELLED).sum(axis=0),
-        own_correct=np.zeros((len(images), n), np.int8),
+        own_correct=np.zeros((len(labels), n), np.int8),
     )
     for rows, output in predict_batches(
-        forward, params, images, batch_size=batch_size, description=description, progress=progress
+        forward,
+        params,
+        images,
+        batch_size=batch_size,
+        description=description,
+        share=share,
+        progress=progress,
     ):
         encoded.features[rows] = output.features
         correct = cross_correct(output.logits, labels[rows], encoder.schema)

@@ -6,18 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax import distributed
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
 from gradrev_jax.models.inference import Forward, predict_batches
+from gradrev_jax.models.inputs import Rows
 
 
 def build_memory(
     forward: Forward,
     params: Any,
-    parts: Sequence[tuple[UInt8[np.ndarray, "_ S S 3"], Int[np.ndarray, "_ N"]]],
+    parts: Sequence[tuple[Rows, Int[np.ndarray, "_ N"]]],
     schema: AttributeSchema,
     *,
     feature_dim: int,
@@ -31,7 +32,7 @@ def build_memory(
     Args:
       forward: the function from ``gradrev_jax.models.inference.make_forward``.
       params: the parameters of the encoder.
-      parts: the pairs of uint8 images [M, S, S, 3] and labels [M, N], one per part.
+      parts: the pairs of the inputs of M images and of their labels [M, N], one per part.
       schema: the attributes.
       feature_dim: the width of a feature, d.
       batch_size: the number of images in a batch.
@@ -39,11 +40,17 @@ def build_memory(
     """
     shape = (schema.num_values, feature_dim)
     total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
-    for all_images, all_labels in parts:
-        rows_here = distributed.local_rows(len(all_images))
-        images, labels = all_images[rows_here], all_labels[rows_here]
+    for images, all_labels in parts:
+        share = distributed.local_rows(len(images))
+        labels = all_labels[share]
         for rows, output in predict_batches(
-            forward, params, images, batch_size=batch_size, description="prototypes", progress=progress
+            forward,
+            params,
+            images,
+            batch_size=batch_size,
+            description="prototypes",
+            share=share,
+            progress=progress,
         ):
             total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
     return memory_from_sums(distributed.sum_over_processes(total), schema)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.backbones import BACKBONES, Backbone
+from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
 
@@ -47,10 +48,10 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
 
 def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[str]:
     """Yields what is wrong with fields whose values depend on the backbone."""
-    if config.model.tap not in backbone.taps:
+    if config.model.tap is not None and config.model.tap not in backbone.taps:
         yield f"model.tap = {config.model.tap!r}: one of {', '.join(backbone.taps)}"
-    if config.data.image_size < backbone.smallest_image:
-        yield f"data.image_size = {config.data.image_size}: at least {backbone.smallest_image}"
+    if isinstance(backbone.inputs, Pixels) and config.data.image_size < backbone.inputs.smallest:
+        yield f"data.image_size = {config.data.image_size}: at least {backbone.inputs.smallest}"
 
 
 def _get(config: ConfigDict, field: str) -> Any:

@@ -30,8 +30,12 @@ def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | N
     return wanted or stages[-1]
 
 
-def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
-    """Returns the shapes of an encoder's parameters, without computing one.
+def parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
+    """Returns the shapes of an encoder's parameters and statistics, without computing one.
+
+    Args:
+      encoder: the model.
+      input_size: the height and width of its images, or the width of its vectors.
 
     Example:
       >>> from gradrev_jax import AttributeSchema
@@ -39,12 +43,12 @@ def parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
       >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
       (8, 2)
     """
-    return jax.tree.map(lambda leaf: leaf, _parameter_shapes(encoder, image_size))  # a copy
+    return jax.tree.map(lambda leaf: leaf, _parameter_shapes(encoder, input_size))  # a copy
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are traced once in a process
-def _parameter_shapes(encoder: AttributeEncoder, image_size: int) -> Any:
-    return jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))
+def _parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
+    return jax.eval_shape(encoder.init, jax.random.key(0), encoder.inputs.example(input_size))
 
 
 class Restored(NamedTuple):
@@ -62,7 +66,7 @@ class Restored(NamedTuple):
 
 
 def restore(
-    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, image_size: int, step: str
+    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, input_size: int, step: str
 ) -> Restored:
     """Restores the parameters of a checkpoint.
 
@@ -70,7 +74,7 @@ def restore(
       directory: the run's folder.
       stage: the stage that the checkpoint belongs to.
       encoder: the model of the run.
-      image_size: the height and width of its images, in pixels.
+      input_size: the height and width of its images, or the width of its vectors.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
 
     Raises:
@@ -86,7 +90,7 @@ def restore(
         if step not in numbers:
             raise WorkdirError(f"{directory} has no checkpoint {step!r}; there are {', '.join(numbers)}")
         number = numbers[step]
-        shapes = parameter_shapes(encoder, image_size)
+        shapes = parameter_shapes(encoder, input_size)
         if stage == ENCODER:
             return Restored(number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None)
         n, d = encoder.schema.num_attributes, encoder.feature_dim

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from gradrev_jax.core.loss_terms import TERMS, TermInputs
 from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.encoder import AttributeEncoder, apply_in_training
 from gradrev_jax.models.shards import BatchShard, whole_batch
-from gradrev_jax.training.update import Objective, TrainState, make_update
+from gradrev_jax.training.update import LossParts, Objective, TrainState, make_update
 
 TrainStep = Callable[
     [TrainState, UInt8[Array | np.ndarray, "B S S 3"], Int[Array | np.ndarray, "B N"]],
@@ -81,13 +81,13 @@ class EncoderObjective(Objective):
         self,
         encoder: AttributeEncoder,
         params: Any,
-        images: Float[Array, "_ S S 3"],
+        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
         targets: Int[Array, "B N"],
         *,
         dropout_key: PRNGKeyArray,
         progress: float | Float[Array, ""] = 1.0,
         shard: BatchShard | None = None,
-    ) -> tuple[Float[Array, ""], StepMetrics]:
+    ) -> tuple[Float[Array, ""], LossParts]:
         """Computes ``encoder_loss``."""
         return encoder_loss(
             encoder, params, images, targets, dropout_key, self, progress=progress, shard=shard
@@ -97,33 +97,33 @@ class EncoderObjective(Objective):
 def encoder_loss(
     encoder: AttributeEncoder,
     params: Any,
-    images: Float[Array, "_ S S 3"],
+    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
     labels: Int[Array, "B N"],
     dropout_key: PRNGKeyArray,
     objective: EncoderObjective = EncoderObjective(),
     *,
     progress: float | Float[Array, ""] = 1.0,
     shard: BatchShard | None = None,
-) -> tuple[Float[Array, ""], StepMetrics]:
-    """Computes the total loss of a batch, and its parts.
+) -> tuple[Float[Array, ""], LossParts]:
+    """Computes the total loss of a batch; its parts, as ``StepMetrics``; and the statistics after the step.
 
     Args:
       encoder: the model.
-      params: its parameters.
-      images: [B, S, S, 3], normalised; those of a shard, if there is one.
+      params: its parameters and statistics.
+      images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
       labels: [B, N], -1 = not labelled; of the whole batch.
       dropout_key: the random key of the dropout.
       objective: the weights, the weighting and the margins.
       progress: the fraction of the training that is done, for the weighting ``schedule``.
       shard: the part of the batch that the images are; None: all of it.
     """
-    local: Any = encoder.apply(
+    local, variables = apply_in_training(
+        encoder,
         params,
         images,
-        train=True,
+        dropout_key=dropout_key,
         reversal_scale=objective.reversal_scale,
         shard=shard,
-        rngs={"dropout": dropout_key},
     )
     output = whole_batch(local, shard)
     pathways = pathway_losses(output.logits, labels, encoder.schema)
@@ -142,7 +142,8 @@ def encoder_loss(
     terms = {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
     for name, term in terms.items():
         total += objective.term_weights[name] * term
-    return total, StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
+    metrics = StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
+    return total, LossParts(metrics, variables)
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
@@ -151,12 +152,18 @@ def _jitted_init(encoder: AttributeEncoder) -> Callable[..., Any]:
 
 
 def init_state(
-    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, *, image_size: int, seed: int
+    encoder: AttributeEncoder, optimizer: optax.GradientTransformation, *, input_size: int, seed: int
 ) -> TrainState:
-    """Creates the initial state, a pure function of the seed."""
-    images = jnp.zeros((1, image_size, image_size, 3))
-    params = _jitted_init(encoder)(jax.random.key(seed), images)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    """Creates the initial state, a pure function of the seed.
+
+    Args:
+      encoder: the model.
+      optimizer: the Optax optimizer.
+      input_size: the height and width of the images, or the width of the vectors.
+      seed: the seed of the parameters.
+    """
+    params = _jitted_init(encoder)(jax.random.key(seed), encoder.inputs.example(input_size))
+    return TrainState.begin(params, optimizer)
 
 
 def make_train_step(

@@ -16,10 +16,10 @@ from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
 from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
 from gradrev_jax.core.vectors import unit_with_safe_gradient
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.encoder import AttributeEncoder, apply_in_training
 from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY  # the two parts of the parameters
-from gradrev_jax.training.update import Objective, TrainState, make_update
+from gradrev_jax.training.update import LossParts, Objective, TrainState, make_update
 
 MemoryStep = Callable[
     [
@@ -109,13 +109,13 @@ class MemoryObjective(Objective):
         self,
         encoder: AttributeEncoder,
         params: Any,
-        images: Float[Array, "_ S S 3"],
+        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
         targets: MemoryTargets,
         *,
         dropout_key: PRNGKeyArray,
         progress: float | Float[Array, ""] = 1.0,
         shard: BatchShard | None = None,
-    ) -> tuple[Float[Array, ""], MemoryMetrics]:
+    ) -> tuple[Float[Array, ""], LossParts]:
         """Computes ``memory_loss``, which does not depend on the progress."""
         del progress
         return memory_loss(encoder, params, images, targets, dropout_key, self, shard=shard)
@@ -124,20 +124,20 @@ class MemoryObjective(Objective):
 def memory_loss(
     encoder: AttributeEncoder,
     params: Any,
-    images: Float[Array, "_ S S 3"],
+    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
     targets: MemoryTargets,
     dropout_key: PRNGKeyArray,
     objective: MemoryObjective = MemoryObjective(),
     *,
     shard: BatchShard | None = None,
-) -> tuple[Float[Array, ""], MemoryMetrics]:
-    """Computes the total loss of a batch of triplets, and its parts.
+) -> tuple[Float[Array, ""], LossParts]:
+    """Computes the total loss of a batch of triplets; its parts, as ``MemoryMetrics``; and the statistics.
 
     Args:
       encoder: the model.
-      params: ``{"encoder": its parameters, "memory": [J, N, d]}``.
-      images: [3 B, S, S, 3], normalised: references, then positives, then negatives; those of a shard, if
-        there is one.
+      params: ``{"encoder": its parameters and statistics, "memory": [J, N, d]}``.
+      images: the inputs of ``AttributeEncoder``, 3 B of them: references, then positives, then negatives;
+        those of a shard, if there is one.
       targets: the labels and the indicators, of the whole batch.
       dropout_key: the random key of the dropout; a frozen encoder has none.
       objective: the weights and what is trained.
@@ -145,16 +145,20 @@ def memory_loss(
     """
     schema, labels, weights = encoder.schema, jnp.asarray(targets.labels), objective.weights
     is_frozen = objective.freeze_encoder
-    variables = jax.lax.stop_gradient(params[ENCODER]) if is_frozen else params[ENCODER]
     memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
-    local: Any = encoder.apply(
-        variables,
-        images,
-        train=not is_frozen,
-        reversal_scale=objective.reversal_scale,
-        shard=shard,
-        rngs={"dropout": dropout_key},
-    )
+    local: Any
+    if is_frozen:
+        variables = jax.lax.stop_gradient(params[ENCODER])
+        local = encoder.apply(variables, images, reversal_scale=objective.reversal_scale, shard=shard)
+    else:
+        local, variables = apply_in_training(
+            encoder,
+            params[ENCODER],
+            images,
+            dropout_key=dropout_key,
+            reversal_scale=objective.reversal_scale,
+            shard=shard,
+        )
     output = whole_batch(local, shard)
     features = output.features.reshape(*labels.shape, -1)
     edited = manipulate(features[0], targets.indicators, memory)
@@ -174,9 +178,8 @@ def memory_loss(
         + weights.off_block * off_block
         + w_rev * loss_rev
     )
-    return total, MemoryMetrics(
-        total, loss_cls, semi_hard, margin_loss, consistency, off_block, loss_rev, w_rev
-    )
+    metrics = MemoryMetrics(total, loss_cls, semi_hard, margin_loss, consistency, off_block, loss_rev, w_rev)
+    return total, LossParts(metrics, {ENCODER: variables, MEMORY: params[MEMORY]})
 
 
 def _classification(

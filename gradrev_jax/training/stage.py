@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optax
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
+from gradrev_jax.models.inputs import Rows
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, Update
 from gradrev_jax.training.validation import Validation
@@ -34,7 +35,7 @@ class Stage:
       section: the section of the config that has its learning rate.
       state: the state before its first step.
       update: the pure update of one step, see ``training.update.make_update``.
-      images: uint8 [M, S, S, 3], the images that batches are drawn from.
+      images: the inputs of the images that batches are drawn from.
       batch: step -> the batch of this step.
       describe: metrics of a step -> what is logged of it.
       validate: params -> their record and score on the held-out part.
@@ -48,7 +49,7 @@ class Stage:
     section: str
     state: TrainState
     update: Update
-    images: UInt8[np.ndarray, "M S S 3"]
+    images: Rows
     batch: Callable[[int], Batch]
     describe: Callable[[Any], dict[str, Any]]
     validate: Callable[[Any], Validation]

@@ -126,7 +126,7 @@ def memory_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> 
 
 def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
     """Creates random parameters, except for a backbone that was read from a file."""
-    state = init_state(run.encoder, optimizer, image_size=run.config.data.image_size, seed=run.config.seed)
+    state = init_state(run.encoder, optimizer, input_size=run.config.data.image_size, seed=run.config.seed)
     if run.backbone is None:
         return state
     params = {**state.params, "params": {**state.params["params"], "backbone": run.backbone}}
@@ -157,7 +157,7 @@ def _memory_stage(run: Run) -> Stage:
     return Stage(
         name=MEMORY,
         section="memory",
-        state=TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)),
+        state=TrainState.begin(params, optimizer),
         update=update,
         images=run.images[TRAIN],
         batch=batch,
@@ -230,7 +230,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
     template = init_state(
-        run.encoder, optax.identity(), image_size=run.config.data.image_size, seed=run.config.seed
+        run.encoder, optax.identity(), input_size=run.config.data.image_size, seed=run.config.seed
     ).params
     if has_checkpoint(run.directory, MEMORY):
         n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim

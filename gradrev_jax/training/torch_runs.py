@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gradrev_jax.errors import WeightsError, WorkdirError, naming
@@ -86,7 +85,7 @@ def import_run(
         for stage, (parameters, section) in stages.items():
             # Of the schedule, the optimiser's state has the steps done alone.
             _, optimizer = stage_optimizer(config, section, epoch_steps=1)
-            state = TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters))
+            state = TrainState.begin(parameters, optimizer)
             with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
                 checkpoints.save(0, checkpoint_items(state))
     return decided

@@ -5,23 +5,48 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.models.statistics import trainable, with_statistics
 
 # Names under which a profile of a step has these parts; see benchmarks/step_profile.py.
 INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
 
 
 class TrainState(NamedTuple):
-    """All that a step changes; everything random is derived from the seed and ``step``."""
+    """All that a step changes; everything random is derived from the seed and ``step``.
+
+    Attributes:
+      step: the number of steps done.
+      params: the parameters, and the statistics of a model that has some (see ``models.statistics``).
+      opt_state: the state of the optimizer, for the parameters alone.
+    """
 
     step: Int[Array, ""]
     params: Any
     opt_state: Any
+
+    @classmethod
+    def begin(cls, params: Any, optimizer: optax.GradientTransformation) -> "TrainState":
+        """Creates the state before the first step."""
+        return cls(jnp.zeros((), jnp.int32), params, optimizer.init(trainable(params)))
+
+
+class LossParts(NamedTuple):
+    """Represents what a loss returns besides its value.
+
+    Attributes:
+      metrics: the metrics that a step reports.
+      variables: the parameters with the statistics after the step, see ``models.statistics``; of this tree,
+        only the statistics are taken.
+    """
+
+    metrics: Any
+    variables: Any
 
 
 class Objective(abc.ABC):
@@ -32,19 +57,19 @@ class Objective(abc.ABC):
         self,
         encoder: AttributeEncoder,
         params: Any,
-        images: Float[Array, "_ S S 3"],
+        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
         targets: Any,
         *,
         dropout_key: PRNGKeyArray,
         progress: Float[Array, ""],
         shard: BatchShard | None,
-    ) -> tuple[Float[Array, ""], Any]:
-        """Computes the total loss of a batch, and the metrics that a step reports.
+    ) -> tuple[Float[Array, ""], LossParts]:
+        """Computes the total loss of a batch, the metrics that a step reports, and the new statistics.
 
         Args:
           encoder: the model.
-          params: its parameters, with those of a memory where the stage has one.
-          images: [B, S, S, 3], normalised; those of a shard, if there is one.
+          params: its parameters and statistics, with those of a memory where the stage has one.
+          images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
           targets: what the images are compared with, of the whole batch: labels, or ``MemoryTargets``.
           dropout_key: the random key of the dropout.
           progress: the fraction of the training that is done, for schedules.
@@ -52,8 +77,9 @@ class Objective(abc.ABC):
         """
 
 
-# An update: (state, uint8 images of a shard, targets of the whole batch, shard) -> (state, metrics).
-Update = Callable[[TrainState, UInt8[Array, "b S S 3"], Any, BatchShard | None], tuple[TrainState, Any]]
+# An update: (state, inputs of a shard, targets of the whole batch, shard) -> (state, metrics). The inputs are
+# uint8 images [b, S, S, 3] or vectors [b, V, D], see ``models.inputs.Rows``.
+Update = Callable[[TrainState, Array, Any, BatchShard | None], tuple[TrainState, Any]]
 
 
 def make_update(
@@ -65,7 +91,7 @@ def make_update(
     total_steps: int = 1,
     mirror: bool = True,
 ) -> Update:
-    """Returns a pure update: flip and normalise images, compute the loss and its gradient, descend.
+    """Returns a pure update: flip and normalise the inputs, compute the loss and its gradient, descend.
 
     Flips and dropout are pure functions of (seed, step).
 
@@ -83,10 +109,11 @@ def make_update(
     ) -> tuple[TrainState, Any]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         with jax.named_scope(INPUT_SCOPE):
-            inputs = normalize_images(random_flip(flip_key, images, shard) if mirror else images)
+            views = encoder.inputs.augment(flip_key, images, shard) if mirror else images
+            inputs = encoder.inputs.normalize(views)
         progress = state.step / total_steps
 
-        def loss(params: Any) -> tuple[Array, Any]:
+        def loss(params: Any) -> tuple[Array, LossParts]:
             return objective.loss(
                 encoder, params, inputs, targets, dropout_key=dropout_key, progress=progress, shard=shard
             )
@@ -98,15 +125,20 @@ def make_update(
 
 def descend(
     state: TrainState,
-    loss: Callable[[Any], tuple[Array, Any]],
+    loss: Callable[[Any], tuple[Array, LossParts]],
     optimizer: optax.GradientTransformation,
     shard: BatchShard | None,
 ) -> tuple[TrainState, Any]:
     """Takes one step down the gradient of a loss of the whole batch; returns the loss's metrics too."""
-    gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
+    params = trainable(state.params)
+
+    def loss_of_trainable(params: Any) -> tuple[Array, LossParts]:
+        return loss(with_statistics(params, state.params))
+
+    gradients, (metrics, variables) = jax.grad(loss_of_trainable, has_aux=True)(params)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
     with jax.named_scope(OPTIMIZER_SCOPE):
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
+    return TrainState(state.step + 1, with_statistics(params, variables), opt_state), metrics

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary
 from gradrev_jax.core.manipulation import Normalization
@@ -12,6 +12,7 @@ from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.inputs import Rows
 from gradrev_jax.search.gallery import make_index, retrieve
 
 SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
@@ -34,7 +35,7 @@ Validate = Callable[[Any, Float[Array | np.ndarray, "J N d"] | None], Validation
 
 def make_validator(
     encoder: AttributeEncoder,
-    images: UInt8[np.ndarray, "M S S 3"],
+    images: Rows,
     labels: Int[np.ndarray, "M N"],
     queries: Queries | None,
     *,
@@ -49,7 +50,7 @@ def make_validator(
 
     Args:
       encoder: the model.
-      images: uint8 [M, S, S, 3], the held-out images; M may be 0.
+      images: the inputs of the held-out images; M may be 0.
       labels: [M, N], -1 = not labelled.
       queries: the manipulations that a memory is scored by, with the images as gallery; None: without any.
       normalize: the normalisation of the features, for retrieval.

@@ -57,7 +57,7 @@ def test_pmap_and_jit_do_what_a_plain_step_does(full_float32):
     images, labels = random_images(8, 64), random_labels(8, schema.sizes).astype(np.int32)
 
     def start():
-        return init_state(encoder, optimizer, image_size=64, seed=0)
+        return init_state(encoder, optimizer, input_size=64, seed=0)
 
     plain, state = make_train_step(encoder, optimizer, seed=0, total_steps=9), start()
     for _ in range(3):

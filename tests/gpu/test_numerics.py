@@ -84,8 +84,8 @@ def test_a_train_step(sizes, batch, full_float32):
             make_encoder(sizes, dtype), optimizer, EncoderObjective(), seed=0, total_steps=9, mirror=False
         )
 
-    params = init_state(make_encoder(sizes), optimizer, image_size=sizes["image"], seed=0).params
-    first = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    params = init_state(make_encoder(sizes), optimizer, input_size=sizes["image"], seed=0).params
+    first = TrainState.begin(params, optimizer)
     state, metrics = jax.jit(step_of(jnp.float32))(first, images, labels)
     exact, exact_metrics = in_float64(step_of(jnp.float64), first, images, labels)
     for name in ("loss", "loss_cls", "loss_rev", "w_rev", "pathways"):
@@ -104,7 +104,7 @@ def test_a_train_step(sizes, batch, full_float32):
 
 def test_bfloat16_beside_float32(sizes, batch, full_float32):
     images, labels = batch
-    params = init_state(make_encoder(sizes), optax.identity(), image_size=sizes["image"], seed=0).params
+    params = init_state(make_encoder(sizes), optax.identity(), input_size=sizes["image"], seed=0).params
 
     def outputs(dtype):
         encoder = make_encoder(sizes, dtype)

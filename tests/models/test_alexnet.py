@@ -177,7 +177,7 @@ def test_images_that_are_too_small(unchecked):
 
 
 def test_unknown_tap(unchecked):
-    with pytest.raises(ValueError, match="^tap must be one of fc6, fc6_relu, fc7, fc7_relu, got 'fc8'"):
+    with pytest.raises(ValueError, match="^tap must be one of fc6_relu, fc6, fc7, fc7_relu, got 'fc8'"):
         check((1, 64, 64, 3), tap="fc8")
 
 

@@ -16,7 +16,7 @@ SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m"
 def test_a_backbone_of_one_line_in_the_dict_is_trained_and_evaluated(rng):
     encoder = AttributeEncoder(SCHEMA, feature_dim=3, tap="dense", backbone="toy")
     optimizer = optax.sgd(0.1)
-    state = init_state(encoder, optimizer, image_size=4, seed=0)
+    state = init_state(encoder, optimizer, input_size=4, seed=0)
     before = jax.tree.map(np.array, state.params)
     assert before["params"]["backbone"]["colour"]["kernel"].shape == (3, 16)
     images = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
@@ -48,9 +48,9 @@ def test_the_width_and_the_dtype_reach_the_backbone():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"backbone": "resnet"}, "^backbone must be one of alexnet, toy, got 'resnet'"),
-        ({"backbone": "toy"}, "^tap must be one of dense, dense_relu, got 'fc6_relu'"),
-        ({"tap": "fc8"}, "^tap must be one of fc6, fc6_relu, fc7, fc7_relu, got 'fc8'"),
+        ({"backbone": "resnet"}, "^backbone must be one of alexnet, embeddings, toy, got 'resnet'"),
+        ({"backbone": "toy", "tap": "fc6_relu"}, "^tap must be one of dense, dense_relu, got 'fc6_relu'"),
+        ({"tap": "fc8"}, "^tap must be one of fc6_relu, fc6, fc7, fc7_relu, got 'fc8'"),
         (
             {"backbone": "toy", "tap": "dense"},
             "^images must be at least 2 x 2 pixels, got 1 x 1; resize them",
@@ -65,4 +65,4 @@ def test_an_encoder_that_does_not_fit_its_backbone(fields, message):
 
 
 def test_alexnet_is_found_by_its_name():
-    assert find_backbone("alexnet").smallest_image == 63
+    assert find_backbone("alexnet").inputs.smallest == 63

@@ -60,7 +60,7 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
             return encoder_to_torch(tree, schema)
         return encoder_to_torch(tree[ENCODER], schema) | memory_to_torch(tree[MEMORY])
 
-    state, metrics = step(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), *arguments)
+    state, metrics = step(TrainState.begin(params, optimizer), *arguments)
     gradients = to_torch(state.opt_state[0])
     for _ in range(case.steps - 1):
         state, _ = step(state, *arguments)

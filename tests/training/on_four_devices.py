@@ -39,13 +39,13 @@ def encoder_stage(size):
         seed=0,
         total_steps=STEPS,
     )
-    params = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
+    params = init_state(ENCODER, OPTIMIZER, input_size=64, seed=0).params
     return update, params, size, lambda drawn: LABELS[drawn]
 
 
 def memory_stage(size):
     update = make_update(ENCODER, OPTIMIZER, MemoryObjective(reversal=True), seed=0)
-    encoder = init_state(ENCODER, OPTIMIZER, image_size=64, seed=0).params
+    encoder = init_state(ENCODER, OPTIMIZER, input_size=64, seed=0).params
     memory = np.random.default_rng(1).normal(size=(5, 2, 3))
 
     def targets(drawn):
@@ -59,7 +59,7 @@ def memory_stage(size):
 def trained(stage, size, parallel, at_once, on_device=False):
     update, params, images, targets = stage(size)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, OPTIMIZER.init(params)))
+    state = parallel.replicate(TrainState.begin(params, OPTIMIZER))
     pixels = parallel.replicate(PIXELS) if on_device else None
     steps = parallel.compile(update, size=images, pixels=pixels)
     for start in range(0, STEPS, at_once):

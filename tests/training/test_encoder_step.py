@@ -22,7 +22,7 @@ LABELS = np.array([[0, 1], [1, -1], [2, 0], [0, 0], [-1, 1], [1, 1]], np.int32)
 
 @pytest.fixture(scope="module")
 def params():
-    return init_state(ENCODER, optax.sgd(1.0), image_size=64, seed=0).params
+    return init_state(ENCODER, optax.sgd(1.0), input_size=64, seed=0).params
 
 
 def without_dropout(**fields):
@@ -31,7 +31,7 @@ def without_dropout(**fields):
 
 def loss_gradient(params, progress=1.0, **settings):
     def total(params):
-        return encoder_loss(
+        loss, parts = encoder_loss(
             without_dropout(),
             params,
             normalize_images(PIXELS),
@@ -40,6 +40,7 @@ def loss_gradient(params, progress=1.0, **settings):
             EncoderObjective(**settings),
             progress=progress,
         )
+        return loss, parts.metrics
 
     return jax.jit(jax.grad(total, has_aux=True))(params)  # eagerly, each operation would be compiled alone
 
@@ -98,7 +99,7 @@ def train_step(optimizer, seed=0):
 
 
 def run(steps, seed=0, state=None):
-    state = state or init_state(ENCODER, ADAM, image_size=64, seed=0)
+    state = state or init_state(ENCODER, ADAM, input_size=64, seed=0)
     step = train_step(ADAM, seed)
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS)
@@ -116,7 +117,7 @@ def test_a_pure_function_of_seed_and_step():
 
 
 def test_the_state_is_donated():
-    state = init_state(ENCODER, SGD, image_size=64, seed=0)
+    state = init_state(ENCODER, SGD, input_size=64, seed=0)
     train_step(SGD)(state, PIXELS, LABELS)
     assert state.params["params"]["heads"]["kernel"].is_deleted()
 
@@ -128,7 +129,7 @@ def test_it_learns_its_batch():
 
 
 def test_a_batch_without_labels_changes_nothing():
-    state = init_state(ENCODER, SGD, image_size=64, seed=0)
+    state = init_state(ENCODER, SGD, input_size=64, seed=0)
     before = jax.tree.map(np.array, state.params)
     state, metrics = train_step(SGD)(state, PIXELS, np.full_like(LABELS, -1))
     assert metrics.loss == 0
@@ -164,7 +165,7 @@ def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing():
 
     def after_a_step(seed, mirror):
         step = make_train_step(without_dropout(), optimizer, seed=seed, total_steps=10, mirror=mirror)
-        start = init_state(without_dropout(), optimizer, image_size=64, seed=0)
+        start = init_state(without_dropout(), optimizer, input_size=64, seed=0)
         return jax.tree.leaves(step(start, PIXELS, LABELS)[0].params)
 
     def equal(one, other):

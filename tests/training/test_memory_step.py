@@ -39,7 +39,7 @@ INDICATORS = np.array([[-1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [1, 0, -1, 0, 0], [0, 
 
 @pytest.fixture(scope="module")
 def params():
-    encoder = init_state(ENCODER, optax.sgd(1.0), image_size=64, seed=0).params
+    encoder = init_state(ENCODER, optax.sgd(1.0), input_size=64, seed=0).params
     memory = jax.random.normal(jax.random.key(3), (5, 2, 5)) / 3
     return {"encoder": encoder, "memory": memory}
 
@@ -65,7 +65,7 @@ def compiled(settings):
 
     def loss_and_gradient(params, weights):
         loss = functools.partial(total_loss, weights=MemoryWeights(*weights), **dict(settings))
-        (total, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        (total, (metrics, _)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return total, metrics, gradient
 
     return jax.jit(loss_and_gradient)
@@ -209,7 +209,7 @@ def memory_step(seed, mirror):
 
 def run(params, steps, seed=0, state=None, mirror=True):
     copy = jax.tree.map(jnp.array, params)
-    state = state or TrainState(jnp.zeros((), jnp.int32), copy, OPTIMIZER.init(copy))
+    state = state or TrainState.begin(copy, OPTIMIZER)
     step = memory_step(seed, mirror)
     losses = []
     for _ in range(steps):

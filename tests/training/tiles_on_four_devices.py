@@ -17,7 +17,7 @@ from gradrev_jax.models.encoder import EncoderOutput
 from gradrev_jax.models.inference import predict_batches
 from gradrev_jax.models.shards import whole_batch
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.update import TrainState, descend
+from gradrev_jax.training.update import LossParts, TrainState, descend
 
 BATCH = 15  # one less than four devices share equally, so that there is padding
 OPTIMIZER = optax.adam(1e-3)
@@ -39,7 +39,7 @@ def update(state, images, targets, shard=None):
         hidden = jnp.tanh(convolution.convolve(inputs, kernels["conv1"], (4, 4), [(2, 2)] * 2))
         outputs = jnp.sin(convolution.convolve(hidden, kernels["conv2"], (1, 1), [(1, 1)] * 2))
         together = whole_batch(outputs, shard)
-        return jnp.square(together.mean((1, 2)) - targets).sum(), together
+        return jnp.square(together.mean((1, 2)) - targets).sum(), LossParts(together, kernels)
 
     return descend(state, loss, OPTIMIZER, shard)
 
@@ -54,7 +54,7 @@ def one_step(parallel):
         return answer
 
     convolution.is_worthwhile = listening
-    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), KERNELS, OPTIMIZER.init(KERNELS)))
+    state = parallel.replicate(TrainState.begin(KERNELS, OPTIMIZER))
     rows = parallel.own_rows(np.arange(BATCH)[None])
     steps = parallel.compile(update, size=BATCH)
     state, outputs = steps(state, parallel.place(PIXELS[rows]), TARGETS[None])
