@@ -50,7 +50,7 @@ class AttributeEncoder(nn.Module):
       feature_dim: the width of one attribute's feature, d.
       heads: ``shared`` for the paper's N classifiers, where one weight [d, J] reads every feature;
         ``pairwise`` for its N x N classifiers, where each feature has a weight of its own, [N, d, J].
-      tap: the layer of the backbone whose output the MLPs read, one of those in ``BACKBONES``; None: its usual
+      tap: the layer of the backbone whose output the MLPs read, one of ``BACKBONES``; None: its usual
         one, ``fc6_relu`` for AlexNet.
       width: the factor of the backbone's numbers of filters and units.
       dropout: the dropout rate of the backbone.

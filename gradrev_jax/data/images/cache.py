@@ -1,26 +1,19 @@
 """Caches the decoded pixels of any image source: decoded once, memory-mapped from then on."""
 
-import dataclasses
 import hashlib
-import os
 import pathlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
-from gradrev_jax.errors import DataError, join_lines
+from gradrev_jax.data.images.pool import ImagePool
+from gradrev_jax.errors import DataError
 
 # Part of every key: entries of another way of decoding or another layout must not be found.
 # 2: floating-point, 12-bit, inverted and transparent 16-bit greys are no longer black or opaque.
 CACHE_VERSION = b"gradrev_jax images 2"
-
-Result = TypeVar("Result")
 
 
 def cached_images(
@@ -62,8 +55,8 @@ def cached_images(
     shape = (len(rows), transform.size, transform.size, 3)
     if not len(rows):
         return np.zeros(shape, np.uint8)
-    pool = _ImagePool(source, rows.tolist(), workers, description, progress)
-    path = cache_dir / f"{_entry_key(pool, transform)}{ENTRY}"
+    pool = ImagePool(source, rows.tolist(), workers, description, progress)
+    path = cache_dir / f"{entry_key(pool, transform)}{ENTRY}"
     if (images := map_entry(path, shape)) is not None:
         return images
     with build_entry(path, shape, limit) as partial:
@@ -80,74 +73,19 @@ def cached_images(
     return images
 
 
-@dataclasses.dataclass(frozen=True)
-class _ImagePool:
-    """Threads that work on some images of a source.
+def entry_key(pool: ImagePool, transform: Transform, version: bytes = CACHE_VERSION) -> str:
+    """Returns the name of the entry that holds what is made of the images of a pool.
 
-    Attributes:
-      source: the images.
-      rows: the rows of the images, in their order.
-      workers: the number of threads; None: one per core.
-      description: the text of the progress bar.
-      progress: whether the progress bar is shown.
+    Args:
+      pool: the images.
+      transform: the transform from an image to a square.
+      version: the kind of entry, with all else that decides its content.
+
+    Raises:
+      DataError: images cannot be read.
     """
-
-    source: ImageSource
-    rows: list[int]
-    workers: int | None
-    description: str
-    progress: bool
-
-    def call(self, verb: str, work: Callable[[int, int], Result]) -> list[Result]:
-        """Returns ``work(position, row)`` for every image, in order.
-
-        Args:
-          verb: the name of the work in the progress bar.
-          work: the function.
-
-        Raises:
-          DataError: the work failed for some images; all failures are counted.
-        """
-        faults: dict[int, str] = {}
-
-        def attempt(position: int) -> Any:
-            try:
-                return work(position, self.rows[position])
-            except Exception as error:  # decoders raise nearly anything on damaged files
-                faults[position] = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                return None
-
-        count = len(self.rows)
-        with ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
-            try:
-                attempts = pool.map(attempt, range(count))
-                title = f"{verb} {self.description}"
-                bar = tqdm(attempts, title, count, unit="image", disable=not self.progress, leave=False)
-                results = list(bar)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        if faults:
-            lines = [
-                f"{_one_line(self.source.name(self.rows[position]))}: {faults[position]}"
-                for position in sorted(faults)
-            ]
-            raise DataError(
-                f"{len(lines)} of {count} images cannot be read:\n{join_lines(lines)}\n"
-                "Replace these files, or take their rows out of the table."
-            )
-        return results
-
-
-def _entry_key(pool: _ImagePool, transform: Transform) -> str:
-    """Returns the name of the entry that holds the images of a pool."""
-    key = hashlib.blake2b(CACHE_VERSION, digest_size=16)
+    key = hashlib.blake2b(version, digest_size=16)
     key.update(f"{transform.size} {transform.resize} {len(pool.rows)}".encode())
     for digest in pool.call("checking", lambda position, row: pool.source.digest(row)):
         key.update(digest)
     return key.hexdigest()
-
-
-def _one_line(name: str) -> str:
-    """Returns a name, quoted if it holds a line break or other unprintable characters."""
-    return name if name.isprintable() else repr(name)

@@ -1,7 +1,12 @@
-"""Builds the entries of the image cache, maps them into memory, and removes those unused for longest."""
+"""Builds the entries of the image cache, maps them into memory, and removes those unused for longest.
+
+An entry holds the pixels of images, uint8 [M, S, S, 3], or what a backbone computes of them, float32
+[M, V, D] with V views of each image.
+"""
 
 import contextlib
 import errno
+import math
 import os
 import pathlib
 import re
@@ -10,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 
 from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
@@ -19,6 +24,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # The errors of file systems, and operating systems, without posix_fallocate.
 NOT_RESERVED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 ZEROS = 16 * 2**20  # the number of bytes written at once if room is reserved by writing zeros
+PIXEL = np.dtype(np.uint8)
 ENTRY, PARTIAL, LOCK = ".npy", ".partial", ".lock"
 # Only files with such names are counted or removed, because the folder may hold others.
 NAME = re.compile(rf"[0-9a-f]{{32}}({re.escape(ENTRY)}|{re.escape(PARTIAL)})")
@@ -70,10 +76,25 @@ def describe(entry: Entry) -> str:
     if entry.path.suffix == PARTIAL:
         return "unfinished"
     with contextlib.suppress(OSError, ValueError), entry.path.open("rb") as file:
-        count, height, width, channels = _header(file)[0]
-        if entry.size == file.tell() + count * height * width * channels:
-            return f"{count:,} images of {width} x {height} pixels"
+        shape, _, dtype = _header(file)
+        if entry.size == file.tell() + array_bytes(shape, dtype):
+            if len(shape) == 4:
+                return f"{shape[0]:,} images of {shape[2]} x {shape[1]} pixels"
+            if len(shape) != 3:
+                return "damaged"
+            views = f", {shape[1]} views of each" if shape[1] > 1 else ""
+            return f"{shape[0]:,} embeddings of {shape[2]:,} numbers{views}"
     return "damaged"
+
+
+def array_bytes(shape: Sequence[int], dtype: np.dtype) -> int:
+    """Returns the size of an array in bytes.
+
+    Example:
+      >>> array_bytes((2, 3), np.dtype(np.float32))
+      24
+    """
+    return math.prod(shape) * dtype.itemsize
 
 
 def remove(entry: Entry) -> bool:
@@ -118,15 +139,18 @@ def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
                 total -= entry.size
 
 
-def map_entry(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M S S 3"] | None:
+def map_entry(
+    path: pathlib.Path, shape: Sequence[int], dtype: np.dtype = PIXEL
+) -> Shaped[np.ndarray, "M ..."] | None:
     """Maps an entry into memory, read-only; marks it as used now, and as in use while it is mapped.
 
     Args:
       path: the file of the entry.
       shape: the shape of its array.
+      dtype: the dtype of its array.
 
     Returns:
-      The images; None: there is no such file, or it is truncated, or has another shape or dtype.
+      The array; None: there is no such file, or it is truncated, or has another shape or dtype.
 
     Raises:
       DataError: the file cannot be read.
@@ -134,16 +158,16 @@ def map_entry(path: pathlib.Path, shape: Sequence[int]) -> UInt8[np.ndarray, "M 
     try:
         with path.open("rb") as file:
             mark_in_use(file)
-            wanted = (tuple(shape), False, np.dtype(np.uint8))
+            wanted = (tuple(shape), False, dtype)
             try:
                 whole = _header(file) == wanted
             except ValueError:
                 whole = False
-            if not whole or os.fstat(file.fileno()).st_size != file.tell() + int(np.prod(shape)):
+            if not whole or os.fstat(file.fileno()).st_size != file.tell() + array_bytes(shape, dtype):
                 return None
             with contextlib.suppress(OSError):  # in a read-only folder
                 os.utime(path)
-            return np.memmap(file, np.uint8, "r", file.tell(), tuple(shape))
+            return np.memmap(file, dtype, "r", file.tell(), tuple(shape))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -166,7 +190,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 @contextlib.contextmanager
 def build_entry(
-    path: pathlib.Path, shape: Sequence[int], limit: int | None = None
+    path: pathlib.Path, shape: Sequence[int], limit: int | None = None, dtype: np.dtype = PIXEL
 ) -> Iterator[pathlib.Path | None]:
     """Yields an .npy file of the final size, which is renamed to ``path`` at the end of the block.
 
@@ -175,8 +199,9 @@ def build_entry(
 
     Args:
       path: the file of the entry.
-      shape: the shape of its uint8 array.
+      shape: the shape of its array.
       limit: the number of bytes of all entries together, see ``make_room``; None: no limit.
+      dtype: the dtype of its array.
 
     Raises:
       DataError: the entry cannot be written.
@@ -186,33 +211,33 @@ def build_entry(
         path.parent.mkdir(parents=True, exist_ok=True)
         with hold_lock(path.with_suffix(LOCK)):
             try:
-                if map_entry(path, shape) is not None:
+                if map_entry(path, shape, dtype) is not None:
                     yield None
                     return
                 partial.unlink(missing_ok=True)
                 if limit is not None:
-                    make_room(path.parent, limit, int(np.prod(shape)))
-                _allocate(partial, shape)
+                    make_room(path.parent, limit, array_bytes(shape, dtype))
+                _allocate(partial, shape, dtype)
                 yield partial
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        message = _describe_failure(path.parent, shape, error)
+        message = _describe_failure(path.parent, array_bytes(shape, dtype), error)
         raise DataError(message, arguments=("cache_dir",)) from error
 
 
-def _allocate(path: pathlib.Path, shape: Sequence[int]) -> None:
+def _allocate(path: pathlib.Path, shape: Sequence[int], dtype: np.dtype) -> None:
     """Creates an .npy file with all its room reserved.
 
     On a full disk, writing through a memory map to a file with holes would kill the process with SIGBUS;
     reserving raises an error instead.
     """
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+        header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
-        _reserve(file, file.tell() + int(np.prod(shape)))
+        _reserve(file, file.tell() + array_bytes(shape, dtype))
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
@@ -228,15 +253,11 @@ def _reserve(file: IO[bytes], size: int) -> None:
     return None
 
 
-def _describe_failure(cache_dir: pathlib.Path, shape: Sequence[int], error: OSError) -> str:
+def _describe_failure(cache_dir: pathlib.Path, size: int, error: OSError) -> str:
     """Describes why an entry cannot be written; with the room that it needs if there is too little."""
     existing = next(folder for folder in (cache_dir, *cache_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free / 2**20
-    room = (
-        f"it needs {np.prod(shape) / 2**20:,.1f} MiB, {free:,.0f} MiB are free; "
-        if error.errno in NO_ROOM
-        else ""
-    )
+    room = f"it needs {size / 2**20:,.1f} MiB, {free:,.0f} MiB are free; " if error.errno in NO_ROOM else ""
     return (
         f"the image cache cannot be written to {cache_dir}: {error.strerror}; {room}"
         "set `cache_dir` to a folder with room that you may write to"

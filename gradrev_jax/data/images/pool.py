@@ -1,0 +1,125 @@
+"""Threads that read or decode the images of any source, and name all that they cannot read."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from gradrev_jax.data.catalogue import ImageSource, Transform
+from gradrev_jax.errors import DataError, join_lines
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePool:
+    """Threads that work on some images of a source.
+
+    Attributes:
+      source: the images.
+      rows: the rows of the images, in their order.
+      workers: the number of threads; None: one per core.
+      description: the text of the progress bar.
+      progress: whether the progress bar is shown.
+    """
+
+    source: ImageSource
+    rows: list[int]
+    workers: int | None
+    description: str
+    progress: bool
+
+    def call(self, verb: str, work: Callable[[int, int], Result]) -> list[Result]:
+        """Returns ``work(position, row)`` for every image, in order.
+
+        Args:
+          verb: the name of the work in the progress bar.
+          work: the function.
+
+        Raises:
+          DataError: the work failed for some images; all failures are counted.
+        """
+        faults: dict[int, str] = {}
+
+        def attempt(position: int) -> Any:
+            try:
+                return work(position, self.rows[position])
+            except Exception as error:  # decoders raise nearly anything on damaged files
+                faults[position] = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                return None
+
+        count = len(self.rows)
+        with ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+            try:
+                attempts = pool.map(attempt, range(count))
+                title = f"{verb} {self.description}"
+                bar = tqdm(attempts, title, count, unit="image", disable=not self.progress, leave=False)
+                results = list(bar)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        if faults:
+            lines = [
+                f"{_one_line(self.source.name(self.rows[position]))}: {faults[position]}"
+                for position in sorted(faults)
+            ]
+            raise DataError(
+                f"{len(lines)} of {count} images cannot be read:\n{join_lines(lines)}\n"
+                "Replace these files, or take their rows out of the table."
+            )
+        return results
+
+    def select(self, positions: Sequence[int]) -> "ImagePool":
+        """Returns a pool of some of the images, without a progress bar.
+
+        Args:
+          positions: the positions of the images in this pool.
+        """
+        rows = [self.rows[position] for position in positions]
+        return dataclasses.replace(self, rows=rows, progress=False)
+
+
+class DecodedImages:
+    """Images that are decoded when they are indexed, batch by batch; nothing is kept (see ``Rows``).
+
+    Args:
+      pool: the images.
+      transform: the transform from an image to a square.
+    """
+
+    def __init__(self, pool: ImagePool, transform: Transform) -> None:
+        self._pool, self._transform = pool, transform
+        self.shape = (len(pool.rows), transform.size, transform.size, 3)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> UInt8[np.ndarray, "b S S 3"]:
+        """Decodes consecutive images.
+
+        Raises:
+          DataError: some cannot be read; those of all the images are named, not of these alone.
+        """
+        positions = range(*rows.indices(len(self)))
+        pixels = np.zeros((len(positions), *self.shape[1:]), self.dtype)
+
+        def decode(position: int, row: int) -> None:
+            pixels[position] = self._pool.source.read(row, self._transform)
+
+        try:
+            self._pool.select(positions).call("decoding", decode)
+        except DataError:
+            self._pool.call("checking", lambda _, row: self._pool.source.read(row, self._transform).shape)
+            raise
+        return pixels
+
+
+def _one_line(name: str) -> str:
+    """Returns a name, quoted if it holds a line break or other unprintable characters."""
+    return name if name.isprintable() else repr(name)
