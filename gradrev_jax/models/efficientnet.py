@@ -1,0 +1,221 @@
+"""EfficientNet-Lite0, with images in NHWC (Tan and Le, 2019: "EfficientNet")."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from gradrev_jax.models.alexnet import scaled
+from gradrev_jax.models.batch_norm import BatchNorm
+from gradrev_jax.models.depthwise import LAYOUT, Padding, depthwise_convolve
+from gradrev_jax.models.dropout import Dropout
+from gradrev_jax.models.inputs import check_images
+from gradrev_jax.models.shards import BatchShard
+
+TAPS = ("pooled",)
+# Pixels per side: five layers of stride 2 leave one position of it. Padding would let smaller images through,
+# but the last of these layers would then halve a single position.
+SMALLEST_IMAGE = 32
+# Normalisation of the published weights, TensorFlow's (pixel - 127) / 128. With ImageNet's mean and standard
+# deviation, which the PyTorch package shows, fewer photographs are named right, and less confidently.
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+STEM, HEAD = 32, 1280  # filters
+
+
+class Stage(NamedTuple):
+    """Represents blocks of one size that follow each other.
+
+    Attributes:
+      repeats: the number of blocks.
+      kernel: the size of their depthwise kernels.
+      stride: the stride of the first block; that of the others is 1.
+      expansion: the factor of the channels inside a block.
+      filters: the number of channels that each block returns.
+    """
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    filters: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 up to its pooled features.
+
+    A convolution of stride 2, 16 inverted residual blocks with ReLU6 and without squeeze-and-excitation, a
+    1 x 1 convolution, and the mean over all positions. Blocks are not dropped at random in training.
+
+    Attributes:
+      tap: the layer whose output is the feature, ``pooled``.
+      width: the factor of all numbers of filters; 1 gives EfficientNet-Lite0.
+      dropout: the dropout rate of the features.
+      dtype: the dtype of the computation; parameters are float32.
+
+    Raises:
+      ValueError: the tap is unknown, the images are not a batch of normalised RGB images, or they are smaller
+        than 32 x 32 pixels.
+
+    Example:
+      >>> images = jnp.zeros((1, 32, 32, 3))
+      >>> network = EfficientNetLite0(width=0.125)
+      >>> jax.eval_shape(network.init_with_output, jax.random.key(0), images)[0].shape
+      (1, 160)
+    """
+
+    tap: str = "pooled"
+    width: float = 1.0
+    dropout: float = 0.2
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B S S 3"], train: bool = False, shard: BatchShard | None = None
+    ) -> Float[Array, "B H"]:
+        """Computes the pooled features.
+
+        Args:
+          images: normalised images, [B, S, S, 3].
+          train: whether dropout is active, which needs the ``dropout`` rng; and whether batch normalisation
+            uses the statistics of the batch, see ``BatchNorm``.
+          shard: the part of a batch that the images are; None: the whole batch.
+
+        Returns:
+          The features, [B, 1280 * width].
+        """
+        if self.tap not in TAPS:
+            raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
+        check_images(images, smallest=SMALLEST_IMAGE)
+        x = images.astype(self.dtype)
+        x = Convolution(scaled(STEM, self.width), dtype=self.dtype, name="stem")(x)
+        x = relu6(BatchNorm(dtype=self.dtype, name="stem_norm")(x, train, shard))
+        block = 0
+        for stage in STAGES:
+            for repeat in range(stage.repeats):
+                x = InvertedResidual(
+                    stage._replace(filters=scaled(stage.filters, self.width)),
+                    is_first=repeat == 0,
+                    dtype=self.dtype,
+                    name=f"block{block}",
+                )(x, train, shard)
+                block += 1
+        x = Pointwise(scaled(HEAD, self.width), dtype=self.dtype, name="head")(x)
+        x = relu6(BatchNorm(dtype=self.dtype, name="head_norm")(x, train, shard))
+        return Dropout(self.dropout if train else 0.0)(x.mean(axis=(1, 2)), shard)
+
+
+class InvertedResidual(nn.Module):
+    """A block that expands the channels, convolves each of them, and projects them onto few.
+
+    Attributes:
+      stage: the stage of the block.
+      is_first: whether it is the first block of its stage, which has the stride and no skip connection.
+      dtype: the dtype of the computation.
+    """
+
+    stage: Stage
+    is_first: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool, shard: BatchShard | None
+    ) -> Float[Array, "B h w F"]:
+        """Computes the output of the block."""
+
+        def norm(name: str, x: Array) -> Array:
+            return BatchNorm(dtype=self.dtype, name=name)(x, train, shard)
+
+        stage, y = self.stage, x
+        if stage.expansion != 1:
+            y = Pointwise(stage.expansion * x.shape[-1], self.dtype, name="expand")(y)
+            y = relu6(norm("expand_norm", y))
+        stride = stage.stride if self.is_first else 1
+        y = Depthwise(stage.kernel, stride, self.dtype, name="depthwise")(y)
+        y = relu6(norm("depthwise_norm", y))
+        y = Pointwise(stage.filters, self.dtype, name="project")(y)
+        y = norm("project_norm", y)
+        return y if self.is_first else x + y
+
+
+class Convolution(nn.Module):
+    """The first convolution, 3 x 3 with stride 2 and without a bias."""
+
+    filters: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w F"]:
+        """Computes the convolution."""
+        shape = (3, 3, x.shape[-1], self.filters)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
+        return lax.conv_general_dilated(x, kernel, (2, 2), same_padding(x, 3, 2), dimension_numbers=LAYOUT)
+
+
+class Depthwise(nn.Module):
+    """A convolution of each channel with its own kernel, without a bias."""
+
+    size: int
+    stride: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+        """Computes the convolution."""
+        shape = (self.size, self.size, x.shape[-1])
+        initializer = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=(0, 1), out_axis=())
+        kernel = self.param("kernel", initializer, shape).astype(self.dtype)
+        return depthwise_convolve(x, kernel, self.stride, same_padding(x, self.size, self.stride))
+
+
+class Pointwise(nn.Module):
+    """A 1 x 1 convolution without a bias."""
+
+    filters: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
+        """Computes the convolution, as one product over all positions."""
+        kernel = self.param("kernel", nn.initializers.he_normal(), (x.shape[-1], self.filters))
+        product = x.reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
+        return product.reshape(*x.shape[:-1], self.filters)
+
+
+def relu6(x: jax.Array) -> jax.Array:
+    """Clips to [0, 6]. Of ``jnp.clip``, the gradient would share ties, which costs time and tells nothing."""
+    return jnp.where(x > 6, 6, nn.relu(x))
+
+
+def same_padding(x: Float[Array, "B H W C"], size: int, stride: int) -> Padding:
+    """Returns TensorFlow's padding "SAME", with which length / stride, rounded up, outputs are left.
+
+    Of an odd number of zeros, the larger half is below and to the right.
+
+    Args:
+      x: the input.
+      size: the size of the kernel.
+      stride: the stride.
+
+    Example:
+      >>> same_padding(jnp.zeros((1, 32, 33, 3)), size=3, stride=2)
+      ((0, 1), (1, 1))
+    """
+    totals = (max((-(-length // stride) - 1) * stride + size - length, 0) for length in x.shape[1:3])
+    above, left = ((total // 2, total - total // 2) for total in totals)
+    return above, left
