@@ -34,7 +34,7 @@ from gradrev_jax.runs.restore import parameter_shapes
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage_observer import has_checkpoint, is_over
 from gradrev_jax.training.stages import STAGES, last_step, memory_epoch_steps, patient_steps, stage_devices
-from gradrev_jax.weights.alexnet import with_pretrained_backbone
+from gradrev_jax.weights.pretrained import load_backbone
 
 
 class History(NamedTuple):
@@ -166,7 +166,9 @@ def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, director
     shapes = parameter_shapes(encoder, config.data.image_size)
     path = expand(config.model.pretrained, "model.pretrained")
     with naming("model.{}", {"path": "model.pretrained"}):
-        return with_pretrained_backbone(shapes, path)["params"]["backbone"]
+        return load_backbone(config.model.backbone, {"params": shapes["params"]["backbone"]}, path).variables[
+            "params"
+        ]
 
 
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:

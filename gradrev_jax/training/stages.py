@@ -129,7 +129,8 @@ def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainSt
     state = init_state(run.encoder, optimizer, input_size=run.config.data.image_size, seed=run.config.seed)
     if run.backbone is None:
         return state
-    params = {**state.params, "params": {**state.params["params"], "backbone": run.backbone}}
+    backbone = {**state.params["params"]["backbone"], **run.backbone}  # a file may lack layers
+    params = {**state.params, "params": {**state.params["params"], "backbone": backbone}}
     return state._replace(params=params)
 
 

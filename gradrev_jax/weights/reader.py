@@ -55,14 +55,37 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       ...     read_state_dict(f"{folder}/weights.safetensors")
       {'fc.bias': array([1., 1., 1.], dtype=float16)}
     """
+    with naming_file(path) as path:
+        with path.open("rb") as file:
+            start = file.read(HEAD)
+        return _reader(start)(path)
+
+
+@contextlib.contextmanager
+def naming_file(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Puts the path of a file before the errors of a block that reads it, and explains those of damage.
+
+    Args:
+      path: the file.
+
+    Yields:
+      The path.
+
+    Raises:
+      WeightsError: there is no such file, or the block raised any error.
+
+    Example:
+      >>> with naming_file("none.pth") as path:
+      ...     path.read_bytes()
+      Traceback (most recent call last):
+      gradrev_jax.errors.WeightsError: none.pth does not exist
+    """
     path = pathlib.Path(path)
     try:
         if not path.is_file():
             raise WeightsError("is not a file; give a file of weights" if path.exists() else "does not exist")
-        with path.open("rb") as file:
-            start = file.read(HEAD)
         with _explain_damage():
-            return _reader(start)(path)
+            yield path
     except WeightsError as error:
         raise WeightsError(f"{path} {error}", arguments=("path",)) from error.__cause__
     except OSError as error:

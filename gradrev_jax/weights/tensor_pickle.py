@@ -99,7 +99,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Storage:
         """Returns the storage of ("storage", class, key, device, size); before torch 1.6, a None follows."""
         kind, name, key, _, size, *view = pid
-        if kind != "storage" or name not in STORAGES or type(key) is not str or not _are_counts((size,)):
+        if kind != "storage" or name not in STORAGES or type(key) is not str or not are_counts((size,)):
             raise ValueError(f"no storage: {reprlib.repr(pid)}")
         if view not in ([], [None]):
             raise WeightsError(f"has a storage that is a view of another; {SAVE_AGAIN}")
@@ -111,15 +111,20 @@ class _Unpickler(pickle.Unpickler):
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
     """Returns a tensor; ignores whether it needs a gradient, its hooks and its metadata."""
-    if not isinstance(storage, Storage) or not _are_counts((offset, *shape, *strides)):
+    if not isinstance(storage, Storage) or not are_counts((offset, *shape, *strides)):
         raise ValueError(f"no tensor: {reprlib.repr((offset, shape, strides))}")  # repr may have no end
     if len(shape) != len(strides):
         raise ValueError(f"no tensor: shape {shape}, strides {strides}")
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _are_counts(numbers: tuple[Any, ...]) -> bool:
-    """Returns whether all are integers, not bools, from 0 to the largest 64-bit integer."""
+def are_counts(numbers: tuple[Any, ...]) -> bool:
+    """Returns whether all are integers, not bools, from 0 to the largest 64-bit integer.
+
+    Example:
+      >>> are_counts((0, 3)), are_counts((True,)), are_counts((-1,)), are_counts((2**63,))
+      (True, False, False, False)
+    """
     return all(type(number) is int and 0 <= number < 2**63 for number in numbers)
 
 

@@ -1,0 +1,289 @@
+"""Reads pickles of nested dicts of NumPy arrays, without executing them."""
+
+import math
+import os
+import pickletools
+import reprlib
+from typing import Any
+
+import numpy as np
+
+from gradrev_jax.errors import WeightsError
+from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.weights.legacy_reader import is_legacy
+from gradrev_jax.weights.reader import naming_file
+from gradrev_jax.weights.tensor_pickle import are_counts
+
+KINDS = frozenset(f"f{size}" for size in (2, 4, 8)) | {f"{k}{size}" for k in "iu" for size in (1, 2, 4, 8)}
+MOST_DIMENSIONS = 32  # every release of NumPy has arrays of so many
+DEEPEST = 100  # dicts inside one another
+SAVE_AGAIN = "save dicts of arrays of numbers alone, as pickle.dump does, or a .safetensors file"
+# What a pickle of arrays names -> what stands for it here; NumPy 2 renamed its modules.
+GLOBALS = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): "_reconstruct" for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): "_frombuffer" for core in ("core", "_core")},
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    # Protocol 2 has no bytes: they are text, encoded.
+    ("_codecs", "encode"): "encode",
+    ("__builtin__", "bytes"): "bytes",
+}
+# Instructions that push what follows them in the pickle, and those that make a tuple of so many items.
+CONSTANTS = frozenset(
+    ("BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+    + ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8")
+)
+SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}  # None: up to the mark
+
+
+class _Global(str):
+    """The name of a function or a class that a pickle refers to; it is never looked up."""
+
+
+class _Call:
+    """A call, and the state that is set on its result: recorded, never made."""
+
+    def __init__(self, function: _Global, arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.state: tuple[Any, ...] | None = None
+
+
+class _Mark:
+    """Stands on the stack where the items of a tuple, or of a dict, begin."""
+
+
+def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a pickle of nested dicts, whose keys are strings and whose leaves are NumPy arrays.
+
+    No part of the pickle is executed, and nothing is looked up in a module: its instructions are followed on
+    a stack of records, from which arrays are made after all that they declare has been checked. Any other
+    object is refused. Memory is bounded by the size of the file.
+
+    Args:
+      path: the file, written by ``pickle.dump`` at protocols 2 to 5.
+
+    Returns:
+      The dicts, with arrays of floating-point numbers or integers, read-only; some may share memory.
+
+    Raises:
+      WeightsError: there is no such file, or it is damaged, of another format, or has other objects; the
+        message names one.
+
+    Example:
+      >>> import pickle, tempfile
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     file.write(pickle.dumps({"fc": {"bias": np.ones(3, np.float16)}})) > 0
+      ...     file.flush()
+      ...     read_numpy_pickle(file.name)
+      True
+      {'fc': {'bias': array([1., 1., 1.], dtype=float16)}}
+    """
+    with naming_file(path) as path:
+        content = path.read_bytes()
+        if is_lfs_pointer(content[:HEAD]):
+            raise WeightsError(LFS_ADVICE)
+        if not is_plain_pickle(content[:HEAD]):
+            raise WeightsError(
+                f"is no pickle of protocols 2 to 5: it begins with {content[:16]!r}"
+                if content
+                else "is empty"
+            )
+        return _Arrays().tree(_follow(content))
+
+
+def is_plain_pickle(start: bytes) -> bool:
+    r"""Returns whether a file is a pickle of protocols 2 to 5, and not one of ``torch.save``.
+
+    Args:
+      start: the first ``HEAD`` bytes of the file, or all of them.
+
+    Example:
+      >>> is_plain_pickle(b"\x80\x04}."), is_plain_pickle(b"PK\x03\x04")
+      (True, False)
+    """
+    return start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and not is_legacy(start)
+
+
+def _follow(content: bytes) -> Any:
+    """Follows the instructions of a pickle; returns dicts of records of what it would make.
+
+    Each instruction adds no more to memory than its own bytes and a few references, whatever it declares:
+    ``genops`` checks lengths before it reads, and the memo is a dict.
+    """
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(content):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                break
+            case "MARK":
+                stack.append(_Mark)
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[int(argument)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[int(argument)])
+            case name if name in CONSTANTS:
+                stack.append(argument)
+            case name if name in SINGLETONS:
+                stack.append(SINGLETONS[name])
+            case "GLOBAL" | "INST":
+                stack.append(_global(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(_global(*_pop(stack, 2)))
+            case "EMPTY_DICT":
+                stack.append({})
+            case name if name in TUPLES:
+                stack.append(tuple(_pop(stack, TUPLES[name])))
+            case "SETITEM" | "SETITEMS":
+                items = _pop(stack, 2 if opcode.name == "SETITEM" else None)
+                _set_items(stack[-1], items)
+            case "REDUCE":
+                stack.append(_call(*_pop(stack, 2)))
+            case "BUILD":
+                _set_state(stack[-2], stack.pop())
+            case name:
+                raise WeightsError(f"has the instruction {name}, which no dict of arrays needs; {SAVE_AGAIN}")
+    (result,) = stack
+    return result
+
+
+def _pop(stack: list[Any], count: int | None) -> list[Any]:
+    """Removes the last items of a stack; without a count, those after the last mark, and the mark."""
+    if count is None:
+        mark = next((place for place in reversed(range(len(stack))) if stack[place] is _Mark), -1)
+        start, keep = mark + 1, mark
+    else:
+        start = keep = len(stack) - count
+    if keep < 0:
+        raise ValueError("it takes more from its stack than there is")
+    items = stack[start:]
+    del stack[keep:]
+    return items
+
+
+def _global(module: Any, name: Any) -> _Global:
+    if type(module) is not str or type(name) is not str:  # the message would show any other in full
+        raise ValueError("the name of a global is no string")
+    if (module, name) not in GLOBALS:
+        raise WeightsError(
+            f"has {reprlib.repr(f'{module}.{name}')}, which is not an array; nothing of the file was run; "
+            f"{SAVE_AGAIN}"
+        )
+    return _Global(GLOBALS[module, name])
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    """Sets items of a dict; its keys are strings, because a hash of nested objects may take forever."""
+    if type(target) is not dict:
+        raise ValueError("it sets an item of what is no dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if type(key) is not str:
+            raise WeightsError(f"has the key {reprlib.repr(key)}, which is no string; {SAVE_AGAIN}")
+        target[key] = value
+
+
+def _call(function: Any, arguments: Any) -> _Call:
+    if type(function) is not _Global or type(arguments) is not tuple:
+        raise ValueError("it calls what is no function")
+    return _Call(function, arguments)
+
+
+def _set_state(target: Any, state: Any) -> None:
+    if type(target) is not _Call or target.state is not None or type(state) is not tuple:
+        raise ValueError("it sets the state of what has none")
+    target.state = state
+
+
+class _Arrays:
+    """Makes arrays of records, each record once, so that references to one cost no memory."""
+
+    def __init__(self) -> None:
+        self.dicts: set[int] = set()
+        self.arrays: dict[int, np.ndarray] = {}
+        self.encoded: dict[int, bytes] = {}
+
+    def tree(self, record: Any, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Makes the arrays of nested dicts, which lie below these keys."""
+        if type(record) is not dict:
+            raise WeightsError(f"has no dict of arrays but {_described(record)}; {SAVE_AGAIN}")
+        # A dict that holds itself has no end, and one that is in many places may make many in few bytes.
+        if id(record) in self.dicts or len(keys) > DEEPEST:
+            raise WeightsError(f"has a dict in two places, or too many within one another; {SAVE_AGAIN}")
+        self.dicts.add(id(record))
+        return {
+            key: self.tree(part, (*keys, key)) if type(part) is dict else self._array(part, (*keys, key))
+            for key, part in record.items()
+        }
+
+    def _array(self, record: Any, keys: tuple[str, ...]) -> np.ndarray:
+        if id(record) not in self.arrays:
+            name = reprlib.repr("/".join(keys))
+            match record:
+                case _Call(
+                    function="_reconstruct",
+                    arguments=("ndarray", _, _),
+                    state=(1, shape, dtype, bool(fortran), content),
+                ):
+                    pass
+                case _Call(function="_frombuffer", arguments=(content, dtype, shape, "C" | "F" as order)):
+                    fortran = order == "F"
+                case _:
+                    raise WeightsError(f"has {_described(record)} as {name}, which is no array; {SAVE_AGAIN}")
+            self.arrays[id(record)] = _view(name, shape, _dtype(name, dtype), fortran, self._bytes(content))
+        return self.arrays[id(record)]
+
+    def _bytes(self, content: Any) -> Any:
+        """Returns the bytes of an array, decoded from text if they are from a pickle of protocol 2."""
+        match content:
+            case bytes() | bytearray():
+                return content
+            case _Call(function="bytes", arguments=(), state=None):
+                return b""
+            case _Call(function="encode", arguments=(str(text), "latin1"), state=None):
+                if id(text) not in self.encoded:
+                    self.encoded[id(text)] = text.encode("latin1")
+                return self.encoded[id(text)]
+        raise ValueError(f"the bytes of an array are {_described(content)}")
+
+
+def _dtype(name: str, record: Any) -> np.dtype:
+    """Makes a dtype, if it is that of plain numbers in either order of bytes."""
+    match record:
+        case _Call(
+            function="dtype",
+            arguments=(str(kind), False, True),
+            state=(3, "<" | ">" | "|" as order, None, None, None, -1, -1, 0),
+        ) if kind in KINDS and (order == "|") == (kind[1:] == "1"):
+            return np.dtype(order + kind)
+        case _Call(function="dtype", arguments=(str(kind), *_)):
+            raise WeightsError(
+                f"has {name} of the dtype {reprlib.repr(kind)}, not one of plain numbers; {SAVE_AGAIN}"
+            )
+    raise ValueError(f"the dtype of {name} is {_described(record)}")
+
+
+def _view(name: str, shape: Any, dtype: np.dtype, fortran: bool, content: Any) -> np.ndarray:
+    """Makes an array of bytes, without a copy, if they are as many as its shape needs."""
+    if type(shape) is not tuple or len(shape) > MOST_DIMENSIONS or not are_counts(shape):
+        raise ValueError(f"the shape of {name} is {reprlib.repr(shape)}")
+    count = math.prod(shape)
+    if len(content) != count * dtype.itemsize:
+        raise WeightsError(
+            f"has {len(content):,} bytes for {name}, which is declared as {shape} numbers of {dtype}; "
+            f"{SAVE_AGAIN}"
+        )
+    array = np.frombuffer(content, dtype, count).reshape(shape, order="F" if fortran else "C")
+    array.flags.writeable = False
+    return array
+
+
+def _described(record: Any) -> str:
+    """Returns what a record is, for errors."""
+    return f"a {record.function}" if type(record) is _Call else f"a {type(record).__name__}"
