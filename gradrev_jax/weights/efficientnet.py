@@ -1,6 +1,6 @@
 """Converts weights of PyTorch's EfficientNet-Lite0 for the backbone of that name, without torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -70,6 +70,16 @@ def variables_from_torch(
     # ``jnp.array`` copies, because a tensor may be a view of the file's bytes.
     converted = {path: jnp.array(_leaf(path[-2], found[name])) for path, name in names.items()}
     return unflatten_dict(converted)
+
+
+def is_efficientnet(names: Collection[str]) -> bool:
+    """Returns whether tensors of these names seem to be of an EfficientNet from the PyTorch packages.
+
+    Example:
+      >>> is_efficientnet(["module._conv_stem.weight"]), is_efficientnet(["features.0.weight"])
+      (True, False)
+    """
+    return any(name.endswith(f"{MODULES['stem']}.weight") for name in names)
 
 
 def _check_blocks(tensors: Iterable[str], names: Iterable[str]) -> None:

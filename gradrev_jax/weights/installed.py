@@ -48,12 +48,12 @@ def imagenet_file(backbone: str) -> pathlib.Path:
     Example:
       >>> imagenet_file("embeddings")
       Traceback (most recent call last):
-      gradrev_jax.errors.WeightsError: no package brings weights for `backbone` embeddings, only for alexnet,...
+      gradrev_jax.errors.WeightsError: no package brings weights for `backbone` embeddings, only for...
     """
     if backbone not in INSTALLED:
         raise WeightsError(
-            f"no package brings weights for `backbone` {backbone}, only for {', '.join(INSTALLED)}; choose one "
-            "of these, or give a file in `pretrained`",
+            f"no package brings weights for `backbone` {backbone}, only for {', '.join(INSTALLED)}; choose "
+            "one of these, or give a file in `pretrained`",
             arguments=("backbone", "pretrained"),
         )
     package, module, pattern = INSTALLED[backbone]

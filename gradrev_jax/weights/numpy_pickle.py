@@ -16,7 +16,9 @@ from gradrev_jax.weights.tensor_pickle import are_counts
 
 KINDS = frozenset(f"f{size}" for size in (2, 4, 8)) | {f"{k}{size}" for k in "iu" for size in (1, 2, 4, 8)}
 MOST_DIMENSIONS = 32  # every release of NumPy has arrays of so many
+MOST_INSTRUCTIONS = 2**20  # some 40 for an array
 DEEPEST = 100  # dicts inside one another
+LONGEST_NAME = 200  # of a global, in an error
 SAVE_AGAIN = "save dicts of arrays of numbers alone, as pickle.dump does, or a .safetensors file"
 # What a pickle of arrays names -> what stands for it here; NumPy 2 renamed its modules.
 GLOBALS = {
@@ -29,10 +31,9 @@ GLOBALS = {
     ("__builtin__", "bytes"): "bytes",
 }
 # Instructions that push what follows them in the pickle, and those that make a tuple of so many items.
-CONSTANTS = frozenset(
-    ("BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
-    + ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8")
-)
+INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1"}
+CONTENT = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+CONSTANTS = INTEGERS | CONTENT | {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}  # None: up to the mark
 
@@ -115,7 +116,9 @@ def _follow(content: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     argument: Any
-    for opcode, argument, _ in pickletools.genops(content):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if number == MOST_INSTRUCTIONS:
+            raise WeightsError(f"has more than {number:,} instructions, too many for arrays; {SAVE_AGAIN}")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -173,7 +176,7 @@ def _global(module: Any, name: Any) -> _Global:
         raise ValueError("the name of a global is no string")
     if (module, name) not in GLOBALS:
         raise WeightsError(
-            f"has {reprlib.repr(f'{module}.{name}')}, which is not an array; nothing of the file was run; "
+            f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not an array; nothing of the file was run; "
             f"{SAVE_AGAIN}"
         )
     return _Global(GLOBALS[module, name])

