@@ -106,7 +106,7 @@ def make_absolute(config: ConfigDict) -> None:
       ('/images', 'splits')
     """
     data = config.get("data", {})
-    for field in ("root", "tfds_dir", "cache_dir"):
+    for field in ("root", "embeddings", "tfds_dir", "cache_dir"):
         if data.get(field):
             data[field] = str(expand(data[field], f"data.{field}").absolute())
     if data.get("splits"):

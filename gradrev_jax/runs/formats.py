@@ -64,6 +64,7 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
         image_column=data.image_column,
         image_template=data.image_template,
         split_column=data.split_column or None,
+        files_required=not data.embeddings,
     )
     rules = AttributeRules(
         attributes=tuple(map(str, data.attributes)),
@@ -91,7 +92,12 @@ def _adde(data: ConfigDict, seed: int) -> Catalogue:
     root = _folder(data.root, "root")
     splits = _folder(root / expand(data.splits, "data.splits"), "splits") if data.splits else root
     with naming(FIELD):
-        return read_adde(splits, root, drop_contradictions=data.drop_contradictions)
+        return read_adde(
+            splits,
+            root,
+            drop_contradictions=data.drop_contradictions,
+            files_required=not data.embeddings,
+        )
 
 
 def _tfds(data: ConfigDict, seed: int) -> Catalogue:

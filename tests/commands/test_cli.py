@@ -136,6 +136,7 @@ def test_paths_are_expanded_and_made_absolute(parsed, monkeypatch, tmp_path):
     workdir = cli.define_folder("workdir", "", required=True, written=True)
     memory, extractor = cli.define_file("memory", ""), cli.define_file("extractor", "")
     fields = {"root": "images", "splits": "~/splits", "cache_dir": "~/cache", "tfds_dir": "../tfds"}
+    fields["embeddings"] = "vectors.npz"
     parsed(
         "--config=configs/catalogue.py:cpu",
         *(f"--config.data.{name}={value}" for name, value in fields.items()),
@@ -145,6 +146,7 @@ def test_paths_are_expanded_and_made_absolute(parsed, monkeypatch, tmp_path):
     data = read().data
     assert data.root == str(tmp_path / "images")
     assert data.splits == str(tmp_path / "splits")
+    assert data.embeddings == str(tmp_path / "vectors.npz")
     assert data.cache_dir == str(tmp_path / "cache")
     assert pathlib.Path(data.tfds_dir).is_absolute()
     assert data.image_size == 96

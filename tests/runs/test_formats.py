@@ -97,6 +97,7 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
     config.data.update({**changed, "root": "~/set", "split_column": "", "delimiter": "tab"})
     config.data.attributes = ("color", 0)  # as the command line has "('color',0)"
     config.data.update({"missing_words": ("x",), "merge_spellings": False, "value_separator": "|"})
+    config.data.embeddings = "vectors.npz"
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "set").mkdir()
     given = {}
@@ -108,7 +109,7 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
     formats.FORMATS["table"].open(config.data, 7)
     expected = {**changed, "root": tmp_path / "set", "seed": 7, "split_column": None, "delimiter": "\t"}
     rules = CellRules(("x",), merge_spellings=False, value_separator="|")
-    assert given == {**expected, "cells": rules, "say": formats.say_note}
+    assert given == {**expected, "cells": rules, "say": formats.say_note, "files_required": False}
 
 
 def test_what_is_recognised_in_a_table_is_said_on_stderr(tmp_path, capsys):

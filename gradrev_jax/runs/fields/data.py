@@ -83,6 +83,15 @@ IMAGES = {
         movable=True,
         descriptive=False,
     ),
+    "embeddings": Field(
+        default=None,
+        kind=str,
+        meaning="File of the images' embeddings, for the backbone `embeddings`: .npy, .npz, .safetensors or "
+        ".parquet, see embeddings.md; image files may then be missing; unset: none (table, adde).",
+        resumable=True,
+        movable=True,
+        earlier=None,
+    ),
 }
 
 # Fields that several formats have in common.

@@ -7,7 +7,6 @@ out as a whole. ``attribute_values.txt``, with one line ``name: value, value, ..
 addition of this project: without it attributes and values are numbered.
 """
 
-import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from jaxtyping import Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.formats.adde.image_paths import read_image_paths
 from gradrev_jax.data.formats.adde.number_files import (
     Numbers,
     TextFile,
@@ -25,7 +25,6 @@ from gradrev_jax.data.formats.adde.number_files import (
     read_lines,
 )
 from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import DataError, join_lines
@@ -38,7 +37,11 @@ SIZE = Numbers("number of values", 1, 10**6)
 
 
 def read_adde(
-    splits: str | os.PathLike[str], root: str | os.PathLike[str], *, drop_contradictions: bool = False
+    splits: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    drop_contradictions: bool = False,
+    files_required: bool = True,
 ) -> Catalogue:
     """Reads the catalogue of an ADDE split directory, with its queries and triplets.
 
@@ -47,6 +50,7 @@ def read_adde(
       root: the folder that the paths of the images are relative to.
       drop_contradictions: whether queries and triplets are left out, instead of refused, if their indicator
         does not lead from the labels of the reference to those of the target.
+      files_required: whether the files of the images have to be there.
 
     Raises:
       DataError: a file is missing or a row cannot be used; the message names the file and the lines.
@@ -59,9 +63,8 @@ def read_adde(
     schema = _read_schema(splits)
     paths, one_hot = {}, {}
     for part in (TRAIN, TEST):
-        file = read_lines(splits / f"imgs_{part}.txt")
+        file = read_image_paths(splits / f"imgs_{part}.txt", root, files_required=files_required)
         one_hot[part] = _read_one_hot(splits / f"labels_{part}.txt", schema, file)
-        _check_images(file, root)
         paths[part] = file.lines
     count = {part: len(of_part) for part, of_part in paths.items()}
     return Catalogue(
@@ -142,39 +145,6 @@ def _check_one_value(path: pathlib.Path, rows: Int[np.ndarray, "rows J"], schema
             for row, n in np.argwhere(counts > 1).tolist()
         ]
         raise DataError(f"{path}: rows with several values in one attribute:\n{join_lines(faults)}")
-
-
-def _check_images(file: TextFile, root: pathlib.Path) -> None:
-    """Raises a DataError unless every image of a file lies below the root and exists."""
-    images = file.lines
-    outside = [
-        f"line {number}: {image}"
-        for number, image in enumerate(images, start=1)
-        if pathlib.PurePath(image).is_absolute() or ".." in pathlib.PurePath(image).parts
-    ]
-    if outside:
-        raise DataError(
-            f"{file.path}: paths that lead out of `root`, {root}:\n{join_lines(outside)}", arguments=("root",)
-        )
-    missing = [
-        (number, image) for number, image in enumerate(images, start=1) if not (root / image).is_file()
-    ]
-    if missing:
-        near = [find_near_file(root, image) for _, image in missing[:SUGGESTED]]
-        advice = (
-            "write the paths as the files are named"
-            if any(near)
-            else "set `root` to the folder that the paths are relative to"
-        )
-        problems = [
-            f"line {number}: {image}" + (f" ({found} is there)" if found else "")
-            for (number, image), found in itertools.zip_longest(missing, near)
-        ]
-        raise DataError(
-            f"{file.path}: {len(missing)} of {len(images)} images are not below {root}; "
-            f"{advice}:\n{join_lines(problems)}",
-            arguments=() if any(near) else ("root",),
-        )
 
 
 def _all_exist(splits: pathlib.Path, names: Sequence[str]) -> bool:

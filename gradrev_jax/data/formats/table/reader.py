@@ -45,6 +45,7 @@ class TableLayout:
       image_column: the column of the images' paths, relative to the folder of the catalogue.
       image_template: a path made of columns, as ``images/{id}.jpg``, instead of ``image_column``.
       split_column: the column that says train, validation (or val) or test; None: a seeded split.
+      files_required: whether the files of the images have to be there.
     """
 
     table: str = "attributes.csv"
@@ -52,6 +53,7 @@ class TableLayout:
     image_column: str = "image"
     image_template: str | None = None
     split_column: str | None = "split"
+    files_required: bool = True
 
 
 def read_table(
@@ -90,6 +92,8 @@ def read_table(
     names = attribute_names(header, rows, used, rules, path, say)
     cell_rules = rules_by_column(header, names, rules, path)
     paths = _image_paths(rows, pieces, root, path)
+    if layout.files_required:
+        _check_files(rows, paths, root, path)
     if split_column is None:
         parts = seeded_split(paths, sampling.test_fraction, sampling.seed, split_by=sampling.split_by)
     else:
@@ -136,7 +140,7 @@ def _image_paths(
     """Returns the path of each row's image, relative to the root.
 
     Raises:
-      DataError: a path is blank, leads out of the root, stands twice, or has no file.
+      DataError: a path is blank, leads out of the root, or stands twice.
     """
     columns = [piece.column for piece in pieces if piece.column is not None]
     problems = [
@@ -151,7 +155,6 @@ def _image_paths(
             arguments=("image_template",),
         )
     _check_paths(rows, paths, root, table)
-    _check_files(rows, paths, root, table)
     return paths
 
 

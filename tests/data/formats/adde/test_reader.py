@@ -213,3 +213,13 @@ def test_a_split_file_that_is_a_pointer_of_git_lfs_is_named(splits, name):
     (splits / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     with pytest.raises(DataError, match=rf"{name} is a Git LFS pointer, .*; run `git lfs pull`"):
         read_adde(splits, splits)
+
+
+def test_the_files_of_images_may_be_left_out_and_their_paths_are_still_checked(splits):
+    (splits / "a.png").unlink()
+    with pytest.raises(DataError, match=r"imgs_train.txt: 1 of 3 images are not below"):
+        read_adde(splits, splits)
+    assert read_adde(splits, splits, files_required=False).images.name(0) == "a.png"
+    (splits / "imgs_train.txt").write_text("a.png\n../b.png\nsub/c.png\n")
+    with pytest.raises(DataError, match="lead out of `root`"):
+        read_adde(splits, splits, files_required=False)

@@ -298,3 +298,12 @@ def test_an_image_column_is_no_template(root):
 
 def test_a_seeded_split_without_a_test_part_names_its_fields(root):
     assert "see `split_column`, `test_fraction`, `seed`, or meet" in fails(root, GOOD[:2], split_column=None)
+
+
+def test_the_files_of_images_may_be_left_out_and_their_paths_are_still_checked(tmp_path):
+    assert "none of its 4 images is there" in fails(tmp_path)
+    assert read(tmp_path, files_required=False).images.name(2) == "images/c.jpg"
+    for path, problem in (("", "line 5: image is blank"), ("images/c.jpg", "stands more than once")):
+        lines = [*GOOD[:-1], GOOD[-1].replace("images/d.jpg", path)]
+        assert problem in fails(tmp_path, lines, files_required=False)
+    assert "leads out of" in fails(tmp_path, [*GOOD[:-1], "../d.jpg,test,,s"], files_required=False)

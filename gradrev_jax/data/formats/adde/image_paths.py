@@ -1,0 +1,63 @@
+"""Reads a file of the images' paths, and checks that they can be used."""
+
+import itertools
+import pathlib
+
+from gradrev_jax.data.formats.adde.number_files import TextFile, read_lines
+from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
+from gradrev_jax.errors import DataError, join_lines
+
+
+def read_image_paths(path: pathlib.Path, root: pathlib.Path, *, files_required: bool) -> TextFile:
+    """Reads a text file with the path of an image in each line.
+
+    Args:
+      path: the text file.
+      root: the folder that the paths are relative to.
+      files_required: whether the files of the images have to be there.
+
+    Raises:
+      DataError: the file cannot be read, or a path leads out of the root, or has no file.
+    """
+    file = read_lines(path)
+    _check_paths(file, root)
+    if files_required:
+        _check_files(file, root)
+    return file
+
+
+def _check_paths(file: TextFile, root: pathlib.Path) -> None:
+    """Raises a DataError unless every image lies below the root."""
+    outside = [
+        f"line {number}: {image}"
+        for number, image in enumerate(file.lines, start=1)
+        if pathlib.PurePath(image).is_absolute() or ".." in pathlib.PurePath(image).parts
+    ]
+    if outside:
+        raise DataError(
+            f"{file.path}: paths that lead out of `root`, {root}:\n{join_lines(outside)}", arguments=("root",)
+        )
+
+
+def _check_files(file: TextFile, root: pathlib.Path) -> None:
+    """Raises a DataError unless every image exists."""
+    images = file.lines
+    missing = [
+        (number, image) for number, image in enumerate(images, start=1) if not (root / image).is_file()
+    ]
+    if missing:
+        near = [find_near_file(root, image) for _, image in missing[:SUGGESTED]]
+        advice = (
+            "write the paths as the files are named"
+            if any(near)
+            else "set `root` to the folder that the paths are relative to"
+        )
+        problems = [
+            f"line {number}: {image}" + (f" ({found} is there)" if found else "")
+            for (number, image), found in itertools.zip_longest(missing, near)
+        ]
+        raise DataError(
+            f"{file.path}: {len(missing)} of {len(images)} images are not below {root}; "
+            f"{advice}:\n{join_lines(problems)}",
+            arguments=() if any(near) else ("root",),
+        )
