@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import struct
 import unicodedata
 
@@ -18,6 +19,7 @@ from gradrev_jax.data.vectors.reader import open_vectors
 from gradrev_jax.data.vectors.rows import VectorFile
 from gradrev_jax.errors import DataError
 
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "embeddings.md"
 NAMES = ["images/a.jpg", "images/b.jpg", "images/c.jpg", "images/d.jpg"]
 ORDER = [2, 0, 3, 1]  # of the rows in a file with names
 SHUFFLED = [NAMES[n] for n in ORDER]
@@ -431,3 +433,15 @@ def test_names_are_matched_by_the_file_if_that_tells_all_apart():
         match_names(["1", "2"], ["a/1.jpg", "b/1.jpg"], say=Notes())
     with pytest.raises(DataError, match=r"no row for 1 of 2 images .*\n  'b/2.jpg'"):  # not all are there
         match_names(["a/1.jpg", "3"], ["a/1.jpg", "b/2.jpg"], say=Notes())
+
+
+@pytest.mark.parametrize("file", [f"vectors{suffix}" for suffix in reader.FORMATS])
+def test_the_documentation_writes_files_that_are_read(tmp_path, monkeypatch, file):
+    if file.endswith(".parquet"):
+        pytest.importorskip("pyarrow.parquet")
+    (block,) = re.findall(f"```python\n# {file}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    array, said = numbers(), Notes()
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"names": NAMES, "vectors": array})
+    assert np.array_equal(open_vectors(tmp_path / file, NAMES, say=said)[:][:, 0], array)
+    assert said == []
