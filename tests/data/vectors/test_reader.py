@@ -315,6 +315,12 @@ def test_tensors_of_another_form_are_refused(tmp_path, tensors, metadata, messag
     assert message in fails(tmp_path / "a.safetensors")
 
 
+def test_the_tensor_is_found_behind_others(tmp_path):
+    tensors = {"a": np.ones(5, np.float32), "embeddings": numbers(), "names": lines(NAMES)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert np.array_equal(open_vectors(tmp_path / "a.safetensors", NAMES, say=Notes())[:][:, 0], numbers())
+
+
 def test_a_line_break_after_the_last_name_is_no_name(tmp_path):
     content = np.frombuffer("\r\n".join([*NAMES, ""]).encode(), np.uint8)
     save_file({"x": numbers(), "names": content}, tmp_path / "a.safetensors")
