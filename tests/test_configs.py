@@ -62,7 +62,7 @@ def test_words_add_up():
 def test_the_first_word_of_tfds_is_the_data_set():
     config = get("tfds", "celeb_a,adde_m,sane")
     assert (config.data.format, config.data.tfds_name) == ("tfds", "celeb_a")
-    assert config.model.tap == variants.SYSTEMS["adde_m"]["model.tap"]
+    assert config.model.tap == "fc7"
     assert config.protocol.strength == "validation"
     assert config.train.mirror
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
+from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import ConfigError
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -90,6 +91,7 @@ class Catalogue:
         test part; None: they are to be generated.
       triplets: training triplets that come with the catalogue, whose rows are counted within the catalogue;
         None: they are to be generated.
+      vectors: what another network has computed of the M images, for models that read this; None: nothing.
 
     Raises:
       ValueError: the labels do not fit the schema or the number of images, or a row is in two parts.
@@ -101,6 +103,7 @@ class Catalogue:
     parts: Mapping[str, np.ndarray]
     queries: Queries | None = None
     triplets: Triplets | None = None
+    vectors: Vectors | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.schema)

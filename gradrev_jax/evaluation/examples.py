@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import describe_change
 from gradrev_jax.evaluation.figures import RetrievalExample
+from gradrev_jax.evaluation.pictures import Pictures
 from gradrev_jax.evaluation.scores import Scores
 from gradrev_jax.evaluation.short_text import shorten_all
 
@@ -51,7 +52,7 @@ def retrieval_example(
     scores: Scores,
     query: int,
     schema: AttributeSchema,
-    images: UInt8[np.ndarray, "G S S 3"],
+    pictures: Pictures,
     name_of: Callable[[int], str],
 ) -> RetrievalExample:
     """Returns one query with its nearest neighbours, names and values shortened to fit into a picture.
@@ -60,17 +61,17 @@ def retrieval_example(
       scores: the queries and their answers.
       query: the row of the query in ``scores``.
       schema: the attributes.
-      images: the images of the gallery.
+      pictures: the pictures of the gallery.
       name_of: a function from a gallery row to the name of its image.
     """
     rows = scores.neighbors[query, :SHOWN_NEIGHBORS]
     reference, target = int(scores.reference[query]), scores.targets[query]
     schema = _shortened(schema)
     return RetrievalExample(
-        query_image=np.asarray(images[reference]),
+        query_image=np.asarray(pictures[reference]),
         query_name=name_of(reference),
         change=describe_change(scores.indicators[query], schema),
-        neighbor_images=np.asarray(images[rows]),
+        neighbor_images=np.stack([pictures[row] for row in rows.tolist()]),
         neighbor_names=tuple(map(name_of, rows.tolist())),
         neighbor_labels=tuple(_wrong_labels(scores.labels[row], target, schema) for row in rows),
         matches=(scores.labels[rows] == target).all(axis=-1),

@@ -11,16 +11,20 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue
+from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue, Transform
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.evaluation.pictures import FilePictures, Pictures
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.models.inputs import Rows
+from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_evaluated
 from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
+from gradrev_jax.runs.inputs import input_size, is_vectors, open_frozen, open_inputs
+from gradrev_jax.runs.pixels import open_images
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol, evaluation_queries
 from gradrev_jax.runs.restore import chosen_stage, restore
 
@@ -40,7 +44,8 @@ class OpenedRun:
       catalogue: the images and their labels; its schema is the run's.
       drift: how the catalogue has changed since the training, one sentence per kind of change.
       queries: the queries to ask of the test part.
-      images: the pixels of each part that is needed, uint8 [rows, S, S, 3].
+      inputs: the inputs of the model, of each part that is needed.
+      pictures: the pictures of the test images, by gallery row.
       encoder: the model.
       params: the parameters of the encoder.
       memory: the fine-tuned memory, [J, N, d]; None if the prototypes are to be computed.
@@ -56,7 +61,8 @@ class OpenedRun:
     catalogue: Catalogue
     drift: list[str]
     queries: Queries
-    images: Mapping[str, np.ndarray]
+    inputs: Mapping[str, Rows]
+    pictures: Pictures
     encoder: AttributeEncoder
     params: Any
     memory: Float[Array | np.ndarray, "J N d"] | None
@@ -94,11 +100,13 @@ def open_run(
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
-    images = pixels.open_parts(catalogue, _needed_parts(stage, checked), config, progress=progress)
+    frozen = open_frozen(config, directory)
+    inputs = open_inputs(catalogue, _needed_parts(stage, checked), config, frozen, progress=progress)
+    workdir.check_vectors(directory, catalogue.vectors)
     drift = _find_drift(trained, catalogue, directory)  # by the contents of the images, too
     for sentence in drift:
         say(sentence)
-    number, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
+    number, params, memory = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step)
     return OpenedRun(
         directory=directory,
         stages=tuple(config.stages),
@@ -110,17 +118,18 @@ def open_run(
         catalogue=catalogue,
         drift=drift,
         queries=queries,
-        images=images,
+        inputs=inputs,
+        pictures=_pictures(catalogue, config, inputs[TEST]),
         encoder=encoder,
         params=params,
         memory=memory,
     )
 
 
-def gallery_images(
+def gallery_pictures(
     directory: str | os.PathLike[str], *, data: Mapping[str, Any] | None = None, progress: bool = True
-) -> tuple[Catalogue, np.ndarray]:
-    """Returns a run's catalogue, and the pixels of its test part as the run sees them, uint8 [G, S, S, 3].
+) -> tuple[Catalogue, Pictures]:
+    """Returns a run's catalogue, and the pictures of its test part as the run sees them.
 
     Args:
       directory: the run's folder.
@@ -132,7 +141,16 @@ def gallery_images(
     """
     config = _read_config(pathlib.Path(directory), {}, data or {})
     catalogue = builders.open_catalogue(config)
-    return catalogue, pixels.open_images(catalogue, TEST, config, progress=progress)
+    pixels = None if is_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
+    return catalogue, _pictures(catalogue, config, pixels)
+
+
+def _pictures(catalogue: Catalogue, config: ConfigDict, inputs: Rows | None) -> Pictures:
+    """Returns the pictures of the test images; the inputs of the model, if these are pixels."""
+    if isinstance(inputs, np.ndarray) and not is_vectors(config):
+        return inputs
+    transform = Transform.for_part(TEST, config.data.image_size)
+    return FilePictures(catalogue.images, catalogue.parts[TEST], transform)
 
 
 def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:

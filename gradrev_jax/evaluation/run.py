@@ -107,7 +107,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         return encode(
             forward,
             run.params,
-            run.images[part],
+            run.inputs[part],
             run.catalogue.part_labels(part),
             run.encoder,
             batch_size=batch_size,
@@ -120,7 +120,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         memory = build_memory(
             forward,
             run.params,
-            [(run.images[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+            [(run.inputs[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
             run.schema,
             feature_dim=run.encoder.feature_dim,
             batch_size=batch_size,
@@ -205,7 +205,7 @@ def write_run_report(run: OpenedRun, metrics: Mapping[str, Any], scores: Scores)
 
     def show(candidates: Bool[np.ndarray, " Q"]) -> list[RetrievalExample]:
         picked = pick_queries(candidates, scores.changed, count=SHOWN_QUERIES, seed=run.seed)
-        return [retrieval_example(scores, query, run.schema, run.images[TEST], name_of) for query in picked]
+        return [retrieval_example(scores, query, run.schema, run.pictures, name_of) for query in picked]
 
     is_hit = np.any(shown_matches(scores), axis=1)
     name = run.directory.resolve().name

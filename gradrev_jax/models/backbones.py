@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from gradrev_jax.models import alexnet, embeddings
+from gradrev_jax.models import alexnet, efficientnet, embeddings
 from gradrev_jax.models.inputs import Pixels, Vectors
 
 
@@ -50,6 +50,11 @@ class Backbone:
 
 BACKBONES: dict[str, Backbone] = {
     "alexnet": Backbone(alexnet.AlexNet, Pixels(alexnet.SMALLEST_IMAGE), alexnet.TAPS),
+    "efficientnet_lite0": Backbone(
+        efficientnet.EfficientNetLite0,
+        Pixels(efficientnet.SMALLEST_IMAGE, efficientnet.MEAN, efficientnet.STD),
+        efficientnet.TAPS,
+    ),
     "embeddings": Backbone(embeddings.Embeddings, Vectors(), embeddings.TAPS),
 }
 
@@ -65,7 +70,7 @@ def find_backbone(name: str) -> Backbone:
       ('fc6_relu', 'fc6', 'fc7', 'fc7_relu')
       >>> find_backbone("resnet")
       Traceback (most recent call last):
-      ValueError: backbone must be one of alexnet, embeddings, got 'resnet'
+      ValueError: backbone must be one of alexnet, efficientnet_lite0, embeddings, got 'resnet'
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {name!r}")

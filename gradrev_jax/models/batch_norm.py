@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import STATISTICS
+from gradrev_jax.models.variables import STATISTICS
 
 
 class BatchNorm(nn.Module):

@@ -2,25 +2,29 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gradrev_jax.models.dropout import Dropout
+from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import STATISTICS
+from gradrev_jax.models.variables import STATISTICS
 
-TAPS = ("standardized", "raw")
-LEAST_STD = 1e-6  # a number that is the same in all vectors is not divided
+TAPS = ("scaled", "standardized", "raw")
+LEAST_STD = 1e-6  # numbers that are the same in all vectors are not divided
+READ_AT_ONCE = 4096  # the number of vectors
 
 
 class Embeddings(nn.Module):
-    """Stands in for a backbone whose features were computed before: standardises them, and applies dropout.
+    """Stands in for a backbone whose features were computed before: scales them, and applies dropout.
 
     The mean and the standard deviation of each number are statistics, not parameters. Without a caller who
-    sets them (see ``training.stages``), they are 0 and 1.
+    sets them (see ``vector_statistics``), they are 0 and 1.
 
     Attributes:
-      tap: ``standardized``: each number less its mean, divided by its standard deviation; ``raw``: as it is.
+      tap: ``scaled``: each number less its mean, divided by one number, the root mean square of all standard
+        deviations; ``standardized``: divided by its own standard deviation; ``raw``: as it is.
       width: has no meaning here, and must be 1.
       dropout: the dropout rate of the vectors.
       dtype: the dtype of the computation.
@@ -34,7 +38,7 @@ class Embeddings(nn.Module):
       (4, 8)
     """
 
-    tap: str = "standardized"
+    tap: str = "scaled"
     width: float = 1.0
     dropout: float = 0.5
     dtype: DTypeLike = jnp.float32
@@ -58,6 +62,29 @@ class Embeddings(nn.Module):
         mean = self.variable(STATISTICS, "mean", jnp.zeros, size)
         std = self.variable(STATISTICS, "std", jnp.ones, size)
         x = vectors
-        if self.tap == "standardized":
-            x = (vectors - mean.value) / jnp.maximum(std.value, LEAST_STD)
+        if self.tap != "raw":
+            divisor = std.value if self.tap == "standardized" else jnp.sqrt(jnp.square(std.value).mean())
+            x = (vectors - mean.value) / jnp.maximum(divisor, LEAST_STD)
         return Dropout(self.dropout if train else 0.0)(x.astype(self.dtype), shard)
+
+
+def vector_statistics(vectors: Rows) -> dict[str, Float[np.ndarray, " D"]]:
+    """Returns the mean and the standard deviation of each number over all vectors, read a few at a time.
+
+    Args:
+      vectors: the vectors of the training images, of which the first view counts.
+
+    Example:
+      >>> vector_statistics(np.array([[[1.0, 5.0]], [[3.0, 5.0]]], np.float32))
+      {'mean': array([2., 5.], dtype=float32), 'std': array([1., 0.], dtype=float32)}
+    """
+    # Sums of differences from one of the vectors, because those of squares of large numbers would cancel.
+    origin = vectors[0:1][0, 0].astype(np.float64)
+    total, squares = np.zeros_like(origin), np.zeros_like(origin)
+    for start in range(0, len(vectors), READ_AT_ONCE):
+        differences = vectors[start : start + READ_AT_ONCE][:, 0] - origin
+        total += differences.sum(axis=0)
+        squares += np.square(differences).sum(axis=0)
+    mean = total / len(vectors)
+    variance = np.maximum(squares / len(vectors) - mean**2, 0)
+    return {"mean": (origin + mean).astype(np.float32), "std": np.sqrt(variance).astype(np.float32)}

@@ -14,7 +14,7 @@ from gradrev_jax.core.gradient_reversal import reverse_gradient
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import STATISTICS
+from gradrev_jax.models.variables import STATISTICS
 
 Heads = Literal["shared", "pairwise"]
 HEADS: tuple[Heads, ...] = get_args(Heads)

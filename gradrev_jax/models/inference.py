@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import numpy as np
@@ -16,6 +16,8 @@ from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.shards import AXIS
+
+Output = TypeVar("Output")
 
 # From parameters and a batch of inputs, uint8 pixels [B, S, S, 3] or vectors [B, V, D].
 Forward = Callable[
@@ -38,7 +40,7 @@ def make_forward(encoder: AttributeEncoder) -> Forward:
 
 
 def predict_batches(
-    forward: Forward,
+    forward: Callable[[Any, Any], Output],
     params: Any,
     images: Rows,
     *,
@@ -46,15 +48,16 @@ def predict_batches(
     description: str,
     share: slice | None = None,
     progress: bool = True,
-) -> Iterator[tuple[slice, EncoderOutput]]:
+) -> Iterator[tuple[slice, Output]]:
     """Yields the outputs of all images, or of a share of them, in order, with the rows of each batch in it.
 
     Each batch is sharded over the devices of this process. The last batch is padded to the full size, so that
-    one compilation serves all batches; its padding is cut off from the outputs.
+    one compilation serves all batches; its padding is cut off from the outputs. A batch is read, or decoded,
+    while the one before it is computed.
 
     Args:
-      forward: the function from ``make_forward``.
-      params: the parameters of the encoder.
+      forward: a jitted function from parameters and a batch of inputs to a tree of outputs [B, ...].
+      params: its parameters.
       images: the inputs of M images, which are read batch by batch; M may be 0.
       batch_size: the number of images in a batch; rounded up to a multiple of the number of devices.
       description: the text of the progress bar.
@@ -69,23 +72,32 @@ def predict_batches(
     batch_size = -(-batch_size // mesh.size) * mesh.size
     params = jax.device_put(params, everywhere)
     starts = range(first, last, batch_size)
-    for start in tqdm(starts, desc=description, unit="batch", disable=not progress, leave=False):
-        batch = images[start : min(start + batch_size, last)]
-        padding = batch_size - len(batch)
-        padded = np.pad(batch, ((0, padding), *((0, 0),) * (batch.ndim - 1)))
-        output = jax.device_get(forward(params, jax.device_put(padded, split)))
-        yield (
-            slice(start - first, start - first + len(batch)),
-            EncoderOutput(*(leaf[: len(batch)] for leaf in output)),
-        )
+    bar = tqdm(total=last - first, desc=description, unit="image", disable=not progress, leave=False)
+
+    def finish(start: int, output: Output) -> tuple[slice, Output]:
+        stop = min(start + batch_size, last)
+        whole = jax.device_get(output)
+        bar.update(stop - start)
+        return slice(start - first, stop - first), jax.tree.map(lambda leaf: leaf[: stop - start], whole)
+
+    computing: tuple[int, Output] | None = None
+    with bar:
+        for start in starts:
+            batch = images[start : min(start + batch_size, last)]
+            padded = np.pad(batch, ((0, batch_size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
+            if computing is not None:
+                yield finish(*computing)
+            computing = start, forward(params, jax.device_put(padded, split))
+        if computing is not None:
+            yield finish(*computing)
 
 
 @functools.cache  # one compilation for all calls of ``predict_batches``
-def _per_device(forward: Forward, mesh: Mesh) -> Forward:
+def _per_device(forward: Callable[[Any, Any], Output], mesh: Mesh) -> Callable[[Any, Any], Output]:
     """Runs ``forward`` on each device's images with shard_map; XLA's partitioner may replicate the work."""
     whole, split = PartitionSpec(), PartitionSpec(AXIS)
     shared = jax.shard_map(forward, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
-    return cast(Forward, jax.jit(shared))
+    return cast(Callable[[Any, Any], Output], jax.jit(shared))
 
 
 class Encoded(NamedTuple):

@@ -1,5 +1,6 @@
 """Builds the objects that a run's config describes; training and evaluation share them."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,12 @@ from ml_collections import ConfigDict
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
 from gradrev_jax.data.triplets import Triplets, generate_triplets
+from gradrev_jax.data.vectors.reader import open_vectors
+from gradrev_jax.data.vectors.source import EmbeddedImages
+from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError, naming
+from gradrev_jax.files import expand
+from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
@@ -26,10 +32,33 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
       DataError: the catalogue cannot be used.
     """
     catalogue = FORMATS[config.data.format].open(config.data, config.seed)
+    if config.data.embeddings:
+        catalogue = _with_vectors(catalogue, config)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):
         return hold_out_validation(
             catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
         )
+
+
+def _with_vectors(catalogue: Catalogue, config: ConfigDict) -> Catalogue:
+    """Returns a catalogue with the vectors of its images, and with digests that are those of the vectors."""
+    names = [catalogue.images.name(row) for row in range(len(catalogue.images))]
+    with naming("data.{}"):
+        vectors = open_vectors(expand(config.data.embeddings, "data.embeddings"), names, say=say)
+    images = EmbeddedImages(catalogue.images, vectors)
+    return dataclasses.replace(catalogue, images=images, vectors=vectors)
+
+
+def with_defaults(config: ConfigDict) -> ConfigDict:
+    """Returns a config in which fields that are unset, and whose default depends on others, are set.
+
+    What a run is trained with then stands in its folder, whatever later versions choose.
+    """
+    if config.model.tap is not None or config.model.backbone not in BACKBONES:
+        return config
+    config = config.copy_and_resolve_references()
+    config.model.tap = BACKBONES[config.model.backbone].taps[0]
+    return config
 
 
 def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
@@ -87,17 +116,19 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
 
 
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
-    """Builds the model of a run."""
+    """Builds the model of a run; if its backbone is frozen, the model that reads what the backbone gives."""
+    is_frozen = config.model.freeze_backbone
     return AttributeEncoder(
         schema,
         feature_dim=config.model.feature_dim,
         heads=config.model.heads,
-        tap=config.model.tap,
-        width=config.model.width,
+        tap=None if is_frozen else config.model.tap,
+        width=1.0 if is_frozen else config.model.width,
         reach=config.reversal.reach,
         dropout=config.model.dropout,
         dtype=PRECISIONS[config.precision],
-        backbone=config.model.backbone,
+        backbone="embeddings" if is_frozen else config.model.backbone,
+        frozen_statistics=is_frozen or config.model.pretrained is not None,
     )
 
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.backbones import BACKBONES, Backbone
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
 
@@ -50,8 +50,23 @@ def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[
     """Yields what is wrong with fields whose values depend on the backbone."""
     if config.model.tap is not None and config.model.tap not in backbone.taps:
         yield f"model.tap = {config.model.tap!r}: one of {', '.join(backbone.taps)}"
-    if isinstance(backbone.inputs, Pixels) and config.data.image_size < backbone.inputs.smallest:
+    if isinstance(backbone.inputs, Vectors):
+        yield from _problems_with_vectors(config)
+    elif config.data.image_size < backbone.inputs.smallest:
         yield f"data.image_size = {config.data.image_size}: at least {backbone.inputs.smallest}"
+    if config.data.embeddings and isinstance(backbone.inputs, Pixels):
+        yield "data.embeddings is set: it needs model.backbone = 'embeddings'"
+
+
+def _problems_with_vectors(config: ConfigDict) -> Iterator[str]:
+    """Yields what is wrong with fields of a run whose inputs are vectors, not images."""
+    if not config.data.embeddings:
+        yield "data.embeddings is not set: the file of the vectors that model.backbone = 'embeddings' reads"
+    if config.model.width != 1:
+        yield f"model.width = {config.model.width}: 1, because vectors have a width of their own"
+    for field in ("pretrained", "freeze_backbone"):
+        if config.model[field]:
+            yield f"model.{field} = {config.model[field]!r}: unset, because 'embeddings' has no weights"
 
 
 def _get(config: ConfigDict, field: str) -> Any:

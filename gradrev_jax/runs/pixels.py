@@ -23,7 +23,7 @@ def open_images(catalogue: Catalogue, part: str, config: ConfigDict, *, progress
             catalogue.parts[part],
             Transform.for_part(part, config.data.image_size, config.data.train_resize),
             cache_folder(config.data.cache_dir),
-            limit=round(config.data.cache_limit * GIB) or None,
+            limit=cache_limit(config),
             workers=config.data.workers or None,
             description=part,
             progress=progress,
@@ -47,6 +47,11 @@ def open_parts(
     if problems:
         raise DataError("\n".join(problems))
     return images
+
+
+def cache_limit(config: ConfigDict) -> int | None:
+    """Returns the largest size of the image cache in bytes; None: no limit."""
+    return round(config.data.cache_limit * GIB) or None
 
 
 def cache_folder(given: str) -> pathlib.Path:

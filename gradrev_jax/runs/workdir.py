@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.files import replace_file
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, is_resumable
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
+VECTORS = "embeddings.json"
 
 
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
@@ -146,6 +148,35 @@ def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
         f"({changes or 'they come in another order'}); restore the catalogue, or start afresh in another "
         "--workdir"
     )
+
+
+def claim_vectors(workdir: pathlib.Path, vectors: Vectors | None) -> None:
+    """Writes the width of the vectors that a run is trained on, if it is, or checks that it is the same.
+
+    Raises:
+      WorkdirError: as ``check_vectors``.
+    """
+    check_vectors(workdir, vectors)
+    if vectors is not None:
+        write_json(workdir / VECTORS, {"width": vectors.shape[-1]})
+
+
+def check_vectors(workdir: pathlib.Path, vectors: Vectors | None) -> None:
+    """Raises unless a catalogue's vectors have the width of those that a run was trained on.
+
+    Raises:
+      WorkdirError: they have another.
+    """
+    path = workdir / VECTORS
+    if vectors is None or not path.exists():
+        return
+    before, now = read_json(path)["width"], vectors.shape[-1]
+    if before != now:
+        raise WorkdirError(
+            f"the embeddings have {now:,} numbers per image, and {workdir} was trained on {before:,}: they "
+            "are of another network; give the file of the same one, as --data.embeddings=FILE for "
+            "evaluate.py or --config.data.embeddings=FILE for train.py"
+        )
 
 
 def read_schema(workdir: pathlib.Path) -> AttributeSchema:

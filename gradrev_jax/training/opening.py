@@ -11,9 +11,10 @@ from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError, WorkdirError, naming, together
-from gradrev_jax.files import expand
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.runs import builders, pixels, workdir
+from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.variables import backbone_variables
+from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.drift import check_resumed
 from gradrev_jax.runs.fields.data import DEVICE
@@ -24,6 +25,8 @@ from gradrev_jax.runs.fingerprints import (
     read_fingerprint,
     remembering,
 )
+from gradrev_jax.runs.frozen_backbone import FrozenBackbone
+from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs
 from gradrev_jax.runs.protocol import (
     Protocol,
     build_protocol,
@@ -31,10 +34,10 @@ from gradrev_jax.runs.protocol import (
     evaluation_queries,
 )
 from gradrev_jax.runs.restore import parameter_shapes
+from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage_observer import has_checkpoint, is_over
 from gradrev_jax.training.stages import STAGES, last_step, memory_epoch_steps, patient_steps, stage_devices
-from gradrev_jax.weights.pretrained import load_backbone
 
 
 class History(NamedTuple):
@@ -55,7 +58,8 @@ class Data(NamedTuple):
     Attributes:
       catalogue: the catalogue, with its validation part.
       reversal_scale: lambda, see ``AttributeEncoder``.
-      images: the pixels by part.
+      inputs: the inputs of the model by part.
+      frozen: the backbone that computed the inputs; None: they are pixels, or the user's own vectors.
       triplets: the triplets of stage 2; None without it.
       validation_part: the part that chooses the best checkpoint.
       protocol: the protocol of its evaluation.
@@ -64,7 +68,8 @@ class Data(NamedTuple):
 
     catalogue: Catalogue
     reversal_scale: float | np.ndarray
-    images: dict[str, np.ndarray]
+    inputs: dict[str, Rows]
+    frozen: FrozenBackbone | None
     triplets: Triplets | None
     validation_part: str
     protocol: Protocol
@@ -76,12 +81,13 @@ class Model(NamedTuple):
 
     Attributes:
       encoder: the model.
-      backbone: the parameters that its backbone starts from; None: random ones.
+      starting_weights: the parameters and statistics that its backbone starts from, without those of layers
+        that start at random.
       devices: the devices of each stage, by its name.
     """
 
     encoder: AttributeEncoder
-    backbone: Any
+    starting_weights: Any
     devices: dict[str, Parallel]
 
 
@@ -106,15 +112,17 @@ def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, 
     protocol = build_protocol(config)
     catalogue = _open_catalogue(config, protocol, directory, history)
     reversal_scale = builders.reversal_scale(config, catalogue.schema)
+    frozen = open_frozen(config, directory)
     # What evaluation needs is looked at too, so that no hours of training precede an error.
-    triplets, _, images = together(
+    triplets, _, inputs = together(
         lambda: _triplets(config, catalogue),
         lambda: evaluation_queries(catalogue, protocol, config.seed),
-        lambda: pixels.open_parts(catalogue, PARTS, config, progress=progress),
+        lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
+    workdir.check_vectors(directory, catalogue.vectors)
     notes = _drift(history, catalogue, directory, config)  # by the contents of images, too
     validation_part = TEST if protocol.select_on_test else VALIDATION
-    return Data(catalogue, reversal_scale, images, triplets, validation_part, protocol, notes)
+    return Data(catalogue, reversal_scale, inputs, frozen, triplets, validation_part, protocol, notes)
 
 
 def _open_catalogue(
@@ -137,14 +145,15 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
     """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
     encoder = builders.build_encoder(config, data.catalogue.schema)
     devices = {name: stage_devices(config, name) for name in config.stages}
-    shapes = parameter_shapes(encoder, config.data.image_size)
+    shapes = parameter_shapes(encoder, input_size(config, data.inputs[TRAIN]))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     if config.data.placement == DEVICE:
         # Parameters, their gradients and two moments.
-        devices[ENCODER].check_room(data.images[TRAIN].shape, besides=4 * size)
+        inputs = data.inputs[TRAIN]
+        devices[ENCODER].check_room(inputs.shape, besides=4 * size, dtype=inputs.dtype)
     # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
     workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
-    return Model(encoder, _pretrained_backbone(encoder, config, directory), devices)
+    return Model(encoder, _starting_weights(shapes, config, directory), devices)
 
 
 def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:
@@ -156,19 +165,14 @@ def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, conf
     return check_resumed(history.fingerprint, now, catalogue.schema, directory, accept=accept)
 
 
-def _pretrained_backbone(encoder: AttributeEncoder, config: ConfigDict, directory: pathlib.Path) -> Any:
-    """Returns the parameters that the backbone starts from, read from the file that the config names.
+def _starting_weights(shapes: Any, config: ConfigDict, directory: pathlib.Path) -> Any:
+    """Returns the weights that a backbone which is trained starts from, read from the file that is named.
 
-    None if it names none, or if the encoder goes on from a checkpoint anyway.
+    There are none if the encoder goes on from a checkpoint anyway.
     """
-    if config.model.pretrained is None or has_checkpoint(directory, ENCODER):
-        return None
-    shapes = parameter_shapes(encoder, config.data.image_size)
-    path = expand(config.model.pretrained, "model.pretrained")
-    with naming("model.{}", {"path": "model.pretrained"}):
-        return load_backbone(config.model.backbone, {"params": shapes["params"]["backbone"]}, path).variables[
-            "params"
-        ]
+    if config.model.freeze_backbone or has_checkpoint(directory, ENCODER):
+        return {}
+    return read_starting_weights(config, backbone_variables(shapes))
 
 
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
@@ -177,12 +178,13 @@ class Parallel:
 
         return steps
 
-    def check_room(self, shape: Sequence[int], *, besides: int) -> None:
-        """Raises unless uint8 images of a shape fit on every device of this process.
+    def check_room(self, shape: Sequence[int], *, besides: int, dtype: DTypeLike = np.uint8) -> None:
+        """Raises unless the inputs of all images fit on every device of this process.
 
         Args:
-          shape: the shape of the images, [M, S, S, 3].
+          shape: the shape of the inputs, [M, S, S, 3] or [M, V, D].
           besides: the number of bytes that training needs there at least.
+          dtype: the dtype of the inputs.
 
         Raises:
           ConfigError: they do not, with the sizes.
@@ -190,9 +192,11 @@ class Parallel:
         own = [device for device in self.devices if device.process_index == jax.process_index()]
         copies = len(own) if own[0].platform == "cpu" else 1  # devices of a CPU share its memory
         free = free_bytes(own[0])
-        needed = copies * (math.prod(shape) + besides)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        needed = copies * (size + besides)
         if needed > free:
-            images = f"{shape[0]:,} images of {shape[1]} x {shape[2]} ({_gib(math.prod(shape))})"
+            each = " x ".join(map(str, shape[1:3]))
+            images = f"{shape[0]:,} images of {each} ({_gib(size)})"
             shared = f", once for each of {copies} devices that share its memory" if copies > 1 else ""
             raise ConfigError(
                 f"data.placement = 'device' needs {_gib(needed)} on {own[0]}, for {images} and the state of "

@@ -10,7 +10,7 @@ from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import join_names
-from gradrev_jax.runs import workdir
+from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import copies, counted
 from gradrev_jax.runs.fields.data import DEVICE
@@ -20,6 +20,7 @@ from gradrev_jax.runs.fingerprints import (
     following,
     save_fingerprint,
 )
+from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
 from gradrev_jax.runs.protocol import (
     Protocol,
     queries_of,
@@ -62,7 +63,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     """
     directory = pathlib.Path(directory)
     check(config)
-    config = as_begun(config, directory)
+    config = builders.with_defaults(as_begun(config, directory))
     progress = progress and distributed.is_first()
     history = read_history(directory)
     data = open_data(config, directory, history, progress=progress)
@@ -87,6 +88,9 @@ def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: His
             save_fingerprint(directory, following(history.fingerprint, now))
         workdir.claim(directory, config.to_dict())
         workdir.claim_schema(directory, data.catalogue.schema)
+        workdir.claim_vectors(directory, data.catalogue.vectors)
+        if data.frozen is not None:
+            save_frozen_backbone(directory, data.frozen)
     notes = list(data.notes)
     if not is_known:
         notes.append(f"{directory} holds no {FILE}, so whether its catalogue has changed cannot be told")
@@ -103,7 +107,7 @@ def _stage_inputs(
     part, protocol = data.validation_part, data.protocol
     validate = make_validator(
         model.encoder,
-        data.images[part],
+        data.inputs[part],
         data.catalogue.part_labels(part),
         _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
         normalize=protocol.normalize,
@@ -114,9 +118,9 @@ def _stage_inputs(
         config=config,
         directory=directory,
         catalogue=data.catalogue,
-        images=data.images,
+        inputs=data.inputs,
         encoder=model.encoder,
-        backbone=model.backbone,
+        starting_weights=model.starting_weights,
         reversal_scale=data.reversal_scale,
         triplets=data.triplets,
         validate=validate,

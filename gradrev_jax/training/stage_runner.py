@@ -39,7 +39,7 @@ def run_stage(stage: Stage, directory: pathlib.Path, options: RunOptions) -> Tra
     with Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints:
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
-        pixels = options.parallel.replicate(stage.images) if options.on_device else None
+        pixels = options.parallel.replicate(np.asarray(stage.images)) if options.on_device else None
         compiled = options.parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
         first_step = int(state.step)
         with (

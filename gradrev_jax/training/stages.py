@@ -16,12 +16,17 @@ from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError, naming
+from gradrev_jax.models.embeddings import vector_statistics
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.inputs import Rows, Vectors
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.models.variables import STATISTICS, backbone_variables, with_backbone_variables
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.runs.inputs import input_size
+from gradrev_jax.runs.starting_weights import with_starting_weights
 from gradrev_jax.training.encoder_step import EncoderObjective, StepMetrics, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets, MemoryWeights
 from gradrev_jax.training.parallel import Parallel
@@ -38,9 +43,10 @@ class Run(NamedTuple):
       config: the config of the run.
       directory: the folder of the run.
       catalogue: the catalogue, with its validation part.
-      images: the pixels by part.
+      inputs: the inputs of the model by part.
       encoder: the model.
-      backbone: the parameters that the encoder's backbone starts from; None: random ones.
+      starting_weights: the parameters and statistics that the encoder's backbone starts from; those that are
+        not there are random.
       reversal_scale: lambda, see ``AttributeEncoder``.
       triplets: the triplets of stage 2, rows of the training part; None without it.
       validate: the function that a checkpoint is chosen by.
@@ -50,13 +56,18 @@ class Run(NamedTuple):
     config: ConfigDict
     directory: pathlib.Path
     catalogue: Catalogue
-    images: dict[str, np.ndarray]
+    inputs: dict[str, Rows]
     encoder: AttributeEncoder
-    backbone: Any
+    starting_weights: Any
     reversal_scale: float | np.ndarray
     triplets: Triplets | None
     validate: Validate
     progress: bool
+
+    @property
+    def input_size(self) -> int:
+        """The height and width of the images, or the width of the vectors."""
+        return input_size(self.config, self.inputs[TRAIN])
 
 
 def _encoder_stage(run: Run) -> Stage:
@@ -83,7 +94,7 @@ def _encoder_stage(run: Run) -> Stage:
         section="train",
         state=_initial_state(run, optimizer),
         update=update,
-        images=run.images[TRAIN],
+        images=run.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
         validate=lambda params: run.validate(params, None),
@@ -125,13 +136,15 @@ def memory_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> 
 
 
 def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
-    """Creates random parameters, except for a backbone that was read from a file."""
-    state = init_state(run.encoder, optimizer, input_size=run.config.data.image_size, seed=run.config.seed)
-    if run.backbone is None:
-        return state
-    backbone = {**state.params["params"]["backbone"], **run.backbone}  # a file may lack layers
-    params = {**state.params, "params": {**state.params["params"], "backbone": backbone}}
-    return state._replace(params=params)
+    """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
+    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
+    if has_checkpoint(run.directory, ENCODER):
+        return state  # whose shapes alone matter
+    weights = run.starting_weights
+    if isinstance(run.encoder.inputs, Vectors):
+        weights = {STATISTICS: vector_statistics(run.inputs[TRAIN])}
+    backbone = with_starting_weights(backbone_variables(state.params), weights)
+    return state._replace(params=with_backbone_variables(state.params, backbone))
 
 
 def _memory_stage(run: Run) -> Stage:
@@ -160,7 +173,7 @@ def _memory_stage(run: Run) -> Stage:
         section="memory",
         state=TrainState.begin(params, optimizer),
         update=update,
-        images=run.images[TRAIN],
+        images=run.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: {
             name: float(value) for name, value in metrics._asdict().items() if name != "loss"
@@ -231,7 +244,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
     template = init_state(
-        run.encoder, optax.identity(), input_size=run.config.data.image_size, seed=run.config.seed
+        run.encoder, optax.identity(), input_size=run.input_size, seed=run.config.seed
     ).params
     if has_checkpoint(run.directory, MEMORY):
         n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
@@ -245,7 +258,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
     memory = build_memory(
         make_forward(run.encoder),
         params,
-        [(run.images[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+        [(run.inputs[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
         run.catalogue.schema,
         feature_dim=run.encoder.feature_dim,
         batch_size=run.config.protocol.batch_size,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import trainable, with_statistics
+from gradrev_jax.models.variables import trainable, with_statistics
 
 # Names under which a profile of a step has these parts; see benchmarks/step_profile.py.
 INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: the number of steps done.
-      params: the parameters, and the statistics of a model that has some (see ``models.statistics``).
+      params: the parameters, and the statistics of a model that has some (see ``models.variables``).
       opt_state: the state of the optimizer, for the parameters alone.
     """
 
@@ -41,7 +41,7 @@ class LossParts(NamedTuple):
 
     Attributes:
       metrics: the metrics that a step reports.
-      variables: the parameters with the statistics after the step, see ``models.statistics``; of this tree,
+      variables: the parameters with the statistics after the step, see ``models.variables``; of this tree,
         only the statistics are taken.
     """
 

@@ -15,7 +15,7 @@ from gradrev_jax.evaluation import scores as scores_of_queries
 from gradrev_jax.evaluation.comparison.document import comparison_markdown
 from gradrev_jax.evaluation.comparison.numbers import compare_systems
 from gradrev_jax.evaluation.comparison.systems import read_systems
-from gradrev_jax.evaluation.opening import gallery_images
+from gradrev_jax.evaluation.opening import gallery_pictures
 from gradrev_jax.evaluation.scores import read_scores
 from gradrev_jax.models import inference
 from gradrev_jax.runs import builders, pixels, workdir
@@ -362,7 +362,7 @@ def test_what_makes_a_catalogue_cannot_be_changed(run):
     with pytest.raises(ConfigError, match="data.count belongs to the run"):
         evaluate(run.directory, data={"count": 5})
     with pytest.raises(ConfigError, match="data.count belongs to the run"):
-        gallery_images(run.directory, data={"count": 5})
+        gallery_pictures(run.directory, data={"count": 5})
 
 
 def test_a_k_beyond_the_gallery_is_refused_with_both_numbers(run):
@@ -417,4 +417,4 @@ def test_a_folder_may_be_a_string(tmp_path):
     with pytest.raises(WorkdirError, match="is not a run of train.py"):
         evaluate(str(tmp_path))
     with pytest.raises(WorkdirError, match="is not a run of train.py"):
-        gallery_images(str(tmp_path))
+        gallery_pictures(str(tmp_path))

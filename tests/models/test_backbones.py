@@ -48,7 +48,10 @@ def test_the_width_and_the_dtype_reach_the_backbone():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"backbone": "resnet"}, "^backbone must be one of alexnet, embeddings, toy, got 'resnet'"),
+        (
+            {"backbone": "resnet"},
+            "^backbone must be one of alexnet, efficientnet_lite0, embeddings, toy, got 'resnet'",
+        ),
         ({"backbone": "toy", "tap": "fc6_relu"}, "^tap must be one of dense, dense_relu, got 'fc6_relu'"),
         ({"tap": "fc8"}, "^tap must be one of fc6_relu, fc6, fc7, fc7_relu, got 'fc8'"),
         (

@@ -11,7 +11,7 @@ import pytest
 
 from gradrev_jax.models.batch_norm import BatchNorm, batch_statistics
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import STATISTICS
+from gradrev_jax.models.variables import STATISTICS
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from gradrev_jax.models.efficientnet import (
 )
 from gradrev_jax.models.encoder import parameter_count
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.statistics import STATISTICS
+from gradrev_jax.models.variables import STATISTICS
 
 NARROW = 1 / 8
 

@@ -63,11 +63,12 @@ def test_every_field_of_the_encoder_comes_from_the_config(tiny_config, monkeypat
         "dropout": 0.125,
         "heads": "pairwise",
     }
-    tiny_config.model.update(changed)
+    tiny_config.model.update({**changed, "pretrained": "imagenet"})
     tiny_config.reversal.reach = "mlp"
     tiny_config.precision = "bfloat16"
     encoder = builders.build_encoder(tiny_config, SCHEMA)
-    expected = {**changed, "reach": "mlp", "schema": SCHEMA, "dtype": jnp.bfloat16}
+    kept = {"reach": "mlp", "schema": SCHEMA, "dtype": jnp.bfloat16, "frozen_statistics": True}
+    expected = {**changed, **kept}
     fields = {field.name: field.default for field in dataclasses.fields(AttributeEncoder)}
     assert set(fields) - {"parent", "name"} == set(expected), "a new field needs a line here"
     assert {name: getattr(encoder, name) for name in expected} == expected

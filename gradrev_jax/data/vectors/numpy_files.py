@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from gradrev_jax.data.vectors.rows import VectorArray, VectorFile, Vectors, VectorSource
+from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors, VectorSource
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
     NAMES,

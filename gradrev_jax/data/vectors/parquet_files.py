@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.data.vectors.rows import VectorArray, Vectors
+from gradrev_jax.data.vector_rows import VectorArray, Vectors
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
     NAMES,

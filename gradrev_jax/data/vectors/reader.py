@@ -9,10 +9,10 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from gradrev_jax.data.images.near_files import find_near_file
+from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.data.vectors.names import match_names
 from gradrev_jax.data.vectors.numpy_files import open_npy, open_npz
 from gradrev_jax.data.vectors.parquet_files import open_parquet
-from gradrev_jax.data.vectors.rows import Vectors
 from gradrev_jax.data.vectors.safetensors_files import open_safetensors
 from gradrev_jax.data.vectors.stored import Stored
 from gradrev_jax.errors import DataError, did_you_mean, join_lines

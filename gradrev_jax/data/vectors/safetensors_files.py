@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gradrev_jax.data.vectors.rows import VectorFile, Vectors
+from gradrev_jax.data.vector_rows import VectorFile, Vectors
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
     NAMES,

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
-from gradrev_jax.data.vectors.rows import Vectors
+from gradrev_jax.data.vector_rows import Vectors
 
 
 @dataclasses.dataclass(frozen=True)

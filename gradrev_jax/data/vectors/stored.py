@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.data.vectors.rows import Vectors
+from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import DataError, join_lines
 
 NAMES, EMBEDDINGS = "names", "embeddings"  # what the two entries of a file are best called

@@ -12,7 +12,7 @@ from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.comparison.figures import query_grid
 from gradrev_jax.evaluation.comparison.systems import System
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, retrieval_example, shown_matches
-from gradrev_jax.evaluation.opening import gallery_images, gallery_names
+from gradrev_jax.evaluation.opening import gallery_names, gallery_pictures
 
 
 def shown_queries(
@@ -36,7 +36,7 @@ def shown_queries(
     """
     runs = [system.runs[0] for system in systems]
     try:
-        catalogue, images = gallery_images(runs[0].directory, data=data, progress=progress)
+        catalogue, pictures = gallery_pictures(runs[0].directory, data=data, progress=progress)
     except UserError as error:
         return [], str(error)
     if not np.array_equal(catalogue.part_labels(TEST), runs[0].scores.labels):
@@ -45,7 +45,7 @@ def shown_queries(
     figures = []
     for query in choose_queries(systems):
         answers = [
-            (system.name, retrieval_example(run.scores, query, schema, images, name_of))
+            (system.name, retrieval_example(run.scores, query, schema, pictures, name_of))
             for system, run in zip(systems, runs, strict=True)
         ]
         figures.append((answers[0][1].change, query_grid(answers)))

@@ -51,13 +51,17 @@ RUN = {
 MODEL = {
     "backbone": Field(
         default="alexnet",
-        meaning="Network from images to what the attribute MLPs read.",
+        meaning="Network from images to what the attribute MLPs read: `alexnet` (the paper's), "
+        "`efficientnet_lite0`, or `embeddings`: none, the MLPs read the vectors of `data.embeddings`.",
         rule=one_of(BACKBONES),
         earlier="alexnet",
     ),
     "tap": Field(
-        default="fc6_relu",
-        meaning="Layer of the backbone that the attribute MLPs read; the paper's `Linear 1` is `fc6_relu`.",
+        default=None,
+        kind=str,
+        meaning="Layer of the backbone that the attribute MLPs read; unset: `fc6_relu` of `alexnet`, which "
+        "is the paper's `Linear 1`, `pooled` of `efficientnet_lite0`, and `scaled` of `embeddings` "
+        "(centred, and divided by one number), or `standardized` (each number by its own) or `raw`.",
         paper="Table 2",
     ),
     "heads": Field(
@@ -77,14 +81,22 @@ MODEL = {
     ),
     "dropout": Field(
         default=0.5,
-        meaning="Dropout rate before each fully connected layer of the backbone.",
+        meaning="Dropout rate before each fully connected layer of AlexNet; for other backbones, and frozen "
+        "ones, that of what the attribute MLPs read.",
         rule=Rule("in [0, 1)", lambda value: 0 <= value < 1),
     ),
     "pretrained": Field(
         default=None,
         kind=str,
-        meaning="File with torchvision's AlexNet weights, which the backbone starts from; unset: random "
-        "weights.",
+        meaning="Weights that the backbone starts from: `imagenet` (those that the extra `pretrained` "
+        "installs), or a file: torchvision's AlexNet, or the PyTorch EfficientNet-Lite0; unset: random ones. "
+        "Batch normalisation then keeps its statistics.",
+    ),
+    "freeze_backbone": Field(
+        default=False,
+        meaning="Whether the backbone stays as it is: it computes its features of every image once, they are "
+        "cached, and training reads them.",
+        earlier=False,
     ),
 }
 

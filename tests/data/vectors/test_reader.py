@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from gradrev_jax.data.vector_rows import VectorFile
 from gradrev_jax.data.vectors import reader
 from gradrev_jax.data.vectors.names import match_names
 from gradrev_jax.data.vectors.reader import open_vectors
-from gradrev_jax.data.vectors.rows import VectorFile
 from gradrev_jax.errors import DataError
 
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "embeddings.md"

@@ -5,7 +5,7 @@ import pytest
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.data.vectors.rows import VectorArray, Vectors
+from gradrev_jax.data.vector_rows import VectorArray, Vectors
 from gradrev_jax.data.vectors.source import EmbeddedImages
 
 

@@ -41,7 +41,7 @@ def readable(monkeypatch, make_scores, schema, rng):
     parts = {"train": np.zeros(0, int), "validation": np.zeros(0, int), "test": np.arange(24)[::-1]}
     catalogue = Catalogue(schema, Images(24), labels, parts)
     images = rng.integers(0, 256, (24, 6, 6, 3), dtype=np.uint8)
-    monkeypatch.setattr(queries, "gallery_images", lambda directory, data, progress: (catalogue, images))
+    monkeypatch.setattr(queries, "gallery_pictures", lambda directory, data, progress: (catalogue, images))
     return labels
 
 
@@ -76,7 +76,7 @@ def test_images_that_cannot_be_read_are_no_failure(systems, schema, readable, mo
     def unreadable(directory, data, progress):
         raise DataError("images/1.jpg is gone")
 
-    monkeypatch.setattr(queries, "gallery_images", unreadable)
+    monkeypatch.setattr(queries, "gallery_pictures", unreadable)
     assert shown_queries(systems, schema) == ([], "images/1.jpg is gone")
 
 
@@ -91,5 +91,5 @@ def test_the_images_may_have_moved(systems, schema, monkeypatch):
     def moved(directory, data, progress):
         raise DataError(f"looked in {data['root']}")
 
-    monkeypatch.setattr(queries, "gallery_images", moved)
+    monkeypatch.setattr(queries, "gallery_pictures", moved)
     assert shown_queries(systems, schema, data={"root": "/new"}) == ([], "looked in /new")

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradrev_jax.data.vectors.rows import VectorArray, VectorFile, Vectors
+from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors
 from gradrev_jax.errors import DataError
 
 TYPES = ["<f4", ">f4", "<f2", ">f2", "<f8", "|i1", ">u2", "<i8", "|b1", np.dtype(ml_dtypes.bfloat16)]
@@ -43,14 +43,14 @@ def test_rows_of_a_file_are_those_of_the_array_as_float32(tmp_path, dtype, views
 
 
 def test_conversion_is_by_pieces_that_do_not_mix(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradrev_jax.data.vectors.rows.CHUNK", 3 * 5 * 2)
+    monkeypatch.setattr("gradrev_jax.data.vector_rows.CHUNK", 3 * 5 * 2)
     array = numbers((20, 1, 5), "<f2")
     rows = np.random.default_rng(1).permutation(20)
     assert np.array_equal(stored(tmp_path / "file", array).read(rows), array[rows].astype(np.float32))
 
 
 def test_a_read_that_the_system_cuts_short_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradrev_jax.data.vectors.rows.LARGEST_CALL", 3)
+    monkeypatch.setattr("gradrev_jax.data.vector_rows.LARGEST_CALL", 3)
     array = numbers((4, 1, 5))
     assert np.array_equal(stored(tmp_path / "file", array).read(np.arange(4)), array)
 

@@ -1,4 +1,4 @@
-"""Divides an encoder's variables into parameters, which are trained, and statistics, which are not.
+"""Takes the variables of a model apart: parameters, which are trained, and statistics, which are not.
 
 Statistics are the running means and variances of batch normalisation, and those that stored vectors are
 standardised by. They are kept in a Flax collection of their own beside the parameters, in checkpoints too.
@@ -44,11 +44,30 @@ def with_statistics(params: Any, variables: Any) -> Any:
     }
 
 
-def has_statistics(variables: Mapping[str, Any]) -> bool:
-    """Returns whether the variables of an encoder hold statistics.
+def backbone_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters and statistics of an encoder's backbone, as the backbone alone has them.
+
+    Args:
+      variables: the parameters and statistics of an encoder, or their shapes.
 
     Example:
-      >>> has_statistics({"params": {}})
-      False
+      >>> backbone_variables({"params": {"backbone": {"fc6": 1}, "heads": 2}})
+      {'params': {'fc6': 1}}
     """
-    return STATISTICS in variables
+    return {name: part["backbone"] for name, part in variables.items() if "backbone" in part}
+
+
+def with_backbone_variables(variables: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an encoder's variables with others for its backbone, as ``backbone_variables`` returns them.
+
+    Args:
+      variables: the parameters and statistics of an encoder.
+      own: those of the backbone.
+
+    Example:
+      >>> with_backbone_variables({"params": {"backbone": 1, "heads": 2}}, {"params": 3})
+      {'params': {'backbone': 3, 'heads': 2}}
+    """
+    return {
+        name: {**part, "backbone": own[name]} if name in own else part for name, part in variables.items()
+    }

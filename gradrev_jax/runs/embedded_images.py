@@ -1,0 +1,153 @@
+"""Computes what a frozen backbone gives of a catalogue's images, once, and caches it."""
+
+import pathlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue, Transform
+from gradrev_jax.data.images.cache import entry_key
+from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
+from gradrev_jax.data.images.pool import DecodedImages, ImagePool
+from gradrev_jax.data.vector_rows import VectorFile, Vectors
+from gradrev_jax.errors import DataError, naming
+from gradrev_jax.models.inference import predict_batches
+from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
+from gradrev_jax.runs.pixels import cache_folder, cache_limit
+
+VERSION = "gradrev_jax embeddings 1"  # part of every key, see ``data.images.cache``
+FLOAT = np.dtype(np.float32)
+# The number of images per batch. On a CPU, the outputs of the first layers of a larger one leave its cache.
+BATCH, DEVICE_BATCH = 32, 256
+
+
+class Pool(NamedTuple):
+    """Represents parts of a catalogue whose images are seen alike, and share an entry of the cache.
+
+    Attributes:
+      parts: the parts.
+      transform: the transform from an image to a square.
+      views: 1, or 2 with the mirror image.
+    """
+
+    parts: tuple[str, ...]
+    transform: Transform
+    views: int
+
+
+def make_pools(image_size: int, train_resize: int | None, *, mirror: bool) -> list[Pool]:
+    """Divides the parts of a catalogue into pools.
+
+    Training and validation images are in one pool where they can be, so that another seed, which holds out
+    other images for validation, finds the same entry.
+
+    Args:
+      image_size: the height and width of the images, in pixels.
+      train_resize: the size that training images are resized to before they are cropped; None: the usual one.
+      mirror: whether training images are mirrored at random.
+
+    Example:
+      >>> [pool.parts for pool in make_pools(224, 224, mirror=True)]
+      [('train', 'validation'), ('test',)]
+    """
+    views = 2 if mirror else 1
+    cropped, plain = (Transform.for_part(part, image_size, train_resize) for part in (TRAIN, TEST))
+    if cropped != plain:
+        return [Pool((TRAIN,), cropped, views), Pool((VALIDATION,), plain, 1), Pool((TEST,), plain, 1)]
+    if views == 1:
+        return [Pool(PARTS, plain, 1)]
+    return [Pool((TRAIN, VALIDATION), plain, views), Pool((TEST,), plain, 1)]
+
+
+def embedded_images(
+    catalogue: Catalogue,
+    parts: Iterable[str],
+    frozen: FrozenBackbone,
+    config: ConfigDict,
+    *,
+    progress: bool = True,
+) -> dict[str, Vectors]:
+    """Returns what a frozen backbone gives of the images of some parts, computed on first use.
+
+    An entry of the cache is found by the content of the images, the transform, the network and its weights.
+
+    Args:
+      catalogue: the catalogue.
+      parts: the parts that are needed.
+      frozen: the backbone.
+      config: the config of the run.
+      progress: whether progress bars are shown.
+
+    Raises:
+      DataError: images cannot be read, or the cache cannot be written.
+    """
+    wanted, found = set(parts), dict[str, Vectors]()
+    for pool in make_pools(config.data.image_size, config.data.train_resize, mirror=config.train.mirror):
+        if wanted & set(pool.parts):
+            rows = np.sort(catalogue.rows(*pool.parts))
+            with naming("data.{}"):
+                vectors = _embed_pool(catalogue, rows, pool, frozen, config, progress)
+            for part in wanted & set(pool.parts):
+                found[part] = vectors.take(np.searchsorted(rows, catalogue.parts[part]))
+    return found
+
+
+def _embed_pool(
+    catalogue: Catalogue,
+    rows: Int[np.ndarray, " M"],
+    pool: Pool,
+    frozen: FrozenBackbone,
+    config: ConfigDict,
+    progress: bool,
+) -> Vectors:
+    """Returns what the backbone gives of the images of a pool, from the cache if it is there."""
+    width = jax.eval_shape(
+        frozen.network.apply, frozen.variables, frozen.inputs.example(pool.transform.size)
+    ).shape[-1]
+    shape = (len(rows), pool.views, width)
+    description = ", ".join(pool.parts)
+    images = ImagePool(catalogue.images, rows.tolist(), config.data.workers or None, description, progress)
+    version = f"{VERSION} {frozen.fingerprint} {pool.views}".encode()
+    path = cache_folder(config.data.cache_dir) / f"{entry_key(images, pool.transform, version)}{ENTRY}"
+    if map_entry(path, shape, FLOAT) is None:
+        with build_entry(path, shape, cache_limit(config), FLOAT) as partial:
+            if partial is not None:
+                stored = np.lib.format.open_memmap(partial, mode="r+")
+                _embed(frozen, DecodedImages(images, pool.transform), stored, description, progress)
+                stored.flush()
+    if (mapped := map_entry(path, shape, FLOAT)) is None:
+        raise DataError(f"another process has removed {path}, just after it was written; start again")
+    return Vectors(CacheEntry(mapped, path, shape), np.arange(len(rows)))
+
+
+class CacheEntry(VectorFile):
+    """An entry of the cache, which is read, and marked as in use as long as the object is there.
+
+    Args:
+      mapped: the memory map of the entry, which holds the mark; it is never touched.
+      path: the file of the entry.
+      shape: the number of images, of views of an image and of numbers of a view.
+    """
+
+    def __init__(self, mapped: np.ndarray, path: pathlib.Path, shape: tuple[int, int, int]) -> None:
+        super().__init__(path, path.stat().st_size - mapped.nbytes, shape, FLOAT)
+        self._mark = mapped
+
+
+def _embed(
+    frozen: FrozenBackbone, images: DecodedImages, stored: np.ndarray, description: str, progress: bool
+) -> None:
+    """Writes what a backbone gives of images into an array."""
+    for rows, features in predict_batches(
+        make_embed(frozen.network, frozen.inputs, stored.shape[1]),
+        frozen.variables,
+        images,
+        batch_size=BATCH if jax.default_backend() == "cpu" else DEVICE_BATCH,
+        description=f"embedding {description}",
+        progress=progress,
+    ):
+        stored[rows] = features

@@ -1,0 +1,112 @@
+"""A backbone that stays as it is: its weights, kept in the run's folder, and what it computes of images."""
+
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from gradrev_jax.models.backbones import find_backbone
+from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
+from gradrev_jax.weights.reader import read_state_dict
+from gradrev_jax.weights.writer import write_state_dict
+
+FILE = "backbone.safetensors"
+SEPARATOR = "/"  # between the names of a module and of its parameters, in the file
+
+
+class FrozenBackbone(NamedTuple):
+    """Represents a backbone that is not trained.
+
+    Attributes:
+      network: the Flax module.
+      inputs: the images that it reads.
+      variables: its parameters and statistics.
+      fingerprint: a hash of the network and of its weights, which tells its features from those of another.
+    """
+
+    network: nn.Module
+    inputs: Pixels
+    variables: Any
+    fingerprint: str
+
+
+def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenBackbone:
+    """Returns the frozen backbone of a run: the one in its folder, or else the one that its config names.
+
+    Args:
+      config: the config of the run, whose tap is set.
+      directory: the folder of the run, which need not exist.
+
+    Raises:
+      WeightsError: the weights cannot be read, or are of another network.
+    """
+    backbone = find_backbone(config.model.backbone)
+    assert isinstance(backbone.inputs, Pixels), "the config was checked"
+    network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
+    path = directory / FILE
+    if path.exists():
+        flat = {tuple(name.split(SEPARATOR)): leaf for name, leaf in read_state_dict(path).items()}
+        variables = flax.traverse_util.unflatten_dict(flat)
+    else:
+        example = backbone.inputs.example(config.data.image_size)
+        variables = jax.jit(network.init)(jax.random.key(config.seed), example)
+        variables = with_starting_weights(variables, read_starting_weights(config, variables))
+    return FrozenBackbone(network, backbone.inputs, variables, _fingerprint(network, variables))
+
+
+def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> None:
+    """Writes the weights of a frozen backbone into a run's folder, unless they are there.
+
+    The folder is then complete without the file or the package that the weights came from. They are kept
+    once, and not in each checkpoint, because no step changes them.
+
+    Raises:
+      WeightsError: the folder cannot be written to.
+    """
+    path = directory / FILE
+    if not path.exists():
+        write_state_dict(path, _flatten(frozen.variables))
+
+
+@functools.lru_cache(maxsize=4)  # one compilation for all parts
+def make_embed(
+    network: nn.Module, inputs: Pixels, views: int
+) -> Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], Float[Array, "B V D"]]:
+    """Returns a jitted function of (variables, images) that computes what a frozen backbone gives.
+
+    Args:
+      network: the Flax module.
+      inputs: the images that it reads.
+      views: 1: of the image; 2: of the image and of its mirror image.
+    """
+
+    def embed(variables: Any, images: UInt8[Array | np.ndarray, "B S S 3"]) -> Float[Array, "B V D"]:
+        pixels = jnp.asarray(images)
+        seen = [pixels, pixels[:, :, ::-1]][:views]
+        features: list[Any] = [network.apply(variables, inputs.normalize(view)) for view in seen]
+        return jnp.stack(features, axis=1)
+
+    return jax.jit(embed)
+
+
+def _fingerprint(network: nn.Module, variables: Any) -> str:
+    key = hashlib.blake2b(repr(network).encode(), digest_size=16)
+    for name, leaf in sorted(_flatten(variables).items()):
+        key.update(f"{name} {leaf.shape} {leaf.dtype}".encode())
+        key.update(np.ascontiguousarray(leaf).tobytes())
+    return key.hexdigest()
+
+
+def _flatten(variables: Any) -> dict[str, np.ndarray]:
+    flat = flax.traverse_util.flatten_dict(variables)
+    return {SEPARATOR.join(path): np.asarray(leaf) for path, leaf in flat.items()}
