@@ -5,7 +5,8 @@
 
 `configs/catalogue.py:pretrained`: attribute MLPs on the features of an EfficientNet-Lite0 that was trained on
 ImageNet, and stays as it is. Sized for two CPU cores, it needs the extra `pretrained`.
-`configs/catalogue.py:pretrained,finetune` trains that network, too.
+`configs/catalogue.py:pretrained,finetune` trains that network, too. `configs/catalogue.py:embeddings` takes
+vectors of your own instead, --config.data.embeddings=FILE (docs/embeddings.md).
 `configs/catalogue.py:cpu`: 96 px and a half-width AlexNet from random weights, sized for two CPU cores. On
 8,000 product photographs with six attributes it trained in 8 min 31 s on two cores of an Intel Xeon, and
 reached micro attribute accuracy 0.785, hit_rate@10 0.348 (no manipulation: 0.154) and ndcg_target@30 0.198
@@ -22,7 +23,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the paper's sizes, or those of a word; takes the words of ``configs/variants.py``, too."""
     config = default.get_config()
     config.protocol.normalize = "attribute"
-    return variants.apply(config, arg, cpu=_cpu, pretrained=_pretrained, finetune=_finetune)
+    own = {"pretrained": _pretrained, "embeddings": _embeddings, "finetune": _finetune, "cpu": _cpu}
+    return variants.apply(config, arg, **own)
 
 
 def _cpu(config: ConfigDict) -> None:
@@ -35,16 +37,23 @@ def _cpu(config: ConfigDict) -> None:
 
 
 def _pretrained(config: ConfigDict) -> None:
-    config.data.train_resize = config.data.image_size  # so that all parts are embedded alike, once
+    _embeddings(config)
+    config.data.train_resize = config.data.image_size  # all parts are embedded alike, whatever the seed
     config.model.backbone = "efficientnet_lite0"
-    config.model.tap = None
     config.model.pretrained = "imagenet"
     config.model.freeze_backbone = True
+
+
+def _embeddings(config: ConfigDict) -> None:
+    config.model.backbone = "embeddings"
+    config.model.tap = None
     config.model.dropout = 0.2
     config.reversal.weighting = "off"
     config.train.mirror = False
     config.train.epochs = 15
     config.train.learning_rate = 1e-3
+    config.memory.learning_rate = 1e-3
+    config.memory.triplets = 10000
     config.protocol.normalize = "global"
     config.protocol.strength = "validation"
 
@@ -55,3 +64,4 @@ def _finetune(config: ConfigDict) -> None:
     config.train.batch_size = 32
     config.train.epochs = 5
     config.train.learning_rate = 1e-4
+    config.memory.learning_rate = 1e-4
