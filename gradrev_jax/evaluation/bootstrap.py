@@ -3,28 +3,28 @@
 Queries of one reference image succeed and fail together. Therefore the reference images (clusters) are
 resampled with replacement, not the queries: intervals over queries would be too narrow.
 
-Where a system was trained several times, another training would give other numbers, too. Intervals that hold
-both variances have two levels. With S seeds, m_s the mean of seed s over all queries and m_s(r) the mean over
-the queries of the drawn references r, sample b of the mean over the seeds is
+Where a system was trained several times, another training would give other numbers, too. Intervals that
+hold both variances have two levels. With S seeds, m_s the mean of seed s over all queries and m_s(r) the mean
+over the queries of the drawn references r, sample b of the mean of the seeds is
 
     mean_s m_s(r_b)  +  sum_s w_bs m_s,     w_bs = (g_bs - mean_s g_bs) / sqrt(S c_b)
 
-with g standard normal and c chi-square with S - 1 degrees of freedom. With v the seeds' variance (of S - 1
-degrees of freedom), sum_s g_bs (m_s - mean m) is normal with the variance (S - 1) v; so the second term is
-sqrt(v / S) times Student's t, which is what normally distributed seeds need. Counts of seeds drawn with
-replacement would be weights of the variance (S - 1) / S of this one. Scaled by sqrt(S / (S - 1)) they have the
-right variance, but neither know that v itself is an estimate, nor reach beyond the S values there are: of
-three seeds without any other variance, such an interval of 95 % covers the mean in about 80 % of cases.
+with g standard normal and c chi-square with S - 1 degrees of freedom. With v the sample variance of the m_s,
+sum_s g_bs (m_s - mean m) is normal with the variance (S - 1) v; so the second term is sqrt(v / S) times
+Student's t, which is what normally distributed seeds need. Drawing the seeds with replacement would give it
+the variance v (S - 1) / S^2, which is too low. Scaled by sqrt(S / (S - 1)) it is right, but such draws
+neither know that v itself is an estimate, nor reach far beyond the S values there are: of three seeds without
+any other variance, their interval of 95 % covers the mean in about 80 % of cases.
 
 The draws r are the same for all seeds and systems, because the queries are. What seeds and references do
-together (a seed that is good with some references) is held by both terms, so the interval is, if anything, too
+together (a seed that is good with some references) is held by both terms: the interval is, if anything, too
 wide by that part.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 SAMPLES, CONFIDENCE = 2000, 0.95
 DRAWN_AT_ONCE = 1 << 20  # the number of draws held in memory: 8 MB
@@ -161,7 +161,8 @@ def difference_samples(
       a: the means of the first system.
       b: the means of the second system, from the same clusters, number of samples and seed.
       paired: whether seed s of the one belongs to seed s of the other; otherwise the seeds are drawn
-        independently, and there may be more of the one than of the other.
+        independently, and there may be more of the one than of the other. Of few seeds this is cautious:
+        each system's variance is then estimated on its own.
       seed: the seed of the draws.
 
     Raises:

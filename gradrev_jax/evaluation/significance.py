@@ -15,8 +15,9 @@ _GRID = 1 << 14
 def p_values(samples: Float[np.ndarray, "B M"]) -> Float[np.ndarray, " M"]:
     """Computes the two-sided p-value of "there is no difference" from bootstrap samples of differences.
 
-    With n the lower of the numbers of samples not above and not below 0, it is (1 + 2 n) / (B + 1), at most 1:
-    never less than B samples can tell, and below 1 - confidence only if 0 lies outside the percentile interval.
+    With n the lower of the numbers of samples not above and not below 0, it is (1 + 2 n) / (B + 1), at most
+    1: never less than B samples can tell, and at most 1 - confidence only if 0 lies outside the interval of
+    ``bootstrap.percentile_interval``.
 
     Args:
       samples: the differences, [B, M]; NaN is not counted.
@@ -78,34 +79,31 @@ def seeds_needed(
     reference_variance: Float[np.ndarray, " M"],
     seed_variance: Float[np.ndarray, " M"],
     *,
-    paired: bool,
     confidence: float = CONFIDENCE,
 ) -> Int[np.ndarray, " M"]:
     """Estimates how many seeds of each system an interval would need that excludes 0.
 
     It is the lowest S of at least 2 with difference^2 > z^2 reference_variance + t^2 seed_variance / S: more
-    seeds make the second term smaller, but not the first. t is Student's, with S - 1 degrees of freedom if the
-    seeds are paired, otherwise 2 (S - 1); z is that of infinitely many.
+    seeds make the second term smaller, but not the first. t is Student's, with S - 1 degrees of freedom; z is
+    that of infinitely many. Two systems whose seeds are not paired may need slightly fewer.
 
     Args:
       difference: the differences seen, [M].
       reference_variance: the variance of each that comes from the references, [M].
-      seed_variance: the variance of one seed's difference, [M]: of two systems whose seeds are not paired, the
-        sum of their variances.
-      paired: whether the seeds are paired.
+      seed_variance: the variance of one seed's difference, [M]: of two systems whose seeds are not paired,
+        the sum of their variances.
       confidence: the confidence of the interval.
 
     Returns:
-      The numbers, [M]; ``MOST_SEEDS + 1`` stands for more than ``MOST_SEEDS``, or for no number at all.
+      The numbers, [M]; ``MOST_SEEDS + 1`` stands for more than ``MOST_SEEDS``, which may be no number at all.
 
     Example:
       >>> one = np.array([1.0])
-      >>> seeds_needed(0.03 * one, 1e-5 * one, 4e-4 * one, paired=True).tolist()
+      >>> seeds_needed(0.03 * one, 1e-5 * one, 4e-4 * one).tolist()
       [5]
     """
     counts = np.arange(2, MOST_SEEDS + 1)
-    degrees = (1 if paired else 2) * (counts - 1)
-    t = np.array([student_quantile(int(each), confidence) for each in degrees])[:, None]
+    t = np.array([student_quantile(count - 1, confidence) for count in counts.tolist()])[:, None]
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     needed = z**2 * reference_variance + t**2 * seed_variance / counts[:, None]
     enough = difference**2 > needed

@@ -114,7 +114,7 @@ def _of_seeds(
     else:
         variances = a.by_seed.var(axis=0, ddof=1) + b.by_seed.var(axis=0, ddof=1)
     of_references = (a.means - b.means).var(axis=0, ddof=1)
-    needed = seeds_needed(differences, of_references, variances, paired=paired)
+    needed = seeds_needed(differences, of_references, variances)
     deviations = [known(value) for value in np.sqrt(variances).tolist()]
     shown: list[int | str | None] = [
         None if np.isnan(variance) else (MORE_SEEDS if count > MOST_SEEDS else count)

@@ -203,8 +203,8 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     return [
         "In percentage points, both systems on the same queries and the same drawn reference images (test "
         f"images for accuracy). One star: 0 lies outside the {format_confidence(comparison)} interval. Two "
-        f"stars: also after Holm's correction for the {len(differences)} comparisons of this table; of as "
-        f"many without any difference, {(1 - comparison['confidence']) * len(differences):.1f} would have one "
+        f"stars: also after Holm's correction for the {len(differences)} comparisons of this table. Of as "
+        f"many without any difference, {(1 - comparison['confidence']) * len(differences):.1f} would have a "
         f"star by chance.{_holm_limit(comparison)}",
         "",
         *_seeds_lines(comparison),

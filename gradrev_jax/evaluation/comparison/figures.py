@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -74,7 +75,7 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve], band: str) -> Fi
         axes = figure.subplots()
         palette = list(matplotlib.color_sequences["tab10"])
         families = list(dict.fromkeys(curve.family for curve in curves))
-        handles = []
+        handles: list[Artist] = []
         for curve, name in zip(curves, names, strict=True):
             position = families.index(curve.family)
             color = palette[position % len(palette)]
@@ -92,7 +93,8 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve], band: str) -> Fi
                 axes.plot(ks, curve.baseline, color=color, linestyle=":", linewidth=1)
         tidy(axes, "K (neighbours)", "hit_rate@K")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_ylim(bottom=0)
+        # Of two seeds an interval reaches far beyond what a rate can be.
+        axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], 1.02))
         handles.append(Line2D([], [], color=OTHER, linestyle=":", linewidth=1))
         # Labels are not taken from the lines, of which Matplotlib skips those named "_...".
         labels = [*map(left_to_right, names), baselines]

@@ -98,8 +98,8 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     if comparison["differences"]:
         lines += [
             "",
-            f"differences, in points, with {format_confidence(comparison)} intervals (* 0 lies outside, ** also "
-            "after Holm's correction):",
+            f"differences, in points, with {format_confidence(comparison)} intervals (* 0 lies outside, "
+            "** also after Holm's correction):",
         ]
     for each in comparison["differences"]:
         first, second = by_name[each["first"]], by_name[each["second"]]

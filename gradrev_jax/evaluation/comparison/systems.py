@@ -69,10 +69,10 @@ def pair_runs(a: System, b: System) -> list[int] | None:
       The run of b that belongs to each run of a, counted from 0; None if the systems do not have the same
       seeds, or one of them has two runs with one seed.
     """
-    folders = tuple([run.directory for run in system.runs] for system in (a, b))
-    for of_a, of_b in (folders, (list(a.seeds), list(b.seeds))):
+    for key in (lambda run: run.directory, lambda run: run.config["seed"]):
+        of_a, of_b = ([key(run) for run in system.runs] for system in (a, b))
         if len(set(of_a)) == len(of_a) == len(of_b) and set(of_a) == set(of_b):
-            return [of_b.index(key) for key in of_a]
+            return [of_b.index(each) for each in of_a]
     return None
 
 

@@ -13,6 +13,8 @@ from gradrev_jax.evaluation.comparison.figures import (
 )
 from gradrev_jax.evaluation.figures import MATCH, RetrievalExample
 
+BAND = "95 % intervals over reference images, and over seeds where a system has several"
+
 
 def saved(figure):
     """The figure, once it has been drawn for good: some warnings come only then."""
@@ -122,14 +124,15 @@ def drawn(figure):
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_legend_of_many_systems_leaves_the_curves_alone(count):
     names = ["_ours", "红色", *(f"runs/experiments/{'x' * 60}/{number}" for number in range(count))][:count]
-    figure = hit_rate_curves((1, 10), [curve(name) for name in names])
+    figure = hit_rate_curves((1, 10), [curve(name) for name in names], BAND)
     inner, whole = drawn(figure)
     legend = figure.legends[0].get_window_extent()
     assert not legend.overlaps(figure.axes[0].get_window_extent())
     assert whole.y0 <= legend.y0 <= inner.y1 <= whole.y1 + 1
     assert figure.axes[0].get_window_extent().width > 4 * figure.dpi
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(set(labels)) == count + 1
+    assert len(set(labels)) == count + 2
+    assert labels[-1].replace("\n", " ") == BAND
     assert labels[0] == "_ours"
 
 
