@@ -5,7 +5,6 @@ from gradrev_jax.evaluation import bootstrap
 from gradrev_jax.evaluation.bootstrap import (
     bootstrap_interval,
     column_means,
-    paired_difference,
     percentile_interval,
     resampled_means,
 )
@@ -83,46 +82,6 @@ def test_intervals_cover_the_truth_where_queries_of_a_cluster_depend_on_each_oth
     assert naively_covered / runs < 0.65, "queries alone would be too sure of themselves"
 
 
-def test_a_pair_is_compared_on_the_same_draws(rng):
-    values, clusters = clustered(rng, clusters=30)
-    better = values + 0.1 + 0.02 * rng.normal(size=values.shape)
-    found = paired_difference(better, values, clusters, samples=150, seed=2)
-    expected = slow_resampled_means(better, clusters, 150, 2) - slow_resampled_means(values, clusters, 150, 2)
-    np.testing.assert_allclose(found.difference, better.mean(axis=0) - values.mean(axis=0))
-    np.testing.assert_allclose(found.low, np.quantile(expected, 0.025, axis=0))
-    np.testing.assert_allclose(found.high, np.quantile(expected, 0.975, axis=0))
-    assert found.significant.all()
-    # Their own intervals overlap widely: only the pairing shows the difference.
-    assert (bootstrap_interval(values, clusters).high > bootstrap_interval(better, clusters).low).all()
-
-
-def test_the_order_of_a_pair_is_the_sign(rng):
-    values, clusters = clustered(rng)
-    other = values + rng.normal(size=values.shape)
-    there, back = paired_difference(values, other, clusters), paired_difference(other, values, clusters)
-    np.testing.assert_allclose(there.difference, -back.difference)
-    np.testing.assert_allclose(there.low, -back.high)
-    assert there.significant.tolist() == back.significant.tolist()
-    assert paired_difference(values - 9, values, clusters).significant.all()
-
-
-def test_a_system_does_not_differ_from_itself(rng):
-    values, clusters = clustered(rng)
-    found = paired_difference(values, values, clusters)
-    assert not found.difference.any()
-    assert not found.significant.any()
-
-
-def test_differences_are_found_by_chance_as_often_as_the_confidence_says():
-    rng = np.random.default_rng(7)
-    clusters = np.repeat(np.arange(40), 4)
-    found = [
-        paired_difference(*rng.normal(size=(2, 40))[:, clusters], clusters, samples=300).significant
-        for _ in range(250)
-    ]
-    assert 0.02 <= np.mean(found) <= 0.10
-
-
 def test_constant_values_leave_nothing_open():
     low, high = bootstrap_interval(np.full((9, 2), 0.25), np.arange(9) // 3)
     assert low.tolist() == high.tolist() == [0.25, 0.25]
@@ -134,9 +93,6 @@ def test_one_cluster_says_nothing_about_others():
     low, high = bootstrap_interval(values, np.array([0, 1, 2]))
     assert np.isfinite([low[0], high[0]]).all()
     assert np.isnan([low[1], high[1]]).all()
-    alone = paired_difference(values, values + 1, np.zeros(3, int))
-    assert alone.difference.tolist() == [-1.0, -1.0]
-    assert not alone.significant.any()
 
 
 def test_a_column_without_values():

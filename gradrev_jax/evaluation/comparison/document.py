@@ -5,6 +5,14 @@ from typing import Any
 
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.paper import PAPER, SHOPPING100K_SIZES
+from gradrev_jax.evaluation.comparison.words import (
+    describe_band,
+    describe_seeds,
+    describe_size,
+    format_confidence,
+    format_difference,
+    format_interval,
+)
 from gradrev_jax.evaluation.markdown import code, escape, table
 from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
 from gradrev_jax.evaluation.scores import ACCURACIES
@@ -55,16 +63,15 @@ def comparison_markdown(
 
 
 def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
-    names = [escape(system["name"]) for system in comparison["systems"]]
+    names = {system["name"]: escape(system["name"]) for system in comparison["systems"]}
     return [
-        f"# Comparison of {', '.join(names)}",
+        f"# Comparison of {', '.join(names.values())}",
         "",
         f"{describe_size(comparison)}. All numbers are percentages; every one, at every K, is in "
         f"[{NUMBERS}]({NUMBERS}). In brackets: {format_confidence(comparison)} bootstrap intervals of "
         f"{comparison['samples']:,} samples, over reference images for retrieval, because queries of one "
         "reference depend on each other, and over test images for accuracy. They say how far other test "
-        "images would give other numbers, and nothing of training again: for that, several runs of one "
-        "name are averaged query by query, and the lowest and highest of them stand below.",
+        f"images would give other numbers. {describe_seeds(comparison, names)}",
         "",
         *([escape(note, width=len(note)), ""] if note else []),
     ]
@@ -82,6 +89,8 @@ def _hit_rate_section(comparison: Mapping[str, Any]) -> list[str]:
         *_retrieval_table(comparison, names),
         *_paper_note(comparison),
         "![Hit rate](hit_rate.png)",
+        "",
+        f"Bands: {describe_band(comparison)}.",
         "",
     ]
 
@@ -148,7 +157,7 @@ def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _score_rows(
     comparison: Mapping[str, Any], names: Sequence[str], baseline: str, baseline_name: str
 ) -> list[tuple[str, ...]]:
-    """Returns the header and the rows: each system's numbers, the spread over its runs, and the baseline.
+    """Returns the header and the rows: each system's numbers, the spread of its runs, and the baseline.
 
     Args:
       comparison: the numbers.
@@ -159,10 +168,12 @@ def _score_rows(
     rows: list[tuple[str, ...]] = [("system", *names)]
     for system in comparison["systems"]:
         metrics = [system["metrics"][name] for name in names]
-        rows.append((f"**{escape(system['name'])}**", *map(_format_interval, metrics)))
+        rows.append((f"**{escape(system['name'])}**", *map(format_interval, metrics)))
         if len(system["runs"]) > 1:
             spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
+            deviations = [percent(each["seed_sd"]) for each in metrics]
+            rows.append((f"{INDENT}standard deviation of {len(system['runs'])} seeds", *deviations))
         rows.append((f"{INDENT}{baseline_name}", *(percent(each[baseline]) for each in metrics)))
     if _is_shopping100k(comparison):
         for system_name, numbers in PAPER.items():
@@ -180,19 +191,53 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     metrics = list(dict.fromkeys(each["metric"] for each in differences))
     pairs = list(dict.fromkeys((each["first"], each["second"]) for each in differences))
     by_key = {(each["first"], each["second"], each["metric"]): each for each in differences}
-    rows = [
-        (f"{escape(a)} − {escape(b)}", *(format_difference(by_key[a, b, metric]) for metric in metrics))
-        for a, b in pairs
-    ]
+    rows: list[tuple[str, ...]] = [("pair", *metrics)]
+    for a, b in pairs:
+        found = [by_key[a, b, metric] for metric in metrics]
+        rows.append((f"{escape(a)} − {escape(b)}", *map(format_difference, found)))
+        if found[0]["intervals_hold_seeds"]:
+            paired = ", paired" if found[0]["paired_by_seed"] else ""
+            deviations = [f"{100 * each['seed_sd']:.2f}" for each in found]
+            rows.append((f"{INDENT}standard deviation of a seed{paired}", *deviations))
+            rows.append((f"{INDENT}seeds needed", *(_seeds(each["seeds_needed"]) for each in found)))
     return [
         "In percentage points, both systems on the same queries and the same drawn reference images (test "
-        f"images for accuracy). A star: 0 lies outside the {format_confidence(comparison)} interval. No "
-        f"correction is made for the {len(differences)} comparisons: of as many without any difference, "
-        f"{(1 - comparison['confidence']) * len(differences):.1f} would have a star by chance.",
+        f"images for accuracy). One star: 0 lies outside the {format_confidence(comparison)} interval. Two "
+        f"stars: also after Holm's correction for the {len(differences)} comparisons of this table. Of as "
+        f"many without any difference, {(1 - comparison['confidence']) * len(differences):.1f} would have a "
+        f"star by chance.{_holm_limit(comparison)}",
         "",
-        *table([("pair", *metrics), *rows]),
+        *_seeds_lines(comparison),
+        *table(rows),
         "",
     ]
+
+
+def _seeds_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns how to read what the table of differences says of seeds; nothing if it says nothing."""
+    hold = [each["intervals_hold_seeds"] for each in comparison["differences"]]
+    if not any(hold):
+        return ["The seeds' variance is not in these intervals: another training may reverse a star.", ""]
+    some = "" if all(hold) else " The intervals of pairs without these lines do not hold it for both systems."
+    return [
+        "Two systems with the same seeds are paired seed by seed; otherwise their seeds are drawn "
+        "independently. Standard deviation of a seed: of the difference of two single runs. Seeds needed: an "
+        "estimate of how many seeds of each system a difference of the size seen needs for an interval "
+        f"without 0, on these test images.{some}",
+        "",
+    ]
+
+
+def _seeds(needed: int | str | None) -> str:
+    return "–" if needed is None else str(needed)
+
+
+def _holm_limit(comparison: Mapping[str, Any]) -> str:
+    """Returns a sentence if no p-value of this number of samples can pass the correction."""
+    lowest = 1 / (comparison["samples"] + 1)
+    if lowest * len(comparison["differences"]) <= 1 - comparison["confidence"]:
+        return ""
+    return f" So many that {comparison['samples']:,} samples cannot give two stars: compare fewer systems."
 
 
 def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
@@ -234,30 +279,3 @@ def _paper_note(comparison: Mapping[str, Any]) -> list[str]:
 
 def _is_shopping100k(comparison: Mapping[str, Any]) -> bool:
     return tuple(comparison["attributes"].values()) == SHOPPING100K_SIZES
-
-
-def describe_size(comparison: Mapping[str, Any]) -> str:
-    """Returns how many queries and images a comparison rests on, in words."""
-    return (
-        f"{comparison['queries']:,} queries of {comparison['references']:,} reference images, "
-        f"gallery of {comparison['gallery']:,}"
-    )
-
-
-def format_confidence(comparison: Mapping[str, Any]) -> str:
-    """Returns the confidence of the intervals in percent."""
-    return f"{100 * comparison['confidence']:g} %"
-
-
-def _format_interval(metric: Mapping[str, Any]) -> str:
-    if metric["low"] is None:
-        return percent(metric["value"])
-    return f"{percent(metric['value'])} [{percent(metric['low'])}, {percent(metric['high'])}]"
-
-
-def format_difference(difference: Mapping[str, Any]) -> str:
-    """Returns a difference with its interval, and a star if 0 lies outside."""
-    bounds = [difference[name] for name in ("difference", "low", "high")]
-    value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
-    between = f" [{', '.join(interval)}]" if all(interval) else ""
-    return f"{value}{between}{' *' if difference['significant'] else ''}"

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from gradrev_jax.evaluation.figures import (
@@ -55,18 +57,25 @@ class Curve:
     baseline: Sequence[float]
 
 
-def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve]) -> Figure:
-    """Draws hit_rate@K of all systems with their intervals, and of the queries without manipulation."""
+def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve], band: str) -> Figure:
+    """Draws hit_rate@K of all systems with their intervals, and of the queries without manipulation.
+
+    Args:
+      ks: the cut-offs.
+      curves: the systems.
+      band: what the intervals hold, in words, for the legend.
+    """
     with lettered(curve.name for curve in curves) as spell:
         names = shorten_all((curve.name for curve in curves), SYSTEM_WIDTH, spell)
         baselines = "no manipulation, by colour"
-        beside = inches([*names, baselines], 8) + 0.6
-        height = max(4.6, legend_height(len(curves) + 1, fontsize=8) + 0.2)
+        bands = wrap(band, SYSTEM_WIDTH, 3)
+        beside = inches([*names, baselines, *bands.splitlines()], 8) + 0.6
+        height = max(4.6, legend_height(len(curves) + 4, fontsize=8) + 0.2)
         figure = Figure(figsize=(5.4 + beside, height), layout="constrained")
         axes = figure.subplots()
         palette = list(matplotlib.color_sequences["tab10"])
         families = list(dict.fromkeys(curve.family for curve in curves))
-        handles = []
+        handles: list[Artist] = []
         for curve, name in zip(curves, names, strict=True):
             position = families.index(curve.family)
             color = palette[position % len(palette)]
@@ -84,10 +93,14 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve]) -> Figure:
                 axes.plot(ks, curve.baseline, color=color, linestyle=":", linewidth=1)
         tidy(axes, "K (neighbours)", "hit_rate@K")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_ylim(bottom=0)
+        # Of two seeds an interval reaches far beyond what a rate can be.
+        axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], 1.02))
         handles.append(Line2D([], [], color=OTHER, linestyle=":", linewidth=1))
         # Labels are not taken from the lines, of which Matplotlib skips those named "_...".
         labels = [*map(left_to_right, names), baselines]
+        if axes.collections:
+            handles.append(Patch(color=OTHER, alpha=0.15))
+            labels.append(bands)
         figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside right upper")
     return figure
 

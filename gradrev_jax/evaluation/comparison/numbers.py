@@ -1,6 +1,5 @@
 """Computes the numbers of a comparison, with their intervals."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,12 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.evaluation.bootstrap import (
     CONFIDENCE,
     SAMPLES,
-    bootstrap_interval,
-    paired_difference,
+    Resampled,
     percentile_interval,
+    resample_references,
+    seeds_samples,
 )
+from gradrev_jax.evaluation.comparison.differences import compare_pairs, known, standard_deviations
 from gradrev_jax.evaluation.comparison.systems import (
     EvaluatedRun,
     System,
@@ -23,6 +24,8 @@ from gradrev_jax.evaluation.comparison.systems import (
 )
 from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
 from gradrev_jax.runs.fields.table import is_descriptive
+
+ACCURACY_NAMES = tuple(f"accuracy_{mean}" for mean in ACCURACIES)
 
 
 def nearest_k(wanted: int, ks: Sequence[int]) -> int:
@@ -49,6 +52,13 @@ def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> dict[
       WorkdirError: the runs have no cut-off in common.
     """
     ks, metrics = common_ks(systems), common_metrics(systems)
+    names = [*column_names(ks, metrics), *ACCURACY_NAMES]
+    resampled = {system.name: resample_system(system, ks, metrics) for system in systems}
+    tested = [*pair_metrics(ks), ACCURACY_NAMES[0]]
+    columns = [names.index(name) for name in tested]
+    of_tested = {
+        name: Resampled(each.means[:, columns], each.by_seed[:, columns]) for name, each in resampled.items()
+    }
     first = systems[0].runs[0].scores
     return {
         "queries": len(first.reference),
@@ -58,8 +68,8 @@ def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> dict[
         "ks": list(ks),
         "confidence": CONFIDENCE,
         "samples": SAMPLES,
-        "systems": [_describe(system, ks, metrics) for system in systems],
-        "differences": _differences(systems, ks, metrics),
+        "systems": [_describe(system, names, resampled[system.name]) for system in systems],
+        "differences": compare_pairs(systems, tested, of_tested),
         "fields_that_differ": _fields_that_differ(systems),
     }
 
@@ -85,25 +95,40 @@ def pair_metrics(ks: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(f"{metric}@{nearest_k(k, ks)}" for metric, k in wanted))
 
 
-def _describe(system: System, ks: Sequence[int], metrics: Sequence[str]) -> dict[str, Any]:
-    """Returns the numbers of a system, and where they come from."""
-    names = column_names(ks, metrics)
-    values, references = system.scores(ks, metrics), system.runs[0].scores.reference
+def resample_system(system: System, ks: Sequence[int], metrics: Sequence[str]) -> Resampled:
+    """Resamples the references for the retrieval metrics of a system, and the test images for its accuracies.
+
+    Returns:
+      The means: those of ``column_names``, and then both accuracies.
+    """
+    scores = resample_references(system.scores(ks, metrics), system.runs[0].scores.reference)
     right = system.right_answers()
-    low, high = bootstrap_interval(values, references)
-    accuracy = accuracies(right)
-    accuracy_low, accuracy_high = percentile_interval(resampled_accuracies(right))
-    found = {
-        name: {"value": value, "low": _known(lower), "high": _known(upper)}
-        for name, value, lower, upper in zip(
-            [*names, *(f"accuracy_{mean}" for mean in ACCURACIES)],
-            [*values.mean(axis=0).tolist(), *accuracy.tolist()],
-            [*low.tolist(), *accuracy_low.tolist()],
-            [*high.tolist(), *accuracy_high.tolist()],
-            strict=True,
-        )
+    # All runs saw the same labels, so the accuracy of their mean answer is the mean of their accuracies.
+    drawn = resampled_accuracies(right.mean(axis=0))
+    if right.shape[1] == 1:
+        drawn = np.full_like(drawn, np.nan)  # one image says nothing about others
+    return Resampled(
+        np.concatenate([scores.means, drawn], axis=1),
+        np.concatenate([scores.by_seed, [accuracies(answers) for answers in right]], axis=1),
+    )
+
+
+def _describe(system: System, names: Sequence[str], resampled: Resampled) -> dict[str, Any]:
+    """Returns the numbers of a system, and where they come from."""
+    low, high = percentile_interval(seeds_samples(resampled))
+    columns = zip(
+        names,
+        resampled.by_seed.mean(axis=0).tolist(),
+        low.tolist(),
+        high.tolist(),
+        standard_deviations(resampled.by_seed),
+        strict=True,
+    )
+    found: dict[str, dict[str, Any]] = {
+        name: {"value": value, "low": known(lower), "high": known(upper), "seed_sd": deviation}
+        for name, value, lower, upper, deviation in columns
     }
-    for name in names:
+    for name in names[: -len(ACCURACIES)]:
         metric, k = name.split("@")
         runs = [run.metrics[metric][k] for run in system.runs]
         baselines = [run.metrics["baselines"]["no_manipulation"][metric][k] for run in system.runs]
@@ -117,56 +142,14 @@ def _describe(system: System, ks: Sequence[int], metrics: Sequence[str]) -> dict
         "name": system.name,
         "prototypes_of": system.prototypes_of,
         "runs": [str(run.directory) for run in system.runs],
+        "seeds": list(system.seeds),
+        "intervals_hold_seeds": len(system.runs) > 1,
         "what": describe_config(system.runs[0].config, prototypes_alone=system.prototypes_of is not None),
         "step": [run.metrics["step"] for run in system.runs],
         "strength": [run.metrics["strength"] for run in system.runs],
         "metrics": found,
-        "cross_accuracy": [[_known(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
+        "cross_accuracy": [[known(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
     }
-
-
-def _differences(
-    systems: Sequence[System], ks: Sequence[int], metrics: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Compares every two systems by every tested metric, and each system with its own prototypes alone."""
-    pairs = [
-        (a, b)
-        for a, b in itertools.combinations(systems, 2)
-        if (a.prototypes_of is None and b.prototypes_of in (None, a.name))
-    ]
-    if not pairs:
-        return []
-    tested, names = pair_metrics(ks), column_names(ks, metrics)
-    columns = [names.index(name) for name in tested]
-    scores = {system.name: system.scores(ks, metrics)[:, columns] for system in systems}
-    # All pairs in one call, so that the references are drawn once.
-    by_score = paired_difference(
-        np.concatenate([scores[a.name] for a, _ in pairs], axis=1),
-        np.concatenate([scores[b.name] for _, b in pairs], axis=1),
-        systems[0].runs[0].scores.reference,
-    )
-    right = {system.name: system.right_answers() for system in systems}
-    drawn = {name: resampled_accuracies(answers)[:, 0] for name, answers in right.items()}
-    found = []
-    for i, (a, b) in enumerate(pairs):
-        own = slice(i * len(tested), (i + 1) * len(tested))
-        rows = list(zip(tested, *(part[own].tolist() for part in by_score), strict=True))
-        difference = float(accuracies(right[a.name])[0] - accuracies(right[b.name])[0])
-        low, high = map(float, percentile_interval(drawn[a.name] - drawn[b.name]))
-        rows.append(("accuracy_macro", difference, low, high, low > 0 or high < 0))
-        found += [
-            {
-                "first": a.name,
-                "second": b.name,
-                "metric": metric,
-                "difference": difference,
-                "low": _known(low),
-                "high": _known(high),
-                "significant": significant,
-            }
-            for metric, difference, low, high, significant in rows
-        ]
-    return found
 
 
 def _fields_that_differ(systems: Sequence[System]) -> dict[str, dict[str, list[Any]]]:
@@ -188,7 +171,3 @@ def _fields_that_differ(systems: Sequence[System]) -> dict[str, dict[str, list[A
         for field in fields
         if is_descriptive(field) and differs(field)
     }
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value

@@ -3,19 +3,14 @@
 import json
 import pathlib
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.comparison.document import (
-    NUMBERS,
-    comparison_markdown,
-    describe_size,
-    format_confidence,
-    format_difference,
-)
+from gradrev_jax.evaluation.comparison.document import NUMBERS, comparison_markdown
 from gradrev_jax.evaluation.comparison.figures import (
     SYSTEM_WIDTH,
     Curve,
@@ -23,11 +18,19 @@ from gradrev_jax.evaluation.comparison.figures import (
     hit_rate_curves,
 )
 from gradrev_jax.evaluation.comparison.numbers import nearest_k, pair_metrics
+from gradrev_jax.evaluation.comparison.words import (
+    describe_band,
+    describe_seeds,
+    describe_size,
+    format_confidence,
+    format_difference,
+)
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.report import DPI, percent, replace_folder
 from gradrev_jax.evaluation.short_text import shorten_all, text_width
 
 REPORT = "comparison.md"
+PROSE_WIDTH = 100  # of sentences for a terminal, in characters
 
 
 def check_replaceable(directory: pathlib.Path) -> None:
@@ -66,7 +69,7 @@ def write_comparison(
     pictures = {f"query_{number}.png": figure for number, (_, figure) in enumerate(queries, start=1)}
     curves = [_curve(system, comparison["ks"]) for system in comparison["systems"]]
     matrices = {system["name"]: system["cross_accuracy"] for system in comparison["systems"]}
-    pictures["hit_rate.png"] = hit_rate_curves(comparison["ks"], curves)
+    pictures["hit_rate.png"] = hit_rate_curves(comparison["ks"], curves, describe_band(comparison))
     pictures["cross_accuracy.png"] = cross_accuracy_heat_maps(matrices, list(comparison["attributes"]))
     note = missing_note(pictures.values(), again="compare again")
     with replace_folder(directory) as folder:
@@ -95,11 +98,13 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     if comparison["differences"]:
         lines += [
             "",
-            f"differences, in points, with {format_confidence(comparison)} intervals (* 0 lies outside):",
+            f"differences, in points, with {format_confidence(comparison)} intervals (* 0 lies outside, "
+            "** also after Holm's correction):",
         ]
     for each in comparison["differences"]:
         first, second = by_name[each["first"]], by_name[each["second"]]
         lines.append(f"  {each['metric']:15} {first} - {second}: {format_difference(each)}")
+    lines += ["", *textwrap.wrap(f"Intervals: {describe_seeds(comparison, by_name)}", PROSE_WIDTH)]
     return "\n".join(lines)
 
 

@@ -48,13 +48,32 @@ class System:
     runs: tuple[EvaluatedRun, ...]
     prototypes_of: str | None = None
 
-    def scores(self, ks: Sequence[int], metrics: Sequence[str] | None = None) -> Float[np.ndarray, "Q M"]:
-        """Returns ``Scores.columns``, averaged over the runs."""
-        return np.mean([run.scores.columns(ks, metrics) for run in self.runs], axis=0)
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Returns ``config.seed`` of each run."""
+        return tuple(run.config["seed"] for run in self.runs)
 
-    def right_answers(self) -> Float[np.ndarray, "G N"]:
-        """Returns ``Scores.right_answers``, averaged over the runs."""
-        return np.mean([run.scores.right_answers() for run in self.runs], axis=0)
+    def scores(self, ks: Sequence[int], metrics: Sequence[str] | None = None) -> Float[np.ndarray, "R Q M"]:
+        """Returns ``Scores.columns`` of each run."""
+        return np.stack([run.scores.columns(ks, metrics) for run in self.runs])
+
+    def right_answers(self) -> Float[np.ndarray, "R G N"]:
+        """Returns ``Scores.right_answers`` of each run."""
+        return np.stack([run.scores.right_answers() for run in self.runs])
+
+
+def pair_runs(a: System, b: System) -> list[int] | None:
+    """Pairs the runs of two systems: by their folders, if these are the same, or else by their seeds.
+
+    Returns:
+      The run of b that belongs to each run of a, counted from 0; None if the systems do not have the same
+      seeds, or one of them has two runs with one seed.
+    """
+    for key in (lambda run: run.directory, lambda run: run.config["seed"]):
+        of_a, of_b = ([key(run) for run in system.runs] for system in (a, b))
+        if len(set(of_a)) == len(of_a) == len(of_b) and set(of_a) == set(of_b):
+            return [of_b.index(each) for each in of_a]
+    return None
 
 
 def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], AttributeSchema]:

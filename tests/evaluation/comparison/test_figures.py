@@ -13,6 +13,8 @@ from gradrev_jax.evaluation.comparison.figures import (
 )
 from gradrev_jax.evaluation.figures import MATCH, RetrievalExample
 
+BAND = "95 % intervals over reference images, and over seeds where a system has several"
+
 
 def saved(figure):
     """The figure, once it has been drawn for good: some warnings come only then."""
@@ -29,7 +31,9 @@ def curve(name, family=None, low=(0.1, 0.3)):
 
 
 def test_curves_have_their_values_and_intervals_and_a_baseline():
-    figure = saved(hit_rate_curves((1, 10), [curve("a"), curve("b"), curve("a, prototypes alone", "a")]))
+    figure = saved(
+        hit_rate_curves((1, 10), [curve("a"), curve("b"), curve("a, prototypes alone", "a")], "over x")
+    )
     (axes,) = figure.axes
     named = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
     assert list(named) == ["a", "b", "a, prototypes alone"]
@@ -43,16 +47,17 @@ def test_curves_have_their_values_and_intervals_and_a_baseline():
     vertices = axes.collections[0].get_paths()[0].vertices.tolist()
     assert {tuple(point) for point in vertices} == {(1, 0.1), (1, 0.3), (10, 0.3), (10, 0.5)}
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == [*named, "no manipulation, by colour"]
+    assert legend == [*named, "no manipulation, by colour", "over x"]
 
 
 def test_without_an_interval_there_is_no_band():
-    figure = saved(hit_rate_curves((1, 10), [curve("a", low=(None, None))]))
+    figure = saved(hit_rate_curves((1, 10), [curve("a", low=(None, None))], "over x"))
     assert not figure.axes[0].collections
+    assert "over x" not in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_more_systems_than_colours_are_still_told_apart():
-    figure = hit_rate_curves((1, 10), [curve(str(number)) for number in range(12)])
+    figure = hit_rate_curves((1, 10), [curve(str(number)) for number in range(12)], "over x")
     styles = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[::2]]
     assert len(set(styles)) == 12
 
@@ -119,14 +124,15 @@ def drawn(figure):
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_legend_of_many_systems_leaves_the_curves_alone(count):
     names = ["_ours", "红色", *(f"runs/experiments/{'x' * 60}/{number}" for number in range(count))][:count]
-    figure = hit_rate_curves((1, 10), [curve(name) for name in names])
+    figure = hit_rate_curves((1, 10), [curve(name) for name in names], BAND)
     inner, whole = drawn(figure)
     legend = figure.legends[0].get_window_extent()
     assert not legend.overlaps(figure.axes[0].get_window_extent())
     assert whole.y0 <= legend.y0 <= inner.y1 <= whole.y1 + 1
     assert figure.axes[0].get_window_extent().width > 4 * figure.dpi
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(set(labels)) == count + 1
+    assert len(set(labels)) == count + 2
+    assert labels[-1].replace("\n", " ") == BAND
     assert labels[0] == "_ours"
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,74 @@ def test_runs_of_one_name_are_averaged_and_kept_apart(make_run):
         assert found["value"] == pytest.approx(np.mean(values))
         assert found["runs"] == pytest.approx(values, abs=1e-6)
         assert found["low"] <= found["value"] <= found["high"]
+        assert found["seed_sd"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_a_single_run_has_no_deviation_between_seeds(make_run):
+    comparison = compared(make_run("a", fields={"seed": 5}), make_run("b", 1))
+    for system, seeds in zip(comparison["systems"], ([5], [0]), strict=True):
+        assert system["seeds"] == seeds
+        assert not system["intervals_hold_seeds"]
+        assert {each["seed_sd"] for each in system["metrics"].values()} == {None}
+    for each in comparison["differences"]:
+        assert (each["seed_sd"], each["seeds_needed"], each["intervals_hold_seeds"]) == (None, None, False)
+
+
+def seeded(make_run, name, first, seeds, **scores):
+    """The arguments of a system: one run per seed, each with other scores."""
+    return [
+        f"{name}={make_run(f'{name}{at}', first + at, fields={'seed': seed}, gallery=40, **scores)}"
+        for at, seed in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_systems_with_the_same_seeds_are_paired_in_any_order(make_run, order):
+    comparison = compared(*seeded(make_run, "a", 0, (0, 1, 2)), *seeded(make_run, "b", 4, order))
+    assert [system["seeds"] for system in comparison["systems"]] == [[0, 1, 2], list(order)]
+    a, b = (system["metrics"] for system in comparison["systems"])
+    for each in comparison["differences"]:
+        assert each["paired_by_seed"]
+        assert each["intervals_hold_seeds"]
+        of_b = dict(zip(order, b[each["metric"]]["runs"], strict=True))
+        deviations = np.array(a[each["metric"]]["runs"]) - [of_b[seed] for seed in (0, 1, 2)]
+        assert each["difference"] == pytest.approx(deviations.mean(), abs=1e-6)
+        assert each["seed_sd"] == pytest.approx(deviations.std(ddof=1), abs=1e-6)
+        # Three seeds alone would give at least 4.303 / sqrt(3) standard deviations.
+        assert each["high"] - each["low"] > 1.9 * 4.3 / 3**0.5 * each["seed_sd"]
+
+
+def test_systems_with_other_seeds_are_drawn_independently(make_run):
+    comparison = compared(*seeded(make_run, "a", 0, (0, 1, 2)), *seeded(make_run, "b", 4, (0, 1)))
+    a, b = (system["metrics"] for system in comparison["systems"])
+    for each in comparison["differences"]:
+        assert not each["paired_by_seed"]
+        assert each["intervals_hold_seeds"]
+        variances = [np.var(system[each["metric"]]["runs"], ddof=1) for system in (a, b)]
+        assert each["seed_sd"] == pytest.approx(sum(variances) ** 0.5, abs=1e-6)
+
+
+def test_seeds_that_agree_are_few_enough_and_others_too_many(make_run):
+    a = seeded(make_run, "a", 0, (0, 1), accuracy=1.0)
+    found = compared(*a, *seeded(make_run, "b", 4, (0, 1), accuracy=0.0))["differences"][-1]
+    assert (found["seed_sd"], found["seeds_needed"], found["p"]) == (0.0, 2, 1 / 2001)
+    assert found["holm"]
+    found = compared(*a, *seeded(make_run, "c", 4, (0, 1), accuracy=1.0))["differences"][-1]
+    assert (found["difference"], found["seeds_needed"], found["p"]) == (0.0, "more than 100", 1.0)
+    assert not found["significant"]
+
+
+def test_the_correction_takes_all_differences_together(make_run):
+    differences = compared(
+        make_run("a", 0, accuracy=0.9), make_run("b", 1, accuracy=0.3), make_run("c", 2, accuracy=0.6)
+    )["differences"]
+    ordered = sorted(differences, key=lambda each: each["p"])
+    rejected = True
+    for place, each in enumerate(ordered):
+        rejected = rejected and each["p"] <= 0.05 / (len(ordered) - place)
+        assert each["holm"] == rejected
+        assert each["significant"] or not each["holm"]
+    assert sum(each["holm"] for each in differences) < sum(each["significant"] for each in differences)
 
 
 def test_differences_are_paired_and_of_every_two_systems(make_run, make_scores):
@@ -133,8 +203,10 @@ def test_one_reference_image_leaves_intervals_open(make_run):
         run / "report" / "queries.npz",
         **{**scores, **{name: scores[name][one] for name in by_query if name != "ks"}},
     )
-    (system,) = compared(run)["systems"]
-    assert system["metrics"]["hit_rate@1"]["low"] is None
+    comparison = compared(run, f"again={shutil.copytree(run, run.parent / 'again')}")
+    assert comparison["systems"][0]["metrics"]["hit_rate@1"]["low"] is None
+    for each in comparison["differences"][:-1]:
+        assert (each["low"], each["p"], each["significant"], each["holm"]) == (None, None, False, False)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ from gradrev_jax.evaluation.comparison.report import (
 from gradrev_jax.evaluation.comparison.systems import read_systems
 from gradrev_jax.evaluation.short_text import text_width
 
+DIFFERENCES = ("hit_rate@10", "hit_rate@30", "ndcg@30", "ndcg_target@30", "accuracy_macro")
+
 
 @pytest.fixture
 def comparison(make_run):
     """Two runs of one system, and another with and without its memory."""
     stages = ("encoder", "memory")
-    ours = [f"ours|x={make_run(name, seed)}" for seed, name in enumerate("ab")]
+    ours = [f"ours|x={make_run(name, seed, accuracy=1.0)}" for seed, name in enumerate("ab")]
     make_run("tuned", 2, stages=stages, stage="encoder")
     tuned = make_run("tuned", 3, stages=stages, accuracy=0.1)
     return compare_systems(*read_systems([*ours, str(tuned)]))
@@ -72,8 +74,12 @@ def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_p
         "&nbsp;&nbsp;lowest and highest of 2 runs",
         *(f"{percent(min(m['runs']))} to {percent(max(m['runs']))}" for m in metrics),
     ]
-    assert table[at + 4] == ["&nbsp;&nbsp;no manipulation", "12.50", "12.50"]
-    assert [row[0] for row in table[at + 5 : at + 9]] == [
+    assert table[at + 4] == [
+        "&nbsp;&nbsp;standard deviation of 2 seeds",
+        *(percent(abs(m["runs"][0] - m["runs"][1]) / 2**0.5) for m in metrics),
+    ]
+    assert table[at + 5] == ["&nbsp;&nbsp;no manipulation", "12.50", "12.50"]
+    assert [row[0] for row in table[at + 6 : at + 10]] == [
         "**tuned**",
         "&nbsp;&nbsp;no manipulation",
         "**tuned, prototypes alone**",
@@ -83,7 +89,7 @@ def test_the_tables_hold_numbers_intervals_spread_and_baseline(comparison, tmp_p
     assert ["system", "precision@30"] in table
     at = table.index(["system", "accuracy_macro", "accuracy_micro"])
     assert table[at + 2][1].startswith(percent(ours["metrics"]["accuracy_macro"]["value"]))
-    assert table[at + 4] == ["&nbsp;&nbsp;majority class", "25.00", "20.00"]
+    assert table[at + 5] == ["&nbsp;&nbsp;majority class", "25.00", "20.00"]
     assert not [row for row in table if row[0].startswith("*paper")]
 
 
@@ -95,11 +101,73 @@ def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path, b
     ]
     for cell, each in zip(row[1:], found, strict=True):
         low, high = f"{100 * each['low']:+.2f}", f"{100 * each['high']:+.2f}"
-        star = " *" if each["low"] > 0 or each["high"] < 0 else ""
+        star = (" **" if each["holm"] else " *") if each["low"] > 0 or each["high"] < 0 else ""
         assert cell == f"{100 * each['difference']:+.2f} [{low}, {high}]{star}"
-    assert row[-1].endswith("*")
+    assert row[-1].endswith(" **")
     assert not all(cell.endswith("*") for cell in row[1:])
-    assert "No correction is made for the 10 comparisons: of as many without any difference, 0.5 " in text
+    assert "correction for the 10 comparisons of this table. Of as many without any difference, 0.5 " in text
+
+
+def test_a_star_alone_is_one_that_the_correction_takes_away(comparison, tmp_path, blank_pictures):
+    for each in comparison["differences"]:
+        each |= {"low": 0.01, "high": 0.02, "significant": True, "holm": each["metric"] == "ndcg@30"}
+    for row in rows(write(tmp_path / "out", comparison)):
+        if " − " in row[0]:
+            assert [len(cell) - len(cell.rstrip("*")) for cell in row[1:]] == [1, 1, 2, 1, 1]
+
+
+def test_so_many_systems_that_no_p_value_passes_are_said(comparison, tmp_path, blank_pictures):
+    assert "compare fewer systems" not in write(tmp_path / "out", comparison)
+    assert "cannot give two stars: compare fewer" in write(tmp_path / "out", comparison | {"samples": 100})
+
+
+@pytest.fixture
+def seeded(make_run):
+    """Builds a comparison of systems with the seeds told, each run with a report of its own."""
+
+    def make(**seeds):
+        given = [
+            f"{name}={make_run(f'{name}{at}', 7 * place + at, fields={'seed': seed}, gallery=40)}"
+            for place, (name, each) in enumerate(seeds.items())
+            for at, seed in enumerate(each)
+        ]
+        return compare_systems(*read_systems(given))
+
+    return make
+
+
+def test_the_report_says_whose_seeds_an_interval_holds(seeded, tmp_path, blank_pictures):
+    both = seeded(x=(0,), y=(1,))
+    for text in (write(tmp_path / "out", both), comparison_table(both).replace("\n", " ")):
+        assert "every system has one run, and the variance of the seeds is not in them." in text
+    assert "Bands: 95 % intervals over reference images only." in write(tmp_path / "out", both)
+    assert "The seeds' variance is not in these intervals" in write(tmp_path / "out", both)
+    assert "seeds needed" not in write(tmp_path / "out", both)
+
+
+def test_the_report_says_how_many_seeds_there_are_and_would_be_needed(seeded, tmp_path, blank_pictures):
+    comparison = seeded(x=(0, 1, 2), y=(2, 1, 0), z=(3, 4), w=(0,))
+    text = write(tmp_path / "out", comparison)
+    said = "they say of x (3 seeds: 0, 1, 2), y (3 seeds: 2, 1, 0), z (2 seeds: 3, 4); the numbers are means"
+    assert said in text
+    assert said in comparison_table(comparison).replace("\n", " ")
+    assert "The variance of the seeds is not in the intervals of w: one run tells nothing of it." in text
+    assert "Bands: 95 % intervals over reference images, and over seeds where a system has several." in text
+    assert "pairs without these lines do not hold it for both systems." in text
+    table = rows(text)
+    pairs = [row[0] for row in table[table.index(["pair", *DIFFERENCES]) + 2 :]][:12]
+    lines = ["&nbsp;&nbsp;standard deviation of a seed", "&nbsp;&nbsp;seeds needed"]
+    paired = [f"{lines[0]}, paired", lines[1]]
+    assert pairs == ["x − y", *paired, "x − z", *lines, "x − w", "y − z", *lines, "y − w", "z − w"]
+    row = table[table.index(["pair", *DIFFERENCES]) + 4]
+    assert row[1:] == [str(each["seeds_needed"]) for each in comparison["differences"][:5]]
+
+
+def test_all_systems_with_seeds_are_said_without_exceptions(seeded, tmp_path, blank_pictures):
+    text = write(tmp_path / "out", seeded(x=(0, 1), y=(0, 1)))
+    assert "Bands: 95 % intervals over seeds and reference images." in text
+    assert "not in" not in text
+    assert "pairs without these lines" not in text
 
 
 def test_a_single_system_has_no_differences(make_run, tmp_path, blank_pictures):
@@ -127,7 +195,7 @@ def test_one_reference_image_leaves_brackets_out(comparison, tmp_path, blank_pic
         for metric in system["metrics"].values():
             metric["low"] = metric["high"] = None
     for each in comparison["differences"]:
-        each |= {"low": None, "high": None, "significant": False}
+        each |= {"low": None, "high": None, "significant": False, "holm": False}
     table = rows(write(tmp_path / "out", comparison))
     value = comparison["systems"][0]["metrics"]["accuracy_macro"]["value"]
     (row,) = [row for row in table if row[0] == "**ours\\|x**" and row[1] == percent(value)]
@@ -148,8 +216,10 @@ def test_the_terminal_gets_a_line_a_system_and_the_differences(comparison):
         values = line[len(system["name"]) :].split()
         assert values == [percent(system["metrics"][name]["value"]) for name in header[1:]]
     assert len({len(line) for line in lines[2:6]}) == 1, "columns stand below each other"
-    starred = [line for line in lines[8:] if line.endswith("*")]
-    assert len(lines[8:]) == len(comparison["differences"]) == 10
+    end = lines.index("", 8)
+    starred = [line for line in lines[8:end] if line.endswith("*")]
+    assert len(lines[8:end]) == len(comparison["differences"]) == 10
+    assert lines[end + 1].startswith("Intervals: How far another training would")
     assert len(starred) == sum(each["significant"] for each in comparison["differences"])
 
 

@@ -8,6 +8,7 @@ from gradrev_jax.evaluation.comparison.systems import (
     common_ks,
     common_metrics,
     describe_config,
+    pair_runs,
     read_run,
     read_systems,
 )
@@ -32,11 +33,42 @@ def test_folders_of_one_name_are_one_system(make_run, make_scores):
     a, b, c = make_run("a", 0), make_run("b", 1), make_run("c", 2)
     assert names(f"ours={a}", c, f"ours={b}") == [("ours", 2), ("c", 1)]
     (ours, _), _ = read_systems([f"ours={a}", str(c), f"ours={b}"])
-    expected = (make_scores(0).columns((1, 30)) + make_scores(1).columns((1, 30))) / 2
-    np.testing.assert_allclose(ours.scores((1, 30)), expected)
-    np.testing.assert_allclose(
-        ours.right_answers(), (make_scores(0).right_answers() + make_scores(1).right_answers()) / 2
-    )
+    each = [make_scores(seed) for seed in (0, 1)]
+    np.testing.assert_array_equal(ours.scores((1, 30)), [scores.columns((1, 30)) for scores in each])
+    np.testing.assert_array_equal(ours.right_answers(), [scores.right_answers() for scores in each])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((0, 1, 2), (2, 0, 1), [1, 2, 0]),
+        ((0,), (0,), [0]),
+        ((0, 1), (0, 1, 2), None),
+        ((0, 1), (0, 2), None),
+        ((0, 0), (0, 0), None),
+        ((0, 1), (0, 0), None),
+    ],
+)
+def test_runs_are_paired_by_their_seeds(make_run, a, b, expected):
+    given = [
+        f"{name}={make_run(f'{name}{number}', number, fields={'seed': seed})}"
+        for name, seeds in (("a", a), ("b", b))
+        for number, seed in enumerate(seeds)
+    ]
+    (first, second), _ = read_systems(given)
+    assert (first.seeds, second.seeds) == (a, b)
+    assert pair_runs(first, second) == expected
+
+
+def test_runs_are_paired_with_their_own_prototypes_whatever_their_seeds(make_run):
+    stages = ("encoder", "memory")
+    for number, name in enumerate("xy"):
+        make_run(name, number, stages=stages)
+        make_run(name, number, stages=stages, stage="encoder")
+    folders = [make_run(name, number, stages=stages) for number, name in enumerate("xy")]
+    (tuned, alone), _ = read_systems([f"ours={folder}" for folder in folders])
+    assert tuned.seeds == (0, 0)
+    assert pair_runs(tuned, alone) == [0, 1]
 
 
 def test_folders_without_a_name_are_never_taken_for_one_system(make_run, monkeypatch, tmp_path):

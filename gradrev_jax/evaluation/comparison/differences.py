@@ -1,0 +1,123 @@
+"""Compares pairs of systems: their differences, with intervals, p-values and the seeds they would need."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gradrev_jax.evaluation.bootstrap import Resampled, difference_samples, percentile_interval
+from gradrev_jax.evaluation.comparison.systems import System, pair_runs
+from gradrev_jax.evaluation.significance import MOST_SEEDS, holm, p_values, seeds_needed
+
+MORE_SEEDS = f"more than {MOST_SEEDS}"
+
+
+def compare_pairs(
+    systems: Sequence[System], tested: Sequence[str], resampled: Mapping[str, Resampled]
+) -> list[dict[str, Any]]:
+    """Compares every two systems by every tested metric, and each system with its own prototypes alone.
+
+    Args:
+      systems: the systems.
+      tested: the names of the metrics.
+      resampled: the means of each system by its name, with the tested metrics as columns.
+
+    Returns:
+      One row per pair and metric, as comparison.json has it; ``holm`` takes all of them together.
+    """
+    rows = [
+        row
+        for a, b in itertools.combinations(systems, 2)
+        if a.prototypes_of is None and b.prototypes_of in (None, a.name)
+        for row in _compare(a, b, tested, resampled)
+    ]
+    rejected = holm(np.array([np.nan if row["p"] is None else row["p"] for row in rows], float))
+    for row, flag in zip(rows, rejected.tolist(), strict=True):
+        row["holm"] = flag
+    return rows
+
+
+def standard_deviations(by_seed: Float[np.ndarray, "S M"]) -> list[float | None]:
+    """Computes the standard deviation between seeds of each column, with S - 1 degrees of freedom.
+
+    Returns:
+      The deviations, [M]; None if there is one seed.
+
+    Example:
+      >>> standard_deviations(np.array([[1.0], [2.0], [3.0]])), standard_deviations(np.ones((1, 2)))
+      ([1.0], [None, None])
+    """
+    if len(by_seed) == 1:
+        return [None] * by_seed.shape[1]
+    return [known(value) for value in by_seed.std(axis=0, ddof=1).tolist()]
+
+
+def known(value: float) -> float | None:
+    """Returns a number, or None in place of NaN, which JSON does not have."""
+    return None if np.isnan(value) else value
+
+
+def _compare(
+    a: System, b: System, tested: Sequence[str], resampled: Mapping[str, Resampled]
+) -> list[dict[str, Any]]:
+    """Returns the differences of two systems, less ``holm``."""
+    of_a, of_b = resampled[a.name], resampled[b.name]
+    partners = pair_runs(a, b)
+    if partners is not None:
+        of_b = Resampled(of_b.means, of_b.by_seed[partners])
+    samples = difference_samples(of_a, of_b, paired=partners is not None)
+    differences = of_a.by_seed.mean(axis=0) - of_b.by_seed.mean(axis=0)
+    low, high = percentile_interval(samples)
+    deviations, needed = _of_seeds(of_a, of_b, differences, paired=partners is not None)
+    columns = zip(
+        tested,
+        differences.tolist(),
+        low.tolist(),
+        high.tolist(),
+        p_values(samples).tolist(),
+        deviations,
+        needed,
+        strict=True,
+    )
+    return [
+        {
+            "first": a.name,
+            "second": b.name,
+            "metric": metric,
+            "difference": difference,
+            "low": known(lower),
+            "high": known(upper),
+            "significant": lower > 0 or upper < 0,
+            "p": known(p),
+            "paired_by_seed": partners is not None,
+            "intervals_hold_seeds": min(len(a.runs), len(b.runs)) > 1,
+            "seed_sd": deviation,
+            "seeds_needed": seeds,
+        }
+        for metric, difference, lower, upper, p, deviation, seeds in columns
+    ]
+
+
+def _of_seeds(
+    a: Resampled, b: Resampled, differences: np.ndarray, *, paired: bool
+) -> tuple[list[float | None], list[int | str | None]]:
+    """Returns the standard deviation of one seed's difference, and the seeds needed, for each metric.
+
+    Where a system has one seed, nothing is known of either.
+    """
+    if 1 in (len(a.by_seed), len(b.by_seed)):
+        return [None] * len(differences), [None] * len(differences)
+    if paired:
+        variances = (a.by_seed - b.by_seed).var(axis=0, ddof=1)
+    else:
+        variances = a.by_seed.var(axis=0, ddof=1) + b.by_seed.var(axis=0, ddof=1)
+    of_references = (a.means - b.means).var(axis=0, ddof=1)
+    needed = seeds_needed(differences, of_references, variances)
+    deviations = [known(value) for value in np.sqrt(variances).tolist()]
+    shown: list[int | str | None] = [
+        None if np.isnan(variance) else (MORE_SEEDS if count > MOST_SEEDS else count)
+        for variance, count in zip(of_references.tolist(), needed.tolist(), strict=True)
+    ]
+    return deviations, shown

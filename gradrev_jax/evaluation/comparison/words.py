@@ -1,0 +1,85 @@
+"""Says in words what a comparison rests on and what its intervals hold, and formats its numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradrev_jax.evaluation.report import percent
+
+
+def describe_size(comparison: Mapping[str, Any]) -> str:
+    """Returns how many queries and images a comparison rests on, in words."""
+    return (
+        f"{comparison['queries']:,} queries of {comparison['references']:,} reference images, "
+        f"gallery of {comparison['gallery']:,}"
+    )
+
+
+def describe_seeds(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+    """Returns whether the intervals of each system hold how much another training would change, in words.
+
+    Args:
+      comparison: the numbers.
+      shown: how the name of each system is written.
+
+    Example:
+      >>> systems = [{"name": "a", "seeds": [0, 1]}, {"name": "b", "seeds": [0]}]
+      >>> describe_seeds({"systems": systems}, {"a": "a", "b": "b"}).split("; ")[0]
+      'How far another training would, the seeds, they say of a (2 seeds: 0, 1)'
+    """
+    several = [system for system in comparison["systems"] if len(system["seeds"]) > 1]
+    single = [system for system in comparison["systems"] if len(system["seeds"]) == 1]
+    if not several:
+        return (
+            "They say nothing of training again: every system has one run, and the variance of the seeds is "
+            "not in them. Give the runs of several seeds one name to have it in."
+        )
+    counted = ", ".join(
+        f"{shown[system['name']]} ({len(system['seeds'])} seeds: {', '.join(map(str, system['seeds']))})"
+        for system in several
+    )
+    text = (
+        f"How far another training would, the seeds, they say of {counted}; the numbers are means over the "
+        "seeds. With few seeds their variance is hardly known, and the intervals are as much wider as "
+        "Student's t is."
+    )
+    if not single:
+        return text
+    names = ", ".join(shown[system["name"]] for system in single)
+    return (
+        f"{text} The variance of the seeds is not in the intervals of {names}: one run tells nothing of it."
+    )
+
+
+def describe_band(comparison: Mapping[str, Any]) -> str:
+    """Returns what the bands of the hit rate hold, in words.
+
+    Example:
+      >>> describe_band({"confidence": 0.95, "systems": [{"intervals_hold_seeds": True}]})
+      '95 % intervals over seeds and reference images'
+    """
+    hold = [system["intervals_hold_seeds"] for system in comparison["systems"]]
+    over = "seeds and reference images" if all(hold) else "reference images only"
+    if any(hold) and not all(hold):
+        over = "reference images, and over seeds where a system has several"
+    return f"{format_confidence(comparison)} intervals over {over}"
+
+
+def format_confidence(comparison: Mapping[str, Any]) -> str:
+    """Returns the confidence of the intervals in percent."""
+    return f"{100 * comparison['confidence']:g} %"
+
+
+def format_interval(metric: Mapping[str, Any]) -> str:
+    """Returns a number with its interval, in percent."""
+    if metric["low"] is None:
+        return percent(metric["value"])
+    return f"{percent(metric['value'])} [{percent(metric['low'])}, {percent(metric['high'])}]"
+
+
+def format_difference(difference: Mapping[str, Any]) -> str:
+    """Returns a difference with its interval: a star if 0 lies outside, two if it does after Holm, too."""
+    bounds = [difference[name] for name in ("difference", "low", "high")]
+    value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
+    between = f" [{', '.join(interval)}]" if all(interval) else ""
+    stars = "*" * (difference["significant"] + difference["holm"])
+    return f"{value}{between} {stars}".rstrip()
