@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.manipulation import Normalization
 from gradrev_jax.core.metrics import hit_rate
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.search.gallery import make_index, retrieve

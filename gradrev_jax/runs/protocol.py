@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.changes import Kind
 from gradrev_jax.data.queries import Queries, generate_queries

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary
-from gradrev_jax.core.manipulation import Normalization
 from gradrev_jax.core.metrics import hit_rate
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS
+from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.data.changes import KINDS
 from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
 
