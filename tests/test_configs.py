@@ -142,7 +142,17 @@ def test_the_strength_is_chosen_on_the_validation_part(tiny, tmp_path):
     rates = metrics["strengths_on_validation"]
     assert metrics["strength"] == float(max(rates, key=rates.get))
     other = evaluate(tmp_path, protocol={"strength": "2", "exclude_query": False}, progress=False)
-    assert other["strength"] == 2.0
+    assert (other["strength"], other["weights"], other["weights_on_validation"]) == (2.0, None, {})
+    names = list(metrics["attribute_accuracy"]["per_attribute"])
+    chosen = evaluate(tmp_path, protocol={"weights": "validation"}, progress=False)
+    assert list(chosen["weights"]) == names
+    assert np.mean(np.square(list(chosen["weights"].values()))) == pytest.approx(1)
+    rates = chosen["weights_on_validation"]
+    assert rates.get("chosen", 1) >= rates["equal"]
+    given = evaluate(tmp_path, protocol={"weights": f"{names[0]}=0"}, progress=False)
+    assert given["weights"][names[0]] == 0
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert f"Weights of the attributes in the distance: {names[0]} 0, {names[1]} 1." in report
 
 
 def test_without_a_validation_part_no_strength_can_be_chosen(tiny, tmp_path):

@@ -22,6 +22,7 @@ from gradrev_jax.runs.fingerprints import (
 )
 from gradrev_jax.runs.protocol import (
     Protocol,
+    given_weights,
     queries_of,
 )
 from gradrev_jax.training.opening import (
@@ -107,6 +108,8 @@ def _stage_inputs(
         data.catalogue.part_labels(part),
         _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
         normalize=protocol.normalize,
+        # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
+        weights=given_weights(protocol, data.catalogue.schema),
         batch_size=protocol.batch_size,
         progress=progress,
     )
