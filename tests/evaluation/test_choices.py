@@ -50,7 +50,7 @@ def planted(noise, normalize, rows=150):
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_an_attribute_whose_feature_is_mostly_noise_loses_its_weight(normalize):
     """Labels of three colours are seen; of the sizes, next to nothing is."""
-    weights, rates = choose_weights(planted([0.2, 6], normalize), strength=1.0, progress=False)
+    weights, rates = choose_weights(planted([0.2, 6], normalize), strength=2.0, progress=False)
     assert weights[1] < weights[0] / 3
     np.testing.assert_allclose(np.square(weights).mean(), 1)
     assert rates["chosen"] > rates["equal"]
