@@ -26,13 +26,8 @@ from jaxtyping import Array, Float, Int
 from benchmarks.recording import record
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
-from gradrev_jax.core.manipulation import (
-    NORMALIZATIONS,
-    Normalization,
-    class_prototypes,
-    manipulate,
-    normalize_features,
-)
+from gradrev_jax.core.manipulation import class_prototypes, manipulate
+from gradrev_jax.core.normalization import NORMALIZATIONS, Normalization, normalize_features
 from gradrev_jax.data.changes import indicators_between
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.scores import retrieval_metrics

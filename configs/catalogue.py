@@ -56,6 +56,7 @@ def _embeddings(config: ConfigDict) -> None:
     config.memory.triplets = 10000
     config.protocol.normalize = "global"
     config.protocol.strength = "validation"
+    config.protocol.weights = "validation"
 
 
 def _finetune(config: ConfigDict) -> None:

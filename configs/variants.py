@@ -36,6 +36,7 @@ PROTOCOLS: dict[str, Change] = {
         "protocol.normalize": "global",
         "protocol.exclude_query": False,
         "protocol.strength": "1",
+        "protocol.weights": "none",
         "train.validation_fraction": 0.0,
     },
     # Nothing is chosen on the test images, and finding the query image itself does not count as a success.

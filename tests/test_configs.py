@@ -134,15 +134,25 @@ def test_a_split_directory_trains_every_system_and_is_evaluated_on_its_queries(t
     assert metrics["gallery"] == 48
 
 
-def test_the_strength_is_chosen_on_the_validation_part(tiny, tmp_path):
+def test_strength_and_weights_are_chosen_on_the_validation_part(tiny, tmp_path):
     config = tiny("sane")
     config.train.validation_fraction = 0.3
     train(config, tmp_path, progress=False)
     metrics = evaluate(tmp_path, progress=False)
     rates = metrics["strengths_on_validation"]
     assert metrics["strength"] == float(max(rates, key=rates.get))
-    other = evaluate(tmp_path, protocol={"strength": "2", "exclude_query": False}, progress=False)
-    assert other["strength"] == 2.0
+    assert (metrics["weights"], metrics["weights_on_validation"]) == (None, {})
+    name, other, *_ = metrics["attribute_accuracy"]["per_attribute"]
+    given = {"strength": "2", "exclude_query": False, "weights": f"{name}=0"}
+    metrics = evaluate(tmp_path, protocol=given, progress=False)
+    assert (metrics["strength"], metrics["weights"][name]) == (2.0, 0.0)
+    report = (tmp_path / "report" / "report.md").read_text()
+    weight = f"{metrics['weights'][other]:.3g}"
+    assert f"Weights of the attributes in the distance: {name} 0, {other} {weight}" in report
+    metrics = evaluate(tmp_path, protocol={"weights": "validation"}, progress=False)
+    assert np.mean(np.square(list(metrics["weights"].values()))) == pytest.approx(1)
+    rates = metrics["weights_on_validation"]
+    assert rates.get("chosen", 1) >= rates["equal"]
 
 
 def test_without_a_validation_part_no_strength_can_be_chosen(tiny, tmp_path):

@@ -1,7 +1,7 @@
 """The memory of prototypes and the manipulation of features (Eqs. 6 and 7)."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, sanitize_labels
-from gradrev_jax.core.vectors import unit_of_any_size
-
-Normalization = Literal["global", "attribute", "none"]
-NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+from gradrev_jax.core.vectors import as_floating
 
 
 class PrototypeSums(NamedTuple):
@@ -137,7 +134,7 @@ def manipulate(
       [[0.0, 1.0]]
     """
     indicator = jnp.asarray(indicator)
-    features, memory = _floating(features), _floating(memory)
+    features, memory = as_floating(features), as_floating(memory)
     if (
         memory.ndim != 3
         or features.shape[-2:] != memory.shape[1:]
@@ -254,40 +251,3 @@ def describe_change(indicator: Int[np.ndarray, " J"], schema: AttributeSchema) -
         elif added or removed:
             words.append(f"{'+' if added else '-'} {name}: {(added or removed)[0]}")
     return ", ".join(words)
-
-
-def normalize_features(
-    features: Float[Array | np.ndarray, "*batch N d"], how: Normalization = "global"
-) -> Float[Array, "*batch Nd"]:
-    """Concatenates the attributes' features to one vector for retrieval, L2-normalised.
-
-    Args:
-      features: [..., N, d], after the manipulation.
-      how: ``global`` normalises the concatenation; ``attribute`` normalises each attribute's feature, and
-        divides it by sqrt(N) to give the concatenation length 1; ``none`` normalises nothing.
-
-    Returns:
-      [..., N * d]. A zero vector stays zero.
-
-    Raises:
-      ValueError: features without an attribute axis, or an unknown ``how``.
-
-    Example:
-      >>> print(normalize_features(np.array([[3.0], [4.0]])))  # N = 2, d = 1
-      [0.6 0.8]
-    """
-    if how not in NORMALIZATIONS:
-        raise ValueError(f"how must be one of {', '.join(NORMALIZATIONS)}, got {how!r}")
-    if features.ndim < 2:
-        raise ValueError(f"features must be [..., N, d], got {features.shape}")
-    edited = _floating(features)
-    if how == "attribute":
-        edited = unit_of_any_size(edited) / edited.shape[-2] ** 0.5
-    flat = edited.reshape(*edited.shape[:-2], -1)
-    return unit_of_any_size(flat) if how == "global" else flat
-
-
-def _floating(x: Array | np.ndarray) -> Array:
-    """Converts integers to float32; arrays of a floating-point dtype stay as they are."""
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

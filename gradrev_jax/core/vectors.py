@@ -1,8 +1,23 @@
-"""Lengths of vectors, and vectors of length 1."""
+"""Lengths of vectors, vectors of length 1, and vectors of whole numbers as floating point."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
+
+
+def as_floating(x: Array | np.ndarray) -> Array:
+    """Converts integers to float32; arrays of a floating-point dtype stay as they are.
+
+    Args:
+      x: an array of any shape.
+
+    Example:
+      >>> as_floating(np.array([1, 2])).dtype.name
+      'float32'
+    """
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
 def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:

@@ -44,8 +44,13 @@ class Queries:
         if count < 1:
             raise ValueError(f"num_references must be at least 1, got {count}")
         chosen = np.random.default_rng(seed).permutation(np.unique(self.reference))[:count]
-        kept = np.isin(self.reference, chosen)
-        return Queries(self.reference[kept], self.indicators[kept], self.targets[kept], self.changed[kept])
+        return self.take(np.flatnonzero(np.isin(self.reference, chosen)))
+
+    def take(self, chosen: Int[np.ndarray, " K"]) -> "Queries":
+        """Returns some of the queries, by their numbers."""
+        return Queries(
+            self.reference[chosen], self.indicators[chosen], self.targets[chosen], self.changed[chosen]
+        )
 
 
 def generate_queries(

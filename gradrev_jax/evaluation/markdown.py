@@ -1,7 +1,7 @@
 """Formats names, paths and tables as Markdown, with all special characters escaped."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradrev_jax.evaluation.short_text import shorten, visible
 
@@ -51,3 +51,16 @@ def table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> list[str]:
     header, *body = rows
     rule = ["---", *["---:" if numbers else "---"] * (len(header) - 1)]
     return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
+
+
+def describe_weights(weights: Mapping[str, float]) -> str:
+    """Returns weights as text; only their ratios matter to an order of neighbours.
+
+    Args:
+      weights: the weight of each attribute.
+
+    Example:
+      >>> describe_weights({"color": 1.4, "size": 0.2})
+      'color 1.4, size 0.2'
+    """
+    return ", ".join(f"{escape(name)} {weight:.3g}" for name, weight in weights.items())

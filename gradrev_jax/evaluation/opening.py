@@ -172,10 +172,10 @@ def _read_config(directory: pathlib.Path, protocol: Mapping[str, Any], data: Map
 def _needed_parts(stage: str, protocol: Protocol) -> tuple[str, ...]:
     """Returns the parts whose images an evaluation of a stage reads.
 
-    A fine-tuned memory needs no training image, and a strength that is given needs none that is held out.
+    A fine-tuned memory needs no training image, and what is given instead of chosen none that is held out.
     """
     parts = PARTS if stage == ENCODER else (TEST,)
-    return parts if protocol.strength is not None else tuple(dict.fromkeys((*parts, VALIDATION)))
+    return tuple(dict.fromkeys((*parts, VALIDATION))) if protocol.needs_validation else parts
 
 
 def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:

@@ -20,7 +20,7 @@ from gradrev_jax.evaluation.figures import (
     training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.markdown import escape, table
+from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
@@ -165,6 +165,8 @@ def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> l
         f"{_size(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
         "",
     ]
+    if weights := metrics["weights"]:
+        lines += [f"Weights of the attributes in the distance: {describe_weights(weights)}.", ""]
     if note:
         lines += [escape(note, width=len(note)), ""]
     if absent := metrics["prototypes_without_images"]:

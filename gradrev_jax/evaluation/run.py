@@ -12,6 +12,7 @@ from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.errors import naming
+from gradrev_jax.evaluation.choices import Choices, Strength, Weights, choose_strength, choose_weights
 from gradrev_jax.evaluation.examples import (
     SHOWN_QUERIES,
     pick_queries,
@@ -28,12 +29,12 @@ from gradrev_jax.evaluation.scores import (
     mean_scores,
     retrieval_metrics,
 )
-from gradrev_jax.evaluation.strength import Strength, choose_strength
 from gradrev_jax.evaluation.summary import summarize
+from gradrev_jax.evaluation.weighted_hits import HeldOut
 from gradrev_jax.models.inference import Encoded, encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.protocol import queries_of
+from gradrev_jax.runs.protocol import given_weights, queries_of
 from gradrev_jax.search.gallery import make_index, retrieve
 
 
@@ -75,10 +76,10 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     with naming("train.{}"):
-        strength = find_strength(run, encoded, progress=progress)
-        answers = search_gallery(run, encoded, strength.value, progress=progress)
+        choices = make_choices(run, encoded, progress=progress)
+        answers = search_gallery(run, encoded, choices, progress=progress)
     scored = score_queries(run, encoded, answers)
-    metrics = summarize(run, encoded.gallery, strength, scored)
+    metrics = summarize(run, encoded.gallery, choices, scored)
     if distributed.is_first():
         write_run_report(run, metrics, scored.scores)
     return metrics
@@ -90,7 +91,7 @@ class EncodedRun(NamedTuple):
     Attributes:
       memory: the prototypes, fine-tuned or computed from the training images, [J, N, d].
       gallery: the encoded test images.
-      held_out: the encoded validation images; None if the strength of manipulations is given.
+      held_out: the encoded validation images; None if nothing is chosen by them.
     """
 
     memory: Float[Array | np.ndarray, "J N d"]
@@ -127,28 +128,41 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
             progress=progress,
         )
     gallery = encode_part(TEST, "gallery")
-    held_out = encode_part(VALIDATION, VALIDATION) if run.protocol.strength is None else None
+    held_out = encode_part(VALIDATION, VALIDATION) if run.protocol.needs_validation else None
     return EncodedRun(memory, gallery, held_out)
 
 
-def find_strength(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> Strength:
-    """Returns the strength that the protocol gives, or else the one that serves best on the validation part.
+def make_choices(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> Choices:
+    """Returns the strength and the weights that the protocol gives, or else those that serve best.
+
+    They serve best on the validation part. If both are chosen, the strength comes first, at equal weights;
+    then the weights at this strength; and then the strength again, at these weights.
 
     Raises:
       DataError: there is no query to choose by.
     """
-    if run.protocol.strength is not None:
-        return Strength(run.protocol.strength, {})
-    assert encoded.held_out is not None, "a strength that is not given needs the validation part"
-    return choose_strength(
+    protocol = run.protocol
+    weights = Weights(given_weights(protocol, run.schema), {})
+    if protocol.strength is not None:
+        strength = Strength(protocol.strength, {})
+    if not protocol.needs_validation:
+        return Choices(strength, weights)
+    assert encoded.held_out is not None, "a choice needs the validation part"
+    held_out = HeldOut(
         encoded.held_out.features,
         run.catalogue.part_labels(VALIDATION),
         encoded.memory,
-        queries_of(run.catalogue, VALIDATION, run.protocol, run.seed),
-        normalize=run.protocol.normalize,
-        exclude_query=run.protocol.exclude_query,
-        progress=progress,
+        queries_of(run.catalogue, VALIDATION, protocol, run.seed),
+        protocol.normalize,
+        protocol.exclude_query,
     )
+    if protocol.strength is None:
+        strength = choose_strength(held_out, weights=weights.value, progress=progress)
+    if protocol.chooses_weights:
+        weights = choose_weights(held_out, strength=strength.value, progress=progress)
+        if protocol.strength is None:
+            strength = choose_strength(held_out, weights=weights.value, progress=progress)
+    return Choices(strength, weights)
 
 
 class Answers(NamedTuple):
@@ -163,7 +177,7 @@ class Answers(NamedTuple):
     baseline: Int[np.ndarray, "Q K"]
 
 
-def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, progress: bool) -> Answers:
+def search_gallery(run: OpenedRun, encoded: EncodedRun, choices: Choices, *, progress: bool) -> Answers:
     """Searches the gallery with all queries, and with their references as they are, in one pass.
 
     The references' distances to the gallery are most of the work, and both kinds of queries need them.
@@ -172,11 +186,11 @@ def search_gallery(run: OpenedRun, encoded: EncodedRun, strength: float, *, prog
     references, reference_of_query = np.unique(queries.reference, return_inverse=True)
     no_change = np.zeros((len(references), run.schema.num_values), np.int8)
     rows = retrieve(
-        make_index(encoded.gallery.features, encoded.memory, run.protocol.normalize),
+        make_index(encoded.gallery.features, encoded.memory, run.protocol.normalize, choices.weights.value),
         np.concatenate([queries.reference, references]),
         np.concatenate([queries.indicators, no_change]),
         max(run.protocol.ks),
-        strength=strength,
+        strength=choices.strength.value,
         exclude_query=run.protocol.exclude_query,
         progress=progress,
     )

@@ -3,21 +3,21 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
+from gradrev_jax.evaluation.choices import Choices
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.scores import Scored, intervals
-from gradrev_jax.evaluation.strength import Strength
 from gradrev_jax.models.inference import Encoded
 
 
 def summarize(
     run: OpenedRun,
     gallery: Encoded,
-    strength: Strength,
+    choices: Choices,
     scored: Scored,
 ) -> dict[str, Any]:
     """Returns the content of metrics.json.
@@ -25,7 +25,7 @@ def summarize(
     Args:
       run: the run.
       gallery: the encoded test images.
-      strength: the strength of the manipulations.
+      choices: the strength of the manipulations, and the weights of the attributes.
       scored: the scores of the queries.
     """
     schema = run.schema
@@ -37,8 +37,10 @@ def summarize(
         "stage": run.stage,
         "step": run.step,
         "protocol": dict(run.protocol_fields),
-        "strength": strength.value,
-        "strengths_on_validation": strength.hit_rates,
+        "strength": choices.strength.value,
+        "strengths_on_validation": choices.strength.hit_rates,
+        "weights": _by_name(choices.weights.value, schema),
+        "weights_on_validation": choices.weights.hit_rates,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
         "majority_accuracy": accuracy_summary(majority, gallery.labelled, schema),
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
@@ -48,6 +50,10 @@ def summarize(
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
+
+
+def _by_name(weights: Float[np.ndarray, " N"] | None, schema: AttributeSchema) -> dict[str, float] | None:
+    return None if weights is None else dict(zip(schema.names, weights.tolist(), strict=True))
 
 
 def cross_accuracy_rows(encoded: Encoded) -> list[list[float | None]]:

@@ -1,16 +1,19 @@
 """Reads how a run is evaluated from its config, and makes the queries that this protocol asks."""
 
 import dataclasses
+from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization, scale_weights
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.changes import Kind
 from gradrev_jax.data.queries import Queries, generate_queries
-from gradrev_jax.errors import ConfigError, DataError
-from gradrev_jax.runs.fields.protocol import VALIDATION_STRENGTH
+from gradrev_jax.errors import ConfigError, DataError, did_you_mean
+from gradrev_jax.runs.fields.protocol import CHOSEN, NO_WEIGHTS, GivenWeights, parse_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Protocol:
       exclude_query: whether the query image itself is left out of its result.
       strength: the factor of the prototypes that a manipulation adds and removes; None: the factor that
         serves best on the validation part.
+      weights: the weights of the attributes in the distance: ``none``, ``validation`` for those that serve
+        best on the validation part, or numbers; see ``given_weights``.
       normalize: the L2 normalisation of the features.
       batch_size: the number of images encoded at once.
       select_on_test: whether training chooses its best checkpoint on the test part.
@@ -36,9 +41,20 @@ class Protocol:
     num_references: int | None
     exclude_query: bool
     strength: float | None
+    weights: Literal["none", "validation"] | GivenWeights
     normalize: Normalization
     batch_size: int
     select_on_test: bool
+
+    @property
+    def chooses_weights(self) -> bool:
+        """Returns whether the weights are chosen on the validation part."""
+        return self.weights == CHOSEN
+
+    @property
+    def needs_validation(self) -> bool:
+        """Returns whether anything is chosen on the validation part when a run is evaluated."""
+        return self.strength is None or self.chooses_weights
 
 
 def build_protocol(config: ConfigDict) -> Protocol:
@@ -50,7 +66,8 @@ def build_protocol(config: ConfigDict) -> Protocol:
         num_changes=fields.num_changes,
         num_references=fields.num_references or None,
         exclude_query=fields.exclude_query,
-        strength=None if fields.strength == VALIDATION_STRENGTH else float(fields.strength),
+        strength=None if fields.strength == CHOSEN else float(fields.strength),
+        weights=fields.weights if fields.weights in (CHOSEN, NO_WEIGHTS) else parse_weights(fields.weights),
         normalize=fields.normalize,
         batch_size=fields.batch_size,
         select_on_test=fields.select_on_test,
@@ -61,9 +78,10 @@ def check_protocol(protocol: Protocol, catalogue: Catalogue) -> None:
     """Checks that a catalogue has the attributes and the test images that a protocol needs.
 
     Raises:
-      ConfigError: the gallery has fewer images than the largest cut-off, or generated queries are to change
-        more attributes at once than there are.
+      ConfigError: the gallery has fewer images than the largest cut-off, generated queries are to change
+        more attributes at once than there are, or the weights are those of other attributes.
     """
+    given_weights(protocol, catalogue.schema)
     if catalogue.queries is None:
         check_num_changes("protocol.num_changes", protocol.num_changes, catalogue.schema)
     gallery, largest = len(catalogue.parts[TEST]), max(protocol.ks)
@@ -90,6 +108,46 @@ def check_num_changes(field: str, num_changes: int, schema: AttributeSchema) -> 
         raise ConfigError(
             f"{field} = {num_changes}: at most {most}, as many attributes as the catalogue has ({names})"
         )
+
+
+def given_weights(protocol: Protocol, schema: AttributeSchema) -> Float[np.ndarray, " N"] | None:
+    """Returns the weights of the attributes that a protocol gives as numbers, with a mean square of 1.
+
+    Args:
+      protocol: the protocol.
+      schema: the attributes.
+
+    Returns:
+      [N]; None if it gives no numbers.
+
+    Raises:
+      ConfigError: a name that is no attribute, another number of weights, or all of them 0.
+    """
+    given, names = protocol.weights, schema.names
+    if isinstance(given, str):
+        return None
+    if isinstance(given, dict):
+        for name in given:
+            if name not in names:
+                hint = did_you_mean(name, names, otherwise=f"the catalogue has {', '.join(names)}")
+                raise ConfigError(
+                    f"protocol.weights has a weight for {name!r}, which is no attribute: {hint}"
+                )
+        numbers = [given.get(name, 1.0) for name in names]
+    else:
+        numbers = list(given)
+    if len(numbers) != len(names):
+        raise ConfigError(
+            f"protocol.weights gives {len(numbers)} numbers, but the catalogue has {len(names)} attributes, "
+            f"in this order: {', '.join(names)}; give one for each, or name them, as {names[0]}=2"
+        )
+    try:
+        scaled = scale_weights(numbers, len(names))
+    except ValueError as error:
+        raise ConfigError(
+            f"protocol.{error}: an attribute of weight 0 is left out of the distance"
+        ) from error
+    return np.ones(len(names)) if scaled is None else scaled
 
 
 def evaluation_queries(catalogue: Catalogue, protocol: Protocol, seed: int) -> Queries:

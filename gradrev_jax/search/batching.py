@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.arguments import check_integers, whole_number
-from gradrev_jax.core.manipulation import Normalization, normalize_features
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.search.edits import References, apply_edits, make_edits, make_references
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
@@ -26,7 +27,7 @@ CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of quer
 SPARE_CANDIDATE_ROUNDS = (12, SPARE_CANDIDATES)
 NUM_WORKERS = os.cpu_count() or 1  # threads; each searches a chunk of queries on one core
 
-# Maps the numbers of references [R] to their features [R, N, d], not normalised, and normalised.
+# Maps the numbers of references [R] to their features [R, N, d], weighted, and weighted and normalised.
 TakeReferences = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R N d"], Float[Array, "R N d"]]]
 
 
@@ -74,9 +75,18 @@ def search_all(
 
 
 @jax.jit(static_argnames="normalize")
-def normalized(features: Float[Array, "R N d"], normalize: Normalization) -> Float[Array, "R N d"]:
-    """Returns features normalised like the gallery's rows."""
-    return normalize_features(features, normalize).reshape(features.shape)
+def weighted_and_normalized(
+    features: Float[Array, "R N d"], normalize: Normalization, weights: Float[Array, " N"] | None
+) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+    """Returns features weighted like the memory, and like the gallery's rows, for ``make_references``.
+
+    Args:
+      features: [R, N, d], the features as they were given.
+      normalize: the normalisation.
+      weights: [N], the scaled weights of the attributes; None: all 1.
+    """
+    rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
+    return weigh_features(features, normalize, weights), rows
 
 
 def search_references(
@@ -130,6 +140,29 @@ def search_references(
         vectors, rows = (x.reshape(len(x), -1) for x in (edited.vectors, products.rows))
         indices[queries], distances[queries] = nearest_neighbors(vectors, rows, k)
     return indices, distances
+
+
+def check_shapes(
+    features: Float[Array | np.ndarray, "G N d"],
+    memory: Float[Array | np.ndarray, "J N d"],
+    schema: AttributeSchema,
+) -> None:
+    """Raises unless a gallery and a memory have the shapes of a schema.
+
+    Args:
+      features: [G, N, d], the gallery.
+      memory: [J, N, d], the prototypes.
+      schema: the attributes.
+
+    Raises:
+      ValueError: an empty gallery, or shapes that disagree.
+    """
+    n, j = schema.num_attributes, schema.num_values
+    if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):
+        raise ValueError(
+            f"features must be [G, {n}, d] with G > 0, and memory [{j}, {n}, d]; "
+            f"got {features.shape} and {memory.shape}"
+        )
 
 
 def scale_indicators(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import length
 from gradrev_jax.search.products import GalleryProducts, norm_operations, part_products, square_norms
 
@@ -23,7 +23,7 @@ class References(NamedTuple):
     """R features to manipulate, and what a search reads of them.
 
     Attributes:
-      features: [R, N, d], the features, not normalised.
+      features: [R, N, d], the features, not normalised, but weighted as the memory is.
       rows: [R, N, d], the normalised features.
       scales: [R, S], the factor by which the normalisation multiplied each part.
       norms: [R, N], the norms of the features' blocks.
@@ -47,7 +47,7 @@ def make_references(
 
     Args:
       products: the products of the gallery.
-      features: [R, N, d], the references, not normalised.
+      features: [R, N, d], the references, not normalised, but weighted as the memory is.
       rows: [R, N, d], the normalised references.
       normalize: the normalisation that was applied.
     """
@@ -163,7 +163,7 @@ def _apply_one(
     features = jax.lax.fori_loop(0, len(values), add, features, unroll=len(values) <= MAX_UNROLLED)
     # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
     untouched = (factors == 0).all()
-    lengths = _part_lengths(features, normalize)
+    lengths = _part_lengths(features, normalize, products.weights)
     vector = features.reshape(len(lengths), -1) / lengths[:, None]
     vector = jnp.where(untouched, references.rows[reference], vector.reshape(features.shape))
     scales = jnp.where(untouched, references.scales[reference], 1 / lengths)
@@ -187,10 +187,16 @@ def _apply_one(
     return EditedFeatures(vector, square_norms(vector[None])[0], scales, entries, entry_factors, errors)
 
 
-def _part_lengths(features: Float[Array, "N d"], normalize: Normalization) -> Float[Array, " S"]:
-    """Returns the number that each part is divided by, as in ``normalize_features``."""
+def _part_lengths(
+    features: Float[Array, "N d"], normalize: Normalization, weights: Float[Array, " N"] | None
+) -> Float[Array, " S"]:
+    """Returns the number that each part is divided by, as in ``normalize_scaled``."""
     if normalize == "none":
         return jnp.ones(1, features.dtype)
     parts = features if normalize == "attribute" else features.reshape(1, -1)
     norms = length(parts)
-    return jnp.where(norms > 0, norms, 1) * len(parts) ** 0.5
+    lengths = jnp.where(norms > 0, norms, 1) * len(parts) ** 0.5
+    if normalize == "attribute" and weights is not None:
+        # Its rounding does not set vectors and scales apart, because both are computed from this quotient.
+        return jnp.where(weights > 0, lengths / weights, jnp.inf)
+    return lengths

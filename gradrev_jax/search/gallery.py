@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from gradrev_jax import distributed
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization, Weights, scale_weights
 from gradrev_jax.errors import DataError
 from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.index import ManipulationIndex
@@ -15,6 +15,7 @@ def make_index(
     gallery: Float[Array | np.ndarray, "G N d"],
     memory: Float[Array | np.ndarray, "J N d"],
     normalize: Normalization = "global",
+    weights: Weights | None = None,
 ) -> ManipulationIndex:
     """Creates the search index of an encoder's features and prototypes.
 
@@ -22,12 +23,15 @@ def make_index(
       gallery: [G, N, d], the features, not normalised.
       memory: [J, N, d], the prototypes.
       normalize: the normalisation of the features after the manipulation.
+      weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
 
     Raises:
+      ValueError: weights as in ``scale_weights``.
       DataError: features that are not finite or cannot be normalised.
     """
+    scale_weights(weights, gallery.shape[1])  # so that an error of what follows is one of the features
     try:
-        return ManipulationIndex.build_without_schema(gallery, memory, normalize)
+        return ManipulationIndex.build_without_schema(gallery, memory, normalize, weights)
     except ValueError as error:
         raise DataError(
             f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "

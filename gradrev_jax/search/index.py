@@ -7,15 +7,22 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import NORMALIZATIONS, Normalization
+from gradrev_jax.core.normalization import (
+    NORMALIZATIONS,
+    Normalization,
+    Weights,
+    scale_weights,
+    weigh_features,
+)
 from gradrev_jax.search.batching import (
+    check_shapes,
     drop_excluded,
-    normalized,
     scale_indicators,
     search_all,
     search_references,
     validate_k,
     validate_reference_ids,
+    weighted_and_normalized,
 )
 from gradrev_jax.search.edits import References, make_references
 from gradrev_jax.search.neighbors import Neighbors
@@ -71,6 +78,7 @@ class ManipulationIndex:
         memory: Float[Array | np.ndarray, "J N d"],
         schema: AttributeSchema,
         normalize: Normalization = "global",
+        weights: Weights | None = None,
     ) -> "ManipulationIndex":
         """Normalises a gallery and multiplies it with a memory.
 
@@ -79,14 +87,15 @@ class ManipulationIndex:
           memory: [J, N, d], the prototypes.
           schema: the attributes.
           normalize: the normalisation of the features after the manipulation; see ``normalize_features``.
+          weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
 
         Raises:
           ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema, rows
-            that are not finite or cannot be normalised, a memory that is not finite, or features too small or
-            too large to be compared without a normalisation.
+            that are not finite or cannot be normalised, a memory that is not finite, features too small or
+            too large to be compared without a normalisation, or weights as in ``scale_weights``.
         """
         check_shapes(features, memory, schema)
-        return cls.build_without_schema(features, memory, normalize)
+        return cls.build_without_schema(features, memory, normalize, weights)
 
     @classmethod
     def build_without_schema(
@@ -94,6 +103,7 @@ class ManipulationIndex:
         features: Float[Array | np.ndarray, "G N d"],
         memory: Float[Array | np.ndarray, "J N d"],
         normalize: Normalization,
+        weights: Weights | None = None,
     ) -> "ManipulationIndex":
         """Builds an index of features and prototypes whose shapes are known to agree.
 
@@ -101,14 +111,16 @@ class ManipulationIndex:
           features: [G, N, d], the gallery, not normalised; G > 0.
           memory: [J, N, d], the prototypes.
           normalize: the normalisation of the features after the manipulation.
+          weights: [N], the weight of each attribute; None: all 1.
 
         Raises:
           ValueError: as for ``build``, except for shapes.
         """
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
-        products = gallery_products(features, memory, normalize)
-        check_normalized_rows(products.square_norms, normalize, num_blocks=features.shape[1])
+        scaled = scale_weights(weights, features.shape[1])
+        products = gallery_products(features, memory, normalize, scaled)
+        check_normalized_rows(products, normalize)
         check_magnitudes(products, normalize)
         return cls(features, products, normalize)
 
@@ -151,7 +163,7 @@ class ManipulationIndex:
             reference_ids = np.arange(len(items))
 
             def take_references(ids: np.ndarray) -> tuple[Array, Array]:
-                return items[ids], normalized(items[ids], self.normalize)
+                return weighted_and_normalized(items[ids], self.normalize, self.products.weights)
 
         indices, distances = search_all(
             self.products,
@@ -195,15 +207,17 @@ class ManipulationIndex:
             raise ValueError("give reference_id, or features")
         if features is not None:
             item = self._validate_features(jnp.asarray(features)[None])
-            reference = item, normalized(item, self.normalize)
+            items, rows = weighted_and_normalized(item, self.normalize, self.products.weights)
         else:
-            reference = self.take(validate_reference_ids(np.array([reference_id]), len(self.features)))
-        references = make_references(self.products, *reference, self.normalize)
+            items, rows = self.take(validate_reference_ids(np.array([reference_id]), len(self.features)))
+        references = make_references(self.products, items, rows, self.normalize)
         return ManipulationSession(self, references, reference_id)
 
     def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
-        """Returns gallery rows as they were given, and normalised."""
-        return jnp.asarray(self.features[ids], self.products.rows.dtype), self.products.rows[ids]
+        """Returns gallery rows, weighted but not normalised, and as the search compares them."""
+        products = self.products
+        features = jnp.asarray(self.features[ids], products.rows.dtype)
+        return weigh_features(features, self.normalize, products.weights), products.rows[ids]
 
     def _validate_features(self, features: Float[Array | np.ndarray, "Q N d"]) -> Float[Array, "Q N d"]:
         if features.shape[1:] != self.features.shape[1:]:
@@ -270,26 +284,3 @@ class ManipulationSession:
         if exclude_reference:
             indices, distances = drop_excluded(indices, distances, reference + self.reference_id)
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
-
-
-def check_shapes(
-    features: Float[Array | np.ndarray, "G N d"],
-    memory: Float[Array | np.ndarray, "J N d"],
-    schema: AttributeSchema,
-) -> None:
-    """Raises unless a gallery and a memory have the shapes of a schema.
-
-    Args:
-      features: [G, N, d], the gallery.
-      memory: [J, N, d], the prototypes.
-      schema: the attributes.
-
-    Raises:
-      ValueError: an empty gallery, or shapes that disagree.
-    """
-    n, j = schema.num_attributes, schema.num_values
-    if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):
-        raise ValueError(
-            f"features must be [G, {n}, d] with G > 0, and memory [{j}, {n}, d]; "
-            f"got {features.shape} and {memory.shape}"
-        )

@@ -4,18 +4,19 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import Any, get_type_hints
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gradrev_jax.core.normalization import weigh_features
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import new_folder
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.products import GalleryProducts
 
-VERSION = 2
+VERSION, UNWEIGHTED = 3, 2  # version 2 knew no weights
 ABOUT, FEATURES = "index.json", "features"
 
 
@@ -41,9 +42,11 @@ def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None
       [[1]]
     """
     arrays = {FEATURES: index.features, **index.products._asdict()}
+    weights = arrays.pop("weights")
     about = {
         "version": VERSION,
         "normalize": index.normalize,
+        "weights": None if weights is None else np.asarray(weights).tolist(),
         "gallery": fingerprint(index.features),
         "memory": fingerprint(index.products.memory),
     }
@@ -74,20 +77,27 @@ def open_index(
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r")
-            for name in (FEATURES, *get_type_hints(GalleryProducts))
+            for name in (FEATURES, *GalleryProducts._fields)
+            if name != "weights"
         }
         version, normalize = about["version"], about["normalize"]
+        given = about["weights"] if version == VERSION else None
+        weights = None if given is None else np.array(given, np.float64)
         known = {"gallery": about["gallery"], "memory": about["memory"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no index that can be read: {error}; build it again") from error
-    if version != VERSION:
+    if version not in (VERSION, UNWEIGHTED):
         raise DataError(f"{folder} is an index of version {version}, not {VERSION}; build it again")
+    if memory is not None and weights is not None and memory.shape == arrays["memory"].shape:
+        memory = weigh_features(jnp.asarray(memory, arrays["memory"].dtype), normalize, weights)
     for name, expected in (("gallery", features), ("memory", memory)):
         if expected is not None and fingerprint(expected) != known[name]:
             raise DataError(f"{folder} is the index of another {name}; build it again from this one")
     mapped: Any = arrays.pop(FEATURES)
     # On a CPU, JAX does not copy aligned memory, and these files are aligned.
     products = GalleryProducts(**{name: jnp.asarray(array) for name, array in arrays.items()})
+    if weights is not None:
+        products = products._replace(weights=jnp.asarray(weights, products.rows.dtype))
     return ManipulationIndex(mapped, products, normalize)
 
 

@@ -4,6 +4,11 @@ A *part* is the share of a feature that one factor normalises: one attribute's b
 normalised by itself (S = N parts), otherwise the whole feature (S = 1 part). In part s, a manipulated and
 normalised feature is ``scales[s] * (f + sum of factors[c] * memory[values[c]])``, so its products with the
 gallery are sums of the products of f and of the memory.
+
+Weights per attribute that apply before the normalisation are multiplied into features and memory when these
+are read; those that apply after it, into the scales and the gallery's rows. All that is below therefore is an
+unweighted search among other numbers, and so are its error bounds. Scaled, the weights keep a normalised row
+at a length of at most 1.
 """
 
 import functools
@@ -13,9 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from gradrev_jax.core.manipulation import Normalization, normalize_features
+from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.core.vectors import length
 
 LANES = 16  # partial sums that run side by side in a squared norm
@@ -31,11 +36,12 @@ class GalleryProducts(NamedTuple):
       rows: [G, N, d], the normalised gallery.
       square_norms: [G], the squared norms of the rows.
       largest: the norm of the longest row.
-      memory: [J, N, d], the prototypes.
+      memory: [J, N, d], the prototypes, multiplied by the weights that apply before the normalisation.
       memory_norms: [J, N], the norms of the prototypes' blocks.
       table: [E + 1, G], the products of the prototypes' nonzero parts with the rows; the last row is zero.
       part: [E + 1], the part that each table row belongs to.
       entries: [J, P], the table rows of each prototype, padded with E.
+      weights: [N], the scaled weights of the attributes; None: all 1.
     """
 
     rows: Float[Array, "G N d"]
@@ -46,12 +52,14 @@ class GalleryProducts(NamedTuple):
     table: Float[Array, "E1 G"]
     part: Int[Array, " E1"]
     entries: Int[Array, "J P"]
+    weights: Float[Array, " N"] | None = None
 
 
 def gallery_products(
     features: Float[Array | np.ndarray, "G N d"],
     memory: Float[Array | np.ndarray, "J N d"],
     normalize: Normalization,
+    weights: Float[np.ndarray, " N"] | None = None,
 ) -> GalleryProducts:
     """Normalises a gallery and multiplies it with a memory, leaving out zero blocks (most, in Eq. 6).
 
@@ -62,9 +70,11 @@ def gallery_products(
       features: [G, N, d], the gallery, not normalised.
       memory: [J, N, d], the prototypes.
       normalize: the normalisation of the features; see ``normalize_features``.
+      weights: [N], the scaled weights of the attributes; None: all 1.
     """
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
-    memory = jnp.asarray(memory, dtype)
+    factors = None if weights is None else jnp.asarray(weights, dtype)
+    memory = weigh_features(jnp.asarray(memory, dtype), normalize, factors)
     filled = np.asarray((memory != 0).any(axis=-1))
     if normalize == "attribute":
         part, value = np.nonzero(filled.T)
@@ -92,7 +102,7 @@ def gallery_products(
         # The last step repeats rows of the one before, so that all have one size and share one program.
         start = min(start, count - step)
         rows = jnp.asarray(features[start : start + step], dtype)
-        arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize)
+        arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize, factors)
     rows, norms, table = arrays
     return GalleryProducts(
         rows,
@@ -103,28 +113,31 @@ def gallery_products(
         table,
         jnp.asarray(np.append(part, 0)),
         jnp.asarray(_pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
+        factors,
     )
 
 
-def check_normalized_rows(
-    square_norms: Float[Array, " G"], normalize: Normalization, *, num_blocks: int
-) -> None:
-    """Raises unless all rows of a gallery could be normalised.
+def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -> None:
+    """Raises unless all rows of a gallery could be normalised, save for attributes of weight 0.
 
     Args:
-      square_norms: [G], the squared norms of the normalised rows.
+      products: the products of the gallery.
       normalize: the normalisation that was applied.
-      num_blocks: N, the number of attributes.
 
     Raises:
       ValueError: some rows are zero or not finite; the message has the first row and their number.
     """
-    norms: np.ndarray = np.asarray(square_norms)
-    # Each attribute that is not zero adds 1 / N.
-    least = {"global": 0.5, "attribute": 1 - 0.5 / num_blocks, "none": 0.0}[normalize]
+    norms: np.ndarray = np.asarray(products.square_norms)
+    if normalize == "attribute" and products.weights is not None:
+        # An attribute that is not zero adds w² / N, which may be less than the rounding error of the norm.
+        is_zero = np.asarray(_have_zero_blocks(products.rows, products.weights))
+    else:
+        # Each attribute that is not zero adds 1 / N.
+        least = {"global": 0.5, "attribute": 1 - 0.5 / products.rows.shape[1], "none": 0.0}[normalize]
+        is_zero = norms < least
     most = float(np.finfo(norms.dtype).max) ** 0.5
     limit = f"; without a normalisation, none may be longer than {most:.2g}" if normalize == "none" else ""
-    for bad, what in ((~np.isfinite(norms), "not finite"), (norms < least, "zero")):
+    for bad, what in ((~np.isfinite(norms), "not finite"), (is_zero, "zero")):
         if bad.any():
             where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
             hint = ", so it has no direction to normalise" if what == "zero" else ""
@@ -132,6 +145,12 @@ def check_normalized_rows(
                 f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
                 f"({int(bad.sum())} such rows of {len(norms)}){limit if what == 'not finite' else ''}"
             )
+
+
+@jax.jit
+def _have_zero_blocks(rows: Float[Array, "G N d"], weights: Float[Array, " N"]) -> Bool[Array, " G"]:
+    """Returns which rows are zero for an attribute whose weight is not."""
+    return ((rows == 0).all(axis=-1) & (weights > 0)).any(axis=-1)
 
 
 def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> None:
@@ -173,9 +192,10 @@ def _add_rows(
     prototypes: tuple[Float[Array, "_ d"], ...],
     sources: Int[Array | np.ndarray, "E1 T"],
     normalize: Normalization,
+    weights: Float[Array, " N"] | None,
 ) -> tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]]:
     """Writes the normalised rows, their squared norms and their products from ``start`` on."""
-    rows = normalize_features(features, normalize).reshape(features.shape)
+    rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
     by_block = [
         jnp.matmul(blocks, rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
         for n, blocks in enumerate(prototypes)

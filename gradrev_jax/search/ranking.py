@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.search.edits import EditedFeatures, Edits, References, apply_edits
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts

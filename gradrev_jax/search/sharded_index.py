@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import Normalization
+from gradrev_jax.core.normalization import Normalization, Weights, weigh_features
 from gradrev_jax.search.batching import (
     drop_excluded,
     scale_indicators,
@@ -54,6 +54,7 @@ class ShardedIndex:
         schema: AttributeSchema,
         normalize: Normalization = "global",
         devices: Sequence[jax.Device] | None = None,
+        weights: Weights | None = None,
     ) -> "ShardedIndex":
         """Divides a gallery over devices.
 
@@ -63,6 +64,7 @@ class ShardedIndex:
           schema: the attributes.
           normalize: the normalisation of the features after the manipulation.
           devices: the devices to use; None: all devices of this process.
+          weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
 
         Raises:
           ValueError: as for ``ManipulationIndex.build``.
@@ -71,7 +73,7 @@ class ShardedIndex:
         devices = list(devices or jax.local_devices())[: max(1, len(rows))]
         shards = []
         for part, device in zip(np.array_split(rows, len(devices)), devices, strict=True):
-            shard = ManipulationIndex.build(part, memory, schema, normalize)
+            shard = ManipulationIndex.build(part, memory, schema, normalize, weights)
             products = jax.device_put(shard.products, device)
             shards.append(dataclasses.replace(shard, products=products))
         return cls(rows, tuple(shards))
@@ -142,11 +144,14 @@ class ShardedIndex:
         return [0, *itertools.accumulate(sizes[:-1])]
 
     def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
-        """Returns gallery rows as they were given, and normalised, as arrays that any device may use."""
-        dtype = self.shards[0].products.rows.dtype
+        """Returns gallery rows, weighted and as a search compares them, as arrays that any device may use."""
+        first = self.shards[0]
+        dtype = first.products.rows.dtype
         rows = np.zeros((len(ids), *self.features.shape[1:]), dtype)
         for shard, start in zip(self.shards, self._starts, strict=True):
             inside = np.flatnonzero((ids >= start) & (ids < start + len(shard.features)))
             if inside.size:
                 rows[inside] = np.asarray(shard.products.rows[ids[inside] - start])
-        return jnp.asarray(self.features[ids], dtype), jnp.asarray(rows)
+        features = jnp.asarray(self.features[ids], dtype)
+        weights = None if first.products.weights is None else np.asarray(first.products.weights)
+        return weigh_features(features, first.normalize, weights), jnp.asarray(rows)

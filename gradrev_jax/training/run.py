@@ -23,6 +23,7 @@ from gradrev_jax.runs.fingerprints import (
 from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
 from gradrev_jax.runs.protocol import (
     Protocol,
+    given_weights,
     queries_of,
 )
 from gradrev_jax.training.opening import (
@@ -111,6 +112,8 @@ def _stage_inputs(
         data.catalogue.part_labels(part),
         _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
         normalize=protocol.normalize,
+        # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
+        weights=given_weights(protocol, data.catalogue.schema),
         batch_size=protocol.batch_size,
         progress=progress,
     )

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary
-from gradrev_jax.core.manipulation import Normalization
 from gradrev_jax.core.metrics import hit_rate
+from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode, make_forward
@@ -40,6 +40,7 @@ def make_validator(
     queries: Queries | None,
     *,
     normalize: Normalization,
+    weights: Float[np.ndarray, " N"] | None = None,
     batch_size: int,
     progress: bool = True,
 ) -> Validate:
@@ -54,6 +55,7 @@ def make_validator(
       labels: [M, N], -1 = not labelled.
       queries: the manipulations that a memory is scored by, with the images as gallery; None: without any.
       normalize: the normalisation of the features, for retrieval.
+      weights: the weight of each attribute, for retrieval, [N]; None: all 1.
       batch_size: the number of images encoded at once.
       progress: whether a progress bar is shown.
     """
@@ -80,13 +82,9 @@ def make_validator(
             score = None
             if queries is not None and len(queries):
                 k = min(SELECTED_AT, (len(labels) + 1) // 2)
-                found = retrieve(
-                    make_index(encoded.features, memory, normalize),
-                    queries.reference,
-                    queries.indicators,
-                    k,
-                    progress=progress,
-                )
+                index = make_index(encoded.features, memory, normalize, weights)
+                asked = queries.reference, queries.indicators
+                found = retrieve(index, *asked, k, progress=progress)
                 score = float(hit_rate(labels[found], queries.targets, k))
                 record["validation_hit_rate"] = {str(k): score}
         return Validation(record, score)

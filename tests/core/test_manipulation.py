@@ -11,7 +11,6 @@ from gradrev_jax.core.manipulation import (
     make_indicator,
     manipulate,
     memory_from_sums,
-    normalize_features,
     prototype_sums,
 )
 
@@ -145,19 +144,6 @@ def test_check_indicators():
         check_indicators(np.array([[1, 0]]), SCHEMA)
 
 
-def test_normalizations(unchecked):
-    features, _ = example()
-    flat = features.reshape(50, -1)
-    np.testing.assert_array_equal(normalize_features(features, "none"), flat)
-    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    np.testing.assert_allclose(normalize_features(features), unit, atol=1e-6)
-    by_attribute = np.asarray(normalize_features(features, "attribute")).reshape(50, 3, 4)
-    np.testing.assert_allclose(np.linalg.norm(by_attribute, axis=2), 3**-0.5, atol=1e-6)
-    assert (normalize_features(np.zeros((1, 3, 4), np.float32)) == 0).all()
-    with pytest.raises(ValueError, match="how must be one of global, attribute, none, got 'l2'"):
-        normalize_features(features, "l2")
-
-
 @pytest.mark.parametrize("bad", [-2, 3])
 def test_a_label_that_is_no_value_moves_no_prototype(bad):
     features, labels = example()
@@ -184,26 +170,13 @@ def test_features_that_are_no_rows_of_attributes(unchecked):
     _, labels = example()
     with pytest.raises(ValueError, match=r"features must be \[M, N, d\] .* got \(50, 3\) and \(50, 3\)"):
         class_prototypes(np.zeros((50, 3), np.float32), labels, SCHEMA)
-    with pytest.raises(ValueError, match=r"features must be \[\.\.\., N, d\], got \(4,\)"):
-        normalize_features(np.zeros(4, np.float32))
 
 
-def test_whole_numbers_are_edited_and_normalised_as_float32(unchecked):
+def test_whole_numbers_are_edited_as_float32(unchecked):
     memory = np.array([[[1, 0]], [[0, 3]]])
     edited = manipulate(np.array([[1, 0]]), np.array([0.0, 0.5]), memory)
     assert edited.dtype == jnp.float32
     assert edited.tolist() == [[1.0, 1.5]]
-    np.testing.assert_allclose(normalize_features(np.array([[3], [4]])), [0.6, 0.8], rtol=1e-6)
-
-
-@pytest.mark.parametrize("how", ["global", "attribute"])
-def test_features_of_any_size_are_normalised(how):
-    features, _ = example()
-    normalize = jax.jit(normalize_features, static_argnums=1)
-    expected = normalize(features, how)
-    for size in (1e-37, 1e-25, 1e-19, 1e19, 1e25, 1e37):
-        found = normalize((features * np.float32(size)).astype(np.float32), how)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0.1 if size < 1e-36 else 1e-6)
 
 
 def test_words_of_labels_and_indicators_that_are_none():

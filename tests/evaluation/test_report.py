@@ -56,6 +56,7 @@ def metrics():
         "gallery": 1600,
         "queries": 4361,
         "step": 12345,
+        "weights": None,
         "attribute_accuracy": accuracy(0.91239, 0.85),
         "majority_accuracy": accuracy(0.3, 0.125),
         "cross_accuracy": {"attributes": ["color", "size"], "matrix": [[0.9, 0.2], [None, 0.8]]},
@@ -121,6 +122,12 @@ def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, b
     files = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
     assert set(files) == pictures | {"metrics.json", "queries.npz", "report.md"}
     assert all(files[name].startswith(b"\x89PNG") for name in pictures)
+
+
+def test_the_weights_of_the_attributes_are_named(metrics, tmp_path, blank_pictures):
+    assert "Weights" not in write(tmp_path / "plain", metrics)
+    text = write(tmp_path / "weighted", metrics | {"weights": {"color": 1.41421, "si|ze": 0.0}})
+    assert "Weights of the attributes in the distance: color 1.41, si\\|ze 0." in text
 
 
 def test_the_tables_hold_the_percentages_and_the_files_the_numbers(metrics, tmp_path, blank_pictures):

@@ -53,6 +53,7 @@ INVALID = {
     "protocol.kinds": [("swap", "drop")],
     "protocol.num_changes": [0],
     "protocol.strength": ["twice", "nan"],
+    "protocol.weights": ["", "much", "1,-2", "1,nan", "color=2,1", "color=2,color=3", "color=", "1,inf"],
 }
 
 

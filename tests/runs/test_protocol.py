@@ -1,11 +1,19 @@
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.runs import builders
-from gradrev_jax.runs.protocol import build_protocol, check_protocol, evaluation_queries, queries_of
+from gradrev_jax.runs.protocol import (
+    build_protocol,
+    check_protocol,
+    evaluation_queries,
+    given_weights,
+    queries_of,
+)
 
 
 @pytest.fixture
@@ -21,16 +29,74 @@ def test_every_field_of_the_section_reaches_the_protocol(tiny_config):
         "num_references": 5,
         "exclude_query": True,
         "strength": "1.5",
+        "weights": "color=2, size=0.5",
         "normalize": "none",
         "batch_size": 3,
         "select_on_test": True,
     }
     assert set(given) == set(tiny_config.protocol), "a new field needs a line here"
     tiny_config.protocol.update(given)
-    assert dataclasses.asdict(build_protocol(tiny_config)) == {**given, "strength": 1.5}
-    tiny_config.protocol.update({"num_references": 0, "strength": "validation"})
+    assert dataclasses.asdict(build_protocol(tiny_config)) == {
+        **given,
+        "strength": 1.5,
+        "weights": {"color": 2.0, "size": 0.5},
+    }
+    tiny_config.protocol.update({"num_references": 0, "strength": "validation", "weights": "1, 0.5"})
     unset = build_protocol(tiny_config)
-    assert (unset.num_references, unset.strength) == (None, None)
+    assert (unset.num_references, unset.strength, unset.weights) == (None, None, (1.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("strength", "weights", "needed"),
+    [("1", "none", False), ("1", "1,2", False), ("1", "validation", True), ("validation", "none", True)],
+)
+def test_the_validation_part_is_needed_where_something_is_chosen_on_it(
+    tiny_config, strength, weights, needed
+):
+    tiny_config.protocol.update({"strength": strength, "weights": weights})
+    assert build_protocol(tiny_config).needs_validation == needed
+
+
+WEIGHED = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("none", None),
+        ("validation", None),
+        ("7,1", [1.4, 0.2]),
+        ("color=7", [1.4, 0.2]),
+        ("size=1,color=7", [1.4, 0.2]),
+        ("size=0", [2**0.5, 0]),
+        ("3,3", [1, 1]),
+    ],
+)
+def test_weights_are_given_in_the_order_of_the_attributes_or_by_name(tiny_config, weights, expected):
+    tiny_config.protocol.weights = weights
+    found = given_weights(build_protocol(tiny_config), WEIGHED)
+    assert found is expected if expected is None else found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("colour=2", "has a weight for 'colour', which is no attribute: did you mean color?"),
+        ("size=1,xyz=2", "has a weight for 'xyz', which is no attribute: the catalogue has color, size"),
+        ("1,2,3", "gives 3 numbers, but the catalogue has 2 attributes, in this order: color, size; give"),
+        ("0,0", "protocol.weights must not all be 0: an attribute of weight 0 is left out"),
+    ],
+)
+def test_weights_of_other_attributes(tiny_config, weights, message):
+    tiny_config.protocol.weights = weights
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        given_weights(build_protocol(tiny_config), WEIGHED)
+
+
+def test_weights_are_checked_with_the_protocol(tiny_config, catalogue):
+    tiny_config.protocol.update({"weights": "1,2,3", "ks": (1,)})
+    with pytest.raises(ConfigError, match=r"protocol\.weights gives 3 numbers, but the catalogue has"):
+        check_protocol(build_protocol(tiny_config), catalogue)
 
 
 def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config, catalogue):

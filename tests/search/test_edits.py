@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS, manipulate, normalize_features
+from gradrev_jax.core.manipulation import manipulate
+from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, scale_weights, weigh_features
 from gradrev_jax.search import edits as edits_module
 from gradrev_jax.search.edits import apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
@@ -11,20 +12,25 @@ from gradrev_jax.search.products import gallery_products
 VALUES, ATTRIBUTES, DIM, ROWS, REFERENCES, QUERIES = 5, 3, 30, 120, 4, 9
 
 
-def example(rng, how, offset=0.0):
+WEIGHTS = (None, [1, 0.01, 4], [0, 3, 1])
+
+
+def example(rng, how, offset=0.0, weights=None):
     gallery = (offset + rng.normal(size=(ROWS, ATTRIBUTES, DIM))).astype(np.float32)
     memory = (offset + rng.normal(size=(VALUES, ATTRIBUTES, DIM))).astype(np.float32)
     indicators = (rng.integers(-1, 2, (QUERIES, VALUES)) * 0.7).astype(np.float32)
     edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators)
-    products = gallery_products(gallery, memory, how)
-    features = jnp.asarray(gallery[:REFERENCES])
+    scaled = scale_weights(weights, ATTRIBUTES)
+    products = gallery_products(gallery, memory, how, scaled)
+    features = weigh_features(jnp.asarray(gallery[:REFERENCES]), how, scaled)
     references = make_references(products, features, products.rows[:REFERENCES], how)
     return products, references, edits, indicators
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_references_know_how_they_were_scaled(rng, how):
-    _, references, *_ = example(rng, how)
+def test_references_know_how_they_were_scaled(rng, how, weights):
+    _, references, *_ = example(rng, how, weights=weights)
     parts = references.scales.shape[1]
     before, after = (np.reshape(x, (REFERENCES, parts, -1)) for x in (references.features, references.rows))
     np.testing.assert_allclose(np.asarray(references.scales)[..., None] * before, after, rtol=1e-5)
@@ -72,11 +78,12 @@ def test_editing_is_manipulating_and_normalising(rng, how):
     np.testing.assert_array_equal(untouched.vectors, products.rows[edits.reference])
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
-def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset):
+def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights):
     """Sums of products that cancel (offset 30) err most; the bound must hold, and not by being vast."""
-    products, references, edits, _ = example(rng, how, offset)
+    products, references, edits, _ = example(rng, how, offset, weights)
     edited = apply_edits(products, references, edits, how)
     bounds = np.asarray(edited.errors, np.float64)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)

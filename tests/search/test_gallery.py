@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS
+from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.scores import retrieval_metrics

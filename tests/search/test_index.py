@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradrev_jax import AttributeSchema, ManipulationIndex, nearest_neighbors
-from gradrev_jax.core.manipulation import NORMALIZATIONS, manipulate, normalize_features
+from gradrev_jax.core.manipulation import manipulate
+from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
@@ -40,26 +41,31 @@ def small_integers(rng, rows, largest=3):
     return rng.integers(0, largest + 1, (rows, ATTRIBUTES, DIM)).astype(np.float32)
 
 
-def flat(features, how):
-    """Normalised as the oracle does it: in float64, block by block."""
+def flat(features, how, weights=None):
+    """Weighted and normalised as the oracle does it: in float64, block by block."""
     features = np.asarray(features, np.float64)
+    factors = np.ones(features.shape[1]) if weights is None else np.asarray(weights, np.float64)
+    factors = factors[:, None] / np.sqrt((factors * factors).mean())
     rows = []
     for row in features:
         if how == "attribute":
             row = np.stack([b / (np.sqrt((b * b).sum()) or 1) for b in row]) / np.sqrt(len(row))
+        row = row * factors
         row = row.reshape(-1)
         rows.append(row / (np.sqrt((row * row).sum()) or 1) if how == "global" else row)
     return np.array(rows)
 
 
-def oracle(gallery, memory, references, indicators, k, how="global", strength=1.0, excluded=None):
+def oracle(
+    gallery, memory, references, indicators, k, how="global", strength=1.0, excluded=None, weights=None
+):
     """Every query and every distance in float64; a stable sort."""
-    rows, found, distances = flat(gallery, how), [], []
+    rows, found, distances = flat(gallery, how, weights), [], []
     for query, (reference, indicator) in enumerate(zip(references, indicators, strict=True)):
         edited = np.asarray(reference, np.float64).copy()
         for value, sign in enumerate(indicator):
             edited += strength * float(sign) * np.asarray(memory[value], np.float64)
-        distance = np.sqrt(((rows - flat(edited[None], how)) ** 2).sum(axis=1))
+        distance = np.sqrt(((rows - flat(edited[None], how, weights)) ** 2).sum(axis=1))
         order = np.argsort(distance, kind="stable")
         if excluded is not None:
             order = order[order != excluded[query]]

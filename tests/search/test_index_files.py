@@ -36,6 +36,29 @@ def test_what_is_opened_finds_what_was_saved(folder):
     np.testing.assert_array_equal(session.indices[0], expected.indices[0])
 
 
+def test_weights_are_saved_with_the_index(tmp_path):
+    index = ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, weights=[0.5, 3])
+    save_index(index, tmp_path / "index")
+    opened = open_index(tmp_path / "index", features=GALLERY, memory=MEMORY)
+    np.testing.assert_array_equal(opened.products.weights, index.products.weights)
+    for found, expected in zip(opened.search(**QUERIES), index.search(**QUERIES), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for other in (MEMORY * np.float32(1.1), MEMORY[:4], MEMORY[:, :1]):
+        with pytest.raises(DataError, match="is the index of another memory"):
+            open_index(tmp_path / "index", memory=other)
+
+
+def test_a_folder_of_before_there_were_weights_has_none(folder):
+    """Version 2 had the same files, and no word of weights."""
+    about = json.loads((folder / "index.json").read_text())
+    assert about.pop("weights") is None
+    (folder / "index.json").write_text(json.dumps({**about, "version": 2}))
+    assert open_index(folder, features=GALLERY, memory=MEMORY).products.weights is None
+    (folder / "index.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="is no index that can be read: 'weights'"):
+        open_index(folder)
+
+
 def test_folders_may_be_strings(folder, tmp_path):
     save_index(open_index(str(folder)), str(tmp_path / "copy"))
     np.testing.assert_array_equal(open_index(str(tmp_path / "copy")).features, GALLERY)
@@ -60,7 +83,7 @@ def test_folders_that_are_no_index(folder, tmp_path):
         open_index(tmp_path / "nothing")
     about = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**about, "version": 0}))
-    with pytest.raises(DataError, match="is an index of version 0, not 2"):
+    with pytest.raises(DataError, match="is an index of version 0, not 3"):
         open_index(folder)
     (folder / "index.json").write_text("{")
     with pytest.raises(DataError, match="is no index that can be read"):

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS, normalize_features
+from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features
 from gradrev_jax.search.products import LANES, gallery_products, part_products, square_norms
 
 VALUES, ATTRIBUTES, DIM, ROWS = 5, 3, 30, 120

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS
-from gradrev_jax.search.batching import normalized
+from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.search.batching import weighted_and_normalized
 from gradrev_jax.search.edits import apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.ranking import PAIR_BATCHES, exact_squared_distances, rank, search_edits, smallest
@@ -20,7 +20,7 @@ def example(rng, how="global", gallery=None, rows=120):
     reference = rng.integers(0, REFERENCES, QUERIES)
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
-    references = make_references(products, features, normalized(features, how), how)
+    references = make_references(products, features, weighted_and_normalized(features, how, None)[1], how)
     return products, references, make_edits(reference, indicators)
 
 

@@ -51,6 +51,18 @@ def test_shards_find_what_one_index_finds(normalize, count):
     np.testing.assert_allclose(in_order, np.sort(squares, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("normalize", ["global", "attribute", "none"])
+def test_shards_with_weights_find_what_one_index_finds(normalize):
+    weights = [0.4, 3]
+    index = ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, normalize, weights)
+    devices = jax.devices()[:1] * 3
+    sharded = ShardedIndex.build(GALLERY, MEMORY, SCHEMA, normalize, devices=devices, weights=weights)
+    queries = {"reference_ids": REFERENCES, "indicators": INDICATORS, "k": 9}
+    found, expected = sharded.search(**queries), index.search(**queries)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
+
+
 def test_more_devices_than_rows_and_arguments_that_are_refused():
     small = ShardedIndex.build(GALLERY[:2], MEMORY, SCHEMA, devices=jax.devices()[:1] * 5)
     assert len(small.shards) == 2

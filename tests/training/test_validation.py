@@ -6,6 +6,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.training.validation import make_validator
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -58,6 +59,22 @@ def test_a_memory_is_judged_by_its_hit_rate(params):
         expected.append((labels[order] == queries.targets[q]).all(axis=1).any())
     assert score == pytest.approx(np.mean(expected))
     assert expected[0]
+
+
+def test_a_memory_is_judged_at_the_weights_that_are_given(params):
+    """Of one attribute, the edit finds a match; where it is left out, the neighbours are those without it."""
+    labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]], np.int32)
+    queries = generate_queries(labels, SCHEMA)
+    images, _ = validator(labels)
+    normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    features = np.asarray(ENCODER.apply(params, jnp.asarray(normalized, jnp.float32)).features)
+    memory = np.random.default_rng(1).normal(size=(4, 2, 3)).astype(np.float32) * np.abs(features).max()
+    for weights in ([1.0, 0.1], [0.1, 1.0]):
+        _, validate = validator(labels, queries=queries, weights=np.array(weights))
+        index = make_index(features, memory, "global", weights)
+        found = retrieve(index, queries.reference, queries.indicators, 2, progress=False)
+        expected = (labels[found] == queries.targets[:, None]).all(axis=2).any(axis=1).mean()
+        assert validate(params, memory)[1] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

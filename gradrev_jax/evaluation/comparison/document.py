@@ -13,7 +13,7 @@ from gradrev_jax.evaluation.comparison.words import (
     format_difference,
     format_interval,
 )
-from gradrev_jax.evaluation.markdown import code, escape, table
+from gradrev_jax.evaluation.markdown import code, describe_weights, escape, table
 from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
 from gradrev_jax.evaluation.scores import ACCURACIES
 
@@ -145,13 +145,22 @@ def _retrieval_table(comparison: Mapping[str, Any], names: Sequence[str]) -> lis
 
 
 def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("system", "what it is", "runs", "checkpoint of step", "strength")]
+    """Returns the table of what the systems are; of weights, if any run has some."""
+    weighted = any(weights for system in comparison["systems"] for weights in system["weights"])
+    header = ("system", "what it is", "runs", "checkpoint of step", "strength")
+    rows: list[tuple[str, ...]] = [(*header, "weights") if weighted else header]
     for system in comparison["systems"]:
         steps = ", ".join(f"{step:,}" for step in dict.fromkeys(system["step"]))
         strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(system["strength"]))
         folders = ", ".join(map(code, system["runs"]))
-        rows.append((escape(system["name"]), system["what"], folders, steps, strengths))
+        row = escape(system["name"]), system["what"], folders, steps, strengths
+        rows.append((*row, _all_weights(system["weights"])) if weighted else row)
     return rows
+
+
+def _all_weights(by_run: Sequence[Mapping[str, float] | None]) -> str:
+    """Returns the weights of a system's runs, each once."""
+    return "; ".join(dict.fromkeys(describe_weights(each) if each else "none" for each in by_run))
 
 
 def _score_rows(

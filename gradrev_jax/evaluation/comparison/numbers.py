@@ -147,6 +147,7 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> dic
         "what": describe_config(system.runs[0].config, prototypes_alone=system.prototypes_of is not None),
         "step": [run.metrics["step"] for run in system.runs],
         "strength": [run.metrics["strength"] for run in system.runs],
+        "weights": [run.metrics.get("weights") for run in system.runs],
         "metrics": found,
         "cross_accuracy": [[known(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
     }

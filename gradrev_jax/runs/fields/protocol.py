@@ -3,11 +3,14 @@
 import math
 from typing import Any
 
-from gradrev_jax.core.manipulation import NORMALIZATIONS
+from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.data.changes import KINDS
 from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
 
-VALIDATION_STRENGTH = "validation"  # chosen on the validation part
+CHOSEN = "validation"  # as a strength, or as weights: chosen on the validation part
+NO_WEIGHTS = "none"
+# Weights as the field gives them: those of all attributes in their order, or those of some by name.
+GivenWeights = tuple[float, ...] | dict[str, float]
 
 
 def is_strength(value: Any) -> bool:
@@ -17,12 +20,53 @@ def is_strength(value: Any) -> bool:
       >>> is_strength("0.5"), is_strength("validation"), is_strength("nan")
       (True, True, False)
     """
-    if value == VALIDATION_STRENGTH:
+    if value == CHOSEN:
         return True
     try:
         return math.isfinite(float(value))
     except ValueError:
         return False
+
+
+def parse_weights(text: str) -> GivenWeights:
+    """Reads weights that are given as numbers.
+
+    Args:
+      text: numbers in the order of the attributes, or name=number for some of them, separated by commas.
+
+    Raises:
+      ValueError: a number that is negative, not finite or none, a name twice, or names beside bare numbers.
+
+    Example:
+      >>> parse_weights("1,0.5,2"), parse_weights("color=2, size (EU)=0.5")
+      ((1.0, 0.5, 2.0), {'color': 2.0, 'size (EU)': 0.5})
+    """
+    items = [item.rpartition("=") for item in text.split(",")]
+    numbers = [float(number) for *_, number in items]
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(f"weights must be finite and not below 0, got {text!r}")
+    names = [name.strip() for name, sign, _ in items if sign]
+    if not names:
+        return tuple(numbers)
+    if len(set(names)) < len(items):
+        raise ValueError(f"weights must all have a name, each another, or none of them one; got {text!r}")
+    return dict(zip(names, numbers, strict=True))
+
+
+def is_weights(value: Any) -> bool:
+    """Returns whether a value of ``protocol.weights`` can be read.
+
+    Example:
+      >>> is_weights("color=2"), is_weights("validation"), is_weights("-1,2")
+      (True, True, False)
+    """
+    if value in (CHOSEN, NO_WEIGHTS):
+        return True
+    try:
+        parse_weights(value)
+    except ValueError:
+        return False
+    return True
 
 
 PROTOCOL = {
@@ -65,6 +109,14 @@ PROTOCOL = {
         "the best on the held-out part.",
         rule=Rule("a number, or validation", is_strength),
         paper="Eq. 7",
+    ),
+    "weights": Field(
+        default=NO_WEIGHTS,
+        meaning="Weight of each attribute in the distance of retrieval: `none`; numbers in the order of the "
+        "attributes, as `1,0.5,2`, or by name, as `color=2,size=0.5`, where all others are 1; or "
+        "`validation` for those chosen on the held-out part. 0 leaves an attribute out.",
+        rule=Rule("none, validation, numbers from 0 or name=number, separated by commas", is_weights),
+        earlier=NO_WEIGHTS,
     ),
     "select_on_test": Field(
         default=False,

@@ -207,6 +207,17 @@ def test_the_fields_that_differ_are_shown(comparison, tmp_path, blank_pictures):
     assert ["`model.width`", "1.0", "–"] in rows(write(tmp_path / "out", comparison))
 
 
+def test_weights_are_shown_where_a_run_has_some(comparison, tmp_path, blank_pictures):
+    assert "| weights" not in write(tmp_path / "without", comparison)
+    first, *others = comparison["systems"]
+    first["weights"] = [{"color": 1.4, "size": 0.2}] * len(first["runs"])
+    for other in others:
+        assert other["weights"] == [None] * len(other["runs"]), "reports of before there were weights"
+    text = write(tmp_path / "with", comparison)
+    assert "| color 1.4, size 0.2 |" in text
+    assert text.count("| none |") == len(others)
+
+
 def test_the_terminal_gets_a_line_a_system_and_the_differences(comparison):
     lines = comparison_table(comparison).splitlines()
     assert re.fullmatch(r"[\d,]+ queries of \d+ reference images, gallery of 24", lines[0])

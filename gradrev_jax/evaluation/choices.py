@@ -1,0 +1,177 @@
+"""Chooses what serves best on held-out images: the strength of a manipulation, the weights of attributes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from gradrev_jax.core.metrics import hit_rate
+from gradrev_jax.core.normalization import scale_weights
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
+from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.search.index import ManipulationIndex
+
+CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+CHOSEN_AT = 10  # K of the hit rate that decides
+# What a weight is multiplied by, from 1/4 to 4: first 1, which keeps it, then the nearest to that. Of equally
+# good ones, the first is taken.
+FACTORS = tuple(2 ** (i / 2) for i in (0, -1, 1, -2, 2, -3, 3, -4, 4))
+LEAST, MOST = 1 / 16, 16.0  # the range of the weights
+SWEEPS = 3  # times that every attribute's weight is revised
+# The queries that weights are chosen by: those of so many reference images, or fewer, so that the products
+# of the queries with the images fit into memory.
+REFERENCES, PRODUCT_BYTES, SEED = 500, 2**29, 0
+
+
+class Strength(NamedTuple):
+    """Represents the strength of all manipulations of an evaluation.
+
+    Attributes:
+      value: the factor of the prototypes that are added and removed.
+      hit_rates: the hit rate of every strength tried, by its name; empty if the strength was given.
+    """
+
+    value: float
+    hit_rates: dict[str, float]
+
+
+class Weights(NamedTuple):
+    """Represents the weights of the attributes in the distance of an evaluation.
+
+    Attributes:
+      value: the weight of each attribute, [N], with a mean square of 1; None: there are none.
+      hit_rates: the hit rates of ``equal`` weights and of those ``chosen``; empty if none were chosen.
+    """
+
+    value: Float[np.ndarray, " N"] | None
+    hit_rates: dict[str, float]
+
+
+class Choices(NamedTuple):
+    """Represents what an evaluation was given, or has chosen on the validation part.
+
+    Attributes:
+      strength: the strength of the manipulations.
+      weights: the weights of the attributes.
+    """
+
+    strength: Strength
+    weights: Weights
+
+
+def choose_strength(
+    held_out: HeldOut,
+    *,
+    weights: Float[np.ndarray, " N"] | None = None,
+    candidates: Sequence[float] = CANDIDATES,
+    progress: bool = True,
+) -> Strength:
+    """Returns the strength of highest hit_rate@10 (with fewer than 20 images, @ half of their number).
+
+    Args:
+      held_out: the images and the queries to choose by.
+      weights: the weight of each attribute; None: all 1.
+      candidates: the strengths to try; of equally good ones, the first is chosen.
+      progress: whether progress bars are shown.
+
+    Raises:
+      DataError: there is no query to choose by.
+    """
+    _check_queries(held_out.queries, "strength")
+    index = make_index(held_out.features, held_out.memory, held_out.normalize, weights)
+    hit_rates = {
+        f"{strength:g}": _hit_rate(index, held_out, strength, progress=progress) for strength in candidates
+    }
+    return Strength(float(max(hit_rates, key=lambda name: hit_rates[name])), hit_rates)
+
+
+def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True) -> Weights:
+    """Returns weights of high hit_rate@10, by coordinate ascent from equal ones.
+
+    One attribute after the other, and all of them three times, the weight is multiplied by the factor from a
+    quarter to four that finds a match for most queries, between 1/16 and 16; it is kept unless another finds
+    more. Of many images, the queries of 500 are looked at. The weights that result are taken if they are
+    better on all queries than equal ones are.
+
+    Args:
+      held_out: the images and the queries to choose by.
+      strength: the factor of the manipulations.
+      progress: whether progress bars are shown.
+
+    Raises:
+      DataError: there is no query to choose by.
+    """
+    _check_queries(held_out.queries, "weights")
+    equal = np.ones(held_out.labels.shape[1])
+
+    def search(weights: Float[np.ndarray, " N"]) -> float:
+        index = make_index(held_out.features, held_out.memory, held_out.normalize, weights)
+        return _hit_rate(index, held_out, strength, progress=progress)
+
+    hit_rates = {"equal": search(equal)}
+    drawn = held_out._replace(queries=_draw(held_out.queries, *held_out.labels.shape))
+    hits = WeightedHits.of(drawn, strength, _chosen_at(held_out))
+    weights = scale_weights(_ascend(hits, equal, progress=progress), len(equal))
+    if weights is not None:
+        hit_rates["chosen"] = search(weights)
+        if hit_rates["chosen"] > hit_rates["equal"]:
+            return Weights(weights, hit_rates)
+    return Weights(equal, hit_rates)
+
+
+def _ascend(
+    hits: WeightedHits, weights: Float[np.ndarray, " N"], *, progress: bool
+) -> Float[np.ndarray, " N"]:
+    """Revises one weight after the other until a sweep over all of them changes nothing, or SWEEPS times."""
+    weights = weights.copy()
+    with tqdm(
+        total=SWEEPS * len(weights), desc="weights", unit="weight", disable=not progress, leave=False
+    ) as bar:
+        for _ in range(SWEEPS):
+            before = weights.copy()
+            for n in range(len(weights)):
+                tried = np.tile(weights, (len(FACTORS), 1))
+                tried[:, n] = np.clip(weights[n] * np.array(FACTORS), LEAST, MOST)
+                weights = tried[hits.count(tried).argmax()]
+                bar.update()
+            if (weights == before).all():
+                break
+    return weights
+
+
+def _draw(queries: Queries, num_images: int, num_attributes: int) -> Queries:
+    """Returns the queries of some reference images, so that their products fit into memory."""
+    drawn = queries.sample_references(REFERENCES, SEED)
+    most = max(1, PRODUCT_BYTES // (4 * num_images * num_attributes))
+    return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
+
+
+def _hit_rate(index: ManipulationIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:
+    """Returns the share of the queries that find a match."""
+    queries, k = held_out.queries, _chosen_at(held_out)
+    found = retrieve(
+        index,
+        queries.reference,
+        queries.indicators,
+        k,
+        strength=strength,
+        exclude_query=held_out.exclude_query,
+        progress=progress,
+    )
+    return float(hit_rate(held_out.labels[found], queries.targets, k))
+
+
+def _chosen_at(held_out: HeldOut) -> int:
+    return min(CHOSEN_AT, (len(held_out.labels) + 1) // 2)
+
+
+def _check_queries(queries: Queries, field: str) -> None:
+    if not len(queries):
+        raise DataError(
+            f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "
+            "another with one attribute changed; hold out more (train.validation_fraction), or give a number"
+        )

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.metrics import hit_rate
+from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.data.queries import Queries, generate_queries
+from gradrev_jax.evaluation import weighted_hits
+from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
+from gradrev_jax.search.gallery import make_index, retrieve
+
+SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
+
+
+def held_out(rng, normalize, exclude_query=False, rows=70):
+    labels = rng.integers(-1, (3, 2), (rows, 2)).astype(np.int32)
+    features = rng.normal(size=(rows, 2, 4)) * rng.uniform(0.3, 3, (rows, 2, 1))
+    memory = rng.normal(size=(5, 2, 4)).astype(np.float32)  # no block is zero, as after fine-tuning
+    queries = generate_queries(labels, SCHEMA)
+    return HeldOut(features.astype(np.float32), labels, memory, queries, normalize, exclude_query)
+
+
+@pytest.mark.parametrize("chunk", [256, 50])
+@pytest.mark.parametrize("exclude_query", [False, True])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query, chunk):
+    monkeypatch.setattr(weighted_hits, "CHUNK", chunk)
+    data = held_out(rng, normalize, exclude_query)
+    weights = rng.uniform(0.1, 4, (5, 2))
+    found = WeightedHits.of(data, 1.3, 6).count(weights)
+    for count, weight in zip(found, weights, strict=True):
+        index = make_index(data.features, data.memory, normalize, weight)
+        asked = data.queries.reference, data.queries.indicators, 6
+        rows = retrieve(index, *asked, strength=1.3, exclude_query=exclude_query, progress=False)
+        expected = float(hit_rate(data.labels[rows], data.queries.targets, 6)) * len(data.queries)
+        assert count == pytest.approx(expected)
+    assert len(set(found.tolist())) > 1, "the weights make a difference"
+
+
+@pytest.mark.parametrize("size", [1e-15, 1e15])
+@pytest.mark.parametrize("normalize", ["global", "attribute"])
+def test_features_of_any_size_give_the_same_counts(rng, normalize, size):
+    data = held_out(rng, normalize)
+    scaled = data._replace(features=data.features * np.float32(size), memory=data.memory * np.float32(size))
+    weights = rng.uniform(0.1, 4, (3, 2))
+    found, expected = (WeightedHits.of(each, 1.0, 6).count(weights) for each in (scaled, data))
+    np.testing.assert_allclose(found, expected, atol=1)
+
+
+def test_an_image_that_is_left_out_is_no_match(rng):
+    """The query itself has the labels asked for only if nothing changes."""
+    data = held_out(rng, "global")
+    labels = np.arange(70)[:, None] * [1, 0]
+    same = Queries(np.arange(70), np.zeros((70, 5), np.int8), labels.astype(np.int32), np.ones((70, 2), bool))
+    data = data._replace(labels=labels.astype(np.int32), queries=same)
+    ones = np.ones((1, 2))
+    assert WeightedHits.of(data, 1.0, 1).count(ones).tolist() == [70]
+    assert WeightedHits.of(data._replace(exclude_query=True), 1.0, 69).count(ones).tolist() == [0]
