@@ -42,15 +42,32 @@ def shifted(
     images: Float[Array, "B H W C"], kernel: Float[Array, "k k C"], stride: int, padding: Padding
 ) -> Float[Array, "B h w C"]:
     """Computes ``depthwise_convolve`` as the sum over the kernel's elements of shifted slices."""
+    slices = shifted_slices(images, len(kernel), stride, padding)
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    return functools.reduce(jnp.add, [part * weights[n] for n, part in enumerate(slices)])
+
+
+def shifted_slices(
+    images: Float[Array, "B H W C"], size: int, stride: int, padding: Padding
+) -> list[Float[Array, "B h w C"]]:
+    """Returns, for each element of a kernel, row by row, the inputs that it is multiplied with.
+
+    Args:
+      images: the input, [B, H, W, C].
+      size: the number of rows, and of columns, of the kernel.
+      stride: the stride of rows and columns.
+      padding: the numbers of zeros ((above, below), (left, right)).
+
+    Example:
+      >>> images = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> [part.ravel().tolist() for part in shifted_slices(images, 2, 2, ((0, 1), (0, 1)))]
+      [[0.0, 2.0, 6.0, 8.0], [1.0, 0.0, 7.0, 0.0], [3.0, 5.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0]]
+    """
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-    k = len(kernel)
-    rows, columns = ((size - k) // stride + 1 for size in padded.shape[1:3])
-
-    def term(i: int, j: int) -> Array:
-        below, right = i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1
-        return padded[:, i:below:stride, j:right:stride] * kernel[i, j]
-
-    return functools.reduce(jnp.add, [term(i, j) for i in range(k) for j in range(k)])
+    rows, columns = (stride * ((length - size) // stride) + 1 for length in padded.shape[1:3])
+    return [
+        padded[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
+    ]
 
 
 def grouped(

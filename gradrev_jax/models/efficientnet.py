@@ -1,6 +1,7 @@
 """EfficientNet-Lite0, with images in NHWC (Tan and Le, 2019: "EfficientNet")."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.models.alexnet import scaled
 from gradrev_jax.models.batch_norm import BatchNorm
-from gradrev_jax.models.depthwise import LAYOUT, Padding, depthwise_convolve
+from gradrev_jax.models.depthwise import LAYOUT, Padding, depthwise_convolve, shifted_slices
 from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
@@ -66,6 +67,7 @@ class EfficientNetLite0(nn.Module):
       width: the factor of all numbers of filters; 1 gives EfficientNet-Lite0.
       dropout: the dropout rate of the features.
       dtype: the dtype of the computation; parameters are float32.
+      at_once: the number of pixels of the images that a CPU computes at once in inference; 0: all of a batch.
 
     Raises:
       ValueError: the tap is unknown, the images are not a batch of normalised RGB images, or they are smaller
@@ -82,6 +84,7 @@ class EfficientNetLite0(nn.Module):
     width: float = 1.0
     dropout: float = 0.2
     dtype: DTypeLike = jnp.float32
+    at_once: int = 2 * 224**2
 
     @nn.compact
     def __call__(
@@ -101,6 +104,8 @@ class EfficientNetLite0(nn.Module):
         if self.tap not in TAPS:
             raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
         check_images(images, smallest=SMALLEST_IMAGE)
+        if self.at_once and not train and not self.is_initializing():
+            return self._infer(images)
         x = images.astype(self.dtype)
         x = Convolution(scaled(STEM, self.width), dtype=self.dtype, name="stem")(x)
         x = relu6(BatchNorm(dtype=self.dtype, name="stem_norm")(x, train, shard))
@@ -117,6 +122,26 @@ class EfficientNetLite0(nn.Module):
         x = Pointwise(scaled(HEAD, self.width), dtype=self.dtype, name="head")(x)
         x = relu6(BatchNorm(dtype=self.dtype, name="head_norm")(x, train, shard))
         return Dropout(self.dropout if train else 0.0)(x.mean(axis=(1, 2)), shard)
+
+    def _infer(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B H"]:
+        """Computes the features of images; a CPU computes those of few images at once.
+
+        The maps of a whole batch would be memory that the system has to find and to clear for every layer.
+        """
+        network = self.clone(parent=None, at_once=0)
+        group = max(1, self.at_once // math.prod(images.shape[1:3]))
+
+        def in_groups(variables: Any, images: Array) -> Array:
+            groups = -(-len(images) // group)
+            padded = jnp.pad(images, ((0, groups * group - len(images)), *((0, 0),) * 3))
+            grouped = padded.reshape(groups, group, *images.shape[1:])
+            features = lax.map(lambda images: network.apply(variables, images), grouped)
+            return features.reshape(groups * group, -1)[: len(images)]
+
+        at_once = network.apply
+        if len(images) <= group:
+            return at_once(self.variables, images)
+        return lax.platform_dependent(self.variables, images, cpu=in_groups, default=at_once)
 
 
 class InvertedResidual(nn.Module):
@@ -164,7 +189,17 @@ class Convolution(nn.Module):
         """Computes the convolution."""
         shape = (3, 3, x.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.dtype)
-        return lax.conv_general_dilated(x, kernel, (2, 2), same_padding(x, 3, 2), dimension_numbers=LAYOUT)
+        padding = same_padding(x, 3, 2)
+
+        def by_patches(x: Array, kernel: Array) -> Array:
+            patches = jnp.concatenate(shifted_slices(x, 3, 2, padding), axis=-1)
+            return patches @ kernel.reshape(-1, self.filters)
+
+        def by_xla(x: Array, kernel: Array) -> Array:
+            return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=LAYOUT)
+
+        # In a loop, XLA's convolution is slow on a CPU, and of three channels it is slow everywhere there.
+        return lax.platform_dependent(x, kernel, cpu=by_patches, default=by_xla)
 
 
 class Depthwise(nn.Module):

@@ -101,15 +101,33 @@ def test_it_has_the_parameters_of_efficientnet_lite0():
     assert sum(name.startswith("block") for name in shapes["params"]) == 16
 
 
-@pytest.mark.parametrize("size", [64, 45])
-def test_features_are_those_of_the_definition(size, rng):
+@pytest.mark.parametrize(
+    ("size", "at_once"), [(40, 2 * 40**2), (45, 0)], ids=["in two groups, of 2 and of 1", "at once"]
+)
+def test_features_are_those_of_the_definition(size, at_once, rng):
     variables = drawn_variables(rng, narrow_variables())
-    images = rng.normal(size=(2, size, size, 3)).astype(np.float32)
+    images = rng.normal(size=(3, size, size, 3)).astype(np.float32)
     expected = slow_features(variables, images)
-    found = jax.jit(EfficientNetLite0(width=NARROW).apply)(variables, jnp.asarray(images))
-    assert expected.shape == (2, 160)
+    network = EfficientNetLite0(width=NARROW, at_once=at_once)
+    found = jax.jit(network.apply)(variables, jnp.asarray(images))
+    assert expected.shape == (3, 160)
     assert np.ptp(expected, axis=0).mean() > 1e-2, "features tell images apart"
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_only_a_cpu_computes_in_groups_and_without_grouped_convolutions():
+    forward = jax.jit(EfficientNetLite0(width=NARROW, at_once=32**2).apply)
+    traced = forward.trace(narrow_variables(), jnp.zeros((4, 32, 32, 3)))
+    for platform, loops, convolutions in (("cpu", 1, 0), ("cuda", 0, 17)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert (text.count("stablehlo.while"), text.count("stablehlo.convolution")) == (loops, convolutions)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_images(count):
+    network = EfficientNetLite0(width=NARROW, at_once=32**2)
+    shape = jax.eval_shape(network.apply, narrow_variables(), jnp.zeros((count, 32, 32, 3))).shape
+    assert shape == (count, 160)
 
 
 @pytest.mark.parametrize("size", [32, 33, 57])
@@ -167,8 +185,9 @@ def test_training_drops_features_and_moves_statistics(rng):
 def test_frozen_statistics_train_as_inference_computes(rng):
     network, variables = EfficientNetLite0(width=NARROW, dropout=0.0), narrow_variables()
     images = jnp.asarray(rng.normal(size=(2, 64, 64, 3)), jnp.float32)
-    inference = jax.jit(network.apply)(variables, images)
-    frozen = jax.jit(functools.partial(network.apply, train=True))(variables, images)
+    inference, frozen = jax.jit(
+        lambda variables, images: [network.apply(variables, images, train) for train in (False, True)]
+    )(variables, images)
     np.testing.assert_allclose(frozen, inference, rtol=1e-5, atol=1e-6)
 
 
@@ -186,9 +205,7 @@ def test_padding_of_a_shard_changes_nothing(rng):
 def test_half_precision_is_close(rng):
     variables = drawn_variables(rng, narrow_variables())
     images = jnp.asarray(rng.normal(size=(2, 32, 32, 3)), jnp.float32)
-    exact, half = (
-        jax.jit(EfficientNetLite0(width=NARROW, dtype=dtype).apply)(variables, images)
-        for dtype in (jnp.float32, jnp.bfloat16)
-    )
+    exact = slow_features(variables, images)
+    half = jax.jit(EfficientNetLite0(width=NARROW, dtype=jnp.bfloat16).apply)(variables, images)
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.1 * float(jnp.abs(exact).max()))
+    np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.1 * np.abs(exact).max())
