@@ -3,9 +3,10 @@
     python benchmarks/compare.py --photographs=FOLDER
 
 Each variant runs in its own process; all are warmed up and then take turns, so that other load on the machine
-affects them equally. The cases are train steps, inference, prototypes, the whole evaluation at
-Shopping100k's sizes, and, with --photographs (a folder of images with an attributes.csv, see README.md),
-loading. For each it reports the median and the spread, the peak memory, and the time until the first run has
+affects them equally. The cases are train steps, inference, that of EfficientNet-Lite0 beside the PyTorch
+package of that name, prototypes, the whole evaluation at Shopping100k's sizes, and, with --photographs (a
+folder of images with an attributes.csv, see README.md), loading. For each it reports the median and the
+spread, the peak memory, and the time until the first run has
 ended, including imports and compilation. It runs on a GPU if both sides find one, and otherwise on the CPU;
 sides that are not installed are skipped and reported. On two CPU cores it takes about 20 minutes; on a GPU,
 ``--quick`` measures only the paper's sizes, see docs/gpu.md.
@@ -34,6 +35,7 @@ from benchmarks.side_by_side.turns import measure, measure_together
 from gradrev_jax.core.manipulation import class_prototypes
 
 INSTALL = "install it with pip install -c constraints.txt -e '.[torch]'"
+EFFICIENTNET = "efficientnet_lite_pytorch"  # the package whose EfficientNet-Lite0 ours is measured beside
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -47,7 +49,7 @@ def missing() -> dict[str, str]:
     """Returns the libraries that are not installed, each with the reason why its part is skipped."""
     return {
         name: f"{name} is not installed; {INSTALL}"
-        for name in ("torch", "faiss")
+        for name in ("torch", "faiss", EFFICIENTNET)
         if probe(f"import {name}") is None
     }
 
@@ -128,8 +130,8 @@ def run(
         for number, case in enumerate(bar := tqdm(cases, unit="case")):
             bar.set_description(case.name)
             arguments = make_arguments(case, pathlib.Path(folder) / str(number), photographs)
-            faiss_is_missing = case.kind == "evaluation" and "faiss" in absent
-            why = {"torch": absent["faiss"], **skip} if faiss_is_missing else skip
+            needed = {"evaluation": "faiss", "efficientnet_lite0": EFFICIENTNET}.get(case.kind)
+            why = {"torch": absent[needed], **skip} if needed in absent else skip
             yield describe(case, measure(case, device, arguments=arguments, skip=why))
 
 
@@ -158,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--match", default="", help="cases with this in their names, as 'batch 64 attributes 12'"
     )
+    parser.add_argument("--part", help="a word for the name of the result, compare_PART_MACHINE.json")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument(
@@ -172,7 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # memory that the workers need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     device, absent = pick_device(options.device), missing()
-    path = options.out / f"compare_{machine_name() if device == 'cuda' else 'cpu'}.json"
+    machine = machine_name() if device == "cuda" else "cpu"
+    path = options.out / "_".join(["compare", *([options.part] if options.part else []), machine])
+    path = path.with_suffix(".json")
     skipped = list(absent.values())
     if not options.photographs:
         skipped.append("loading: it needs real files; give --photographs=FOLDER")

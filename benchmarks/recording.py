@@ -19,7 +19,7 @@ SETTINGS = (
 )
 LIBRARIES = (
     *("gradrev_jax", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "numpy", "optax"),
-    *("torch", "triton", "faiss-cpu"),
+    *("torch", "triton", "faiss-cpu", "efficientnet-lite-pytorch"),
 )
 
 

@@ -30,7 +30,8 @@ class Case:
     """One thing to measure.
 
     Attributes:
-      kind: the name of the function on each side: train_step, inference, prototypes, evaluation or loading.
+      kind: the name of the function on each side: train_step, inference, efficientnet_lite0, prototypes,
+        evaluation or loading.
       sizes: the sizes by name, such as ``batch`` and ``image`` (the height and width in pixels).
       variants: the names of the variants to measure.
       repeats: the number of measurements per variant.
@@ -89,6 +90,10 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
         Case("inference", {"image": image, "batch": 128}, plain, repeats, options=options)
         for image in IMAGE_SIZES
     ]
+    cases += [
+        Case("efficientnet_lite0", {"image": image, "batch": batch}, plain, repeats, options=options)
+        for image, batch in ((96, 32), (224, 8), (224, 32))
+    ]
     both = ("gradrev_jax", "torch")
     cases += [
         Case("prototypes", {"image": image, "images": 512, "draws": 100}, both, repeats, "prototype members")
@@ -130,6 +135,7 @@ def tiny(photographs: bool) -> list[Case]:
     cases = [
         Case("train_step", {"image": 64, "batch": 4, "attributes": 3, **small}, both, 2),
         Case("inference", {"image": 64, "batch": 4, **small}, both, 2),
+        Case("efficientnet_lite0", {"image": 32, "batch": 2}, both, 2),
         Case("prototypes", {"image": 64, "images": 160, "draws": 2, **small}, both, 2, "prototype members"),
         Case("evaluation", retrieval, both, 2, "queries"),
     ]

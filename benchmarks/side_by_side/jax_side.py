@@ -23,6 +23,7 @@ from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import initialize
 from gradrev_jax.evaluation.scores import retrieval_metrics
+from gradrev_jax.models.efficientnet import EfficientNetLite0
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
@@ -131,6 +132,22 @@ def inference(
         for _ in range(steps):
             outputs = forward(params, images)
         jax.block_until_ready(outputs)
+        return {"units": steps * batch}
+
+    return job
+
+
+def efficientnet_lite0(image: int, batch: int, *, precision: str = "float32", steps: int = 1) -> Job:
+    """Computes the pooled features of batches of uint8 images on the device."""
+    network = EfficientNetLite0(dtype=jnp.dtype(precision))
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, image, image, 3)))
+    forward = jax.jit(lambda variables, images: network.apply(variables, normalize_images(images)))
+    images = jax.device_put(inputs.random_images(batch, image))
+
+    def job() -> dict[str, Any]:
+        for _ in range(steps):
+            features = forward(variables, images)
+        jax.block_until_ready(features)
         return {"units": steps * batch}
 
     return job

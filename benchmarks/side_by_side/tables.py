@@ -13,6 +13,7 @@ OURS, EAGER = "gradrev_jax", "torch"
 KINDS = {
     "train_step": "train step",
     "inference": "inference",
+    "efficientnet_lite0": "EfficientNet-Lite0, inference",
     "prototypes": "prototypes",
     "evaluation": "evaluation",
     "loading": "loading, later epochs",

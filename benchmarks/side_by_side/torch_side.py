@@ -83,6 +83,34 @@ def inference(
     return job
 
 
+def efficientnet_lite0(
+    image: int,
+    batch: int,
+    *,
+    compile: bool = False,  # noqa: A002
+    channels_last: bool = False,
+    autocast: bool = False,
+    steps: int = 1,
+) -> Job:
+    """Computes the pooled features of batches of uint8 images on the device, with the PyTorch package."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=image).to(DEVICE).eval()
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    maps: Any = torch.compile(network.extract_features) if compile else network.extract_features
+    images = torch.from_numpy(inputs.random_images(batch, image)).to(DEVICE)
+
+    def job() -> dict[str, Any]:
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
+            for _ in range(steps):
+                maps(normalized(images, channels_last=channels_last)).mean(dim=(2, 3))
+        wait()
+        return {"units": steps * batch}
+
+    return job
+
+
 def prototypes(
     image: int, images: int, draws: int, *, attributes: int = 12, width: float = 1.0, dim: int = 340
 ) -> Job:

@@ -9,7 +9,7 @@ from benchmarks.side_by_side.cases import tiny
 SIZES = {case.kind: case.sizes for case in tiny(True)}
 
 
-@pytest.mark.parametrize("kind", ["train_step", "inference"])
+@pytest.mark.parametrize("kind", ["train_step", "inference", "efficientnet_lite0"])
 def test_a_batch(kind):
     job = getattr(jax_side, kind)(**SIZES[kind])
     assert job()["units"] == SIZES[kind]["batch"]
