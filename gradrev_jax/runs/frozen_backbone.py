@@ -61,7 +61,8 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
         example = backbone.inputs.example(config.data.image_size)
         variables = jax.jit(network.init)(jax.random.key(config.seed), example)
         variables = with_starting_weights(variables, read_starting_weights(config, variables))
-    return FrozenBackbone(network, backbone.inputs, variables, _fingerprint(network, variables))
+    name = f"{config.model.backbone} {config.model.tap} {config.model.width}"
+    return FrozenBackbone(network, backbone.inputs, variables, _fingerprint(name, variables))
 
 
 def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> None:
@@ -99,8 +100,9 @@ def make_embed(
     return jax.jit(embed)
 
 
-def _fingerprint(network: nn.Module, variables: Any) -> str:
-    key = hashlib.blake2b(repr(network).encode(), digest_size=16)
+def _fingerprint(name: str, variables: Any) -> str:
+    """Returns a hash of a network's name, tap and width, and of its weights."""
+    key = hashlib.blake2b(name.encode(), digest_size=16)
     for name, leaf in sorted(_flatten(variables).items()):
         key.update(f"{name} {leaf.shape} {leaf.dtype}".encode())
         key.update(np.ascontiguousarray(leaf).tobytes())
