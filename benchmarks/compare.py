@@ -130,7 +130,7 @@ def run(
         for number, case in enumerate(bar := tqdm(cases, unit="case")):
             bar.set_description(case.name)
             arguments = make_arguments(case, pathlib.Path(folder) / str(number), photographs)
-            needed = {"evaluation": "faiss", "efficientnet_lite0": EFFICIENTNET}.get(case.kind)
+            needed = {"evaluation": "faiss", "efficientnet_lite0": EFFICIENTNET}.get(case.kind, "torch")
             why = {"torch": absent[needed], **skip} if needed in absent else skip
             yield describe(case, measure(case, device, arguments=arguments, skip=why))
 

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0, with images in NHWC (Tan and Le, 2019: "EfficientNet")."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -131,14 +131,16 @@ class EfficientNetLite0(nn.Module):
         network = self.clone(parent=None, at_once=0)
         group = max(1, self.at_once // math.prod(images.shape[1:3]))
 
+        def at_once(variables: Any, images: Array) -> Array:
+            return cast(Array, network.apply(variables, images))
+
         def in_groups(variables: Any, images: Array) -> Array:
             groups = -(-len(images) // group)
             padded = jnp.pad(images, ((0, groups * group - len(images)), *((0, 0),) * 3))
             grouped = padded.reshape(groups, group, *images.shape[1:])
-            features = lax.map(lambda images: network.apply(variables, images), grouped)
+            features = lax.map(lambda images: at_once(variables, images), grouped)
             return features.reshape(groups * group, -1)[: len(images)]
 
-        at_once = network.apply
         if len(images) <= group:
             return at_once(self.variables, images)
         return lax.platform_dependent(self.variables, images, cpu=in_groups, default=at_once)
