@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.models.embeddings import Embeddings
+from gradrev_jax.models.embeddings import Embeddings, vector_statistics
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.training.encoder_step import init_state, make_train_step
 
@@ -19,17 +19,26 @@ def statistics(rng, width):
 def test_vectors_are_scaled_by_one_number_or_by_one_per_number(rng):
     vectors, known = rng.normal(size=(5, 4)).astype(np.float32), statistics(rng, 4)
     centred, std = vectors - np.asarray(known["mean"]), np.asarray(known["std"])
-    scaled = Embeddings().apply({"batch_stats": known}, jnp.asarray(vectors))
-    np.testing.assert_allclose(scaled, centred / np.sqrt((std**2).mean()), rtol=1e-5)
     each = Embeddings(tap="standardized").apply({"batch_stats": known}, jnp.asarray(vectors))
     np.testing.assert_allclose(each, centred / std, rtol=1e-5)
     raw = Embeddings(tap="raw").apply({"batch_stats": known}, jnp.asarray(vectors))
     np.testing.assert_array_equal(raw, vectors)
 
 
+def test_scaled_vectors_have_one_size_whatever_they_come_in(rng):
+    vectors = (5 + 3 * rng.normal(size=(50, 4))).astype(np.float32)
+    for factor in (1.0, 1e-3, 1e4):
+        known = vector_statistics((factor * vectors)[:, None])
+        scaled = Embeddings().apply({"batch_stats": known}, jnp.asarray(factor * vectors))
+        np.testing.assert_allclose(scaled, 0.2 * vectors / np.sqrt((vectors**2).mean()), rtol=1e-4)
+
+
 def test_a_number_that_never_changes_is_zero_and_not_infinite():
     known = {"mean": jnp.array([2.0]), "std": jnp.array([0.0])}
-    assert Embeddings().apply({"batch_stats": known}, jnp.array([[2.0]])).tolist() == [[0.0]]
+    network = Embeddings(tap="standardized")
+    assert network.apply({"batch_stats": known}, jnp.array([[2.0]])).tolist() == [[0.0]]
+    nothing = {"mean": jnp.array([0.0]), "std": jnp.array([0.0])}
+    assert Embeddings().apply({"batch_stats": nothing}, jnp.array([[0.0]])).tolist() == [[0.0]]
 
 
 def test_dropout_is_for_training_alone():
