@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gradrev_jax.models.batch_norm import BatchNorm
 from gradrev_jax.models.dropout import Dropout
 
 
@@ -25,3 +26,18 @@ class LeftColour(nn.Module):
         x = nn.Dense(16, dtype=self.dtype)(jnp.concatenate(quarters, axis=1).astype(self.dtype))
         x = Dropout(self.dropout if train else 0.0)(nn.relu(x), shard)
         return nn.relu(nn.Dense(16, dtype=self.dtype)(x)) if self.tap.endswith("relu") else x
+
+
+class NormedColour(nn.Module):
+    """A convolution, batch normalisation over images and positions, and the mean over these."""
+
+    tap: str
+    width: float
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images, train=False, shard=None):
+        x = nn.Conv(8, (8, 8), strides=8, dtype=self.dtype, name="convolution")(images.astype(self.dtype))
+        x = BatchNorm(momentum=0.5, dtype=self.dtype, name="norm")(x, train, shard)
+        return Dropout(self.dropout if train else 0.0)(nn.relu(x).mean(axis=(1, 2)), shard)

@@ -13,7 +13,7 @@ from gradrev_jax.models.variables import STATISTICS
 
 TAPS = ("scaled", "standardized", "raw")
 LEAST_STD = 1e-6  # numbers that are the same in all vectors are not divided
-# Root mean square of the numbers of scaled vectors. From larger ones, features keep more of the vector besides
+# Root mean square of the numbers of scaled vectors. From larger ones, features keep more of a vector besides
 # their attribute, and retrieval suffers; docs/results.md has what was measured.
 SCALE = 0.2
 READ_AT_ONCE = 4096  # the number of vectors

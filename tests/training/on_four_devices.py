@@ -3,6 +3,7 @@
 In float64, because Adam turns rounding errors of gradients that are nearly 0 into whole steps.
 """
 
+import functools
 import json
 import sys
 
@@ -12,14 +13,19 @@ import numpy as np
 import optax
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
+from tests.small_backbone import NormedColour
 
+BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
+NORMED = AttributeEncoder(SCHEMA, feature_dim=3, backbone="normed", dtype=jnp.float64)
 STEPS = 10
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
@@ -31,21 +37,21 @@ def rows(step, size):
     return np.random.default_rng(step).permutation(len(PIXELS))[:size]
 
 
-def encoder_stage(size):
+def encoder_stage(size, encoder=ENCODER):
     update = make_update(
-        ENCODER,
+        encoder,
         OPTIMIZER,
         EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0}),
         seed=0,
         total_steps=STEPS,
     )
-    params = init_state(ENCODER, OPTIMIZER, input_size=64, seed=0).params
+    params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
     return update, params, size, lambda drawn: LABELS[drawn]
 
 
-def memory_stage(size):
-    update = make_update(ENCODER, OPTIMIZER, MemoryObjective(reversal=True), seed=0)
-    encoder = init_state(ENCODER, OPTIMIZER, input_size=64, seed=0).params
+def memory_stage(size, encoder=ENCODER):
+    update = make_update(encoder, OPTIMIZER, MemoryObjective(reversal=True), seed=0)
+    params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
     memory = np.random.default_rng(1).normal(size=(5, 2, 3))
 
     def targets(drawn):
@@ -53,7 +59,7 @@ def memory_stage(size):
         indicators = np.asarray(SCHEMA.one_hot(labels[1]) - SCHEMA.one_hot(labels[0])).astype(np.int32)
         return MemoryTargets(labels, indicators)
 
-    return update, {"encoder": encoder, "memory": memory}, 3 * size, targets
+    return update, {"encoder": params, "memory": memory}, 3 * size, targets
 
 
 def trained(stage, size, parallel, at_once, on_device=False):
@@ -72,7 +78,12 @@ def trained(stage, size, parallel, at_once, on_device=False):
     return jax.device_get((state.params, metrics))
 
 
-STAGES = {"encoder": encoder_stage, "memory": memory_stage}
+STAGES = {
+    "encoder": encoder_stage,
+    "memory": memory_stage,
+    "normed encoder": functools.partial(encoder_stage, encoder=NORMED),
+    "normed memory": functools.partial(memory_stage, encoder=NORMED),
+}
 
 
 def main(cases):
@@ -82,7 +93,7 @@ def main(cases):
         stage = STAGES[name]
         if (name, size) not in alone:
             alone[name, size] = trained(stage, size, Parallel.over(1, batch=size), 1)
-        spread = Parallel.over(batch=size * (3 if name == "memory" else 1), mode=mode)
+        spread = Parallel.over(batch=size * (3 if "memory" in name else 1), mode=mode)
         together = trained(stage, size, spread, at_once, on_device)
         apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), alone[name, size], together)
         params, metrics = (max(map(float, jax.tree.leaves(part))) for part in apart)
