@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
@@ -113,13 +113,19 @@ class Parallel:
             tree = jax.tree.map(np.asarray, tree)
         return jax.device_put(tree, everywhere)
 
-    def compile(self, update: Update, *, size: int, pixels: UInt8[Array, "M S S 3"] | None = None) -> Steps:
+    def compile(
+        self,
+        update: Update,
+        *,
+        size: int,
+        pixels: UInt8[Array, "M S S 3"] | Float[Array, "M V D"] | None = None,
+    ) -> Steps:
         """Compiles an update for a few steps in a row; the state is donated, where that is possible.
 
         Args:
           update: the pure update, as ``training.update.make_update`` returns it.
           size: the number of images in a batch.
-          pixels: all images, replicated, of which batches are rows; None: batches are images.
+          pixels: the inputs of all images, replicated, of which batches are rows; None: batches are inputs.
 
         Returns:
           (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, metrics of the last).

@@ -51,7 +51,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_statistics(config, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, run(config, tmp_path / "parts").params, whole.params)
 
 
-def test_pretrained_statistics_stay_as_they_are(config, tmp_path, monkeypatch):
+def test_pretrained_statistics_stay_as_they_are(config, tmp_path, monkeypatch, capsys):
     def load(backbone, variables, path):
         norm = {"mean": np.full(8, 0.25, np.float32), "var": np.full(8, 4.0, np.float32)}
         return Loaded({"batch_stats": {"norm": norm}}, ("convolution", "norm"))
@@ -59,6 +59,8 @@ def test_pretrained_statistics_stay_as_they_are(config, tmp_path, monkeypatch):
     monkeypatch.setattr(starting_weights, "load_backbone", load)
     config.model.pretrained = str(tmp_path / "weights.pth")
     state = run(config, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"{config.model.pretrained} has no weights of convolution, norm, which start at random" in said
     assert statistics(state)["mean"].tolist() == [0.25] * 8
     assert statistics(state)["var"].tolist() == [4.0] * 8
     assert (np.asarray(state.params["encoder"]["params"]["backbone"]["norm"]["scale"]) != 1).any()

@@ -113,6 +113,12 @@ def test_an_interrupted_run_ends_in_the_same_parameters(config, tmp_path):
     assert_same(run(config, tmp_path / "parts"), whole)
 
 
+def test_vectors_on_the_device_are_those_on_the_host(config, tmp_path):
+    on_host = run(config, tmp_path / "host")
+    config.data.placement = "device"
+    assert_same(run(config, tmp_path / "device"), on_host)
+
+
 def test_a_frozen_backbone_of_random_weights_is_a_warning(config, tmp_path, capsys):
     run(config, tmp_path / "run")
     assert "stays at its random weights, which know nothing of images" in capsys.readouterr().err
