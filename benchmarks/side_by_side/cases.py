@@ -20,6 +20,7 @@ SHOPPING100K = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim"
 ATTRIBUTES = (3, 6, 12, 24, 48)
 BATCHES = (32, 64, 128)
 IMAGE_SIZES = (96, 224)
+EMBEDDING_STEPS = 10  # steps per turn, for the same reason as below
 GPU_BATCHES = (64, 128, 256)
 GPU_STEPS = 20  # steps per turn: a step takes milliseconds, and training does not wait for single steps
 MIXED = ("gradrev_jax bfloat16", "torch compile channels_last autocast")
@@ -30,8 +31,8 @@ class Case:
     """One thing to measure.
 
     Attributes:
-      kind: the name of the function on each side: train_step, inference, efficientnet_lite0, prototypes,
-        evaluation or loading.
+      kind: the name of the function on each side: train_step, embedding_step, inference, efficientnet_lite0,
+        prototypes, evaluation or loading.
       sizes: the sizes by name, such as ``batch`` and ``image`` (the height and width in pixels).
       variants: the names of the variants to measure.
       repeats: the number of measurements per variant.
@@ -86,6 +87,15 @@ def plan(device: str, *, repeats: int, photographs: bool) -> list[Case]:
         for n in ATTRIBUTES
         if n != 12
     ]
+    cases.append(
+        Case(
+            "embedding_step",
+            {"vector": 1280, "batch": 128, "attributes": 12},  # the vectors of EfficientNet-Lite0
+            ("gradrev_jax", "torch", "torch compile"),
+            repeats,
+            options={"steps": GPU_STEPS if on_gpu else EMBEDDING_STEPS},
+        )
+    )
     cases += [
         Case("inference", {"image": image, "batch": 128}, plain, repeats, options=options)
         for image in IMAGE_SIZES
@@ -134,6 +144,7 @@ def tiny(photographs: bool) -> list[Case]:
     retrieval = {"gallery": 200, "references": 10, "queries": 40, "dim": 4, "deepest": 5}
     cases = [
         Case("train_step", {"image": 64, "batch": 4, "attributes": 3, **small}, both, 2),
+        Case("embedding_step", {"vector": 32, "batch": 4, "attributes": 3, "dim": small["dim"]}, both, 2),
         Case("inference", {"image": 64, "batch": 4, **small}, both, 2),
         Case("efficientnet_lite0", {"image": 32, "batch": 2}, both, 2),
         Case("prototypes", {"image": 64, "images": 160, "draws": 2, **small}, both, 2, "prototype members"),

@@ -14,6 +14,11 @@ def random_images(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
+def random_vectors(count: int, size: int) -> np.ndarray:
+    """Returns random vectors in place of images, float32 [count, size]."""
+    return np.random.default_rng(0).standard_normal((count, size), np.float32)
+
+
 def random_labels(count: int, sizes: Sequence[int]) -> np.ndarray:
     """Returns random labels, int64 [count, N], -1 where not labelled; values are about equally frequent."""
     rng = np.random.default_rng(1)

@@ -63,6 +63,26 @@ def train_step(
     return job
 
 
+def embedding_step(vector: int, batch: int, attributes: int, *, dim: int = 340, steps: int = 1) -> Job:
+    """Runs steps of stage 1 on vectors that another network has computed: dropout, loss, gradients, Adam."""
+    schema = schema_of(attributes)
+    encoder = AttributeEncoder(schema, feature_dim=dim, backbone="embeddings")
+    optimizer = make_optimizer(optax.constant_schedule(1e-4))
+    step = make_train_step(encoder, optimizer, seed=0, total_steps=1000, mirror=False)
+    state = init_state(encoder, optimizer, input_size=vector, seed=0)
+    vectors = jax.device_put(inputs.random_vectors(batch, vector)[:, None])
+    labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
+
+    def job() -> dict[str, Any]:
+        nonlocal state
+        for _ in range(steps):
+            state, metrics = step(state, vectors, labels)
+        jax.block_until_ready(state)
+        return {"units": steps * batch, "loss": float(metrics.loss)}
+
+    return job
+
+
 def data_parallel(
     image: int,
     batch: int,

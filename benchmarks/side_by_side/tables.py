@@ -12,6 +12,7 @@ from typing import Any
 OURS, EAGER = "gradrev_jax", "torch"
 KINDS = {
     "train_step": "train step",
+    "embedding_step": "train step on embeddings",
     "inference": "inference",
     "efficientnet_lite0": "EfficientNet-Lite0, inference",
     "prototypes": "prototypes",
@@ -21,6 +22,7 @@ KINDS = {
 ROOT = pathlib.Path(__file__).parents[2]
 SHOWN_SIZES = {
     "image": "{} px",
+    "vector": "{:,} numbers",
     "batch": "batch {}",
     "attributes": "N = {}",
     "gallery": "{:,} images",

@@ -56,6 +56,33 @@ def train_step(
     return job
 
 
+def embedding_step(
+    vector: int,
+    batch: int,
+    attributes: int,
+    *,
+    dim: int = 340,
+    compile: bool = False,  # noqa: A002
+    steps: int = 1,
+) -> Job:
+    """Runs steps of stage 1 on vectors that another network has computed: dropout, loss, gradients, Adam."""
+    sizes = attribute_sizes(attributes)
+    torch.manual_seed(0)
+    encoder = AttributeEncoder(sizes, feature_dim=dim, vector=vector).to(DEVICE).train()
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-4, fused=True)
+    vectors = torch.from_numpy(inputs.random_vectors(batch, vector)).to(DEVICE)
+    labels = torch.from_numpy(inputs.random_labels(batch, sizes)).to(DEVICE)
+    losses: Any = torch.compile(encoder_losses) if compile else encoder_losses
+
+    def job() -> dict[str, Any]:
+        for _ in range(steps):
+            terms = step(lambda: losses(encoder, vectors, labels), optimizer)
+        wait()
+        return {"units": steps * batch, "loss": float(terms["total"].detach())}
+
+    return job
+
+
 def inference(
     image: int,
     batch: int,

@@ -66,6 +66,19 @@ class AlexNet(nn.Module):
         return self.classifier(torch.flatten(x, 1))
 
 
+class Embeddings(nn.Module):
+    """Stands in for a backbone whose outputs were computed before; only dropout is left of it."""
+
+    def __init__(self, units: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.units = units
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Applies dropout to vectors, [B, units]."""
+        return self.dropout(vectors)
+
+
 class AttributeEncoder(nn.Module):
     """A backbone, one MLP per attribute, and classifiers that read every feature (Sections 3.1, 3.2).
 
@@ -80,6 +93,7 @@ class AttributeEncoder(nn.Module):
       tap: the layer whose output the backbone returns.
       width: the factor of the backbone's layer widths.
       dropout: the dropout rate of the backbone.
+      vector: the size of the vectors that stand in for images; None: the backbone reads images.
     """
 
     def __init__(
@@ -90,11 +104,12 @@ class AttributeEncoder(nn.Module):
         tap: str = "fc6_relu",
         width: float = 1.0,
         dropout: float = 0.5,
+        vector: int | None = None,
     ) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
         self.heads = heads
-        self.backbone = AlexNet(tap, width, dropout)
+        self.backbone = AlexNet(tap, width, dropout) if vector is None else Embeddings(vector, dropout)
 
         def classifiers() -> nn.ModuleList:
             return nn.ModuleList(nn.Sequential(nn.Linear(feature_dim, size)) for size in sizes)
@@ -113,7 +128,7 @@ class AttributeEncoder(nn.Module):
             raise ValueError(f"heads must be shared or pairwise, got {heads!r}")
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps images [B, 3, S, S] to N features [B, d]."""
+        """Maps images [B, 3, S, S], or vectors [B, units], to N features [B, d]."""
         x = self.backbone(images)
         return [mlp(x) for mlp in self.dis_proj]
 

@@ -1,7 +1,7 @@
 """Inference: runs a trained encoder over any number of images."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -142,16 +142,10 @@ def encode(
       description: the text of the progress bar.
       progress: whether the progress bar is shown.
     """
-    n = encoder.schema.num_attributes
     total, share = len(images), distributed.local_rows(len(images))
-    labels, all_labels = labels[share], labels
-    encoded = Encoded(
-        features=np.zeros((len(labels), n, encoder.feature_dim), np.float32),
-        correct=np.zeros((n, n), int),
-        labelled=(all_labels != NOT_LABELLED).sum(axis=0),
-        own_correct=np.zeros((len(labels), n), np.int8),
-    )
-    for rows, output in predict_batches(
+    shape = len(labels[share]), encoder.schema.num_attributes, encoder.feature_dim
+    features = np.zeros(shape, np.float32)
+    batches = predict_batches(
         forward,
         params,
         images,
@@ -159,14 +153,83 @@ def encode(
         description=description,
         share=share,
         progress=progress,
-    ):
-        encoded.features[rows] = output.features
-        correct = cross_correct(output.logits, labels[rows], encoder.schema)
-        np.add(encoded.correct, correct.sum(axis=0), out=encoded.correct)
-        own = correct.diagonal(axis1=1, axis2=2)
-        encoded.own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
-    return encoded._replace(
-        features=distributed.gather(encoded.features, total),
-        correct=distributed.sum_over_processes(encoded.correct),
-        own_correct=distributed.gather(encoded.own_correct, total),
     )
+
+    def logits() -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, output in batches:
+            features[rows] = output.features
+            yield rows, np.asarray(output.logits)
+
+    correct, own_correct = _compare(logits(), labels[share], encoder)
+    return Encoded(
+        features=distributed.gather(features, total),
+        correct=distributed.sum_over_processes(correct),
+        labelled=(labels != NOT_LABELLED).sum(axis=0),
+        own_correct=distributed.gather(own_correct, total),
+    )
+
+
+class Counts(NamedTuple):
+    """The numbers of correct predictions of the classifiers.
+
+    Attributes:
+      correct: those per feature (row) and classifier (column), [N, N].
+      labelled: the number of labelled images per attribute, [N].
+    """
+
+    correct: Int[np.ndarray, "N N"]
+    labelled: Int[np.ndarray, " N"]
+
+
+def count_correct(
+    forward: Forward,
+    params: Any,
+    images: Rows,
+    labels: Int[np.ndarray, "M N"],
+    encoder: AttributeEncoder,
+    *,
+    batch_size: int,
+    description: str,
+    progress: bool = True,
+) -> Counts:
+    """Counts the correct predictions, and the labelled images, as ``encode`` does, and keeps no features.
+
+    Args:
+      forward: the function from ``make_forward``.
+      params: the parameters of the encoder.
+      images: the inputs of M images; M may be 0.
+      labels: the labels, [M, N].
+      encoder: the encoder.
+      batch_size: the number of images in a batch.
+      description: the text of the progress bar.
+      progress: whether the progress bar is shown.
+    """
+    share = distributed.local_rows(len(images))
+    batches = predict_batches(
+        forward,
+        params,
+        images,
+        batch_size=batch_size,
+        description=description,
+        share=share,
+        progress=progress,
+    )
+    logits = ((rows, np.asarray(output.logits)) for rows, output in batches)
+    correct, _ = _compare(logits, labels[share], encoder)
+    return Counts(distributed.sum_over_processes(correct), (labels != NOT_LABELLED).sum(axis=0))
+
+
+def _compare(
+    logits: Iterable[tuple[slice, Float[np.ndarray, "B N J"]]],
+    labels: Int[np.ndarray, "M N"],
+    encoder: AttributeEncoder,
+) -> tuple[Int[np.ndarray, "N N"], Int[np.ndarray, "M N"]]:
+    """Compares logits with labels, by batches; returns ``correct`` and ``own_correct`` of ``Encoded``."""
+    n = encoder.schema.num_attributes
+    total, own_correct = np.zeros((n, n), int), np.zeros((len(labels), n), np.int8)
+    for rows, of_batch in logits:
+        correct = cross_correct(of_batch, labels[rows], encoder.schema)
+        total += correct.sum(axis=0)
+        own = correct.diagonal(axis1=1, axis2=2)
+        own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
+    return total, own_correct

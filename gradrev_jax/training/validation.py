@@ -11,7 +11,7 @@ from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.inference import Encoded, count_correct, encode, make_forward
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.search.gallery import make_index, retrieve
 
@@ -62,7 +62,9 @@ def make_validator(
     forward = make_forward(encoder)
 
     def validate(params: Any, memory: Float[Array | np.ndarray, "J N d"] | None) -> Validation:
-        encoded = encode(
+        is_searched = memory is not None and queries is not None and len(queries) > 0
+        see = encode if is_searched else count_correct  # features fill the memory where the part is large
+        seen = see(
             forward,
             params,
             images,
@@ -74,15 +76,15 @@ def make_validator(
         )
         record: dict[str, Any] = {}
         score = None
-        if encoded.labelled.any():
-            accuracy = accuracy_summary(encoded.correct.diagonal(), encoded.labelled, encoder.schema)
+        if seen.labelled.any():
+            accuracy = accuracy_summary(seen.correct.diagonal(), seen.labelled, encoder.schema)
             record["validation_accuracy"] = accuracy
             score = accuracy["macro"]
         if memory is not None:
             score = None
-            if queries is not None and len(queries):
+            if isinstance(seen, Encoded) and queries is not None:
                 k = min(SELECTED_AT, (len(labels) + 1) // 2)
-                index = make_index(encoded.features, memory, normalize, weights)
+                index = make_index(seen.features, memory, normalize, weights)
                 asked = queries.reference, queries.indicators
                 found = retrieve(index, *asked, k, progress=progress)
                 score = float(hit_rate(labels[found], queries.targets, k))

@@ -5,7 +5,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
-from gradrev_jax.models.inference import encode, make_forward, predict_batches
+from gradrev_jax.models.inference import count_correct, encode, make_forward, predict_batches
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, tap="dense", backbone="toy")
@@ -108,6 +108,10 @@ def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_
     assert {-1, 0, 1} == set(own.ravel().tolist())
     assert encoded.features.dtype == np.float32
     np.testing.assert_allclose(encoded.features, whole.features, atol=1e-6)
+    counts = count_correct(
+        forward, params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
+    )
+    assert (counts.correct.tolist(), counts.labelled.tolist()) == (correct.tolist(), labelled.tolist())
 
 
 def test_encode_without_images(forward, params, images):
@@ -118,3 +122,8 @@ def test_encode_without_images(forward, params, images):
     assert encoded.features.shape == (0, 3, 5)
     assert not encoded.correct.any()
     assert encoded.labelled.tolist() == [0, 0, 0]
+    counts = count_correct(
+        forward, params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False
+    )
+    assert not counts.correct.any()
+    assert counts.labelled.tolist() == [0, 0, 0]

@@ -7,6 +7,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.training import validation
 from gradrev_jax.training.validation import make_validator
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -36,6 +37,17 @@ def test_an_encoder_is_judged_by_its_macro_accuracy(params):
         {"color": np.mean(color), "size": np.mean(size)}
     )
     assert score == pytest.approx((np.mean(color) + np.mean(size)) / 2)
+
+
+def test_features_are_kept_for_a_search_alone(params, monkeypatch):
+    labels = np.array([[0, 0], [1, 0]], np.int32)
+    monkeypatch.setattr(validation, "encode", lambda *_, **__: pytest.fail("features fill the memory"))
+    memory = np.zeros((4, 2, 3), np.float32)
+    for queries in (None, generate_queries(labels[:1], SCHEMA)):
+        _, validate = validator(labels, queries=queries)
+        assert validate(params, None).score is not None
+        record, score = validate(params, memory)
+        assert (list(record), score) == (["validation_accuracy"], None)
 
 
 def test_a_memory_is_judged_by_its_hit_rate(params):

@@ -9,13 +9,13 @@ from benchmarks.side_by_side.cases import tiny
 SIZES = {case.kind: case.sizes for case in tiny(True)}
 
 
-@pytest.mark.parametrize("kind", ["train_step", "inference", "efficientnet_lite0"])
+@pytest.mark.parametrize("kind", ["train_step", "embedding_step", "inference", "efficientnet_lite0"])
 def test_a_batch(kind):
     job = getattr(jax_side, kind)(**SIZES[kind])
     assert job()["units"] == SIZES[kind]["batch"]
 
 
-@pytest.mark.parametrize("kind", ["train_step", "inference"])
+@pytest.mark.parametrize("kind", ["train_step", "embedding_step", "inference"])
 def test_several_steps_a_turn_count_as_so_many(kind):
     once = getattr(jax_side, kind)(**SIZES[kind])()
     thrice = getattr(jax_side, kind)(**SIZES[kind], steps=3)()
@@ -44,8 +44,9 @@ def test_flop_of_an_image_are_those_that_the_papers_network_has():
     assert train == pytest.approx(2 * (3 * (forward + dense) - conv1 + 4 * heads), rel=0.02)
 
 
-def test_a_train_step_trains():
-    job = jax_side.train_step(**SIZES["train_step"])
+@pytest.mark.parametrize(("kind", "steps"), [("train_step", 1), ("embedding_step", 20)])
+def test_a_train_step_trains(kind, steps):
+    job = getattr(jax_side, kind)(**SIZES[kind], steps=steps)
     losses = [job()["loss"] for _ in range(30)]
     assert np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < np.mean(losses[:5])

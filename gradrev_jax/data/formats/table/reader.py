@@ -171,11 +171,12 @@ def _check_paths(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, 
     """Raises a DataError if a path leads out of the root or stands twice."""
     problems, lines = [], defaultdict(list)
     for row, image in zip(rows, paths, strict=True):
-        if pathlib.PurePath(image).is_absolute() or ".." in pathlib.PurePath(image).parts:
+        path = pathlib.PurePath(image)
+        if path.is_absolute() or ".." in path.parts:
             problems.append(
                 f"line {row.line}: {_shorten(image)} leads out of {root}; give paths relative to `root`"
             )
-        lines[pathlib.PurePath(image)].append(row.line)
+        lines[path].append(row.line)
     arguments = ("root",) if problems else ()
     problems += [
         f"{list_lines(of_image)}: {_shorten(str(image))} stands more than once"

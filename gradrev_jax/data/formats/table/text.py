@@ -16,6 +16,7 @@ from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, is_lfs_pointer
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+MOST_SHARED = 100_000  # the number of different cells that are looked for among those of later rows
 SAMPLE = 100  # the number of rows by which a delimiter is recognised
 
 # Longer marks come first: the mark of UTF-32 begins with that of UTF-16.
@@ -180,9 +181,13 @@ def _parse_records(text: str, delimiter: str, path: pathlib.Path) -> list[tuple[
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
     )
     records, first = [], 1
+    known: dict[str, str] = {}  # equal cells are one string in memory, for millions of rows have few values
     try:
         for cells in reader:
-            records.append((first, cells))
+            if len(known) < MOST_SHARED:
+                records.append((first, [known.setdefault(cell, cell) for cell in cells]))
+            else:
+                records.append((first, [known.get(cell, cell) for cell in cells]))
             first = reader.line_num + 1
     except csv.Error as error:
         raise DataError(_describe_quoting(text, delimiter, first, reader.line_num, error, path)) from error
