@@ -233,7 +233,16 @@ class Vectors:
         Args:
           row: the row of this view.
         """
-        return hashlib.blake2b(self[row].astype("<f4", copy=False).tobytes(), digest_size=16).digest()
+        return self.digests(np.array([row]))[0]
+
+    def digests(self, rows: Int[np.ndarray, " rows"]) -> list[bytes]:
+        """Returns the digest of each of some rows, which are read at once.
+
+        Args:
+          rows: the rows of this view.
+        """
+        numbers = np.ascontiguousarray(self[rows], "<f4")
+        return [hashlib.blake2b(of_row, digest_size=16).digest() for of_row in numbers]
 
 
 def _check_rows(rows: Int[np.ndarray, " R"], count: int) -> None:

@@ -3,14 +3,19 @@
 import pathlib
 from collections.abc import Iterable
 
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import Catalogue
+from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.distributed import say
+from gradrev_jax.models.embeddings import READ_AT_ONCE
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.runs import pixels
 from gradrev_jax.runs.embedded_images import embedded_images
+from gradrev_jax.runs.fingerprints import RememberedDigests
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, open_frozen_backbone
 
 
@@ -55,9 +60,24 @@ def open_inputs(
         return dict(embedded_images(catalogue, parts, frozen, config, progress=progress))
     if catalogue.vectors is None:
         return dict(pixels.open_parts(catalogue, parts, config, progress=progress))
-    for row in tqdm(catalogue.rows(*parts), "checking", unit="vector", disable=not progress, leave=False):
-        catalogue.images.digest(int(row))  # a run remembers what it was trained on
+    _remember(catalogue, catalogue.vectors, np.sort(catalogue.rows(*parts)), progress=progress)
     return {part: catalogue.vectors.take(catalogue.parts[part]) for part in parts}
+
+
+def _remember(
+    catalogue: Catalogue, vectors: Vectors, rows: Int[np.ndarray, " rows"], *, progress: bool
+) -> None:
+    """Remembers the digests of a catalogue's vectors, which are those of its images.
+
+    So a run knows what it was trained on, see ``fingerprints``.
+    """
+    if not isinstance(catalogue.images, RememberedDigests):
+        return
+    with tqdm(total=len(rows), desc="checking", unit="vector", disable=not progress, leave=False) as bar:
+        for start in range(0, len(rows), READ_AT_ONCE):
+            part = rows[start : start + READ_AT_ONCE]
+            catalogue.images.known.update(zip(part.tolist(), vectors.digests(part), strict=True))
+            bar.update(len(part))
 
 
 def input_size(config: ConfigDict, inputs: Rows) -> int:

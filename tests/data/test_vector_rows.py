@@ -176,6 +176,10 @@ def test_the_digest_is_of_the_numbers_whatever_holds_them(tmp_path):
     ]
     expected = hashlib.blake2b(np.arange(10, 20).astype("<f4").tobytes(), digest_size=16).digest()
     assert {Vectors(source, np.array([3, 1])).digest(1) for source in sources} == {expected}
+    for source in sources:
+        vectors = Vectors(source, np.array([3, 1, 0]))
+        assert vectors.digests(np.array([2, 1])) == [vectors.digest(2), expected]
+        assert vectors.digests(np.array([], int)) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
