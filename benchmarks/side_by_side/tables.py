@@ -247,6 +247,27 @@ def poolings_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def many_embeddings_table(result: Mapping[str, Any]) -> str:
+    """Tabulates the memory and the time of training on embeddings, by the number of images.
+
+    Args:
+      result: the result of benchmarks/many_embeddings.py.
+    """
+    sizes = result["sizes"]
+    header = [
+        f"embeddings of {sizes['width']:,} numbers, batch {sizes['batch']}",
+        *("file, GiB", "peak resident, GiB", "anonymous", "of files", "opening, s", "ms a step"),
+    ]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    for run in result["runs"]:
+        file = run["rows"] * sizes["width"] * 4  # float32
+        kinds = (run[f"peak_{kind}"] for kind in ("bytes", "anonymous_bytes", "file_bytes"))
+        gigabytes = [f"{count / 2**30:.2f}" for count in (file, *kinds)]
+        seconds = f"{run['opening_seconds']:.0f}", f"{1e3 * run['step_seconds']:.0f}"
+        lines.append(_line([f"{run['rows']:,} images", *gigabytes, *seconds]))
+    return "\n".join(lines)
+
+
 def _layers_title(kind: str, result: Mapping[str, Any]) -> str:
     return f"{kind}, {result['sizes']['image']} px, batch {result['sizes']['batch']}"
 
@@ -344,6 +365,7 @@ def with_results(path: pathlib.Path) -> str:
         ("card_*.json", card_table),
         ("profile_*.json", profile_table),
         ("search_*.json", search_table),
+        ("many_embeddings.json", many_embeddings_table),
     ):
         for result in sorted((ROOT / "benchmarks" / "results").glob(pattern)):
             tables[result.stem] = table(json.loads(result.read_text(encoding="utf-8")))

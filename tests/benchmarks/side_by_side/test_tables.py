@@ -9,6 +9,7 @@ from benchmarks.side_by_side.tables import (
     costs,
     filled,
     kernels_table,
+    many_embeddings_table,
     poolings_table,
     profile_table,
     search_table,
@@ -92,6 +93,24 @@ def test_layers():
         "| pooling, 224 px, batch 64 | gradrev_jax, ms | flax.linen.max_pool, ms | times faster |",
         "| --- | ---: | ---: | ---: |",
         "| pool1, gradient | 2.0 [1.0, 4.0] | 3.0 [1.5, 6.0] | 1.50 |",
+    ]
+
+
+def test_many_embeddings():
+    run = {
+        "rows": 2**20,
+        "peak_bytes": 2**31,
+        "peak_anonymous_bytes": 2**30,
+        "peak_file_bytes": 2**29,
+        "opening_seconds": 61.4,
+        "step_seconds": 0.0582,
+    }
+    table = many_embeddings_table({"sizes": {"width": 1024, "batch": 128}, "runs": [run]})
+    assert table.splitlines() == [
+        "| embeddings of 1,024 numbers, batch 128 | file, GiB | peak resident, GiB | anonymous | of files "
+        "| opening, s | ms a step |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| 1,048,576 images | 4.00 | 2.00 | 1.00 | 0.50 | 61 | 58 |",
     ]
 
 
