@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 from benchmarks.recording import record
 from benchmarks.schemas import SHOPPING100K_SIZES
 from benchmarks.training_runs import step_records
+from configs import catalogue
 from gradrev_jax.training import run
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -83,8 +84,6 @@ def make_config(folder: pathlib.Path, steps: int, batch: int) -> ConfigDict:
       steps: the number of steps.
       batch: the number of images of a step.
     """
-    from configs import catalogue
-
     config = catalogue.get_config("embeddings")
     config.data.root, config.data.embeddings = str(folder), str(folder / "embeddings.npy")
     config.stages = ("encoder",)
