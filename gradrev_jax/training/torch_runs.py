@@ -57,6 +57,7 @@ def import_run(
     """
     directory = pathlib.Path(directory)
     check(config)
+    config = builders.with_defaults(config)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise WorkdirError(f"{directory} exists already; give another --workdir")
     catalogue = builders.open_catalogue(config)

@@ -22,7 +22,6 @@ from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
 from tests.small_backbone import NormedColour
 
-BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
 NORMED = AttributeEncoder(SCHEMA, feature_dim=3, backbone="normed", dtype=jnp.float64)
@@ -88,6 +87,7 @@ STAGES = {
 
 def main(cases):
     """Print a line of JSON for each case, (stage, size of a batch, mode, steps at once, on the device)."""
+    BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
     alone = {}
     for name, size, mode, at_once, on_device in cases:
         stage = STAGES[name]

@@ -61,7 +61,7 @@ MODEL = {
         kind=str,
         meaning="Layer of the backbone that the attribute MLPs read; unset: `fc6_relu` of `alexnet`, which "
         "is the paper's `Linear 1`, `pooled` of `efficientnet_lite0`, and `scaled` of `embeddings` "
-        "(times one factor), which may be `standardized` (each number by its own) or `raw`.",
+        "(centred, times one factor), or `standardized` (each number by its own) or `raw`.",
         paper="Table 2",
     ),
     "heads": Field(
