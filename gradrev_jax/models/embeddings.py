@@ -26,8 +26,8 @@ class Embeddings(nn.Module):
     sets them (see ``vector_statistics``), they are 0 and 1.
 
     Attributes:
-      tap: ``scaled``: each number less its mean, and all of them times one factor, which makes their root mean
-        square 0.1; ``standardized``: less its mean, divided by its standard deviation; ``raw``: as they are.
+      tap: ``scaled``: each number less its mean, all times one factor that makes their root mean square 0.1;
+        ``standardized``: each less its mean, divided by its standard deviation; ``raw``: as they are.
       width: has no meaning here, and must be 1.
       dropout: the dropout rate of the vectors.
       dtype: the dtype of the computation.
