@@ -9,7 +9,7 @@ demo: .venv/installed  ## train on drawn garments, evaluate, and write the repor
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
 	$(BIN)/python evaluate.py --workdir=$(DEMO)
 
-test: .venv/installed  ## the tests, in a few minutes
+test: .venv/installed  ## the tests, in ten minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile
 
 test-slow: .venv/installed  ## the longer ones

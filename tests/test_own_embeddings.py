@@ -49,9 +49,9 @@ def config(root):
     config.data.root, config.data.embeddings = str(root), str(root / "vectors.npz")
     config.data.cache_dir = str(root / "cache")
     config.model.feature_dim = 6
-    config.train.update({"batch_size": 12, "epochs": 40, "learning_rate": 1e-2})
+    config.train.update({"batch_size": 12, "epochs": 2, "learning_rate": 1e-2})
     config.train.validation_fraction = 0.3
-    config.protocol.ks, config.protocol.batch_size, config.protocol.strength = (1, 3), 7, "2"
+    config.protocol.update({"ks": (1, 3), "batch_size": 7, "strength": "2", "weights": "none"})
     return config
 
 
@@ -60,6 +60,7 @@ def run(config, directory):
 
 
 def test_vectors_are_learned_and_searched_without_any_image(config, root, tmp_path):
+    config.train.epochs = 40
     run(config, tmp_path / "run")
     metrics = evaluate(tmp_path / "run", progress=False)
     assert metrics["attribute_accuracy"]["micro"] > 0.9
@@ -101,7 +102,7 @@ def test_a_width_that_changes_is_named(config, root, tmp_path, vectors):
     with pytest.raises((WorkdirError, DataError), match=message):
         evaluate(tmp_path / "run", data={"embeddings": str(root / "narrow.npy")}, progress=False)
     config.data.embeddings = str(root / "narrow.npy")
-    config.train.epochs = 41
+    config.train.epochs = 3
     with pytest.raises(WorkdirError, match=message):
         run(config, tmp_path / "run")
     assert (tmp_path / "run" / "embeddings.json").read_text() == before
@@ -112,7 +113,7 @@ def test_other_vectors_under_the_same_names_are_noticed(config, root, tmp_path, 
     changed = vectors.copy()
     changed[3] += 1
     np.savez(root / "vectors.npz", names=NAMES, embeddings=changed)
-    config.train.epochs = 41
+    config.train.epochs = 3
     with pytest.raises(
         WorkdirError, match="1 image is replaced by another image of the same name: images/03.png"
     ):
