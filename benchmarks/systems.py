@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = pathlib.Path(options.runs) / options.name / f"{system}_{seed}"
         runs.append({"system": system, "seed": seed, **measure(config, directory)})
         path = pathlib.Path(options.results) / f"systems_{options.name}.json"
-        given = {"config": options.config, "systems": options.systems, "set": options.set}
+        fields = [field for field in options.set if not field.startswith("data.cache_dir")]  # of this machine
+        given = {"config": options.config, "systems": options.systems, "set": fields}
         record(path, {**given, "runs": runs}, quiet=True)
     names = " ".join(f"{system}={options.runs}/{options.name}/{system}_{seed}" for system, seed in pairs)
     print(f"gradrev-compare {names} --out={options.runs}/{options.name}/comparison")
