@@ -13,7 +13,7 @@ from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.images.cache import entry_key
 from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
 from gradrev_jax.data.images.pool import DecodedImages, ImagePool
-from gradrev_jax.data.vector_rows import VectorFile, Vectors
+from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors
 from gradrev_jax.errors import DataError, naming
 from gradrev_jax.models.inference import predict_batches
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
@@ -109,6 +109,8 @@ def _embed_pool(
         frozen.network.apply, frozen.variables, frozen.inputs.example(pool.transform.size)
     ).shape[-1]
     shape = (len(rows), pool.views, width)
+    if not len(rows):  # an empty file cannot be mapped
+        return Vectors(VectorArray(np.zeros(shape, FLOAT)), rows)
     description = ", ".join(pool.parts)
     images = ImagePool(catalogue.images, rows.tolist(), config.data.workers or None, description, progress)
     version = f"{VERSION} {frozen.fingerprint} {pool.views}".encode()

@@ -119,6 +119,12 @@ def test_vectors_on_the_device_are_those_on_the_host(config, tmp_path):
     assert_same(run(config, tmp_path / "device"), on_host)
 
 
+def test_a_part_without_images_has_no_vectors(config, tmp_path):
+    config.train.validation_fraction = 0.0
+    config.data.train_resize = config.data.image_size + 8  # parts that are seen otherwise are apart
+    assert opened(config, tmp_path / "run", "validation")[2].shape == (0, 1, 16)
+
+
 def test_a_frozen_backbone_of_random_weights_is_a_warning(config, tmp_path, capsys):
     run(config, tmp_path / "run")
     assert "stays at its random weights, which know nothing of images" in capsys.readouterr().err

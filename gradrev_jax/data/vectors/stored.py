@@ -19,7 +19,7 @@ Entry = TypeVar("Entry")
 
 
 class Stored(NamedTuple):
-    """What a file of vectors holds.
+    """Represents the content of a file of vectors.
 
     Attributes:
       num_rows: the number of rows.
