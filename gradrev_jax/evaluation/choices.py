@@ -8,11 +8,17 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from gradrev_jax.core.metrics import hit_rate
-from gradrev_jax.core.normalization import scale_weights
+from gradrev_jax.core.normalization import NORMALIZATIONS, scale_weights
+from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.representations import REPRESENTATIONS, Space
+from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.searching import Way, make_held_out
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
 from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.runs.protocol import given_weights, queries_of
 from gradrev_jax.search.index import ManipulationIndex
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -55,12 +61,73 @@ class Choices(NamedTuple):
     """Represents what an evaluation was given, or has chosen on the validation part.
 
     Attributes:
+      way: how images are compared and edited.
+      hit_rates: the hit rate of every normalisation and edit tried, by their names; empty if both were given.
       strength: the strength of the manipulations.
       weights: the weights of the attributes.
     """
 
+    way: Way
+    hit_rates: dict[str, float]
     strength: Strength
     weights: Weights
+
+
+def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
+    """Returns the way to search that the protocol gives, or else the one that serves best.
+
+    It serves best on the validation part. The normalisation and the edit come first, each at its own best
+    strength. Where weights are chosen, too, they are at this strength; and then the strength again, at these
+    weights.
+
+    Raises:
+      DataError: there is no query to choose by, or features cannot be normalised.
+    """
+    protocol = run.protocol
+    weights = Weights(given_weights(protocol, run.schema), {})
+    fixed = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
+    ways = [
+        Way(normalize, edit, protocol.strength or 1.0, weights.value)
+        for normalize in ((fixed,) if fixed else NORMALIZATIONS)
+        for edit in ((protocol.edit,) if protocol.edit else EDITS)
+    ]
+    given = Strength(1.0 if protocol.strength is None else protocol.strength, {})
+    if not (protocol.strength is None or protocol.chooses_weights or len(ways) > 1):
+        return Choices(ways[0]._replace(strength=given.value), {}, given, weights)
+    labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
+
+    def held_out_of(way: Way) -> HeldOut:
+        return make_held_out(space, labels, queries, run.schema, way, exclude_query=protocol.exclude_query)
+
+    def strength_of(way: Way) -> Strength:
+        candidates = CANDIDATES if protocol.strength is None else (protocol.strength,)
+        return choose_strength(
+            held_out_of(way), weights=way.weights, candidates=candidates, progress=progress
+        )
+
+    hit_rates: dict[str, float] = {}
+    strength = given
+    if protocol.strength is None or len(ways) > 1:
+        strengths = [strength_of(way) for way in ways]
+        best = max(range(len(ways)), key=lambda i: max(strengths[i].hit_rates.values()))
+        if len(ways) > 1:
+            hit_rates = {
+                f"{way.normalize}, {way.edit}": max(each.hit_rates.values())
+                for way, each in zip(ways, strengths, strict=True)
+            }
+        ways, strength = [ways[best]], strengths[best]
+    way = ways[0]._replace(strength=strength.value)
+    if protocol.chooses_weights:
+        weights = choose_weights(held_out_of(way), strength=strength.value, progress=progress)
+        way = way._replace(weights=weights.value)
+        if protocol.strength is None:
+            strength = strength_of(way)
+    return Choices(way._replace(strength=strength.value), hit_rates, strength, weights)
+
+
+def held_out_queries(run: OpenedRun) -> Queries:
+    """Returns the queries that a run's choices are made by, of which there may be none."""
+    return queries_of(run.catalogue, VALIDATION, run.protocol, run.seed)
 
 
 def choose_strength(

@@ -24,6 +24,18 @@ from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
+NO_MANIPULATION = "no_manipulation"
+BASELINES = (
+    "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
+    "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
+    "Erased: the features without what a linear map tells of other attributes; given own: without what it tells "
+    "beyond the own label."
+)
+LEAKAGE = (
+    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on images "
+    "that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond what the "
+    "feature's own label tells, as a fraction of what is left to tell."
+)
 CROSS_ACCURACY = (
     "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
     "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
@@ -64,6 +76,8 @@ def write_report(
             metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]
         ),
     }
+    if leakage := metrics["leakage"]:
+        figures["leakage.png"] = leakage_heat_map(leakage)
     if successes:
         figures["retrieved.png"] = retrieval_grid(successes)
     if failures:
@@ -185,7 +199,7 @@ def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> l
         "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "
         "precision@K: the share of such images. ndcg@K: graded by the labels that are right; "
         "of the changed attribute (target) and of those kept (others). "
-        "No manipulation: the query image's own neighbours.",
+        "No manipulation: the query image's own neighbours. " + BASELINES,
         "",
         *table(_retrieval_rows(metrics)),
         "",
@@ -220,6 +234,7 @@ def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> li
         *table([("attribute", "accuracy", "majority class"), *rows]),
         "",
         *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
+        *_picture(figures, "leakage.png", "Leakage", LEAKAGE),
     ]
 
 
@@ -231,10 +246,21 @@ def _picture(figures: Container[str], name: str, heading: str, text: str) -> lis
 def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Returns the header and the rows: each metric by K, and below it that of the baseline."""
     rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
-    for name, baseline in metrics["baselines"]["no_manipulation"].items():
+    for name, baseline in metrics["baselines"][NO_MANIPULATION].items():
         rows.append((name, *map(percent, metrics[name].values())))
         rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline.values())))
+        if name == "hit_rate":
+            rows += _baseline_rows(metrics, name)
     return rows
+
+
+def _baseline_rows(metrics: Mapping[str, Any], metric: str) -> list[tuple[str, ...]]:
+    """Returns the rows of the other baselines in one metric."""
+    return [
+        (f"&nbsp;&nbsp;{name.replace('_', ' ')}", *map(percent, by_metric[metric].values()))
+        for name, by_metric in metrics["baselines"].items()
+        if name != NO_MANIPULATION
+    ]
 
 
 def _size(metrics: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.gradient_reversal import reverse_gradient
+from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.models.shards import BatchShard
@@ -31,9 +32,24 @@ class EncoderOutput(NamedTuple):
 
     Attributes:
       features: the features, one per attribute, [B, N, d].
-      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j.
+      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j. J counts
+        the encoder's ``classes``.
     """
 
+    features: Float[Array, "B N d"]
+    logits: Float[Array, "B N J"]
+
+
+class Description(NamedTuple):
+    """All that the encoder says of a batch, without dropout.
+
+    Attributes:
+      embedding: the output of the backbone, which all MLPs read, [B, H].
+      features: the features, [B, N, d].
+      logits: the logits, [B, N, J], see ``EncoderOutput``.
+    """
+
+    embedding: Float[Array, "B H"]
     features: Float[Array, "B N d"]
     logits: Float[Array, "B N J"]
 
@@ -59,10 +75,11 @@ class AttributeEncoder(nn.Module):
       backbone: the name of the backbone in ``gradrev_jax.models.backbones.BACKBONES``.
       frozen_statistics: whether the backbone's batch normalisation keeps the statistics that it has, as is
         usual from pretrained weights; otherwise training uses those of each batch, and averages them.
+      missing: whether missing labels are ignored, or the ``value`` of a class of their own.
 
     Raises:
-      ValueError: ``backbone``, ``tap``, ``heads`` or ``reach`` is unknown; the inputs are not a batch, or too
-        small for the backbone; or ``reversal_scale`` has another shape.
+      ValueError: ``backbone``, ``tap``, ``heads``, ``reach`` or ``missing`` is unknown; the inputs are not a
+        batch, or too small for the backbone; or ``reversal_scale`` has another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -83,6 +100,18 @@ class AttributeEncoder(nn.Module):
     dtype: DTypeLike = jnp.float32
     backbone: str = "alexnet"
     frozen_statistics: bool = False
+    missing: Missing = "ignore"
+
+    @property
+    def classes(self) -> AttributeSchema:
+        """The classes that the classifiers tell apart: the schema's values, and perhaps missing labels."""
+        return classes_of(self.schema, self.missing)
+
+    def class_labels(
+        self, labels: Int[Array | np.ndarray, "*batch N"]
+    ) -> Int[Array | np.ndarray, "*batch N"]:
+        """Converts labels, -1 = not labelled, to numbers of ``classes``; -1 stays if it is ignored."""
+        return class_labels(labels, self.schema, self.missing)
 
     @property
     def inputs(self) -> Pixels | Vectors:
@@ -103,7 +132,7 @@ class AttributeEncoder(nn.Module):
         self.network = network.clone(parent=self, name="backbone")
         self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
         self.mlp_out = AttributeLinear(n, d, lecun_normal_batched, self.dtype)
-        self.classifiers = Classifiers(self.schema, self.heads == "pairwise", self.dtype, name="heads")
+        self.classifiers = Classifiers(self.classes, self.heads == "pairwise", self.dtype, name="heads")
 
     def __call__(
         self,
@@ -129,6 +158,18 @@ class AttributeEncoder(nn.Module):
         logits = self._logits(x, features, reversal_scale)
         return EncoderOutput(self._out(features), self._out(logits))
 
+    def describe(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> Description:
+        """Computes the backbone's output of a batch, too; for inference.
+
+        Args:
+          images: the inputs, as for a call.
+        """
+        self.inputs.check(images)
+        embedding = self.network(images, False, None)
+        features = self._mlps(embedding)
+        logits = self._logits(embedding, features, 1.0)
+        return Description(*map(self._out, (embedding, features, logits)))
+
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Computes the logits of given features, for example manipulated ones, without gradient reversal.
 
@@ -141,7 +182,7 @@ class AttributeEncoder(nn.Module):
         n, d = self.schema.num_attributes, self.feature_dim
         if features.ndim != 3 or features.shape[1:] != (n, d):
             raise ValueError(f"features must be [B, {n}, {d}], got {features.shape}")
-        scale = jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)
+        scale = jnp.full((n, self.classes.num_values), -1.0)
         return self._out(self.classifiers((features.astype(self.dtype), scale)))
 
     def _out(self, x: Array) -> Array:
@@ -157,13 +198,13 @@ class AttributeEncoder(nn.Module):
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"],
     ) -> Float[Array, "B N J"]:
         """Computes the logits of ``features``, which are the MLPs' outputs for ``x``."""
-        is_own = np.arange(self.schema.num_attributes)[:, None] == self.schema.attribute_of
+        n, attribute_of = self.schema.num_attributes, self.classes.attribute_of
+        is_own = np.arange(n)[:, None] == attribute_of
         scale = jnp.asarray(reversal_scale, jnp.float32)
         # JAX would silently clamp indices beyond the end of a smaller array.
-        if scale.shape not in ((), (self.schema.num_attributes,) * 2):
-            n = self.schema.num_attributes
+        if scale.shape not in ((), (n, n)):
             raise ValueError(f"reversal_scale must be one number or [{n}, {n}], got {scale.shape}")
-        adversarial = scale[:, self.schema.attribute_of] if scale.ndim else scale
+        adversarial = scale[:, attribute_of] if scale.ndim else scale
         if self.reach == "backbone":
             pathways = [(features, jnp.where(is_own, -1.0, adversarial))]
         else:  # the same features twice, with different gradients; XLA computes them once
@@ -177,7 +218,7 @@ class Classifiers(nn.Module):
     """One linear classifier per attribute, applied to every feature in a single product.
 
     Attributes:
-      schema: the attributes.
+      schema: the attributes, with their classes as values.
       pairwise: whether each feature has its own classifiers.
       dtype: the dtype of the computation.
     """

@@ -129,6 +129,7 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncod
         dtype=PRECISIONS[config.precision],
         backbone="embeddings" if is_frozen else config.model.backbone,
         frozen_statistics=is_frozen or config.model.pretrained is not None,
+        missing=config.data.missing,
     )
 
 

@@ -126,7 +126,8 @@ def encoder_loss(
         shard=shard,
     )
     output = whole_batch(local, shard)
-    pathways = pathway_losses(output.logits, labels, encoder.schema)
+    classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
+    pathways = pathway_losses(output.logits, labels, classes)
     loss_cls = jnp.trace(pathways)
     loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
     w_rev = reversal_weight(
@@ -138,7 +139,7 @@ def encoder_loss(
         progress=progress,
     )
     total = objective.w_cls * loss_cls + w_rev * loss_rev
-    inputs = TermInputs(output.features, output.logits, labels, encoder.schema, objective.triplet_margin)
+    inputs = TermInputs(output.features, output.logits, labels, classes, objective.triplet_margin)
     terms = {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
     for name, term in terms.items():
         total += objective.term_weights[name] * term

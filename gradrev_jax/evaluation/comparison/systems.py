@@ -81,7 +81,8 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
 
     Args:
       arguments: the folders of the runs, each as FOLDER or NAME=FOLDER. Folders of one name are one system;
-        a folder without a name is called by its own. If all runs of a system have a ``report_encoder``,
+        a folder without a name is called by its own. The folder of a report, as RUN/report_posterior, stands
+        for the run evaluated as there. If all runs of a system have a ``report_encoder``,
         their prototypes alone follow as a system.
 
     Returns:
@@ -113,9 +114,15 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
 def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> EvaluatedRun:
     """Reads a run and the report of its last stage, or of its encoder with its prototypes alone.
 
+    Args:
+      directory: the run's folder, or that of one of its reports.
+      prototypes_alone: whether the report of the encoder alone is read.
+
     Raises:
       WorkdirError: it is not a run, or its report is missing, of an older version, or of an earlier stage.
     """
+    if _is_report(directory):
+        return _read_report(directory.parent, directory)
     config = workdir.read_config(directory)
     stages = config["stages"]
     stage = stages[0] if prototypes_alone else stages[-1]
@@ -123,13 +130,23 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Eval
     again = f"python evaluate.py --workdir={directory}" + (f" --stage={stage}" if prototypes_alone else "")
     if not (report / METRICS_FILE).is_file():
         raise WorkdirError(f"{directory} has no report; evaluate it first: {again}")
-    metrics = workdir.read_json(report / METRICS_FILE)
-    scores = read_scores(report / SCORES_FILE)
-    if metrics["stage"] != stage:
+    read = _read_report(directory, report)
+    if read.metrics["stage"] != stage:
         raise WorkdirError(
-            f"{report} is of the stage {metrics['stage']}, but the run has gone on to {stage}; "
+            f"{report} is of the stage {read.metrics['stage']}, but the run has gone on to {stage}; "
             f"evaluate it again: {again}"
         )
+    return read
+
+
+def _is_report(directory: pathlib.Path) -> bool:
+    return (directory / METRICS_FILE).is_file() and (directory.parent / workdir.CONFIG).is_file()
+
+
+def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
+    """Reads one report of the run of a folder."""
+    config, metrics = workdir.read_config(directory), workdir.read_json(report / METRICS_FILE)
+    scores = read_scores(report / SCORES_FILE)
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
     return EvaluatedRun(directory, fields, metrics, scores)
 
@@ -202,6 +219,8 @@ def _name_folders(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tupl
 
 def _has_prototypes_report(directory: pathlib.Path) -> bool:
     """Returns whether a run that fine-tunes a memory was evaluated without it, too."""
+    if _is_report(directory):
+        return False
     stages = workdir.read_config(directory)["stages"]
     return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
 

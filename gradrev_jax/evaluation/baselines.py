@@ -1,0 +1,160 @@
+"""What a result has to beat: the obvious ways to answer the same queries, by name."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.erasure import apply_erasure, conditional_leace, leace
+from gradrev_jax.core.missing_labels import class_labels, classes_of, value_positions
+from gradrev_jax.core.posteriors import one_hot_memory
+from gradrev_jax.core.representations import Images, Material, Space, feature_space, posterior_space
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.evaluation.choices import choose_strength, make_held_out
+from gradrev_jax.evaluation.searching import Way, ask, index_gallery
+
+SEED = 0
+
+
+class BaselineInputs(NamedTuple):
+    """Represents what baselines are computed from.
+
+    Attributes:
+      material: the encoded images.
+      queries: the queries to ask of the test part.
+      held_out_queries: the queries to choose a strength by, on the validation part.
+      way: how the run itself is searched.
+      k: the number of neighbours.
+      exclude_query: whether the query image itself is left out of its result.
+      progress: whether progress bars are shown.
+    """
+
+    material: Material
+    queries: Queries
+    held_out_queries: Queries
+    way: Way
+    k: int
+    exclude_query: bool
+    progress: bool
+
+
+def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the true labels, one-hot, instead of features: what is lost to labels alone is nothing."""
+    schema, missing = inputs.material.schema, "value"
+    classes = classes_of(schema, missing)
+    one_hot = one_hot_memory(classes)
+    positions = class_labels(inputs.material.gallery.labels, schema, missing) + np.asarray(classes.offsets)
+    own = one_hot[np.arange(len(one_hot)), classes.attribute_of]  # [C, k]
+    last = np.asarray(classes.offsets) + np.asarray(classes.sizes) - 1
+    space = Space(
+        gallery=own[positions],
+        held_out=own[positions][:0],
+        memory=one_hot[value_positions(schema, missing)],
+        absent=own[last],
+    )
+    return _search(inputs, space, Way("none", "replace"))
+
+
+def random(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Draws images: for each query, a stretch of one random order of the gallery."""
+    rng = np.random.default_rng(SEED)
+    queries, size = inputs.queries, len(inputs.material.gallery.labels)
+    order = rng.permutation(size)
+    start = rng.integers(0, size, len(queries))
+    rows = order[(start[:, None] + np.arange(inputs.k + 1)) % size]
+    # One image more is drawn, which takes the place of the query itself, or else is left out.
+    is_query = (rows == queries.reference[:, None]) & inputs.exclude_query
+    is_query[~is_query.any(axis=1), -1] = True
+    return rows[~is_query].reshape(len(queries), inputs.k)
+
+
+def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the outputs of the backbone, centred, which nothing can edit."""
+    material = inputs.material
+    mean = (material.held_out if len(material.held_out.labels) else material.gallery).embeddings.mean(axis=0)
+    gallery = (np.asarray(material.gallery.embeddings) - mean)[:, None]
+    num_values = material.schema.num_values
+    memory, absent = np.zeros((num_values, *gallery.shape[1:])), np.zeros((1, gallery.shape[2]))
+    space = Space(
+        gallery.astype(np.float32), gallery[:0].astype(np.float32), memory.astype(np.float32), absent
+    )
+    return _search(inputs, space, Way("global", "add"))
+
+
+def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the probabilities of the classifiers alone, editing them by replacement."""
+    return _search_at_best(inputs, posterior_space(inputs.material), Way("none", "replace", strength=2.0))
+
+
+def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with features from which least squares erased all other attributes (LEACE)."""
+    held_out = inputs.material.held_out
+    return _search_erased(inputs, leace(held_out.features, held_out.labels, inputs.material.schema))
+
+
+def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with features from which all that the own label does not explain of others was erased."""
+    held_out = inputs.material.held_out
+    return _search_erased(
+        inputs, conditional_leace(held_out.features, held_out.labels, inputs.material.schema)
+    )
+
+
+# The order is that of the tables.
+BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"]]] = {
+    "oracle": oracle,
+    "random": random,
+    "backbone": backbone,
+    "posterior": posterior,
+    "erased": erased,
+    "erased_given_own": erased_given_own,
+}
+
+
+def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"]:
+    """Searches as the run itself does, with features and prototypes that were erased alike."""
+    material = inputs.material
+    schema = material.schema
+
+    def erase(images: Images) -> Images:
+        return images._replace(features=erasure.apply(images.features))
+
+    # A prototype is a mean of features, so it moves with them; other entries of a memory are differences.
+    own = np.arange(schema.num_values), schema.attribute_of
+    memory = np.asarray(erasure.apply_linear(material.memory)).copy()
+    memory[own] = np.asarray(erasure.apply(material.memory))[own]
+    changed = material._replace(
+        memory=memory, gallery=erase(material.gallery), held_out=erase(material.held_out)
+    )
+    return _search_at_best(inputs, feature_space(changed), inputs.way)
+
+
+def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
+    """Searches at the strength that serves best on the validation part; without one, at that of ``way``."""
+    if len(inputs.held_out_queries):
+        material = inputs.material
+        held_out = make_held_out(
+            space,
+            material.held_out.labels,
+            inputs.held_out_queries,
+            material.schema,
+            way,
+            exclude_query=inputs.exclude_query,
+        )
+        way = way._replace(strength=choose_strength(held_out, progress=inputs.progress).value)
+    return _search(inputs, space, way)
+
+
+def _search(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
+    index = index_gallery(space, inputs.material.schema, way)
+    return ask(
+        index,
+        inputs.queries,
+        inputs.k,
+        strength=way.strength,
+        exclude_query=inputs.exclude_query,
+        progress=inputs.progress,
+    ).neighbors
