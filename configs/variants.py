@@ -28,6 +28,37 @@ SYSTEMS: dict[str, Change] = {
     "adde_m": _adde_m,  # triplet losses instead of the reversal
 }
 
+# What the evidence of docs/study.md recommends, on any backbone.
+PRESETS: dict[str, Change] = {
+    # For a shopper: what the classifiers say, edited by replacement, and how the garment looks.
+    "search": {
+        "reversal.weighting": "off",
+        "data.missing": "value",
+        "protocol.representation": "hybrid",
+        "protocol.edit": "replace",
+        "protocol.strength": "validation",
+        "protocol.weights": "none",
+    },
+    # Features that tell least of other attributes.
+    "removed": {
+        "reversal.weighting": "off",
+        "protocol.representation": "discriminant",
+        "protocol.normalize": "validation",
+        "protocol.edit": "validation",
+        "protocol.strength": "validation",
+        "protocol.weights": "validation",
+    },
+    # The paper's representation, compared at what serves it best on the validation part.
+    "tuned": {
+        "data.missing": "ignore",
+        "protocol.representation": "features",
+        "protocol.normalize": "validation",
+        "protocol.edit": "validation",
+        "protocol.strength": "validation",
+        "protocol.weights": "validation",
+    },
+}
+
 PROTOCOLS: dict[str, Change] = {
     # The protocol of the literature: the best epoch is chosen on the test images, and the gallery contains
     # the query image itself.
@@ -37,6 +68,9 @@ PROTOCOLS: dict[str, Change] = {
         "protocol.exclude_query": False,
         "protocol.strength": "1",
         "protocol.weights": "none",
+        "protocol.representation": "features",
+        "protocol.edit": "add",
+        "data.missing": "ignore",
         "train.validation_fraction": 0.0,
     },
     # Nothing is chosen on the test images, and finding the query image itself does not count as a success.
@@ -59,7 +93,7 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
     Raises:
       ConfigError: a word is unknown.
     """
-    known = {**own, **SYSTEMS, **PROTOCOLS}
+    known = {**own, **SYSTEMS, **PRESETS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):
         if word not in known:
             raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")

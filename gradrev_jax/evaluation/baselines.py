@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.core.erasure import apply_erasure, conditional_leace, leace
+from gradrev_jax.core.erasure import Erasure, apply_erasure, fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.missing_labels import class_labels, classes_of, value_positions
 from gradrev_jax.core.posteriors import one_hot_memory
 from gradrev_jax.core.representations import Images, Material, Space, feature_space, posterior_space
@@ -42,7 +40,7 @@ class BaselineInputs(NamedTuple):
 
 
 def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
-    """Searches with the true labels, one-hot, instead of features: what is lost to labels alone is nothing."""
+    """Searches with the true labels, one-hot: no image that has the labels asked for is missed."""
     schema, missing = inputs.material.schema, "value"
     classes = classes_of(schema, missing)
     one_hot = one_hot_memory(classes)
@@ -92,14 +90,14 @@ def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     """Searches with features from which least squares erased all other attributes (LEACE)."""
     held_out = inputs.material.held_out
-    return _search_erased(inputs, leace(held_out.features, held_out.labels, inputs.material.schema))
+    return _search_erased(inputs, fit_erasure(held_out.features, held_out.labels, inputs.material.schema))
 
 
 def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     """Searches with features from which all that the own label does not explain of others was erased."""
     held_out = inputs.material.held_out
     return _search_erased(
-        inputs, conditional_leace(held_out.features, held_out.labels, inputs.material.schema)
+        inputs, fit_conditional_erasure(held_out.features, held_out.labels, inputs.material.schema)
     )
 
 
@@ -120,12 +118,11 @@ def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, 
     schema = material.schema
 
     def erase(images: Images) -> Images:
-        return images._replace(features=erasure.apply(images.features))
+        return images._replace(features=apply_erasure(images.features, erasure))
 
     # A prototype is a mean of features, so it moves with them; other entries of a memory are differences.
-    own = np.arange(schema.num_values), schema.attribute_of
-    memory = np.asarray(erasure.apply_linear(material.memory)).copy()
-    memory[own] = np.asarray(erasure.apply(material.memory))[own]
+    memory = np.einsum("vnd,ned->vne", np.asarray(material.memory), erasure.matrices)
+    memory[np.arange(schema.num_values), schema.attribute_of] += erasure.offsets[schema.attribute_of]
     changed = material._replace(
         memory=memory, gallery=erase(material.gallery), held_out=erase(material.held_out)
     )

@@ -15,10 +15,10 @@ from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.searching import Way, make_held_out
+from gradrev_jax.evaluation.searching import Way, make_held_out, with_rest
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
-from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.runs.protocol import given_weights, queries_of
+from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.search.index import ManipulationIndex
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -149,7 +149,7 @@ def choose_strength(
       DataError: there is no query to choose by.
     """
     _check_queries(held_out.queries, "strength")
-    index = make_index(held_out.features, held_out.memory, held_out.normalize, weights)
+    index = _make_index(held_out, weights)
     hit_rates = {
         f"{strength:g}": _hit_rate(index, held_out, strength, progress=progress) for strength in candidates
     }
@@ -176,7 +176,7 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
     equal = np.ones(held_out.labels.shape[1])
 
     def search(weights: Float[np.ndarray, " N"]) -> float:
-        index = make_index(held_out.features, held_out.memory, held_out.normalize, weights)
+        index = _make_index(held_out, weights)
         return _hit_rate(index, held_out, strength, progress=progress)
 
     hit_rates = {"equal": search(equal)}
@@ -215,6 +215,18 @@ def _draw(queries: Queries, num_images: int, num_attributes: int) -> Queries:
     drawn = queries.sample_references(REFERENCES, SEED)
     most = max(1, PRODUCT_BYTES // (4 * num_images * num_attributes))
     return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
+
+
+def _make_index(held_out: HeldOut, weights: Float[np.ndarray, " N"] | None) -> ManipulationIndex:
+    return make_index(
+        held_out.features,
+        held_out.memory,
+        held_out.normalize,
+        with_rest(weights, held_out.features.shape[1]),
+        edit=held_out.edit,
+        attribute_of=held_out.attribute_of,
+        absent=held_out.absent,
+    )
 
 
 def _hit_rate(index: ManipulationIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:

@@ -28,12 +28,12 @@ NO_MANIPULATION = "no_manipulation"
 BASELINES = (
     "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
     "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
-    "Erased: the features without what a linear map tells of other attributes; given own: without what it tells "
-    "beyond the own label."
+    "Erased: the features without what a linear map tells of other attributes; given own: without what it "
+    "tells beyond the own label."
 )
 LEAKAGE = (
-    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on images "
-    "that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond what the "
+    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
+    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond what the "
     "feature's own label tells, as a fraction of what is left to tell."
 )
 CROSS_ACCURACY = (

@@ -39,7 +39,6 @@ from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.runs import workdir
 
 
-
 def evaluate(
     directory: str | os.PathLike[str],
     *,
@@ -57,7 +56,7 @@ def evaluate(
       step: the checkpoint: ``best`` (on the validation part), ``latest``, or its number.
       stage: the stage: ``encoder`` or ``memory``; None: the run's last. The stage encoder of a run that
         fine-tunes a memory is evaluated with its prototypes alone, in a report beside the run's.
-      report: the name of a report of its own, written beside the run's, for another protocol; None: the run's.
+      report: the name of a report of its own beside the run's, for another protocol; None: the run's.
       protocol: fields of ``config.protocol`` to override.
       data: fields of ``config.data`` to override: those that say where the catalogue lies, see
         ``runs.builders.move_data``.

@@ -10,6 +10,7 @@ from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.core.representations import Space
 from gradrev_jax.data.queries import Queries
+from gradrev_jax.evaluation.weighted_hits import HeldOut
 from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.search.index import ManipulationIndex
 
@@ -55,6 +56,38 @@ def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> Manipulati
 def with_rest(weights: Float[np.ndarray, " N"] | None, num_blocks: int) -> Float[np.ndarray, " P"] | None:
     """Returns the weights of P blocks, of which those after the attributes' have a weight of 1."""
     return None if weights is None else np.pad(weights, (0, num_blocks - len(weights)), constant_values=1)
+
+
+def make_held_out(
+    space: Space,
+    labels: Int[np.ndarray, "V N"],
+    queries: Queries,
+    schema: AttributeSchema,
+    way: Way,
+    *,
+    exclude_query: bool,
+) -> HeldOut:
+    """Returns the validation images to choose by.
+
+    Args:
+      space: the images and the prototypes.
+      labels: the labels of the validation images, [V, N].
+      queries: the queries whose gallery these images are.
+      schema: the attributes.
+      way: how they are compared and edited.
+      exclude_query: whether the query image itself is left out of its result.
+    """
+    return HeldOut(
+        space.held_out,
+        labels,
+        space.memory,
+        queries,
+        way.normalize,
+        exclude_query,
+        way.edit,
+        schema.attribute_of,
+        space.absent,
+    )
 
 
 class Answers(NamedTuple):

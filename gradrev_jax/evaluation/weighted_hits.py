@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.normalization import Normalization
+from gradrev_jax.core.replacement import Edit
 from gradrev_jax.core.vectors import unit_of_any_size
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.search.batching import NUM_WORKERS
@@ -30,14 +31,20 @@ class HeldOut(NamedTuple):
       queries: the queries whose gallery these images are.
       normalize: how features are normalised after the manipulation.
       exclude_query: whether the query image itself is left out of its result.
+      edit: the kind of edits.
+      attribute_of: the attribute of each value, [J]; ``replace`` alone needs it.
+      absent: the block of an attribute whose value is removed without another, [N, d]; None: zeros.
     """
 
-    features: Float[Array | np.ndarray, "M N d"]
+    features: Float[Array | np.ndarray, "M P d"]
     labels: Int[np.ndarray, "M N"]
-    memory: Float[Array | np.ndarray, "J N d"]
+    memory: Float[Array | np.ndarray, "J P d"]
     queries: Queries
     normalize: Normalization = "global"
     exclude_query: bool = False
+    edit: Edit = "add"
+    attribute_of: Int[np.ndarray, " J"] | None = None
+    absent: Float[Array | np.ndarray, "N d"] | None = None
 
 
 class _Chunk(NamedTuple):

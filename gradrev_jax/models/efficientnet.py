@@ -18,6 +18,7 @@ from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
 
 TAPS = ("pooled", "levels")
+UNEVEN_TAPS = ("levels",)
 # Pixels per side: five layers of stride 2 leave one position of it. Padding would let smaller images through,
 # but the last of these layers would then halve a single position.
 SMALLEST_IMAGE = 32
@@ -63,9 +64,9 @@ class EfficientNetLite0(nn.Module):
     1 x 1 convolution, and the mean over all positions. Blocks are not dropped at random in training.
 
     Attributes:
-      tap: the features: ``pooled``, the last layer's means over all positions; or ``levels``, before these the
-        means of the first convolution and of each stage, which know colours and textures that the last layer
-        has left behind.
+      tap: the features: ``pooled``, the last layer's means over all positions; or ``levels``, before these
+        the means of the first convolution and of each stage, which know colours and textures that the last
+        layer has left behind.
       width: the factor of all numbers of filters; 1 gives EfficientNet-Lite0.
       dropout: the dropout rate of the features.
       dtype: the dtype of the computation; parameters are float32.

@@ -118,11 +118,13 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
     """Builds the model of a run; if its backbone is frozen, the model that reads what the backbone gives."""
     is_frozen = config.model.freeze_backbone
+    is_uneven = is_frozen and config.model.tap in BACKBONES[config.model.backbone].uneven_taps
+    frozen_tap = "balanced" if is_uneven else None
     return AttributeEncoder(
         schema,
         feature_dim=config.model.feature_dim,
         heads=config.model.heads,
-        tap=None if is_frozen else config.model.tap,
+        tap=frozen_tap if is_frozen else config.model.tap,
         width=1.0 if is_frozen else config.model.width,
         reach=config.reversal.reach,
         dropout=config.model.dropout,

@@ -108,4 +108,5 @@ def test_the_backbones_outputs_are_encoded_too():
     np.testing.assert_allclose(encoded.embeddings, described.embedding, rtol=1e-6)
     np.testing.assert_allclose(encoded.features, described.features, rtol=1e-6, atol=1e-6)
     empty = encode(params, inputs[:0], LABELS[:0], encoder, batch_size=2, description="", progress=False)
-    assert empty.embeddings.shape == (0, 16) and empty.own_logits.shape == (0, 6)
+    assert empty.embeddings.shape == (0, 16)
+    assert empty.own_logits.shape == (0, 6)

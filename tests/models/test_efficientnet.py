@@ -140,7 +140,7 @@ def test_any_size_from_the_smallest_on_works(size):
 def test_bad_input():
     with pytest.raises(ValueError, match="images must be at least 32 x 32 pixels, got 31 x 31"):
         EfficientNetLite0().init(jax.random.key(0), jnp.zeros((1, 31, 31, 3)))
-    with pytest.raises(ValueError, match="tap must be one of pooled, got 'fc6'"):
+    with pytest.raises(ValueError, match="tap must be one of pooled, levels, got 'fc6'"):
         EfficientNetLite0(tap="fc6").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 

@@ -142,15 +142,15 @@ PROTOCOL = {
     ),
     "look": Field(
         default=0.5,
-        meaning="Weight of the backbone's embedding in the representation `hybrid`: 0 compares what labels say "
-        "alone, more also how an image looks.",
+        meaning="Weight of the backbone's embedding in the representation `hybrid`: 0 compares only what "
+        "labels say, more also how an image looks.",
         rule=at_least(0),
         earlier=0.5,
     ),
     "edit": Field(
         default="add",
-        meaning="Edit of a feature: `add` adds and removes prototypes (Eq. 7), `replace` puts the new value's "
-        "prototype in place of the attribute's feature; `validation`: the better on the held-out part.",
+        meaning="Edit of a feature: `add` adds and removes prototypes (Eq. 7), `replace` puts the new "
+        "value's prototype in place of the attribute's feature; `validation`: the better on the held-out part.",
         rule=one_of((*EDITS, CHOSEN)),
         earlier="add",
     ),
