@@ -28,6 +28,16 @@ SYSTEMS: dict[str, Change] = {
     "adde_m": _adde_m,  # triplet losses instead of the reversal
 }
 
+# Training that is not of the paper, and needs no adversary (docs/method.md, "Beyond the paper").
+VARIANTS: dict[str, Change] = {
+    # Unit features that lie near their labels' classifiers.
+    "compact": {
+        "reversal.weighting": "off",
+        "model.unit_features": True,
+        "train.compactness_weight": 1.0,
+    },
+}
+
 PROTOCOLS: dict[str, Change] = {
     # The protocol of the literature: the best epoch is chosen on the test images, and the gallery contains
     # the query image itself.
@@ -59,7 +69,7 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
     Raises:
       ConfigError: a word is unknown.
     """
-    known = {**own, **SYSTEMS, **PROTOCOLS}
+    known = {**own, **SYSTEMS, **VARIANTS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):
         if word not in known:
             raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")

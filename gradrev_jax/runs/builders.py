@@ -129,6 +129,8 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncod
         dtype=PRECISIONS[config.precision],
         backbone="embeddings" if is_frozen else config.model.backbone,
         frozen_statistics=is_frozen or config.model.pretrained is not None,
+        unit_features=config.model.unit_features,
+        logit_scale=config.model.logit_scale,
     )
 
 
