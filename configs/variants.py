@@ -59,6 +59,16 @@ PRESETS: dict[str, Change] = {
     },
 }
 
+# Training that is not of the paper, and needs no adversary (docs/method.md, "Beyond the paper").
+VARIANTS: dict[str, Change] = {
+    # Unit features that lie near their labels' classifiers.
+    "compact": {
+        "reversal.weighting": "off",
+        "model.unit_features": True,
+        "train.compactness_weight": 1.0,
+    },
+}
+
 PROTOCOLS: dict[str, Change] = {
     # The protocol of the literature: the best epoch is chosen on the test images, and the gallery contains
     # the query image itself.
@@ -93,7 +103,7 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
     Raises:
       ConfigError: a word is unknown.
     """
-    known = {**own, **SYSTEMS, **PRESETS, **PROTOCOLS}
+    known = {**own, **SYSTEMS, **VARIANTS, **PRESETS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):
         if word not in known:
             raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")

@@ -25,8 +25,8 @@ class Backbone:
         [B, H]; ``AlexNet`` documents all of these. Batch normalisation is that of ``models.batch_norm``.
       inputs: what it reads: ``Pixels``, with their smallest size and their normalisation, or ``Vectors``.
       taps: the names of the layers whose output can be the feature; the first is the usual one.
-      uneven_taps: those of them whose numbers differ in size, because they come from several layers; where the
-        network is frozen, each number is divided by its standard deviation.
+      uneven_taps: those of them whose numbers differ in size, because they come from several layers; where
+        the network is frozen, each number is divided by its standard deviation.
     """
 
     build: Callable[[str, float, float, DTypeLike], nn.Module]

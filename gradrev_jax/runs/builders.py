@@ -132,6 +132,8 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncod
         backbone="embeddings" if is_frozen else config.model.backbone,
         frozen_statistics=is_frozen or config.model.pretrained is not None,
         missing=config.data.missing,
+        unit_features=config.model.unit_features,
+        logit_scale=config.model.logit_scale,
     )
 
 

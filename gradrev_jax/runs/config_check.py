@@ -33,6 +33,11 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     data = config.data
     if data.train_resize is not None and data.train_resize < data.image_size:
         yield f"data.train_resize = {data.train_resize}: at least data.image_size, {data.image_size}"
+    if config.train.compactness_weight > 0 and not config.model.unit_features:
+        yield (
+            f"train.compactness_weight = {config.train.compactness_weight}: 0 without model.unit_features, "
+            "because other features may have any length"
+        )
     if config.model.backbone in BACKBONES:
         yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
     if data.format not in FORMATS:

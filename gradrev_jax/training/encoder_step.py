@@ -139,7 +139,14 @@ def encoder_loss(
         progress=progress,
     )
     total = objective.w_cls * loss_cls + w_rev * loss_rev
-    inputs = TermInputs(output.features, output.logits, labels, classes, objective.triplet_margin)
+    inputs = TermInputs(
+        output.features,
+        output.logits,
+        labels,
+        classes,
+        objective.triplet_margin,
+        cosine_scale=encoder.cosine_scale,
+    )
     terms = {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
     for name, term in terms.items():
         total += objective.term_weights[name] * term

@@ -124,7 +124,8 @@ def export_run(
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
-    files = {f"extractor{suffix}": encoder_to_torch(params, schema)}
+    with naming("model.{}"):
+        files = {f"extractor{suffix}": encoder_to_torch(params, schema)}
     if memory is not None:
         files[f"memory{suffix}"] = memory_to_torch(memory)
     with new_folder(out, WeightsError) as folder:

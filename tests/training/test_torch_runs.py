@@ -250,6 +250,9 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
         match="the file has features of width 4, `feature_dim` is 7 .config: model.feature_dim.$",
     ):
         import_run(config, run, extractor)
+    config.model.update({"feature_dim": 4, "unit_features": True})
+    with pytest.raises(WeightsError, match="`unit_features` must be off .config: model.unit_features.$"):
+        import_run(config, run, extractor)
     config.model.feature_dim = 0
     with pytest.raises(ConfigError, match="model.feature_dim = 0"):
         import_run(config, run, extractor)

@@ -1,5 +1,7 @@
 """Fields of the whole run, of the model and of the reversal."""
 
+import math
+
 from gradrev_jax.core.losses import WEIGHTINGS
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
@@ -97,6 +99,18 @@ MODEL = {
         meaning="Whether the backbone stays as it is: it computes its features of every image once, they are "
         "cached, and training reads them.",
         earlier=False,
+    ),
+    "unit_features": Field(
+        default=False,
+        meaning="Whether features have length 1, and logits are their cosines with the classifiers' weights, "
+        "times `logit_scale`, without a bias.",
+        earlier=False,
+    ),
+    "logit_scale": Field(
+        default=20.0,
+        meaning="Logit of a cosine of 1, where `unit_features` is on.",
+        rule=Rule("above 0", lambda value: value > 0 and math.isfinite(value)),
+        earlier=20.0,
     ),
 }
 

@@ -150,7 +150,8 @@ PROTOCOL = {
     "edit": Field(
         default="add",
         meaning="Edit of a feature: `add` adds and removes prototypes (Eq. 7), `replace` puts the new "
-        "value's prototype in place of the attribute's feature; `validation`: the better on the held-out part.",
+        "value's prototype in place of the attribute's feature; `validation`: the better on the held-out "
+        "part.",
         rule=one_of((*EDITS, CHOSEN)),
         earlier="add",
     ),

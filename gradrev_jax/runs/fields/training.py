@@ -76,7 +76,7 @@ TRAIN = {
         default=1.0, meaning="Weight w_cls of the classification loss.", rule=at_least(0), paper="Eq. 3"
     ),
     **{
-        f"{name}_weight": Field(default=0.0, meaning=term.meaning, rule=at_least(0))
+        f"{name}_weight": Field(default=0.0, meaning=term.meaning, rule=at_least(0), earlier=0.0)
         for name, term in TERMS.items()
     },
     "triplet_margin": Field(
