@@ -20,6 +20,7 @@ from gradrev_jax.evaluation.figures import (
     training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
+from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 

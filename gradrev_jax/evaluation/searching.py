@@ -49,7 +49,7 @@ def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> Manipulati
         with_rest(way.weights, space.gallery.shape[1]),
         edit=way.edit,
         attribute_of=schema.attribute_of,
-        absent=space.absent,
+        absent=space.absent if way.edit == "replace" else None,
     )
 
 
@@ -86,7 +86,7 @@ def make_held_out(
         exclude_query,
         way.edit,
         schema.attribute_of,
-        space.absent,
+        space.absent if way.edit == "replace" else None,
     )
 
 

@@ -73,7 +73,9 @@ def import_run(
     config.update_from_flattened_dict(decided)
     encoder = builders.build_encoder(config, schema)
     with naming("model.{}"), _named(extractor):
-        params = encoder_from_torch(parameter_shapes(encoder, config.data.image_size), tensors, schema)
+        params = encoder_from_torch(
+            parameter_shapes(encoder, config.data.image_size), tensors, encoder.classes
+        )
     stages = {ENCODER: (params, config.train)}
     if memory:
         tensors = read_state_dict(memory)
@@ -125,7 +127,7 @@ def export_run(
     stage = chosen_stage(directory, config.stages, stage)
     _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
     with naming("model.{}"):
-        files = {f"extractor{suffix}": encoder_to_torch(params, schema)}
+        files = {f"extractor{suffix}": encoder_to_torch(params, encoder.classes)}
     if memory is not None:
         files[f"memory{suffix}"] = memory_to_torch(memory)
     with new_folder(out, WeightsError) as folder:
