@@ -181,7 +181,7 @@ class _Scatter(NamedTuple):
 
     Attributes:
       strata: [M, S], the stratum of each image, one-hot.
-      residuals: [M, d], the whitened features minus the mean of their stratum.
+      residuals: [M, d], the features minus the mean of their stratum.
       whiten: [d, d], the inverse square root of the shrunk covariance within strata.
       color: [d, d], its square root.
       mean: [d], of all features.
@@ -225,7 +225,7 @@ def _scatter(
 ) -> _Scatter | None:
     """Returns the scatter of features within strata; None if they do not vary there."""
     features = features.astype(np.float64)
-    one_hot = _one_hot(strata)
+    one_hot = _one_hot(strata, np.unique(strata))
     num_images, num_strata = one_hot.shape
     means = one_hot.T @ features / one_hot.sum(axis=0)[:, None]
     residuals = features - one_hot @ means
@@ -237,7 +237,7 @@ def _scatter(
     roots = np.sqrt(np.maximum(variances, 0) + shrinkage * variances.mean())
     whiten, color = (axes / roots) @ axes.T, (axes * roots) @ axes.T
     differences = (means[1:] - means[:1]) @ whiten
-    return _Scatter(one_hot, residuals @ whiten, whiten, color, features.mean(axis=0), differences)
+    return _Scatter(one_hot, residuals, whiten, color, features.mean(axis=0), differences)
 
 
 def _scores(scatter: _Scatter, labels: Int[np.ndarray, " M"]) -> Float[np.ndarray, "d v"]:
@@ -248,12 +248,13 @@ def _scores(scatter: _Scatter, labels: Int[np.ndarray, " M"]) -> Float[np.ndarra
     are independent and standard normal.
     """
     known = labels != NOT_LABELLED
-    one_hot, strata = _one_hot(labels[known]), scatter.strata[known]
-    shares = strata.T @ one_hot / np.maximum(strata.sum(axis=0), 1)[:, None]
-    one_hot -= strata @ shares
-    variances, axes = np.linalg.eigh(one_hot.T @ one_hot)
-    wide = variances > ROUNDING * max(len(one_hot), 1)
-    return scatter.residuals[known].T @ one_hot @ (axes[:, wide] / np.sqrt(variances[wide]))
+    values = _one_hot(labels, np.unique(labels[known]))
+    shares = scatter.strata.T @ values / np.maximum(known @ scatter.strata, 1)[:, None]
+    values -= known[:, None] * (scatter.strata @ shares)
+    variances, axes = np.linalg.eigh(values.T @ values)
+    wide = variances > ROUNDING * len(labels)
+    covariance = scatter.whiten @ (scatter.residuals.T @ values)
+    return covariance @ (axes[:, wide] / np.sqrt(variances[wide]))
 
 
 def _significant(scores: Float[np.ndarray, "d v"]) -> Float[np.ndarray, "d v"]:
@@ -278,9 +279,9 @@ def _identity(features: Float[np.ndarray, "M N d"]) -> Erasure:
     return Erasure(matrices, np.zeros((num_attributes, dim), features.dtype))
 
 
-def _one_hot(labels: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M c"]:
-    """Returns labels as one-hot rows over the values that occur."""
-    return (labels[:, None] == np.unique(labels)).astype(np.float64)
+def _one_hot(labels: Int[np.ndarray, " M"], values: Int[np.ndarray, " c"]) -> Float[np.ndarray, "M c"]:
+    """Returns labels as one-hot rows over some values; the row of another label is zero."""
+    return (labels[:, None] == values).astype(np.float64)
 
 
 def _check_shrinkage(shrinkage: float) -> None:
