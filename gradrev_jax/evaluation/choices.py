@@ -27,7 +27,7 @@ CHOSEN_AT = 10  # K of the hit rate that decides
 # good ones, the first is taken.
 FACTORS = tuple(2 ** (i / 2) for i in (0, -1, 1, -2, 2, -3, 3, -4, 4))
 LEAST, MOST = 1 / 16, 16.0  # the range of the weights
-SWEEPS = 3  # times that every attribute's weight is revised
+SWEEPS = 3  # times that every weight is revised
 # The queries that weights are chosen by: those of so many reference images, or fewer, so that the products
 # of the queries with the images fit into memory.
 REFERENCES, PRODUCT_BYTES, SEED = 500, 2**29, 0
@@ -49,11 +49,12 @@ class Weights(NamedTuple):
     """Represents the weights of the attributes in the distance of an evaluation.
 
     Attributes:
-      value: the weight of each attribute, [N], with a mean square of 1; None: there are none.
+      value: the weight of each block, [P], with a mean square of 1: those of the attributes, and after them
+        one and the same for every other block, if there are any; None: there are none.
       hit_rates: the hit rates of ``equal`` weights and of those ``chosen``; empty if none were chosen.
     """
 
-    value: Float[np.ndarray, " N"] | None
+    value: Float[np.ndarray, " P"] | None
     hit_rates: dict[str, float]
 
 
@@ -84,7 +85,7 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
       DataError: there is no query to choose by, or features cannot be normalised.
     """
     protocol = run.protocol
-    weights = Weights(given_weights(protocol, run.schema), {})
+    weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
     fixed = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
     ways = [
         Way(normalize, edit, protocol.strength or 1.0, weights.value)
@@ -133,7 +134,7 @@ def held_out_queries(run: OpenedRun) -> Queries:
 def choose_strength(
     held_out: HeldOut,
     *,
-    weights: Float[np.ndarray, " N"] | None = None,
+    weights: Float[np.ndarray, " P"] | None = None,
     candidates: Sequence[float] = CANDIDATES,
     progress: bool = True,
 ) -> Strength:
@@ -141,7 +142,7 @@ def choose_strength(
 
     Args:
       held_out: the images and the queries to choose by.
-      weights: the weight of each attribute; None: all 1.
+      weights: the weight of each block; None: all 1.
       candidates: the strengths to try; of equally good ones, the first is chosen.
       progress: whether progress bars are shown.
 
@@ -149,7 +150,7 @@ def choose_strength(
       DataError: there is no query to choose by.
     """
     _check_queries(held_out.queries, "strength")
-    index = _make_index(held_out, weights)
+    index = _index(held_out, weights)
     hit_rates = {
         f"{strength:g}": _hit_rate(index, held_out, strength, progress=progress) for strength in candidates
     }
@@ -159,10 +160,10 @@ def choose_strength(
 def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True) -> Weights:
     """Returns weights of high hit_rate@10, by coordinate ascent from equal ones.
 
-    One attribute after the other, and all of them three times, the weight is multiplied by the factor from a
-    quarter to four that finds a match for most queries, between 1/16 and 16; it is kept unless another finds
-    more. Of many images, the queries of 500 are looked at. The weights that result are taken if they are
-    better on all queries than equal ones are.
+    One attribute after the other, and then all blocks that belong to none, as one, the weight is multiplied
+    by the factor from a quarter to four that finds a match for most queries, between 1/16 and 16; it is kept
+    unless another finds more. This is done three times. Of many images, the queries of 500 are looked at. The
+    weights that result are taken if they are better on all queries than equal ones are.
 
     Args:
       held_out: the images and the queries to choose by.
@@ -173,26 +174,40 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
       DataError: there is no query to choose by.
     """
     _check_queries(held_out.queries, "weights")
-    equal = np.ones(held_out.labels.shape[1])
+    equal = np.ones(held_out.num_weights)
 
-    def search(weights: Float[np.ndarray, " N"]) -> float:
-        index = _make_index(held_out, weights)
-        return _hit_rate(index, held_out, strength, progress=progress)
+    def search(weights: Float[np.ndarray, " P"]) -> float:
+        return _hit_rate(_index(held_out, weights), held_out, strength, progress=progress)
 
-    hit_rates = {"equal": search(equal)}
-    drawn = held_out._replace(queries=_draw(held_out.queries, *held_out.labels.shape))
+    of_blocks = held_out.weights_of_blocks(equal)
+    hit_rates = {"equal": search(of_blocks)}
+    drawn = held_out._replace(queries=_draw(held_out.queries, len(held_out.labels), len(equal)))
     hits = WeightedHits.of(drawn, strength, _chosen_at(held_out))
-    weights = scale_weights(_ascend(hits, equal, progress=progress), len(equal))
+    ascended = held_out.weights_of_blocks(_ascend(hits, equal, progress=progress))
+    weights = scale_weights(ascended, len(ascended))
     if weights is not None:
         hit_rates["chosen"] = search(weights)
         if hit_rates["chosen"] > hit_rates["equal"]:
             return Weights(weights, hit_rates)
-    return Weights(equal, hit_rates)
+    return Weights(of_blocks, hit_rates)
+
+
+def _index(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> ManipulationIndex:
+    """Returns the index of the images, with weights."""
+    return make_index(
+        held_out.features,
+        held_out.memory,
+        held_out.normalize,
+        weights,
+        edit=held_out.edit,
+        attribute_of=held_out.attribute_of,
+        absent=held_out.absent,
+    )
 
 
 def _ascend(
-    hits: WeightedHits, weights: Float[np.ndarray, " N"], *, progress: bool
-) -> Float[np.ndarray, " N"]:
+    hits: WeightedHits, weights: Float[np.ndarray, " W"], *, progress: bool
+) -> Float[np.ndarray, " W"]:
     """Revises one weight after the other until a sweep over all of them changes nothing, or SWEEPS times."""
     weights = weights.copy()
     with tqdm(
@@ -210,23 +225,11 @@ def _ascend(
     return weights
 
 
-def _draw(queries: Queries, num_images: int, num_attributes: int) -> Queries:
+def _draw(queries: Queries, num_images: int, num_weights: int) -> Queries:
     """Returns the queries of some reference images, so that their products fit into memory."""
     drawn = queries.sample_references(REFERENCES, SEED)
-    most = max(1, PRODUCT_BYTES // (4 * num_images * num_attributes))
+    most = max(1, PRODUCT_BYTES // (4 * num_images * num_weights))
     return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
-
-
-def _make_index(held_out: HeldOut, weights: Float[np.ndarray, " N"] | None) -> ManipulationIndex:
-    return make_index(
-        held_out.features,
-        held_out.memory,
-        held_out.normalize,
-        with_rest(weights, held_out.features.shape[1]),
-        edit=held_out.edit,
-        attribute_of=held_out.attribute_of,
-        absent=held_out.absent,
-    )
 
 
 def _hit_rate(index: ManipulationIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:

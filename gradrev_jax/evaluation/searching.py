@@ -22,13 +22,13 @@ class Way(NamedTuple):
       normalize: the normalisation of the vectors.
       edit: the edit of an attribute's block.
       strength: the factor of the prototypes.
-      weights: the weight of each attribute, [N]; None: all 1.
+      weights: the weight of each block, [P]; None: all 1.
     """
 
     normalize: Normalization
     edit: Edit
     strength: float = 1.0
-    weights: Float[np.ndarray, " N"] | None = None
+    weights: Float[np.ndarray, " P"] | None = None
 
 
 def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> ManipulationIndex:
@@ -46,7 +46,7 @@ def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> Manipulati
         space.gallery,
         space.memory,
         way.normalize,
-        with_rest(way.weights, space.gallery.shape[1]),
+        way.weights,
         edit=way.edit,
         attribute_of=schema.attribute_of,
         absent=space.absent if way.edit == "replace" else None,

@@ -63,8 +63,13 @@ def summarize(
     }
 
 
-def _by_name(weights: Float[np.ndarray, " N"] | None, schema: AttributeSchema) -> dict[str, float] | None:
-    return None if weights is None else dict(zip(schema.names, weights.tolist(), strict=True))
+def _by_name(weights: Float[np.ndarray, " P"] | None, schema: AttributeSchema) -> dict[str, float] | None:
+    """Returns the weight of each attribute by its name, and that of the blocks of none as ``rest``."""
+    if weights is None:
+        return None
+    n = schema.num_attributes
+    rest = {"rest": float(weights[-1])} if len(weights) > n else {}
+    return dict(zip(schema.names, weights[:n].tolist(), strict=True)) | rest
 
 
 def cross_accuracy_rows(encoded: Encoded) -> list[list[float | None]]:

@@ -105,7 +105,8 @@ class Edits(NamedTuple):
 
     def take(self, queries: Int[np.ndarray, " T"]) -> "Edits":
         """Returns the edits of some of the queries."""
-        return Edits(*(None if field is None else field[queries] for field in self))
+        replaced = None if self.replaced is None else self.replaced[queries]
+        return Edits(self.reference[queries], self.values[queries], self.factors[queries], replaced)
 
 
 def make_edits(

@@ -237,6 +237,12 @@ class ManipulationIndex:
         references = make_references(self.products, items, rows, self.normalize, num_replaceable)
         return ManipulationSession(self.products, self.normalize, self.replacement, references, reference_id)
 
+    @property
+    def prototypes(self) -> Float[Array, "J P d"]:
+        """The memory, weighted as the search reads it."""
+        memory = self.products.memory
+        return memory if self.replacement is None else memory[: len(self.replacement.attribute_of)]
+
     def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
         """Returns gallery rows, weighted but not normalised, and as the search compares them."""
         products = self.products

@@ -63,6 +63,23 @@ def test_weights_stay_equal_where_no_others_find_more(normalize):
     assert rates["equal"] == 1
 
 
+@pytest.mark.parametrize("normalize", ["global", "none"])
+def test_a_rest_that_is_noise_loses_its_weight_as_one(normalize):
+    held_out = planted([0.2, 0.2], normalize)
+    noise = 5 * np.random.default_rng(1).normal(size=(150, 12, 8)).astype(np.float32)
+    features = np.concatenate([held_out.features, noise], axis=1)
+    memory = np.pad(held_out.memory, ((0, 0), (0, 12), (0, 0)))
+    edit = {"edit": "replace", "attribute_of": TWO.attribute_of}
+    hybrid = held_out._replace(features=features, memory=memory, **edit)
+    weights, rates = choose_weights(hybrid, strength=1.0, progress=False)
+    assert (weights[2:] == weights[2]).all()
+    assert weights[2] < min(weights[:2]) / 3
+    np.testing.assert_allclose(np.square(weights).mean(), 1)
+    assert rates["chosen"] > rates["equal"]
+    _, by_strength = choose_strength(hybrid, weights=weights, candidates=(1.0,), progress=False)
+    assert by_strength["1"] == rates["chosen"]
+
+
 def test_the_choice_is_the_same_every_time():
     held_out = planted([1, 2], "global")
     first, second = (choose_weights(held_out, strength=1.5, progress=False) for _ in range(2))

@@ -349,7 +349,7 @@ def test_what_cannot_be_built(rng, unchecked):
     with pytest.raises(ValueError, match="normalize must be one of"):
         ManipulationIndex.build(gallery, memory, SCHEMA, "rows")
     for features, prototypes in ((gallery[:0], memory), (gallery[:, :2], memory), (gallery, memory[:5])):
-        with pytest.raises(ValueError, match=r"features must be \[G, 3, d\] with G > 0"):
+        with pytest.raises(ValueError, match=r"\[G, P, d\] with G > 0 and P >= 3, and memory"):
             ManipulationIndex.build(features, prototypes, SCHEMA)
 
 
