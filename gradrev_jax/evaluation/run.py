@@ -30,6 +30,7 @@ from gradrev_jax.evaluation.scores import (
     retrieval_metrics,
 )
 from gradrev_jax.evaluation.summary import summarize
+from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.evaluation.weighted_hits import HeldOut
 from gradrev_jax.models.inference import Encoded, encode, make_forward
 from gradrev_jax.models.prototypes import build_memory
@@ -80,8 +81,10 @@ def evaluate(
         answers = search_gallery(run, encoded, choices, progress=progress)
     scored = score_queries(run, encoded, answers)
     metrics = summarize(run, encoded.gallery, choices, scored)
+    scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
+    metrics |= beyond
     if distributed.is_first():
-        write_run_report(run, metrics, scored.scores)
+        write_run_report(run, metrics, scores)
     return metrics
 
 
