@@ -115,6 +115,25 @@ def test_scores_of_every_query_are_stored(trained):
             np.testing.assert_allclose(columns, [found[f"{metric}@{k}"] for k in KS[1:]], rtol=1e-5)
 
 
+def test_metrics_say_how_near_the_results_are_in_what_no_label_names(trained, config_of):
+    directory, metrics = trained
+    scores, catalogue = (
+        read_scores(directory / "report" / "queries.npz"),
+        builders.open_catalogue(config_of()),
+    )
+    assert list(metrics["nuisances"]) == list(catalogue.nuisances.names)
+    width = catalogue.nuisances.values[catalogue.parts["test"], catalogue.nuisances.names.index("width")]
+    apart = [abs(a - b) for n, a in enumerate(width) for b in width[:n]]
+    near = []
+    for query, own in enumerate(scores.reference.tolist()):
+        others = [row for row in scores.neighbors[query].tolist() if row != own]
+        near.append(np.mean([1 - abs(width[row] - width[own]) / np.mean(apart) for row in others]))
+    found = metrics["nuisances"]["width"]
+    assert found["near@10"] == pytest.approx(np.mean(near))
+    assert set(found) == {"near@10", "near@30", "intervals", "no_manipulation"}
+    np.testing.assert_allclose(scores.by_metric["near.width"][:, 1], near, rtol=1e-4, atol=1e-5)
+
+
 def test_a_cut_off_below_ten_is_shown_where_there_is_no_other(run):
     found = evaluate(run, protocol={"ks": (1, 3)}, progress=False)["unlabelled"]["color"]
     assert {key for key in found if "@" in key} == {"kept@3", "kept_among_matches@3", "ndcg@3"}
