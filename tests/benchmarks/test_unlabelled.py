@@ -189,3 +189,13 @@ def test_table_and_figure_leave_out_what_nothing_has(rng):
     assert "Mean differences to a, plain" in text
     labels = [axes.get_ylabel() for axes in results_figure(result).axes]
     assert [label.splitlines()[1] for label in labels] == [name for name in MEASURES if name != "near@10"]
+
+
+def test_seeds_with_the_same_queries_are_resampled_together(rng):
+    """Three seeds with the same scores have the interval of one, which draws of their own would narrow."""
+    one = make(rng, seeds=(0,))
+    three = summarize([each._replace(seed=seed) for each in one for seed in range(3)])
+    for row, single in zip(three["rows"], summarize(one)["rows"], strict=True):
+        for measure, number in row["measures"].items():
+            expected = single["measures"][measure]
+            assert [number["low"], number["high"]] == pytest.approx([expected["low"], expected["high"]])

@@ -89,3 +89,13 @@ def test_nuisances_are_those_of_the_drawings_seed():
     first, again, other = (garments_catalogue(count=8, seed=seed).nuisances for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.values, again.values)
     assert (first.values[:, 1:7] != other.values[:, 1:7]).all()
+
+
+def test_only_stripes_have_angles_beyond_those_of_a_symmetric_pattern(drawn):
+    words, nuisances, _ = drawn
+    angle = column(nuisances, "pattern angle")
+    is_striped = np.array([garment["pattern"] == "striped" for garment in words])
+    assert np.nanmax(np.abs(angle[~is_striped])) <= 0.5
+    turned = np.abs(angle[is_striped] - np.pi / 2) <= 0.5
+    assert 0.2 < turned.mean() < 0.8
+    assert (np.abs(angle[is_striped][~turned]) <= 0.5).all()
