@@ -43,6 +43,8 @@ from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol
 from gradrev_jax.training.run import train
 
 NOTHING = "nothing"
+# What this study does not show, and evaluations need not compute, of what the protocol has fields for.
+NOT_SHOWN = {"baselines": (), "leakage": False}
 
 
 class Way(NamedTuple):
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     evaluated: list[Evaluated] = []
     todo = [(seed, name, system) for seed in range(options.seeds) for name in left_out for system in systems]
     for seed, name, system in tqdm(todo, desc=options.name, unit="run"):
-        config = make_config(options, system, seed)
+        config = config_of(options, system, seed)
         config = without(config, name)
         word = re.sub(r"\W+", "_", name)
         directory = folder / f"{system}_without_{word}_{seed}"
@@ -109,6 +111,17 @@ def parse_way(text: str) -> Way:
     return Way(name, {field: value for field, _, value in assignments})
 
 
+def config_of(options: argparse.Namespace, system: str, seed: int) -> ConfigDict:
+    """Returns the config of a run with all attributes.
+
+    Args:
+      options: the options of the command line.
+      system: words of ``configs/variants.py``, joined by +.
+      seed: the seed of the run.
+    """
+    return make_config(options, system.replace("+", ","), seed)
+
+
 def without(config: ConfigDict, left_out: str) -> ConfigDict:
     """Returns a config that leaves an attribute out, or ``nothing``."""
     config = config.copy_and_resolve_references()
@@ -123,11 +136,11 @@ def protocol_fields(config: ConfigDict, way: Way) -> dict[str, Any]:
       ConfigError: a value of another type.
     """
     known = config.protocol
+    fields: dict[str, Any] = {name: value for name, value in NOT_SHOWN.items() if name in known}
     try:
-        return {
-            name: parse_value(known[name], text) if name in known else text
-            for name, text in way.fields.items()
-        }
+        for name, text in way.fields.items():
+            fields[name] = parse_value(known[name], text) if name in known else text
+        return fields
     except ValueError as error:
         raise ConfigError(f"--ways {way.name}: {error}") from error
 
@@ -155,7 +168,7 @@ def check_all(
     for kind, names in (("systems", systems), ("leave-out", left_out), ("ways", [way.name for way in ways])):
         if len(set(names)) < len(names):
             raise ConfigError(f"--{kind} has a name twice: {', '.join(names)}")
-    configs = [make_config(options, system, 0) for system in systems]
+    configs = [config_of(options, system, 0) for system in systems]
     protocols = [evaluated_by(config, way) for config in configs for way in ways]
     for protocol in protocols:
         if lacking := {k for _, k in MEASURES.values()} - set(protocol.ks):
@@ -218,7 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", help="folder of the catalogue; drawn garments have none")
     parser.add_argument("--name", required=True, help="name of the study")
     parser.add_argument("--leave-out", required=True, help="attributes, comma-separated, or nothing")
-    parser.add_argument("--systems", default="no_reversal", help="words, comma-separated")
+    parser.add_argument(
+        "--systems", default="no_reversal", help="systems, comma-separated: words, joined by +"
+    )
     parser.add_argument("--ways", nargs="+", default=["plain:"], metavar="NAME:FIELD=VALUE,...")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields")

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from benchmarks import unlabelled
 from benchmarks.unlabelled_results import (
@@ -48,6 +49,18 @@ def options_of(folder, cache_dir, backbone):
         "--set",
         *(f"{name}={value}" for name, value in fields.items()),
     ]
+
+
+def test_a_system_may_have_several_words(tmp_path):
+    options = unlabelled._parser().parse_args([*options_of(tmp_path, "", "alexnet"), "--leave-out=color"])
+    config = unlabelled.config_of(options, "no_reversal+sane", 3)
+    assert (config.reversal.weighting, config.protocol.exclude_query, config.seed) == ("off", True, 3)
+
+
+def test_what_is_not_shown_is_not_computed():
+    config = ConfigDict({"protocol": {"leakage": True, "strength": "1"}})
+    fields = unlabelled.protocol_fields(config, unlabelled.parse_way("strong:strength=2"))
+    assert fields == {"leakage": False, "strength": "2"}
 
 
 @pytest.mark.parametrize(
