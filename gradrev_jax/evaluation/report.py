@@ -34,8 +34,8 @@ BASELINES = (
 )
 LEAKAGE = (
     "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
-    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond what "
-    "the feature's own label tells, as a fraction of what is left to tell."
+    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "
+    "what the feature's own label tells, as a fraction of what is left to tell."
 )
 CROSS_ACCURACY = (
     "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "

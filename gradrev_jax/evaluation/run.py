@@ -36,6 +36,7 @@ from gradrev_jax.evaluation.scores import (
 )
 from gradrev_jax.evaluation.searching import Answers, ask, index_gallery
 from gradrev_jax.evaluation.summary import summarize
+from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
 
 
@@ -90,8 +91,10 @@ def evaluate(
     }
     leakage = find_leakage(run, space, progress=progress) if run.protocol.leakage else None
     metrics = summarize(run, encoded.gallery, choices, scored, by_baseline, leakage)
+    scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
+    metrics |= beyond
     if distributed.is_first():
-        write_run_report(run, metrics, scored.scores, report)
+        write_run_report(run, metrics, scores, report)
     return metrics
 
 

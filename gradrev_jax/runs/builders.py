@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
+from gradrev_jax.data.leave_out import leave_out
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.data.vectors.reader import open_vectors
 from gradrev_jax.data.vectors.source import EmbeddedImages
@@ -32,6 +33,8 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
       DataError: the catalogue cannot be used.
     """
     catalogue = FORMATS[config.data.format].open(config.data, config.seed)
+    with naming("data.{}", {"left_out": "data.leave_out"}):
+        catalogue = leave_out(catalogue, tuple(map(str, config.data.leave_out)))
     if config.data.embeddings:
         catalogue = _with_vectors(catalogue, config)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):

@@ -168,9 +168,12 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
 
 
 def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
-    """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run."""
+    """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run.
+
+    Those of one attribute or nuisance, as ``kept.color``, are not among them.
+    """
     first, *others = [run.scores.by_metric for system in systems for run in system.runs]
-    return tuple(name for name in first if all(name in other for other in others))
+    return tuple(name for name in first if "." not in name and all(name in other for other in others))
 
 
 def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:

@@ -69,6 +69,13 @@ IMAGES = {
         rule=one_of(SPLITS_BY),
         earlier="order",
     ),
+    "leave_out": Field(
+        default=(),
+        meaning="Attributes that are neither trained on nor asked for, although the catalogue labels them: "
+        "evaluation measures how far the results keep them all the same.",
+        same_test=True,
+        earlier=(),
+    ),
     "accept_changes": Field(
         default=False,
         meaning="Whether a run goes on although its training images, or their labels, have changed since it "
