@@ -67,6 +67,14 @@ VARIANTS: dict[str, Change] = {
         "model.unit_features": True,
         "train.compactness_weight": 1.0,
     },
+    # Unit features that tell nothing of other attributes beyond what their own label tells.
+    "independent": {
+        "reversal.weighting": "off",
+        "model.unit_features": True,
+        "train.conditional_dependence_weight": 10.0,
+    },
+    # Images weighted as if the labels of different attributes were independent.
+    "decorrelated": {"reversal.weighting": "off", "train.decorrelate": 5.0},
 }
 
 PROTOCOLS: dict[str, Change] = {

@@ -182,7 +182,11 @@ def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tm
 
 
 # The losses that metrics.jsonl has of each word.
-VARIANTS = {"compact": ["loss_compactness"]}
+VARIANTS = {
+    "compact": ["loss_compactness"],
+    "independent": ["loss_conditional_dependence"],
+    "decorrelated": [],
+}
 
 
 @pytest.mark.parametrize("word", variants.VARIANTS)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
+from gradrev_jax.core.conditional_dependence import ExpectedLabels, conditional_dependence
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 
@@ -24,6 +25,7 @@ class TermInputs(NamedTuple):
       schema: the attributes.
       triplet_margin: the margin of triplet losses, in squared distance.
       cosine_scale: the factor between the cosines of unit features and ``logits``; None: they are no cosines.
+      expected: what the training labels tell of each other; None: it is not known.
     """
 
     features: Float[Array, "B N d"]
@@ -32,6 +34,7 @@ class TermInputs(NamedTuple):
     schema: AttributeSchema
     triplet_margin: float
     cosine_scale: float | None = None
+    expected: ExpectedLabels | None = None
 
 
 class LossTerm(NamedTuple):
@@ -90,6 +93,17 @@ def compactness(inputs: TermInputs) -> Float[Array, ""]:
     return (squares.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)).sum()
 
 
+def dependence(inputs: TermInputs) -> Float[Array, ""]:
+    """Computes how much features depend on other attributes' labels, given their own (CIRCE).
+
+    Raises:
+      ValueError: what labels tell of each other is not known.
+    """
+    if inputs.expected is None:
+        raise ValueError("conditional_dependence needs what the training labels tell of each other")
+    return conditional_dependence(inputs.features, inputs.labels, inputs.expected, inputs.schema)
+
+
 # A term is weighted by the config field train.NAME_weight and logged as loss_NAME.
 TERMS: dict[str, LossTerm] = {
     "attribute_triplet": LossTerm(
@@ -100,5 +114,8 @@ TERMS: dict[str, LossTerm] = {
     ),
     "compactness": LossTerm(
         "Weight of the squared distances between unit features and their labels' classifiers.", compactness
+    ),
+    "conditional_dependence": LossTerm(
+        "Weight of the features' dependence on other attributes' labels, given their own (CIRCE).", dependence
     ),
 }

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.conditional_dependence import expected_labels
+from gradrev_jax.core.decorrelation import decorrelation
 from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
@@ -79,7 +82,9 @@ def _encoder_stage(run: Run) -> Stage:
     update = make_update(
         encoder,
         optimizer,
-        encoder_objective(config, run.reversal_scale),
+        encoder_objective(
+            config, run.reversal_scale, np.asarray(encoder.class_labels(labels)), encoder.classes
+        ),
         seed=config.seed,
         mirror=config.train.mirror,
         total_steps=config.train.epochs * epoch_steps,
@@ -105,13 +110,21 @@ def _encoder_stage(run: Run) -> Stage:
     )
 
 
-def encoder_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> EncoderObjective:
+def encoder_objective(
+    config: ConfigDict,
+    reversal_scale: float | np.ndarray,
+    labels: Int[np.ndarray, "M N"],
+    schema: AttributeSchema,
+) -> EncoderObjective:
     """Returns the objective of stage 1 that a config describes.
 
     Args:
       config: the config of a run.
       reversal_scale: lambda, as ``builders.reversal_scale`` returns it.
+      labels: [M, N], the training labels, whose statistics some terms need; -1 = not labelled.
+      schema: the attributes, with a class for missing labels where there is one.
     """
+    train = config.train
     return EncoderObjective(
         weighting=config.reversal.weighting,
         beta=config.reversal.beta,
@@ -119,6 +132,8 @@ def encoder_objective(config: ConfigDict, reversal_scale: float | np.ndarray) ->
         w_cls=config.train.classification_weight,
         term_weights={name: config.train[f"{name}_weight"] for name in TERMS},
         triplet_margin=config.train.triplet_margin,
+        expected=expected_labels(labels, schema) if train.conditional_dependence_weight else None,
+        decorrelation=decorrelation(labels, schema, largest=train.decorrelate) if train.decorrelate else None,
     )
 
 

@@ -251,8 +251,7 @@ def _to_torch(params: Mapping[str, Any], *, schema: AttributeSchema) -> dict[str
     parts = params["params"]
     if "bias" not in parts["heads"]:
         raise WeightsError(
-            "PyTorch's checkpoints have biases, and classifiers of unit features none; "
-            "`unit_features` must be off",
+            "the files have biases, and classifiers of unit features none; `unit_features` must be off",
             arguments=("unit_features",),
         )
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone_to_torch(parts["backbone"]).items()}

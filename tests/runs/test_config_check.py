@@ -49,6 +49,8 @@ INVALID = {
     "train.attribute_triplet_weight": [-0.1],
     "train.label_triplet_weight": [NAN],
     "train.compactness_weight": [-1.0],
+    "train.conditional_dependence_weight": [-1.0],
+    "train.decorrelate": [0.5, -1.0, NAN, float("inf")],
     "train.triplet_margin": [-1.0],
     "memory.kinds": [(), ("replace",)],
     "memory.num_changes": [0],

@@ -13,6 +13,8 @@ import numpy as np
 import optax
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.conditional_dependence import expected_labels
+from gradrev_jax.core.decorrelation import decorrelation
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Pixels
@@ -20,10 +22,12 @@ from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
-from tests.small_backbone import NormedColour
+from tests.small_backbone import LeftColour, NormedColour
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
+# Of a feature with a single live unit, which features of width 3 may have, the length does not matter.
+UNIT = AttributeEncoder(SCHEMA, feature_dim=12, backbone="small", dtype=jnp.float64, unit_features=True)
 NORMED = AttributeEncoder(SCHEMA, feature_dim=3, backbone="normed", dtype=jnp.float64)
 STEPS = 10
 RNG = np.random.default_rng(0)
@@ -36,11 +40,20 @@ def rows(step, size):
     return np.random.default_rng(step).permutation(len(PIXELS))[:size]
 
 
-def encoder_stage(size, encoder=ENCODER):
+TRIPLETS = EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0})
+CORRELATED = np.repeat([[0, 0], [0, 1], [1, 1], [2, 0]], [90, 10, 60, 40], axis=0)
+VARIANTS = EncoderObjective(
+    term_weights={"compactness": 1.0, "conditional_dependence": 3.0},
+    expected=expected_labels(CORRELATED, SCHEMA),
+    decorrelation=decorrelation(CORRELATED, SCHEMA),
+)
+
+
+def encoder_stage(size, encoder=ENCODER, objective=TRIPLETS):
     update = make_update(
         encoder,
         OPTIMIZER,
-        EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0}),
+        objective,
         seed=0,
         total_steps=STEPS,
     )
@@ -81,12 +94,14 @@ STAGES = {
     "encoder": encoder_stage,
     "memory": memory_stage,
     "normed encoder": functools.partial(encoder_stage, encoder=NORMED),
+    "variants": functools.partial(encoder_stage, encoder=UNIT, objective=VARIANTS),
     "normed memory": functools.partial(memory_stage, encoder=NORMED),
 }
 
 
 def main(cases):
     """Print a line of JSON for each case, (stage, size of a batch, mode, steps at once, on the device)."""
+    BACKBONES["small"] = Backbone(LeftColour, inputs=Pixels(4), taps=("fc6_relu",))
     BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
     alone = {}
     for name, size, mode, at_once, on_device in cases:

@@ -22,6 +22,7 @@ CASES = [
     ("memory", 3, "pmap", 1, False),
     ("normed encoder", 7, "pmap", 2, False),
     ("normed encoder", 7, "jit", 1, False),
+    ("variants", 7, "pmap", 1, False),
     ("normed memory", 3, "jit", 1, False),
 ]
 MODES = PARALLEL_MODES

@@ -192,6 +192,16 @@ def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False
     words.append("no reversal" if weighting == "off" else f"{weighting} reversal")
     if config.get("train.attribute_triplet_weight") or config.get("train.label_triplet_weight"):
         words.append("triplet losses")
+    words += [
+        word
+        for field, word in (
+            ("model.unit_features", "unit features"),
+            ("train.compactness_weight", "compact classes"),
+            ("train.conditional_dependence_weight", "conditional independence"),
+            ("train.decorrelate", "decorrelated labels"),
+        )
+        if config.get(field)
+    ]
     if "memory" in config["stages"] and not prototypes_alone:
         words.append("memory fine-tuned")
     return ", ".join(words)
