@@ -16,6 +16,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.training.objectives import removal_of
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
@@ -85,8 +86,11 @@ def import_run(
         workdir.claim_schema(folder, schema)
         for stage, (parameters, section) in stages.items():
             # Of the schedule, the optimiser's state has the steps done alone.
-            _, optimizer = stage_optimizer(config, section, epoch_steps=1)
+            schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
             state = TrainState.begin(parameters, optimizer)
+            removal = removal_of(config, catalogue, schedule) if stage == ENCODER else None
+            if removal is not None:
+                state = removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
             with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
                 checkpoints.save(0, checkpoint_items(state))
     return decided
