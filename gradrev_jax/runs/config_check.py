@@ -35,7 +35,7 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
         yield f"data.train_resize = {data.train_resize}: at least data.image_size, {data.image_size}"
     if config.model.backbone in BACKBONES:
         yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
-    if config.reversal.adversaries:
+    if config.reversal.adversaries > 0:
         yield from _problems_with_adversaries(config.reversal)
     if data.format not in FORMATS:
         return
