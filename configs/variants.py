@@ -19,12 +19,14 @@ def _adde_m(config: ConfigDict) -> None:
     )
 
 
-# The systems of Tables 4 and 7.
+# The systems of Tables 4 and 7, and others.
 SYSTEMS: dict[str, Change] = {
     # The paper's system: N classifiers read every feature, through the reversal.
     "shared": {"model.heads": "shared", "reversal.weighting": "balanced"},
     "pairwise": {"model.heads": "pairwise", "reversal.weighting": "balanced"},  # its N x N classifiers
     "no_reversal": {"reversal.weighting": "off"},  # Table 7: classifiers read only their own feature
+    # Not in the paper: adversaries with an optimiser of their own, and features that are done at chance.
+    "repaired": {"reversal.adversaries": 3, "reversal.weighting": "fixed", "reversal.beta": 1.0},
     "adde_m": _adde_m,  # triplet losses instead of the reversal
 }
 

@@ -60,6 +60,14 @@ def test_words_add_up():
     assert get("catalogue").to_json() == get("catalogue", "shared").to_json()
 
 
+def test_the_repaired_reversal_is_a_system_of_every_config():
+    for name in JOBS:
+        config = get(name, "repaired")
+        assert config.reversal.adversaries == 3
+        assert config.reversal.weighting == "fixed"
+    assert get("catalogue").reversal.adversaries == 0
+
+
 def test_the_first_word_of_tfds_is_the_data_set():
     config = get("tfds", "celeb_a,adde_m,sane")
     assert (config.data.format, config.data.tfds_name) == ("tfds", "celeb_a")

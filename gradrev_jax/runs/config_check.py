@@ -40,6 +40,8 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
         )
     if config.model.backbone in BACKBONES:
         yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
+    if config.reversal.adversaries > 0:
+        yield from _problems_with_adversaries(config.reversal)
     if data.format not in FORMATS:
         return
     chosen = FORMATS[data.format]
@@ -49,6 +51,15 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     for name, what in chosen.required.items():
         if not data[name]:
             yield f"data.{name} is not set: {what}"
+
+
+def _problems_with_adversaries(reversal: ConfigDict) -> Iterator[str]:
+    """Yields what is wrong with fields of the reversal where there are adversaries."""
+    where = "where reversal.adversaries is set"
+    if reversal.weighting not in ("fixed", "schedule"):
+        yield f"reversal.weighting = {reversal.weighting!r}: fixed or schedule, {where}, whose loss may be 0"
+    if reversal.reach != "backbone":
+        yield f"reversal.reach = {reversal.reach!r}: backbone, {where}"
 
 
 def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[str]:

@@ -151,7 +151,7 @@ def encoder_loss(
     for name, term in terms.items():
         total += objective.term_weights[name] * term
     metrics = StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
-    return total, LossParts(metrics, variables)
+    return total, LossParts(metrics, variables, output.features)
 
 
 def _term_losses(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.errors import WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
 from gradrev_jax.runs import builders, workdir
@@ -16,6 +17,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.training.objectives import removal_of
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
@@ -86,9 +88,7 @@ def import_run(
         workdir.claim(folder, config.to_dict())
         workdir.claim_schema(folder, schema)
         for stage, (parameters, section) in stages.items():
-            # Of the schedule, the optimiser's state has the steps done alone.
-            _, optimizer = stage_optimizer(config, section, epoch_steps=1)
-            state = TrainState.begin(parameters, optimizer)
+            state = _state_at_step_0(config, catalogue, stage, section, parameters)
             with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
                 checkpoints.save(0, checkpoint_items(state))
     return decided
@@ -134,6 +134,19 @@ def export_run(
         for name, tensors in files.items():
             write_state_dict(folder / name, tensors)
     return [out / name for name in files]
+
+
+def _state_at_step_0(
+    config: ConfigDict, catalogue: Catalogue, stage: str, section: ConfigDict, parameters: Any
+) -> TrainState:
+    """Returns the state of a stage that has parameters, and none of whose steps is done."""
+    # Of the schedule, the optimiser's state has the steps done alone.
+    schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
+    state = TrainState.begin(parameters, optimizer)
+    removal = removal_of(config, catalogue, schedule) if stage == ENCODER else None
+    if removal is None:
+        return state
+    return removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
 
 
 def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:

@@ -26,6 +26,10 @@ INVALID = {
     "reversal.beta": [-0.1, NAN],
     "reversal.scale": [NAN],
     "reversal.reach": ["far"],
+    "reversal.adversaries": [-1],
+    "reversal.adversary_target": ["chance"],
+    "reversal.adversary_steps": [0],
+    "reversal.adversary_rate": [-1.0, NAN],
     "seed": [-1],
     "data.train_resize": [10],
     "train.classification_weight": [-1.0, NAN],
@@ -158,3 +162,14 @@ def test_a_seed_that_no_generator_takes():
     config.seed = 2**63
     with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: at least 0 and below 2\*\*63"):
         check(config)
+
+
+def test_adversaries_take_the_place_of_a_reversal_that_fits(tiny_config):
+    tiny_config.reversal.adversaries = 3
+    with pytest.raises(ConfigError, match="reversal.weighting = 'balanced': fixed or schedule, where"):
+        check(tiny_config)
+    tiny_config.reversal.weighting = "schedule"
+    check(tiny_config)
+    tiny_config.reversal.reach = "mlp"
+    with pytest.raises(ConfigError, match="reversal.reach = 'mlp': backbone, where reversal.adversaries"):
+        check(tiny_config)

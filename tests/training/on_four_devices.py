@@ -15,9 +15,12 @@ import optax
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import expected_labels
 from gradrev_jax.core.decorrelation import decorrelation
+from gradrev_jax.core.removal import conditional_prior
+from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
 from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.parallel import Parallel
@@ -74,10 +77,16 @@ def memory_stage(size, encoder=ENCODER):
     return update, {"encoder": params, "memory": memory}, 3 * size, targets
 
 
+def as_double(leaf):
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
 def trained(stage, size, parallel, at_once, on_device=False):
-    update, params, images, targets = stage(size)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-    state = parallel.replicate(TrainState.begin(params, OPTIMIZER))
+    update, params, images, targets, *removal = stage(size)
+    state = TrainState.begin(jax.tree.map(jnp.asarray, params), OPTIMIZER)
+    for each in removal:
+        state = each.begin(state, feature_dim=3, seed=0)
+    state = parallel.replicate(jax.tree.map(as_double, state))
     pixels = parallel.replicate(PIXELS) if on_device else None
     steps = parallel.compile(update, size=images, pixels=pixels)
     for start in range(0, STEPS, at_once):
@@ -87,11 +96,21 @@ def trained(stage, size, parallel, at_once, on_device=False):
         state, metrics = steps(
             state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))
         )
-    return jax.device_get((state.params, metrics))
+    return jax.device_get(((state.params, state.adversaries), metrics))
+
+
+def adversarial_stage(size, encoder=ENCODER):
+    """Stage 1 against adversaries, whose state comes from the last of what this returns."""
+    removal = Removal(Adversaries(SCHEMA, copies=2, hidden=8), conditional_prior(LABELS, SCHEMA), OPTIMIZER)
+    objective = EncoderObjective(weighting="fixed", beta=3.0)
+    update = make_adversarial_update(removal, encoder, OPTIMIZER, objective, seed=0, total_steps=STEPS)
+    params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
+    return update, params, size, lambda drawn: LABELS[drawn], removal
 
 
 STAGES = {
     "encoder": encoder_stage,
+    "adversarial encoder": adversarial_stage,
     "memory": memory_stage,
     "normed encoder": functools.partial(encoder_stage, encoder=NORMED),
     "variants": functools.partial(encoder_stage, encoder=UNIT, objective=VARIANTS),

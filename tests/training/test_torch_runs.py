@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs.variants import SYSTEMS
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
@@ -164,8 +165,10 @@ def test_an_imported_memory_is_trained_on_from_an_encoder_that_stays(config, mak
 
 
 @pytest.mark.slow
-def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path):
+@pytest.mark.parametrize("word", ["shared", "repaired"])
+def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path, word):
     params, _ = make_pair()
+    config.update_from_flattened_dict(SYSTEMS[word])
     config.stages = ("encoder", "memory")
     config.model.heads = "pairwise"
     config.train.update({"max_steps": 1})
@@ -174,6 +177,7 @@ def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path):
     config.update_from_flattened_dict(decided)
     trained = train(config, tmp_path / "run", progress=False)
     assert int(trained.step) == 1
+    assert (trained.adversaries is not None) == (word == "repaired")
     distances = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained.params, params)
     assert 0 < max(jax.tree.leaves(distances)) < 2e-3  # one step of the learning rate, 1e-3
     with Checkpoints(tmp_path / "run" / "checkpoints" / "encoder", read_only=True) as checkpoints:

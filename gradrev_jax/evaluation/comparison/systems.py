@@ -189,7 +189,8 @@ def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False
     """
     words = ["N x N classifiers" if config["model.heads"] == "pairwise" else "N classifiers"]
     weighting = config["reversal.weighting"]
-    words.append("no reversal" if weighting == "off" else f"{weighting} reversal")
+    by_whom = " by adversaries" if config.get("reversal.adversaries") else ""
+    words.append("no reversal" if weighting == "off" else f"{weighting} reversal{by_whom}")
     if config.get("train.attribute_triplet_weight") or config.get("train.label_triplet_weight"):
         words.append("triplet losses")
     words += [
