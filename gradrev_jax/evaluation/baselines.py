@@ -11,6 +11,7 @@ from gradrev_jax.core.missing_labels import class_labels, classes_of, value_posi
 from gradrev_jax.core.posteriors import one_hot_memory
 from gradrev_jax.core.representations import Images, Material, Space, feature_space, posterior_space
 from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.choices import choose_strength, make_held_out
 from gradrev_jax.evaluation.searching import Way, ask, index_gallery
 
@@ -24,7 +25,7 @@ class BaselineInputs(NamedTuple):
       material: the encoded images.
       queries: the queries to ask of the test part.
       held_out_queries: the queries to choose a strength by, on the validation part.
-      way: how the run itself is searched.
+      way: how features are compared and edited.
       k: the number of neighbours.
       exclude_query: whether the query image itself is left out of its result.
       progress: whether progress bars are shown.
@@ -87,13 +88,13 @@ def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     return _search_at_best(inputs, posterior_space(inputs.material), Way("none", "replace", strength=2.0))
 
 
-def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features from which least squares erased all other attributes (LEACE)."""
     held_out = inputs.material.held_out
     return _search_erased(inputs, fit_erasure(held_out.features, held_out.labels, inputs.material.schema))
 
 
-def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features from which all that the own label does not explain of others was erased."""
     held_out = inputs.material.held_out
     return _search_erased(
@@ -102,7 +103,7 @@ def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 
 
 # The order is that of the tables.
-BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"]]] = {
+BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"] | None]] = {
     "oracle": oracle,
     "random": random,
     "backbone": backbone,
@@ -112,8 +113,8 @@ BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"]]] = {
 }
 
 
-def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"]:
-    """Searches as the run itself does, with features and prototypes that were erased alike."""
+def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features and prototypes that were erased alike; None if nothing is left of a feature."""
     material = inputs.material
     schema = material.schema
 
@@ -126,7 +127,10 @@ def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, 
     changed = material._replace(
         memory=memory, gallery=erase(material.gallery), held_out=erase(material.held_out)
     )
-    return _search_at_best(inputs, feature_space(changed), inputs.way)
+    try:
+        return _search_at_best(inputs, feature_space(changed), inputs.way)
+    except DataError:  # what is zero has no direction to normalise
+        return None
 
 
 def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:

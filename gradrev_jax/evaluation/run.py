@@ -34,7 +34,7 @@ from gradrev_jax.evaluation.scores import (
     mean_scores,
     retrieval_metrics,
 )
-from gradrev_jax.evaluation.searching import Answers, ask, index_gallery
+from gradrev_jax.evaluation.searching import Answers, Way, ask, index_gallery
 from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
@@ -116,14 +116,16 @@ def search_baselines(
 ) -> dict[str, Int[np.ndarray, "Q K"]]:
     """Returns the gallery rows that each baseline finds, by its name.
 
-    Without a validation part nothing can be erased, and those baselines are left out.
+    Features are compared and edited as the run's are; if it has another representation, in the usual way.
+    A baseline of which nothing is left is left out.
     """
     protocol = run.protocol
+    way = choices.way if protocol.representation == "features" else Way("global", choices.way.edit)
     inputs = BaselineInputs(
         material=material,
         queries=run.queries,
         held_out_queries=held_out_queries(run),
-        way=choices.way,
+        way=way,
         k=max(protocol.ks),
         exclude_query=protocol.exclude_query,
         progress=progress,
