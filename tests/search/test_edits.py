@@ -107,7 +107,7 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights
 @pytest.mark.parametrize("size", [1, 300])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weights):
-    """The more a block that is taken out weighs, the more cancels; a part that is not added leaves no error."""
+    """The more a block that is taken out weighs, the more cancels; a part not added leaves no error."""
     products, _, _, indicators = example(rng, how, weights=weights)
     features = rng.normal(size=(REFERENCES, ATTRIBUTES, DIM))
     features[:, 0] *= size
