@@ -103,7 +103,7 @@ def test_gradients_against_closed_forms(rng):
     np.testing.assert_allclose(found[3], np.einsum("bv,vnd,bnd->", added, memory, weights), rtol=1e-4)
 
 
-def test_integers_become_floating_point():
+def test_integers_become_floating_point(unchecked):
     memory = np.array([[[1, 0]], [[0, 1]]])
     found = replace_blocks(np.array([[3, 4]]), np.array([-1, 1]), memory, np.array([0, 0]))
     assert found.dtype == jnp.float32
