@@ -1,5 +1,6 @@
 """Weights of images under which the labels of different attributes are as good as independent."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,8 @@ from gradrev_jax.core.label_counts import conditionals, count_pairs, marginals
 
 # The exponents of the other labels' evidence that are tried: 1 is naive Bayes, 0 leaves the evidence out.
 EXPONENTS = np.linspace(0, 1, 11)
+# Rows of labels whose probabilities are computed at once, for the sake of memory.
+ROWS_AT_ONCE = 8192
 
 
 class Decorrelation(NamedTuple):
@@ -79,17 +82,7 @@ def decorrelation(
 
     ones = np.ones(schema.num_attributes)
     tables = Decorrelation(np.log(prior), evidence(0), evidence(1), ones, float(largest))
-    rows, number = np.unique(labels, axis=0, return_counts=True)
-    number = np.where(rows == NOT_LABELLED, 0, number[:, None])
-    plain = _log_evidence(np.asarray(schema.one_hot(rows)), tables, np)
-    likelihoods = [
-        (number * _log_probability(exponent * plain, rows, tables, schema, np)).sum(axis=0)
-        for exponent in EXPONENTS
-    ]
-    exponent = EXPONENTS[np.argmax(likelihoods, axis=0)][schema.attribute_of]
-    tables = tables._replace(evidence=tables.evidence * exponent, own_evidence=tables.own_evidence * exponent)
-    total = (number * _clipped(rows, tables, schema, np)).sum(axis=0)
-    return tables._replace(mean=np.where(total > 0, total, 1) / np.maximum(number.sum(axis=0), 1))
+    return _fitted(tables, labels, schema)
 
 
 def decorrelating_weights(
@@ -110,6 +103,26 @@ def decorrelating_weights(
     """
     labels = jnp.asarray(sanitize_labels(labels, schema))
     return _clipped(labels, tables, schema, jnp) / tables.mean
+
+
+def _fitted(tables: Decorrelation, labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Decorrelation:
+    """Returns the tables with the exponents of the highest likelihood, and the mean weight."""
+    rows, number = np.unique(labels, axis=0, return_counts=True)
+    number = np.where(rows == NOT_LABELLED, 0, number[:, None])
+
+    def summed(of_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Sums numbers [..., M, N] of all images, a part of them at a time."""
+        parts = [slice(start, start + ROWS_AT_ONCE) for start in range(0, max(len(rows), 1), ROWS_AT_ONCE)]
+        return np.sum([(number[part] * of_rows(rows[part])).sum(axis=-2) for part in parts], axis=0)
+
+    def log_probabilities(rows: np.ndarray) -> np.ndarray:
+        evidence = _log_evidence(np.asarray(schema.one_hot(rows)), tables, np)
+        return np.stack([_log_probability(a * evidence, rows, tables, schema, np) for a in EXPONENTS])
+
+    exponent = EXPONENTS[np.argmax(summed(log_probabilities), axis=0)][schema.attribute_of]
+    tables = tables._replace(evidence=tables.evidence * exponent, own_evidence=tables.own_evidence * exponent)
+    total = summed(lambda rows: _clipped(rows, tables, schema, np))
+    return tables._replace(mean=np.where(total > 0, total, 1) / np.maximum(number.sum(axis=0), 1))
 
 
 def _clipped(labels: Any, tables: Decorrelation, schema: AttributeSchema, xp: Any) -> Any:

@@ -4,7 +4,7 @@ The slots of a schema are its J values and, behind them, one place per attribute
 """
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
 
@@ -99,6 +99,6 @@ def conditionals(
     return (pairs + PRIOR_COUNT * marginals(counts, schema)) / (totals + PRIOR_COUNT)
 
 
-def _sizes(schema: AttributeSchema) -> Float[np.ndarray, " J"] | Array:
+def _sizes(schema: AttributeSchema) -> Float[np.ndarray, " J"]:
     """Returns the number of values of the attribute of each value."""
     return np.asarray(schema.sizes, np.float64)[schema.attribute_of]

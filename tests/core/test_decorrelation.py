@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from gradrev_jax.core import decorrelation as module
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.decorrelation import EXPONENTS, decorrelating_weights, decorrelation
 
@@ -134,3 +135,11 @@ def test_what_cannot_be_weighted(labels):
         decorrelation(labels, SCHEMA, largest=0.5)
     with pytest.raises(ValueError, match="label 3 of row 0 is outside .-1, 3. of attribute 'color'"):
         decorrelation(np.array([[3, 0, 0]]), SCHEMA)
+
+
+def test_rows_are_taken_a_part_at_a_time(labels, monkeypatch):
+    whole = decorrelation(labels, SCHEMA)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 4)
+    parts = decorrelation(labels, SCHEMA)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
