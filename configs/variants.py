@@ -26,7 +26,7 @@ SYSTEMS: dict[str, Change] = {
     "pairwise": {"model.heads": "pairwise", "reversal.weighting": "balanced"},  # its N x N classifiers
     "no_reversal": {"reversal.weighting": "off"},  # Table 7: classifiers read only their own feature
     # Not in the paper: adversaries with an optimiser of their own, and features that are done at chance.
-    "repaired": {"reversal.adversaries": 3, "reversal.weighting": "fixed", "reversal.beta": 1.0},
+    "repaired": {"reversal.adversaries": 3, "reversal.weighting": "fixed", "reversal.beta": 0.3},
     "adde_m": _adde_m,  # triplet losses instead of the reversal
 }
 

@@ -91,7 +91,7 @@ def _clipped(
 
 
 # What features minimise, by name.
-REMOVALS: dict[str, Callable[..., Float[Array, "B N N"]]] = {"prior": _divergence, "clipped": _clipped}
+REMOVALS: dict[str, Callable[..., Float[Array, "B N N"]]] = {"clipped": _clipped, "prior": _divergence}
 
 
 def removal_losses(
@@ -100,15 +100,15 @@ def removal_losses(
     prior: Float[Array | np.ndarray, "V J"],
     schema: AttributeSchema,
     *,
-    target: str = "prior",
+    target: str = "clipped",
 ) -> Float[Array, "N N"]:
     r"""Computes what features lose by what an adversary reads in them, per pathway (j, n), in nats.
 
     With p the adversary's probabilities and T the row of the prior for the own label y_j:
 
     .. math::
-        \text{prior:} \quad \mathrm{KL}(T \parallel p), \qquad
-        \text{clipped:} \quad \max\left(0, \log p_{y_n} - \log T_{y_n}\right)
+        \text{clipped:} \quad \max\left(0, \log p_{y_n} - \log T_{y_n}\right), \qquad
+        \text{prior:} \quad \mathrm{KL}(T \parallel p)
 
     Both are bounded below by 0, at chance, so that nothing is gained by an adversary that is reliably wrong.
     Their gradient passes through the adversary's logits, and is not reversed: features descend.
@@ -130,7 +130,7 @@ def removal_losses(
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> prior = np.full((6, 4), 0.5)
       >>> logits = jnp.zeros((1, 2, 4)).at[0, 0, 2].set(jnp.log(3.0))  # size "s" with 3/4, from the colour
-      >>> losses = removal_losses(logits, np.array([[0, 0]]), prior, schema, target="clipped")
+      >>> losses = removal_losses(logits, np.array([[0, 0]]), prior, schema)
       >>> print(np.asarray(losses).round(4))  # log(3/4) - log(1/2)
       [[0.     0.4055]
        [0.     0.    ]]

@@ -52,7 +52,7 @@ class Removal:
     prior: Float[np.ndarray, "V J"]
     optimizer: optax.GradientTransformation
     steps: int = 3
-    target: str = "prior"
+    target: str = "clipped"
 
     def begin(self, state: TrainState, *, feature_dim: int, seed: int) -> TrainState:
         """Returns the state of an encoder before its first step, with that of adversaries.

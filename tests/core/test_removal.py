@@ -130,7 +130,9 @@ def test_clipped_has_no_gradient_from_chance_on(prior):
 def test_a_reliably_wrong_adversary_is_drawn_back_to_the_prior(prior):
     """The printed reversal would drive it further."""
     wrong = -5 * SCHEMA.one_hot(LABELS)[:, None] * jnp.ones((1, 2, 1))
-    downhill = -jax.grad(lambda logits: removal_losses(logits, LABELS, prior, SCHEMA).sum())(wrong)
+    downhill = -jax.grad(lambda logits: removal_losses(logits, LABELS, prior, SCHEMA, target="prior").sum())(
+        wrong
+    )
     label_of_size = SCHEMA.offsets[1] + LABELS[0, 1]
     assert downhill[0, 0, label_of_size] > 0, "the right answer grows likelier"
 
@@ -162,7 +164,7 @@ def test_large_logits_do_not_overflow(prior):
 
 
 def test_what_does_not_fit_is_an_error(prior, logits, unchecked):
-    with pytest.raises(ValueError, match="target must be one of prior, clipped, got 'none'"):
+    with pytest.raises(ValueError, match="target must be one of clipped, prior, got 'none'"):
         removal_losses(logits, LABELS, prior, SCHEMA, target="none")
     with pytest.raises(ValueError, match="logits must be"):
         removal_losses(logits[:, :1], LABELS, prior, SCHEMA)

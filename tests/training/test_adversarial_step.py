@@ -26,7 +26,7 @@ SCALE = np.array([[9.0, 0.5], [2.0, 9.0]], np.float32)  # whose diagonal counts 
 SGD = optax.sgd(1e-2)
 
 
-def removal(target="prior", steps=2, schema=SCHEMA, labels=LABELS, rate=0.1):
+def removal(target="clipped", steps=2, schema=SCHEMA, labels=LABELS, rate=0.1):
     adversaries = Adversaries(schema, copies=2, hidden=4)
     return Removal(adversaries, conditional_prior(labels, schema), optax.sgd(rate), steps, target)
 

@@ -153,11 +153,11 @@ REVERSAL = {
         earlier=0,
     ),
     "adversary_target": Field(
-        default="prior",
-        meaning="What features are trained towards against adversaries: `prior`, that these predict what the "
-        "own label alone tells; `clipped`, that the right answer is no likelier than that.",
+        default="clipped",
+        meaning="What features are trained towards against adversaries: `clipped`, that the right answer is "
+        "no likelier than by the own label alone; `prior`, that the whole answer is what that tells.",
         rule=one_of(REMOVALS),
-        earlier="prior",
+        earlier="clipped",
     ),
     "adversary_steps": Field(
         default=3,
