@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.erasure import Erasure, apply_erasure, fit_conditional_erasure, fit_erasure
-from gradrev_jax.core.missing_labels import class_labels, classes_of, value_positions
+from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.posteriors import one_hot_memory
 from gradrev_jax.core.representations import Images, Material, Space, feature_space, posterior_space
 from gradrev_jax.data.queries import Queries
@@ -42,7 +42,8 @@ class BaselineInputs(NamedTuple):
 
 def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     """Searches with the true labels, one-hot: no image that has the labels asked for is missed."""
-    schema, missing = inputs.material.schema, "value"
+    schema = inputs.material.schema
+    missing: Missing = "value"
     classes = classes_of(schema, missing)
     one_hot = one_hot_memory(classes)
     positions = class_labels(inputs.material.gallery.labels, schema, missing) + np.asarray(classes.offsets)
