@@ -12,7 +12,7 @@ from tqdm import tqdm
 from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.core.representations import REPRESENTATIONS, Material, Space
-from gradrev_jax.data.catalogue import TEST, VALIDATION
+from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.baselines import BASELINES, BaselineInputs
 from gradrev_jax.evaluation.choices import Choices, held_out_queries, make_choices
@@ -24,9 +24,9 @@ from gradrev_jax.evaluation.examples import (
     shown_matches,
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.leakage import Leakage, measure_leakage
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import read_records, write_report
+from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
     Scored,
@@ -89,7 +89,9 @@ def evaluate(
         name: retrieval_metrics(run.catalogue.part_labels(TEST)[rows], run.queries, run.protocol.ks)
         for name, rows in baselines.items()
     }
-    leakage = find_leakage(run, space, progress=progress) if run.protocol.leakage else None
+    leakage = None
+    if run.protocol.leakage:
+        leakage = leakage_of_run(encoded.material, space, progress=progress)
     metrics = summarize(run, encoded.gallery, choices, scored, by_baseline, leakage)
     scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
     metrics |= beyond
@@ -133,19 +135,6 @@ def search_baselines(
     names = tqdm(protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False)
     found = {name: BASELINES[name](inputs) for name in names}
     return {name: rows for name, rows in found.items() if rows is not None}
-
-
-def find_leakage(run: OpenedRun, space: Space, *, progress: bool) -> Leakage:
-    """Measures what each attribute's block tells of the other attributes."""
-    n = run.schema.num_attributes
-    return measure_leakage(
-        np.asarray(space.gallery[:, :n]),
-        run.catalogue.part_labels(TEST),
-        run.schema,
-        extra=(np.asarray(space.held_out[:, :n]), run.catalogue.part_labels(VALIDATION)),
-        seed=run.seed,
-        progress=progress,
-    )
 
 
 def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:

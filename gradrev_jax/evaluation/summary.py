@@ -10,7 +10,6 @@ from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.choices import Choices
-from gradrev_jax.evaluation.leakage import Leakage
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.scores import RetrievalMetrics, Scored, intervals
 from gradrev_jax.models.inference import Encoded
@@ -22,7 +21,7 @@ def summarize(
     choices: Choices,
     scored: Scored,
     baselines: Mapping[str, RetrievalMetrics],
-    leakage: Leakage | None,
+    leakage: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Returns the content of metrics.json.
 
@@ -57,7 +56,7 @@ def summarize(
         **scored.means,
         "intervals": intervals(scored.scores),
         "baselines": {"no_manipulation": scored.baseline, **baselines},
-        "leakage": None if leakage is None else leakage.as_json(schema),
+        "leakage": leakage,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
