@@ -19,7 +19,7 @@ RESTARTS = 2
 EPOCHS = 12
 BATCH = 256
 FEWEST_BATCHES = 9  # per epoch, so that few images are trained on long enough
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 1e-2
 
 
