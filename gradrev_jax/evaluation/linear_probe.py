@@ -18,8 +18,8 @@ from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored
 
 # The strengths of L2 that are tried, strongest first, each from the solution of the one before; besides them,
 # "infinite": the base alone.
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-PATH_STEPS = 6  # of conjugate gradients per strength
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+PATH_STEPS = 5  # of conjugate gradients per strength
 REFIT_STEPS = 15
 LARGEST_LOGIT = 60.0  # exp of it, summed over any number of values, is finite in float32
 CURVATURE = 0.1  # the typical p (1 - p), by which the preconditioner balances the loss and the penalty

@@ -18,7 +18,8 @@ HIDDEN = 128
 RESTARTS = 2
 EPOCHS = 12
 BATCH = 256
-LEARNING_RATE = 3e-3
+FEWEST_BATCHES = 9  # per epoch, so that few images are trained on long enough
+LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 1e-2
 
 
@@ -52,7 +53,7 @@ def score_mlp(
     share = shares(labelled, folds.without_pair) * rows
     ask = labelled[:, None] * folds.inner[:, :, None]
     ask = ask / jnp.maximum(ask.sum(axis=0), 1)
-    batches = max(1, rows // BATCH)
+    batches = min(max(FEWEST_BATCHES, rows // BATCH), rows)
     size = rows // batches
     schedule = learning_rate_schedule(
         LEARNING_RATE, kind="cosine", decay_rate=1.0, decay_steps=1, total_steps=batches * EPOCHS

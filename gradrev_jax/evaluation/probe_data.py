@@ -1,4 +1,4 @@
-"""What probes of features are fitted to: whitened features, folds, and what labels alone say."""
+"""What probes of features are fitted to: principal components, folds, and what labels alone say."""
 
 from typing import NamedTuple
 
@@ -159,7 +159,7 @@ def conditional_inputs(
         )
         center = _means(mine, features[:, j], np.ones((1, 1), np.float32))
         directing = np.concatenate([np.zeros((scored, schema.num_values)), residuals])
-        inputs = whiten(features[:, j], center, directing)
+        inputs = reduce_feature(features[:, j], center, directing)
         parts.append((np.concatenate([inputs, mine], axis=1) if known_values else inputs, base))
     width = max(inputs.shape[1] for inputs, _ in parts)
     x = np.zeros((len(parts), len(features), width + 1), np.float32)
@@ -173,14 +173,16 @@ def conditional_inputs(
     return ProbeInputs(x, penalty, moment, own.T, base, np.asarray(labels, np.int32))
 
 
-def whiten(
+def reduce_feature(
     features: Float[np.ndarray, "m d"], center: Float[np.ndarray, "m d"], directing: Float[np.ndarray, "m J"]
 ) -> Float[np.ndarray, "m r"]:
-    """Returns principal components of a feature with variance 1, so that a probe reads weak ones as well.
+    """Returns principal components of a feature, scaled so that a probe reads weak ones as well.
 
-    Of more than 128, the 96 with the largest variance stay, and of all others the 32 combinations that
-    explain most of ``directing``: what a feature says in directions in which it hardly varies is still found.
-    Without anything to direct them by, all components stay.
+    Each is divided by the root of its deviation: half of what whitens it. Whitened, the many weak components
+    of an encoder's feature, which are mostly noise, would count as much as the strong ones, and as they are,
+    a leak in a weak one would hardly count at all. Of more than 128, the 96 with the largest variance stay,
+    and of all others the 32 combinations that explain most of ``directing``: what a feature says in
+    directions in which it hardly varies is still found. Without anything to direct them by, all stay.
 
     Args:
       features: the features.
@@ -190,19 +192,20 @@ def whiten(
     residuals = features.astype(np.float64) - center
     deviation = residuals.std(axis=0)
     varies = deviation > CONSTANT * np.abs(features).max(axis=0, initial=0)
-    scaled = residuals[:, varies] / deviation[varies]
     if not varies.any():
         return np.zeros((len(features), 0), np.float32)
+    scaled = residuals[:, varies] / deviation[varies]
     variances, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
     keep = np.flatnonzero(variances > FLAT * variances[-1])[::-1]
     components = scaled @ (axes[:, keep] / np.sqrt(variances[keep]))
-    if len(keep) > MOST_DIMENSIONS and directing.any():
-        large, small = np.split(components, [MOST_DIMENSIONS - DIRECTED], axis=1)
-        size = np.sqrt(np.maximum(np.square(directing).sum(axis=0), 1))
-        covariance = small.T @ (directing / size)
-        directions = np.linalg.eigh(covariance @ covariance.T)[1][:, -DIRECTED:]
-        components = np.concatenate([large, small @ directions], axis=1)
-    return components.astype(np.float32)
+    size = (variances[keep] / variances[keep].mean()) ** 0.25
+    if len(keep) <= MOST_DIMENSIONS or not directing.any():
+        return (components * size).astype(np.float32)
+    largest = MOST_DIMENSIONS - DIRECTED
+    covariance = components[:, largest:].T @ (directing / np.sqrt(np.maximum((directing**2).sum(axis=0), 1)))
+    directions = np.linalg.eigh(covariance @ covariance.T)[1][:, -DIRECTED:]
+    directed = components[:, largest:] @ directions * size[largest]
+    return np.concatenate([components[:, :largest] * size[:largest], directed], axis=1).astype(np.float32)
 
 
 def log_frequencies(
