@@ -143,3 +143,27 @@ def test_rows_are_taken_a_part_at_a_time(labels, monkeypatch):
     parts = decorrelation(labels, SCHEMA)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def explained(labels, weights, schema, n, m):
+    """The fraction of the uncertainty about attribute m that attribute n takes away, under weights."""
+    pair = labels[:, [n, m]]
+    table = frequencies(pair, weights, AttributeSchema(("n", "m"), (schema.values[n], schema.values[m])))
+    rows, columns = table.sum(axis=1, keepdims=True), table.sum(axis=0)
+    information = np.sum(
+        table * np.log(np.where(table > 0, table, 1) / np.where(table > 0, rows * columns, 1))
+    )
+    return information / -np.sum(columns * np.log(columns))
+
+
+def test_labels_that_mostly_follow_from_one_come_apart(rng):
+    """Of half the images every label follows from the first, so no two attributes are a pair on their own."""
+    schema = AttributeSchema(tuple("abcd"), tuple(tuple(map(str, range(size))) for size in (4, 5, 3, 3)))
+    free = np.stack([rng.integers(0, size, 4000) for size in schema.sizes], axis=1)
+    labels = np.where(rng.random((4000, 1)) < 0.5, free[:, :1] % np.asarray(schema.sizes), free)
+    weights = weights_of(labels, decorrelation(labels, schema), schema)
+    pairs = [(n, m) for n in range(4) for m in range(4) if n != m]
+    plain = np.mean([explained(labels, np.ones(4000), schema, *pair) for pair in pairs])
+    weighted = np.mean([explained(labels, weights[:, n], schema, n, m) for n, m in pairs])
+    assert plain > 0.1
+    assert weighted < 0.1 * plain

@@ -292,6 +292,14 @@ def test_unit_features_are_directions_and_their_logits_scaled_cosines(cosine_par
             np.testing.assert_allclose(output.logits[:, j, v], expected, atol=1e-5)
 
 
+def test_unit_features_in_bfloat16_are_of_its_precision(cosine_parameters):
+    params = cosine_parameters["shared"]
+    low, exact = (outputs(params, unit_features=True, dtype=dtype) for dtype in (jnp.bfloat16, jnp.float32))
+    assert low.features.dtype == low.logits.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(low.features, axis=-1), 1, atol=2**-7)
+    np.testing.assert_allclose(low.features, exact.features, atol=0.1)
+
+
 def test_unit_features_are_the_same_whatever_the_length_of_weights(cosine_parameters):
     params = cosine_parameters["shared"]
     longer = {**params["params"], "heads": {"kernel": 3 * params["params"]["heads"]["kernel"]}}
