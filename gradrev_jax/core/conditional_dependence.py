@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
-from gradrev_jax.core.label_counts import conditionals, count_pairs
+from gradrev_jax.core.label_counts import conditionals, count_pairs, label_slots
 from gradrev_jax.core.triplet_losses import squared_distances
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 
@@ -122,8 +122,6 @@ def _residuals(
 ) -> Float[Array, "B N J"]:
     """Returns the labels of all others minus their expectation given that of attribute j, scaled."""
     labelled = labels != NOT_LABELLED
-    missing = schema.num_values + np.arange(schema.num_attributes)
-    slots = jnp.where(labelled, labels + np.asarray(schema.offsets), missing)
-    beyond = schema.one_hot(labels)[:, None] - jnp.asarray(expected.given)[slots]
+    beyond = schema.one_hot(labels)[:, None] - jnp.asarray(expected.given)[label_slots(labels, schema)]
     counted = labelled[:, None, schema.attribute_of] * jnp.asarray(expected.scale)[:, schema.attribute_of]
     return beyond * counted

@@ -3,16 +3,20 @@
 The slots of a schema are its J values and, behind them, one place per attribute for "not labelled", N in all.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 
 # The number of images of the marginal distribution that are added to a conditional one.
 PRIOR_COUNT = 1.0
 
 
-def label_slots(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[np.ndarray, "M N"]:
+def label_slots(
+    labels: Int[Array | np.ndarray, "M N"], schema: AttributeSchema
+) -> Int[Array | np.ndarray, "M N"]:
     """Returns the slot of each label: its value's index among the J, or J + n for "not labelled".
 
     Args:
@@ -27,9 +31,10 @@ def label_slots(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Int[
       >>> label_slots(np.array([[1, 0], [-1, 1]]), schema).tolist()
       [[1, 2], [4, 3]]
     """
-    check_labels(labels, schema)
+    labels = sanitize_labels(labels, schema)
+    xp = jnp if isinstance(labels, jax.Array) else np
     missing = schema.num_values + np.arange(schema.num_attributes)
-    return np.where(labels == NOT_LABELLED, missing, labels + np.asarray(schema.offsets))
+    return xp.where(labels == NOT_LABELLED, missing, labels + np.asarray(schema.offsets))
 
 
 def count_pairs(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Float[np.ndarray, "S S"]:
@@ -48,7 +53,7 @@ def count_pairs(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Floa
       >>> counts[1, 2:4].tolist(), counts[4, 2:4].tolist()  # sizes of the red and of the colorless
       ([1.0, 1.0], [0.0, 1.0])
     """
-    slots = label_slots(labels, schema).astype(np.int64)
+    slots = np.asarray(label_slots(labels, schema), np.int64)
     size = schema.num_values + schema.num_attributes
     counts = np.zeros(size * size, np.int64)
     for row in slots.T:

@@ -10,69 +10,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, sanitize_labels
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
+from gradrev_jax.core.label_counts import label_slots
 from gradrev_jax.core.losses import Labels, Logits, check_logits
-
-
-def conditional_prior(
-    labels: Int[np.ndarray, "M N"], schema: AttributeSchema, *, pseudo_count: float = 1.0
-) -> Float[np.ndarray, "V J"]:
-    r"""Estimates how often each value occurs among the images with each own label.
-
-    .. math::
-        T[v, w] = \frac{\#\{y_j = v, y_n = w\} + a \, q_w}{\#\{y_j = v, y_n \text{ labelled}\} + a}, \qquad
-        q_w = \frac{\#\{y_n = w\} + a / J_n}{\#\{y_n \text{ labelled}\} + a}
-
-    Args:
-      labels: the labels of the training part, [M, N], -1 = not labelled.
-      schema: the attributes.
-      pseudo_count: a, the number of images that the prior without a condition, q, counts as.
-
-    Returns:
-      Probabilities, [V, J] with V = J + N. Row v < J is that of value v, row J + j of the images that are not
-      labelled for attribute j; each sums to 1 over the values of every attribute.
-
-    Raises:
-      ValueError: labels as in ``check_labels``.
-
-    Example:
-      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
-      >>> prior = conditional_prior(np.array([[0, 0], [0, 0], [0, 1], [1, 1]]), schema)
-      >>> prior[0, 2:].round(3).tolist()  # the sizes of what is blue: 2 of 3, drawn to 1 of 2
-      [0.625, 0.375]
-    """
-    check_labels(labels, schema)
-    valued = np.asarray(schema.one_hot(labels), np.float64)
-    own = np.concatenate([valued, labels == NOT_LABELLED], axis=1)
-    group = np.asarray(schema.membership, np.float64)
-    group = group @ group.T  # [J, J], whether two values are of one attribute
-    sizes = group.sum(axis=0)
-    counts = valued.sum(axis=0)
-    prior = (counts + pseudo_count / sizes) / (counts @ group + pseudo_count)
-    together = own.T @ valued
-    return (together + pseudo_count * prior) / (together @ group + pseudo_count)
-
-
-def own_rows(labels: Labels, schema: AttributeSchema) -> Int[Array | np.ndarray, "B N"]:
-    """Returns the row of ``conditional_prior`` for each label.
-
-    Args:
-      labels: [B, N], -1 = not labelled.
-      schema: the attributes.
-
-    Raises:
-      ValueError: labels as in ``check_labels``.
-
-    Example:
-      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
-      >>> own_rows(np.array([[1, -1]]), schema).tolist()
-      [[1, 5]]
-    """
-    labels = jnp.asarray(sanitize_labels(labels, schema))
-    missing = schema.num_values + np.arange(schema.num_attributes)
-    return jnp.where(labels == NOT_LABELLED, missing, labels + np.asarray(schema.offsets))
 
 
 def _divergence(
@@ -97,7 +39,7 @@ REMOVALS: dict[str, Callable[..., Float[Array, "B N N"]]] = {"clipped": _clipped
 def removal_losses(
     logits: Logits,
     labels: Labels,
-    prior: Float[Array | np.ndarray, "V J"],
+    prior: Float[Array | np.ndarray, "S J"],
     schema: AttributeSchema,
     *,
     target: str = "clipped",
@@ -116,7 +58,7 @@ def removal_losses(
     Args:
       logits: those of the adversaries, [B, N, J]; ``logits[b, j, w]`` is read from feature j.
       labels: [B, N], -1 = not labelled; the mean of a pathway goes over the samples labelled for n.
-      prior: as ``conditional_prior`` returns it.
+      prior: as ``label_counts.conditionals`` returns it.
       schema: the attributes.
       target: one of ``REMOVALS``.
 
@@ -140,7 +82,7 @@ def removal_losses(
     check_logits(logits, labels, schema)
     labels = jnp.asarray(sanitize_labels(labels, schema))
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
-    log_prior = jnp.log(jnp.asarray(prior, logits.dtype))[own_rows(labels, schema)]
+    log_prior = jnp.log(jnp.asarray(prior, logits.dtype))[label_slots(labels, schema)]
     by_sample = REMOVALS[target](_log_probabilities(logits, schema), log_prior, labels, schema)
     labelled = (labels != NOT_LABELLED)[:, None, :]
     losses = jnp.where(labelled, by_sample, 0.0).sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
-from gradrev_jax.core.removal import own_rows
+from gradrev_jax.core.label_counts import label_slots
 from gradrev_jax.core.vectors import unit_with_safe_gradient
-from gradrev_jax.models.encoder import AttributeLinear, he_normal_batched
+from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batched
 
 
 class Adversaries(nn.Module):
@@ -41,14 +41,14 @@ class Adversaries(nn.Module):
         self,
         features: Float[Array, "B N d"],
         labels: Int[Array | np.ndarray, "B N"],
-        prior: Float[Array | np.ndarray, "V J"],
+        prior: Float[Array | np.ndarray, "S J"],
     ) -> Float[Array, "K B N J"]:
         """Computes the logits of every copy; those of a feature's own attribute mean nothing.
 
         Args:
           features: the features, [B, N, d].
           labels: [B, N], -1 = not labelled.
-          prior: the prior given the own label, as ``conditional_prior`` returns it.
+          prior: the prior given the own label, as ``label_counts.conditionals`` returns it.
         """
         n, dtype = self.schema.num_attributes, features.dtype
         labels = jnp.asarray(sanitize_labels(labels, self.schema))
@@ -62,4 +62,4 @@ class Adversaries(nn.Module):
         zeros = nn.initializers.zeros
         out = AttributeLinear(n * self.copies, self.schema.num_values, zeros, dtype, name="out")(hidden)
         by_copy = jnp.moveaxis(out.reshape(len(x), n, self.copies, -1), 2, 0)
-        return by_copy + jnp.log(jnp.asarray(prior, dtype))[own_rows(labels, self.schema)]
+        return by_copy + jnp.log(jnp.asarray(prior, dtype))[label_slots(labels, self.schema)]

@@ -35,8 +35,8 @@ class Removal:
     """Represents the adversaries of an encoder, and how they and the features are trained.
 
     Attributes:
-      adversaries: the model of the adversaries.
-      prior: the prior given the own label, see ``conditional_prior``.
+      adversaries: the model of the adversaries, of the encoder's classes.
+      prior: the prior given the own label, see ``label_counts.conditionals``.
       optimizer: the Optax optimizer of the adversaries.
       steps: the number of steps that they take per step of the encoder, all on its features of one batch.
       target: what features minimise, one of ``removal.REMOVALS``.
@@ -49,7 +49,7 @@ class Removal:
     """
 
     adversaries: Adversaries
-    prior: Float[np.ndarray, "V J"]
+    prior: Float[np.ndarray, "S J"]
     optimizer: optax.GradientTransformation
     steps: int = 3
     target: str = "clipped"
@@ -72,7 +72,7 @@ class Removal:
         self,
         params: Any,
         features: Float[Array, "B N d"],
-        labels: Int[Array, "B N"],
+        labels: Int[Array | np.ndarray, "B N"],
         scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
     ) -> Float[Array, ""]:
         """Computes the loss of the features, the mean over copies; see ``removal_losses``.
@@ -91,7 +91,7 @@ class Removal:
         return self._over_pathways(jax.vmap(by_copy)(logits) * jnp.asarray(scale, features.dtype))
 
     def adversary_loss(
-        self, params: Any, features: Float[Array, "B N d"], labels: Int[Array, "B N"]
+        self, params: Any, features: Float[Array, "B N d"], labels: Int[Array | np.ndarray, "B N"]
     ) -> Float[Array, ""]:
         """Computes the loss of the adversaries: the cross-entropy of the other attributes' labels."""
         logits: Any = self.adversaries.apply(params, features, labels, self.prior)
@@ -99,7 +99,7 @@ class Removal:
         return self._over_pathways(losses)
 
     def train(
-        self, state: AdversaryState, features: Float[Array, "B N d"], labels: Int[Array, "B N"]
+        self, state: AdversaryState, features: Float[Array, "B N d"], labels: Int[Array | np.ndarray, "B N"]
     ) -> tuple[AdversaryState, Float[Array, ""]]:
         """Takes the adversaries' steps on given features; returns their loss before the first, too."""
         features = jax.lax.stop_gradient(features)
@@ -151,7 +151,8 @@ class _AgainstAdversaries(Objective):
         total, parts = dataclasses.replace(given, weighting="off").loss(
             encoder, params, images, targets, dropout_key=dropout_key, progress=progress, shard=shard
         )
-        removed = self.removal.loss(self.params, parts.features, targets, given.reversal_scale)
+        labels = encoder.class_labels(targets)
+        removed = self.removal.loss(self.params, parts.features, labels, given.reversal_scale)
         weight = reversal_weight(
             parts.metrics.loss_cls,
             removed,
@@ -199,7 +200,7 @@ def make_adversarial_update(
         against = _AgainstAdversaries(objective, removal, state.adversaries.params)
         step = make_update(encoder, optimizer, against, seed=seed, total_steps=total_steps, mirror=mirror)
         state, (metrics, features) = step(state, images, targets, shard)
-        adversaries, loss = removal.train(state.adversaries, features, targets)
+        adversaries, loss = removal.train(state.adversaries, features, encoder.class_labels(targets))
         metrics = metrics._replace(terms={**metrics.terms, "adversaries": loss})
         return state._replace(adversaries=adversaries), metrics
 

@@ -8,9 +8,8 @@ from ml_collections import ConfigDict
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import expected_labels
 from gradrev_jax.core.decorrelation import decorrelation
+from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.core.loss_terms import TERMS
-from gradrev_jax.core.removal import conditional_prior
-from gradrev_jax.data.catalogue import TRAIN, Catalogue
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.training.adversarial_step import Removal
 from gradrev_jax.training.encoder_step import EncoderObjective
@@ -44,20 +43,26 @@ def encoder_objective(
     )
 
 
-def removal_of(config: ConfigDict, catalogue: Catalogue, schedule: optax.Schedule) -> Removal | None:
+def removal_of(
+    config: ConfigDict,
+    labels: Int[np.ndarray, "M N"],
+    schema: AttributeSchema,
+    schedule: optax.Schedule,
+) -> Removal | None:
     """Returns the adversaries of stage 1 that a config describes, if it has some.
 
     Args:
       config: the config of a run.
-      catalogue: the catalogue that it is trained on.
+      labels: [M, N], the training labels, -1 = not labelled.
+      schema: the attributes, with a class for missing labels where there is one.
       schedule: the learning rate of the encoder by step.
     """
-    reversal, schema = config.reversal, catalogue.schema
+    reversal = config.reversal
     if not reversal.adversaries:
         return None
     return Removal(
         Adversaries(schema, copies=reversal.adversaries),
-        conditional_prior(catalogue.part_labels(TRAIN), schema),
+        conditionals(count_pairs(labels, schema), schema),
         optax.adam(lambda count: reversal.adversary_rate * schedule(count // reversal.adversary_steps)),
         steps=reversal.adversary_steps,
         target=reversal.adversary_target,

@@ -78,14 +78,13 @@ def _encoder_stage(run: Run) -> Stage:
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
-    removal = removal_of(config, run.catalogue, schedule)
+    classes = np.asarray(encoder.class_labels(labels))
+    removal = removal_of(config, classes, encoder.classes, schedule)
     make = make_update if removal is None else functools.partial(make_adversarial_update, removal)
     update = make(
         encoder,
         optimizer,
-        encoder_objective(
-            config, run.reversal_scale, np.asarray(encoder.class_labels(labels)), encoder.classes
-        ),
+        encoder_objective(config, run.reversal_scale, classes, encoder.classes),
         seed=config.seed,
         mirror=config.train.mirror,
         total_steps=config.train.epochs * epoch_steps,

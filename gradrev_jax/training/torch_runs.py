@@ -6,11 +6,14 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from gradrev_jax.data.catalogue import Catalogue
+from gradrev_jax.data.catalogue import TRAIN
 from gradrev_jax.errors import WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
+from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
@@ -78,17 +81,17 @@ def import_run(
         params = encoder_from_torch(
             parameter_shapes(encoder, config.data.image_size), tensors, encoder.classes
         )
-    stages = {ENCODER: (params, config.train)}
+    stages = {ENCODER: params}
     if memory:
         tensors = read_state_dict(memory)
         with _named(memory):
             prototypes = memory_from_torch(tensors, schema, config.model.feature_dim)
-        stages[MEMORY] = ({ENCODER: params, MEMORY: prototypes}, config.memory)
+        stages[MEMORY] = {ENCODER: params, MEMORY: prototypes}
     with new_folder(directory, WorkdirError) as folder:
         workdir.claim(folder, config.to_dict())
         workdir.claim_schema(folder, schema)
-        for stage, (parameters, section) in stages.items():
-            state = _state_at_step_0(config, catalogue, stage, section, parameters)
+        for stage, parameters in stages.items():
+            state = _state_at_step_0(stage, parameters, config, encoder, catalogue.part_labels(TRAIN))
             with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
                 checkpoints.save(0, checkpoint_items(state))
     return decided
@@ -137,13 +140,15 @@ def export_run(
 
 
 def _state_at_step_0(
-    config: ConfigDict, catalogue: Catalogue, stage: str, section: ConfigDict, parameters: Any
+    stage: str, parameters: Any, config: ConfigDict, encoder: AttributeEncoder, labels: Int[np.ndarray, "M N"]
 ) -> TrainState:
     """Returns the state of a stage that has parameters, and none of whose steps is done."""
+    section = config.train if stage == ENCODER else config.memory
     # Of the schedule, the optimiser's state has the steps done alone.
     schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
     state = TrainState.begin(parameters, optimizer)
-    removal = removal_of(config, catalogue, schedule) if stage == ENCODER else None
+    classes = np.asarray(encoder.class_labels(labels))
+    removal = removal_of(config, classes, encoder.classes, schedule) if stage == ENCODER else None
     if removal is None:
         return state
     return removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)

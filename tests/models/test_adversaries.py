@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.removal import conditional_prior, own_rows
+from gradrev_jax.core.label_counts import conditionals, count_pairs, label_slots
 from gradrev_jax.models.adversaries import Adversaries
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 LABELS = np.array([[0, 1], [2, -1], [-1, 0], [1, 1]], np.int32)
-PRIOR = conditional_prior(LABELS, SCHEMA)
+PRIOR = conditionals(count_pairs(LABELS, SCHEMA), SCHEMA)
 ADVERSARIES = Adversaries(SCHEMA, copies=2, hidden=7)
 
 
@@ -50,7 +50,7 @@ def test_logits_are_those_of_one_mlp_at_a_time(params, features):
 
 def test_they_start_at_chance_from_different_weights(features):
     logits, start = ADVERSARIES.init_with_output(jax.random.key(0), features, LABELS, PRIOR)
-    expected = np.broadcast_to(np.log(PRIOR)[own_rows(LABELS, SCHEMA)], logits.shape)
+    expected = np.broadcast_to(np.log(PRIOR)[label_slots(LABELS, SCHEMA)], logits.shape)
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
     first, second = np.split(np.asarray(start["params"]["hidden"]["kernel"]), 2, axis=-1)
     assert np.abs(first - second).min() > 0

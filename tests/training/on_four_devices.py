@@ -15,7 +15,7 @@ import optax
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import expected_labels
 from gradrev_jax.core.decorrelation import decorrelation
-from gradrev_jax.core.removal import conditional_prior
+from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
@@ -91,7 +91,7 @@ def trained(stage, size, parallel, at_once, on_device=False):
     steps = parallel.compile(update, size=images, pixels=pixels)
     for start in range(0, STEPS, at_once):
         drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
-        own = parallel.own_rows(drawn)
+        own = parallel.label_slots(drawn)
         inputs = parallel.place(own if on_device else PIXELS[own])
         state, metrics = steps(
             state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))
@@ -101,7 +101,9 @@ def trained(stage, size, parallel, at_once, on_device=False):
 
 def adversarial_stage(size, encoder=ENCODER):
     """Stage 1 against adversaries, whose state comes from the last of what this returns."""
-    removal = Removal(Adversaries(SCHEMA, copies=2, hidden=8), conditional_prior(LABELS, SCHEMA), OPTIMIZER)
+    removal = Removal(
+        Adversaries(SCHEMA, copies=2, hidden=8), conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), OPTIMIZER
+    )
     objective = EncoderObjective(weighting="fixed", beta=3.0)
     update = make_adversarial_update(removal, encoder, OPTIMIZER, objective, seed=0, total_steps=STEPS)
     params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params

@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.core.losses import pathway_losses
-from gradrev_jax.core.removal import REMOVALS, conditional_prior, removal_losses
+from gradrev_jax.core.removal import REMOVALS, removal_losses
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
@@ -28,7 +29,9 @@ SGD = optax.sgd(1e-2)
 
 def removal(target="clipped", steps=2, schema=SCHEMA, labels=LABELS, rate=0.1):
     adversaries = Adversaries(schema, copies=2, hidden=4)
-    return Removal(adversaries, conditional_prior(labels, schema), optax.sgd(rate), steps, target)
+    return Removal(
+        adversaries, conditionals(count_pairs(labels, schema), schema), optax.sgd(rate), steps, target
+    )
 
 
 def begin(played, encoder=ENCODER, optimizer=SGD):
@@ -154,3 +157,15 @@ def test_without_adversaries_a_state_has_none():
     assert state.adversaries is None
     after, _ = jax.jit(make_update(ENCODER, SGD, OBJECTIVE, seed=0, mirror=False))(state, VECTORS, LABELS)
     assert after.adversaries is None
+
+
+def test_missing_labels_that_are_a_class_are_removed_too():
+    encoder = dataclasses.replace(ENCODER, missing="value")
+    classes, labels = encoder.classes, np.asarray(encoder.class_labels(LABELS))
+    assert classes.num_values > SCHEMA.num_values
+    played = removal(schema=classes, labels=labels)
+    state = begin(played, encoder)
+    _, metrics = step(played, encoder=encoder)(state, VECTORS, LABELS)
+    features = encoder.apply(state.params, jnp.asarray(VECTORS[:, 0])).features
+    expected = played.adversary_loss(state.adversaries.params, features, jnp.asarray(labels))
+    np.testing.assert_allclose(metrics.terms["adversaries"], expected, rtol=1e-5)

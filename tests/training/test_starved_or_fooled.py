@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.removal import conditional_prior
+from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
@@ -57,7 +57,7 @@ def outputs(system):
     if system == "repaired":
         objective = EncoderObjective(weighting="fixed", beta=0.3)
         adversaries = Adversaries(SCHEMA, hidden=32)
-        removal = Removal(adversaries, conditional_prior(LABELS, SCHEMA), optax.adam(1e-2))
+        removal = Removal(adversaries, conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), optax.adam(1e-2))
         state = removal.begin(state, feature_dim=8, seed=0)
         update = make_adversarial_update(removal, ENCODER, OPTIMIZER, objective, seed=0, mirror=False)
     else:
