@@ -18,14 +18,14 @@ import argparse
 import pathlib
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks.recording import record
-from benchmarks.systems import make_config, parse_value
+from benchmarks.systems import make_config
 from benchmarks.unlabelled_results import (
     MEASURES,
     Answers,
@@ -35,6 +35,7 @@ from benchmarks.unlabelled_results import (
     results_table,
     summarize,
 )
+from benchmarks.ways import Way, parse_way, protocol_fields
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs.builders import open_catalogue, override
@@ -45,18 +46,6 @@ from gradrev_jax.training.run import train
 NOTHING = "nothing"
 # What this study does not show, and evaluations need not compute, of what the protocol has fields for.
 NOT_SHOWN = {"baselines": (), "leakage": False}
-
-
-class Way(NamedTuple):
-    """Represents one way of evaluating a run.
-
-    Attributes:
-      name: the name in the table.
-      fields: the fields of the protocol that differ from the run's own, as text.
-    """
-
-    name: str
-    fields: Mapping[str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -92,25 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return result
 
 
-def parse_way(text: str) -> Way:
-    """Reads a way of evaluating from ``NAME:FIELD=VALUE,FIELD=VALUE``; the fields may be missing.
-
-    Raises:
-      ConfigError: there is no name, or a field without a value.
-
-    Example:
-      >>> parse_way("equal:weights=none,strength=1")
-      Way(name='equal', fields={'weights': 'none', 'strength': '1'})
-      >>> parse_way("plain:")
-      Way(name='plain', fields={})
-    """
-    name, _, rest = text.partition(":")
-    assignments = [each.partition("=") for each in filter(None, rest.split(","))]
-    if not name or "=" in name or not all(field and sign for field, sign, _ in assignments):
-        raise ConfigError(f"a way of evaluating is NAME:FIELD=VALUE,FIELD=VALUE, got {text!r}")
-    return Way(name, {field: value for field, _, value in assignments})
-
-
 def config_of(options: argparse.Namespace, system: str, seed: int) -> ConfigDict:
     """Returns the config of a run with all attributes.
 
@@ -119,7 +89,7 @@ def config_of(options: argparse.Namespace, system: str, seed: int) -> ConfigDict
       system: words of ``configs/variants.py``, joined by +.
       seed: the seed of the run.
     """
-    return make_config(options, system.replace("+", ","), seed)
+    return make_config(options, system, seed)
 
 
 def without(config: ConfigDict, left_out: str) -> ConfigDict:
@@ -129,20 +99,13 @@ def without(config: ConfigDict, left_out: str) -> ConfigDict:
     return config
 
 
-def protocol_fields(config: ConfigDict, way: Way) -> dict[str, Any]:
-    """Returns the fields of a way in the types that they have in a config.
+def shown_fields(config: ConfigDict, way: Way) -> dict[str, Any]:
+    """Returns the fields of a way, without what this study does not show.
 
     Raises:
       ConfigError: a value of another type.
     """
-    known = config.protocol
-    fields: dict[str, Any] = {name: value for name, value in NOT_SHOWN.items() if name in known}
-    try:
-        for name, text in way.fields.items():
-            fields[name] = parse_value(known[name], text) if name in known else text
-        return fields
-    except ValueError as error:
-        raise ConfigError(f"--ways {way.name}: {error}") from error
+    return {**NOT_SHOWN, **protocol_fields(config, way)}
 
 
 def evaluated_by(config: ConfigDict, way: Way) -> Protocol:
@@ -152,7 +115,7 @@ def evaluated_by(config: ConfigDict, way: Way) -> Protocol:
       ConfigError: the protocol has no such field, or it cannot have this value.
     """
     config = config.copy_and_resolve_references()
-    override(config, "protocol", protocol_fields(config, way))
+    override(config, "protocol", shown_fields(config, way))
     check(config)
     return build_protocol(config)
 
@@ -198,7 +161,7 @@ def measure(
     seconds = round(time.perf_counter() - started, 1)
     measured = []
     for way in ways:
-        metrics = evaluate(directory, protocol=protocol_fields(config, way), progress=False)
+        metrics = evaluate(directory, protocol=shown_fields(config, way), progress=False)
         answers = read_answers(directory, left_out)  # before the next way replaces the report
         unchanged = metrics["baselines"]["no_manipulation"]
         beside = metrics.get("unlabelled", {}).get(left_out, {})
