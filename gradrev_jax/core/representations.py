@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.discriminant import fit_discriminants, project
+from gradrev_jax.core.erasure import Erasure, apply_erasure, fit_conditional_erasure
+from gradrev_jax.core.fitted_memory import fit_memory
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.posteriors import fit_temperatures, one_hot_memory, posterior_blocks, prior_blocks
@@ -179,6 +181,49 @@ def discriminant_space(material: Material) -> Space:
     return Space(gallery, held_out, memory, absent)
 
 
+def erased_space(material: Material) -> Space:
+    """Erases from each feature what a linear map tells of other attributes beyond its own label.
+
+    See ``core.erasure``; the erasure is fitted to training images. A prototype is a mean of features, so it
+    moves with them; what a fine-tuned memory has in other blocks are differences, which no offset moves.
+    """
+    assert material.training is not None, "it needs training images"
+    erasure = fit_conditional_erasure(material.training.features, material.training.labels, material.schema)
+    return erase(material, erasure)
+
+
+def erase(material: Material, erasure: Erasure) -> Space:
+    """Applies an erasure to features and prototypes.
+
+    Args:
+      material: the images and the prototypes.
+      erasure: the map of each attribute's features.
+    """
+    schema = material.schema
+    memory = np.einsum("vnd,ned->vne", np.asarray(material.memory), erasure.matrices)
+    memory[np.arange(schema.num_values), schema.attribute_of] += erasure.offsets[schema.attribute_of]
+    memory = memory.astype(np.float32)
+    gallery, held_out = (
+        apply_erasure(images.features, erasure) for images in (material.gallery, material.held_out)
+    )
+    return Space(gallery, held_out, memory, _mean_prototypes(memory, schema))
+
+
+def fitted_space(material: Material) -> Space:
+    r"""Takes the features as they are, and prototypes that explain all of their blocks by least squares.
+
+    .. math::
+        f \approx \bar f + \sum_n M_{y_n}
+
+    See ``core.fitted_memory``: a prototype has entries in the blocks of other attributes, so that an edit
+    also takes away what these tell of the old value.
+    """
+    assert material.training is not None, "it needs training images"
+    memory = fit_memory(material.training.features, material.training.labels, material.schema)
+    absent = _mean_prototypes(memory, material.schema)
+    return Space(material.gallery.features, material.held_out.features, memory, absent)
+
+
 REPRESENTATIONS: dict[str, Representation] = {
     "features": Representation("the features (the paper)", feature_space),
     "posterior": Representation("the square roots of the class probabilities", posterior_space, "none"),
@@ -187,6 +232,14 @@ REPRESENTATIONS: dict[str, Representation] = {
         "the features, projected onto what tells the values of their attribute apart",
         discriminant_space,
         needs_training=True,
+    ),
+    "erased": Representation(
+        "the features without what tells of other attributes beyond their own label",
+        erased_space,
+        needs_training=True,
+    ),
+    "fitted": Representation(
+        "the features, with prototypes fitted to all of their blocks", fitted_space, needs_training=True
     ),
 }
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.core.erasure import Erasure, apply_erasure, fit_conditional_erasure, fit_erasure
+from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.posteriors import one_hot_memory
-from gradrev_jax.core.representations import Images, Material, Space, feature_space, posterior_space
+from gradrev_jax.core.representations import Material, Space, erase, posterior_space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.choices import choose_strength, make_held_out
@@ -116,20 +116,8 @@ BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"] | None]] 
 
 def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features and prototypes that were erased alike; None if nothing is left of a feature."""
-    material = inputs.material
-    schema = material.schema
-
-    def erase(images: Images) -> Images:
-        return images._replace(features=apply_erasure(images.features, erasure))
-
-    # A prototype is a mean of features, so it moves with them; other entries of a memory are differences.
-    memory = np.einsum("vnd,ned->vne", np.asarray(material.memory), erasure.matrices)
-    memory[np.arange(schema.num_values), schema.attribute_of] += erasure.offsets[schema.attribute_of]
-    changed = material._replace(
-        memory=memory, gallery=erase(material.gallery), held_out=erase(material.held_out)
-    )
     try:
-        return _search_at_best(inputs, feature_space(changed), inputs.way)
+        return _search_at_best(inputs, erase(inputs.material, erasure), inputs.way)
     except DataError:  # what is zero has no direction to normalise
         return None
 
