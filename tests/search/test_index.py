@@ -432,15 +432,6 @@ def test_k_may_be_a_number_of_numpys(rng, built, unchecked):
         np.testing.assert_array_equal(found.indices, expected.indices)
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """The ways that the search takes on other devices than a CPU, in programs that are traced anew."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    yield
-    jax.clear_caches()
-
-
 def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
     """All in one test, because programs are compiled anew before and after it."""
     for how, soft in (("global", True), ("attribute", False), ("attribute", True), ("none", False)):

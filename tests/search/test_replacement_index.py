@@ -187,3 +187,13 @@ def test_near_ties_keep_the_order_of_float64(rng, how, size):
     expected = np.sort(squares, axis=1)[:, :23]
     np.testing.assert_allclose(np.take_along_axis(squares, np.asarray(found.indices), 1), expected, rtol=1e-6)
     np.testing.assert_allclose(np.square(found.distances), expected, rtol=3e-6)
+
+
+def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
+    """All in one test, because programs are compiled anew before and after it."""
+    for how in ("global", "attribute"):
+        data = example(rng, rows=300)
+        index = check(data, K, how, weights=data[4], absent=data[5])
+        one = index.session(int(data[2][1])).search(data[3][1:2], K)
+        expected = oracle(data, K, how, weights=data[4], absent=data[5])
+        np.testing.assert_array_equal(one.indices, expected[0][1:2])
