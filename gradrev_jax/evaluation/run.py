@@ -25,7 +25,8 @@ from gradrev_jax.evaluation.examples import (
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
-from gradrev_jax.evaluation.report import read_records, write_report
+from gradrev_jax.evaluation.report import write_report
+from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import read_records, result_table, write_report
+from gradrev_jax.evaluation.report import result_table, write_report
+from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.scores import Scores, read_scores
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
