@@ -231,7 +231,7 @@ def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str])
     return [
         *_picture(figures, "leakage.png", "Leakage", LEAKAGE),
         "Own attribute: the accuracy of such classifiers on the attribute that the feature is for. Below the "
-        "probes stand, by linear classifiers: the posteriors of the trained classifiers; the backbone's output "
+        "probes stand, by linear classifiers: the posteriors of the trained ones; the backbone's output "
         "projected at random, and onto as many principal components; and other attributes' labels permuted "
         "among images of one own label, which tell nothing.",
         "",
