@@ -140,6 +140,14 @@ def cross_entropies(
     return jnp.log(normalizer) - _multiply(one_hot[:, None] * logits, schema.membership)
 
 
+class _Choice(NamedTuple):
+    """Represents the best heads so far of each fold and attribute, by the loss on the inner fold."""
+
+    loss: Float[Array, "T N"]
+    strength: Float[Array, "T N"]
+    weights: Float[Array, "r T J"]
+
+
 def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
     """Fits the linear probes of one feature, and scores every test image by those that never saw it.
 
@@ -155,53 +163,63 @@ def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> 
     labelled = (jnp.asarray(inputs.labels) >= 0).astype(jnp.float32)
     base = inputs.base[inputs.own]
     pairs = folds.without_pair.shape[1]
-    ask = labelled[:, None] * folds.inner[:, :, None]
-
-    def inner_loss(logits: Float[Array, "m P J"]) -> Float[Array, "T N"]:
-        losses = cross_entropies(logits, one_hot, schema)[:, folds.pair_of]
-        return (ask * losses).sum(axis=0) / jnp.maximum(ask.sum(axis=0), 1)
-
+    every = jnp.ones((pairs, schema.num_attributes))
     objective = Objective(
         inputs.x,
         inputs.penalty,
         inputs.moment,
         one_hot,
         shares(labelled, folds.without_pair),
-        jnp.ones((pairs, schema.num_attributes)),
-        jnp.ones((pairs, schema.num_attributes), bool),
+        every,
+        every > 0,
     )
-    weights = jnp.zeros((inputs.x.shape[1], pairs, schema.num_values))
-    heads = Heads(weights, base[:, :pairs])
-    loss = inner_loss(heads.logits)
-    best = (loss, jnp.full(loss.shape, jnp.inf), weights[:, folds.pair_of])
-
-    def tighten(carry: tuple, strength: Float[Array, ""]) -> tuple:
-        heads, (least, chosen, kept) = carry
-        fitted = fit_heads(
-            heads,
-            objective._replace(strength=jnp.full_like(objective.strength, strength)),
-            schema,
-            PATH_STEPS,
-        )
-        loss = inner_loss(fitted.logits)
-        better = loss < least
-        chosen = jnp.where(better, strength, chosen)
-        of_values = _multiply(better.astype(jnp.float32), schema.membership.T) > 0
-        kept = jnp.where(of_values, fitted.weights[:, folds.pair_of], kept)
-        return (fitted, (jnp.minimum(loss, least), chosen, kept)), None
-
-    (_, (least, chosen, kept)), _ = jax.lax.scan(tighten, (heads, best), jnp.asarray(STRENGTHS))
-    free = jnp.isfinite(chosen)
+    choice = _choose(objective, base[:, :pairs], shares(labelled, folds.inner), folds, schema)
+    free = jnp.isfinite(choice.strength)
     objective = objective._replace(
-        share=shares(labelled, folds.without_fold), strength=jnp.where(free, chosen, 1.0), free=free
+        share=shares(labelled, folds.without_fold), strength=jnp.where(free, choice.strength, 1.0), free=free
     )
-    heads = Heads(kept, base[:, pairs:] + _product(inputs.x, kept))
+    heads = Heads(choice.weights, base[:, pairs:] + _product(inputs.x, choice.weights))
     heads = fit_heads(heads, objective, schema, REFIT_STEPS)
     logits = jnp.take_along_axis(heads.logits, folds.fold[:, None, None], axis=1)
     own_loss = cross_entropies(logits, one_hot, schema)[:, 0]
     base_logits = jnp.take_along_axis(base[:, pairs:], folds.fold[:, None, None], axis=1)
     base_loss = cross_entropies(base_logits, one_hot, schema)[:, 0]
-    return Scored(own_loss, base_loss, predictions(logits[:, 0], schema), least, chosen)
+    return Scored(own_loss, base_loss, predictions(logits[:, 0], schema), choice.loss, choice.strength)
+
+
+def _choose(
+    objective: Objective,
+    base: Float[Array, "m P J"],
+    inner: Float[Array, "m T N"],
+    folds: Folds,
+    schema: AttributeSchema,
+) -> _Choice:
+    """Fits heads at all strengths, and returns those with the least loss on each inner fold."""
+    weights = jnp.zeros((objective.x.shape[1], *base.shape[1:]))
+
+    def inner_loss(heads: Heads) -> Float[Array, "T N"]:
+        losses = cross_entropies(heads.logits, objective.one_hot, schema)[:, folds.pair_of]
+        return (inner * losses).sum(axis=0)
+
+    def tighten(carry: tuple[Heads, _Choice], strength: Float[Array, ""]) -> tuple:
+        heads, best = carry
+        strengths = jnp.full_like(objective.strength, strength)
+        heads = fit_heads(heads, objective._replace(strength=strengths), schema, PATH_STEPS)
+        loss = inner_loss(heads)
+        better = loss < best.loss
+        of_values = _multiply(better.astype(jnp.float32), schema.membership.T) > 0
+        best = _Choice(
+            jnp.where(better, loss, best.loss),
+            jnp.where(better, strength, best.strength),
+            jnp.where(of_values, heads.weights[:, folds.pair_of], best.weights),
+        )
+        return (heads, best), None
+
+    heads = Heads(weights, base)
+    loss = inner_loss(heads)
+    nothing = _Choice(loss, jnp.full_like(loss, jnp.inf), weights[:, folds.pair_of])
+    (_, best), _ = jax.lax.scan(tighten, (heads, nothing), jnp.asarray(STRENGTHS))
+    return best
 
 
 def predictions(logits: Float[Array, "m J"], schema: AttributeSchema) -> Int[Array, "m N"]:

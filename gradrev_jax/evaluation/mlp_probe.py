@@ -1,6 +1,5 @@
 """Small MLP probes of many attributes on one feature, beside the linear ones."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -51,8 +50,7 @@ def score_mlp(
     labelled = (jnp.asarray(inputs.labels) >= 0).astype(jnp.float32)
     base = inputs.base[inputs.own][:, :pairs]
     share = shares(labelled, folds.without_pair) * rows
-    ask = labelled[:, None] * folds.inner[:, :, None]
-    ask = ask / jnp.maximum(ask.sum(axis=0), 1)
+    inner = shares(labelled, folds.inner)
     batches = min(max(FEWEST_BATCHES, rows // BATCH), rows)
     size = rows // batches
     schedule = learning_rate_schedule(
@@ -76,33 +74,37 @@ def score_mlp(
         order = jax.random.permutation(key, rows)[: batches * size].reshape(batches, size)
         trained, _ = jax.lax.scan(update, trained, order)
         logits = base[:, :, None] + _apply(trained[0], inputs.x)
-        return (trained, functools.reduce(_better, _candidates(logits), best)), None
-
-    def _candidates(logits: Float[Array, "m P R J"]) -> list[Scored]:
-        found = []
         for restart in range(RESTARTS):
-            own = logits[:, :, restart]
-            losses = cross_entropies(own, one_hot, schema)
-            inner = (ask * losses[:, folds.pair_of]).sum(axis=0)
-            pair = jnp.asarray(folds.pair_of)[folds.fold][:, None, None]
-            scored = jnp.take_along_axis(losses, pair, axis=1)[:, 0]
-            predicted = predictions(jnp.take_along_axis(own, pair, axis=1)[:, 0], schema)
-            found.append(Scored(scored, linear.base_loss, predicted, inner, linear.strength))
-        return found
-
-    def _better(best: Scored, other: Scored) -> Scored:
-        wins = other.inner_loss < best.inner_loss
-        of_images = wins[folds.fold]
-        return best._replace(
-            loss=jnp.where(of_images, other.loss, best.loss),
-            predicted=jnp.where(of_images, other.predicted, best.predicted),
-            inner_loss=jnp.where(wins, other.inner_loss, best.inner_loss),
-        )
+            best = _better(best, logits[:, :, restart], one_hot, inner, folds, schema)
+        return (trained, best), None
 
     first, *keys = jax.random.split(jax.random.key(seed), EPOCHS + 1)
     networks = _start(first, inputs.x.shape[1], pairs, schema)
     (_, best), _ = jax.lax.scan(epoch, ((networks, optimizer.init(networks)), linear), jnp.stack(keys))
     return best
+
+
+def _better(
+    best: Scored,
+    logits: Float[Array, "m P J"],
+    one_hot: Float[Array, "m J"],
+    inner: Float[Array, "m T N"],
+    folds: Folds,
+    schema: AttributeSchema,
+) -> Scored:
+    """Returns the scores of networks where their loss on the inner fold is less, and the best else."""
+    losses = cross_entropies(logits, one_hot, schema)
+    inner_loss = (inner * losses[:, folds.pair_of]).sum(axis=0)
+    wins = inner_loss < best.inner_loss
+    of_images = wins[folds.fold]
+    pair = jnp.asarray(folds.pair_of)[folds.fold][:, None, None]
+    loss = jnp.take_along_axis(losses, pair, axis=1)[:, 0]
+    predicted = predictions(jnp.take_along_axis(logits, pair, axis=1)[:, 0], schema)
+    return best._replace(
+        loss=jnp.where(of_images, loss, best.loss),
+        predicted=jnp.where(of_images, predicted, best.predicted),
+        inner_loss=jnp.where(wins, inner_loss, best.inner_loss),
+    )
 
 
 def _start(key: Array, width: int, pairs: int, schema: AttributeSchema) -> _Networks:
