@@ -114,7 +114,7 @@ def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
         for k in RECORDED["hit_rate"]
         if name != "no_manipulation"
     }
-    chosen = {name: metrics[name] for name in ("normalize", "edit", "strength", "weights")}
+    chosen = {name: metrics[name] for name in ("look", "normalize", "edit", "strength", "weights")}
     return {
         **{f"{name}@{k}": metrics[name][k] for name, ks in RECORDED.items() for k in ks},
         "no_manipulation_hit_rate@10": unchanged["10"],

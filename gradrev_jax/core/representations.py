@@ -90,12 +90,14 @@ class Representation(NamedTuple):
       build: computes it.
       normalize: the normalisation of its vectors; None: the one that the protocol gives.
       needs_training: whether it is fitted to training images.
+      has_look: whether ``Material.look`` matters.
     """
 
     meaning: str
     build: Callable[[Material], Space]
     normalize: Normalization | None = None
     needs_training: bool = False
+    has_look: bool = False
 
 
 def feature_space(material: Material) -> Space:
@@ -227,7 +229,7 @@ def fitted_space(material: Material) -> Space:
 REPRESENTATIONS: dict[str, Representation] = {
     "features": Representation("the features (the paper)", feature_space),
     "posterior": Representation("the square roots of the class probabilities", posterior_space, "none"),
-    "hybrid": Representation("these, and the backbone's embedding", hybrid_space, "none"),
+    "hybrid": Representation("these, and the backbone's embedding", hybrid_space, "none", has_look=True),
     "discriminant": Representation(
         "the features, projected onto what tells the values of their attribute apart",
         discriminant_space,

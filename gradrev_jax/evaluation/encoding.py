@@ -62,7 +62,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         held_out=_images(held_out, catalogue.part_labels(VALIDATION)),
         training=_images(encode_part(TRAIN), catalogue.part_labels(TRAIN)) if is_fitted else None,
         train_labels=catalogue.part_labels(TRAIN),
-        look=run.protocol.look,
+        look=run.protocol.look or 0.0,
     )
     return EncodedRun(memory, gallery, material)
 

@@ -24,6 +24,7 @@ from gradrev_jax.evaluation.examples import (
     shown_matches,
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
+from gradrev_jax.evaluation.look import choose_look
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import write_report
 from gradrev_jax.evaluation.report_folder import read_records
@@ -80,11 +81,13 @@ def evaluate(
         progress=progress,
     )
     encoded = encode_run(run, progress=progress)
-    space = REPRESENTATIONS[run.protocol.representation].build(encoded.material)
     with naming("train.{}"):
+        look = choose_look(run, encoded.material, progress=progress)
+        material = encoded.material._replace(look=look.value or 0.0)
+        space = REPRESENTATIONS[run.protocol.representation].build(material)
         choices = make_choices(run, space, progress=progress)
         answers = search_gallery(run, space, choices, progress=progress)
-        baselines = search_baselines(run, encoded.material, choices, progress=progress)
+        baselines = search_baselines(run, material, choices, progress=progress)
     scored = score_queries(run, encoded, answers)
     by_baseline = {
         name: retrieval_metrics(run.catalogue.part_labels(TEST)[rows], run.queries, run.protocol.ks)
@@ -92,8 +95,8 @@ def evaluate(
     }
     leakage = None
     if run.protocol.leakage:
-        leakage = leakage_of_run(encoded.material, space, progress=progress)
-    metrics = summarize(run, encoded.gallery, choices, scored, by_baseline, leakage)
+        leakage = leakage_of_run(material, space, progress=progress)
+    metrics = summarize(run, encoded.gallery, look, choices, scored, by_baseline, leakage)
     scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
     metrics |= beyond
     if distributed.is_first():

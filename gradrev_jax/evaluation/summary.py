@@ -10,6 +10,7 @@ from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.choices import Choices
+from gradrev_jax.evaluation.look import Look
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.scores import RetrievalMetrics, Scored, intervals
 from gradrev_jax.models.inference import Encoded
@@ -18,6 +19,7 @@ from gradrev_jax.models.inference import Encoded
 def summarize(
     run: OpenedRun,
     gallery: Encoded,
+    look: Look,
     choices: Choices,
     scored: Scored,
     baselines: Mapping[str, RetrievalMetrics],
@@ -28,6 +30,7 @@ def summarize(
     Args:
       run: the run.
       gallery: the encoded test images.
+      look: the weight of the backbone's embedding, if it was compared.
       choices: the way in which the images were compared and edited.
       scored: the scores of the queries.
       baselines: the metrics of each baseline, by its name.
@@ -43,6 +46,8 @@ def summarize(
         "step": run.step,
         "protocol": dict(run.protocol_fields),
         "representation": run.protocol.representation,
+        "look": look.value,
+        "looks_on_validation": look.hit_rates,
         "normalize": choices.way.normalize,
         "edit": choices.way.edit,
         "ways_on_validation": choices.hit_rates,

@@ -33,7 +33,8 @@ class Protocol:
         best on the validation part, or numbers; see ``given_weights``.
       normalize: the L2 normalisation of the features; None: the one that serves best on the validation part.
       representation: what is compared, a name of ``REPRESENTATIONS``.
-      look: the weight of the backbone's embedding where the representation has one.
+      look: the weight of the backbone's embedding where the representation has one; None: the most that
+        costs no match on the validation part.
       edit: the edit of a feature; None: the one that serves best on the validation part.
       baselines: the baselines that are searched, too.
       leakage: whether the leakage of the features is measured.
@@ -50,7 +51,7 @@ class Protocol:
     weights: Literal["none", "validation"] | GivenWeights
     normalize: Normalization | None
     representation: str
-    look: float
+    look: float | None
     edit: Edit | None
     baselines: tuple[str, ...]
     leakage: bool
@@ -65,7 +66,7 @@ class Protocol:
     @property
     def needs_validation(self) -> bool:
         """Returns whether anything is chosen on the validation part when a run is evaluated."""
-        return None in (self.strength, self.normalize, self.edit) or self.chooses_weights
+        return None in (self.strength, self.normalize, self.edit, self.look) or self.chooses_weights
 
 
 def build_protocol(config: ConfigDict) -> Protocol:
@@ -81,7 +82,7 @@ def build_protocol(config: ConfigDict) -> Protocol:
         weights=fields.weights if fields.weights in (CHOSEN, NO_WEIGHTS) else parse_weights(fields.weights),
         normalize=None if fields.normalize == CHOSEN else fields.normalize,
         representation=fields.representation,
-        look=fields.look,
+        look=None if fields.look == CHOSEN else float(fields.look),
         edit=None if fields.edit == CHOSEN else fields.edit,
         baselines=tuple(fields.baselines),
         leakage=fields.leakage,

@@ -31,6 +31,16 @@ def is_strength(value: Any) -> bool:
         return False
 
 
+def is_look(value: Any) -> bool:
+    """Returns whether a value of ``protocol.look`` is a finite number from 0 or ``validation``.
+
+    Example:
+      >>> is_look("0.5"), is_look("validation"), is_look("-1")
+      (True, True, False)
+    """
+    return value == CHOSEN or (is_strength(value) and float(value) >= 0)
+
+
 def parse_weights(text: str) -> GivenWeights:
     """Reads weights that are given as numbers.
 
@@ -141,11 +151,12 @@ PROTOCOL = {
         earlier="features",
     ),
     "look": Field(
-        default=0.5,
+        default="0.5",
         meaning="Weight of the backbone's embedding in the representation `hybrid`: 0 compares only what "
-        "labels say, more also how an image looks.",
-        rule=at_least(0),
-        earlier=0.5,
+        "labels say, more also how an image looks; `validation`: the most up to 1 that costs no match on the "
+        "held-out part.",
+        rule=Rule("a number from 0, or validation", is_look),
+        earlier="0.5",
     ),
     "edit": Field(
         default="add",
