@@ -118,7 +118,7 @@ def tiny(split_directory, cache_dir, small_backbone):
         config.model.update({"backbone": small_backbone, "feature_dim": 4})
         config.train.update({"batch_size": 8, "epochs": 1, "log_every": 2})
         config.memory.update({"batch_size": 4, "epochs": 1, "triplets": 30})
-        config.protocol.update({"ks": (1, 5), "batch_size": 16})
+        config.protocol.update({"ks": (1, 5), "batch_size": 16, "baselines": (), "leakage": False})
         return config
 
     return config

@@ -52,6 +52,7 @@ def config(root):
     config.train.update({"batch_size": 12, "epochs": 2, "learning_rate": 1e-2})
     config.train.validation_fraction = 0.3
     config.protocol.update({"ks": (1, 3), "batch_size": 7, "strength": "2", "weights": "none"})
+    config.protocol.update({"baselines": (), "leakage": False})
     return config
 
 

@@ -155,7 +155,9 @@ def hybrid_space(material: Material) -> Space:
     def append(blocks: Float[Array, "M N w"], embeddings: Float[Array, "M H"]) -> Float[Array, "M P w"]:
         look = material.look * unit_of_any_size(jnp.asarray(embeddings, jnp.float32) - mean)
         padded = jnp.pad(look, ((0, 0), (0, -look.shape[1] % width)))
-        return jnp.concatenate([blocks, padded.reshape(len(look), -1, width)], axis=1)
+        # Of no images, jnp cannot tell how many blocks there are.
+        split = padded.reshape(len(look), padded.shape[1] // width, width)
+        return jnp.concatenate([blocks, split], axis=1)
 
     gallery = append(jnp.asarray(space.gallery), jnp.asarray(material.gallery.embeddings))
     held_out = append(jnp.asarray(space.held_out), jnp.asarray(material.held_out.embeddings))
