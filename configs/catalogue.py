@@ -66,6 +66,7 @@ def _embeddings(config: ConfigDict) -> None:
 
 def _finetune(config: ConfigDict) -> None:
     config.model.freeze_backbone = False
+    config.model.tap = "pooled"  # numbers of several layers would have to be brought to one size
     config.train.mirror = True
     config.train.batch_size = 32
     config.train.epochs = 5
