@@ -16,6 +16,7 @@ from gradrev_jax.evaluation.choices import choose_strength, make_held_out
 from gradrev_jax.evaluation.searching import Way, ask, index_gallery
 
 SEED = 0
+NOTHING_LEFT = 1e-6  # largest number of an erasure's matrices that is rounding
 
 
 class BaselineInputs(NamedTuple):
@@ -59,16 +60,15 @@ def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 
 
 def random(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
-    """Draws images: for each query, a stretch of one random order of the gallery."""
+    """Draws images: for each query, a stretch of one random order of the gallery, which is a circle."""
     rng = np.random.default_rng(SEED)
     queries, size = inputs.queries, len(inputs.material.gallery.labels)
     order = rng.permutation(size)
-    start = rng.integers(0, size, len(queries))
-    rows = order[(start[:, None] + np.arange(inputs.k + 1)) % size]
-    # One image more is drawn, which takes the place of the query itself, or else is left out.
-    is_query = (rows == queries.reference[:, None]) & inputs.exclude_query
-    is_query[~is_query.any(axis=1), -1] = True
-    return rows[~is_query].reshape(len(queries), inputs.k)
+    candidates = size - inputs.exclude_query
+    steps = rng.integers(0, candidates, len(queries))[:, None] + np.arange(inputs.k)
+    # The circle begins after the query, which is the one step that is left out.
+    begin = np.argsort(order)[queries.reference] + 1 if inputs.exclude_query else np.zeros(len(queries), int)
+    return order[(begin[:, None] + steps % candidates) % size]
 
 
 def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
@@ -114,12 +114,24 @@ BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"] | None]] 
 }
 
 
-def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
-    """Searches with features and prototypes that were erased alike; None if nothing is left of a feature."""
+def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
+    """Returns the gallery rows that a baseline finds, nearest first; None if nothing is left to compare.
+
+    Args:
+      name: a name of ``BASELINES``.
+      inputs: what it is computed from.
+    """
     try:
-        return _search_at_best(inputs, erase(inputs.material, erasure), inputs.way)
+        return BASELINES[name](inputs)
     except DataError:  # what is zero has no direction to normalise
         return None
+
+
+def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features and prototypes that were erased alike; None if their means alone are left."""
+    if np.abs(erasure.matrices).max() < NOTHING_LEFT:
+        return None
+    return _search_at_best(inputs, erase(inputs.material, erasure), inputs.way)
 
 
 def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:

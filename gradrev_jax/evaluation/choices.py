@@ -1,6 +1,6 @@
 """Chooses what serves best on held-out images: the strength of a manipulation, the weights of attributes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.searching import Way, make_held_out, with_rest
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
-from gradrev_jax.runs.protocol import given_weights, queries_of
+from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
 from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.search.index import ManipulationIndex
 
@@ -78,24 +78,20 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     """Returns the way to search that the protocol gives, or else the one that serves best.
 
     It serves best on the validation part. The normalisation and the edit come first, each at its own best
-    strength. Where weights are chosen, too, they are at this strength; and then the strength again, at these
-    weights.
+    strength; a normalisation that some vector cannot have is left out. Where weights are chosen, too, they
+    are at this strength; and then the strength again, at these weights.
 
     Raises:
-      DataError: there is no query to choose by, or features cannot be normalised.
+      DataError: there is no query to choose by, or no way in which the vectors can be compared.
     """
     protocol = run.protocol
     weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
-    fixed = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
-    ways = [
-        Way(normalize, edit, protocol.strength or 1.0, weights.value)
-        for normalize in ((fixed,) if fixed else NORMALIZATIONS)
-        for edit in ((protocol.edit,) if protocol.edit else EDITS)
-    ]
-    given = Strength(1.0 if protocol.strength is None else protocol.strength, {})
+    strength = Strength(1.0 if protocol.strength is None else protocol.strength, {})
+    ways = _ways(protocol, strength, weights)
     if not (protocol.strength is None or protocol.chooses_weights or len(ways) > 1):
-        return Choices(ways[0]._replace(strength=given.value), {}, given, weights)
+        return Choices(ways[0], {}, strength, weights)
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
+    _check_queries(queries, _first_chosen(protocol))
 
     def held_out_of(way: Way) -> HeldOut:
         return make_held_out(space, labels, queries, run.schema, way, exclude_query=protocol.exclude_query)
@@ -106,24 +102,56 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
             held_out_of(way), weights=way.weights, candidates=candidates, progress=progress
         )
 
+    way = ways[0]
     hit_rates: dict[str, float] = {}
-    strength = given
-    if protocol.strength is None or len(ways) > 1:
-        strengths = [strength_of(way) for way in ways]
-        best = max(range(len(ways)), key=lambda i: max(strengths[i].hit_rates.values()))
-        if len(ways) > 1:
-            hit_rates = {
-                f"{way.normalize}, {way.edit}": max(each.hit_rates.values())
-                for way, each in zip(ways, strengths, strict=True)
-            }
-        ways, strength = [ways[best]], strengths[best]
-    way = ways[0]._replace(strength=strength.value)
+    if len(ways) > 1:
+        way, of_way, hit_rates = _best_way(ways, strength_of)
+        strength = of_way if protocol.strength is None else strength
+    elif protocol.strength is None:
+        strength = strength_of(way)
     if protocol.chooses_weights:
-        weights = choose_weights(held_out_of(way), strength=strength.value, progress=progress)
+        held_out = held_out_of(way)
+        weights = choose_weights(held_out, strength=strength.value, progress=progress)
         way = way._replace(weights=weights.value)
         if protocol.strength is None:
             strength = strength_of(way)
     return Choices(way._replace(strength=strength.value), hit_rates, strength, weights)
+
+
+def _ways(protocol: Protocol, strength: Strength, weights: Weights) -> list[Way]:
+    """Returns all normalisations with all edits, of those that the protocol leaves open."""
+    fixed = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
+    return [
+        Way(normalize, edit, strength.value, weights.value)
+        for normalize in ((fixed,) if fixed else NORMALIZATIONS)
+        for edit in ((protocol.edit,) if protocol.edit else EDITS)
+    ]
+
+
+def _best_way(
+    ways: Sequence[Way], strength_of: Callable[[Way], Strength]
+) -> tuple[Way, Strength, dict[str, float]]:
+    """Returns the way that finds most, its best strength, and the hit rate of each way.
+
+    Raises:
+      DataError: vectors cannot be compared in any of the ways.
+    """
+    tried: list[tuple[Way, Strength]] = []
+    for way in ways:
+        try:
+            tried.append((way, strength_of(way)))
+        except DataError:  # such as an attribute's block of zeros, which has no direction
+            if way is ways[-1] and not tried:
+                raise
+    hit_rates = {f"{way.normalize}, {way.edit}": max(each.hit_rates.values()) for way, each in tried}
+    way, strength = max(tried, key=lambda pair: max(pair[1].hit_rates.values()))
+    return way, strength, hit_rates
+
+
+def _first_chosen(protocol: Protocol) -> str:
+    """Returns the first field of the protocol that is chosen on the validation part."""
+    fields = {"strength": protocol.strength, "normalize": protocol.normalize, "edit": protocol.edit}
+    return next((name for name, value in fields.items() if value is None), "weights")
 
 
 def held_out_queries(run: OpenedRun) -> Queries:
@@ -151,10 +179,9 @@ def choose_strength(
     """
     _check_queries(held_out.queries, "strength")
     index = _index(held_out, weights)
-    hit_rates = {
-        f"{strength:g}": _hit_rate(index, held_out, strength, progress=progress) for strength in candidates
-    }
-    return Strength(float(max(hit_rates, key=lambda name: hit_rates[name])), hit_rates)
+    found = [_hit_rate(index, held_out, strength, progress=progress) for strength in candidates]
+    hit_rates = {f"{strength:g}": rate for strength, rate in zip(candidates, found, strict=True)}
+    return Strength(float(candidates[int(np.argmax(found))]), hit_rates)
 
 
 def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True) -> Weights:
@@ -255,5 +282,5 @@ def _check_queries(queries: Queries, field: str) -> None:
     if not len(queries):
         raise DataError(
             f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "
-            "another with one attribute changed; hold out more (train.validation_fraction), or give a number"
+            "another with one attribute changed; hold out more (train.validation_fraction), or give a value"
         )

@@ -14,7 +14,7 @@ from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.core.representations import REPRESENTATIONS, Material, Space
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
-from gradrev_jax.evaluation.baselines import BASELINES, BaselineInputs
+from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
 from gradrev_jax.evaluation.choices import Choices, held_out_queries, make_choices
 from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
 from gradrev_jax.evaluation.examples import (
@@ -69,9 +69,12 @@ def evaluate(
       The content of the report's metrics.json.
 
     Raises:
-      UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
+      UserError: the folder is not a run, its catalogue has changed, the protocol does not fit it, or a report
+        cannot have that name.
     """
     progress = progress and distributed.is_first()
+    if report is not None:
+        workdir.check_report_name(report)
     run = open_run(
         pathlib.Path(directory),
         step=step,
@@ -137,7 +140,7 @@ def search_baselines(
         progress=progress,
     )
     names = tqdm(protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False)
-    found = {name: BASELINES[name](inputs) for name in names}
+    found = {name: search_baseline(name, inputs) for name in names}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 

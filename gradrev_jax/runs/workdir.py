@@ -8,8 +8,9 @@ from typing import Any
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.vector_rows import Vectors
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.files import replace_file
+from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, RENAMED, is_resumable
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
@@ -40,6 +41,24 @@ def report_directory(
     """
     parts = ["report", None if stage == stages[-1] else stage, name]
     return workdir / "_".join(filter(None, parts))
+
+
+def check_report_name(name: str) -> None:
+    """Checks that a name of a report is no path, and cannot be taken for that of a stage's report.
+
+    Raises:
+      ConfigError: it is, or can.
+
+    Example:
+      >>> check_report_name("posterior")
+      >>> check_report_name("a/b")
+      Traceback (most recent call last):
+      gradrev_jax.errors.ConfigError: the name of a report must have no slash, got 'a/b'
+    """
+    if not name or "/" in name or "\\" in name:
+        raise ConfigError(f"the name of a report must have no slash, got {name!r}")
+    if f"{name}_".startswith(tuple(f"{stage}_" for stage in STAGES)):
+        raise ConfigError(f"the name of a report must not start with that of a stage, got {name!r}")
 
 
 def check_room(workdir: pathlib.Path, needed: int) -> None:

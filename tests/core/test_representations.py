@@ -9,46 +9,19 @@ from gradrev_jax.core.discriminant import fit_discriminants
 from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure
 from gradrev_jax.core.fitted_memory import fit_memory
 from gradrev_jax.core.manipulation import class_prototypes
-from gradrev_jax.core.missing_labels import MISSING, classes_of
+from gradrev_jax.core.missing_labels import MISSING
 from gradrev_jax.core.representations import (
     REPRESENTATIONS,
-    Images,
-    Material,
     erase,
     hybrid_space,
     posterior_space,
 )
+from tests.encoded_images import DIM, SCHEMA, WIDTH, material
 
-SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ONE = AttributeSchema(("color",), (("blue", "green", "red"),))
 ONE_VALUE = AttributeSchema(("color", "only"), (("blue", "green", "red"), ("x",)))
 SCHEMAS = {"two": SCHEMA, "one attribute": ONE, "one value": ONE_VALUE}
-DIM, WIDTH = 5, 7  # of features, and of the backbone's output, which no block divides
 FITTED = [name for name, each in REPRESENTATIONS.items() if each.needs_training]
-
-
-def images(rng, count, schema, missing):
-    """Features that show all labels, logits that lean to the own ones, and outputs around a mean."""
-    n = schema.num_attributes
-    labels = np.stack([rng.integers(-1, size, count) for size in schema.sizes], axis=1).astype(np.int32)
-    shown = np.asarray(schema.one_hot(labels)) @ np.random.default_rng(1).normal(
-        size=(schema.num_values, n * DIM)
-    )
-    features = shown.reshape(count, n, DIM) + 0.3 * rng.normal(size=(count, n, DIM)) + 0.5
-    classes = classes_of(schema, missing)
-    logits = 2 * rng.normal(size=(count, classes.num_values))
-    for row, number in enumerate(labels):
-        for j, label in enumerate(number):
-            if label >= 0:
-                logits[row, classes.offsets[j] + label] += 1.5
-    outputs = 3 + rng.normal(size=(count, WIDTH))
-    return Images(features.astype(np.float32), logits.astype(np.float32), outputs.astype(np.float32), labels)
-
-
-def material(rng, schema=SCHEMA, missing="ignore", *, held_out=30, look=0.5):
-    gallery, validation, training = (images(rng, m, schema, missing) for m in (12, held_out, 60))
-    memory = np.asarray(class_prototypes(training.features, training.labels, schema))
-    return Material(schema, missing, memory, gallery, validation, training, training.labels, look)
 
 
 def slow_blocks(these, schema, missing, temperatures):
