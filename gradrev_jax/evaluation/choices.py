@@ -91,7 +91,7 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     if not (protocol.strength is None or protocol.chooses_weights or len(ways) > 1):
         return Choices(ways[0], {}, strength, weights)
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
-    _check_queries(queries, _first_chosen(protocol))
+    check_queries(queries, _first_chosen(protocol))
 
     def held_out_of(way: Way) -> HeldOut:
         return make_held_out(space, labels, queries, run.schema, way, exclude_query=protocol.exclude_query)
@@ -177,7 +177,7 @@ def choose_strength(
     Raises:
       DataError: there is no query to choose by.
     """
-    _check_queries(held_out.queries, "strength")
+    check_queries(held_out.queries, "strength")
     index = _index(held_out, weights)
     found = [_hit_rate(index, held_out, strength, progress=progress) for strength in candidates]
     hit_rates = {f"{strength:g}": rate for strength, rate in zip(candidates, found, strict=True)}
@@ -200,7 +200,7 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
     Raises:
       DataError: there is no query to choose by.
     """
-    _check_queries(held_out.queries, "weights")
+    check_queries(held_out.queries, "weights")
     equal = np.ones(held_out.num_weights)
 
     def search(weights: Float[np.ndarray, " P"]) -> float:
@@ -278,7 +278,12 @@ def _chosen_at(held_out: HeldOut) -> int:
     return min(CHOSEN_AT, (len(held_out.labels) + 1) // 2)
 
 
-def _check_queries(queries: Queries, field: str) -> None:
+def check_queries(queries: Queries, field: str) -> None:
+    """Checks that there is a query to choose a field of the protocol by.
+
+    Raises:
+      DataError: there is none.
+    """
     if not len(queries):
         raise DataError(
             f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "

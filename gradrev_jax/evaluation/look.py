@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from gradrev_jax.core.representations import REPRESENTATIONS, Material
 from gradrev_jax.data.catalogue import VALIDATION
-from gradrev_jax.evaluation.choices import choose_strength, held_out_queries, make_choices
+from gradrev_jax.evaluation.choices import check_queries, choose_strength, held_out_queries, make_choices
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.searching import make_held_out
 
@@ -42,8 +42,9 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
         return Look(None, {})
     if run.protocol.look is not None:
         return Look(run.protocol.look, {})
-    way = make_choices(run, representation.build(material._replace(look=0.0)), progress=progress).way
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
+    check_queries(queries, "look")
+    way = make_choices(run, representation.build(material._replace(look=0.0)), progress=progress).way
     hit_rates = {}
     for look in LOOKS:
         space = representation.build(material._replace(look=look))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from tqdm import tqdm
 
 from gradrev_jax import distributed
@@ -31,6 +31,7 @@ from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
+    RetrievalMetrics,
     Scored,
     Scores,
     mean_scores,
@@ -92,14 +93,8 @@ def evaluate(
         answers = search_gallery(run, space, choices, progress=progress)
         baselines = search_baselines(run, material, choices, progress=progress)
     scored = score_queries(run, encoded, answers)
-    by_baseline = {
-        name: retrieval_metrics(run.catalogue.part_labels(TEST)[rows], run.queries, run.protocol.ks)
-        for name, rows in baselines.items()
-    }
-    leakage = None
-    if run.protocol.leakage:
-        leakage = leakage_of_run(material, space, progress=progress)
-    metrics = summarize(run, encoded.gallery, look, choices, scored, by_baseline, leakage)
+    leakage = leakage_of_run(material, space, progress=progress) if run.protocol.leakage else None
+    metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage)
     scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
     metrics |= beyond
     if distributed.is_first():
@@ -122,8 +117,8 @@ def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: 
 
 def search_baselines(
     run: OpenedRun, material: Material, choices: Choices, *, progress: bool
-) -> dict[str, Int[np.ndarray, "Q K"]]:
-    """Returns the gallery rows that each baseline finds, by its name.
+) -> dict[str, RetrievalMetrics]:
+    """Returns the metrics of what each baseline finds, by its name.
 
     Features are compared and edited as the run's are; if it has another representation, in the usual way.
     A baseline of which nothing is left is left out.
@@ -141,7 +136,12 @@ def search_baselines(
     )
     names = tqdm(protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False)
     found = {name: search_baseline(name, inputs) for name in names}
-    return {name: rows for name, rows in found.items() if rows is not None}
+    labels = run.catalogue.part_labels(TEST)
+    return {
+        name: retrieval_metrics(labels[rows], run.queries, protocol.ks)
+        for name, rows in found.items()
+        if rows is not None
+    }
 
 
 def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:

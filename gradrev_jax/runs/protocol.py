@@ -63,11 +63,6 @@ class Protocol:
         """Returns whether the weights are chosen on the validation part."""
         return self.weights == CHOSEN
 
-    @property
-    def needs_validation(self) -> bool:
-        """Returns whether anything is chosen on the validation part when a run is evaluated."""
-        return None in (self.strength, self.normalize, self.edit, self.look) or self.chooses_weights
-
 
 def build_protocol(config: ConfigDict) -> Protocol:
     """Returns the protocol of a run, whose config was checked."""

@@ -58,9 +58,11 @@ def test_a_system_may_have_several_words(tmp_path):
 
 
 def test_what_is_not_shown_is_not_computed():
-    config = ConfigDict({"protocol": {"leakage": True, "strength": "1"}})
-    fields = unlabelled.protocol_fields(config, unlabelled.parse_way("strong:strength=2"))
-    assert fields == {"leakage": False, "strength": "2"}
+    config = ConfigDict({"protocol": {"leakage": True, "baselines": ("oracle",), "strength": "1"}})
+    fields = unlabelled.shown_fields(config, unlabelled.parse_way("strong:strength=2"))
+    assert fields == {"leakage": False, "baselines": (), "strength": "2"}
+    asked = unlabelled.shown_fields(config, unlabelled.parse_way("all:leakage=true,baselines=oracle+random"))
+    assert asked == {"leakage": True, "baselines": ("oracle", "random")}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def metrics():
         "cross_accuracy": {"attributes": ["color", "size"], "matrix": [[0.9, 0.2], [None, 0.8]]},
         **retrieval(),
         "baselines": {"no_manipulation": retrieval()},
+        "leakage": None,
         "prototypes_without_images": [],
         "catalogue_changes": [],
     }

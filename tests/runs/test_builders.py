@@ -83,14 +83,30 @@ def test_every_field_of_the_encoder_comes_from_the_config(tiny_config, monkeypat
         "width": 0.25,
         "dropout": 0.125,
         "heads": "pairwise",
+        "unit_features": True,
+        "logit_scale": 7.0,
     }
     tiny_config.model.update({**changed, "pretrained": "imagenet"})
     tiny_config.reversal.reach = "mlp"
+    tiny_config.data.missing = "value"
     tiny_config.precision = "bfloat16"
     encoder = builders.build_encoder(tiny_config, SCHEMA)
     kept = {"reach": "mlp", "schema": SCHEMA, "dtype": jnp.bfloat16, "frozen_statistics": True}
-    expected = {**changed, **kept}
+    expected = {**changed, **kept, "missing": "value"}
     fields = {field.name: field.default for field in dataclasses.fields(AttributeEncoder)}
     assert set(fields) - {"parent", "name"} == set(expected), "a new field needs a line here"
     assert {name: getattr(encoder, name) for name in expected} == expected
     assert not {name for name in expected if fields[name] == expected[name]}, "told from their defaults"
+
+
+@pytest.mark.parametrize(
+    ("tap", "freeze", "expected"),
+    [("levels", True, "balanced"), ("pooled", True, None), ("levels", False, "levels"), (None, True, None)],
+)
+def test_numbers_of_several_layers_are_balanced_where_the_network_is_frozen(
+    tiny_config, tap, freeze, expected
+):
+    tiny_config.model.update({"backbone": "efficientnet_lite0", "tap": tap, "freeze_backbone": freeze})
+    encoder = builders.build_encoder(tiny_config, SCHEMA)
+    assert encoder.tap == expected
+    assert encoder.backbone == ("embeddings" if freeze else "efficientnet_lite0")
