@@ -37,7 +37,7 @@ PRESETS: dict[str, Change] = {
         "reversal.weighting": "off",
         "data.missing": "value",
         "protocol.representation": "hybrid",
-        "protocol.look": "validation",
+        "protocol.look": "0.5",
         "protocol.edit": "replace",
         "protocol.strength": "validation",
         "protocol.weights": "none",
