@@ -1,5 +1,3 @@
-import pathlib
-
 import numpy as np
 import pytest
 
@@ -8,18 +6,12 @@ from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.core.representations import REPRESENTATIONS, Space
-from gradrev_jax.data.catalogue import VALIDATION, Catalogue, split_parts
-from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
 from gradrev_jax.evaluation.choices import CANDIDATES, choose_strength, choose_weights, make_choices
-from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.weighted_hits import HeldOut
-from gradrev_jax.runs.fields.table import default_config
-from gradrev_jax.runs.protocol import build_protocol
-from tests.encoded_images import SCHEMA as ENCODED
-from tests.encoded_images import material
+from tests.encoded_images import material, opened, slow_hit_rate
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 TWO = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m", "l")))
@@ -128,27 +120,6 @@ def test_the_queries_of_some_images_are_drawn(monkeypatch):
     assert len(choices._draw(queries, 600, 2)) == 1
 
 
-class Encoder:
-    schema = ENCODED
-
-
-def opened(labels, **fields):
-    """A run that has a validation part and a protocol; nothing else of it is looked at."""
-    config = default_config()
-    config.protocol.update({"strength": "validation", **fields})
-    images = ImageFiles(pathlib.Path(), tuple(map(str, range(len(labels)))))
-    parts = split_parts(np.full(len(labels), VALIDATION))
-    run = object.__new__(OpenedRun)
-    values = {
-        "protocol": build_protocol(config),
-        "catalogue": Catalogue(ENCODED, images, labels, parts),
-        "encoder": Encoder(),
-        "seed": 0,
-    }
-    vars(run).update(values)
-    return run
-
-
 def choose(space, labels, **fields):
     return make_choices(opened(labels, **fields), space, progress=False)
 
@@ -160,35 +131,6 @@ def encoded(rng):
     space = REPRESENTATIONS["features"].build(made)
     sizes = np.array([3.0, 0.5], np.float32)[:, None]
     return Space(*(np.asarray(part) * sizes for part in space)), made.held_out.labels
-
-
-def slow_hit_rate(space, labels, normalize, edit, strength, *, exclude=False, weights=(1, 1), k=10):
-    """The share of queries with a match, in float64 and without any of our code but the queries."""
-    rows, memory = (np.asarray(part, np.float64) for part in (space.held_out, space.memory))
-
-    def flat(features):
-        if normalize == "attribute":
-            features = features / np.linalg.norm(features, axis=-1, keepdims=True)
-        features = features * np.asarray(weights)[:, None]
-        return features.ravel() / (1 if normalize == "none" else np.linalg.norm(features))
-
-    compared = np.stack([flat(row) for row in rows])
-    queries = generate_queries(labels, ENCODED)
-    hits = 0
-    for reference, indicator, target in zip(
-        queries.reference, queries.indicators, queries.targets, strict=True
-    ):
-        edited = rows[reference].copy()
-        for value, sign in enumerate(indicator.tolist()):
-            if sign and edit == "replace":
-                edited[ENCODED.attribute_of[value]] = 0
-        for value, sign in enumerate(indicator.tolist()):
-            if sign > 0 or edit == "add":
-                edited += strength * sign * memory[value]
-        order = np.argsort(((compared - flat(edited)) ** 2).sum(axis=1), kind="stable").tolist()
-        found = [row for row in order if not (exclude and row == reference)][:k]
-        hits += any(labels[row].tolist() == target.tolist() for row in found)
-    return hits / len(queries)
 
 
 @pytest.mark.parametrize("exclude", [False, True])
