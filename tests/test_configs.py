@@ -27,7 +27,7 @@ from gradrev_jax.training.torch_runs import export_run
 
 NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
 JOBS = [name for name in NAMES if name not in ("default", "variants", "__init__")]
-WORDS = (None, *variants.SYSTEMS, *variants.VARIANTS, *variants.PROTOCOLS, "adde_m,paper")
+WORDS = (None, *variants.SYSTEMS, *variants.VARIANTS, *variants.PRESETS, *variants.PROTOCOLS, "adde_m,paper")
 
 
 def get(name, word=None):

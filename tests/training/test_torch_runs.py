@@ -198,6 +198,28 @@ def test_a_run_exported_and_imported_again_is_the_same_to_the_bit(config, tmp_pa
         np.testing.assert_array_equal(features(encoder, params, images), features(encoder, trained, images))
 
 
+def test_a_class_for_missing_labels_goes_along(config, tmp_path, monkeypatch):
+    """Only into runs that have it, too; and the run that comes back is evaluated alike."""
+    monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
+    config.data.update({"missing": "value", "missing_fraction": 0.3, "count": 120})
+    config.train.max_steps = 2
+    config.protocol.update({"representation": "posterior", "edit": "replace"})
+    trained = train(config, tmp_path / "run", progress=False).params
+    encoder = model(config)
+    assert encoder.classes.num_values == encoder.schema.num_values + encoder.schema.num_attributes
+    (file,) = export_run(tmp_path / "run", tmp_path / "out", suffix=".pth")
+    import_run(config, tmp_path / "again", file)
+    _, params, _ = restore(tmp_path / "again", "encoder", encoder, 64, "best")
+    assert_same(params, trained)
+    before, after = (evaluation.evaluate(tmp_path / name, progress=False) for name in ("run", "again"))
+    unlike = ("step", "catalogue_changes")
+    assert {**after, **dict.fromkeys(unlike)} == {**before, **dict.fromkeys(unlike)}
+    config.data.missing = "ignore"
+    with pytest.raises(WeightsError):
+        import_run(config, tmp_path / "other", file)
+    assert not (tmp_path / "other").exists()
+
+
 def test_pairwise_heads_and_another_tap(config, make_pair, tmp_path):
     params, _ = make_pair(heads="pairwise", tap="fc7_relu")
     config.model.tap = "fc7_relu"
