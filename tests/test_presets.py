@@ -68,18 +68,19 @@ def test_search_is_trained_and_evaluated(preset):
     folder, metrics = preset("search", LARGEST + 1)  # with a class for missing labels
     assert_complete(folder, metrics)
     assert (metrics["representation"], metrics["normalize"], metrics["edit"]) == ("hybrid", "none", "replace")
-    assert metrics["look"] in LOOKS
-    assert len(metrics["looks_on_validation"]) == len(LOOKS)
+    assert (metrics["look"], metrics["looks_on_validation"]) == (0.5, {})
     assert (metrics["weights"], metrics["ways_on_validation"]) == (None, {})
     assert len(metrics["strengths_on_validation"]) == len(CANDIDATES)
     plain = {"baselines": (), "leakage": False, "representation": "posterior"}
     posterior = evaluate(folder, report="posterior", protocol=plain, progress=False)
     of_baseline = metrics["baselines"]["posterior"]
     assert of_baseline == {name: posterior[name] for name in of_baseline}
-    no_look = evaluate(
-        folder, report="blind", protocol={**plain, "representation": "hybrid", "look": "0"}, progress=False
-    )
+    blind = {**plain, "representation": "hybrid", "look": "0"}
+    no_look = evaluate(folder, report="blind", protocol=blind, progress=False)
     assert no_look["hit_rate"] == posterior["hit_rate"]
+    chosen = evaluate(folder, report="chosen", protocol={**blind, "look": "validation"}, progress=False)
+    assert str(chosen["look"]).removesuffix(".0") in chosen["looks_on_validation"]
+    assert len(chosen["looks_on_validation"]) == len(LOOKS)
 
 
 @pytest.mark.slow
