@@ -39,7 +39,7 @@ PRESETS: dict[str, Change] = {
         "protocol.representation": "hybrid",
         "protocol.look": "0.5",
         "protocol.edit": "replace",
-        "protocol.strength": "validation",
+        "protocol.strength": "1.5",
         "protocol.weights": "none",
     },
     # Features that tell least of other attributes.
