@@ -330,10 +330,8 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         )
     )
     yield with_part("prototypes", part)
-    forward = make_forward(encoder)
     part = over_images(
         lambda chosen: encode(
-            forward,
             params,
             chosen,
             catalogue.part_labels(TEST)[: len(chosen)],

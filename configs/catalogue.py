@@ -43,6 +43,7 @@ def _pretrained(config: ConfigDict) -> None:
     _embeddings(config)
     config.data.train_resize = config.data.image_size  # all parts are embedded alike, whatever the seed
     config.model.backbone = "efficientnet_lite0"
+    config.model.tap = "levels"  # the last layer alone has forgotten colours
     config.model.pretrained = "imagenet"
     config.model.freeze_backbone = True
 
@@ -60,10 +61,12 @@ def _embeddings(config: ConfigDict) -> None:
     config.protocol.normalize = "global"
     config.protocol.strength = "validation"
     config.protocol.weights = "validation"
+    variants.apply(config, "search")
 
 
 def _finetune(config: ConfigDict) -> None:
     config.model.freeze_backbone = False
+    config.model.tap = "pooled"  # numbers of several layers would have to be brought to one size
     config.train.mirror = True
     config.train.batch_size = 32
     config.train.epochs = 5

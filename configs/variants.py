@@ -19,13 +19,65 @@ def _adde_m(config: ConfigDict) -> None:
     )
 
 
-# The systems of Tables 4 and 7.
+# The systems of Tables 4 and 7, and others.
 SYSTEMS: dict[str, Change] = {
     # The paper's system: N classifiers read every feature, through the reversal.
     "shared": {"model.heads": "shared", "reversal.weighting": "balanced"},
     "pairwise": {"model.heads": "pairwise", "reversal.weighting": "balanced"},  # its N x N classifiers
     "no_reversal": {"reversal.weighting": "off"},  # Table 7: classifiers read only their own feature
+    # Not in the paper: adversaries with an optimiser of their own, and features that are done at chance.
+    "repaired": {"reversal.adversaries": 3, "reversal.weighting": "fixed", "reversal.beta": 0.3},
     "adde_m": _adde_m,  # triplet losses instead of the reversal
+}
+
+# What the evidence of docs/study.md recommends, on any backbone.
+PRESETS: dict[str, Change] = {
+    # For a shopper: what the classifiers say, edited by replacement, and how the garment looks.
+    "search": {
+        "reversal.weighting": "off",
+        "data.missing": "value",
+        "protocol.representation": "hybrid",
+        "protocol.look": "0.5",
+        "protocol.edit": "replace",
+        "protocol.strength": "1.5",
+        "protocol.weights": "none",
+    },
+    # Features that tell least of other attributes.
+    "removed": {
+        "reversal.weighting": "off",
+        "protocol.representation": "discriminant",
+        "protocol.normalize": "validation",
+        "protocol.edit": "validation",
+        "protocol.strength": "validation",
+        "protocol.weights": "validation",
+    },
+    # The paper's representation, compared at what serves it best on the validation part.
+    "tuned": {
+        "data.missing": "ignore",
+        "protocol.representation": "features",
+        "protocol.normalize": "validation",
+        "protocol.edit": "validation",
+        "protocol.strength": "validation",
+        "protocol.weights": "validation",
+    },
+}
+
+# Training that is not of the paper, and needs no adversary (docs/method.md, "Beyond the paper").
+VARIANTS: dict[str, Change] = {
+    # Unit features that lie near their labels' classifiers.
+    "compact": {
+        "reversal.weighting": "off",
+        "model.unit_features": True,
+        "train.compactness_weight": 1.0,
+    },
+    # Unit features that tell nothing of other attributes beyond what their own label tells.
+    "independent": {
+        "reversal.weighting": "off",
+        "model.unit_features": True,
+        "train.conditional_dependence_weight": 10.0,
+    },
+    # Images weighted as if the labels of different attributes were independent.
+    "decorrelated": {"reversal.weighting": "off", "train.decorrelate": 5.0},
 }
 
 PROTOCOLS: dict[str, Change] = {
@@ -37,6 +89,9 @@ PROTOCOLS: dict[str, Change] = {
         "protocol.exclude_query": False,
         "protocol.strength": "1",
         "protocol.weights": "none",
+        "protocol.representation": "features",
+        "protocol.edit": "add",
+        "data.missing": "ignore",
         "train.validation_fraction": 0.0,
     },
     # Nothing is chosen on the test images, and finding the query image itself does not count as a success.
@@ -59,7 +114,7 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
     Raises:
       ConfigError: a word is unknown.
     """
-    known = {**own, **SYSTEMS, **PROTOCOLS}
+    known = {**own, **SYSTEMS, **VARIANTS, **PRESETS, **PROTOCOLS}
     for word in filter(None, (arg or "").split(",")):
         if word not in known:
             raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")

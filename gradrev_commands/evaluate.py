@@ -26,6 +26,9 @@ def main() -> None:
         "Stage to evaluate; unset: the last of the run. In a run with a fine-tuned memory, encoder evaluates "
         "the prototypes before fine-tuning.",
     )
+    report = flags.DEFINE_string(
+        "report", None, "Name of a report of its own, in the folder report_NAME; unset: report."
+    )
     read_protocol = cli.define_section(
         "protocol",
         fields.protocol,
@@ -43,13 +46,19 @@ def main() -> None:
     def work() -> None:
         initialize_processes()
         metrics = evaluate(
-            workdir.value, step=step.value, stage=stage.value, protocol=read_protocol(), data=read_data()
+            workdir.value,
+            step=step.value,
+            stage=stage.value,
+            report=report.value,
+            protocol=read_protocol(),
+            data=read_data(),
         )
         if not is_first():
             return
         print(result_table(metrics))
         stages = read_json(workdir.value / CONFIG)["stages"]
-        print(f"\nReport: {report_directory(workdir.value, metrics['stage'], stages) / 'report.md'}")
+        folder = report_directory(workdir.value, metrics["stage"], stages, report.value)
+        print(f"\nReport: {folder / 'report.md'}")
 
     cli.run(work, description=__doc__)
 

@@ -6,7 +6,7 @@ paper's equations:
 - attributes and labels: ``AttributeSchema``
 - gradient reversal: ``reverse_gradient``, ``ganin_schedule``
 - losses: ``classification_loss``, ``reversal_loss``, ``balanced_reversal_weight``
-- memory and manipulation: ``class_prototypes``, ``make_indicator``, ``manipulate``
+- memory and manipulation: ``class_prototypes``, ``make_indicator``, ``manipulate``, ``replace_blocks``
 - exact search: ``nearest_neighbors``, ``ManipulationIndex``, ``Neighbors``
 - retrieval metrics: ``hit_rate``, ``precision``, ``ndcg``
 - Flax modules: ``AttributeEncoder``, ``EncoderOutput``, ``AlexNet``
@@ -19,6 +19,7 @@ from gradrev_jax.core.gradient_reversal import ganin_schedule, reverse_gradient
 from gradrev_jax.core.losses import balanced_reversal_weight, classification_loss, reversal_loss
 from gradrev_jax.core.manipulation import class_prototypes, make_indicator, manipulate
 from gradrev_jax.core.metrics import hit_rate, ndcg, precision
+from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
 
@@ -43,6 +44,7 @@ __all__ = [
     "ndcg",
     "nearest_neighbors",
     "precision",
+    "replace_blocks",
     "reversal_loss",
     "reverse_gradient",
 ]

@@ -58,6 +58,8 @@ def make_tiny_config(cache_dir):
         config.protocol.ks = (1, 5)
         config.protocol.batch_size = 10
         config.protocol.normalize = "global"
+        config.protocol.baselines = ()
+        config.protocol.leakage = False
         return config
 
     return make

@@ -57,6 +57,7 @@ def config_of(tmp_path_factory, small_backbone):
         config.model.backbone, config.model.feature_dim = small_backbone, 4
         config.train.batch_size, config.train.max_steps = 8, 1
         config.protocol.ks, config.protocol.batch_size = (1, 3), 16
+        config.protocol.baselines, config.protocol.leakage = (), False
         return config
 
     return make

@@ -17,16 +17,17 @@ from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
-from gradrev_jax.errors import DataError
+from gradrev_jax.errors import DataError, WeightsError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import build_protocol, queries_of
 from gradrev_jax.training.run import train
+from gradrev_jax.training.torch_runs import export_run
 
 NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
 JOBS = [name for name in NAMES if name not in ("default", "variants", "__init__")]
-WORDS = (None, *variants.SYSTEMS, *variants.PROTOCOLS, "adde_m,paper")
+WORDS = (None, *variants.SYSTEMS, *variants.VARIANTS, *variants.PRESETS, *variants.PROTOCOLS, "adde_m,paper")
 
 
 def get(name, word=None):
@@ -57,6 +58,14 @@ def test_words_add_up():
     assert config.reversal.weighting == "off"
     assert config.protocol.exclude_query
     assert get("catalogue").to_json() == get("catalogue", "shared").to_json()
+
+
+def test_the_repaired_reversal_is_a_system_of_every_config():
+    for name in JOBS:
+        config = get(name, "repaired")
+        assert config.reversal.adversaries == 3
+        assert config.reversal.weighting == "fixed"
+    assert get("catalogue").reversal.adversaries == 0
 
 
 def test_the_first_word_of_tfds_is_the_data_set():
@@ -109,7 +118,7 @@ def tiny(split_directory, cache_dir, small_backbone):
         config.model.update({"backbone": small_backbone, "feature_dim": 4})
         config.train.update({"batch_size": 8, "epochs": 1, "log_every": 2})
         config.memory.update({"batch_size": 4, "epochs": 1, "triplets": 30})
-        config.protocol.update({"ks": (1, 5), "batch_size": 16})
+        config.protocol.update({"ks": (1, 5), "batch_size": 16, "baselines": (), "leakage": False})
         return config
 
     return config
@@ -178,3 +187,39 @@ def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tm
     assert asked() == queries["swap"] + queries["add"]
     assert asked(kinds=("swap", "add", "remove")) == sum(queries.values())
     assert 0 < asked(num_changes=2) != asked()
+
+
+# The losses that metrics.jsonl has of each word.
+VARIANTS = {
+    "compact": ["loss_compactness"],
+    "independent": ["loss_conditional_dependence"],
+    "decorrelated": [],
+}
+
+
+@pytest.mark.parametrize("word", variants.VARIANTS)
+def test_every_variant_is_trained_fine_tuned_and_evaluated(make_tiny_config, small_backbone, tmp_path, word):
+    config = variants.apply(make_tiny_config(), word)
+    config.model.backbone = small_backbone
+    config.stages = ("encoder", "memory")
+    config.memory.update({"triplets": 14, "batch_size": 4, "epochs": 1})
+    config.train.epochs = 1
+    train(config, tmp_path / "run", progress=False)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    steps = [record for record in map(json.loads, lines) if "loss_cls" in record]
+    encoder = [record for record in steps if record["stage"] == "encoder"]
+    assert {record["stage"] for record in steps} == {"encoder", "memory"}
+    for record in encoder:
+        assert record["w_rev"] == 0
+        assert [name for name in record if name.startswith("loss_")] == [
+            "loss_cls",
+            "loss_rev",
+            *VARIANTS[word],
+        ]
+    metrics = evaluate(tmp_path / "run", progress=False)
+    assert metrics["stage"] == "memory"
+    assert 0 <= metrics["hit_rate"]["1"] <= 1
+    if config.model.unit_features:
+        with pytest.raises(WeightsError, match="`unit_features` must be off .config: model.unit_features.$"):
+            export_run(tmp_path / "run", tmp_path / "out", suffix=".pth")
+        assert not (tmp_path / "out").exists()

@@ -17,7 +17,8 @@ TINY = (
     "--config.data.format=folders --config.data.test_fraction=0.4 --config.data.image_size=63 "
     "--config.model.backbone=tiny --config.model.tap=pooled --config.model.feature_dim=4 "
     "--config.reversal.weighting=capped --config.train.feature_norm_weight=0.5 --config.train.batch_size=8 "
-    "--config.train.epochs=1 --config.train.log_every=1 --config.protocol.ks=(1,3)"
+    "--config.train.epochs=1 --config.train.log_every=1 --config.protocol.ks=(1,3) "
+    "--config.protocol.representation=direction"
 ).split()
 
 
@@ -25,7 +26,7 @@ def blocks():
     """(first line, code) of every block of Python on the page."""
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     found = re.findall(r"^```python\n# (.*?)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(found) == page.count("```python") == 13
+    assert len(found) == page.count("```python") == 15
     return found
 
 
@@ -41,7 +42,7 @@ def apply(place, code, root):
         file.write_text(file.read_text().replace("\nfrom gradrev_jax", f"\n{code}from gradrev_jax", 1))
     elif added := re.fullmatch(r"in (\S+)", place):
         file = root / added[1]  # before what has the registry, and after what the imports bring
-        registry = r"\n(?=(?:# [^\n]*\n)*(?:TERMS|WEIGHTINGS|METRICS|FORMATS)\b[^\n]*= \{)"
+        registry = r"\n(?=(?:# [^\n]*\n)*(?:TERMS|WEIGHTINGS|METRICS|REPRESENTATIONS|FORMATS)\b[^\n]*= \{)"
         before, after = re.split(registry, file.read_text(), maxsplit=1)
         file.write_text(f"{before}\n{code}\n\n{after}")
     else:
@@ -77,7 +78,7 @@ def test_the_table_counts_the_files_that_are_touched(extended):
     _, touched = extended
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     counts = [int(row) for row in re.findall(r"^\| a.*\| (\d) \|$", page, re.MULTILINE)]
-    assert counts == [1, 1, 1, 2, 2]
+    assert counts == [1, 1, 1, 1, 2, 2]
     assert len(set(touched)) == sum(counts)
 
 

@@ -52,7 +52,9 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
     inputs = ("embedded_images", "frozen_backbone", "inputs", "pixels", "starting_weights")
     names = ("builders", "config_check", "formats", "protocol", *inputs)
     runs = {f"gradrev_jax/runs/{name}.py" for name in names}
-    training = {f"gradrev_jax/training/{name}.py" for name in ("opening", "run", "stages", "torch_runs")}
+    training = {
+        f"gradrev_jax/training/{name}.py" for name in ("objectives", "opening", "run", "stages", "torch_runs")
+    }
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
     assert knows == runs | training | commands | others

@@ -49,9 +49,10 @@ def config(root):
     config.data.root, config.data.embeddings = str(root), str(root / "vectors.npz")
     config.data.cache_dir = str(root / "cache")
     config.model.feature_dim = 6
-    config.train.update({"batch_size": 12, "epochs": 2, "learning_rate": 1e-2})
+    config.train.update({"batch_size": 12, "epochs": 2, "learning_rate": 2e-2})
     config.train.validation_fraction = 0.3
     config.protocol.update({"ks": (1, 3), "batch_size": 7, "strength": "2", "weights": "none"})
+    config.protocol.update({"baselines": (), "leakage": False, "look": "0.5"})
     return config
 
 

@@ -30,6 +30,7 @@ def small(words, tmp_path):
     config.model.feature_dim = 16
     config.train.update({"batch_size": 16, "epochs": 8})
     config.protocol.ks = (1, 10)
+    config.protocol.baselines, config.protocol.leakage = (), False
     return config
 
 

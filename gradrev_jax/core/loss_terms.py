@@ -6,9 +6,11 @@ To add a term, write a function of ``TermInputs`` and name it in ``TERMS``; docs
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
+from gradrev_jax.core.conditional_dependence import ExpectedLabels, conditional_dependence
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 
@@ -22,6 +24,8 @@ class TermInputs(NamedTuple):
       labels: [B, N], -1 = not labelled.
       schema: the attributes.
       triplet_margin: the margin of triplet losses, in squared distance.
+      cosine_scale: the factor between the cosines of unit features and ``logits``; None: they are no cosines.
+      expected: what the training labels tell of each other; None: it is not known.
     """
 
     features: Float[Array, "B N d"]
@@ -29,6 +33,8 @@ class TermInputs(NamedTuple):
     labels: Int[Array, "B N"]
     schema: AttributeSchema
     triplet_margin: float
+    cosine_scale: float | None = None
+    expected: ExpectedLabels | None = None
 
 
 class LossTerm(NamedTuple):
@@ -54,6 +60,50 @@ def label_triplets(inputs: TermInputs) -> Float[Array, ""]:
     return semi_hard_triplet_loss(whole, inputs.labels, margin=inputs.triplet_margin)
 
 
+def compactness(inputs: TermInputs) -> Float[Array, ""]:
+    r"""Computes how far unit features are from the weights of their own labels, summed over attributes.
+
+    .. math::
+        \sum_n \operatorname{mean}_{b: y_{bn} \ne -1} |\hat f_{bn} - \hat w_{y_{bn}}|^2
+
+    Of unit vectors this is 2 - 2 cos, and the cosine is the logit divided by its scale. Summed like L_cls, so
+    that its share does not depend on the number of attributes. An attribute without labels in the batch
+    counts 0.
+
+    Args:
+      inputs: the batch; ``cosine_scale`` is set.
+
+    Raises:
+      ValueError: logits that are no cosines.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> logits = 20 * jnp.array([[[1.0, 0.0]], [[0.5, 0.0]], [[0.0, -1.0]]])
+      >>> labels = jnp.array([[0], [0], [-1]])
+      >>> batch = TermInputs(jnp.zeros((3, 1, 2)), logits, labels, schema, 0.5, cosine_scale=20.0)
+      >>> float(compactness(batch))  # the mean of 0 and 1
+      0.5
+    """
+    if inputs.cosine_scale is None:
+        raise ValueError("compactness needs cosines: set unit_features of the encoder")
+    schema, labels = inputs.schema, jnp.asarray(sanitize_labels(inputs.labels, inputs.schema))
+    own = (inputs.logits * schema.one_hot(labels)[:, None] * schema.membership.T).sum(axis=-1)
+    labelled = labels != NOT_LABELLED
+    squares = jnp.where(labelled, 2 - 2 * own / inputs.cosine_scale, 0.0)
+    return (squares.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)).sum()
+
+
+def dependence(inputs: TermInputs) -> Float[Array, ""]:
+    """Computes how much features depend on other attributes' labels, given their own (CIRCE).
+
+    Raises:
+      ValueError: what labels tell of each other is not known.
+    """
+    if inputs.expected is None:
+        raise ValueError("conditional_dependence needs what the training labels tell of each other")
+    return conditional_dependence(inputs.features, inputs.labels, inputs.expected, inputs.schema)
+
+
 # A term is weighted by the config field train.NAME_weight and logged as loss_NAME.
 TERMS: dict[str, LossTerm] = {
     "attribute_triplet": LossTerm(
@@ -61,5 +111,11 @@ TERMS: dict[str, LossTerm] = {
     ),
     "label_triplet": LossTerm(
         "Weight of the semi-hard triplet loss on the whole feature; ADDE-M has 1.", label_triplets
+    ),
+    "compactness": LossTerm(
+        "Weight of the squared distances between unit features and their labels' classifiers.", compactness
+    ),
+    "conditional_dependence": LossTerm(
+        "Weight of the features' dependence on other attributes' labels, given their own (CIRCE).", dependence
     ),
 }

@@ -26,7 +26,12 @@ Labels = Int[Array | np.ndarray, "B N"]
 Logits = Float[Array | np.ndarray, "B N J"]
 
 
-def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, "N N"]:
+def pathway_losses(
+    logits: Logits,
+    labels: Labels,
+    schema: AttributeSchema,
+    weights: Float[Array | np.ndarray, "B N"] | None = None,
+) -> Float[Array, "N N"]:
     """Computes the mean cross-entropy of every pathway, feature j (row) read by classifier n (column).
 
     The mean goes over the samples that are labelled for attribute n; without any it is 0, never NaN. Computed
@@ -37,6 +42,8 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
         and has no gradient.
       labels: [B, N], the index of the value within its attribute, -1 = not labelled.
       schema: the attributes.
+      weights: [B, N], the factor of each sample's cross-entropy in all pathways of classifier n, before the
+        mean; None: 1.
 
     Raises:
       ValueError: shapes that disagree with each other or with the schema, or a label outside its attribute.
@@ -63,6 +70,9 @@ def pathway_losses(logits: Logits, labels: Labels, schema: AttributeSchema) -> F
     label_logit = _sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
     loss = jnp.where(label_logit <= ruled_out, jnp.inf, log_normalizer - label_logit)
     labelled = (labels != NOT_LABELLED)[:, None, :]
+    if weights is not None:
+        _check_weights(weights, labels)
+        loss = loss * jnp.where(labelled, weights[:, None, :], 1.0)
     cross_entropy = jnp.where(labelled, loss, 0.0)
     return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
 
@@ -228,6 +238,11 @@ def reversal_weight(
 def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
     """Sums over each attribute's slice of the last axis, in one product whatever N is."""
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def _check_weights(weights: Array | np.ndarray, labels: Labels) -> None:
+    if weights.shape != labels.shape:
+        raise ValueError(f"weights must be [B, N] as labels are, {labels.shape}; got {weights.shape}")
 
 
 def check_logits(logits: Logits, labels: Labels, schema: AttributeSchema) -> None:

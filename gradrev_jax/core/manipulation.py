@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, sanitize_labels
+from gradrev_jax.core.feature_arguments import check_features
 from gradrev_jax.core.vectors import as_floating
 
 
@@ -44,15 +45,7 @@ def prototype_sums(
       >>> prototype_sums(np.array([[[1.0]], [[2.0]]]), np.array([[1], [1]]), schema).counts.tolist()
       [0.0, 2.0]
     """
-    if (
-        features.ndim != 3
-        or features.shape[:2] != labels.shape
-        or labels.shape[1:] != (schema.num_attributes,)
-    ):
-        raise ValueError(
-            f"features must be [M, N, d] and labels [M, N] with N = {schema.num_attributes}; "
-            f"got {features.shape} and {labels.shape}"
-        )
+    check_features(features, labels, schema)
     features = jnp.asarray(features, jnp.promote_types(jnp.result_type(features), jnp.float32))
     labels = jnp.asarray(sanitize_labels(labels, schema))
     # Missing labels are summed in a segment of their own, past the last value, which is dropped.

@@ -11,7 +11,7 @@ from gradrev_jax.core.vectors import as_floating, unit_of_any_size
 
 Normalization = Literal["global", "attribute", "none"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
-Weights = Float[Array | np.ndarray, " N"] | Int[Array | np.ndarray, " N"] | Sequence[int | float]
+Weights = Float[Array | np.ndarray, " P"] | Int[Array | np.ndarray, " P"] | Sequence[int | float]
 LEAST_WEIGHT = 1e-18  # times the largest; the square of a lower one is less than float32 can represent
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
+from gradrev_jax.data.unlabelled import Nuisances, Unlabelled
 from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import ConfigError
 
@@ -92,6 +93,8 @@ class Catalogue:
       triplets: training triplets that come with the catalogue, whose rows are counted within the catalogue;
         None: they are to be generated.
       vectors: what another network has computed of the M images, for models that read this; None: nothing.
+      unlabelled: the labels of attributes that were left out, see ``leave_out``; None: there are none.
+      nuisances: what the generator of the images knows of them beyond any label; None: nothing is known.
 
     Raises:
       ValueError: the labels do not fit the schema or the number of images, or a row is in two parts.
@@ -104,11 +107,16 @@ class Catalogue:
     queries: Queries | None = None
     triplets: Triplets | None = None
     vectors: Vectors | None = None
+    unlabelled: Unlabelled | None = None
+    nuisances: Nuisances | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.schema)
         if len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.images)} images but {len(self.labels)} rows of labels")
+        for beside in (self.unlabelled, self.nuisances):
+            if beside is not None and len(beside) != len(self.images):
+                raise ValueError(f"{len(self.images)} images but {len(beside)} rows beside their labels")
         if set(self.parts) != set(PARTS):
             raise ValueError(f"parts must be {PARTS}, got {tuple(self.parts)}")
         rows = np.concatenate([self.parts[part] for part in PARTS])

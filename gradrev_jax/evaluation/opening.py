@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue, Transform
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
@@ -172,10 +173,10 @@ def _read_config(directory: pathlib.Path, protocol: Mapping[str, Any], data: Map
 def _needed_parts(stage: str, protocol: Protocol) -> tuple[str, ...]:
     """Returns the parts whose images an evaluation of a stage reads.
 
-    A fine-tuned memory needs no training image, and what is given instead of chosen none that is held out.
+    With a fine-tuned memory, only a representation that is fitted to training images needs them.
     """
-    parts = PARTS if stage == ENCODER else (TEST,)
-    return tuple(dict.fromkeys((*parts, VALIDATION))) if protocol.needs_validation else parts
+    is_fitted = REPRESENTATIONS[protocol.representation].needs_training
+    return PARTS if stage == ENCODER or is_fitted else (TEST, VALIDATION)
 
 
 def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:

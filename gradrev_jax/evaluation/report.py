@@ -1,17 +1,14 @@
 """Writes the report of a run: its numbers as JSON, tables and pictures."""
 
-import contextlib
 import json
 import pathlib
-import shutil
 import sys
-import tempfile
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from gradrev_jax.errors import WorkdirError, join_names
+from gradrev_jax.errors import join_names
 from gradrev_jax.evaluation.figures import (
     RetrievalExample,
     cross_accuracy_heat_map,
@@ -20,10 +17,24 @@ from gradrev_jax.evaluation.figures import (
     training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
+from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
+from gradrev_jax.evaluation.report_folder import replace_folder
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
+NO_MANIPULATION = "no_manipulation"
+BASELINES = (
+    "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
+    "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
+    "Erased: the features without what a linear map tells of other attributes; given own: without what it "
+    "tells beyond the own label."
+)
+LEAKAGE = (
+    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
+    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "
+    "what the feature's own label tells, as a fraction of what is left to tell."
+)
 CROSS_ACCURACY = (
     "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
     "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
@@ -64,6 +75,8 @@ def write_report(
             metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]
         ),
     }
+    if leakage := metrics["leakage"]:
+        figures["leakage.png"] = leakage_heat_map(leakage)
     if successes:
         figures["retrieved.png"] = retrieval_grid(successes)
     if failures:
@@ -81,27 +94,6 @@ def write_report(
         print(f"note: {note}", file=sys.stderr)
 
 
-def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics.jsonl; none if there is no such file.
-
-    An incomplete last line, which a process leaves that is killed while it writes, is skipped.
-
-    Raises:
-      WorkdirError: another line is damaged.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise WorkdirError(f"{path}, line {number} is damaged: {error}; remove the line") from error
-    return records
-
-
 def result_table(metrics: Mapping[str, Any]) -> str:
     """Returns the result for a terminal: retrieval by K beside the baseline, and accuracies, in percent.
 
@@ -110,7 +102,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
       >>> accuracy = {"macro": 0.75, "micro": 0.7, "per_attribute": {"color": 0.75}}
       >>> print(result_table({
       ...     "gallery": 20, "queries": 40, "step": 100, **by_k, "attribute_accuracy": accuracy,
-      ...     "majority_accuracy": accuracy, "baselines": {"no_manipulation": by_k},
+      ...     "majority_accuracy": accuracy, "baselines": {"no_manipulation": by_k}, "leakage": None,
       ... }))
       40 queries, gallery of 20 images, checkpoint of step 100
       <BLANKLINE>
@@ -141,6 +133,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
             *lines,
             "",
             f"attribute accuracy: {_macro_micro(accuracy)} (majority class: {_macro_micro(majority)})",
+            *([f"leakage: {_leakage_means(leakage)}"] if (leakage := metrics["leakage"]) else []),
         ]
     )
 
@@ -185,7 +178,7 @@ def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> l
         "hit_rate@K: queries with at least one image among K that has exactly the labels asked for. "
         "precision@K: the share of such images. ndcg@K: graded by the labels that are right; "
         "of the changed attribute (target) and of those kept (others). "
-        "No manipulation: the query image's own neighbours.",
+        "No manipulation: the query image's own neighbours. " + BASELINES,
         "",
         *table(_retrieval_rows(metrics)),
         "",
@@ -220,6 +213,30 @@ def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> li
         *table([("attribute", "accuracy", "majority class"), *rows]),
         "",
         *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
+        *_leakage_section(metrics["leakage"], figures),
+    ]
+
+
+def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str]) -> list[str]:
+    if leakage is None:
+        return []
+    rows = [("%", "own attribute", "leakage", "conditional")]
+    probes = {"linear classifiers": leakage, "small MLPs": leakage["mlp"], "neighbours": leakage["knn"]}
+    controls = {name.replace("_", " "): each for name, each in leakage["controls"].items()}
+    for name, each in {**probes, **controls}.items():
+        numbers = [each.get(mean) for mean in ("own_accuracy", "mean", "conditional_mean")]
+        rows.append((name, *("" if number is None else percent(number) for number in numbers)))
+    permuted = leakage["control"]["mean"]
+    rows.append(("labels permuted", "", "", "" if permuted is None else percent(permuted)))
+    return [
+        *_picture(figures, "leakage.png", "Leakage", LEAKAGE),
+        "Own attribute: the accuracy of such classifiers on the attribute that the feature is for. Below the "
+        "probes stand, by linear classifiers: the posteriors of the trained ones; the backbone's output "
+        "projected at random, and onto as many principal components; and other attributes' labels permuted "
+        "among images of one own label, which tell nothing.",
+        "",
+        *table(rows),
+        "",
     ]
 
 
@@ -231,10 +248,21 @@ def _picture(figures: Container[str], name: str, heading: str, text: str) -> lis
 def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Returns the header and the rows: each metric by K, and below it that of the baseline."""
     rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
-    for name, baseline in metrics["baselines"]["no_manipulation"].items():
+    for name, baseline in metrics["baselines"][NO_MANIPULATION].items():
         rows.append((name, *map(percent, metrics[name].values())))
         rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline.values())))
+        if name == "hit_rate":
+            rows += _baseline_rows(metrics, name)
     return rows
+
+
+def _baseline_rows(metrics: Mapping[str, Any], metric: str) -> list[tuple[str, ...]]:
+    """Returns the rows of the other baselines in one metric."""
+    return [
+        (f"&nbsp;&nbsp;{name.replace('_', ' ')}", *map(percent, by_metric[metric].values()))
+        for name, by_metric in metrics["baselines"].items()
+        if name != NO_MANIPULATION
+    ]
 
 
 def _size(metrics: Mapping[str, Any]) -> str:
@@ -248,45 +276,16 @@ def _macro_micro(accuracy: Mapping[str, Any]) -> str:
     return f"macro {percent(accuracy['macro'])}, micro {percent(accuracy['micro'])}"
 
 
+def _leakage_means(leakage: Mapping[str, Any]) -> str:
+    """Returns the mean leakage by the linear and by the small MLP probes."""
+    words = [
+        f"{name} {percent(each['mean'])}, beyond the own label {percent(each['conditional_mean'])}"
+        for name, each in (("linear", leakage), ("MLP", leakage["mlp"]))
+        if each["mean"] is not None and each["conditional_mean"] is not None
+    ]
+    return "; ".join(words) or "not measured"
+
+
 def percent(fraction: float) -> str:
     """Returns a fraction in percent, with two decimal places."""
     return f"{100 * fraction:.2f}"
-
-
-@contextlib.contextmanager
-def replace_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Replaces a folder atomically: yields a temporary sibling, then renames it if the block succeeds.
-
-    Args:
-      directory: the folder to replace; it is untouched if the block fails.
-
-    Yields:
-      The folder to write to.
-
-    Raises:
-      WorkdirError: the folder cannot be written to.
-    """
-    new = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{directory.name}-"
-        for abandoned in directory.parent.glob(f"{prefix}*"):  # by a process that was killed
-            shutil.rmtree(abandoned)
-        new = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
-        yield new
-        new.chmod(0o755)  # mkdtemp's folders are private
-        old = new.with_name(f"{new.name}-old")
-        if directory.exists():
-            directory.rename(old)
-        try:
-            new.rename(directory)
-        except OSError:
-            if old.exists():
-                old.rename(directory)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
-    finally:
-        if new is not None and new.exists():
-            shutil.rmtree(new, ignore_errors=True)

@@ -3,16 +3,20 @@
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool
+from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
-from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
+from gradrev_jax.core.representations import REPRESENTATIONS, Material, Space
+from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
-from gradrev_jax.evaluation.choices import Choices, Strength, Weights, choose_strength, choose_weights
+from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
+from gradrev_jax.evaluation.choices import Choices, held_out_queries, make_choices
+from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
 from gradrev_jax.evaluation.examples import (
     SHOWN_QUERIES,
     pick_queries,
@@ -20,22 +24,23 @@ from gradrev_jax.evaluation.examples import (
     shown_matches,
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
+from gradrev_jax.evaluation.look import choose_look
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
-from gradrev_jax.evaluation.report import read_records, write_report
+from gradrev_jax.evaluation.report import write_report
+from gradrev_jax.evaluation.report_folder import read_records
+from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
+    RetrievalMetrics,
     Scored,
     Scores,
     mean_scores,
     retrieval_metrics,
 )
+from gradrev_jax.evaluation.searching import Answers, Way, ask, index_gallery
 from gradrev_jax.evaluation.summary import summarize
-from gradrev_jax.evaluation.weighted_hits import HeldOut
-from gradrev_jax.models.inference import Encoded, encode, make_forward
-from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.protocol import given_weights, queries_of
-from gradrev_jax.search.gallery import make_index, retrieve
 
 
 def evaluate(
@@ -43,6 +48,7 @@ def evaluate(
     *,
     step: str = "best",
     stage: str | None = None,
+    report: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -54,6 +60,7 @@ def evaluate(
       step: the checkpoint: ``best`` (on the validation part), ``latest``, or its number.
       stage: the stage: ``encoder`` or ``memory``; None: the run's last. The stage encoder of a run that
         fine-tunes a memory is evaluated with its prototypes alone, in a report beside the run's.
+      report: the name of a report of its own beside the run's, for another protocol; None: the run's.
       protocol: fields of ``config.protocol`` to override.
       data: fields of ``config.data`` to override: those that say where the catalogue lies, see
         ``runs.builders.move_data``.
@@ -63,9 +70,12 @@ def evaluate(
       The content of the report's metrics.json.
 
     Raises:
-      UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
+      UserError: the folder is not a run, its catalogue has changed, the protocol does not fit it, or a report
+        cannot have that name.
     """
     progress = progress and distributed.is_first()
+    if report is not None:
+        workdir.check_report_name(report)
     run = open_run(
         pathlib.Path(directory),
         step=step,
@@ -76,125 +86,62 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     with naming("train.{}"):
-        choices = make_choices(run, encoded, progress=progress)
-        answers = search_gallery(run, encoded, choices, progress=progress)
+        look = choose_look(run, encoded.material, progress=progress)
+        material = encoded.material._replace(look=look.value or 0.0)
+        space = REPRESENTATIONS[run.protocol.representation].build(material)
+        choices = make_choices(run, space, progress=progress)
+        answers = search_gallery(run, space, choices, progress=progress)
+        baselines = search_baselines(run, material, choices, progress=progress)
     scored = score_queries(run, encoded, answers)
-    metrics = summarize(run, encoded.gallery, choices, scored)
+    leakage = leakage_of_run(material, space, progress=progress) if run.protocol.leakage else None
+    metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage)
+    scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
+    metrics |= beyond
     if distributed.is_first():
-        write_run_report(run, metrics, scored.scores)
+        write_run_report(run, metrics, scores, report)
     return metrics
 
 
-class EncodedRun(NamedTuple):
-    """Represents the images of a run in the feature space of its encoder.
-
-    Attributes:
-      memory: the prototypes, fine-tuned or computed from the training images, [J, N, d].
-      gallery: the encoded test images.
-      held_out: the encoded validation images; None if nothing is chosen by them.
-    """
-
-    memory: Float[Array | np.ndarray, "J N d"]
-    gallery: Encoded
-    held_out: Encoded | None
-
-
-def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
-    """Computes the prototypes of a run that has no memory, and encodes the images that are searched."""
-    forward = make_forward(run.encoder)
-    batch_size = run.protocol.batch_size
-
-    def encode_part(part: str, description: str) -> Encoded:
-        return encode(
-            forward,
-            run.params,
-            run.inputs[part],
-            run.catalogue.part_labels(part),
-            run.encoder,
-            batch_size=batch_size,
-            description=description,
-            progress=progress,
-        )
-
-    memory = run.memory
-    if memory is None:
-        memory = build_memory(
-            forward,
-            run.params,
-            [(run.inputs[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-            run.schema,
-            feature_dim=run.encoder.feature_dim,
-            batch_size=batch_size,
-            progress=progress,
-        )
-    gallery = encode_part(TEST, "gallery")
-    held_out = encode_part(VALIDATION, VALIDATION) if run.protocol.needs_validation else None
-    return EncodedRun(memory, gallery, held_out)
-
-
-def make_choices(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> Choices:
-    """Returns the strength and the weights that the protocol gives, or else those that serve best.
-
-    They serve best on the validation part. If both are chosen, the strength comes first, at equal weights;
-    then the weights at this strength; and then the strength again, at these weights.
-
-    Raises:
-      DataError: there is no query to choose by.
-    """
-    protocol = run.protocol
-    weights = Weights(given_weights(protocol, run.schema), {})
-    if protocol.strength is not None:
-        strength = Strength(protocol.strength, {})
-    if not protocol.needs_validation:
-        return Choices(strength, weights)
-    assert encoded.held_out is not None, "a choice needs the validation part"
-    held_out = HeldOut(
-        encoded.held_out.features,
-        run.catalogue.part_labels(VALIDATION),
-        encoded.memory,
-        queries_of(run.catalogue, VALIDATION, protocol, run.seed),
-        protocol.normalize,
-        protocol.exclude_query,
-    )
-    if protocol.strength is None:
-        strength = choose_strength(held_out, weights=weights.value, progress=progress)
-    if protocol.chooses_weights:
-        weights = choose_weights(held_out, strength=strength.value, progress=progress)
-        if protocol.strength is None:
-            strength = choose_strength(held_out, weights=weights.value, progress=progress)
-    return Choices(strength, weights)
-
-
-class Answers(NamedTuple):
-    """Represents the answers to the queries: gallery rows, nearest first.
-
-    Attributes:
-      neighbors: the neighbours of each manipulated reference, [Q, K].
-      baseline: the neighbours of each reference as it is, [Q, K].
-    """
-
-    neighbors: Int[np.ndarray, "Q K"]
-    baseline: Int[np.ndarray, "Q K"]
-
-
-def search_gallery(run: OpenedRun, encoded: EncodedRun, choices: Choices, *, progress: bool) -> Answers:
-    """Searches the gallery with all queries, and with their references as they are, in one pass.
-
-    The references' distances to the gallery are most of the work, and both kinds of queries need them.
-    """
-    queries = run.queries
-    references, reference_of_query = np.unique(queries.reference, return_inverse=True)
-    no_change = np.zeros((len(references), run.schema.num_values), np.int8)
-    rows = retrieve(
-        make_index(encoded.gallery.features, encoded.memory, run.protocol.normalize, choices.weights.value),
-        np.concatenate([queries.reference, references]),
-        np.concatenate([queries.indicators, no_change]),
+def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
+    """Searches the gallery with all queries, in the way that was chosen."""
+    way = choices.way
+    return ask(
+        index_gallery(space, run.schema, way),
+        run.queries,
         max(run.protocol.ks),
-        strength=choices.strength.value,
+        strength=way.strength,
         exclude_query=run.protocol.exclude_query,
         progress=progress,
     )
-    return Answers(rows[: len(queries)], rows[len(queries) :][reference_of_query])
+
+
+def search_baselines(
+    run: OpenedRun, material: Material, choices: Choices, *, progress: bool
+) -> dict[str, RetrievalMetrics]:
+    """Returns the metrics of what each baseline finds, by its name.
+
+    Features are compared and edited as the run's are; if it has another representation, in the usual way.
+    A baseline of which nothing is left is left out.
+    """
+    protocol = run.protocol
+    way = choices.way if protocol.representation == "features" else Way("global", choices.way.edit)
+    inputs = BaselineInputs(
+        material=material,
+        queries=run.queries,
+        held_out_queries=held_out_queries(run),
+        way=way,
+        k=max(protocol.ks),
+        exclude_query=protocol.exclude_query,
+        progress=progress,
+    )
+    names = tqdm(protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False)
+    found = {name: search_baseline(name, inputs) for name in names}
+    labels = run.catalogue.part_labels(TEST)
+    return {
+        name: retrieval_metrics(labels[rows], run.queries, protocol.ks)
+        for name, rows in found.items()
+        if rows is not None
+    }
 
 
 def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:
@@ -213,8 +160,17 @@ def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scor
     return Scored(scores, mean_scores(by_metric, ks), baseline)
 
 
-def write_run_report(run: OpenedRun, metrics: Mapping[str, Any], scores: Scores) -> None:
-    """Writes the report of a run, with pictures of some queries."""
+def write_run_report(
+    run: OpenedRun, metrics: Mapping[str, Any], scores: Scores, report: str | None = None
+) -> None:
+    """Writes the report of a run, with pictures of some queries.
+
+    Args:
+      run: the run.
+      metrics: the content of metrics.json.
+      scores: the content of queries.npz.
+      report: the name of a report of its own; None: the run's.
+    """
     name_of = gallery_names(run.catalogue)
 
     def show(candidates: Bool[np.ndarray, " Q"]) -> list[RetrievalExample]:
@@ -224,7 +180,7 @@ def write_run_report(run: OpenedRun, metrics: Mapping[str, Any], scores: Scores)
     is_hit = np.any(shown_matches(scores), axis=1)
     name = run.directory.resolve().name
     write_report(
-        workdir.report_directory(run.directory, run.stage, run.stages),
+        workdir.report_directory(run.directory, run.stage, run.stages, report),
         metrics=metrics,
         scores=scores,
         history=read_records(run.directory / workdir.METRICS),

@@ -1,5 +1,6 @@
 """Summarises an evaluation in the numbers of metrics.json."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,31 @@ from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.choices import Choices
+from gradrev_jax.evaluation.look import Look
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.scores import Scored, intervals
+from gradrev_jax.evaluation.scores import RetrievalMetrics, Scored, intervals
 from gradrev_jax.models.inference import Encoded
 
 
 def summarize(
     run: OpenedRun,
     gallery: Encoded,
+    look: Look,
     choices: Choices,
     scored: Scored,
+    baselines: Mapping[str, RetrievalMetrics],
+    leakage: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Returns the content of metrics.json.
 
     Args:
       run: the run.
       gallery: the encoded test images.
-      choices: the strength of the manipulations, and the weights of the attributes.
+      look: the weight of the backbone's embedding, if it was compared.
+      choices: the way in which the images were compared and edited.
       scored: the scores of the queries.
+      baselines: the metrics of each baseline, by its name.
+      leakage: what each attribute's feature tells of others; None: it was not measured.
     """
     schema = run.schema
     labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
@@ -37,23 +45,35 @@ def summarize(
         "stage": run.stage,
         "step": run.step,
         "protocol": dict(run.protocol_fields),
-        "strength": choices.strength.value,
+        "representation": run.protocol.representation,
+        "look": look.value,
+        "looks_on_validation": look.hit_rates,
+        "normalize": choices.way.normalize,
+        "edit": choices.way.edit,
+        "ways_on_validation": choices.hit_rates,
+        "strength": choices.way.strength,
         "strengths_on_validation": choices.strength.hit_rates,
-        "weights": _by_name(choices.weights.value, schema),
+        "weights": _by_name(choices.way.weights, schema),
         "weights_on_validation": choices.weights.hit_rates,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
         "majority_accuracy": accuracy_summary(majority, gallery.labelled, schema),
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
         **scored.means,
         "intervals": intervals(scored.scores),
-        "baselines": {"no_manipulation": scored.baseline},
+        "baselines": {"no_manipulation": scored.baseline, **baselines},
+        "leakage": leakage,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
 
 
-def _by_name(weights: Float[np.ndarray, " N"] | None, schema: AttributeSchema) -> dict[str, float] | None:
-    return None if weights is None else dict(zip(schema.names, weights.tolist(), strict=True))
+def _by_name(weights: Float[np.ndarray, " P"] | None, schema: AttributeSchema) -> dict[str, float] | None:
+    """Returns the weight of each attribute by its name, and that of the blocks of none as ``rest``."""
+    if weights is None:
+        return None
+    n = schema.num_attributes
+    rest = {"rest": float(weights[-1])} if len(weights) > n else {}
+    return dict(zip(schema.names, weights[:n].tolist(), strict=True)) | rest
 
 
 def cross_accuracy_rows(encoded: Encoded) -> list[list[float | None]]:

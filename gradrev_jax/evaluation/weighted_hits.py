@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.normalization import Normalization
+from gradrev_jax.core.replacement import Edit, replace_blocks
 from gradrev_jax.core.vectors import unit_of_any_size
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.search.batching import NUM_WORKERS
@@ -24,26 +25,47 @@ class HeldOut(NamedTuple):
     """Represents the images that a choice is made by, which are the gallery, and the queries asked of them.
 
     Attributes:
-      features: the features of the images, [M, N, d].
+      features: the features of the images, [M, P, d]; blocks from N on, the rest, belong to no attribute.
       labels: their labels, [M, N], -1 = not labelled.
-      memory: the prototypes, [J, N, d].
+      memory: the prototypes, [J, P, d].
       queries: the queries whose gallery these images are.
       normalize: how features are normalised after the manipulation.
       exclude_query: whether the query image itself is left out of its result.
+      edit: the kind of edits, as for ``ManipulationIndex.build``.
+      attribute_of: the attribute of each value, [J]; ``replace`` alone needs it.
+      absent: for ``replace``, the block of an attribute whose value is removed without another, [N, d]; None:
+        zeros.
     """
 
-    features: Float[Array | np.ndarray, "M N d"]
+    features: Float[Array | np.ndarray, "M P d"]
     labels: Int[np.ndarray, "M N"]
-    memory: Float[Array | np.ndarray, "J N d"]
+    memory: Float[Array | np.ndarray, "J P d"]
     queries: Queries
     normalize: Normalization = "global"
     exclude_query: bool = False
+    edit: Edit = "add"
+    attribute_of: Int[np.ndarray, " J"] | None = None
+    absent: Float[Array | np.ndarray, "N d"] | None = None
+
+    @property
+    def num_weights(self) -> int:
+        """The number of weights to choose: one per attribute, and one for the rest, if there is any."""
+        num_attributes = self.labels.shape[1]
+        return num_attributes + (self.features.shape[1] > num_attributes)
+
+    def weights_of_blocks(self, weights: Float[np.ndarray, " W"]) -> Float[np.ndarray, " P"]:
+        """Returns the weights of the blocks, of which those of the rest all have the last weight.
+
+        Args:
+          weights: the weight of each attribute, and of the rest, if there is any.
+        """
+        return weights[np.minimum(np.arange(self.features.shape[1]), len(weights) - 1)]
 
 
 class _Chunk(NamedTuple):
-    """Represents some queries: their products [C, N, M] with the gallery's blocks, and what they look for."""
+    """Represents some queries: their products [C, W, M] with the gallery per weight, and their target."""
 
-    products: Float[Array, "C N M"]
+    products: Float[Array, "C W M"]
     target: Int[np.ndarray, " C"]
     excluded: Int[np.ndarray, " C"]
     counts: Bool[np.ndarray, " C"]
@@ -51,7 +73,7 @@ class _Chunk(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WeightedHits:
-    """The products of manipulated features with a gallery, kept apart by attribute.
+    """The products of manipulated features with a gallery, kept apart by weight: W attributes, and the rest.
 
     With squared weights they add up to the distances at any weights, up to rounding: a choice needs no more.
     Whether a query finds a match among the first k is seen from how many rows are nearer than its nearest
@@ -59,21 +81,21 @@ class WeightedHits:
 
     Attributes:
       chunks: the products, some queries each.
-      square_norms: the squared norms of the gallery's blocks, [M, N].
+      square_norms: the squared norms of the gallery's blocks, those of the rest added up, [M, W].
       group: the number of each image's row of labels, [M]; queries look for one of these numbers.
       normalize: how features are normalised.
       k: the number of neighbours of which one has to match.
     """
 
     chunks: tuple[_Chunk, ...]
-    square_norms: Float[Array, "M N"]
+    square_norms: Float[Array, "M W"]
     group: Int[np.ndarray, " M"]
     normalize: Normalization
     k: int
 
     @classmethod
     def of(cls, held_out: HeldOut, strength: float, k: int) -> "WeightedHits":
-        """Multiplies manipulated features with their gallery; takes 4 bytes per query, image and attribute.
+        """Multiplies manipulated features with their gallery; takes 4 bytes per query, image and weight.
 
         Args:
           held_out: the images and the queries.
@@ -81,7 +103,7 @@ class WeightedHits:
           k: the number of neighbours.
         """
         features, queries = np.asarray(held_out.features, np.float32), held_out.queries
-        memory = jnp.asarray(held_out.memory, jnp.float32)
+        num_attributes = held_out.labels.shape[1]
         gallery = _comparable(jnp.asarray(features), held_out.normalize)
         rows = np.concatenate([held_out.labels.astype(np.int32), queries.targets])
         group = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
@@ -90,19 +112,19 @@ class WeightedHits:
         for start in range(0, len(queries), CHUNK):
             some = np.resize(np.arange(start, min(start + CHUNK, len(queries))), CHUNK)
             reference = queries.reference[some]
-            indicators = (strength * queries.indicators[some]).astype(np.float32)
-            products = _products(features[reference], indicators, memory, gallery, held_out.normalize)
+            edited = _edit(held_out, features[reference], queries.indicators[some], strength)
+            products = _products(_comparable(edited, held_out.normalize), gallery, num_attributes)
             excluded = reference if held_out.exclude_query else np.full(CHUNK, -1)
             counts = start + np.arange(CHUNK) < len(queries)
             chunks.append(_Chunk(products, target[some], excluded, counts))
-        square_norms = jnp.square(gallery).sum(axis=-1)
+        square_norms = _add_rest(jnp.square(gallery).sum(axis=-1), num_attributes)
         return cls(tuple(chunks), square_norms, group[: len(features)], held_out.normalize, k)
 
-    def count(self, weights: Float[np.ndarray, "T N"]) -> Int[np.ndarray, " T"]:
+    def count(self, weights: Float[np.ndarray, "T W"]) -> Int[np.ndarray, " T"]:
         """Returns the number of queries that find a match, at each of T weights.
 
         Args:
-          weights: the weights to try, [T, N].
+          weights: the weights to try, [T, W]; see ``HeldOut.num_weights``.
         """
         squares = jnp.asarray(np.square(weights), jnp.float32)
         count = functools.partial(
@@ -113,7 +135,8 @@ class WeightedHits:
             return np.sum(list(counts), axis=0)
 
 
-def _comparable(features: Float[Array, "*batch N d"], normalize: Normalization) -> Float[Array, "*batch N d"]:
+@functools.partial(jax.jit, static_argnames="normalize")
+def _comparable(features: Float[Array, "*batch P d"], normalize: Normalization) -> Float[Array, "*batch P d"]:
     """Returns features of which each block is normalised, if it is to be, or all together."""
     if normalize == "attribute":
         return unit_of_any_size(features)
@@ -123,24 +146,53 @@ def _comparable(features: Float[Array, "*batch N d"], normalize: Normalization) 
     return unit_of_any_size(features.reshape(*features.shape[:-2], -1)).reshape(features.shape)
 
 
-@functools.partial(jax.jit, static_argnames="normalize")
+def _edit(
+    held_out: HeldOut,
+    features: Float[np.ndarray, "C P d"],
+    indicators: Int[np.ndarray, "C J"],
+    strength: float,
+) -> Float[Array, "C P d"]:
+    """Returns features edited as the images are to be."""
+    memory = jnp.asarray(held_out.memory, jnp.float32)
+    if held_out.edit == "add":
+        return _manipulate(features, (strength * indicators).astype(np.float32), memory)
+    assert held_out.attribute_of is not None, "replace needs the attribute of each value"
+    absent = None if held_out.absent is None else jnp.asarray(held_out.absent, jnp.float32)
+    indicators = indicators.astype(np.float32)
+    return _replace_blocks(
+        features, indicators, memory, held_out.attribute_of, strength=strength, absent=absent
+    )
+
+
+_manipulate, _replace_blocks = jax.jit(manipulate), jax.jit(replace_blocks)
+
+
+@functools.partial(jax.jit, static_argnames="num_attributes")
 def _products(
-    features: Float[Array | np.ndarray, "C N d"],
-    indicators: Float[Array | np.ndarray, "C J"],
-    memory: Float[Array, "J N d"],
-    gallery: Float[Array, "M N d"],
-    normalize: Normalization,
-) -> Float[Array, "C N M"]:
-    """Returns the products of manipulated features with a gallery, block by block."""
-    edited = _comparable(manipulate(features, indicators, memory), normalize)
-    return jnp.einsum("cnd,mnd->cnm", edited, gallery, precision=jax.lax.Precision.HIGHEST)
+    edited: Float[Array, "C P d"], gallery: Float[Array, "M P d"], num_attributes: int
+) -> Float[Array, "C W M"]:
+    """Returns the products of manipulated features with a gallery, per attribute, and of all of the rest."""
+    einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    own = einsum("cnd,mnd->cnm", edited[:, :num_attributes], gallery[:, :num_attributes])
+    if edited.shape[1] == num_attributes:
+        return own
+    rest = einsum("cnd,mnd->cm", edited[:, num_attributes:], gallery[:, num_attributes:])
+    return jnp.concatenate([own, rest[:, None]], axis=1)
+
+
+def _add_rest(by_block: Float[Array, "M P"], num_attributes: int) -> Float[Array, "M W"]:
+    """Returns what is there per attribute, and the sum of all of the rest, if there is any."""
+    if by_block.shape[1] == num_attributes:
+        return by_block
+    own, rest = by_block[:, :num_attributes], by_block[:, num_attributes:]
+    return jnp.concatenate([own, rest.sum(axis=1, keepdims=True)], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "normalize"))
 def _count(
-    square_norms: Float[Array, "M N"],
+    square_norms: Float[Array, "M W"],
     group: Int[Array | np.ndarray, " M"],
-    squares: Float[Array, "T N"],
+    squares: Float[Array, "T W"],
     chunk: _Chunk,
     *,
     k: int,

@@ -25,11 +25,14 @@ class Backbone:
         [B, H]; ``AlexNet`` documents all of these. Batch normalisation is that of ``models.batch_norm``.
       inputs: what it reads: ``Pixels``, with their smallest size and their normalisation, or ``Vectors``.
       taps: the names of the layers whose output can be the feature; the first is the usual one.
+      uneven_taps: those of them whose numbers differ in size, because they come from several layers; where
+        the network is frozen, each number is divided by its standard deviation.
     """
 
     build: Callable[[str, float, float, DTypeLike], nn.Module]
     inputs: Pixels | Vectors
     taps: tuple[str, ...]
+    uneven_taps: tuple[str, ...] = ()
 
     def output_width(self, tap: str, width: float, image_size: int) -> int:
         """Returns the number of features, H, of a network for images; no image is computed.
@@ -54,6 +57,7 @@ BACKBONES: dict[str, Backbone] = {
         efficientnet.EfficientNetLite0,
         Pixels(efficientnet.SMALLEST_IMAGE, efficientnet.MEAN, efficientnet.STD),
         efficientnet.TAPS,
+        uneven_taps=efficientnet.UNEVEN_TAPS,
     ),
     "embeddings": Backbone(embeddings.Embeddings, Vectors(), embeddings.TAPS),
 }

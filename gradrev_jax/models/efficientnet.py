@@ -17,7 +17,8 @@ from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import check_images
 from gradrev_jax.models.shards import BatchShard
 
-TAPS = ("pooled",)
+TAPS = ("pooled", "levels")
+UNEVEN_TAPS = ("levels",)
 # Pixels per side: five layers of stride 2 leave one position of it. Padding would let smaller images through,
 # but the last of these layers would then halve a single position.
 SMALLEST_IMAGE = 32
@@ -63,7 +64,9 @@ class EfficientNetLite0(nn.Module):
     1 x 1 convolution, and the mean over all positions. Blocks are not dropped at random in training.
 
     Attributes:
-      tap: the layer whose output is the feature, ``pooled``.
+      tap: the features: ``pooled``, the last layer's means over all positions; or ``levels``, before these
+        the means of the first convolution and of each stage, which know colours and textures that the last
+        layer has left behind.
       width: the factor of all numbers of filters; 1 gives EfficientNet-Lite0.
       dropout: the dropout rate of the features.
       dtype: the dtype of the computation; parameters are float32.
@@ -99,7 +102,7 @@ class EfficientNetLite0(nn.Module):
           shard: the part of a batch that the images are; None: the whole batch.
 
         Returns:
-          The features, [B, 1280 * width].
+          The features, [B, 1280 * width], or of all levels, [B, 2096 * width].
         """
         if self.tap not in TAPS:
             raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
@@ -109,6 +112,7 @@ class EfficientNetLite0(nn.Module):
         x = images.astype(self.dtype)
         x = Convolution(scaled(STEM, self.width), dtype=self.dtype, name="stem")(x)
         x = relu6(BatchNorm(dtype=self.dtype, name="stem_norm")(x, train, shard))
+        levels = [_pool(x)]
         block = 0
         for stage in STAGES:
             for repeat in range(stage.repeats):
@@ -119,9 +123,11 @@ class EfficientNetLite0(nn.Module):
                     name=f"block{block}",
                 )(x, train, shard)
                 block += 1
+            levels.append(_pool(x))
         x = Pointwise(scaled(HEAD, self.width), dtype=self.dtype, name="head")(x)
         x = relu6(BatchNorm(dtype=self.dtype, name="head_norm")(x, train, shard))
-        return Dropout(self.dropout if train else 0.0)(x.mean(axis=(1, 2)), shard)
+        pooled = jnp.concatenate([*levels, _pool(x)], axis=-1) if self.tap == "levels" else _pool(x)
+        return Dropout(self.dropout if train else 0.0)(pooled, shard)
 
     def _infer(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B H"]:
         """Computes the features of images; a CPU computes those of few images at once.
@@ -232,6 +238,10 @@ class Pointwise(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), (x.shape[-1], self.filters))
         product = x.reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
         return product.reshape(*x.shape[:-1], self.filters)
+
+
+def _pool(x: Float[Array, "B H W C"]) -> Float[Array, "B C"]:
+    return x.mean(axis=(1, 2))
 
 
 def relu6(x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
 
-TAPS = ("scaled", "standardized", "raw")
+TAPS = ("scaled", "standardized", "raw", "balanced")
 LEAST_STD = 1e-6  # numbers that are the same in all vectors are not divided
 # Root mean square of the numbers of scaled vectors. From larger ones, features keep more of a vector besides
 # their attribute, and retrieval suffers; docs/results.md has what was measured.
@@ -27,7 +27,8 @@ class Embeddings(nn.Module):
 
     Attributes:
       tap: ``scaled``: each number less its mean, all times one factor that makes their root mean square 0.1;
-        ``standardized``: each less its mean, divided by its standard deviation; ``raw``: as they are.
+        ``standardized``: each less its mean, divided by its standard deviation; ``balanced``: a tenth of
+        that, for numbers that differ in size, and as large as scaled ones; ``raw``: as they are.
       width: has no meaning here, and must be 1.
       dropout: the dropout rate of the vectors.
       dtype: the dtype of the computation.
@@ -65,8 +66,9 @@ class Embeddings(nn.Module):
         mean = self.variable(STATISTICS, "mean", jnp.zeros, size)
         std = self.variable(STATISTICS, "std", jnp.ones, size)
         x = vectors
-        if self.tap == "standardized":
+        if self.tap in ("standardized", "balanced"):
             x = (vectors - mean.value) / jnp.maximum(std.value, LEAST_STD)
+            x = x * SCALE if self.tap == "balanced" else x
         elif self.tap == "scaled":
             root_mean_square = jnp.sqrt(jnp.square(std.value).mean())
             x = (vectors - mean.value) * (SCALE / jnp.maximum(root_mean_square, LEAST_STD))

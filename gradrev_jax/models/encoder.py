@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.gradient_reversal import reverse_gradient
+from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of
+from gradrev_jax.core.vectors import unit_with_safe_gradient
+from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batched, lecun_normal_batched
 from gradrev_jax.models.backbones import find_backbone
+from gradrev_jax.models.classifiers import Classifiers
 from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
@@ -21,19 +24,30 @@ HEADS: tuple[Heads, ...] = get_args(Heads)
 Reach = Literal["backbone", "mlp"]
 REACHES: tuple[Reach, ...] = get_args(Reach)
 
-# One parameter holds N matrices; the fan-in of each is that of a single matrix, not N times as large.
-he_normal_batched = nn.initializers.he_normal(batch_axis=(0,))
-lecun_normal_batched = nn.initializers.lecun_normal(batch_axis=(0,))
-
 
 class EncoderOutput(NamedTuple):
     """The output of the encoder for a batch.
 
     Attributes:
       features: the features, one per attribute, [B, N, d].
-      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j.
+      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j. J counts
+        the encoder's ``classes``.
     """
 
+    features: Float[Array, "B N d"]
+    logits: Float[Array, "B N J"]
+
+
+class Description(NamedTuple):
+    """All that the encoder says of a batch, without dropout.
+
+    Attributes:
+      embedding: the output of the backbone, which all MLPs read, [B, H].
+      features: the features, [B, N, d].
+      logits: the logits, [B, N, J], see ``EncoderOutput``.
+    """
+
+    embedding: Float[Array, "B H"]
     features: Float[Array, "B N d"]
     logits: Float[Array, "B N J"]
 
@@ -59,10 +73,14 @@ class AttributeEncoder(nn.Module):
       backbone: the name of the backbone in ``gradrev_jax.models.backbones.BACKBONES``.
       frozen_statistics: whether the backbone's batch normalisation keeps the statistics that it has, as is
         usual from pretrained weights; otherwise training uses those of each batch, and averages them.
+      missing: whether missing labels are ignored, or the ``value`` of a class of their own.
+      unit_features: whether features have length 1 and logits are cosines between features and classifiers,
+        times ``logit_scale``; not of the paper.
+      logit_scale: the logit of a cosine of 1, where features have length 1.
 
     Raises:
-      ValueError: ``backbone``, ``tap``, ``heads`` or ``reach`` is unknown; the inputs are not a batch, or too
-        small for the backbone; or ``reversal_scale`` has another shape.
+      ValueError: ``backbone``, ``tap``, ``heads``, ``reach`` or ``missing`` is unknown; the inputs are not a
+        batch, or too small for the backbone; or ``reversal_scale`` has another shape.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -83,11 +101,30 @@ class AttributeEncoder(nn.Module):
     dtype: DTypeLike = jnp.float32
     backbone: str = "alexnet"
     frozen_statistics: bool = False
+    missing: Missing = "ignore"
+    unit_features: bool = False
+    logit_scale: float = 20.0
+
+    @property
+    def classes(self) -> AttributeSchema:
+        """The classes that the classifiers tell apart: the schema's values, and perhaps missing labels."""
+        return classes_of(self.schema, self.missing)
+
+    def class_labels(
+        self, labels: Int[Array | np.ndarray, "*batch N"]
+    ) -> Int[Array | np.ndarray, "*batch N"]:
+        """Converts labels, -1 = not labelled, to numbers of ``classes``; -1 stays if it is ignored."""
+        return class_labels(labels, self.schema, self.missing)
 
     @property
     def inputs(self) -> Pixels | Vectors:
         """The inputs that the backbone reads."""
         return find_backbone(self.backbone).inputs
+
+    @property
+    def cosine_scale(self) -> float | None:
+        """The factor between cosines and logits; None: logits are no cosines."""
+        return self.logit_scale if self.unit_features else None
 
     def setup(self) -> None:
         """Creates the parts."""
@@ -103,7 +140,9 @@ class AttributeEncoder(nn.Module):
         self.network = network.clone(parent=self, name="backbone")
         self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
         self.mlp_out = AttributeLinear(n, d, lecun_normal_batched, self.dtype)
-        self.classifiers = Classifiers(self.schema, self.heads == "pairwise", self.dtype, name="heads")
+        self.classifiers = Classifiers(
+            self.classes, self.heads == "pairwise", self.dtype, self.cosine_scale, name="heads"
+        )
 
     def __call__(
         self,
@@ -129,11 +168,23 @@ class AttributeEncoder(nn.Module):
         logits = self._logits(x, features, reversal_scale)
         return EncoderOutput(self._out(features), self._out(logits))
 
+    def describe(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> Description:
+        """Computes the backbone's output of a batch, too; for inference.
+
+        Args:
+          images: the inputs, as for a call.
+        """
+        self.inputs.check(images)
+        embedding = self.network(images, False, None)
+        features = self._mlps(embedding)
+        logits = self._logits(embedding, features, 1.0)
+        return Description(*map(self._out, (embedding, features, logits)))
+
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Computes the logits of given features, for example manipulated ones, without gradient reversal.
 
         Args:
-          features: the features, [B, N, d].
+          features: the features, [B, N, d], of any length.
 
         Raises:
           ValueError: the features have another shape.
@@ -141,14 +192,20 @@ class AttributeEncoder(nn.Module):
         n, d = self.schema.num_attributes, self.feature_dim
         if features.ndim != 3 or features.shape[1:] != (n, d):
             raise ValueError(f"features must be [B, {n}, {d}], got {features.shape}")
-        scale = jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)
-        return self._out(self.classifiers((features.astype(self.dtype), scale)))
+        scale = jnp.full((n, self.classes.num_values), -1.0)
+        return self._out(self.classifiers((self._finished(features), scale)))
 
     def _out(self, x: Array) -> Array:
         return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
     def _mlps(self, x: Float[Array, "B H"]) -> Float[Array, "B N d"]:
-        return self.mlp_out(nn.relu(self.mlp_hidden(x)))
+        return self._finished(self.mlp_out(nn.relu(self.mlp_hidden(x))))
+
+    def _finished(self, features: Float[Array, "B N d"]) -> Float[Array, "B N d"]:
+        """Returns features as the classifiers read them: in the dtype of the computation."""
+        if self.unit_features:  # lengths are computed in float32, whatever the dtype
+            features = unit_with_safe_gradient(self._out(features))
+        return features.astype(self.dtype)
 
     def _logits(
         self,
@@ -157,13 +214,13 @@ class AttributeEncoder(nn.Module):
         reversal_scale: float | Float[Array | np.ndarray, ""] | Float[Array | np.ndarray, "N N"],
     ) -> Float[Array, "B N J"]:
         """Computes the logits of ``features``, which are the MLPs' outputs for ``x``."""
-        is_own = np.arange(self.schema.num_attributes)[:, None] == self.schema.attribute_of
+        n, attribute_of = self.schema.num_attributes, self.classes.attribute_of
+        is_own = np.arange(n)[:, None] == attribute_of
         scale = jnp.asarray(reversal_scale, jnp.float32)
         # JAX would silently clamp indices beyond the end of a smaller array.
-        if scale.shape not in ((), (self.schema.num_attributes,) * 2):
-            n = self.schema.num_attributes
+        if scale.shape not in ((), (n, n)):
             raise ValueError(f"reversal_scale must be one number or [{n}, {n}], got {scale.shape}")
-        adversarial = scale[:, self.schema.attribute_of] if scale.ndim else scale
+        adversarial = scale[:, attribute_of] if scale.ndim else scale
         if self.reach == "backbone":
             pathways = [(features, jnp.where(is_own, -1.0, adversarial))]
         else:  # the same features twice, with different gradients; XLA computes them once
@@ -171,71 +228,6 @@ class AttributeEncoder(nn.Module):
             own, others = jnp.where(is_own, -1.0, 0.0), jnp.where(is_own, 0.0, adversarial)
             pathways = [(features, own), (stopped, others)]
         return self.classifiers(*pathways)
-
-
-class Classifiers(nn.Module):
-    """One linear classifier per attribute, applied to every feature in a single product.
-
-    Attributes:
-      schema: the attributes.
-      pairwise: whether each feature has its own classifiers.
-      dtype: the dtype of the computation.
-    """
-
-    schema: AttributeSchema
-    pairwise: bool
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"]]) -> Float[Array, "B N J"]:
-        """Computes the logits of features, with a gradient reversal per pathway.
-
-        The features' gradient is scaled, and that of the classifiers is not. Two products are written for
-        this. XLA computes one forward, because they are the same. Backward, one gives the gradient of the
-        classifiers and the other that of the features, for all pathways at once.
-
-        Args:
-          *pathways: pairs of the features and the scale of the reversed gradient at [feature j, value v].
-            Several pathways have the same features, with different paths for their gradients.
-        """
-        shape = (pathways[0][0].shape[-1], self.schema.num_values)
-        lead = (self.schema.num_attributes,) if self.pairwise else ()
-        initializer = lecun_normal_batched if self.pairwise else nn.initializers.lecun_normal()
-        kernel = self.param("kernel", initializer, (*lead, *shape)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (*lead, shape[1])).astype(self.dtype)
-        product = "bnd,ndj->bnj" if self.pairwise else "bnd,dj->bnj"
-        stop = jax.lax.stop_gradient
-        logits = jnp.einsum(product, stop(pathways[0][0]), kernel) + bias
-        for features, scale in pathways:
-            through = reverse_gradient(jnp.einsum(product, features, stop(kernel)), scale)
-            logits += through - stop(through)  # adds the features' gradient, and 0 to the values
-        return logits
-
-
-class AttributeLinear(nn.Module):
-    """N linear layers with one batched weight [N, inputs, units].
-
-    Attributes:
-      num_attributes: the number of layers, N.
-      units: the output width of each layer.
-      kernel_init: the initializer of the weight.
-      dtype: the dtype of the computation.
-    """
-
-    num_attributes: int
-    units: int
-    kernel_init: nn.initializers.Initializer
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B *N H"]) -> Float[Array, "B N d"]:
-        """Applies layer n to ``x[:, n]``, or all layers to the same ``x`` [B, H]."""
-        shape = (self.num_attributes, x.shape[-1], self.units)
-        kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.num_attributes, self.units))
-        inputs = "bc" if x.ndim == 2 else "bnc"
-        product = jnp.einsum(f"{inputs},ncd->bnd", x.astype(self.dtype), kernel.astype(self.dtype))
-        return product + bias.astype(self.dtype)
 
 
 def apply_in_training(

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+from gradrev_jax.core.missing_labels import value_positions
+from gradrev_jax.models.encoder import AttributeEncoder, Description, EncoderOutput
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.shards import AXIS
 
@@ -37,6 +38,20 @@ def make_forward(encoder: AttributeEncoder) -> Forward:
       encoder: the encoder, whose parameters are the function's first argument.
     """
     return jax.jit(lambda params, inputs: encoder.apply(params, encoder.inputs.normalize(inputs)))
+
+
+@functools.lru_cache(maxsize=8)
+def make_describe(encoder: AttributeEncoder) -> Callable[[Any, Any], Description]:
+    """Returns a jitted function like that of ``make_forward``, that gives a ``Description``.
+
+    Args:
+      encoder: the encoder.
+    """
+
+    def describe(params: Any, inputs: Any) -> Description:
+        return cast(Description, encoder.apply(params, encoder.inputs.normalize(inputs), method="describe"))
+
+    return jax.jit(describe)
 
 
 def predict_batches(
@@ -101,10 +116,13 @@ def _per_device(forward: Callable[[Any, Any], Output], mesh: Mesh) -> Callable[[
 
 
 class Encoded(NamedTuple):
-    """The features of M images, and the correct predictions of the classifiers.
+    """The features of M images, what else is known of them, and the correct predictions of the classifiers.
 
     Attributes:
       features: the features, [M, N, d].
+      own_logits: the logits of each attribute's classes, by its own classifier from its own feature, [M, C];
+        C counts the encoder's ``classes``.
+      embeddings: the outputs of the backbone, [M, H].
       correct: the number of correct predictions per feature (row) and classifier (column), [N, N].
       labelled: the number of labelled images per attribute, [N].
       own_correct: int8 [M, N], 1 if an attribute's classifier, reading its own feature of the image, is
@@ -112,13 +130,14 @@ class Encoded(NamedTuple):
     """
 
     features: Float[np.ndarray, "M N d"]
+    own_logits: Float[np.ndarray, "M C"]
+    embeddings: Float[np.ndarray, "M H"]
     correct: Int[np.ndarray, "N N"]
     labelled: Int[np.ndarray, " N"]
     own_correct: Int[np.ndarray, "M N"]
 
 
 def encode(
-    forward: Forward,
     params: Any,
     images: Rows,
     labels: Int[np.ndarray, "M N"],
@@ -128,12 +147,11 @@ def encode(
     description: str,
     progress: bool = True,
 ) -> Encoded:
-    """Computes the features of all images and the correct predictions.
+    """Computes the features of all images, what else ``Encoded`` has, and the correct predictions.
 
     Each of several processes encodes a part of the images; all return the results of all images.
 
     Args:
-      forward: the function from ``make_forward``.
       params: the parameters of the encoder.
       images: the inputs of M images; M may be 0.
       labels: the labels, [M, N].
@@ -143,10 +161,12 @@ def encode(
       progress: whether the progress bar is shown.
     """
     total, share = len(images), distributed.local_rows(len(images))
-    shape = len(labels[share]), encoder.schema.num_attributes, encoder.feature_dim
-    features = np.zeros(shape, np.float32)
+    classes = encoder.classes
+    widths = (encoder.schema.num_attributes, encoder.feature_dim), (classes.num_values,)
+    features, own_logits = (np.zeros((len(labels[share]), *width), np.float32) for width in widths)
+    embeddings: list[np.ndarray] = []
     batches = predict_batches(
-        forward,
+        make_describe(encoder),
         params,
         images,
         batch_size=batch_size,
@@ -158,11 +178,18 @@ def encode(
     def logits() -> Iterator[tuple[slice, np.ndarray]]:
         for rows, output in batches:
             features[rows] = output.features
-            yield rows, np.asarray(output.logits)
+            embeddings.append(np.asarray(output.embedding))
+            of_all = np.asarray(output.logits)
+            own_logits[rows] = of_all[:, classes.attribute_of, np.arange(classes.num_values)]
+            yield rows, of_all
 
     correct, own_correct = _compare(logits(), labels[share], encoder)
+    width = params["params"]["mlp_hidden"]["kernel"].shape[1]
+    empty = np.zeros((0, width), np.float32)  # of a share without images
     return Encoded(
         features=distributed.gather(features, total),
+        own_logits=distributed.gather(own_logits, total),
+        embeddings=distributed.gather(np.concatenate([empty, *embeddings]), total),
         correct=distributed.sum_over_processes(correct),
         labelled=(labels != NOT_LABELLED).sum(axis=0),
         own_correct=distributed.gather(own_correct, total),
@@ -224,11 +251,15 @@ def _compare(
     labels: Int[np.ndarray, "M N"],
     encoder: AttributeEncoder,
 ) -> tuple[Int[np.ndarray, "N N"], Int[np.ndarray, "M N"]]:
-    """Compares logits with labels, by batches; returns ``correct`` and ``own_correct`` of ``Encoded``."""
+    """Compares logits with labels, by batches, among the values alone.
+
+    Returns ``correct`` and ``own_correct`` of ``Encoded``.
+    """
     n = encoder.schema.num_attributes
+    values = value_positions(encoder.schema, encoder.missing)
     total, own_correct = np.zeros((n, n), int), np.zeros((len(labels), n), np.int8)
     for rows, of_batch in logits:
-        correct = cross_correct(of_batch, labels[rows], encoder.schema)
+        correct = cross_correct(of_batch[..., values], labels[rows], encoder.schema)
         total += correct.sum(axis=0)
         own = correct.diagonal(axis1=1, axis2=2)
         own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
+from gradrev_jax.data.leave_out import leave_out
 from gradrev_jax.data.triplets import Triplets, generate_triplets
 from gradrev_jax.data.vectors.reader import open_vectors
 from gradrev_jax.data.vectors.source import EmbeddedImages
@@ -32,6 +33,8 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
       DataError: the catalogue cannot be used.
     """
     catalogue = FORMATS[config.data.format].open(config.data, config.seed)
+    with naming("data.{}", {"left_out": "data.leave_out"}):
+        catalogue = leave_out(catalogue, tuple(map(str, config.data.leave_out)))
     if config.data.embeddings:
         catalogue = _with_vectors(catalogue, config)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):
@@ -118,17 +121,22 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
     """Builds the model of a run; if its backbone is frozen, the model that reads what the backbone gives."""
     is_frozen = config.model.freeze_backbone
+    is_uneven = is_frozen and config.model.tap in BACKBONES[config.model.backbone].uneven_taps
+    frozen_tap = "balanced" if is_uneven else None
     return AttributeEncoder(
         schema,
         feature_dim=config.model.feature_dim,
         heads=config.model.heads,
-        tap=None if is_frozen else config.model.tap,
+        tap=frozen_tap if is_frozen else config.model.tap,
         width=1.0 if is_frozen else config.model.width,
         reach=config.reversal.reach,
         dropout=config.model.dropout,
         dtype=PRECISIONS[config.precision],
         backbone="embeddings" if is_frozen else config.model.backbone,
         frozen_statistics=is_frozen or config.model.pretrained is not None,
+        missing=config.data.missing,
+        unit_features=config.model.unit_features,
+        logit_scale=config.model.logit_scale,
     )
 
 

@@ -33,8 +33,15 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     data = config.data
     if data.train_resize is not None and data.train_resize < data.image_size:
         yield f"data.train_resize = {data.train_resize}: at least data.image_size, {data.image_size}"
+    if config.train.compactness_weight > 0 and not config.model.unit_features:
+        yield (
+            f"train.compactness_weight = {config.train.compactness_weight}: 0 without model.unit_features, "
+            "because other features may have any length"
+        )
     if config.model.backbone in BACKBONES:
         yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
+    if config.reversal.adversaries > 0:
+        yield from _problems_with_adversaries(config.reversal)
     if data.format not in FORMATS:
         return
     chosen = FORMATS[data.format]
@@ -44,6 +51,15 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     for name, what in chosen.required.items():
         if not data[name]:
             yield f"data.{name} is not set: {what}"
+
+
+def _problems_with_adversaries(reversal: ConfigDict) -> Iterator[str]:
+    """Yields what is wrong with fields of the reversal where there are adversaries."""
+    where = "where reversal.adversaries is set"
+    if reversal.weighting not in ("fixed", "schedule"):
+        yield f"reversal.weighting = {reversal.weighting!r}: fixed or schedule, {where}, whose loss may be 0"
+    if reversal.reach != "backbone":
+        yield f"reversal.reach = {reversal.reach!r}: backbone, {where}"
 
 
 def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[str]:

@@ -38,6 +38,7 @@ class Field:
       descriptive: whether a comparison shows runs that differ in it as different systems.
       earlier: what the field stood for in runs of versions that did not have it, where this is not its
         default. Every field that is added after a release has to say it.
+      formerly: the name that the field had within its section in earlier versions; None: always this one.
     """
 
     default: Any
@@ -50,6 +51,7 @@ class Field:
     same_test: bool = False
     descriptive: bool = True
     earlier: Any = SAME_AS_DEFAULT
+    formerly: str | None = None
 
     def problem(self, value: Any) -> str | None:
         """Returns what a value has to be, if it is not; an unset optional field is always allowed.

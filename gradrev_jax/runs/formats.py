@@ -83,7 +83,7 @@ def _garments(data: ConfigDict, seed: int) -> Catalogue:
             count=data.count,
             seed=seed,
             test_fraction=data.test_fraction,
-            missing=data.missing,
+            missing=data.missing_fraction,
             correlation=data.correlation,
         )
 
@@ -197,7 +197,12 @@ _GARMENTS_FIELDS = {
         meaning="Number of images, train and test together (garments).",
         same_test=True,
     ),
-    "missing": Field(default=0.0, meaning="Fraction of the training labels that is hidden (garments)."),
+    "missing_fraction": Field(
+        default=0.0,
+        meaning="Fraction of the training labels that is hidden (garments).",
+        earlier=0.0,
+        formerly="missing",
+    ),
     "correlation": Field(
         default=0.0,
         meaning="Fraction of the training images whose attributes follow their category (garments).",

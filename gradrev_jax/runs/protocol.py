@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.normalization import Normalization, scale_weights
+from gradrev_jax.core.replacement import Edit
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.changes import Kind
 from gradrev_jax.data.queries import Queries, generate_queries
@@ -30,7 +31,13 @@ class Protocol:
         serves best on the validation part.
       weights: the weights of the attributes in the distance: ``none``, ``validation`` for those that serve
         best on the validation part, or numbers; see ``given_weights``.
-      normalize: the L2 normalisation of the features.
+      normalize: the L2 normalisation of the features; None: the one that serves best on the validation part.
+      representation: what is compared, a name of ``REPRESENTATIONS``.
+      look: the weight of the backbone's embedding where the representation has one; None: the most that
+        costs no match on the validation part.
+      edit: the edit of a feature; None: the one that serves best on the validation part.
+      baselines: the baselines that are searched, too.
+      leakage: whether the leakage of the features is measured.
       batch_size: the number of images encoded at once.
       select_on_test: whether training chooses its best checkpoint on the test part.
     """
@@ -42,7 +49,12 @@ class Protocol:
     exclude_query: bool
     strength: float | None
     weights: Literal["none", "validation"] | GivenWeights
-    normalize: Normalization
+    normalize: Normalization | None
+    representation: str
+    look: float | None
+    edit: Edit | None
+    baselines: tuple[str, ...]
+    leakage: bool
     batch_size: int
     select_on_test: bool
 
@@ -50,11 +62,6 @@ class Protocol:
     def chooses_weights(self) -> bool:
         """Returns whether the weights are chosen on the validation part."""
         return self.weights == CHOSEN
-
-    @property
-    def needs_validation(self) -> bool:
-        """Returns whether anything is chosen on the validation part when a run is evaluated."""
-        return self.strength is None or self.chooses_weights
 
 
 def build_protocol(config: ConfigDict) -> Protocol:
@@ -68,7 +75,12 @@ def build_protocol(config: ConfigDict) -> Protocol:
         exclude_query=fields.exclude_query,
         strength=None if fields.strength == CHOSEN else float(fields.strength),
         weights=fields.weights if fields.weights in (CHOSEN, NO_WEIGHTS) else parse_weights(fields.weights),
-        normalize=fields.normalize,
+        normalize=None if fields.normalize == CHOSEN else fields.normalize,
+        representation=fields.representation,
+        look=None if fields.look == CHOSEN else float(fields.look),
+        edit=None if fields.edit == CHOSEN else fields.edit,
+        baselines=tuple(fields.baselines),
+        leakage=fields.leakage,
         batch_size=fields.batch_size,
         select_on_test=fields.select_on_test,
     )

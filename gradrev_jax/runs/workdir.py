@@ -8,9 +8,10 @@ from typing import Any
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.vector_rows import Vectors
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.files import replace_file
-from gradrev_jax.runs.fields.table import EARLIER_VALUES, is_resumable
+from gradrev_jax.runs.fields.general import STAGES
+from gradrev_jax.runs.fields.table import EARLIER_VALUES, RENAMED, is_resumable
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 VECTORS = "embeddings.json"
@@ -21,14 +22,43 @@ def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
     return workdir / "checkpoints" / stage
 
 
-def report_directory(workdir: pathlib.Path, stage: str, stages: Sequence[str]) -> pathlib.Path:
+def report_directory(
+    workdir: pathlib.Path, stage: str, stages: Sequence[str], name: str | None = None
+) -> pathlib.Path:
     """Returns the folder of a stage's report: ``report`` for the last stage, else ``report_encoder``.
+
+    Args:
+      workdir: the run's folder.
+      stage: the stage.
+      stages: all stages of the run.
+      name: the name of another report of the same stage, which stands at the end; None: there is none.
 
     Example:
       >>> report_directory(pathlib.Path("run"), "encoder", ("encoder", "memory")).name
       'report_encoder'
+      >>> report_directory(pathlib.Path("run"), "encoder", ("encoder",), "posterior").name
+      'report_posterior'
     """
-    return workdir / ("report" if stage == stages[-1] else f"report_{stage}")
+    parts = ["report", None if stage == stages[-1] else stage, name]
+    return workdir / "_".join(filter(None, parts))
+
+
+def check_report_name(name: str) -> None:
+    """Checks that a name of a report is no path, and cannot be taken for that of a stage's report.
+
+    Raises:
+      ConfigError: it is, or can.
+
+    Example:
+      >>> check_report_name("posterior")
+      >>> check_report_name("a/b")
+      Traceback (most recent call last):
+      gradrev_jax.errors.ConfigError: the name of a report must have no slash, got 'a/b'
+    """
+    if not name or "/" in name or "\\" in name:
+        raise ConfigError(f"the name of a report must have no slash, got {name!r}")
+    if f"{name}_".startswith(tuple(f"{stage}_" for stage in STAGES)):
+        raise ConfigError(f"the name of a report must not start with that of a stage, got {name!r}")
 
 
 def check_room(workdir: pathlib.Path, needed: int) -> None:
@@ -60,7 +90,7 @@ def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
     """
     if not (workdir / CONFIG).exists():
         return {}
-    known = flat_fields(read_json(workdir / CONFIG))
+    known = flat_fields(_with_new_names(read_json(workdir / CONFIG)))
     return {field: value for field, value in EARLIER_VALUES.items() if field not in known}
 
 
@@ -70,11 +100,21 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       WorkdirError: there is no run, or the file is damaged.
     """
-    config: dict[str, Any] = read_json(workdir / CONFIG)
+    config = _with_new_names(read_json(workdir / CONFIG))
     for field, value in EARLIER_VALUES.items():
         section, _, name = field.partition(".")
         if isinstance(fields := config.get(section), dict):
             fields.setdefault(name, value)
+    return config
+
+
+def _with_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Gives fields of a run of an earlier version the names that they have now."""
+    for section, names in RENAMED.items():
+        fields = config.get(section)
+        for name, former in names.items():
+            if isinstance(fields, dict) and name not in fields and former in fields:
+                fields[name] = fields.pop(former)
     return config
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.arguments import check_integers, whole_number
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
+from gradrev_jax.search.changes import Changes
 from gradrev_jax.search.edits import References, apply_edits, make_edits, make_references
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
@@ -27,15 +28,15 @@ CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of quer
 SPARE_CANDIDATE_ROUNDS = (12, SPARE_CANDIDATES)
 NUM_WORKERS = os.cpu_count() or 1  # threads; each searches a chunk of queries on one core
 
-# Maps the numbers of references [R] to their features [R, N, d], weighted, and weighted and normalised.
-TakeReferences = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R N d"], Float[Array, "R N d"]]]
+# Maps the numbers of references [R] to their features [R, P, d], weighted, and weighted and normalised.
+TakeReferences = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R P d"], Float[Array, "R P d"]]]
 
 
 def search_all(
     products: GalleryProducts,
     take_references: TakeReferences,
     reference_ids: Int[np.ndarray, " Q"],
-    indicators: Float[np.ndarray, "Q J"],
+    changes: Changes,
     k: int,
     normalize: Normalization,
     *,
@@ -47,7 +48,7 @@ def search_all(
       products: the products of the gallery and the memory.
       take_references: the function that returns references by their numbers.
       reference_ids: [Q], the number of each query's reference.
-      indicators: [Q, J], the indicators, multiplied by the strength.
+      changes: what the queries change.
       k: the number of neighbours.
       normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums, which compare with those of other galleries.
@@ -55,18 +56,19 @@ def search_all(
     distinct, reference = np.unique(reference_ids, return_inverse=True)
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
-    parts = products.rows.shape[1] if normalize == "attribute" else 1
+    parts = products.rows.shape[1] if normalize == "attribute" else 1 + changes.num_replaceable
     size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts)
     order = np.argsort(reference, kind="stable")
     for chunk in _chunks(np.arange(len(distinct)), size):
         first, last = np.searchsorted(reference[order], (chunk.min(), chunk.max() + 1))
         queries = order[first:last]
-        references = make_references(products, *take_references(distinct[chunk]), normalize)
+        taken = take_references(distinct[chunk])
+        references = make_references(products, *taken, normalize, changes.num_replaceable)
         indices[queries], distances[queries] = search_references(
             products,
             references,
             reference[queries] - chunk[0],
-            indicators[queries],
+            changes.take(queries),
             k,
             normalize,
             exact_distances,
@@ -76,14 +78,14 @@ def search_all(
 
 @jax.jit(static_argnames="normalize")
 def weighted_and_normalized(
-    features: Float[Array, "R N d"], normalize: Normalization, weights: Float[Array, " N"] | None
-) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+    features: Float[Array, "R P d"], normalize: Normalization, weights: Float[Array, " P"] | None
+) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
     """Returns features weighted like the memory, and like the gallery's rows, for ``make_references``.
 
     Args:
-      features: [R, N, d], the features as they were given.
+      features: [R, P, d], the features as they were given.
       normalize: the normalisation.
-      weights: [N], the scaled weights of the attributes; None: all 1.
+      weights: [P], the scaled weights of the blocks; None: all 1.
     """
     rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
     return weigh_features(features, normalize, weights), rows
@@ -93,7 +95,7 @@ def search_references(
     products: GalleryProducts,
     references: References,
     reference: Int[np.ndarray, " Q"],
-    indicators: Float[np.ndarray, "Q J"],
+    changes: Changes,
     k: int,
     normalize: Normalization,
     exact_distances: bool = False,
@@ -104,7 +106,7 @@ def search_references(
       products: the products of the gallery and the memory.
       references: the references and their products.
       reference: [Q], the position of each query's reference among the references.
-      indicators: [Q, J], the indicators, multiplied by the strength.
+      changes: what the queries change.
       k: the number of neighbours.
       normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums.
@@ -112,10 +114,10 @@ def search_references(
     indices = np.zeros((len(reference), k), np.int32)
     distances = np.zeros((len(reference), k), products.rows.dtype)
     certified = np.zeros(len(reference), bool)
-    edits = make_edits(reference, indicators)
+    edits = make_edits(reference, *changes)
     query_bytes = max(products.square_norms.nbytes, products.rows[0].nbytes)
 
-    def search(queries: Int[np.ndarray, " P"], spare_candidates: int) -> None:
+    def search(queries: Int[np.ndarray, " T"], spare_candidates: int) -> None:
         indices[queries], distances[queries], certified[queries] = search_edits(
             products,
             references,
@@ -143,59 +145,27 @@ def search_references(
 
 
 def check_shapes(
-    features: Float[Array | np.ndarray, "G N d"],
-    memory: Float[Array | np.ndarray, "J N d"],
+    features: Float[Array | np.ndarray, "G P d"],
+    memory: Float[Array | np.ndarray, "J P d"],
     schema: AttributeSchema,
 ) -> None:
     """Raises unless a gallery and a memory have the shapes of a schema.
 
     Args:
-      features: [G, N, d], the gallery.
-      memory: [J, N, d], the prototypes.
+      features: [G, P, d], the gallery; the first N blocks are those of the attributes.
+      memory: [J, P, d], the prototypes.
       schema: the attributes.
 
     Raises:
       ValueError: an empty gallery, or shapes that disagree.
     """
     n, j = schema.num_attributes, schema.num_values
-    if features.shape[1:2] != (n,) or memory.shape != (j, *features.shape[1:]) or not len(features):
+    is_gallery = features.ndim == 3 and len(features) and features.shape[1] >= n
+    if not is_gallery or memory.shape != (j, *features.shape[1:]):
         raise ValueError(
-            f"features must be [G, {n}, d] with G > 0, and memory [{j}, {n}, d]; "
+            f"features must be [G, P, d] with G > 0 and P >= {n}, and memory [{j}, P, d]; "
             f"got {features.shape} and {memory.shape}"
         )
-
-
-def scale_indicators(
-    indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
-    strength: float,
-    *,
-    num_queries: int,
-    num_values: int,
-    dtype: np.dtype,
-) -> Float[np.ndarray, "Q J"]:
-    """Returns indicators multiplied by the strength.
-
-    Args:
-      indicators: [Q, J].
-      strength: the factor.
-      num_queries: Q, the number of rows that the indicators must have.
-      num_values: J, the number of columns that they must have.
-      dtype: the dtype of the result.
-
-    Raises:
-      ValueError: indicators of another shape, a strength that is no number, or a product that is not finite.
-    """
-    if indicators.shape != (num_queries, num_values):
-        raise ValueError(
-            f"{num_queries} queries need indicators [{num_queries}, {num_values}], got {indicators.shape}"
-        )
-    if np.shape(strength) != () or not np.isfinite(strength):
-        raise ValueError(f"strength must be one finite number, got {strength}")
-    scaled = np.asarray(indicators, dtype) * np.asarray(strength, dtype)
-    finite = np.isfinite(scaled).all(axis=1)
-    if not finite.all():
-        raise ValueError(f"indicators times strength are not finite in row {int(finite.argmin())}")
-    return scaled
 
 
 def validate_k(k: int, num_rows: int, *, exclude_reference: bool) -> int:

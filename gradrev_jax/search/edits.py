@@ -1,7 +1,11 @@
-"""Sparse edits of references, and the manipulated features that they give (Eq. 7).
+"""Sparse edits of references, and the manipulated features that they give (Eq. 7, or by replacement).
 
-A search is asked with dense ``indicators`` [Q, J]; ``Edits`` holds their nonzero entries. For *parts*, see
-``gradrev_jax.search.products``.
+A search is asked with dense ``indicators`` [Q, J], of which ``Changes`` are made; ``Edits`` holds the nonzero
+entries of these. For *parts*, see ``gradrev_jax.search.products``.
+
+A block that an edit takes out has to leave the products of the reference, too. If each block is a part of its
+own, its product is not added. Otherwise the product of the whole is f · g, and that of the block, which is
+kept beside it, is subtracted again.
 """
 
 import functools
@@ -10,11 +14,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import length
-from gradrev_jax.search.products import GalleryProducts, norm_operations, part_products, square_norms
+from gradrev_jax.search.products import (
+    GalleryProducts,
+    norm_operations,
+    part_products,
+    square_norms,
+    whole_and_block_products,
+)
 
 MAX_UNROLLED = 8  # edits per query up to which their additions are unrolled
 
@@ -23,43 +33,52 @@ class References(NamedTuple):
     """R features to manipulate, and what a search reads of them.
 
     Attributes:
-      features: [R, N, d], the features, not normalised, but weighted as the memory is.
-      rows: [R, N, d], the normalised features.
+      features: [R, P, d], the features, not normalised, but weighted as the memory is.
+      rows: [R, P, d], the normalised features.
       scales: [R, S], the factor by which the normalisation multiplied each part.
-      norms: [R, N], the norms of the features' blocks.
+      norms: [R, P], the norms of the features' blocks.
       products: [S, R, G], the products of the features with the gallery's rows.
+      blocks: [N, R, G], the products of the blocks that an edit may take out; None: they are parts of their
+        own, or no edit takes any out.
     """
 
-    features: Float[Array, "R N d"]
-    rows: Float[Array, "R N d"]
+    features: Float[Array, "R P d"]
+    rows: Float[Array, "R P d"]
     scales: Float[Array, "R S"]
-    norms: Float[Array, "R N"]
+    norms: Float[Array, "R P"]
     products: Float[Array, "S R G"]
+    blocks: Float[Array, "N R G"] | None = None
 
 
 def make_references(
     products: GalleryProducts,
-    features: Float[Array, "R N d"],
-    rows: Float[Array, "R N d"],
+    features: Float[Array, "R P d"],
+    rows: Float[Array, "R P d"],
     normalize: Normalization,
+    num_replaceable: int = 0,
 ) -> References:
     """Multiplies references with the gallery.
 
     Args:
       products: the products of the gallery.
-      features: [R, N, d], the references, not normalised, but weighted as the memory is.
-      rows: [R, N, d], the normalised references.
+      features: [R, P, d], the references, not normalised, but weighted as the memory is.
+      rows: [R, P, d], the normalised references.
       normalize: the normalisation that was applied.
+      num_replaceable: the number of blocks, the first ones, that an edit may take out.
     """
-    with_rows = part_products(features, products.rows, by_block=normalize == "attribute")
+    blocks = None
+    if normalize == "attribute" or not num_replaceable:
+        with_rows = part_products(features, products.rows, by_block=normalize == "attribute")
+    else:
+        with_rows, blocks = whole_and_block_products(features, products.rows, num_blocks=num_replaceable)
     scales, norms = _scales_and_norms(features, rows, len(with_rows))
-    return References(features, rows, scales, norms, with_rows)
+    return References(features, rows, scales, norms, with_rows, blocks)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
 def _scales_and_norms(
-    features: Float[Array, "R N d"], rows: Float[Array, "R N d"], parts: int
-) -> tuple[Float[Array, "R S"], Float[Array, "R N"]]:
+    features: Float[Array, "R P d"], rows: Float[Array, "R P d"], parts: int
+) -> tuple[Float[Array, "R S"], Float[Array, "R P"]]:
     """Returns the factor that each part was in fact scaled by, with its rounding, and the blocks' norms."""
     before, after = (x.reshape(len(x), parts, -1) for x in (features, rows))
     position = jnp.abs(before).argmax(axis=-1, keepdims=True)  # the largest entry gives the best quotient
@@ -69,66 +88,87 @@ def _scales_and_norms(
 
 
 class Edits(NamedTuple):
-    """The nonzero entries of indicators: Q queries, each of which adds at most C prototypes to a reference.
+    """The nonzero entries of ``Changes``: Q queries, each of which adds at most C rows of the memory.
 
     Attributes:
       reference: [Q], the position of each query's reference among the ``References``.
-      values: [Q, C], the values whose prototypes are added.
-      factors: [Q, C], the factor of each added prototype; 0 pads queries with fewer edits.
+      values: [Q, C], the memory's rows that are added: values, by their prototypes, most often.
+      factors: [Q, C], the factor of each row that is added; 0 pads queries with fewer edits.
+      replaced: [Q, B], the blocks that are taken out before; -1 pads queries with fewer of them. None: the
+        edit takes nothing out.
     """
 
     reference: Int[np.ndarray, " Q"]
     values: Int[np.ndarray, "Q C"]
     factors: Float[np.ndarray, "Q C"]
+    replaced: Int[np.ndarray, "Q B"] | None = None
 
-    def take(self, queries: Int[np.ndarray, " P"]) -> "Edits":
+    def take(self, queries: Int[np.ndarray, " T"]) -> "Edits":
         """Returns the edits of some of the queries."""
-        return Edits(*(field[queries] for field in self))
+        replaced = None if self.replaced is None else self.replaced[queries]
+        return Edits(self.reference[queries], self.values[queries], self.factors[queries], replaced)
 
 
-def make_edits(reference: Int[np.ndarray, " Q"], indicators: Float[np.ndarray, "Q J"]) -> Edits:
-    """Collects the nonzero entries of indicators.
+def make_edits(
+    reference: Int[np.ndarray, " Q"],
+    additions: Float[np.ndarray, "Q M"],
+    replaced: Bool[np.ndarray, "Q N"] | None = None,
+) -> Edits:
+    """Collects the nonzero entries of the fields of ``Changes``.
 
     All queries get as many edits as the query with the most, rounded up to a power of two, so that few
     programs are compiled for any number of edits.
 
     Args:
       reference: [Q], the position of each query's reference among the ``References``.
-      indicators: [Q, J], the indicators, multiplied by the strength.
+      additions: [Q, M], the factor of each row of the memory: for Eq. 7, indicators times the strength.
+      replaced: [Q, N], the blocks that are taken out; None: the edit takes nothing out.
 
     Example:
       >>> edits = make_edits(np.array([0, 0]), np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]))
       >>> edits.values.tolist(), edits.factors.tolist()
       ([[1, 0], [0, 2]], [[2.0, 0.0], [-1.0, 1.0]])
     """
-    query, value = np.nonzero(indicators)
-    counts = np.bincount(query, minlength=len(indicators))
+    columns = _list_columns(additions != 0)
+    values = np.maximum(columns, 0)
+    factors = np.where(columns < 0, 0, np.take_along_axis(additions, values, axis=1)).astype(additions.dtype)
+    return Edits(reference, values, factors, None if replaced is None else _list_columns(replaced))
+
+
+def _list_columns(chosen: Bool[np.ndarray, "Q M"]) -> Int[np.ndarray, "Q C"]:
+    """Returns the columns that each row chooses, ascending, padded with -1 to a power of two, or to M."""
+    query, column = np.nonzero(chosen)
+    counts = np.bincount(query, minlength=len(chosen))
     position = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
-    most = min(1 << max(int(counts.max(initial=0)) - 1, 0).bit_length(), indicators.shape[1])
-    shape = len(indicators), most
-    values, factors = np.zeros(shape, np.int32), np.zeros(shape, indicators.dtype)
-    values[query, position], factors[query, position] = value, indicators[query, value]
-    return Edits(reference, values, factors)
+    most = min(1 << max(int(counts.max(initial=0)) - 1, 0).bit_length(), chosen.shape[1])
+    columns = np.full((len(chosen), most), -1, np.int32)
+    columns[query, position] = column
+    return columns
 
 
 class EditedFeatures(NamedTuple):
     """Manipulated references, and the table rows whose sums are their products with a gallery.
 
     Attributes:
-      vectors: [Q, N, d], the references, manipulated and normalised.
+      vectors: [Q, P, d], the references, manipulated and normalised.
       square_norms: [Q], the squared norms of the vectors.
-      scales: [Q, S], the factor by which the normalisation multiplied each part.
-      entries: [Q, C * P], the rows of ``GalleryProducts.table`` to add.
-      entry_factors: [Q, C * P], the factor of each row in ``entries``.
+      scales: [Q, S], the factor of the products of the reference's parts: that by which the normalisation
+        multiplied each, or 0 where a part was taken out.
+      entries: [Q, C * L], the rows of ``GalleryProducts.table`` to add.
+      entry_factors: [Q, C * L], the factor of each row in ``entries``.
       errors: [Q], the error bound of |g|² - 2 q·g, computed from the table, for any gallery row g.
+      blocks: [Q, B], the blocks whose products with the reference are added; None: there are no such blocks.
+      block_factors: [Q, B], the factor of each of them, below 0, because it takes the block out; 0 pads.
     """
 
-    vectors: Float[Array, "Q N d"]
+    vectors: Float[Array, "Q P d"]
     square_norms: Float[Array, " Q"]
     scales: Float[Array, "Q S"]
-    entries: Int[Array, "Q CP"]
-    entry_factors: Float[Array, "Q CP"]
+    entries: Int[Array, "Q CL"]
+    entry_factors: Float[Array, "Q CL"]
     errors: Float[Array, " Q"]
+    blocks: Int[Array, "Q B"] | None = None
+    block_factors: Float[Array, "Q B"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames="normalize")
@@ -140,7 +180,7 @@ def apply_edits(
     Args:
       products: the products of the gallery and the memory.
       references: the features to manipulate.
-      edits: the prototypes to add.
+      edits: the blocks to take out, and the prototypes to add.
       normalize: the normalisation of the features after the manipulation.
     """
     apply_one = functools.partial(_apply_one, products, references, normalize)
@@ -153,16 +193,20 @@ def _apply_one(
     products: GalleryProducts, references: References, normalize: Normalization, edits: Edits
 ) -> EditedFeatures:
     """Manipulates the reference of one query; ``edits`` and the result lack their first axis."""
-    reference, values, factors = edits
+    reference, values, factors, replaced = edits
     features = references.features[reference]
     num_blocks, dim = features.shape
+    # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
+    untouched = (factors == 0).all()
+    if replaced is not None:
+        is_kept = (replaced[:, None] != jnp.arange(num_blocks)).all(axis=0)
+        features = jnp.where(is_kept[:, None], features, 0)
+        untouched = is_kept.all()
 
-    def add(c: Int[Array, ""], total: Float[Array, "N d"]) -> Float[Array, "N d"]:
+    def add(c: Int[Array, ""], total: Float[Array, "P d"]) -> Float[Array, "P d"]:
         return total + factors[c] * products.memory[values[c]]
 
     features = jax.lax.fori_loop(0, len(values), add, features, unroll=len(values) <= MAX_UNROLLED)
-    # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
-    untouched = (factors == 0).all()
     lengths = _part_lengths(features, normalize, products.weights)
     vector = features.reshape(len(lengths), -1) / lengths[:, None]
     vector = jnp.where(untouched, references.rows[reference], vector.reshape(features.shape))
@@ -172,23 +216,34 @@ def _apply_one(
     entry_factors = jnp.repeat(factors, products.entries.shape[1]) * scales[products.part[entries]]
 
     # A sum of m products errs by at most m eps / 2 times the sum of their absolute values, whatever the order
-    # of the additions (Higham, 2002, 3.1). Here m counts the d products of a block, the N blocks, the parts,
-    # a few roundings per edit, and a few more. ``reach`` bounds these absolute values, before they cancel.
+    # of the additions (Higham, 2002, 3.1). Here m counts the d products of a block, the P blocks, the parts,
+    # a few roundings per edit, and a few more. ``reach`` bounds these absolute values, before they cancel: a
+    # block whose product is subtracted from that of the whole counts twice.
     reach = references.norms[reference]
+    num_edits, part_scales, blocks, block_factors = len(values), scales, None, None
+    if replaced is not None and references.blocks is None:
+        # Nothing of such a part is added, unless it is not finite: 0 times NaN is NaN, whatever bounds it.
+        reach = jnp.where(is_kept | ~jnp.isfinite(reach), reach, 0)
+        part_scales = jnp.where(is_kept, scales, 0)
+    elif replaced is not None:
+        reach = reach * (2 - is_kept)
+        num_edits += len(replaced)
+        blocks, block_factors = jnp.maximum(replaced, 0), jnp.where(replaced < 0, 0, -scales[0])
     reach += (jnp.abs(factors)[:, None] * products.memory_norms[values]).sum(axis=0)
     reach = jnp.linalg.norm(scales * reach)
     largest = products.largest
-    operations = dim + num_blocks + len(scales) + 4 * len(values) + 16
+    operations = dim + num_blocks + len(scales) + 4 * num_edits + 16
     errors = 2 * operations * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
     half_eps = 0.525 * jnp.finfo(vector.dtype).eps  # 5 % more, for the rounding of the bound itself
     # Underflow may take the smallest normal number from each product, which matters to tiny features.
-    terms = (1 + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
+    terms = (1 + num_edits - len(values) + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
     errors = half_eps * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
-    return EditedFeatures(vector, square_norms(vector[None])[0], scales, entries, entry_factors, errors)
+    norm = square_norms(vector[None])[0]
+    return EditedFeatures(vector, norm, part_scales, entries, entry_factors, errors, blocks, block_factors)
 
 
 def _part_lengths(
-    features: Float[Array, "N d"], normalize: Normalization, weights: Float[Array, " N"] | None
+    features: Float[Array, "P d"], normalize: Normalization, weights: Float[Array, " P"] | None
 ) -> Float[Array, " S"]:
     """Returns the number that each part is divided by, as in ``normalize_scaled``."""
     if normalize == "none":

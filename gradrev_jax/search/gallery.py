@@ -6,32 +6,46 @@ from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.normalization import Normalization, Weights, scale_weights
+from gradrev_jax.core.replacement import Edit
 from gradrev_jax.errors import DataError
 from gradrev_jax.search.batching import MAX_REFERENCES
+from gradrev_jax.search.changes import make_replacement
 from gradrev_jax.search.index import ManipulationIndex
 
 
 def make_index(
-    gallery: Float[Array | np.ndarray, "G N d"],
-    memory: Float[Array | np.ndarray, "J N d"],
+    gallery: Float[Array | np.ndarray, "G P d"],
+    memory: Float[Array | np.ndarray, "J P d"],
     normalize: Normalization = "global",
     weights: Weights | None = None,
+    *,
+    edit: Edit = "add",
+    attribute_of: Int[Array | np.ndarray, " J"] | None = None,
+    absent: Float[Array | np.ndarray, "N d"] | None = None,
 ) -> ManipulationIndex:
     """Creates the search index of an encoder's features and prototypes.
 
     Args:
-      gallery: [G, N, d], the features, not normalised.
-      memory: [J, N, d], the prototypes.
+      gallery: [G, P, d], the features, not normalised; the first N blocks are those of the attributes.
+      memory: [J, P, d], the prototypes.
       normalize: the normalisation of the features after the manipulation.
-      weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
+      weights: [P], the weight of each block in the distance; 0 leaves it out. None: all 1.
+      edit: the kind of edits, as for ``ManipulationIndex.build``.
+      attribute_of: [J], the attribute of each value; ``replace`` alone needs it.
+      absent: [N, d], for ``replace``: the block of an attribute whose value is removed without another; None:
+        zeros.
 
     Raises:
-      ValueError: weights as in ``scale_weights``.
+      ValueError: weights as in ``scale_weights``, or an edit, attributes or blocks that do not fit.
       DataError: features that are not finite or cannot be normalised.
     """
-    scale_weights(weights, gallery.shape[1])  # so that an error of what follows is one of the features
+    # First, so that an error of what follows is one of the features.
+    scale_weights(weights, gallery.shape[1])
+    make_replacement(memory, edit, attribute_of, absent)
     try:
-        return ManipulationIndex.build_without_schema(gallery, memory, normalize, weights)
+        return ManipulationIndex.build_without_schema(
+            gallery, memory, normalize, weights, edit, attribute_of, absent
+        )
     except ValueError as error:
         raise DataError(
             f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
@@ -59,7 +73,7 @@ def retrieve(
       reference: [Q], the gallery row that each query manipulates.
       indicators: [Q, J], the edits; zeros leave the reference as it is.
       k: the number of neighbours.
-      strength: the factor of the edits, f' = f + strength * (M i); 1 is Eq. 7.
+      strength: the factor of the edits, as for ``ManipulationIndex.search``.
       exclude_query: whether the reference itself is left out of its result.
       progress: whether a progress bar is shown.
 

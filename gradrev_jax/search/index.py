@@ -1,4 +1,4 @@
-"""Exact search for manipulated features, by the linearity of Eq. 7."""
+"""Exact search for manipulated features, by the linearity of Eq. 7 and of edits by replacement."""
 
 import dataclasses
 
@@ -14,17 +14,17 @@ from gradrev_jax.core.normalization import (
     scale_weights,
     weigh_features,
 )
+from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.batching import (
     check_shapes,
     drop_excluded,
-    scale_indicators,
     search_all,
-    search_references,
     validate_k,
     validate_reference_ids,
     weighted_and_normalized,
 )
-from gradrev_jax.search.edits import References, make_references
+from gradrev_jax.search.changes import Replacement, make_changes, make_replacement
+from gradrev_jax.search.edits import make_references
 from gradrev_jax.search.neighbors import Neighbors
 from gradrev_jax.search.products import (
     GalleryProducts,
@@ -32,30 +32,34 @@ from gradrev_jax.search.products import (
     check_normalized_rows,
     gallery_products,
 )
+from gradrev_jax.search.session import ManipulationSession
 
 
 @dataclasses.dataclass(frozen=True)
 class ManipulationIndex:
-    r"""A gallery prepared for searches with manipulated features (Eq. 7).
+    r"""A gallery prepared for searches with manipulated features (Eq. 7, or by replacement).
 
     .. math::
         (f + \sum_v i_v M_v) \cdot g = f \cdot g + \sum_v i_v \, (M_v \cdot g)
 
     The products of the memory M with the gallery are computed once, and those of a reference once for all
     its queries. A manipulation then costs a few additions per gallery row, not a product with it. ``session``
-    keeps the products of one reference for later manipulations.
+    keeps the products of one reference for later manipulations. An edit by replacement (``replace_blocks``)
+    takes a block n of f out, and with it f_n · g_n, which is kept beside f · g; it costs no more.
 
-    The result is exact: the rows that ``nearest_neighbors`` finds for the features from ``manipulate`` and
-    ``normalize_features``, ascending, ties to the lower index. The products rank the gallery, and a bound on
-    their rounding error tells which rows are certainly in the right order. The distances of the other rows
-    are computed exactly, by direct sums of (q - g)². If the bound cannot exclude that another row belongs
-    among the first k, the query is tried with more candidates, and at last left to ``nearest_neighbors``. The
-    square of a distance is a direct sum, or provably within 1/512 of it, and in practice within about 1e-6.
+    The result is exact: the rows that ``nearest_neighbors`` finds for the features from ``manipulate`` (or
+    ``replace_blocks``) and ``normalize_features``, ascending, ties to the lower index. The products rank the
+    gallery, and a bound on their rounding error tells which rows are certainly in the right order. The
+    distances of the other rows are computed exactly, by direct sums of (q - g)². If the bound cannot exclude
+    that another row belongs among the first k, the query is tried with more candidates, and at last left to
+    ``nearest_neighbors``. The square of a distance is a direct sum, or provably within 1/512 of it, and in
+    practice within about 1e-6.
 
     Attributes:
-      features: [G, N, d], the gallery as it was given, not copied: it must not be changed.
+      features: [G, P, d], the gallery as it was given, not copied: it must not be changed.
       products: the products of the gallery and the memory, which a search reads.
       normalize: the normalisation of the features after the manipulation.
+      replacement: what an edit replaces; None: nothing (Eq. 7).
 
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -67,68 +71,85 @@ class ManipulationIndex:
       [[1, 2]]
     """
 
-    features: Float[Array | np.ndarray, "G N d"]
+    features: Float[Array | np.ndarray, "G P d"]
     products: GalleryProducts
     normalize: Normalization
+    replacement: Replacement | None = None
 
     @classmethod
     def build(
         cls,
-        features: Float[Array | np.ndarray, "G N d"],
-        memory: Float[Array | np.ndarray, "J N d"],
+        features: Float[Array | np.ndarray, "G P d"],
+        memory: Float[Array | np.ndarray, "J P d"],
         schema: AttributeSchema,
         normalize: Normalization = "global",
         weights: Weights | None = None,
+        edit: Edit = "add",
+        absent: Float[Array | np.ndarray, "N d"] | None = None,
     ) -> "ManipulationIndex":
         """Normalises a gallery and multiplies it with a memory.
 
         Args:
-          features: [G, N, d], the gallery, not normalised.
-          memory: [J, N, d], the prototypes.
+          features: [G, P, d], the gallery, not normalised. Block n < N is that of attribute n; any others
+            are compared like these, but belong to no attribute.
+          memory: [J, P, d], the prototypes.
           schema: the attributes.
           normalize: the normalisation of the features after the manipulation; see ``normalize_features``.
-          weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
+          weights: [P], the weight of each block in the distance; 0 leaves it out. None: all 1.
+          edit: ``add``: Eq. 7, see ``manipulate``; ``replace``: see ``replace_blocks``.
+          absent: [N, d], for ``replace``: the block of an attribute whose value is removed without another;
+            None: zeros.
 
         Raises:
-          ValueError: an unknown normalisation, an empty gallery, shapes that disagree with the schema, rows
-            that are not finite or cannot be normalised, a memory that is not finite, features too small or
-            too large to be compared without a normalisation, or weights as in ``scale_weights``.
+          ValueError: an unknown normalisation or edit, an empty gallery, shapes that disagree with the
+            schema, rows that are not finite or cannot be normalised, a memory or ``absent`` that is not
+            finite, features too small or too large to be compared without a normalisation, or weights as in
+            ``scale_weights``.
         """
         check_shapes(features, memory, schema)
-        return cls.build_without_schema(features, memory, normalize, weights)
+        return cls.build_without_schema(
+            features, memory, normalize, weights, edit, schema.attribute_of, absent
+        )
 
     @classmethod
     def build_without_schema(
         cls,
-        features: Float[Array | np.ndarray, "G N d"],
-        memory: Float[Array | np.ndarray, "J N d"],
+        features: Float[Array | np.ndarray, "G P d"],
+        memory: Float[Array | np.ndarray, "J P d"],
         normalize: Normalization,
         weights: Weights | None = None,
+        edit: Edit = "add",
+        attribute_of: Int[Array | np.ndarray, " J"] | None = None,
+        absent: Float[Array | np.ndarray, "N d"] | None = None,
     ) -> "ManipulationIndex":
         """Builds an index of features and prototypes whose shapes are known to agree.
 
         Args:
-          features: [G, N, d], the gallery, not normalised; G > 0.
-          memory: [J, N, d], the prototypes.
+          features: [G, P, d], the gallery, not normalised; G > 0.
+          memory: [J, P, d], the prototypes.
           normalize: the normalisation of the features after the manipulation.
-          weights: [N], the weight of each attribute; None: all 1.
+          weights: [P], the weight of each block; None: all 1.
+          edit: the kind of edits, as for ``build``.
+          attribute_of: [J], the attribute of each value; ``replace`` alone needs it.
+          absent: [N, d], as for ``build``.
 
         Raises:
-          ValueError: as for ``build``, except for shapes.
+          ValueError: as for ``build``, except for shapes of features and memory.
         """
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
         scaled = scale_weights(weights, features.shape[1])
-        products = gallery_products(features, memory, normalize, scaled)
+        rows, replacement = make_replacement(memory, edit, attribute_of, absent)
+        products = gallery_products(features, rows, normalize, scaled)
         check_normalized_rows(products, normalize)
         check_magnitudes(products, normalize)
-        return cls(features, products, normalize)
+        return cls(features, products, normalize, replacement)
 
     def search(
         self,
         *,
         reference_ids: Int[Array | np.ndarray, " Q"] | None = None,
-        features: Float[Array | np.ndarray, "Q N d"] | None = None,
+        features: Float[Array | np.ndarray, "Q P d"] | None = None,
         indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
         k: int,
         strength: float = 1.0,
@@ -138,10 +159,12 @@ class ManipulationIndex:
 
         Args:
           reference_ids: [Q], the gallery rows to manipulate; or
-          features: [Q, N, d], the features to manipulate, not normalised.
-          indicators: [Q, J], the edits; see ``manipulate``. Zeros leave the reference as it is.
+          features: [Q, P, d], the features to manipulate, not normalised.
+          indicators: [Q, J], the edits; see ``manipulate`` or ``replace_blocks``. Zeros leave the reference
+            as it is.
           k: the number of neighbours.
-          strength: the factor of the edits, f' = f + strength * (M i); 1 is Eq. 7.
+          strength: the factor of the edits, f' = f + strength * (M i), or of the values that are put in; 1 is
+            Eq. 7.
           exclude_reference: whether the reference itself is left out of its result.
 
         Returns:
@@ -169,7 +192,7 @@ class ManipulationIndex:
             self.products,
             take_references,
             reference_ids,
-            self._scale_indicators(indicators, strength, len(reference_ids)),
+            make_changes(indicators, strength, self.products.memory, self.replacement, len(reference_ids)),
             k + exclude_reference,
             self.normalize,
         )
@@ -181,13 +204,13 @@ class ManipulationIndex:
         self,
         reference_id: int | None = None,
         *,
-        features: Float[Array | np.ndarray, "N d"] | None = None,
+        features: Float[Array | np.ndarray, "P d"] | None = None,
     ) -> "ManipulationSession":
         """Starts a session with one item, whose products with the gallery are computed now and kept.
 
         Args:
           reference_id: the gallery row to manipulate; or
-          features: [N, d], the features to manipulate, not normalised.
+          features: [P, d], the features to manipulate, not normalised.
 
         Raises:
           ValueError: both or neither of them, a row outside the gallery, or features of another shape.
@@ -210,77 +233,24 @@ class ManipulationIndex:
             items, rows = weighted_and_normalized(item, self.normalize, self.products.weights)
         else:
             items, rows = self.take(validate_reference_ids(np.array([reference_id]), len(self.features)))
-        references = make_references(self.products, items, rows, self.normalize)
-        return ManipulationSession(self, references, reference_id)
+        num_replaceable = 0 if self.replacement is None else self.replacement.membership.shape[1]
+        references = make_references(self.products, items, rows, self.normalize, num_replaceable)
+        return ManipulationSession(self.products, self.normalize, self.replacement, references, reference_id)
 
-    def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+    @property
+    def prototypes(self) -> Float[Array, "J P d"]:
+        """The memory, weighted as the search reads it."""
+        memory = self.products.memory
+        return memory if self.replacement is None else memory[: len(self.replacement.attribute_of)]
+
+    def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
         """Returns gallery rows, weighted but not normalised, and as the search compares them."""
         products = self.products
         features = jnp.asarray(self.features[ids], products.rows.dtype)
         return weigh_features(features, self.normalize, products.weights), products.rows[ids]
 
-    def _validate_features(self, features: Float[Array | np.ndarray, "Q N d"]) -> Float[Array, "Q N d"]:
+    def _validate_features(self, features: Float[Array | np.ndarray, "Q P d"]) -> Float[Array, "Q P d"]:
         if features.shape[1:] != self.features.shape[1:]:
-            _, n, d = self.features.shape
-            raise ValueError(f"features must be [..., {n}, {d}], as the gallery's; got {features.shape}")
+            _, p, d = self.features.shape
+            raise ValueError(f"features must be [..., {p}, {d}], as the gallery's; got {features.shape}")
         return jnp.asarray(features, self.products.rows.dtype)
-
-    def _scale_indicators(
-        self, indicators: Array | np.ndarray, strength: float, num_queries: int
-    ) -> Float[np.ndarray, "Q J"]:
-        dtype, num_values = self.products.rows.dtype, len(self.products.memory)
-        return scale_indicators(
-            indicators, strength, num_queries=num_queries, num_values=num_values, dtype=dtype
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class ManipulationSession:
-    """One item to manipulate repeatedly; see ``ManipulationIndex.session``.
-
-    A manipulation costs a few additions per gallery row, whatever the width of the features.
-
-    Attributes:
-      index: the index of the gallery.
-      references: the item and its products with the gallery.
-      reference_id: the item's gallery row; None if it is not in the gallery.
-    """
-
-    index: ManipulationIndex
-    references: References
-    reference_id: int | None
-
-    def search(
-        self,
-        indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
-        k: int,
-        *,
-        strength: float = 1.0,
-        exclude_reference: bool = False,
-    ) -> Neighbors:
-        """Finds the k gallery rows nearest to each manipulation of the item.
-
-        Args:
-          indicators: [Q, J], the edits, most often of one query; see ``ManipulationIndex.search``.
-          k: the number of neighbours.
-          strength: the factor of the edits.
-          exclude_reference: whether the item itself is left out of the result.
-
-        Returns:
-          Indices and distances, [Q, k], as from ``ManipulationIndex.search``.
-
-        Raises:
-          ValueError: as for ``ManipulationIndex.search``; an item to exclude that is not in the gallery.
-        """
-        if exclude_reference and self.reference_id is None:
-            raise ValueError("exclude_reference needs an item of the gallery's, not features")
-        index = self.index
-        k = validate_k(k, len(index.features), exclude_reference=exclude_reference)
-        scaled = index._scale_indicators(indicators, strength, len(indicators))
-        reference = np.zeros(len(scaled), int)  # all queries edit the only one
-        indices, distances = search_references(
-            index.products, self.references, reference, scaled, k + exclude_reference, index.normalize
-        )
-        if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, reference + self.reference_id)
-        return Neighbors(jnp.asarray(indices), jnp.asarray(distances))

@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 from gradrev_jax.core.normalization import weigh_features
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import new_folder
+from gradrev_jax.search.changes import Replacement
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.products import GalleryProducts
 
-VERSION, UNWEIGHTED = 3, 2  # version 2 knew no weights
+VERSION = 4
+OLDER = (2, 3)  # version 2 knew no weights, and version 3 no edit but that of Eq. 7
 ABOUT, FEATURES = "index.json", "features"
 
 
@@ -47,9 +49,13 @@ def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None
         "version": VERSION,
         "normalize": index.normalize,
         "weights": None if weights is None else np.asarray(weights).tolist(),
+        "replacement": None,
         "gallery": fingerprint(index.features),
-        "memory": fingerprint(index.products.memory),
+        "memory": fingerprint(index.prototypes),
     }
+    if index.replacement is not None:
+        attribute_of, has_absent = index.replacement.attribute_of.tolist(), index.replacement.has_absent
+        about["replacement"] = {"attribute_of": attribute_of, "has_absent": has_absent}
     with new_folder(pathlib.Path(folder), DataError) as new:
         for name, array in arrays.items():
             np.save(new / f"{name}.npy", np.asarray(array))
@@ -59,8 +65,8 @@ def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None
 def open_index(
     folder: str | os.PathLike[str],
     *,
-    features: Float[Array | np.ndarray, "G N d"] | None = None,
-    memory: Float[Array | np.ndarray, "J N d"] | None = None,
+    features: Float[Array | np.ndarray, "G P d"] | None = None,
+    memory: Float[Array | np.ndarray, "J P d"] | None = None,
 ) -> ManipulationIndex:
     """Opens an index with its files memory-mapped, so that on a CPU a search reads only what it needs.
 
@@ -81,14 +87,18 @@ def open_index(
             if name != "weights"
         }
         version, normalize = about["version"], about["normalize"]
-        given = about["weights"] if version == VERSION else None
+        given = None if version == 2 else about["weights"]
         weights = None if given is None else np.array(given, np.float64)
+        edit = about["replacement"] if version == VERSION else None
+        replacement = (
+            None if edit is None else Replacement(np.array(edit["attribute_of"]), edit["has_absent"])
+        )
         known = {"gallery": about["gallery"], "memory": about["memory"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no index that can be read: {error}; build it again") from error
-    if version not in (VERSION, UNWEIGHTED):
+    if version not in (VERSION, *OLDER):
         raise DataError(f"{folder} is an index of version {version}, not {VERSION}; build it again")
-    if memory is not None and weights is not None and memory.shape == arrays["memory"].shape:
+    if memory is not None and weights is not None and memory.shape[1:] == arrays["memory"].shape[1:]:
         memory = weigh_features(jnp.asarray(memory, arrays["memory"].dtype), normalize, weights)
     for name, expected in (("gallery", features), ("memory", memory)):
         if expected is not None and fingerprint(expected) != known[name]:
@@ -98,7 +108,7 @@ def open_index(
     products = GalleryProducts(**{name: jnp.asarray(array) for name, array in arrays.items()})
     if weights is not None:
         products = products._replace(weights=jnp.asarray(weights, products.rows.dtype))
-    return ManipulationIndex(mapped, products, normalize)
+    return ManipulationIndex(mapped, products, normalize, replacement)
 
 
 def fingerprint(array: Array | np.ndarray) -> str:

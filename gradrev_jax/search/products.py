@@ -1,11 +1,12 @@
 """Products of a gallery with references and prototypes, which rank it for manipulated features (Eq. 7).
 
-A *part* is the share of a feature that one factor normalises: one attribute's block if each block is
-normalised by itself (S = N parts), otherwise the whole feature (S = 1 part). In part s, a manipulated and
+A feature has P blocks of width d: those of the N attributes, and others after them, if any. A *part* is the
+share of a feature that one factor normalises: one block if each block is normalised by itself (S = P parts),
+otherwise the whole feature (S = 1 part). In part s, a manipulated and
 normalised feature is ``scales[s] * (f + sum of factors[c] * memory[values[c]])``, so its products with the
 gallery are sums of the products of f and of the memory.
 
-Weights per attribute that apply before the normalisation are multiplied into features and memory when these
+Weights per block that apply before the normalisation are multiplied into features and memory when these
 are read; those that apply after it, into the scales and the gallery's rows. All that is below therefore is an
 unweighted search among other numbers, and so are its error bounds. Scaled, the weights keep a normalised row
 at a length of at most 1.
@@ -33,33 +34,33 @@ class GalleryProducts(NamedTuple):
     """Represents a gallery and a memory as a search reads them; the prototypes have E nonzero parts in all.
 
     Attributes:
-      rows: [G, N, d], the normalised gallery.
+      rows: [G, P, d], the normalised gallery.
       square_norms: [G], the squared norms of the rows.
       largest: the norm of the longest row.
-      memory: [J, N, d], the prototypes, multiplied by the weights that apply before the normalisation.
-      memory_norms: [J, N], the norms of the prototypes' blocks.
+      memory: [J, P, d], the prototypes, multiplied by the weights that apply before the normalisation.
+      memory_norms: [J, P], the norms of the prototypes' blocks.
       table: [E + 1, G], the products of the prototypes' nonzero parts with the rows; the last row is zero.
       part: [E + 1], the part that each table row belongs to.
-      entries: [J, P], the table rows of each prototype, padded with E.
-      weights: [N], the scaled weights of the attributes; None: all 1.
+      entries: [J, L], the table rows of each prototype, padded with E.
+      weights: [P], the scaled weights of the blocks; None: all 1.
     """
 
-    rows: Float[Array, "G N d"]
+    rows: Float[Array, "G P d"]
     square_norms: Float[Array, " G"]
     largest: Float[Array, ""]
-    memory: Float[Array, "J N d"]
-    memory_norms: Float[Array, "J N"]
+    memory: Float[Array, "J P d"]
+    memory_norms: Float[Array, "J P"]
     table: Float[Array, "E1 G"]
     part: Int[Array, " E1"]
-    entries: Int[Array, "J P"]
-    weights: Float[Array, " N"] | None = None
+    entries: Int[Array, "J L"]
+    weights: Float[Array, " P"] | None = None
 
 
 def gallery_products(
-    features: Float[Array | np.ndarray, "G N d"],
-    memory: Float[Array | np.ndarray, "J N d"],
+    features: Float[Array | np.ndarray, "G P d"],
+    memory: Float[Array | np.ndarray, "J P d"],
     normalize: Normalization,
-    weights: Float[np.ndarray, " N"] | None = None,
+    weights: Float[np.ndarray, " P"] | None = None,
 ) -> GalleryProducts:
     """Normalises a gallery and multiplies it with a memory, leaving out zero blocks (most, in Eq. 6).
 
@@ -67,10 +68,10 @@ def gallery_products(
     normalised rows are held in addition.
 
     Args:
-      features: [G, N, d], the gallery, not normalised.
-      memory: [J, N, d], the prototypes.
+      features: [G, P, d], the gallery, not normalised.
+      memory: [J, P, d], the prototypes.
       normalize: the normalisation of the features; see ``normalize_features``.
-      weights: [N], the scaled weights of the attributes; None: all 1.
+      weights: [P], the scaled weights of the blocks; None: all 1.
     """
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     factors = None if weights is None else jnp.asarray(weights, dtype)
@@ -129,10 +130,10 @@ def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -
     """
     norms: np.ndarray = np.asarray(products.square_norms)
     if normalize == "attribute" and products.weights is not None:
-        # An attribute that is not zero adds w² / N, which may be less than the rounding error of the norm.
+        # A block that is not zero adds w² / P, which may be less than the rounding error of the norm.
         is_zero = np.asarray(_have_zero_blocks(products.rows, products.weights))
     else:
-        # Each attribute that is not zero adds 1 / N.
+        # Each block that is not zero adds 1 / P.
         least = {"global": 0.5, "attribute": 1 - 0.5 / products.rows.shape[1], "none": 0.0}[normalize]
         is_zero = norms < least
     most = float(np.finfo(norms.dtype).max) ** 0.5
@@ -148,7 +149,7 @@ def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -
 
 
 @jax.jit
-def _have_zero_blocks(rows: Float[Array, "G N d"], weights: Float[Array, " N"]) -> Bool[Array, " G"]:
+def _have_zero_blocks(rows: Float[Array, "G P d"], weights: Float[Array, " P"]) -> Bool[Array, " G"]:
     """Returns which rows are zero for an attribute whose weight is not."""
     return ((rows == 0).all(axis=-1) & (weights > 0)).any(axis=-1)
 
@@ -186,14 +187,14 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
 
 @functools.partial(jax.jit, static_argnames="normalize", donate_argnames="arrays")
 def _add_rows(
-    arrays: tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]],
-    features: Float[Array, "B N d"],
+    arrays: tuple[Float[Array, "G P d"], Float[Array, " G"], Float[Array, "E1 G"]],
+    features: Float[Array, "B P d"],
     start: Int[Array, ""] | int,
     prototypes: tuple[Float[Array, "_ d"], ...],
     sources: Int[Array | np.ndarray, "E1 T"],
     normalize: Normalization,
-    weights: Float[Array, " N"] | None,
-) -> tuple[Float[Array, "G N d"], Float[Array, " G"], Float[Array, "E1 G"]]:
+    weights: Float[Array, " P"] | None,
+) -> tuple[Float[Array, "G P d"], Float[Array, " G"], Float[Array, "E1 G"]]:
     """Writes the normalised rows, their squared norms and their products from ``start`` on."""
     rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
     by_block = [
@@ -221,11 +222,11 @@ def _pad_lists(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndar
 
 @functools.partial(jax.jit, static_argnames="by_block")
 def part_products(
-    vectors: Float[Array, "M N d"], rows: Float[Array, "G N d"], *, by_block: bool = False
+    vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, by_block: bool = False
 ) -> Float[Array, "S M G"]:
-    """Returns the products of every vector with every row, per block (S = N) or of the whole (S = 1).
+    """Returns the products of every vector with every row, per block (S = P) or of the whole (S = 1).
 
-    Both go block by block: a sum of N sums of d products has a smaller rounding error than one sum of N * d.
+    Both go block by block: a sum of P sums of d products has a smaller rounding error than one sum of P * d.
     """
 
     def block(n: Int[Array, ""]) -> Float[Array, "M G"]:
@@ -239,7 +240,31 @@ def part_products(
     return jax.lax.scan(lambda total, n: (total + block(n), None), start, blocks)[0][None]
 
 
-def square_norms(rows: Float[Array, "M N d"]) -> Float[Array, " M"]:
+@functools.partial(jax.jit, static_argnames="num_blocks")
+def whole_and_block_products(
+    vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, num_blocks: int
+) -> tuple[Float[Array, "1 M G"], Float[Array, "N M G"]]:
+    """Returns ``part_products`` of the whole, and those of the first N blocks, at the cost of the former.
+
+    Args:
+      vectors: [M, P, d].
+      rows: [G, P, d].
+      num_blocks: N, the number of blocks whose products are kept.
+    """
+
+    def block(
+        total: Float[Array, "M G"], n: Int[Array, ""]
+    ) -> tuple[Float[Array, "M G"], Float[Array, "M G"]]:
+        product = jnp.matmul(vectors[:, n], rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
+        return total + product, product
+
+    start = jnp.zeros((len(vectors), len(rows)), rows.dtype)
+    total, blocks = jax.lax.scan(block, start, jnp.arange(num_blocks))
+    rest = jnp.arange(num_blocks, rows.shape[1])
+    return jax.lax.scan(lambda total, n: (block(total, n)[0], None), total, rest)[0][None], blocks
+
+
+def square_norms(rows: Float[Array, "M P d"]) -> Float[Array, " M"]:
     """Returns squared norms, each of three short sums instead of a long one, for a smaller rounding error."""
     lanes = jnp.pad(jnp.square(rows), ((0, 0), (0, 0), (0, -rows.shape[-1] % LANES)))
     # Without the barriers, XLA would merge the three sums into one.
@@ -252,7 +277,7 @@ def norm_operations(num_blocks: int, dim: int) -> int:
     """Returns an upper bound of the roundings that a term of ``square_norms`` passes through.
 
     Args:
-      num_blocks: N, the number of blocks per row.
+      num_blocks: P, the number of blocks per row.
       dim: d, the width of a block.
 
     Example:

@@ -54,7 +54,7 @@ def search_edits(
     Args:
       products: the products of the gallery and the memory.
       references: the features to manipulate.
-      edits: the prototypes to add; each costs an addition per gallery row.
+      edits: the blocks to take out and the prototypes to add; each costs an addition per gallery row.
       k: the number of neighbours.
       spare_candidates: the number of candidates beyond k; more of them certify more queries.
       normalize: the normalisation of the features after the manipulation.
@@ -69,7 +69,9 @@ def search_edits(
     edited = apply_edits(products, references, edits, normalize)
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
     rank_rows = rank if len(edits.reference) == 1 else _rank_by_one_thread
-    ranked = rank_rows(products, references.products, edits.reference, edited, num_candidates)
+    ranked = rank_rows(
+        products, (references.products, references.blocks), edits.reference, edited, num_candidates
+    )
     scores, candidates = map(np.asarray, ranked)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
     was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.reference]
@@ -139,18 +141,18 @@ def _undecided(
 
 
 def exact_squared_distances(
-    rows: Float[Array, "G N d"],
-    vectors: Float[Array, "Q N d"],
-    query: Int[np.ndarray, " P"],
-    candidate: Int[np.ndarray, " P"],
-) -> Float[np.ndarray, " P"]:
+    rows: Float[Array, "G P d"],
+    vectors: Float[Array, "Q P d"],
+    query: Int[np.ndarray, " M"],
+    candidate: Int[np.ndarray, " M"],
+) -> Float[np.ndarray, " M"]:
     """Computes squared distances by direct sums: equal rows are equally far, and a row is 0 from itself.
 
     Args:
-      rows: [G, N, d], the gallery.
-      vectors: [Q, N, d], the queries.
-      query: [P], the query of each pair.
-      candidate: [P], the gallery row of each pair.
+      rows: [G, P, d], the gallery.
+      vectors: [Q, P, d], the queries.
+      query: [M], the query of each pair.
+      candidate: [M], the gallery row of each pair.
     """
     squares = np.zeros(len(query), rows.dtype)
     sizes = PAIR_BATCHES if jax.default_backend() == "cpu" else DEVICE_PAIR_BATCHES
@@ -164,41 +166,58 @@ def exact_squared_distances(
 
 @functools.partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
 def _pair_squares(
-    rows: Float[Array, "G N d"],
-    vectors: Float[Array, "Q N d"],
-    query: Int[Array | np.ndarray, " P"],
-    candidate: Int[Array | np.ndarray, " P"],
-) -> Float[Array, " P"]:
+    rows: Float[Array, "G P d"],
+    vectors: Float[Array, "Q P d"],
+    query: Int[Array | np.ndarray, " M"],
+    candidate: Int[Array | np.ndarray, " M"],
+) -> Float[Array, " M"]:
     blocks = jnp.square(rows[candidate] - vectors[query]).sum(axis=-1)
     return jax.lax.optimization_barrier(blocks).sum(axis=-1)  # XLA would merge both into one long sum
 
 
 def _rank(
     products: GalleryProducts,
-    reference_products: Float[Array, "S R G"],
+    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
     reference: Int[Array | np.ndarray, " Q"],
     edited: EditedFeatures,
     num_candidates: int,
 ) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
-    """Returns the m smallest scores |g|² - 2 q·g of each query, ascending, and their gallery rows g."""
+    """Returns the m smallest scores |g|² - 2 q·g of each query, ascending, and their gallery rows g.
 
-    def search(query: tuple[Array, ...]) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
-        row, scale, entry, factor = query
+    Args:
+      products: the products of the gallery and the memory.
+      reference_products: those of the references: of their parts, and of the blocks that may be taken out.
+      reference: [Q], the position of each query's reference among the references.
+      edited: the references as the queries edit them.
+      num_candidates: m.
+    """
+    of_parts, of_blocks = reference_products
+
+    def search(
+        query: tuple[tuple[Array, ...], tuple[Array, Array] | None],
+    ) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
+        (row, scale, entry, factor), taken_out = query
         # One slice per row, because XLA would copy the result of a gather.
-        sums = jax.lax.dynamic_index_in_dim(reference_products, row, axis=1, keepdims=False)
+        sums = jax.lax.dynamic_index_in_dim(of_parts, row, axis=1, keepdims=False)
         terms = [scale[s] * sums[s] for s in range(len(scale))]
+        if of_blocks is not None and taken_out is not None:
+            for block, block_factor in zip(*taken_out, strict=True):
+                product = jax.lax.dynamic_slice(of_blocks, (block, row, 0), (1, 1, of_blocks.shape[2]))
+                terms.append(block_factor * product[0, 0])
         for e in range(len(entry)):
             terms.append(factor[e] * jax.lax.dynamic_index_in_dim(products.table, entry[e], keepdims=False))
         scores = products.square_norms - 2 * functools.reduce(jnp.add, terms)
         scores = jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
         return smallest(scores, num_candidates)
 
-    queries = (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors)
+    taken_out = None if edited.blocks is None else (edited.blocks, edited.block_factors)
+    queries = (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
     if len(reference) == 1:
-        scores, rows = search(tuple(x[0] for x in queries))
+        scores, rows = search(jax.tree.map(lambda x: x[0], queries))
         return scores[None], rows[None]
     # On a CPU, the scores of one query at a time stay in the cache.
-    tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + edited.entry_factors.shape[1])))
+    num_terms = edited.entry_factors.shape[1] + (0 if edited.blocks is None else edited.blocks.shape[1])
+    tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + num_terms)))
     return jax.lax.map(search, queries, batch_size=None if jax.default_backend() == "cpu" else tile)
 
 

@@ -12,13 +12,14 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization, Weights, weigh_features
+from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.batching import (
     drop_excluded,
-    scale_indicators,
     search_all,
     validate_k,
     validate_reference_ids,
 )
+from gradrev_jax.search.changes import make_changes
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors
 
@@ -31,7 +32,7 @@ class ShardedIndex:
     exactly, and the nearest of all devices are kept, ties to the lower index.
 
     Attributes:
-      features: [G, N, d], the gallery as it was given.
+      features: [G, P, d], the gallery as it was given.
       shards: the index of each part, in the order of the gallery's rows.
 
     Example:
@@ -43,28 +44,33 @@ class ShardedIndex:
       [[1, 2]]
     """
 
-    features: Float[np.ndarray, "G N d"]
+    features: Float[np.ndarray, "G P d"]
     shards: tuple[ManipulationIndex, ...]
 
     @classmethod
     def build(
         cls,
-        features: Float[Array | np.ndarray, "G N d"],
-        memory: Float[Array | np.ndarray, "J N d"],
+        features: Float[Array | np.ndarray, "G P d"],
+        memory: Float[Array | np.ndarray, "J P d"],
         schema: AttributeSchema,
         normalize: Normalization = "global",
         devices: Sequence[jax.Device] | None = None,
         weights: Weights | None = None,
+        edit: Edit = "add",
+        absent: Float[Array | np.ndarray, "N d"] | None = None,
     ) -> "ShardedIndex":
         """Divides a gallery over devices.
 
         Args:
-          features: [G, N, d], the gallery, not normalised.
-          memory: [J, N, d], the prototypes.
+          features: [G, P, d], the gallery, not normalised.
+          memory: [J, P, d], the prototypes.
           schema: the attributes.
           normalize: the normalisation of the features after the manipulation.
           devices: the devices to use; None: all devices of this process.
-          weights: [N], the weight of each attribute in the distance; 0 leaves it out. None: all 1.
+          weights: [P], the weight of each block in the distance; 0 leaves it out. None: all 1.
+          edit: the kind of edits, as for ``ManipulationIndex.build``.
+          absent: [N, d], for ``replace``: the block of an attribute whose value is removed without another;
+            None: zeros.
 
         Raises:
           ValueError: as for ``ManipulationIndex.build``.
@@ -73,7 +79,7 @@ class ShardedIndex:
         devices = list(devices or jax.local_devices())[: max(1, len(rows))]
         shards = []
         for part, device in zip(np.array_split(rows, len(devices)), devices, strict=True):
-            shard = ManipulationIndex.build(part, memory, schema, normalize, weights)
+            shard = ManipulationIndex.build(part, memory, schema, normalize, weights, edit, absent)
             products = jax.device_put(shard.products, device)
             shards.append(dataclasses.replace(shard, products=products))
         return cls(rows, tuple(shards))
@@ -105,12 +111,8 @@ class ShardedIndex:
         k = validate_k(k, len(self.features), exclude_reference=exclude_reference)
         reference_ids = validate_reference_ids(reference_ids, len(self.features))
         products = self.shards[0].products
-        scaled = scale_indicators(
-            indicators,
-            strength,
-            num_queries=len(reference_ids),
-            num_values=len(products.memory),
-            dtype=products.rows.dtype,
+        changes = make_changes(
+            indicators, strength, products.memory, self.shards[0].replacement, len(reference_ids)
         )
         wanted = k + exclude_reference
 
@@ -119,7 +121,7 @@ class ShardedIndex:
                 shard.products,
                 self._take,
                 reference_ids,
-                scaled,
+                changes,
                 min(wanted, len(shard.features)),
                 shard.normalize,
                 exact_distances=True,
@@ -143,7 +145,7 @@ class ShardedIndex:
         sizes = [len(shard.features) for shard in self.shards]
         return [0, *itertools.accumulate(sizes[:-1])]
 
-    def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R N d"], Float[Array, "R N d"]]:
+    def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
         """Returns gallery rows, weighted and as a search compares them, as arrays that any device may use."""
         first = self.shards[0]
         dtype = first.products.rows.dtype

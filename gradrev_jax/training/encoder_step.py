@@ -11,9 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from gradrev_jax.core.conditional_dependence import ExpectedLabels
+from gradrev_jax.core.decorrelation import Decorrelation, decorrelating_weights
 from gradrev_jax.core.loss_terms import TERMS, TermInputs
 from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
-from gradrev_jax.models.encoder import AttributeEncoder, apply_in_training
+from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput, apply_in_training
 from gradrev_jax.models.shards import BatchShard, whole_batch
 from gradrev_jax.training.update import LossParts, Objective, TrainState, make_update
 
@@ -56,6 +58,8 @@ class EncoderObjective(Objective):
       term_weights: the weights of additional terms, by their names in ``loss_terms.TERMS``; the paper has
         none.
       triplet_margin: the margin of triplet terms, in squared distance.
+      expected: what the training labels tell of each other, for the term ``conditional_dependence``.
+      decorrelation: the tables of the weights that images have in the classifiers' losses; None: all are 1.
 
     Raises:
       ValueError: an unknown rule or term.
@@ -71,6 +75,8 @@ class EncoderObjective(Objective):
     w_cls: float = 1.0
     term_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     triplet_margin: float = 0.5
+    expected: ExpectedLabels | None = None
+    decorrelation: Decorrelation | None = None
 
     def __post_init__(self) -> None:
         check_weighting(self.weighting)
@@ -126,7 +132,10 @@ def encoder_loss(
         shard=shard,
     )
     output = whole_batch(local, shard)
-    pathways = pathway_losses(output.logits, labels, encoder.schema)
+    classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
+    tables = objective.decorrelation
+    weights = None if tables is None else decorrelating_weights(labels, tables, classes)
+    pathways = pathway_losses(output.logits, labels, classes, weights)
     loss_cls = jnp.trace(pathways)
     loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
     w_rev = reversal_weight(
@@ -138,12 +147,27 @@ def encoder_loss(
         progress=progress,
     )
     total = objective.w_cls * loss_cls + w_rev * loss_rev
-    inputs = TermInputs(output.features, output.logits, labels, encoder.schema, objective.triplet_margin)
-    terms = {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
+    terms = _term_losses(output, labels, encoder, objective)
     for name, term in terms.items():
         total += objective.term_weights[name] * term
     metrics = StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
-    return total, LossParts(metrics, variables)
+    return total, LossParts(metrics, variables, output.features)
+
+
+def _term_losses(
+    output: EncoderOutput, labels: Int[Array, "B N"], encoder: AttributeEncoder, objective: EncoderObjective
+) -> dict[str, Float[Array, ""]]:
+    """Computes the additional terms that have a weight."""
+    inputs = TermInputs(
+        output.features,
+        output.logits,
+        labels,
+        encoder.classes,
+        objective.triplet_margin,
+        cosine_scale=encoder.cosine_scale,
+        expected=objective.expected,
+    )
+    return {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process

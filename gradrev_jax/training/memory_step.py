@@ -165,11 +165,12 @@ def memory_loss(
     edited_logits: Any = encoder.apply(variables, edited, method="classify")
 
     logits = output.logits.reshape(*labels.shape, -1)
-    loss_cls = _classification(logits, edited_logits, labels, schema)
+    classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
+    loss_cls = _classification(logits, edited_logits, class_labels, classes)
     semi_hard, margin_loss = _triplet_losses(features, edited, labels, objective.margin)
     consistency = _consistency(features, edited, labels, memory, schema)
     off_block = off_block_loss(memory, schema)
-    loss_rev, w_rev = _reversal(output.logits, labels, schema, objective)
+    loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
     total = (
         weights.classification * loss_cls
         + weights.semi_hard * semi_hard

@@ -111,7 +111,8 @@ def _stage_inputs(
         data.inputs[part],
         data.catalogue.part_labels(part),
         _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
-        normalize=protocol.normalize,
+        # Until evaluation has chosen one, the usual one.
+        normalize=protocol.normalize or "global",
         # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
         weights=given_weights(protocol, data.catalogue.schema),
         batch_size=protocol.batch_size,

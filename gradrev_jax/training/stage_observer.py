@@ -139,4 +139,5 @@ class StageObserver:
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:
     """Returns a state as a checkpoint holds it; evaluation reads the parameters alone."""
-    return {PARAMS: state.params, REST: {"step": state.step, "opt_state": state.opt_state}}
+    rest = {name: part for name, part in state._asdict().items() if name != PARAMS and part is not None}
+    return {PARAMS: state.params, REST: rest}

@@ -1,5 +1,6 @@
 """Builds the stages of a run from its config: their first state, their step, and what is logged of it."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +11,6 @@ import optax
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
@@ -27,8 +27,10 @@ from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.runs.inputs import input_size
 from gradrev_jax.runs.starting_weights import with_starting_weights
-from gradrev_jax.training.encoder_step import EncoderObjective, StepMetrics, init_state
-from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets, MemoryWeights
+from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
+from gradrev_jax.training.encoder_step import StepMetrics, init_state
+from gradrev_jax.training.memory_step import MemoryTargets
+from gradrev_jax.training.objectives import encoder_objective, memory_objective, removal_of
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, Stage
 from gradrev_jax.training.stage_observer import has_checkpoint
@@ -76,10 +78,13 @@ def _encoder_stage(run: Run) -> Stage:
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
-    update = make_update(
+    classes = np.asarray(encoder.class_labels(labels))
+    removal = removal_of(config, classes, encoder.classes, schedule)
+    make = make_update if removal is None else functools.partial(make_adversarial_update, removal)
+    update = make(
         encoder,
         optimizer,
-        encoder_objective(config, run.reversal_scale),
+        encoder_objective(config, run.reversal_scale, classes, encoder.classes),
         seed=config.seed,
         mirror=config.train.mirror,
         total_steps=config.train.epochs * epoch_steps,
@@ -92,7 +97,7 @@ def _encoder_stage(run: Run) -> Stage:
     return Stage(
         name=ENCODER,
         section="train",
-        state=_initial_state(run, optimizer),
+        state=_initial_state(run, optimizer, removal),
         update=update,
         images=run.inputs[TRAIN],
         batch=batch,
@@ -105,39 +110,11 @@ def _encoder_stage(run: Run) -> Stage:
     )
 
 
-def encoder_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> EncoderObjective:
-    """Returns the objective of stage 1 that a config describes.
-
-    Args:
-      config: the config of a run.
-      reversal_scale: lambda, as ``builders.reversal_scale`` returns it.
-    """
-    return EncoderObjective(
-        weighting=config.reversal.weighting,
-        beta=config.reversal.beta,
-        reversal_scale=reversal_scale,
-        w_cls=config.train.classification_weight,
-        term_weights={name: config.train[f"{name}_weight"] for name in TERMS},
-        triplet_margin=config.train.triplet_margin,
-    )
-
-
-def memory_objective(config: ConfigDict, reversal_scale: float | np.ndarray) -> MemoryObjective:
-    """Returns the objective of stage 2 that a config describes; see ``encoder_objective``."""
-    return MemoryObjective(
-        weights=MemoryWeights(**config.memory.weights),
-        block=config.memory.block,
-        freeze_encoder=config.memory.freeze_encoder,
-        reversal=config.memory.reversal,
-        beta=config.reversal.beta,
-        reversal_scale=reversal_scale,
-        margin=config.memory.margin,
-    )
-
-
-def _initial_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
+def _initial_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
     """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
     state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
+    if removal is not None:
+        state = removal.begin(state, feature_dim=run.encoder.feature_dim, seed=run.config.seed)
     if has_checkpoint(run.directory, ENCODER):
         return state  # whose shapes alone matter
     weights = run.starting_weights

@@ -6,16 +6,21 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from gradrev_jax.data.catalogue import TRAIN
 from gradrev_jax.errors import WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
+from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.training.objectives import removal_of
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
@@ -73,20 +78,20 @@ def import_run(
     config.update_from_flattened_dict(decided)
     encoder = builders.build_encoder(config, schema)
     with naming("model.{}"), _named(extractor):
-        params = encoder_from_torch(parameter_shapes(encoder, config.data.image_size), tensors, schema)
-    stages = {ENCODER: (params, config.train)}
+        params = encoder_from_torch(
+            parameter_shapes(encoder, config.data.image_size), tensors, encoder.classes
+        )
+    stages = {ENCODER: params}
     if memory:
         tensors = read_state_dict(memory)
         with _named(memory):
             prototypes = memory_from_torch(tensors, schema, config.model.feature_dim)
-        stages[MEMORY] = ({ENCODER: params, MEMORY: prototypes}, config.memory)
+        stages[MEMORY] = {ENCODER: params, MEMORY: prototypes}
     with new_folder(directory, WorkdirError) as folder:
         workdir.claim(folder, config.to_dict())
         workdir.claim_schema(folder, schema)
-        for stage, (parameters, section) in stages.items():
-            # Of the schedule, the optimiser's state has the steps done alone.
-            _, optimizer = stage_optimizer(config, section, epoch_steps=1)
-            state = TrainState.begin(parameters, optimizer)
+        for stage, parameters in stages.items():
+            state = _state_at_step_0(stage, parameters, config, encoder, catalogue.part_labels(TRAIN))
             with Checkpoints(workdir.checkpoint_directory(folder, stage)) as checkpoints:
                 checkpoints.save(0, checkpoint_items(state))
     return decided
@@ -124,13 +129,29 @@ def export_run(
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
-    files = {f"extractor{suffix}": encoder_to_torch(params, schema)}
+    with naming("model.{}"):
+        files = {f"extractor{suffix}": encoder_to_torch(params, encoder.classes)}
     if memory is not None:
         files[f"memory{suffix}"] = memory_to_torch(memory)
     with new_folder(out, WeightsError) as folder:
         for name, tensors in files.items():
             write_state_dict(folder / name, tensors)
     return [out / name for name in files]
+
+
+def _state_at_step_0(
+    stage: str, parameters: Any, config: ConfigDict, encoder: AttributeEncoder, labels: Int[np.ndarray, "M N"]
+) -> TrainState:
+    """Returns the state of a stage that has parameters, and none of whose steps is done."""
+    section = config.train if stage == ENCODER else config.memory
+    # Of the schedule, the optimiser's state has the steps done alone.
+    schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
+    state = TrainState.begin(parameters, optimizer)
+    classes = np.asarray(encoder.class_labels(labels))
+    removal = removal_of(config, classes, encoder.classes, schedule) if stage == ENCODER else None
+    if removal is None:
+        return state
+    return removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
 
 
 def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:

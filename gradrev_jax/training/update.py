@@ -24,11 +24,13 @@ class TrainState(NamedTuple):
       step: the number of steps done.
       params: the parameters, and the statistics of a model that has some (see ``models.variables``).
       opt_state: the state of the optimizer, for the parameters alone.
+      adversaries: the ``AdversaryState`` of a stage that trains against adversaries; None: there are none.
     """
 
     step: Int[Array, ""]
     params: Any
     opt_state: Any
+    adversaries: Any = None
 
     @classmethod
     def begin(cls, params: Any, optimizer: optax.GradientTransformation) -> "TrainState":
@@ -43,10 +45,12 @@ class LossParts(NamedTuple):
       metrics: the metrics that a step reports.
       variables: the parameters with the statistics after the step, see ``models.variables``; of this tree,
         only the statistics are taken.
+      features: the features of the whole batch, where others are trained on them.
     """
 
     metrics: Any
     variables: Any
+    features: Any = None
 
 
 class Objective(abc.ABC):
@@ -135,10 +139,11 @@ def descend(
     def loss_of_trainable(params: Any) -> tuple[Array, LossParts]:
         return loss(with_statistics(params, state.params))
 
-    gradients, (metrics, variables) = jax.grad(loss_of_trainable, has_aux=True)(params)
+    gradients, parts = jax.grad(loss_of_trainable, has_aux=True)(params)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
     with jax.named_scope(OPTIMIZER_SCOPE):
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, updates)
-    return TrainState(state.step + 1, with_statistics(params, variables), opt_state), metrics
+    params = with_statistics(params, parts.variables)
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts.metrics

@@ -1,5 +1,6 @@
 """Scores a checkpoint on the held-out part: attribute accuracy, and retrieval if there is a memory."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,13 +60,12 @@ def make_validator(
       batch_size: the number of images encoded at once.
       progress: whether a progress bar is shown.
     """
-    forward = make_forward(encoder)
 
     def validate(params: Any, memory: Float[Array | np.ndarray, "J N d"] | None) -> Validation:
         is_searched = memory is not None and queries is not None and len(queries) > 0
-        see = encode if is_searched else count_correct  # features fill the memory where the part is large
+        # Features fill the memory where the part is large.
+        see = encode if is_searched else functools.partial(count_correct, make_forward(encoder))
         seen = see(
-            forward,
             params,
             images,
             labels,

@@ -27,6 +27,7 @@ from gradrev_jax.weights.alexnet import FILTERS, FIRST_BIAS, MODULES, backbone_t
 from gradrev_jax.weights.state_dicts import (
     Hint,
     check_no_other_tensors,
+    contiguous_copies,
     layout_shapes,
     select_tensors,
     strip_wrappers,
@@ -67,6 +68,9 @@ def encoder_to_torch(params: Mapping[str, Any], schema: AttributeSchema) -> dict
     Returns:
       The tensors by name, float32 arrays that share no memory with the parameters.
 
+    Raises:
+      WeightsError: the encoder has unit features, whose classifiers PyTorch's checkpoints cannot hold.
+
     Example:
       >>> from gradrev_jax import AttributeEncoder
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
@@ -77,7 +81,7 @@ def encoder_to_torch(params: Mapping[str, Any], schema: AttributeSchema) -> dict
       >>> tensors["dis_proj.1.2.weight"].shape, tensors["attr_classifier.1.0.weight"].shape
       ((8, 8), (3, 8))
     """
-    return _contiguous_copies(_to_torch(jax.tree.map(np.asarray, params), schema=schema))
+    return contiguous_copies(_to_torch(jax.tree.map(np.asarray, params), schema=schema))
 
 
 def encoder_from_torch(
@@ -99,8 +103,8 @@ def encoder_from_torch(
       A tree like ``params``, in float32.
 
     Raises:
-      WeightsError: the file is of another model, or tensors are missing, left over, have other shapes, are
-        not floating-point numbers, or not finite.
+      WeightsError: the encoder has unit features; the file is of another model; or tensors are missing, left
+        over, have other shapes, are not floating-point numbers, or not finite.
 
     Example:
       >>> from gradrev_jax import AttributeEncoder
@@ -141,7 +145,7 @@ def memory_to_torch(memory: Float[Array | np.ndarray, "J N d"]) -> dict[str, np.
       (16, 5)
     """
     memory = np.asarray(memory)
-    return _contiguous_copies({MEMORY_WEIGHT: memory.reshape(len(memory), -1).T})
+    return contiguous_copies({MEMORY_WEIGHT: memory.reshape(len(memory), -1).T})
 
 
 def memory_from_torch(
@@ -242,14 +246,14 @@ def _describe_sizes(sizes: tuple[int, ...]) -> str:
     return f"{len(sizes)} attribute{plural} of {', '.join(map(str, sizes))} values"
 
 
-def _contiguous_copies(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies arrays to row-major order, which writers of files may need."""
-    return {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
-
-
 def _to_torch(params: Mapping[str, Any], *, schema: AttributeSchema) -> dict[str, Any]:
     """Renames and transposes an encoder's parameters, which may be NumPy's, JAX's or traced arrays."""
     parts = params["params"]
+    if "bias" not in parts["heads"]:
+        raise WeightsError(
+            "the files have biases, and classifiers of unit features none; `unit_features` must be off",
+            arguments=("unit_features",),
+        )
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone_to_torch(parts["backbone"]).items()}
     for n in range(schema.num_attributes):
         for layer, place in MLP_LAYERS.items():

@@ -120,6 +120,19 @@ def check_no_other_tensors(tensors: Mapping[str, np.ndarray], names: Sequence[st
         raise WeightsError(f"{counted} no place in a {kind}:\n{join_lines(lines, most=None)}")
 
 
+def contiguous_copies(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies the tensors of a state dict to row-major order, which writers of files may need.
+
+    Args:
+      tensors: a state dict.
+
+    Example:
+      >>> contiguous_copies({"weight": np.ones((2, 3)).T})["weight"].flags.c_contiguous
+      True
+    """
+    return {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+
+
 def _find(
     tensors: Mapping[str, np.ndarray], names: Sequence[str], kind: str, prefixes: Sequence[str]
 ) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ import numpy as np
 import safetensors.numpy
 
 from gradrev_jax.errors import WeightsError
+from gradrev_jax.weights.state_dicts import contiguous_copies
 from gradrev_jax.weights.tensor_pickle import STORAGES
 
 CLASSES = {dtype: name for name, dtype in STORAGES.items()}
@@ -86,7 +87,7 @@ def _write_pth(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    file.write(safetensors.numpy.save({name: np.array(t, order="C") for name, t in tensors.items()}))
+    file.write(safetensors.numpy.save(contiguous_copies(tensors)))
 
 
 # Suffix -> the function that writes files of this format.

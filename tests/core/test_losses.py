@@ -30,8 +30,9 @@ def example(batch=7, schema=SCHEMA, missing=0.4, seed=0):
     return logits, np.where(rng.random(labels.shape) < missing, -1, labels).astype(np.int32)
 
 
-def slow_pathway_losses(logits, labels, schema):
+def slow_pathway_losses(logits, labels, schema, weights=None):
     """Float64 loops over pathways and samples."""
+    weights = np.ones(labels.shape) if weights is None else weights
     losses = np.zeros((schema.num_attributes,) * 2)
     for j in range(schema.num_attributes):
         for n in range(schema.num_attributes):
@@ -41,9 +42,8 @@ def slow_pathway_losses(logits, labels, schema):
                     scores = logits[b, j, schema.offsets[n] : schema.offsets[n] + schema.sizes[n]].astype(
                         float
                     )
-                    terms.append(
-                        np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[labels[b, n]]
-                    )
+                    normalizer = np.log(np.exp(scores - scores.max()).sum()) + scores.max()
+                    terms.append(weights[b, n] * (normalizer - scores[labels[b, n]]))
             losses[j, n] = np.mean(terms) if terms else 0.0
     return losses
 
@@ -59,6 +59,33 @@ def test_against_loops(schema, missing):
     np.testing.assert_allclose(
         jit_reversal(logits, labels, schema), expected.sum() - diagonal, rtol=2e-5, atol=1e-5
     )
+
+
+def test_weights_are_those_of_a_sample_for_a_classifier():
+    logits, labels = example()
+    weights = np.random.default_rng(1).uniform(0.2, 5, labels.shape).astype(np.float32)
+    weights[labels < 0] = np.nan  # of what is not labelled they do not matter
+    expected = slow_pathway_losses(logits, labels, SCHEMA, weights)
+    np.testing.assert_allclose(jit_pathways(logits, labels, SCHEMA, weights), expected, rtol=2e-5, atol=1e-6)
+    gradient = jax.jit(jax.grad(lambda x: pathway_losses(x, labels, SCHEMA, weights)[0, 1]))(logits)
+    plain = jax.jit(jax.vmap(jax.grad(lambda x, y: pathway_losses(x[None], y[None], SCHEMA)[0, 1])))(
+        logits, labels
+    )
+    expected = np.where(labels >= 0, weights, 0)[:, 1, None, None] * plain / (labels[:, 1] >= 0).sum()
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_ones_as_weights_change_nothing():
+    logits, labels = example()
+    ones = np.ones(labels.shape, np.float32)
+    plain = jit_pathways(logits, labels, SCHEMA)
+    np.testing.assert_array_equal(jit_pathways(logits, labels, SCHEMA, ones), plain)
+
+
+def test_weights_of_another_shape(unchecked):
+    logits, labels = example()
+    with pytest.raises(ValueError, match=r"weights must be \[B, N\] as labels are, \(7, 3\); got \(7, 1\)"):
+        pathway_losses(logits, labels, SCHEMA, np.ones((7, 1)))
 
 
 def test_an_attribute_nobody_is_labelled_for_contributes_nothing():

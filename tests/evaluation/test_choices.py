@@ -4,11 +4,14 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.representations import REPRESENTATIONS, Space
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
-from gradrev_jax.evaluation.choices import choose_strength, choose_weights
+from gradrev_jax.evaluation.choices import CANDIDATES, choose_strength, choose_weights, make_choices
 from gradrev_jax.evaluation.weighted_hits import HeldOut
+from tests.encoded_images import material, opened, slow_hit_rate
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 TWO = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m", "l")))
@@ -63,6 +66,23 @@ def test_weights_stay_equal_where_no_others_find_more(normalize):
     assert rates["equal"] == 1
 
 
+@pytest.mark.parametrize("normalize", ["global", "none"])
+def test_a_rest_that_is_noise_loses_its_weight_as_one(normalize):
+    held_out = planted([0.2, 0.2], normalize)
+    noise = 5 * np.random.default_rng(1).normal(size=(150, 12, 8)).astype(np.float32)
+    features = np.concatenate([held_out.features, noise], axis=1)
+    memory = np.pad(held_out.memory, ((0, 0), (0, 12), (0, 0)))
+    edit = {"edit": "replace", "attribute_of": TWO.attribute_of}
+    hybrid = held_out._replace(features=features, memory=memory, **edit)
+    weights, rates = choose_weights(hybrid, strength=1.0, progress=False)
+    assert (weights[2:] == weights[2]).all()
+    assert weights[2] < min(weights[:2]) / 3
+    np.testing.assert_allclose(np.square(weights).mean(), 1)
+    assert rates["chosen"] > rates["equal"]
+    _, by_strength = choose_strength(hybrid, weights=weights, candidates=(1.0,), progress=False)
+    assert by_strength["1"] == rates["chosen"]
+
+
 def test_the_choice_is_the_same_every_time():
     held_out = planted([1, 2], "global")
     first, second = (choose_weights(held_out, strength=1.5, progress=False) for _ in range(2))
@@ -98,3 +118,149 @@ def test_the_queries_of_some_images_are_drawn(monkeypatch):
     assert len(np.unique(fewer.reference)) > 450, "spread over the images"
     monkeypatch.setattr(choices, "PRODUCT_BYTES", 0)
     assert len(choices._draw(queries, 600, 2)) == 1
+
+
+def choose(space, labels, **fields):
+    return make_choices(opened(labels, **fields), space, progress=False)
+
+
+@pytest.fixture
+def encoded(rng):
+    """Features of two attributes of unlike sizes, and the labels of the validation images."""
+    made = material(rng, held_out=40)
+    space = REPRESENTATIONS["features"].build(made)
+    sizes = np.array([3.0, 0.5], np.float32)[:, None]
+    return Space(*(np.asarray(part) * sizes for part in space)), made.held_out.labels
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_all_normalisations_are_tried_with_all_edits_and_the_best_is_taken(encoded, exclude):
+    space, labels = encoded
+    open_fields = {"normalize": "validation", "edit": "validation", "exclude_query": exclude}
+    made = choose(space, labels, **open_fields)
+    tables = {
+        (normalize, edit): [
+            slow_hit_rate(space, labels, normalize, edit, strength, exclude=exclude)
+            for strength in CANDIDATES
+        ]
+        for normalize in NORMALIZATIONS
+        for edit in EDITS
+    }
+    expected = {", ".join(way): max(rates) for way, rates in tables.items()}
+    assert made.hit_rates == pytest.approx(expected)
+    assert len(set(expected.values())) > 2
+    best = max(tables, key=lambda way: max(tables[way]))
+    assert (made.way.normalize, made.way.edit) == best
+    assert list(made.strength.hit_rates.values()) == pytest.approx(tables[best])
+    chosen = CANDIDATES[tables[best].index(max(tables[best]))]
+    assert (made.strength.value, made.way.strength) == (chosen, chosen)
+    assert made.way.weights is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "tried"),
+    [
+        ("normalize", "attribute", ["attribute, add", "attribute, replace"]),
+        ("edit", "replace", ["global, replace", "attribute, replace", "none, replace"]),
+    ],
+)
+def test_only_what_is_left_open_is_tried(encoded, field, value, tried):
+    fields = {"normalize": "validation", "edit": "validation", "strength": "2", field: value}
+    made = choose(*encoded, **fields)
+    assert list(made.hit_rates) == tried
+    assert getattr(made.way, field) == value
+
+
+def test_what_is_given_is_kept_and_nothing_is_looked_at(encoded):
+    space, labels = encoded
+    fields = {"normalize": "none", "edit": "replace", "strength": "0.123456789", "weights": "color=3"}
+    made = choose(space, labels[:0], **fields)
+    assert made.way[:3] == ("none", "replace", 0.123456789)
+    np.testing.assert_allclose(made.way.weights, np.array([3, 1]) / np.sqrt(5))
+    assert made.strength == (0.123456789, {})
+    assert made.hit_rates == made.weights.hit_rates == {}
+    made = choose(space, labels, **{**fields, "edit": "validation", "strength": "0"})
+    assert (made.way.strength, made.strength) == (0.0, (0.0, {}))
+    for edit in EDITS:
+        expected = slow_hit_rate(space, labels, "none", edit, 0.0, weights=(3, 1))
+        assert made.hit_rates[f"none, {edit}"] == pytest.approx(expected)
+    exact = choose(space, labels, **{**fields, "edit": "validation"})
+    assert exact.way.strength == exact.strength.value == 0.123456789
+
+
+def test_a_representation_with_a_normalisation_of_its_own_keeps_it(rng):
+    made = material(rng, held_out=40)
+    space = REPRESENTATIONS["posterior"].build(made)
+    fields = {"representation": "posterior", "edit": "validation"}
+    for normalize in ("global", "validation"):
+        found = choose(space, made.held_out.labels, normalize=normalize, **fields)
+        assert found.way.normalize == "none"
+        assert list(found.hit_rates) == ["none, add", "none, replace"]
+
+
+def test_weights_that_are_given_leave_the_rest_as_it_is(rng):
+    made = material(rng, held_out=40)
+    space = REPRESENTATIONS["hybrid"].build(made)
+    fields = {"representation": "hybrid", "edit": "replace", "strength": "1"}
+    found = choose(space, made.held_out.labels, weights="1,7", **fields)
+    np.testing.assert_allclose(found.way.weights, [*(np.array([1, 7]) / 5), 1, 1, 1])
+    np.testing.assert_allclose(found.weights.value, found.way.weights)
+    assert choose(space, made.held_out.labels, **fields).way.weights is None
+
+
+def test_weights_are_chosen_in_the_best_way_and_then_the_strength_again(encoded):
+    space, labels = encoded
+    fields = {"normalize": "validation", "edit": "validation", "weights": "validation"}
+    made, equal = choose(space, labels, **fields), choose(space, labels, **{**fields, "weights": "none"})
+    assert made.hit_rates == equal.hit_rates
+    assert made.way[:2] == equal.way[:2]
+    assert made.weights.hit_rates["equal"] == max(equal.hit_rates.values())
+    assert made.weights.hit_rates["chosen"] > made.weights.hit_rates["equal"]
+    weights = made.way.weights
+    assert weights is made.weights.value
+    rates = [slow_hit_rate(space, labels, *made.way[:2], each, weights=weights) for each in CANDIDATES]
+    assert list(made.strength.hit_rates.values()) == pytest.approx(rates)
+    assert made.way.strength == made.strength.value == CANDIDATES[rates.index(max(rates))]
+
+
+def test_weights_are_chosen_with_one_for_the_rest(rng):
+    made = material(rng, held_out=40, look=3.0)
+    space = REPRESENTATIONS["hybrid"].build(made)
+    fields = {"representation": "hybrid", "edit": "replace", "strength": "1", "weights": "validation"}
+    found = choose(space, made.held_out.labels, **fields)
+    assert found.way.weights.shape == (5,)
+    assert len(set(found.way.weights[2:])) == 1
+    assert found.way.weights[2] < min(found.way.weights[:2])
+    assert found.strength == (1.0, {})
+
+
+def test_a_normalisation_that_some_vector_cannot_have_is_left_out(encoded):
+    """As of an attribute with one value, whose discriminants are zero."""
+    space, labels = encoded
+    held_out = np.array(space.held_out)
+    held_out[3, 1] = 0
+    space = space._replace(held_out=held_out)
+    open_fields = {"normalize": "validation", "edit": "validation"}
+    made = choose(space, labels, **open_fields)
+    assert {name.partition(",")[0] for name in made.hit_rates} == {"global", "none"}
+    assert made.way.normalize in ("global", "none")
+    with pytest.raises(DataError, match="features are zero for an attribute in row 3"):
+        choose(space, labels, normalize="attribute", edit="validation")
+    spoilt = space._replace(held_out=np.full_like(held_out, np.nan))
+    with pytest.raises(DataError, match="not finite"):
+        choose(spoilt, labels, **open_fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, "strength"),
+        ({"normalize": "validation", "strength": "1"}, "normalize"),
+        ({"edit": "validation", "strength": "1"}, "edit"),
+        ({"weights": "validation", "strength": "1"}, "weights"),
+    ],
+)
+def test_the_field_that_has_nothing_to_be_chosen_by_is_named(encoded, fields, named):
+    space, labels = encoded
+    with pytest.raises(DataError, match=f"protocol.{named}=validation has no query to choose by"):
+        choose(space, labels[:0], **fields)

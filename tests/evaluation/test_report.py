@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import read_records, result_table, write_report
+from gradrev_jax.evaluation.report import result_table, write_report
+from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.scores import Scores, read_scores
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
@@ -62,6 +63,7 @@ def metrics():
         "cross_accuracy": {"attributes": ["color", "size"], "matrix": [[0.9, 0.2], [None, 0.8]]},
         **retrieval(),
         "baselines": {"no_manipulation": retrieval()},
+        "leakage": None,
         "prototypes_without_images": [],
         "catalogue_changes": [],
     }
@@ -150,6 +152,40 @@ def test_the_tables_hold_the_percentages_and_the_files_the_numbers(metrics, tmp_
     read = read_scores(tmp_path / "report" / "queries.npz")
     assert read.neighbors.tolist() == [[2, 1]]
     assert read.indicators.tolist() == [[0, 1, -1]]
+
+
+def measured(*numbers):
+    """Leakage by one kind of probe, as metrics.json has it."""
+    names = ("own_accuracy", "mean", "conditional_mean")
+    return dict(zip(names, numbers, strict=True)) | {
+        name: [[None, 0.25], [0.5, None]] for name in ("matrix", "conditional_matrix", "accuracy")
+    }
+
+
+def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_path, blank_pictures):
+    assert "Leakage" not in write(tmp_path / "plain", metrics)
+    rates = {"1": 0.75, "10": 0.96875}
+    metrics["baselines"]["erased_given_own"] = dict.fromkeys(RETRIEVAL, rates)
+    metrics["leakage"] = {
+        "attributes": ["color", "size"],
+        **measured(0.9, 0.4, 0.3),
+        "mlp": measured(0.91, 0.41, None),
+        "knn": measured(0.92, 0.42, 0.32) | {"conditional_mean": None},
+        "control": {"matrix": [[None, 0.0], [0.0, None]], "mean": 0.0125},
+        "controls": {"random_projection": measured(0.93, 0.43, 0.33)},
+    }
+    text = write(tmp_path / "report", metrics)
+    rows = table_rows(text)
+    at = next(i for i, row in enumerate(rows) if row[0] == "hit_rate")
+    assert rows[at + 2] == ["&nbsp;&nbsp;erased given own", "75.00", "96.88"]
+    assert sum("erased given own" in row[0] for row in rows) == 1, "below the hit rate alone"
+    assert ["linear classifiers", "90.00", "40.00", "30.00"] in rows
+    assert ["small MLPs", "91.00", "41.00", ""] in rows
+    assert ["neighbours", "92.00", "42.00", ""] in rows
+    assert ["random projection", "93.00", "43.00", "33.00"] in rows
+    assert ["labels permuted", "", "", "1.25"] in rows
+    assert "![Leakage](leakage.png)" in text
+    assert (tmp_path / "report" / "leakage.png").exists()
 
 
 def test_zero_prototypes_and_changes_of_the_catalogue_are_told(metrics, tmp_path, blank_pictures):

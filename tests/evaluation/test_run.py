@@ -14,19 +14,15 @@ from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation import scores as scores_of_queries
 from gradrev_jax.evaluation.comparison.document import comparison_markdown
 from gradrev_jax.evaluation.comparison.numbers import compare_systems
-from gradrev_jax.evaluation.comparison.systems import read_systems
+from gradrev_jax.evaluation.comparison.systems import pair_runs, read_systems
 from gradrev_jax.evaluation.opening import gallery_pictures
 from gradrev_jax.evaluation.scores import read_scores
-from gradrev_jax.models import inference
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.training.run import train
 
 GALLERY, STEPS, KS = 80, 54, (1, 5, 10, 20, 40)
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
-
-
-make_forward = functools.cache(inference.make_forward)  # compiled once for all tests
 
 
 def evaluate(directory, **settings):
@@ -71,7 +67,6 @@ def made(tmp_path_factory, make_tiny_config):
     folder = tmp_path_factory.mktemp("made")
     params = train(config, folder / "run", progress=False).params
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "make_forward", make_forward)
         patch.setattr(evaluation, "SHOWN_QUERIES", 1)
         metrics = evaluate(folder / "run")
     run = Run(folder / "run", config, params, None, metrics)
@@ -92,17 +87,12 @@ def made(tmp_path_factory, make_tiny_config):
 
 
 @pytest.fixture
-def compiled_once(monkeypatch, blank_pictures):
-    monkeypatch.setattr(evaluation, "make_forward", make_forward)
-
-
-@pytest.fixture
-def run(made, tmp_path, compiled_once):
+def run(made, tmp_path, blank_pictures):
     return made[0].copy(tmp_path / "run")
 
 
 @pytest.fixture
-def tuned(made, tmp_path, compiled_once):
+def tuned(made, tmp_path, blank_pictures):
     return made[1].copy(tmp_path / "tuned")
 
 
@@ -199,7 +189,8 @@ def test_every_query_and_every_image_is_kept(run):
     scores = read_scores(run.directory / "report" / "queries.npz")
     assert scores.neighbors.shape == (run.metrics["queries"], 10)
     assert scores.ks.tolist() == list(KS)
-    assert tuple(scores.by_metric) == RETRIEVAL
+    assert tuple(scores.by_metric)[: len(RETRIEVAL)] == RETRIEVAL
+    assert all(name.startswith("near") for name in tuple(scores.by_metric)[len(RETRIEVAL) :])  # nuisances
     for column, k in enumerate(KS):
         for name in RETRIEVAL:
             values = scores.by_metric[name][:, column]
@@ -341,6 +332,54 @@ def test_a_memory_and_its_prototypes_alone_get_a_report_each(run, tuned):
     folder = tuned.directory / "report_encoder"
     assert json.loads((folder / "metrics.json").read_text()) == alone
     assert (folder / "report.md").read_text().startswith("# tuned, encoder alone\n")
+
+
+# The strength is that of the baseline where no validation image can be asked for.
+POSTERIOR = {"representation": "posterior", "edit": "replace", "strength": "2"}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_report_of_its_own_stands_beside_that_of_the_run_and_is_compared_with_it(run):
+    """The baseline of a name is the run evaluated as the name says."""
+    before = contents(run.directory / "report")
+    metrics = evaluate(run.directory, report="posterior", protocol=POSTERIOR)
+    folder = run.directory / "report_posterior"
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert contents(run.directory / "report") == before
+    assert metrics["protocol"]["representation"] == metrics["representation"] == "posterior"
+    assert (metrics["normalize"], metrics["edit"], metrics["look"]) == ("none", "replace", None)
+    with_baseline = evaluate(run.directory, report="plain", protocol={"baselines": ("posterior",)})
+    of_baseline = with_baseline["baselines"].pop("posterior")
+    assert of_baseline == {name: metrics[name] for name in RETRIEVAL}
+    assert of_baseline["hit_rate"] != run.metrics["hit_rate"]
+    same = {name for name in run.metrics if name != "protocol"}
+    assert {name: with_baseline[name] for name in same} == {name: run.metrics[name] for name in same}
+
+    systems, schema = read_systems([str(run.directory), f"its posteriors={folder}"])
+    assert pair_runs(*systems) == [0]
+    assert pair_runs(*reversed(systems)) == [0]
+    assert [system.name for system in systems] == [run.directory.name, "its posteriors"]
+    assert systems[1].runs[0].config["protocol.representation"] == "posterior"
+    compared = compare_systems(systems, schema)
+    by_system = [system["metrics"]["hit_rate@10"]["value"] for system in compared["systems"]]
+    assert by_system == pytest.approx([run.metrics["hit_rate"]["10"], metrics["hit_rate"]["10"]])
+    differ = compared["fields_that_differ"]["protocol.representation"]
+    assert differ == {run.directory.name: ["features"], "its posteriors": ["posterior"]}
+    assert read_systems([str(folder)])[0][0].name == "report_posterior"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("encoder", "that of a stage"), ("encoder_x", "stage"), ("../x", "no slash"), ("", "no slash")],
+)
+def test_a_report_cannot_have_a_name_that_stands_for_another_folder(run, name, why):
+    before = sorted(run.directory.parent.rglob("*"))
+    with pytest.raises(ConfigError, match=f"the name of a report must .*{why}.*, got {name!r}"):
+        evaluate(run.directory, report=name)
+    assert sorted(run.directory.parent.rglob("*")) == before
 
 
 def test_a_stage_that_the_run_does_not_have(run):

@@ -14,6 +14,8 @@ def test_values_that_no_image_has_are_named():
 def test_a_classifier_without_a_labelled_image_has_no_accuracy():
     encoded = Encoded(
         features=np.zeros((4, 2, 1)),
+        own_logits=np.zeros((4, 3)),
+        embeddings=np.zeros((4, 5)),
         correct=np.array([[3, 0], [1, 0]]),
         labelled=np.array([4, 0]),
         own_correct=np.zeros((4, 2), np.int8),

@@ -37,6 +37,34 @@ def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query
     assert len(set(found.tolist())) > 1, "the weights make a difference"
 
 
+@pytest.mark.parametrize("rest", [0, 3])
+@pytest.mark.parametrize("has_absent", [False, True])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_counts_with_blocks_replaced_and_a_rest_are_those_of_searches(rng, normalize, has_absent, rest):
+    """All blocks of the rest, three or none, have one weight; the third query only removes a value."""
+    data = held_out(rng, normalize)
+    queries = data.queries
+    queries.indicators[2] = -(queries.indicators[2] != 0).astype(np.int8)
+    others = rng.normal(size=(len(data.features), rest, 4)).astype(np.float32)
+    memory = np.concatenate([data.memory, np.zeros((5, rest, 4), np.float32)], axis=1)
+    absent = rng.normal(size=(2, 4)).astype(np.float32) if has_absent else None
+    edit = {"edit": "replace", "attribute_of": SCHEMA.attribute_of, "absent": absent}
+    features = np.concatenate([data.features, others], axis=1)
+    data = data._replace(features=features, memory=memory, **edit)
+    weights = rng.uniform(0.1, 4, (4, data.num_weights))
+    assert data.num_weights == (3 if rest else 2)
+    found = WeightedHits.of(data, 1.3, 6).count(weights)
+    for count, weight in zip(found, weights, strict=True):
+        blocks = data.weights_of_blocks(weight)
+        assert blocks.tolist() == [*weight[:2], *[weight[-1]] * rest]
+        index = make_index(features, memory, normalize, blocks, **edit)
+        asked = queries.reference, queries.indicators, 6
+        rows = retrieve(index, *asked, strength=1.3, progress=False)
+        expected = float(hit_rate(data.labels[rows], queries.targets, 6)) * len(queries)
+        assert count == pytest.approx(expected)
+    assert len(set(found.tolist())) > 1, "the weights make a difference"
+
+
 @pytest.mark.parametrize("size", [1e-15, 1e15])
 @pytest.mark.parametrize("normalize", ["global", "attribute"])
 def test_features_of_any_size_give_the_same_counts(rng, normalize, size):

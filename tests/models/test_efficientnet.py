@@ -37,8 +37,11 @@ def drawn_variables(rng, variables):
     return jax.tree_util.tree_map_with_path(draw, variables)
 
 
-def slow_features(variables, images):
-    """Computes the network layer by layer as its definition reads, in float64, with loops over outputs."""
+def slow_levels(variables, images):
+    """Computes the network layer by layer as its definition reads, in float64, with loops over outputs.
+
+    Returns the means over positions of the first convolution, of each stage, and of the last layer.
+    """
     params, statistics = variables["params"], variables[STATISTICS]
 
     def norm(x, *path, bounded=True):
@@ -73,6 +76,7 @@ def slow_features(variables, images):
 
     x = convolve(np.asarray(images, np.float64), params["stem"]["kernel"], 2, "bhwc,hwcf->bf")
     x = norm(x, "stem_norm")
+    levels = [x.mean(axis=(1, 2))]
     block = 0
     for repeats, _, first_stride, expansion, _ in STAGES:
         for repeat in range(repeats):
@@ -86,8 +90,9 @@ def slow_features(variables, images):
             y = norm(y, name, "project_norm", bounded=False)
             x = y if repeat == 0 else x + y
             block += 1
+        levels.append(x.mean(axis=(1, 2)))
     x = norm(x @ np.asarray(params["head"]["kernel"], np.float64), "head_norm")
-    return x.mean(axis=(1, 2))
+    return [*levels, x.mean(axis=(1, 2))]
 
 
 def test_it_has_the_parameters_of_efficientnet_lite0():
@@ -102,15 +107,19 @@ def test_it_has_the_parameters_of_efficientnet_lite0():
 
 
 @pytest.mark.parametrize(
-    ("size", "at_once"), [(40, 2 * 40**2), (45, 0)], ids=["in two groups, of 2 and of 1", "at once"]
+    ("tap", "size", "at_once"),
+    [("levels", 40, 2 * 40**2), ("pooled", 45, 0)],
+    ids=["all levels, in two groups, of 2 and of 1", "at once"],
 )
-def test_features_are_those_of_the_definition(size, at_once, rng):
+def test_features_are_those_of_the_definition(tap, size, at_once, rng):
     variables = drawn_variables(rng, narrow_variables())
     images = rng.normal(size=(3, size, size, 3)).astype(np.float32)
-    expected = slow_features(variables, images)
-    network = EfficientNetLite0(width=NARROW, at_once=at_once)
+    levels = slow_levels(variables, images)
+    assert len(levels) == 1 + len(STAGES) + 1
+    expected = np.concatenate(levels, axis=1) if tap == "levels" else levels[-1]
+    network = EfficientNetLite0(tap=tap, width=NARROW, at_once=at_once)
     found = jax.jit(network.apply)(variables, jnp.asarray(images))
-    assert expected.shape == (3, 160)
+    assert levels[-1].shape == (3, 160)
     assert np.ptp(expected, axis=0).mean() > 1e-2, "features tell images apart"
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
@@ -140,7 +149,7 @@ def test_any_size_from_the_smallest_on_works(size):
 def test_bad_input():
     with pytest.raises(ValueError, match="images must be at least 32 x 32 pixels, got 31 x 31"):
         EfficientNetLite0().init(jax.random.key(0), jnp.zeros((1, 31, 31, 3)))
-    with pytest.raises(ValueError, match="tap must be one of pooled, got 'fc6'"):
+    with pytest.raises(ValueError, match="tap must be one of pooled, levels, got 'fc6'"):
         EfficientNetLite0(tap="fc6").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
@@ -205,7 +214,7 @@ def test_padding_of_a_shard_changes_nothing(rng):
 def test_half_precision_is_close(rng):
     variables = drawn_variables(rng, narrow_variables())
     images = jnp.asarray(rng.normal(size=(2, 32, 32, 3)), jnp.float32)
-    exact = slow_features(variables, images)
+    exact = slow_levels(variables, images)[-1]
     half = jax.jit(EfficientNetLite0(width=NARROW, dtype=jnp.bfloat16).apply)(variables, images)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), exact, atol=0.1 * np.abs(exact).max())

@@ -21,6 +21,8 @@ def test_vectors_are_scaled_by_one_number_or_by_one_per_number(rng):
     centred, std = vectors - np.asarray(known["mean"]), np.asarray(known["std"])
     each = Embeddings(tap="standardized").apply({"batch_stats": known}, jnp.asarray(vectors))
     np.testing.assert_allclose(each, centred / std, rtol=1e-5)
+    balanced = Embeddings(tap="balanced").apply({"batch_stats": known}, jnp.asarray(vectors))
+    np.testing.assert_allclose(balanced, 0.1 * centred / std, rtol=1e-5)
     raw = Embeddings(tap="raw").apply({"batch_stats": known}, jnp.asarray(vectors))
     np.testing.assert_array_equal(raw, vectors)
 
@@ -37,8 +39,8 @@ def test_scaled_vectors_have_one_size_whatever_they_come_in(rng):
 
 def test_a_number_that_never_changes_is_zero_and_not_infinite():
     known = {"mean": jnp.array([2.0]), "std": jnp.array([0.0])}
-    network = Embeddings(tap="standardized")
-    assert network.apply({"batch_stats": known}, jnp.array([[2.0]])).tolist() == [[0.0]]
+    for tap in ("standardized", "balanced"):
+        assert Embeddings(tap=tap).apply({"batch_stats": known}, jnp.array([[2.0]])).tolist() == [[0.0]]
     nothing = {"mean": jnp.array([0.0]), "std": jnp.array([0.0])}
     assert Embeddings().apply({"batch_stats": nothing}, jnp.array([[0.0]])).tolist() == [[0.0]]
 
@@ -55,7 +57,7 @@ def test_dropout_is_for_training_alone():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"tap": "fc6"}, "^tap must be one of scaled, standardized, raw, got 'fc6'"),
+        ({"tap": "fc6"}, "^tap must be one of scaled, standardized, raw, balanced, got 'fc6'"),
         ({"width": 0.5}, "^embeddings have a width of their own: width must be 1, got 0.5"),
     ],
 )

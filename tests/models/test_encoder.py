@@ -10,7 +10,8 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_loss
 from gradrev_jax.models.alexnet import AlexNet
-from gradrev_jax.models.encoder import HEADS, AttributeEncoder, Classifiers, parameter_count
+from gradrev_jax.models.classifiers import Classifiers
+from gradrev_jax.models.encoder import HEADS, AttributeEncoder, parameter_count
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 SHOPPING100K = AttributeSchema(
@@ -258,3 +259,103 @@ def test_what_does_not_fit_the_encoder(unchecked):
     for shape in ((4, 3), (4, 2, 5), (4, 3, 6), (3, 5)):
         with pytest.raises(ValueError, match=r"features must be \[B, 3, 5\], got"):
             jax.eval_shape(lambda p, f: encoder.apply(p, f, method="classify"), params, jnp.zeros(shape))
+
+
+@pytest.fixture(scope="module")
+def cosine_parameters():
+    return {
+        heads: jax.jit(tiny(heads=heads, unit_features=True).init)(jax.random.key(0), IMAGES)
+        for heads in HEADS
+    }
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_unit_features_are_directions_and_their_logits_scaled_cosines(cosine_parameters, heads):
+    params = cosine_parameters[heads]
+    output = outputs(params, heads=heads, unit_features=True, logit_scale=7.0)
+    (name,) = params["params"]["heads"]
+    assert name == "kernel", "cosines have no bias"
+    kernel = np.asarray(params["params"]["heads"]["kernel"], np.float64)
+    kernel = np.broadcast_to(kernel, (3, 5, 6))
+    of_any_length = tiny(heads=heads).bind(
+        {"params": {**params["params"], "heads": {"kernel": kernel, "bias": np.zeros(6)}}}
+    )
+    directions = unit(np.asarray(of_any_length._mlps(of_any_length.network(IMAGES)), np.float64))
+    np.testing.assert_allclose(output.features, directions, atol=1e-6)
+    for j in range(3):
+        for v in range(6):
+            expected = 7 * directions[:, j] @ unit(kernel[j, :, v])
+            np.testing.assert_allclose(output.logits[:, j, v], expected, atol=1e-5)
+
+
+def test_unit_features_in_bfloat16_are_of_its_precision(cosine_parameters):
+    params = cosine_parameters["shared"]
+    low, exact = (outputs(params, unit_features=True, dtype=dtype) for dtype in (jnp.bfloat16, jnp.float32))
+    assert low.features.dtype == low.logits.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(low.features, axis=-1), 1, atol=2**-7)
+    np.testing.assert_allclose(low.features, exact.features, atol=0.1)
+
+
+def test_unit_features_are_the_same_whatever_the_length_of_weights(cosine_parameters):
+    params = cosine_parameters["shared"]
+    longer = {**params["params"], "heads": {"kernel": 3 * params["params"]["heads"]["kernel"]}}
+    plain, scaled = (outputs(p, unit_features=True) for p in (params, {"params": longer}))
+    np.testing.assert_allclose(plain.logits, scaled.logits, atol=1e-5)
+    assert np.abs(plain.logits).max() <= 20 * (1 + 1e-6)
+
+
+def test_classify_compares_the_directions_of_edited_features(cosine_parameters):
+    params = cosine_parameters["shared"]
+    features, logits = outputs(params, unit_features=True)
+    encoder = tiny(unit_features=True)
+    classify = jax.jit(lambda features: encoder.apply(params, features, method="classify"))
+    np.testing.assert_allclose(classify(features), logits, atol=1e-5)
+    np.testing.assert_allclose(classify(2.5 * features), logits, atol=1e-5)
+    edited = np.asarray(features, np.float64) + np.random.default_rng(2).normal(size=(3, 5))
+    kernel = unit(np.asarray(params["params"]["heads"]["kernel"], np.float64).T).T
+    np.testing.assert_allclose(classify(edited.astype(np.float32)), 20 * unit(edited) @ kernel, atol=1e-5)
+    assert (classify(jnp.zeros_like(features)) == 0).all()
+
+
+def test_the_gradient_of_unit_features_is_that_of_finite_differences(cosine_parameters):
+    params = cosine_parameters["shared"]["params"]
+    loss = jax.jit(
+        lambda params: classification_loss(
+            tiny(unit_features=True).apply({"params": params}, jnp.asarray(IMAGES)).logits, LABELS, SCHEMA
+        )
+    )
+    gradient = jax.jit(jax.grad(loss))(params)
+    rng = np.random.default_rng(0)
+    for part in ("mlp_out", "heads"):
+        direction = rng.normal(size=params[part]["kernel"].shape).astype(np.float32)
+        ahead, behind = (
+            loss({**params, part: {**params[part], "kernel": params[part]["kernel"] + step * direction}})
+            for step in (1e-2, -1e-2)
+        )
+        slope = float(np.sum(np.asarray(gradient[part]["kernel"]) * direction))
+        assert slope == pytest.approx(float(ahead - behind) / 2e-2, rel=2e-2)
+    along = np.asarray(gradient["heads"]["kernel"] * params["heads"]["kernel"]).sum(axis=0)
+    np.testing.assert_allclose(along, 0, atol=1e-5)  # lengths do not matter
+
+
+def test_unit_features_reverse_as_others_do(cosine_parameters):
+    """The gradient of L_rev has the opposite sign at the features, and the same at the classifiers."""
+    params = cosine_parameters["shared"]["params"]
+
+    @jax.jit
+    def gradients(scale):
+        def total(params):
+            output = tiny(unit_features=True).apply(
+                {"params": params}, jnp.asarray(IMAGES), reversal_scale=scale
+            )
+            return reversal_loss(output.logits, LABELS, SCHEMA)
+
+        return jax.grad(total)(params)
+
+    plain, reversed_ = gradients(-1.0), gradients(2.0)
+    np.testing.assert_allclose(reversed_["heads"]["kernel"], plain["heads"]["kernel"], atol=1e-5)
+    np.testing.assert_allclose(reversed_["mlp_out"]["kernel"], -2 * plain["mlp_out"]["kernel"], atol=1e-5)

@@ -4,10 +4,12 @@ import jax.numpy as jnp
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders
+from gradrev_jax.runs.protocol import build_protocol, queries_of
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 
@@ -15,6 +17,25 @@ SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 def test_a_catalogue_is_opened_with_its_validation_part_held_out(tiny_config):
     parts = builders.open_catalogue(tiny_config).parts
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 32, "validation": 4, "test": 24}
+
+
+def test_correlation_ties_what_is_trained_on_and_leaves_the_test_as_it_is(tiny_config):
+    tiny_config.data.count = 400
+    catalogues = []
+    for correlation in (0.0, 0.5, 0.9):
+        tiny_config.data.correlation = correlation
+        catalogues.append(builders.open_catalogue(tiny_config))
+    for part in PARTS:
+        assert all((catalogue.parts[part] == catalogues[0].parts[part]).all() for catalogue in catalogues[1:])
+    shares = [
+        (labels[:, 0] == labels[:, 1]).mean()  # as the first six colours follow the six categories
+        for labels in (catalogue.part_labels(TRAIN, VALIDATION) for catalogue in catalogues)
+    ]
+    assert shares == pytest.approx([share + (1 - share) / 8 for share in (0.0, 0.5, 0.9)], abs=0.08)
+    plain, *tied = ([each.images.digest(int(row)) for row in each.rows(TEST)] for each in catalogues)
+    assert all(digests == plain for digests in tied)
+    queries = [queries_of(each, TEST, build_protocol(tiny_config), 0) for each in catalogues]
+    assert all((each.targets == queries[0].targets).all() for each in queries)
 
 
 def test_overrides_are_checked(tiny_config):
@@ -62,14 +83,30 @@ def test_every_field_of_the_encoder_comes_from_the_config(tiny_config, monkeypat
         "width": 0.25,
         "dropout": 0.125,
         "heads": "pairwise",
+        "unit_features": True,
+        "logit_scale": 7.0,
     }
     tiny_config.model.update({**changed, "pretrained": "imagenet"})
     tiny_config.reversal.reach = "mlp"
+    tiny_config.data.missing = "value"
     tiny_config.precision = "bfloat16"
     encoder = builders.build_encoder(tiny_config, SCHEMA)
     kept = {"reach": "mlp", "schema": SCHEMA, "dtype": jnp.bfloat16, "frozen_statistics": True}
-    expected = {**changed, **kept}
+    expected = {**changed, **kept, "missing": "value"}
     fields = {field.name: field.default for field in dataclasses.fields(AttributeEncoder)}
     assert set(fields) - {"parent", "name"} == set(expected), "a new field needs a line here"
     assert {name: getattr(encoder, name) for name in expected} == expected
     assert not {name for name in expected if fields[name] == expected[name]}, "told from their defaults"
+
+
+@pytest.mark.parametrize(
+    ("tap", "freeze", "expected"),
+    [("levels", True, "balanced"), ("pooled", True, None), ("levels", False, "levels"), (None, True, None)],
+)
+def test_numbers_of_several_layers_are_balanced_where_the_network_is_frozen(
+    tiny_config, tap, freeze, expected
+):
+    tiny_config.model.update({"backbone": "efficientnet_lite0", "tap": tap, "freeze_backbone": freeze})
+    encoder = builders.build_encoder(tiny_config, SCHEMA)
+    assert encoder.tap == expected
+    assert encoder.backbone == ("embeddings" if freeze else "efficientnet_lite0")

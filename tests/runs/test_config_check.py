@@ -19,12 +19,17 @@ INVALID = {
     "model.tap": ["conv5"],
     "model.heads": ["many"],
     "model.feature_dim": [0],
+    "model.logit_scale": [0.0, NAN, float("inf")],
     "model.width": [0.0, -1.0, 16.5, NAN],
     "model.dropout": [1.0, -0.1, NAN],
     "reversal.weighting": ["Balanced"],
     "reversal.beta": [-0.1, NAN],
     "reversal.scale": [NAN],
     "reversal.reach": ["far"],
+    "reversal.adversaries": [-1],
+    "reversal.adversary_target": ["chance"],
+    "reversal.adversary_steps": [0],
+    "reversal.adversary_rate": [-1.0, NAN],
     "seed": [-1],
     "data.train_resize": [10],
     "train.classification_weight": [-1.0, NAN],
@@ -47,6 +52,9 @@ INVALID = {
     "train.patience": [0],
     "train.attribute_triplet_weight": [-0.1],
     "train.label_triplet_weight": [NAN],
+    "train.compactness_weight": [-1.0],
+    "train.conditional_dependence_weight": [-1.0],
+    "train.decorrelate": [0.5, -1.0, NAN, float("inf")],
     "train.triplet_margin": [-1.0],
     "memory.kinds": [(), ("replace",)],
     "memory.num_changes": [0],
@@ -154,3 +162,14 @@ def test_a_seed_that_no_generator_takes():
     config.seed = 2**63
     with pytest.raises(ConfigError, match=r"seed = 9223372036854775808: at least 0 and below 2\*\*63"):
         check(config)
+
+
+def test_adversaries_take_the_place_of_a_reversal_that_fits(tiny_config):
+    tiny_config.reversal.adversaries = 3
+    with pytest.raises(ConfigError, match="reversal.weighting = 'balanced': fixed or schedule, where"):
+        check(tiny_config)
+    tiny_config.reversal.weighting = "schedule"
+    check(tiny_config)
+    tiny_config.reversal.reach = "mlp"
+    with pytest.raises(ConfigError, match="reversal.reach = 'mlp': backbone, where reversal.adversaries"):
+        check(tiny_config)

@@ -31,6 +31,11 @@ def test_every_field_of_the_section_reaches_the_protocol(tiny_config):
         "strength": "1.5",
         "weights": "color=2, size=0.5",
         "normalize": "none",
+        "representation": "hybrid",
+        "look": "0.25",
+        "edit": "replace",
+        "baselines": ("oracle", "random"),
+        "leakage": True,
         "batch_size": 3,
         "select_on_test": True,
     }
@@ -39,22 +44,17 @@ def test_every_field_of_the_section_reaches_the_protocol(tiny_config):
     assert dataclasses.asdict(build_protocol(tiny_config)) == {
         **given,
         "strength": 1.5,
+        "look": 0.25,
         "weights": {"color": 2.0, "size": 0.5},
     }
-    tiny_config.protocol.update({"num_references": 0, "strength": "validation", "weights": "1, 0.5"})
+    chosen = dict.fromkeys(("strength", "normalize", "edit", "look"), "validation")
+    tiny_config.protocol.update({**chosen, "num_references": 0, "weights": "1, 0.5"})
     unset = build_protocol(tiny_config)
-    assert (unset.num_references, unset.strength, unset.weights) == (None, None, (1.0, 0.5))
-
-
-@pytest.mark.parametrize(
-    ("strength", "weights", "needed"),
-    [("1", "none", False), ("1", "1,2", False), ("1", "validation", True), ("validation", "none", True)],
-)
-def test_the_validation_part_is_needed_where_something_is_chosen_on_it(
-    tiny_config, strength, weights, needed
-):
-    tiny_config.protocol.update({"strength": strength, "weights": weights})
-    assert build_protocol(tiny_config).needs_validation == needed
+    assert all(getattr(unset, name) is None for name in (*chosen, "num_references"))
+    assert unset.weights == (1.0, 0.5)
+    assert not unset.chooses_weights
+    tiny_config.protocol.weights = "validation"
+    assert build_protocol(tiny_config).chooses_weights
 
 
 WEIGHED = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))

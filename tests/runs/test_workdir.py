@@ -70,6 +70,28 @@ def test_schema_is_kept_and_a_changed_catalogue_refused(tmp_path):
         workdir.check_schema(tmp_path, turned)
 
 
+def test_a_field_that_had_another_name_is_read_by_that_it_has_now(tmp_path):
+    """Runs of before hid labels by ``data.missing``, which is now the name of something else."""
+    former = {"seed": 0, "data": {"missing": 0.1}}
+    workdir.write_json(tmp_path / "config.json", former)
+    data = workdir.read_config(tmp_path)["data"]
+    assert (data["missing_fraction"], data["missing"]) == (0.1, "ignore")
+    earlier = workdir.earlier_values(tmp_path)
+    assert earlier["data.missing"] == "ignore"
+    assert "data.missing_fraction" not in earlier
+    now = {"missing": "ignore", "missing_fraction": 0.1}
+    workdir.check_claim(tmp_path, {"seed": 0, "data": now})
+    with pytest.raises(WorkdirError, match="data.missing_fraction: 0.1 there, 0.2 now\n"):
+        workdir.check_claim(tmp_path, {"seed": 0, "data": {**now, "missing_fraction": 0.2}})
+    with pytest.raises(WorkdirError, match='data.missing: "ignore" there, "value" now\n'):
+        workdir.check_claim(tmp_path, {"seed": 0, "data": {**now, "missing": "value"}})
+    assert workdir.read_json(tmp_path / "config.json") == former
+    for given in (now, {"missing": "value", "missing_fraction": 0.0}):
+        workdir.write_json(tmp_path / "config.json", {"seed": 0, "data": given})
+        found = workdir.read_config(tmp_path)["data"]
+        assert {name: found[name] for name in given} == given
+
+
 def test_a_run_from_before_a_field_has_what_it_stood_for(tmp_path):
     """Runs of version 0.1.0 chose their parts by the order of the images, and must go on doing so."""
     workdir.write_json(tmp_path / "config.json", {"seed": 0, "data": {"root": "x"}})

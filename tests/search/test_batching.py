@@ -5,7 +5,6 @@ from gradrev_jax.search.batching import (
     CHUNK_BYTES,
     drop_excluded,
     reference_chunk_size,
-    scale_indicators,
     validate_k,
     validate_reference_ids,
 )
@@ -33,5 +32,3 @@ def test_the_arguments_of_a_search_are_checked(unchecked):
     assert validate_k(np.int64(5), 5, exclude_reference=False) == 5
     with pytest.raises(ValueError, match="reference_ids must lie between 0 and 4, got 5"):
         validate_reference_ids(np.array([0, 5, 6]), 5)
-    with pytest.raises(ValueError, match=r"2 queries need indicators \[2, 3\], got \(2, 4\)"):
-        scale_indicators(np.zeros((2, 4)), 1.0, num_queries=2, num_values=3, dtype=np.dtype("float32"))

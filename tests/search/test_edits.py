@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.manipulation import manipulate
-from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, scale_weights, weigh_features
+from gradrev_jax.core.normalization import (
+    NORMALIZATIONS,
+    normalize_features,
+    normalize_scaled,
+    scale_weights,
+    weigh_features,
+)
 from gradrev_jax.search import edits as edits_module
 from gradrev_jax.search.edits import apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
@@ -93,5 +99,40 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights
     rows = np.asarray(products.rows, np.float64).reshape(ROWS, -1)
     vectors = np.asarray(edited.vectors, np.float64).reshape(QUERIES, -1)
     errors = np.abs(scores - ((rows**2).sum(axis=1) - 2 * vectors @ rows.T)).max(axis=1)
+    assert (errors <= bounds).all()
+    assert (bounds < 3000 * errors).all()
+
+
+@pytest.mark.parametrize("weights", [None, [1, 0.01, 4]])
+@pytest.mark.parametrize("size", [1, 1e5])
+@pytest.mark.parametrize("how", NORMALIZATIONS)
+def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weights):
+    """The more a block that is taken out weighs, the more cancels; a part not added leaves no error."""
+    products, _, _, indicators = example(rng, how, weights=weights)
+    features = rng.normal(size=(REFERENCES, ATTRIBUTES, DIM))
+    features[:, 0] *= size
+    features = weigh_features(jnp.asarray(features, jnp.float32), how, products.weights)
+    rows = normalize_scaled(features, how, products.weights).reshape(features.shape)
+    references = make_references(products, features, rows, how, 2)
+    replaced = np.array([[True, False], [True, True], [False, True]] * 3)
+    edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators, replaced)
+    assert edits.replaced.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
+    edited = apply_edits(products, references, edits, how)
+    table, by_reference = np.asarray(products.table), np.asarray(references.products)
+    dots = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
+    dots += np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.reference])
+    if how != "attribute":
+        blocks = np.asarray(references.blocks)[edited.blocks, edits.reference[:, None]]
+        dots += np.einsum("qb,qbg->qg", edited.block_factors, blocks)
+    scores = np.asarray(products.square_norms - 2 * dots, np.float64)
+    kept = np.asarray(features, np.float64)[edits.reference]
+    kept[:, :2] *= ~replaced[:, :, None]
+    manipulated = kept + np.einsum("qv,vnd->qnd", indicators, np.asarray(products.memory, np.float64))
+    expected = normalize_features(manipulated, how, weights if how == "attribute" else None)
+    np.testing.assert_allclose(edited.vectors.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6)
+    rows = np.asarray(products.rows, np.float64).reshape(ROWS, -1)
+    vectors = np.asarray(edited.vectors, np.float64).reshape(QUERIES, -1)
+    errors = np.abs(scores - ((rows**2).sum(axis=1) - 2 * vectors @ rows.T)).max(axis=1)
+    bounds = np.asarray(edited.errors, np.float64)
     assert (errors <= bounds).all()
     assert (bounds < 3000 * errors).all()

@@ -349,7 +349,7 @@ def test_what_cannot_be_built(rng, unchecked):
     with pytest.raises(ValueError, match="normalize must be one of"):
         ManipulationIndex.build(gallery, memory, SCHEMA, "rows")
     for features, prototypes in ((gallery[:0], memory), (gallery[:, :2], memory), (gallery, memory[:5])):
-        with pytest.raises(ValueError, match=r"features must be \[G, 3, d\] with G > 0"):
+        with pytest.raises(ValueError, match=r"\[G, P, d\] with G > 0 and P >= 3, and memory"):
             ManipulationIndex.build(features, prototypes, SCHEMA)
 
 
@@ -430,15 +430,6 @@ def test_k_may_be_a_number_of_numpys(rng, built, unchecked):
         found = built.search(**search, k=np.int64(K - exclude))
         expected = built.search(**search, k=K - exclude)
         np.testing.assert_array_equal(found.indices, expected.indices)
-
-
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """The ways that the search takes on other devices than a CPU, in programs that are traced anew."""
-    jax.clear_caches()
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    yield
-    jax.clear_caches()
 
 
 def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):

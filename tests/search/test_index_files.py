@@ -59,6 +59,37 @@ def test_a_folder_of_before_there_were_weights_has_none(folder):
         open_index(folder)
 
 
+@pytest.mark.parametrize("weights", [None, [0.5, 3, 1]])
+@pytest.mark.parametrize("absent", [None, np.float32(0.1) * MEMORY[:2, 0]])
+def test_an_edit_by_replacement_is_saved_with_the_index(tmp_path, absent, weights):
+    """Of a gallery with a block that belongs to no attribute."""
+    gallery, memory = (np.concatenate([x, x[:, :1]], axis=1) for x in (GALLERY, MEMORY))
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, "global", weights, "replace", absent)
+    save_index(index, tmp_path / "index")
+    opened = open_index(tmp_path / "index", features=gallery, memory=memory)
+    queries = {**QUERIES, "indicators": np.array([[-1, 1, 0, 0, 0], [0, 0, 0, 0, -1], [0] * 5])}
+    for found, expected in zip(opened.search(**queries), index.search(**queries), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(DataError, match="is the index of another memory"):
+        open_index(tmp_path / "index", memory=memory * np.float32(1.1))
+    other = ManipulationIndex.build(gallery, memory, SCHEMA, "global", weights).search(**queries)
+    assert (np.asarray(opened.search(**queries).distances) != other.distances).any()
+
+
+def test_a_folder_of_before_there_were_edits_has_that_of_the_paper(folder):
+    """Version 3 had the same files, and no word of an edit."""
+    expected = open_index(folder).search(**QUERIES)
+    about = json.loads((folder / "index.json").read_text())
+    assert about.pop("replacement") is None
+    (folder / "index.json").write_text(json.dumps({**about, "version": 3}))
+    opened = open_index(folder, features=GALLERY, memory=MEMORY)
+    assert opened.replacement is None
+    np.testing.assert_array_equal(opened.search(**QUERIES).indices, expected.indices)
+    (folder / "index.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="is no index that can be read: 'replacement'"):
+        open_index(folder)
+
+
 def test_folders_may_be_strings(folder, tmp_path):
     save_index(open_index(str(folder)), str(tmp_path / "copy"))
     np.testing.assert_array_equal(open_index(str(tmp_path / "copy")).features, GALLERY)
@@ -83,7 +114,7 @@ def test_folders_that_are_no_index(folder, tmp_path):
         open_index(tmp_path / "nothing")
     about = json.loads((folder / "index.json").read_text())
     (folder / "index.json").write_text(json.dumps({**about, "version": 0}))
-    with pytest.raises(DataError, match="is an index of version 0, not 3"):
+    with pytest.raises(DataError, match="is an index of version 0, not 4"):
         open_index(folder)
     (folder / "index.json").write_text("{")
     with pytest.raises(DataError, match="is no index that can be read"):

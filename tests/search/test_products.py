@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features
-from gradrev_jax.search.products import LANES, gallery_products, part_products, square_norms
+from gradrev_jax.search.products import (
+    LANES,
+    gallery_products,
+    part_products,
+    square_norms,
+    whole_and_block_products,
+)
 
 VALUES, ATTRIBUTES, DIM, ROWS = 5, 3, 30, 120
 
@@ -13,6 +19,14 @@ def test_part_products_against_einsum(rng):
     blocks = np.einsum("mnd,gnd->nmg", a.astype(np.float64), b)
     np.testing.assert_allclose(part_products(a, b, by_block=True), blocks, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(part_products(a, b)[0], blocks.sum(axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2, 3])
+def test_products_of_the_whole_and_of_some_blocks_are_those_of_parts(rng, num_blocks):
+    a, b = rng.normal(size=(7, 3, 5)).astype(np.float32), rng.normal(size=(11, 3, 5)).astype(np.float32)
+    whole, blocks = whole_and_block_products(a, b, num_blocks=num_blocks)
+    np.testing.assert_allclose(whole, part_products(a, b), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(blocks, part_products(a, b, by_block=True)[:num_blocks], rtol=1e-6)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)

@@ -154,6 +154,7 @@ def test_candidates_are_selected_and_not_sorted(rng):
     """A sort of the whole gallery takes XLA ten times as long as all the rest."""
     products, references, edits = example(rng, rows=1234)
     edited = apply_edits(products, references, edits, "global")
-    compiled = rank.lower(products, references.products, edits.reference, edited, 15).compile().as_text()
+    by_reference = references.products, references.blocks
+    compiled = rank.lower(products, by_reference, edits.reference, edited, 15).compile().as_text()
     assert "TopK" in compiled
     assert not [line for line in compiled.splitlines() if " sort(" in line]

@@ -13,17 +13,24 @@ import numpy as np
 import optax
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.conditional_dependence import expected_labels
+from gradrev_jax.core.decorrelation import decorrelation
+from gradrev_jax.core.label_counts import conditionals, count_pairs
+from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
 from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
-from tests.small_backbone import NormedColour
+from tests.small_backbone import LeftColour, NormedColour
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
+# Of a feature with a single live unit, which features of width 3 may have, the length does not matter.
+UNIT = AttributeEncoder(SCHEMA, feature_dim=12, backbone="small", dtype=jnp.float64, unit_features=True)
 NORMED = AttributeEncoder(SCHEMA, feature_dim=3, backbone="normed", dtype=jnp.float64)
 STEPS = 10
 RNG = np.random.default_rng(0)
@@ -36,11 +43,20 @@ def rows(step, size):
     return np.random.default_rng(step).permutation(len(PIXELS))[:size]
 
 
-def encoder_stage(size, encoder=ENCODER):
+TRIPLETS = EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0})
+CORRELATED = np.repeat([[0, 0], [0, 1], [1, 1], [2, 0]], [90, 10, 60, 40], axis=0)
+VARIANTS = EncoderObjective(
+    term_weights={"compactness": 1.0, "conditional_dependence": 3.0},
+    expected=expected_labels(CORRELATED, SCHEMA),
+    decorrelation=decorrelation(CORRELATED, SCHEMA),
+)
+
+
+def encoder_stage(size, encoder=ENCODER, objective=TRIPLETS):
     update = make_update(
         encoder,
         OPTIMIZER,
-        EncoderObjective(term_weights={"attribute_triplet": 0.2, "label_triplet": 1.0}),
+        objective,
         seed=0,
         total_steps=STEPS,
     )
@@ -61,32 +77,52 @@ def memory_stage(size, encoder=ENCODER):
     return update, {"encoder": params, "memory": memory}, 3 * size, targets
 
 
+def as_double(leaf):
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
 def trained(stage, size, parallel, at_once, on_device=False):
-    update, params, images, targets = stage(size)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
-    state = parallel.replicate(TrainState.begin(params, OPTIMIZER))
+    update, params, images, targets, *removal = stage(size)
+    state = TrainState.begin(jax.tree.map(jnp.asarray, params), OPTIMIZER)
+    for each in removal:
+        state = each.begin(state, feature_dim=3, seed=0)
+    state = parallel.replicate(jax.tree.map(as_double, state))
     pixels = parallel.replicate(PIXELS) if on_device else None
     steps = parallel.compile(update, size=images, pixels=pixels)
     for start in range(0, STEPS, at_once):
         drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
-        own = parallel.own_rows(drawn)
+        own = parallel.label_slots(drawn)
         inputs = parallel.place(own if on_device else PIXELS[own])
         state, metrics = steps(
             state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))
         )
-    return jax.device_get((state.params, metrics))
+    return jax.device_get(((state.params, state.adversaries), metrics))
+
+
+def adversarial_stage(size, encoder=ENCODER):
+    """Stage 1 against adversaries, whose state comes from the last of what this returns."""
+    removal = Removal(
+        Adversaries(SCHEMA, copies=2, hidden=8), conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), OPTIMIZER
+    )
+    objective = EncoderObjective(weighting="fixed", beta=3.0)
+    update = make_adversarial_update(removal, encoder, OPTIMIZER, objective, seed=0, total_steps=STEPS)
+    params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
+    return update, params, size, lambda drawn: LABELS[drawn], removal
 
 
 STAGES = {
     "encoder": encoder_stage,
+    "adversarial encoder": adversarial_stage,
     "memory": memory_stage,
     "normed encoder": functools.partial(encoder_stage, encoder=NORMED),
+    "variants": functools.partial(encoder_stage, encoder=UNIT, objective=VARIANTS),
     "normed memory": functools.partial(memory_stage, encoder=NORMED),
 }
 
 
 def main(cases):
     """Print a line of JSON for each case, (stage, size of a batch, mode, steps at once, on the device)."""
+    BACKBONES["small"] = Backbone(LeftColour, inputs=Pixels(4), taps=("fc6_relu",))
     BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
     alone = {}
     for name, size, mode, at_once, on_device in cases:

@@ -7,7 +7,9 @@ import optax
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.losses import classification_loss, reversal_loss
+from gradrev_jax.core.conditional_dependence import conditional_dependence, expected_labels
+from gradrev_jax.core.decorrelation import decorrelating_weights, decorrelation
+from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_loss
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
@@ -158,6 +160,57 @@ def test_triplet_losses_add_up(params):
     )
     expected = jax.tree.map(lambda n, a, b: n + 0.2 * (a - n) + 3.0 * (b - n), none, one, other)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-3), both, expected)
+
+
+UNIT = without_dropout(unit_features=True)
+
+
+def objective_of(**settings):
+    """The loss and metrics of an objective on the batch, with unit features."""
+    params = init_state(UNIT, optax.sgd(1.0), input_size=64, seed=0).params
+
+    def total(params):
+        objective = EncoderObjective(weighting="off", **settings)
+        images = normalize_images(PIXELS)
+        loss, parts = encoder_loss(UNIT, params, images, jnp.asarray(LABELS), jax.random.key(0), objective)
+        return loss, parts.metrics
+
+    output = jax.jit(UNIT.apply)(params, normalize_images(PIXELS))
+    return *jax.jit(total)(params), output
+
+
+def test_terms_without_an_adversary_add_up():
+    expected = expected_labels(LABELS, SCHEMA)
+    weights = {"compactness": 2.0, "conditional_dependence": 3.0}
+    total, metrics, output = objective_of(term_weights=weights, expected=expected)
+    logits = np.asarray(output.logits)
+    squares = [
+        np.mean(
+            [2 - logits[b, n, SCHEMA.offsets[n] + row[n]] / 10 for b, row in enumerate(LABELS) if row[n] >= 0]
+        )
+        for n in range(2)
+    ]
+    np.testing.assert_allclose(metrics.terms["compactness"], sum(squares), rtol=1e-5)
+    dependence = conditional_dependence(output.features, LABELS, expected, SCHEMA)
+    np.testing.assert_allclose(metrics.terms["conditional_dependence"], dependence, rtol=1e-4)
+    np.testing.assert_allclose(total, metrics.loss_cls + 2 * sum(squares) + 3 * dependence, rtol=1e-4)
+
+
+def test_decorrelating_weights_are_those_of_the_classifiers():
+    training = np.repeat([[0, 0], [0, 1], [1, 1], [2, 0]], [90, 10, 60, 40], axis=0)
+    tables = decorrelation(training, SCHEMA)
+    _, metrics, output = objective_of(decorrelation=tables)
+    weights = decorrelating_weights(LABELS, tables, SCHEMA)
+    expected = pathway_losses(output.logits, LABELS, SCHEMA, weights)
+    np.testing.assert_allclose(metrics.pathways, expected, rtol=1e-5)
+    assert np.abs(expected - pathway_losses(output.logits, LABELS, SCHEMA)).max() > 1e-3
+
+
+def test_terms_that_lack_what_they_need(params):
+    with pytest.raises(ValueError, match="conditional_dependence needs what the training labels tell"):
+        objective_of(term_weights={"conditional_dependence": 1.0})
+    with pytest.raises(ValueError, match="compactness needs cosines: set unit_features of the encoder"):
+        loss_gradient(params, term_weights={"compactness": 1.0})
 
 
 def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing():

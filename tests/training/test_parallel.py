@@ -20,8 +20,10 @@ CASES = [
     ("encoder", 7, "pmap", 2, True),
     ("encoder", 7, "jit", 1, False),
     ("memory", 3, "pmap", 1, False),
+    ("adversarial encoder", 7, "pmap", 2, False),
     ("normed encoder", 7, "pmap", 2, False),
     ("normed encoder", 7, "jit", 1, False),
+    ("variants", 7, "pmap", 1, False),
     ("normed memory", 3, "jit", 1, False),
 ]
 MODES = PARALLEL_MODES

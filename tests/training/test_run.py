@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from configs.variants import SYSTEMS
 from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.restore import restore
 from gradrev_jax.training import run as training_run
 from gradrev_jax.training import stages
 from gradrev_jax.training.parallel import Parallel
@@ -114,6 +116,24 @@ def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, m
     assert_same(run(tiny_config, tmp_path), whole(tiny_config))
     steps = [record["step"] for record in records(tmp_path) if "loss_cls" in record]
     assert steps == sorted(set(steps))
+
+
+def test_adversaries_go_on_where_they_were(tiny_config, tmp_path, monkeypatch, whole):
+    """To the bit; and the checkpoint is read without them by all that does not train on."""
+    tiny_config.update_from_flattened_dict(SYSTEMS["repaired"])
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert checkpoint_steps(tmp_path)[-1] == 4
+    end = run(tiny_config, tmp_path)
+    assert_same(end, whole(tiny_config))
+    encoder = builders.build_encoder(tiny_config, builders.open_catalogue(tiny_config).schema)
+    assert_same(restore(tmp_path, "encoder", encoder, 64, "latest").params, end.params)
+    logged = [record for record in records(tmp_path) if "loss_removal" in record]
+    assert [record["step"] for record in logged] == [2, 4, 6, 8]
+    assert logged[-1]["loss_removal"] > 0 < logged[-1]["loss_adversaries"]
+    assert logged[-1]["w_rev"] == pytest.approx(0.3)
 
 
 def test_a_run_that_died_before_its_first_checkpoint_starts_over(tiny_config, tmp_path, monkeypatch, whole):
@@ -222,6 +242,15 @@ def test_an_interrupted_memory_stage_ends_in_the_same_parameters(two_stages, tmp
             run(two_stages, tmp_path)
     assert checkpoint_steps(tmp_path, "memory") == (3,)
     assert_same(run(two_stages, tmp_path), whole(two_stages))
+
+
+@pytest.mark.slow
+def test_adversaries_are_left_behind_by_the_memory(two_stages, tmp_path):
+    two_stages.update_from_flattened_dict(SYSTEMS["repaired"])
+    end = run(two_stages, tmp_path)
+    assert int(end.step) == 6
+    assert end.adversaries is None
+    assert set(end.params) == {"encoder", "memory"}
 
 
 def test_a_memory_can_be_added_to_a_finished_encoder(two_stages, tmp_path, whole):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs.variants import SYSTEMS
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
@@ -164,8 +165,10 @@ def test_an_imported_memory_is_trained_on_from_an_encoder_that_stays(config, mak
 
 
 @pytest.mark.slow
-def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path):
+@pytest.mark.parametrize("word", ["shared", "repaired"])
+def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path, word):
     params, _ = make_pair()
+    config.update_from_flattened_dict(SYSTEMS[word])
     config.stages = ("encoder", "memory")
     config.model.heads = "pairwise"
     config.train.update({"max_steps": 1})
@@ -174,6 +177,7 @@ def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path):
     config.update_from_flattened_dict(decided)
     trained = train(config, tmp_path / "run", progress=False)
     assert int(trained.step) == 1
+    assert (trained.adversaries is not None) == (word == "repaired")
     distances = jax.tree.map(lambda a, b: np.abs(a - b).max(), trained.params, params)
     assert 0 < max(jax.tree.leaves(distances)) < 2e-3  # one step of the learning rate, 1e-3
     with Checkpoints(tmp_path / "run" / "checkpoints" / "encoder", read_only=True) as checkpoints:
@@ -192,6 +196,28 @@ def test_a_run_exported_and_imported_again_is_the_same_to_the_bit(config, tmp_pa
         _, params, _ = restore(tmp_path / "again" / suffix, "encoder", encoder, 64, "best")
         assert_same(params, trained)
         np.testing.assert_array_equal(features(encoder, params, images), features(encoder, trained, images))
+
+
+def test_a_class_for_missing_labels_goes_along(config, tmp_path, monkeypatch):
+    """Only into runs that have it, too; and the run that comes back is evaluated alike."""
+    monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
+    config.data.update({"missing": "value", "missing_fraction": 0.3, "count": 120})
+    config.train.max_steps = 2
+    config.protocol.update({"representation": "posterior", "edit": "replace"})
+    trained = train(config, tmp_path / "run", progress=False).params
+    encoder = model(config)
+    assert encoder.classes.num_values == encoder.schema.num_values + encoder.schema.num_attributes
+    (file,) = export_run(tmp_path / "run", tmp_path / "out", suffix=".pth")
+    import_run(config, tmp_path / "again", file)
+    _, params, _ = restore(tmp_path / "again", "encoder", encoder, 64, "best")
+    assert_same(params, trained)
+    before, after = (evaluation.evaluate(tmp_path / name, progress=False) for name in ("run", "again"))
+    unlike = ("step", "catalogue_changes")
+    assert {**after, **dict.fromkeys(unlike)} == {**before, **dict.fromkeys(unlike)}
+    config.data.missing = "ignore"
+    with pytest.raises(WeightsError):
+        import_run(config, tmp_path / "other", file)
+    assert not (tmp_path / "other").exists()
 
 
 def test_pairwise_heads_and_another_tap(config, make_pair, tmp_path):
@@ -249,6 +275,9 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
         WeightsError,
         match="the file has features of width 4, `feature_dim` is 7 .config: model.feature_dim.$",
     ):
+        import_run(config, run, extractor)
+    config.model.update({"feature_dim": 4, "unit_features": True})
+    with pytest.raises(WeightsError, match="`unit_features` must be off .config: model.unit_features.$"):
         import_run(config, run, extractor)
     config.model.feature_dim = 0
     with pytest.raises(ConfigError, match="model.feature_dim = 0"):

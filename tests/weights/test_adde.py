@@ -217,6 +217,16 @@ def test_another_architecture(tensors):
         encoder_from_torch(shapes(), {}, SCHEMA)
 
 
+def test_classifiers_of_unit_features_are_refused_both_ways(tensors):
+    encoder = AttributeEncoder(SCHEMA, feature_dim=DIM, width=WIDTH, tap="fc7", unit_features=True)
+    params = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    with pytest.raises(WeightsError, match="classifiers of unit features none; `unit_features` must be off"):
+        encoder_from_torch(params, tensors, SCHEMA)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), params)
+    with pytest.raises(WeightsError, match="classifiers of unit features none; `unit_features` must be off"):
+        encoder_to_torch(zeros, SCHEMA)
+
+
 def test_another_catalogue(tensors):
     other = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
     encoder = AttributeEncoder(other, feature_dim=DIM, width=WIDTH, tap="fc7")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradrev_jax.evaluation.comparison.beside import baseline_section, leakage_section
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.paper import PAPER, SHOPPING100K_SIZES
 from gradrev_jax.evaluation.comparison.words import (
@@ -48,6 +49,8 @@ def comparison_markdown(
             "## Differences",
             "",
             *_difference_lines(comparison),
+            *baseline_section(comparison),
+            *leakage_section(comparison),
             "## Cross accuracy",
             "",
             CROSS_ACCURACY,

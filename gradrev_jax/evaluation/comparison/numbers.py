@@ -149,7 +149,39 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> dic
         "strength": [run.metrics["strength"] for run in system.runs],
         "weights": [run.metrics.get("weights") for run in system.runs],
         "metrics": found,
+        "leakage": _leakage(system),
+        "baselines": _baselines(system, names),
         "cross_accuracy": [[known(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
+    }
+
+
+def _leakage(system: System) -> dict[str, list[float | None]]:
+    """Returns the mean leakage of each run, by the name of the measurement; empty if it was not measured."""
+    found: dict[str, list[float | None]] = {}
+    for run in system.runs:
+        leakage = run.metrics.get("leakage")
+        if leakage is None:
+            return {}
+        numbers = {
+            "own_accuracy": leakage["own_accuracy"],
+            "mean": leakage["mean"],
+            "conditional_mean": leakage["conditional_mean"],
+            "mlp_mean": leakage["mlp"]["mean"],
+            "mlp_conditional_mean": leakage["mlp"]["conditional_mean"],
+        }
+        for name, number in numbers.items():
+            found.setdefault(name, []).append(number)
+    return found
+
+
+def _baselines(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns the mean hit rates of the baselines that all runs of a system have, by their names."""
+    every = [run.metrics["baselines"] for run in system.runs]
+    shared = [name for name in every[0] if all(name in each for each in every)]
+    cutoffs = [name.split("@")[1] for name in names if name.startswith("hit_rate@")]
+    return {
+        name: {k: float(np.mean([each[name]["hit_rate"][k] for each in every])) for k in cutoffs}
+        for name in shared
     }
 
 

@@ -26,7 +26,8 @@ from gradrev_jax.evaluation.comparison.words import (
     format_difference,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.report import DPI, percent, replace_folder
+from gradrev_jax.evaluation.report import DPI, percent
+from gradrev_jax.evaluation.report_folder import replace_folder
 from gradrev_jax.evaluation.short_text import shorten_all, text_width
 
 REPORT = "comparison.md"

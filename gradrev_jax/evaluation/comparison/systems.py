@@ -81,7 +81,8 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
 
     Args:
       arguments: the folders of the runs, each as FOLDER or NAME=FOLDER. Folders of one name are one system;
-        a folder without a name is called by its own. If all runs of a system have a ``report_encoder``,
+        a folder without a name is called by its own. The folder of a report, as RUN/report_posterior, stands
+        for the run evaluated as there. If all runs of a system have a ``report_encoder``,
         their prototypes alone follow as a system.
 
     Returns:
@@ -113,9 +114,15 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
 def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> EvaluatedRun:
     """Reads a run and the report of its last stage, or of its encoder with its prototypes alone.
 
+    Args:
+      directory: the run's folder, or that of one of its reports.
+      prototypes_alone: whether the report of the encoder alone is read.
+
     Raises:
       WorkdirError: it is not a run, or its report is missing, of an older version, or of an earlier stage.
     """
+    if _is_report(directory):
+        return _read_report(directory.parent, directory)
     config = workdir.read_config(directory)
     stages = config["stages"]
     stage = stages[0] if prototypes_alone else stages[-1]
@@ -123,13 +130,23 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Eval
     again = f"python evaluate.py --workdir={directory}" + (f" --stage={stage}" if prototypes_alone else "")
     if not (report / METRICS_FILE).is_file():
         raise WorkdirError(f"{directory} has no report; evaluate it first: {again}")
-    metrics = workdir.read_json(report / METRICS_FILE)
-    scores = read_scores(report / SCORES_FILE)
-    if metrics["stage"] != stage:
+    read = _read_report(directory, report)
+    if read.metrics["stage"] != stage:
         raise WorkdirError(
-            f"{report} is of the stage {metrics['stage']}, but the run has gone on to {stage}; "
+            f"{report} is of the stage {read.metrics['stage']}, but the run has gone on to {stage}; "
             f"evaluate it again: {again}"
         )
+    return read
+
+
+def _is_report(directory: pathlib.Path) -> bool:
+    return (directory / METRICS_FILE).is_file() and (directory.parent / workdir.CONFIG).is_file()
+
+
+def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
+    """Reads one report of the run of a folder."""
+    config, metrics = workdir.read_config(directory), workdir.read_json(report / METRICS_FILE)
+    scores = read_scores(report / SCORES_FILE)
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
     return EvaluatedRun(directory, fields, metrics, scores)
 
@@ -151,9 +168,12 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
 
 
 def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
-    """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run."""
+    """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run.
+
+    Those of one attribute or nuisance, as ``kept.color``, are not among them.
+    """
     first, *others = [run.scores.by_metric for system in systems for run in system.runs]
-    return tuple(name for name in first if all(name in other for other in others))
+    return tuple(name for name in first if "." not in name and all(name in other for other in others))
 
 
 def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:
@@ -169,9 +189,20 @@ def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False
     """
     words = ["N x N classifiers" if config["model.heads"] == "pairwise" else "N classifiers"]
     weighting = config["reversal.weighting"]
-    words.append("no reversal" if weighting == "off" else f"{weighting} reversal")
+    by_whom = " by adversaries" if config.get("reversal.adversaries") else ""
+    words.append("no reversal" if weighting == "off" else f"{weighting} reversal{by_whom}")
     if config.get("train.attribute_triplet_weight") or config.get("train.label_triplet_weight"):
         words.append("triplet losses")
+    words += [
+        word
+        for field, word in (
+            ("model.unit_features", "unit features"),
+            ("train.compactness_weight", "compact classes"),
+            ("train.conditional_dependence_weight", "conditional independence"),
+            ("train.decorrelate", "decorrelated labels"),
+        )
+        if config.get(field)
+    ]
     if "memory" in config["stages"] and not prototypes_alone:
         words.append("memory fine-tuned")
     return ", ".join(words)
@@ -202,6 +233,8 @@ def _name_folders(given: Sequence[tuple[str | None, pathlib.Path]]) -> list[tupl
 
 def _has_prototypes_report(directory: pathlib.Path) -> bool:
     """Returns whether a run that fine-tunes a memory was evaluated without it, too."""
+    if _is_report(directory):
+        return False
     stages = workdir.read_config(directory)["stages"]
     return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
 

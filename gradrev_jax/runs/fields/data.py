@@ -1,5 +1,6 @@
 """Fields of the catalogue, its images and the formats that it may come in."""
 
+from gradrev_jax.core.missing_labels import MISSING
 from gradrev_jax.data.catalogue import SPLITS_BY
 from gradrev_jax.runs.field import Field, at_least, one_of
 from gradrev_jax.runs.formats import FORMATS
@@ -68,6 +69,13 @@ IMAGES = {
         rule=one_of(SPLITS_BY),
         earlier="order",
     ),
+    "leave_out": Field(
+        default=(),
+        meaning="Attributes that are neither trained on nor asked for, although the catalogue labels them: "
+        "evaluation measures how far the results keep them all the same.",
+        same_test=True,
+        earlier=(),
+    ),
     "accept_changes": Field(
         default=False,
         meaning="Whether a run goes on although its training images, or their labels, have changed since it "
@@ -106,6 +114,13 @@ SHARED = {
         meaning="Number of images below which a value counts as `not labelled` (table, tfds).",
         rule=at_least(1),
         same_test=True,
+    ),
+    "missing": Field(
+        default="ignore",
+        meaning="What becomes of missing labels: `ignore`, or `value` for a class of its own per attribute, "
+        "which the classifiers tell from the values, and which no change asks for.",
+        rule=one_of(MISSING),
+        earlier="ignore",
     ),
     "limit": Field(
         default=None,

@@ -1,6 +1,9 @@
 """Fields of the whole run, of the model and of the reversal."""
 
+import math
+
 from gradrev_jax.core.losses import WEIGHTINGS
+from gradrev_jax.core.removal import REMOVALS
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
 from gradrev_jax.runs.field import Field, Rule, at_least, number, one_of
@@ -98,6 +101,18 @@ MODEL = {
         "cached, and training reads them.",
         earlier=False,
     ),
+    "unit_features": Field(
+        default=False,
+        meaning="Whether features have length 1, and logits are their cosines with the classifiers' weights, "
+        "times `logit_scale`, without a bias.",
+        earlier=False,
+    ),
+    "logit_scale": Field(
+        default=20.0,
+        meaning="Logit of a cosine of 1, where `unit_features` is on.",
+        rule=Rule("above 0", lambda value: value > 0 and math.isfinite(value)),
+        earlier=20.0,
+    ),
 }
 
 REVERSAL = {
@@ -128,5 +143,32 @@ REVERSAL = {
         meaning="How far the reversed gradient goes: to the `backbone`, or only to the `mlp` of its "
         "attribute.",
         rule=one_of(REACHES),
+    ),
+    "adversaries": Field(
+        default=0,
+        meaning="Number of adversaries per feature, in place of the classifiers' reversal (not the paper's): "
+        "small MLPs that read the feature's direction and its own label, with an optimizer of their own. "
+        "w_rev, `fixed` or by `schedule`, then weighs what they still read; 0: none.",
+        rule=at_least(0),
+        earlier=0,
+    ),
+    "adversary_target": Field(
+        default="clipped",
+        meaning="What features are trained towards against adversaries: `clipped`, that the right answer is "
+        "no likelier than by the own label alone; `prior`, that the whole answer is what that tells.",
+        rule=one_of(REMOVALS),
+        earlier="clipped",
+    ),
+    "adversary_steps": Field(
+        default=3,
+        meaning="Steps of the adversaries per step of the encoder, on the same features.",
+        rule=at_least(1),
+        earlier=3,
+    ),
+    "adversary_rate": Field(
+        default=10.0,
+        meaning="Learning rate of the adversaries, as a multiple of the encoder's.",
+        rule=at_least(0),
+        earlier=10.0,
     ),
 }

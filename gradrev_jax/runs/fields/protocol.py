@@ -4,11 +4,14 @@ import math
 from typing import Any
 
 from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.changes import KINDS
 from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
 
 CHOSEN = "validation"  # as a strength, or as weights: chosen on the validation part
 NO_WEIGHTS = "none"
+BASELINES = ("oracle", "random", "backbone", "posterior", "erased", "erased_given_own")
 # Weights as the field gives them: those of all attributes in their order, or those of some by name.
 GivenWeights = tuple[float, ...] | dict[str, float]
 
@@ -26,6 +29,16 @@ def is_strength(value: Any) -> bool:
         return math.isfinite(float(value))
     except ValueError:
         return False
+
+
+def is_look(value: Any) -> bool:
+    """Returns whether a value of ``protocol.look`` is a finite number from 0 or ``validation``.
+
+    Example:
+      >>> is_look("0.5"), is_look("validation"), is_look("-1")
+      (True, True, False)
+    """
+    return value == CHOSEN or (is_strength(value) and float(value) >= 0)
 
 
 def parse_weights(text: str) -> GivenWeights:
@@ -125,9 +138,46 @@ PROTOCOL = {
     ),
     "normalize": Field(
         default="global",
-        meaning="L2 normalisation of the features: `global` (of their concatenation), `attribute` (of each) "
-        "or `none`.",
-        rule=one_of(NORMALIZATIONS),
+        meaning="L2 normalisation of the features: `global` (of their concatenation), `attribute` (of each), "
+        "`none`, or `validation` for the best on the held-out part.",
+        rule=one_of((*NORMALIZATIONS, CHOSEN)),
+    ),
+    "representation": Field(
+        default="features",
+        meaning="What is compared: "
+        + "; ".join(f"`{name}`: {each.meaning}" for name, each in REPRESENTATIONS.items())
+        + ".",
+        rule=one_of(REPRESENTATIONS),
+        earlier="features",
+    ),
+    "look": Field(
+        default="0.5",
+        meaning="Weight of the backbone's embedding in the representation `hybrid`: 0 compares only what "
+        "labels say, more also how an image looks; `validation`: the most up to 1 that costs no match on the "
+        "held-out part.",
+        rule=Rule("a number from 0, or validation", is_look),
+        earlier="0.5",
+    ),
+    "edit": Field(
+        default="add",
+        meaning="Edit of a feature: `add` adds and removes prototypes (Eq. 7), `replace` puts the new "
+        "value's prototype in place of the attribute's feature; `validation`: the better on the held-out "
+        "part.",
+        rule=one_of((*EDITS, CHOSEN)),
+        earlier="add",
+    ),
+    "baselines": Field(
+        default=BASELINES,
+        meaning="Baselines that are searched, too: " + ", ".join(f"`{name}`" for name in BASELINES) + ".",
+        rule=Rule(f"some or none of {', '.join(BASELINES)}", lambda value: set(value) <= set(BASELINES)),
+        descriptive=False,
+        earlier=BASELINES,
+    ),
+    "leakage": Field(
+        default=True,
+        meaning="Whether fresh classifiers measure what each feature tells of the other attributes.",
+        descriptive=False,
+        earlier=True,
     ),
     "batch_size": Field(default=128, meaning="Images encoded at once.", rule=at_least(1), descriptive=False),
 }

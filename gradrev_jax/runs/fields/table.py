@@ -39,6 +39,12 @@ EARLIER_VALUES: dict[str, Any] = {
     name: field.earlier for name, field in FIELDS.items() if field.earlier is not SAME_AS_DEFAULT
 }
 
+# Section -> new name -> former name.
+RENAMED: dict[str, dict[str, str]] = {
+    section: {name: field.formerly for name, field in fields.items() if field.formerly is not None}
+    for section, fields in SECTIONS.items()
+}
+
 
 def default_config() -> ConfigDict:
     """Creates a config of all fields with their defaults; it is locked, so that no other field can be set.

@@ -1,5 +1,7 @@
 """Fields of the two stages of training."""
 
+import math
+
 from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.memory_losses import BLOCKS
 from gradrev_jax.core.optimizers import SCHEDULES
@@ -76,9 +78,16 @@ TRAIN = {
         default=1.0, meaning="Weight w_cls of the classification loss.", rule=at_least(0), paper="Eq. 3"
     ),
     **{
-        f"{name}_weight": Field(default=0.0, meaning=term.meaning, rule=at_least(0))
+        f"{name}_weight": Field(default=0.0, meaning=term.meaning, rule=at_least(0), earlier=0.0)
         for name, term in TERMS.items()
     },
+    "decorrelate": Field(
+        default=0.0,
+        meaning="Largest weight of an image in an attribute's classification loss, where images are weighted "
+        "as if the labels of different attributes were independent; the smallest is its inverse; 0: off.",
+        rule=Rule("0 or at least 1", lambda value: value == 0 or 1 <= value < math.inf),
+        earlier=0.0,
+    ),
     "triplet_margin": Field(
         default=0.5, meaning="Margin of both triplet losses, in squared distance.", rule=at_least(0)
     ),

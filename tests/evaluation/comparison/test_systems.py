@@ -195,6 +195,16 @@ def test_metrics_are_those_of_all_runs_in_the_order_of_the_first(make_run):
             {"reversal.weighting": "off", "train.label_triplet_weight": 1.0},
             "N classifiers, no reversal, triplet losses",
         ),
+        (
+            {
+                "model.unit_features": True,
+                "train.compactness_weight": 1.0,
+                "train.conditional_dependence_weight": 3.0,
+                "train.decorrelate": 5.0,
+            },
+            "N classifiers, balanced reversal, unit features, compact classes, conditional independence, "
+            "decorrelated labels",
+        ),
         ({"stages": ["encoder", "memory"]}, "N classifiers, balanced reversal, memory fine-tuned"),
     ],
 )

@@ -2,6 +2,7 @@ import pathlib
 
 import pytest
 
+from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.runs.field import Field, at_least, number, one_of, some_of
 from gradrev_jax.runs.fields import table
 from gradrev_jax.runs.fields.reference import reference_page
@@ -64,6 +65,12 @@ def test_a_run_may_go_on_with_another_value_of_some_fields_only():
     assert not table.is_resumable("train.epochs", {**run, "reversal.weighting": "schedule"})
     assert not table.is_resumable("memory.margin", {**run, "stages": ["encoder", "memory"]})
     assert not table.is_resumable("a.field.of.another.version", run)
+
+
+def test_runs_of_versions_without_a_variant_of_training_go_on_without_it():
+    off = {f"train.{name}_weight": 0.0 for name in TERMS}
+    off |= {"model.unit_features": False, "model.logit_scale": 20.0, "train.decorrelate": 0.0}
+    assert off.items() <= table.EARLIER_VALUES.items()
 
 
 def test_the_reference_page_is_up_to_date():

@@ -21,6 +21,8 @@ from gradrev_jax.data.formats.garments.drawing import (
     SLEEVES,
     draw_garment,
 )
+from gradrev_jax.data.formats.garments.nuisances import PERIODS, garment_nuisances
+from gradrev_jax.data.unlabelled import Nuisances
 from gradrev_jax.errors import ConfigError
 
 SCHEMA = AttributeSchema(
@@ -58,14 +60,28 @@ class GarmentImages:
 
     def read(self, row: int, transform: Transform) -> UInt8[np.ndarray, "S S 3"]:
         """Draws the garment at the size before the crop, and crops the centre."""
-        garment = {
-            name: values[label]
-            for name, values, label in zip(SCHEMA.names, SCHEMA.values, self.labels[row], strict=True)
-            if label != NOT_LABELLED
-        }
-        picture = draw_garment(garment, transform.resize, np.random.default_rng((self.seed, row, PIXELS)))
+        picture = draw_garment(self._garment(row), transform.resize, self._random(row))
         margin = (transform.resize - transform.size) // 2
         return picture[margin : margin + transform.size, margin : margin + transform.size]
+
+    def nuisances(self) -> Nuisances:
+        """Returns what the drawings have that no attribute decides, see ``garment_nuisances``."""
+        values = [garment_nuisances(self._garment(row), self._random(row)) for row in range(len(self))]
+        return Nuisances(tuple(PERIODS), np.stack(values), tuple(PERIODS.values()))
+
+    def _garment(self, row: int) -> dict[str, str]:
+        """Returns the values of a garment by attribute."""
+        return {
+            name: values[label]
+            for name, values, label in zip(
+                SCHEMA.names, SCHEMA.values, self.labels[row].tolist(), strict=True
+            )
+            if label != NOT_LABELLED
+        }
+
+    def _random(self, row: int) -> np.random.Generator:
+        """Returns the random numbers that a garment is drawn with."""
+        return np.random.default_rng((self.seed, row, PIXELS))
 
 
 def garments_catalogue(
@@ -119,8 +135,13 @@ def garments_catalogue(
     is_lower = np.isin(np.asarray(CATEGORIES)[complete[:, 0]], list(LOWER))
     complete[np.flatnonzero(is_lower)[:, None], NOT_ON_LOWER] = NOT_LABELLED
     labels = np.where(~is_test[:, None] & (hidden < missing), np.int32(NOT_LABELLED), complete)
+    images = GarmentImages(complete, seed)
     return Catalogue(
-        SCHEMA, GarmentImages(complete, seed), labels, split_parts(np.where(is_test, TEST, TRAIN))
+        SCHEMA,
+        images,
+        labels,
+        split_parts(np.where(is_test, TEST, TRAIN)),
+        nuisances=images.nuisances(),
     )
 
 

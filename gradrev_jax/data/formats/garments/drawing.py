@@ -81,9 +81,9 @@ def draw_garment(
       >>> draw_garment(skirt, 64, np.random.default_rng(0)).shape
       (64, 64, 3)
     """
-    canvas = _Canvas.random(size * SUPERSAMPLING, rng)
+    canvas = Canvas.random(size * SUPERSAMPLING, rng)
     draw = _draw_upper if garment["category"] in UPPER else _draw_lower
-    fabric = _fabric(garment["color"], garment["pattern"], canvas, rng)
+    fabric = Fabric.random(garment["color"], rng).sheet(garment["pattern"], canvas.size)
     background = rng.uniform(205, 250) + rng.uniform(-6, 6, 3)
     silhouette, details = draw(garment, canvas)
     pixels = np.where(silhouette[..., None], fabric * details[..., None], background)
@@ -92,7 +92,7 @@ def draw_garment(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Canvas:
+class Canvas:
     """A square of pixels, onto which the unit square is moved, scaled and tilted."""
 
     size: int
@@ -101,7 +101,7 @@ class _Canvas:
     tilt: float
 
     @classmethod
-    def random(cls, size: int, rng: np.random.Generator) -> "_Canvas":
+    def random(cls, size: int, rng: np.random.Generator) -> "Canvas":
         """Creates a canvas with a random position, scale and tilt."""
         width, height = rng.uniform(0.86, 1.04), rng.uniform(0.92, 1.02)
         shift = rng.uniform(-0.03, 0.03), rng.uniform(-0.02, 0.02)
@@ -117,10 +117,51 @@ class _Canvas:
         return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
 
+@dataclasses.dataclass(frozen=True)
+class Fabric:
+    """Represents a fabric: two colours, a light across it, and how its pattern lies.
+
+    Attributes:
+      base: the red, green and blue of the fabric, 0 to 255 and slightly beyond.
+      second: the same of its pattern.
+      light: how much the brightness varies across the fabric.
+      from_left: whether it varies from the left to the right, or else from the top to the bottom.
+      angle: the angle of the pattern, in radians.
+      is_turned: whether the pattern is turned by a right angle besides.
+      period: the distance of two stripes or dots, as a fraction of the image's width.
+    """
+
+    base: Float[np.ndarray, "3"]
+    second: Float[np.ndarray, "3"]
+    light: float
+    from_left: bool
+    angle: float
+    is_turned: bool
+    period: float
+
+    @classmethod
+    def random(cls, color: str, rng: np.random.Generator) -> "Fabric":
+        """Creates a random fabric of a colour."""
+        base = (np.asarray(COLORS[color]) + rng.uniform(-12, 12, 3)) * rng.uniform(0.88, 1.06)
+        # The second colour is darker on a light fabric and lighter on a dark one.
+        toward = 0.0 if base.mean() > 150 else 255.0
+        second = base + rng.uniform(0.4, 0.55) * (toward - base)
+        light, from_left = rng.uniform(0.02, 0.12), rng.random() < 0.5
+        angle, period = rng.uniform(-0.5, 0.5), rng.uniform(0.075, 0.11)
+        return cls(base, second, light, from_left, angle, bool(rng.integers(2)), period)
+
+    def sheet(self, pattern: str, size: int) -> Float[np.ndarray, "S S 3"]:
+        """Returns a sheet of the fabric, as large as the canvas."""
+        light = 1 + self.light * (_grid(size)[1 if self.from_left else 0] - 0.5)
+        angle = self.angle + (np.pi / 2) * self.is_turned
+        is_second = _is_second(pattern, size, angle, self.period)
+        return np.where(is_second[..., None], self.second, self.base) * light[..., None]
+
+
 class _Mask:
     """A mask of the canvas, which polygons are added to and cut from."""
 
-    def __init__(self, canvas: _Canvas) -> None:
+    def __init__(self, canvas: Canvas) -> None:
         self._canvas = canvas
         self._image = Image.new("L", (canvas.size, canvas.size))
         self._draw = ImageDraw.Draw(self._image)
@@ -149,7 +190,7 @@ class _Mask:
         return self.array() & (np.asarray(self._image.filter(ImageFilter.MinFilter(5))) == 0)
 
 
-def _draw_upper(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
+def _draw_upper(garment: Mapping[str, str], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     """Returns the silhouette and the brightness of a garment with shoulders."""
     body, category = UPPER[garment["category"]], garment["category"]
     top, bottom = body.top, body.bottoms[garment["length"]]
@@ -193,7 +234,7 @@ def _draw_upper(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray
     return _shade(silhouette, lines)
 
 
-def _draw_lower(garment: Mapping[str, str], canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
+def _draw_lower(garment: Mapping[str, str], canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
     """Returns the silhouette and the brightness of a garment with a waistband."""
     body, category = LOWER[garment["category"]], garment["category"]
     top, bottom = body.top, body.bottoms[garment["length"]]
@@ -234,20 +275,6 @@ def _ellipse(center: Point, half_width: float, half_height: float) -> list[Point
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     x, y = center[0] + half_width * np.cos(angles), center[1] + half_height * np.sin(angles)
     return list(zip(x.tolist(), y.tolist(), strict=True))
-
-
-def _fabric(
-    color: str, pattern: str, canvas: _Canvas, rng: np.random.Generator
-) -> Float[np.ndarray, "S S 3"]:
-    """Returns a sheet of the fabric, as large as the canvas."""
-    base = (np.asarray(COLORS[color]) + rng.uniform(-12, 12, 3)) * rng.uniform(0.88, 1.06)
-    # The second colour is darker on a light fabric and lighter on a dark one.
-    toward = 0.0 if base.mean() > 150 else 255.0
-    second = base + rng.uniform(0.4, 0.55) * (toward - base)
-    light = 1 + rng.uniform(0.02, 0.12) * (_grid(canvas.size)[1 if rng.random() < 0.5 else 0] - 0.5)
-    angle, period = rng.uniform(-0.5, 0.5), rng.uniform(0.075, 0.11)
-    is_second = _is_second(pattern, canvas.size, angle + (np.pi / 2) * rng.integers(2), period)
-    return np.where(is_second[..., None], second, base) * light[..., None]
 
 
 def _is_second(pattern: str, size: int, angle: float, period: float) -> Bool[np.ndarray, "S S"]:

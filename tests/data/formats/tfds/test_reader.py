@@ -281,6 +281,8 @@ def test_a_run_from_its_config(tiny_dir, cache_dir, tmp_path):
             "train.mirror": False,
             "protocol.ks": (1, 5),
             "protocol.batch_size": 10,
+            "protocol.baselines": (),
+            "protocol.leakage": False,
         }
     )
     train(config, tmp_path / "run", progress=False)

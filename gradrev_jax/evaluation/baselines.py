@@ -1,0 +1,162 @@
+"""What a result has to beat: the obvious ways to answer the same queries, by name."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure, fit_erasure
+from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
+from gradrev_jax.core.posteriors import one_hot_memory
+from gradrev_jax.core.representations import Material, Space, erase, posterior_space
+from gradrev_jax.data.queries import Queries
+from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.choices import choose_strength, make_held_out
+from gradrev_jax.evaluation.searching import Way, ask, index_gallery
+
+SEED = 0
+NOTHING_LEFT = 1e-6  # largest number of an erasure's matrices that is rounding
+
+
+class BaselineInputs(NamedTuple):
+    """Represents what baselines are computed from.
+
+    Attributes:
+      material: the encoded images.
+      queries: the queries to ask of the test part.
+      held_out_queries: the queries to choose a strength by, on the validation part.
+      way: how features are compared and edited.
+      k: the number of neighbours.
+      exclude_query: whether the query image itself is left out of its result.
+      progress: whether progress bars are shown.
+    """
+
+    material: Material
+    queries: Queries
+    held_out_queries: Queries
+    way: Way
+    k: int
+    exclude_query: bool
+    progress: bool
+
+
+def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the true labels, one-hot: no image that has the labels asked for is missed."""
+    schema = inputs.material.schema
+    missing: Missing = "value"
+    classes = classes_of(schema, missing)
+    one_hot = one_hot_memory(classes)
+    positions = class_labels(inputs.material.gallery.labels, schema, missing) + np.asarray(classes.offsets)
+    own = one_hot[np.arange(len(one_hot)), classes.attribute_of]  # [C, k]
+    last = np.asarray(classes.offsets) + np.asarray(classes.sizes) - 1
+    space = Space(
+        gallery=own[positions],
+        held_out=own[positions][:0],
+        memory=one_hot[value_positions(schema, missing)],
+        absent=own[last],
+    )
+    return _search(inputs, space, Way("none", "replace"))
+
+
+def random(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Draws images: for each query, a stretch of one random order of the gallery, which is a circle."""
+    rng = np.random.default_rng(SEED)
+    queries, size = inputs.queries, len(inputs.material.gallery.labels)
+    order = rng.permutation(size)
+    candidates = size - inputs.exclude_query
+    steps = rng.integers(0, candidates, len(queries))[:, None] + np.arange(inputs.k)
+    # The circle begins after the query, which is the one step that is left out.
+    begin = np.argsort(order)[queries.reference] + 1 if inputs.exclude_query else np.zeros(len(queries), int)
+    return order[(begin[:, None] + steps % candidates) % size]
+
+
+def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the outputs of the backbone, centred, which nothing can edit."""
+    material = inputs.material
+    mean = (material.held_out if len(material.held_out.labels) else material.gallery).embeddings.mean(axis=0)
+    gallery = (np.asarray(material.gallery.embeddings) - mean)[:, None]
+    num_values = material.schema.num_values
+    memory, absent = np.zeros((num_values, *gallery.shape[1:])), np.zeros((1, gallery.shape[2]))
+    space = Space(
+        gallery.astype(np.float32), gallery[:0].astype(np.float32), memory.astype(np.float32), absent
+    )
+    return _search(inputs, space, Way("global", "add"))
+
+
+def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
+    """Searches with the probabilities of the classifiers alone, editing them by replacement."""
+    return _search_at_best(inputs, posterior_space(inputs.material), Way("none", "replace", strength=2.0))
+
+
+def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features from which least squares erased all other attributes (LEACE)."""
+    held_out = inputs.material.held_out
+    return _search_erased(inputs, fit_erasure(held_out.features, held_out.labels, inputs.material.schema))
+
+
+def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features from which all that the own label does not explain of others was erased."""
+    held_out = inputs.material.held_out
+    return _search_erased(
+        inputs, fit_conditional_erasure(held_out.features, held_out.labels, inputs.material.schema)
+    )
+
+
+# The order is that of the tables.
+BASELINES: dict[str, Callable[[BaselineInputs], Int[np.ndarray, "Q K"] | None]] = {
+    "oracle": oracle,
+    "random": random,
+    "backbone": backbone,
+    "posterior": posterior,
+    "erased": erased,
+    "erased_given_own": erased_given_own,
+}
+
+
+def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
+    """Returns the gallery rows that a baseline finds, nearest first; None if nothing is left to compare.
+
+    Args:
+      name: a name of ``BASELINES``.
+      inputs: what it is computed from.
+    """
+    try:
+        return BASELINES[name](inputs)
+    except DataError:  # what is zero has no direction to normalise
+        return None
+
+
+def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features and prototypes that were erased alike; None if their means alone are left."""
+    if np.abs(erasure.matrices).max() < NOTHING_LEFT:
+        return None
+    return _search_at_best(inputs, erase(inputs.material, erasure), inputs.way)
+
+
+def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
+    """Searches at the strength that serves best on the validation part; without one, at that of ``way``."""
+    if len(inputs.held_out_queries):
+        material = inputs.material
+        held_out = make_held_out(
+            space,
+            material.held_out.labels,
+            inputs.held_out_queries,
+            material.schema,
+            way,
+            exclude_query=inputs.exclude_query,
+        )
+        way = way._replace(strength=choose_strength(held_out, progress=inputs.progress).value)
+    return _search(inputs, space, way)
+
+
+def _search(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
+    index = index_gallery(space, inputs.material.schema, way)
+    return ask(
+        index,
+        inputs.queries,
+        inputs.k,
+        strength=way.strength,
+        exclude_query=inputs.exclude_query,
+        progress=inputs.progress,
+    ).neighbors

@@ -1,0 +1,77 @@
+"""The sections of a comparison about what stands beside the results: baselines and leakage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradrev_jax.evaluation.comparison.numbers import nearest_k
+from gradrev_jax.evaluation.markdown import escape, table
+from gradrev_jax.evaluation.report import percent
+
+LEAKAGE_COLUMNS = {
+    "own_accuracy": "own attribute",
+    "mean": "leakage",
+    "conditional_mean": "conditional",
+    "mlp_mean": "leakage, MLP",
+    "mlp_conditional_mean": "conditional, MLP",
+}
+
+
+def baseline_section(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the table of the hit rates of baselines, of each system that was evaluated with some.
+
+    Args:
+      comparison: the numbers, from ``compare_systems``.
+    """
+    k = str(nearest_k(10, comparison["ks"]))
+    names = list(dict.fromkeys(name for system in comparison["systems"] for name in system["baselines"]))
+    if names == ["no_manipulation"]:
+        return []
+    rows: list[tuple[str, ...]] = [("system", "its own", *(name.replace("_", " ") for name in names))]
+    for system in comparison["systems"]:
+        found = (system["baselines"].get(name) for name in names)
+        cells = ("" if each is None else percent(each[k]) for each in found)
+        rows.append((escape(system["name"]), percent(system["metrics"][f"hit_rate@{k}"]["value"]), *cells))
+    return [
+        "## Baselines",
+        "",
+        f"hit_rate@{k} of the same encoders, asked in the obvious ways; a report says what each is.",
+        "",
+        *table(rows),
+        "",
+    ]
+
+
+def leakage_section(comparison: Mapping[str, Any]) -> list[str]:
+    """Returns the table of the leakage of each system in which it was measured, the mean over its runs.
+
+    Args:
+      comparison: the numbers, from ``compare_systems``.
+    """
+    measured = [system for system in comparison["systems"] if system["leakage"]]
+    if not measured:
+        return []
+    rows: list[tuple[str, ...]] = [("system", *LEAKAGE_COLUMNS.values())]
+    for system in measured:
+        every = (system["leakage"][name] for name in LEAKAGE_COLUMNS)
+        rows.append((escape(system["name"]), *(_mean_and_range(numbers) for numbers in every)))
+    return [
+        "## Leakage",
+        "",
+        "What fresh classifiers read of other attributes in each feature, on images that the encoder did not "
+        "see: 0 is the majority class, 1 every label. Conditional: beyond what the own label tells. Own "
+        "attribute: their accuracy on the attribute that the feature is for.",
+        "",
+        *table(rows),
+        "",
+    ]
+
+
+def _mean_and_range(numbers: list[float | None]) -> str:
+    """Returns the mean over runs, and with several the lowest and the highest."""
+    known = [number for number in numbers if number is not None]
+    if not known:
+        return ""
+    spread = f" ({percent(min(known))} to {percent(max(known))})" if len(known) > 1 else ""
+    return percent(float(np.mean(known))) + spread

@@ -1,0 +1,206 @@
+"""Leakage: what fresh probes read of every attribute in every feature, on images that no encoder saw."""
+
+import functools
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
+from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.leakage_scores import Leakage, ProbeScores
+from gradrev_jax.evaluation.linear_probe import score_linear
+from gradrev_jax.evaluation.mlp_probe import score_mlp
+from gradrev_jax.evaluation.neighbor_probe import predict_by_neighbors
+from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored, conditional_inputs, plain_inputs
+
+KINDS = ("mlp", "knn", "control")
+Extra = tuple[Float[np.ndarray, "V N d"], Int[np.ndarray, "V N"]]
+
+
+def measure_leakage(
+    features: Float[np.ndarray, "M N d"],
+    labels: Int[np.ndarray, "M N"],
+    schema: AttributeSchema,
+    *,
+    extra: Extra | None = None,
+    kinds: Collection[str] = KINDS,
+    folds: int = 5,
+    seed: int = 0,
+    progress: bool = False,
+) -> Leakage:
+    r"""Measures how well fresh probes read every attribute n in every feature j.
+
+    Probes are cross-fitted: fitted to all folds of the images but one, and to all of ``extra``, and scored
+    on the one. The conditional leakage is the V-information (Xu et al., 2020; Hewitt et al., 2021) that f_j
+    has on y_n beyond y_j, as a fraction of what y_j leaves open,
+
+    .. math::
+        \frac{CE(y_n | y_j) - CE(y_n | f_j, y_j)}{CE(y_n | y_j)}
+
+    so that attributes that predict each other are not taken for a leak. All cross-entropies are of images
+    that the probe was not fitted to. Nothing is clipped: below 0, a probe does worse than none.
+
+    Args:
+      features: the features of images that the encoder never saw.
+      labels: their labels, -1 = not labelled. Labels that are missing are neither fitted nor scored; a
+        missing own label is a value of its own.
+      schema: the attributes.
+      extra: features and labels of further images that the encoder never saw.
+      kinds: what is measured besides the linear probes, of ``mlp``, ``knn`` and ``control``.
+      folds: the number of folds, at least 3.
+      seed: the seed of the folds, of the control and of the MLPs.
+      progress: whether to show a progress bar.
+
+    Returns:
+      The measurements. NaN is "not measured": fewer than 20 of the images are labelled, the majority is
+      always right, or, for the conditional leakage, the own label leaves less than 0.01 nats open.
+
+    Raises:
+      DataError: there are fewer images than folds.
+      ValueError: shapes that disagree, labels outside their attribute, features that are not finite, an
+        unknown kind, or fewer than 3 folds.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> labels = np.random.default_rng(0).integers(0, 2, (300, 2))
+      >>> both = np.stack([labels, labels], axis=1).astype(np.float32)  # every feature holds both labels
+      >>> measure_leakage(both, labels, schema, kinds=()).linear.leakage.tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+    """
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    _check(features, labels, schema, folds, extra)
+    data = _Images.of(features, labels, extra, folds, seed)
+    with tqdm(total=2 + len(set(kinds)), desc="leakage", disable=not progress, leave=False) as bar:
+        return _measure(data, schema, frozenset(kinds), seed, bar)
+
+
+class _Images(NamedTuple):
+    """Represents all images, the test images first, and the folds that these are in."""
+
+    features: Float[np.ndarray, "m N d"]
+    labels: Int[np.ndarray, "m N"]
+    scored: int
+    folds: Folds
+
+    @classmethod
+    def of(
+        cls,
+        features: Float[np.ndarray, "M N d"],
+        labels: Int[np.ndarray, "M N"],
+        extra: Extra | None,
+        folds: int,
+        seed: int,
+    ) -> "_Images":
+        scored = len(features)
+        if extra is not None:
+            features, labels = np.concatenate([features, extra[0]]), np.concatenate([labels, extra[1]])
+        drawn = Folds.random(scored, len(features) - scored, folds, seed)
+        return cls(
+            features.astype(np.float32, copy=False), labels.astype(np.int32, copy=False), scored, drawn
+        )
+
+
+def _measure(
+    data: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: "tqdm[Any]"
+) -> Leakage:
+    features, labels, scored, folds = data
+    measured = ProbeScores(labels, folds, scored, schema)
+    plain = plain_inputs(features, labels, schema, folds, scored)
+    linear = _score_linear(plain, folds, schema)
+    bar.update()
+    to_predict = np.broadcast_to(labels, (schema.num_attributes, *labels.shape))
+    conditional = conditional_inputs(features, labels, to_predict, schema, folds, scored)
+    linear_conditional = _score_linear(conditional, folds, schema)
+    bar.update()
+    mlp = knn = control = None
+    if "mlp" in kinds:
+        mlp = measured.result(
+            _score_mlp(plain, linear, folds, seed, schema),
+            _score_mlp(conditional, linear_conditional, folds, seed, schema),
+        )
+        bar.update()
+    if "knn" in kinds:
+        fold = np.asarray(folds.fold)[:scored]
+        blocks = np.moveaxis(features, 1, 0)
+        predicted = np.stack([predict_by_neighbors(block, labels, fold, schema) for block in blocks])
+        knn = measured.by_accuracy(predicted, None)
+        bar.update()
+    if "control" in kinds:
+        permuted = permute_within(labels, seed)
+        inputs = conditional_inputs(features, labels, permuted, schema, folds, scored)
+        control = measured.conditional(_score_linear(inputs, folds, schema))
+        bar.update()
+    return Leakage(measured.majority, measured.result(linear, linear_conditional), mlp, knn, control)
+
+
+def permute_within(labels: Int[np.ndarray, "m N"], seed: int) -> Int[np.ndarray, "N m N"]:
+    """Returns labels of which each attribute is permuted among the labelled images with the same own label.
+
+    Args:
+      labels: the labels, -1 = not labelled.
+      seed: the seed of the permutations.
+
+    Returns:
+      The labels for each feature j (first axis), permuted within the images that have the same label of j.
+    """
+    rng = np.random.default_rng((seed, 1))
+    permuted = np.repeat(labels[None], labels.shape[1], axis=0)
+    for j, n in np.ndindex(labels.shape[1], labels.shape[1]):
+        for value in np.unique(labels[:, j]):
+            rows = np.flatnonzero((labels[:, j] == value) & (labels[:, n] != NOT_LABELLED))
+            permuted[j, rows, n] = labels[rng.permutation(rows), n]
+    return permuted
+
+
+def _check(
+    features: Float[np.ndarray, "M N d"],
+    labels: Int[np.ndarray, "M N"],
+    schema: AttributeSchema,
+    folds: int,
+    extra: Extra | None,
+) -> None:
+    if folds < 3:
+        raise ValueError(f"folds must be at least 3, got {folds}")
+    for name, (these, theirs) in {
+        "features": (features, labels),
+        "extra": extra or (features, labels),
+    }.items():
+        check_labels(theirs, schema, "labels" if name == "features" else "extra")
+        if these.ndim != 3 or these.shape[:2] != theirs.shape or these.shape[2] != features.shape[2]:
+            raise ValueError(f"{name} {these.shape} do not fit their labels {theirs.shape}, or each other")
+        if not np.isfinite(these).all():
+            raise ValueError(f"{name} must be finite")
+    if len(features) < folds:
+        raise DataError(
+            f"leakage needs {folds} images or more that no encoder saw, one per fold; "
+            f"there are {len(features)}"
+        )
+
+
+@functools.partial(jax.jit, static_argnames="schema")
+def _run_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
+    return jax.lax.map(lambda one: score_linear(one, folds, schema), inputs)
+
+
+@functools.partial(jax.jit, static_argnames="schema")
+def _run_mlp(
+    inputs: ProbeInputs, linear: Scored, folds: Folds, seeds: Any, schema: AttributeSchema
+) -> Scored:
+    return jax.lax.map(lambda one: score_mlp(one[0], one[1], folds, one[2], schema), (inputs, linear, seeds))
+
+
+def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
+    return jax.tree.map(np.asarray, _run_linear(inputs, folds, schema))
+
+
+def _score_mlp(
+    inputs: ProbeInputs, linear: Scored, folds: Folds, seed: int, schema: AttributeSchema
+) -> Scored:
+    seeds = jnp.arange(schema.num_attributes) + seed * schema.num_attributes
+    return jax.tree.map(np.asarray, _run_mlp(inputs, linear, folds, seeds, schema))

@@ -1,0 +1,50 @@
+"""Draws the leakage of a report as a Matplotlib figure; nothing is written to files here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from gradrev_jax.evaluation.figures import (
+    NAME_WIDTH,
+    WRITTEN_ATTRIBUTES,
+    cell_size,
+    heat_map,
+    inches,
+)
+from gradrev_jax.evaluation.fonts import lettered
+from gradrev_jax.evaluation.short_text import shorten_all
+
+TITLES = {
+    "matrix": "above the majority rate",
+    "conditional_matrix": "beyond the own label",
+}
+
+
+def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
+    """Draws what fresh probes find of each attribute (column) in each feature (row); None stays blank.
+
+    The left map has the leakage, the right one the conditional leakage. More than 30 attributes are shown by
+    colour only.
+
+    Args:
+      leakage: the measurements as in ``Leakage.as_json``; of them ``attributes``, ``matrix`` and
+        ``conditional_matrix`` are drawn.
+    """
+    attributes = leakage["attributes"]
+    with lettered(attributes) as spell:
+        names = shorten_all(attributes, NAME_WIDTH, spell)
+        fontsize = 9 if len(names) <= WRITTEN_ATTRIBUTES else 7
+        side = max(1.8, cell_size(len(names), largest=0.5) * len(names))
+        beside = inches(names, fontsize)
+        size = (2 * (side + 0.3) + beside + 1.6, side + 0.75 * beside + 0.9)
+        figure = Figure(figsize=size, layout="compressed")
+        maps = figure.subplots(1, len(TITLES))
+        for axes, (matrix, title) in zip(maps, TITLES.items(), strict=True):
+            image = heat_map(axes, leakage[matrix], names, fontsize=fontsize)
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("attribute")
+        maps[0].set_ylabel("feature")
+        maps[1].set_yticks(range(len(names)), [""] * len(names))
+        figure.colorbar(image, ax=maps, label="leakage (%)", shrink=0.8)
+    return figure

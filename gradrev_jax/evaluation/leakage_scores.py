@@ -1,0 +1,160 @@
+"""What probes come to: accuracy, leakage and conditional leakage by feature and attribute."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.evaluation.probe_data import Folds, Scored
+
+FEWEST_LABELLED = 20  # test images of an attribute that is measured
+SMALLEST_ENTROPY = 0.01  # nats: an attribute that the own label determines leaves nothing to measure
+
+
+class ProbeResult(NamedTuple):
+    """Represents what one kind of probe finds; rows are features, columns attributes, NaN is "not measured".
+
+    Attributes:
+      accuracy: the accuracy of the probes, [N, N].
+      leakage: their accuracy above the majority rate, (accuracy - majority) / (1 - majority), [N, N].
+      conditional: the fraction of the attribute's entropy given the feature's own label that the feature
+        removes, [N, N]; the diagonal is NaN. None: not measured by this kind.
+    """
+
+    accuracy: Float[np.ndarray, "N N"]
+    leakage: Float[np.ndarray, "N N"]
+    conditional: Float[np.ndarray, "N N"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Leakage:
+    """Represents what is in the features beside their own attribute; NaN is "not measured".
+
+    Attributes:
+      majority: the accuracy of naming the most frequent value, [N].
+      linear: what logistic probes find.
+      mlp: what small MLPs find; None: not measured.
+      knn: what the nearest neighbours of retrieval find; None: not measured.
+      control: the conditional leakage that logistic probes find after the labels of each attribute were
+        permuted among images with the same own label, [N, N]: 0 but for chance. None: not measured.
+    """
+
+    majority: Float[np.ndarray, " N"]
+    linear: ProbeResult
+    mlp: ProbeResult | None
+    knn: ProbeResult | None
+    control: Float[np.ndarray, "N N"] | None
+
+    def as_json(self, schema: AttributeSchema) -> dict[str, Any]:
+        """Returns the measurements as fractions for a JSON file; what was not measured is None.
+
+        Args:
+          schema: the attributes.
+        """
+        content = {
+            "attributes": list(schema.names),
+            **_as_json(self.linear),
+            "majority": _listed(self.majority),
+        }
+        for name, result in (("mlp", self.mlp), ("knn", self.knn)):
+            content[name] = None if result is None else _as_json(result)
+        if self.control is None:
+            return {**content, "control": None}
+        mean = _number(mean_of_others(self.control))
+        return {**content, "control": {"matrix": _listed(self.control), "mean": mean}}
+
+
+def mean_of_others(matrix: Float[np.ndarray, "N N"]) -> float:
+    """Returns the mean of the measured entries off the diagonal; NaN if there are none.
+
+    Args:
+      matrix: a number per feature (row) and attribute (column).
+
+    Example:
+      >>> mean_of_others(np.array([[9.0, 0.25], [np.nan, 9.0]]))
+      0.25
+    """
+    others = matrix[~np.eye(len(matrix), dtype=bool) & np.isfinite(matrix)]
+    return float(others.mean()) if others.size else float("nan")
+
+
+class ProbeScores:
+    """The measures of probes, over the test images that are labelled.
+
+    Args:
+      labels: the labels of all images, test images first, [m, N], -1 = not labelled.
+      folds: the folds.
+      scored: the number of test images.
+      schema: the attributes.
+    """
+
+    def __init__(self, labels: Int[np.ndarray, "m N"], folds: Folds, scored: int, schema: AttributeSchema):
+        self.labels = labels[:scored]
+        self.labelled = self.labels != NOT_LABELLED
+        self.count = self.labelled.sum(axis=0)
+        one_hot = np.asarray(schema.one_hot(labels))
+        counts = np.einsum("mt,mv->tv", folds.without_fold, one_hot)
+        frequent = np.stack(
+            [
+                counts[:, offset : offset + size].argmax(axis=1)
+                for offset, size in zip(schema.offsets, schema.sizes, strict=True)
+            ],
+            axis=1,
+        )
+        self.majority = self.accuracy(frequent[folds.fold[:scored]])
+
+    def accuracy(self, predicted: Int[np.ndarray, "*N m A"]) -> Float[np.ndarray, "*N A"]:
+        """Returns the accuracy of predictions, by attribute; NaN where too few images are labelled."""
+        right = (predicted[..., : len(self.labels), :] == self.labels) & self.labelled
+        enough = self.count >= FEWEST_LABELLED
+        return np.where(enough, right.sum(axis=-2) / np.maximum(self.count, 1), np.nan)
+
+    def conditional(self, scored: Scored) -> Float[np.ndarray, "N N"]:
+        """Returns the fraction of the base's cross-entropy that probes remove; NaN where it is nearly 0."""
+        loss, base = (
+            (self.labelled * losses[:, : len(self.labels)]).sum(axis=1, dtype=np.float64)
+            / np.maximum(self.count, 1)
+            for losses in (scored.loss, scored.base_loss)
+        )
+        known = (base >= SMALLEST_ENTROPY) & (self.count >= FEWEST_LABELLED) & ~np.eye(len(base), dtype=bool)
+        return np.where(known, (base - loss) / np.where(known, base, 1), np.nan)
+
+    def by_accuracy(
+        self, predicted: Int[np.ndarray, "N m N"], conditional: Float[np.ndarray, "N N"] | None
+    ) -> ProbeResult:
+        """Returns what predictions come to, beside a conditional leakage that is known."""
+        accuracy = self.accuracy(predicted)
+        room = np.where(self.majority < 1, 1 - self.majority, np.nan)
+        return ProbeResult(accuracy, (accuracy - self.majority) / room, conditional)
+
+    def result(self, plain: Scored, conditional: Scored) -> ProbeResult:
+        """Returns what plain and conditional probes come to."""
+        return self.by_accuracy(np.asarray(plain.predicted), self.conditional(conditional))
+
+
+def _as_json(result: ProbeResult) -> dict[str, Any]:
+    content = {
+        "matrix": _listed(result.leakage),
+        "mean": _number(mean_of_others(result.leakage)),
+        "accuracy": _listed(result.accuracy),
+        "own_accuracy": _mean_number(result.accuracy.diagonal()),
+    }
+    if result.conditional is not None:
+        content["conditional_matrix"] = _listed(result.conditional)
+        content["conditional_mean"] = _number(mean_of_others(result.conditional))
+    return content
+
+
+def _mean_number(numbers: Float[np.ndarray, " N"]) -> float | None:
+    known = numbers[np.isfinite(numbers)]
+    return float(known.mean()) if known.size else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _listed(numbers: Float[np.ndarray, "..."]) -> list[Any]:
+    return [_number(row) if np.ndim(row) == 0 else _listed(row) for row in numbers]

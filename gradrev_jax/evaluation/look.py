@@ -1,0 +1,57 @@
+"""Chooses how much of an image's look is compared, besides what its labels say."""
+
+from typing import NamedTuple
+
+from gradrev_jax.core.representations import REPRESENTATIONS, Material
+from gradrev_jax.data.catalogue import VALIDATION
+from gradrev_jax.evaluation.choices import check_queries, choose_strength, held_out_queries, make_choices
+from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.searching import make_held_out
+
+LOOKS = tuple(i / 10 for i in range(11))
+
+
+class Look(NamedTuple):
+    """Represents the weight of the backbone's embedding.
+
+    Attributes:
+      value: the weight; None: the representation has no embedding.
+      hit_rates: the hit rate on the validation part at every weight tried, by its name; empty if none was.
+    """
+
+    value: float | None
+    hit_rates: dict[str, float]
+
+
+def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
+    """Returns the weight that the protocol gives, or else the most that costs no match.
+
+    Of 0, 0.1, ..., 1 it is the highest at which as many queries of the validation part find a match among the
+    first 10 as without any, at the way of searching that serves best without any.
+
+    Args:
+      run: the run.
+      material: the encoded images.
+      progress: whether progress bars are shown.
+
+    Raises:
+      DataError: there is no query to choose by.
+    """
+    representation = REPRESENTATIONS[run.protocol.representation]
+    if not representation.has_look:
+        return Look(None, {})
+    if run.protocol.look is not None:
+        return Look(run.protocol.look, {})
+    labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
+    check_queries(queries, "look")
+    way = make_choices(run, representation.build(material._replace(look=0.0)), progress=progress).way
+    hit_rates = {}
+    for look in LOOKS:
+        space = representation.build(material._replace(look=look))
+        held_out = make_held_out(
+            space, labels, queries, run.schema, way, exclude_query=run.protocol.exclude_query
+        )
+        found = choose_strength(held_out, weights=way.weights, candidates=(way.strength,), progress=progress)
+        hit_rates[f"{look:g}"] = max(found.hit_rates.values())
+    most = max(look for look in LOOKS if hit_rates[f"{look:g}"] >= hit_rates["0"])
+    return Look(most, hit_rates)

@@ -1,0 +1,125 @@
+"""Small MLP probes of many attributes on one feature, beside the linear ones."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
+from gradrev_jax.evaluation.linear_probe import cross_entropies, predictions, shares
+from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored
+
+HIDDEN = 128
+RESTARTS = 2
+EPOCHS = 12
+BATCH = 256
+FEWEST_BATCHES = 9  # per epoch, so that few images are trained on long enough
+LEARNING_RATE = 5e-3
+WEIGHT_DECAY = 1e-2
+
+
+class _Networks(NamedTuple):
+    """Represents one network per pair of folds (P) and restart (R); the first layer is one product."""
+
+    hidden: Float[Array, "r P R H"]
+    output: Float[Array, "P R H J"]
+    bias: Float[Array, "P R 1 J"]
+
+
+def score_mlp(
+    inputs: ProbeInputs, linear: Scored, folds: Folds, seed: Int[Array, ""], schema: AttributeSchema
+) -> Scored:
+    """Trains MLPs of one hidden layer on one feature, and scores every test image by one that never saw it.
+
+    A network leaves out a pair of folds. For either, the epoch and the restart are chosen by the log-loss on
+    the other, for each attribute. The linear probe is one of the choices, so its findings count here as well.
+
+    Args:
+      inputs: the inputs and the labels of one feature.
+      linear: the scores of the linear probes.
+      folds: which images probes are fitted to, and scored on.
+      seed: the seed of the first weights and of the batches.
+      schema: the attributes.
+    """
+    rows, pairs = len(inputs.labels), folds.without_pair.shape[1]
+    one_hot = schema.one_hot(inputs.labels)
+    labelled = (jnp.asarray(inputs.labels) >= 0).astype(jnp.float32)
+    base = inputs.base[inputs.own][:, :pairs]
+    share = shares(labelled, folds.without_pair) * rows
+    inner = shares(labelled, folds.inner)
+    batches = min(max(FEWEST_BATCHES, rows // BATCH), rows)
+    size = rows // batches
+    schedule = learning_rate_schedule(
+        LEARNING_RATE, kind="cosine", decay_rate=1.0, decay_steps=1, total_steps=batches * EPOCHS
+    )
+    optimizer = make_optimizer(schedule, weight_decay=WEIGHT_DECAY)
+
+    def loss(networks: _Networks, batch: Int[Array, " B"]) -> Float[Array, ""]:
+        logits = base[batch][:, :, None] + _apply(networks, inputs.x[batch])
+        flat = logits.reshape(len(batch), -1, schema.num_values)
+        losses = cross_entropies(flat, one_hot[batch], schema)
+        return (jnp.repeat(share[batch], RESTARTS, axis=1) * losses).sum() / len(batch)
+
+    def update(carry: tuple, batch: Int[Array, " B"]) -> tuple:
+        networks, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(networks, batch), state, networks)
+        return (optax.apply_updates(networks, updates), state), None
+
+    def epoch(carry: tuple, key: Array) -> tuple:
+        trained, best = carry
+        order = jax.random.permutation(key, rows)[: batches * size].reshape(batches, size)
+        trained, _ = jax.lax.scan(update, trained, order)
+        logits = base[:, :, None] + _apply(trained[0], inputs.x)
+        for restart in range(RESTARTS):
+            best = _better(best, logits[:, :, restart], one_hot, inner, folds, schema)
+        return (trained, best), None
+
+    first, *keys = jax.random.split(jax.random.key(seed), EPOCHS + 1)
+    networks = _start(first, inputs.x.shape[1], pairs, schema)
+    (_, best), _ = jax.lax.scan(epoch, ((networks, optimizer.init(networks)), linear), jnp.stack(keys))
+    return best
+
+
+def _better(
+    best: Scored,
+    logits: Float[Array, "m P J"],
+    one_hot: Float[Array, "m J"],
+    inner: Float[Array, "m T N"],
+    folds: Folds,
+    schema: AttributeSchema,
+) -> Scored:
+    """Returns the scores of networks where their loss on the inner fold is less, and the best else."""
+    losses = cross_entropies(logits, one_hot, schema)
+    inner_loss = (inner * losses[:, folds.pair_of]).sum(axis=0)
+    wins = inner_loss < best.inner_loss
+    of_images = wins[folds.fold]
+    pair = jnp.asarray(folds.pair_of)[folds.fold][:, None, None]
+    loss = jnp.take_along_axis(losses, pair, axis=1)[:, 0]
+    predicted = predictions(jnp.take_along_axis(logits, pair, axis=1)[:, 0], schema)
+    return best._replace(
+        loss=jnp.where(of_images, loss, best.loss),
+        predicted=jnp.where(of_images, predicted, best.predicted),
+        inner_loss=jnp.where(wins, inner_loss, best.inner_loss),
+    )
+
+
+def _start(key: Array, width: int, pairs: int, schema: AttributeSchema) -> _Networks:
+    """Returns networks whose outputs are 0, so that training starts at the base."""
+    hidden = jax.random.normal(key, (width, 1, RESTARTS, HIDDEN)) / np.sqrt(width)
+    return _Networks(
+        jnp.broadcast_to(hidden, (width, pairs, RESTARTS, HIDDEN)),
+        jnp.zeros((pairs, RESTARTS, HIDDEN, schema.num_values)),
+        jnp.zeros((pairs, RESTARTS, 1, schema.num_values)),
+    )
+
+
+def _apply(networks: _Networks, x: Float[Array | np.ndarray, "m r"]) -> Float[Array, "m P R J"]:
+    hidden = jax.nn.relu(x @ networks.hidden.reshape(x.shape[1], -1)).reshape(
+        len(x), *networks.hidden.shape[1:]
+    )
+    output = jnp.einsum("mprh,prhv->prmv", hidden, networks.output) + networks.bias
+    return jnp.moveaxis(output, 2, 0)

@@ -1,0 +1,71 @@
+"""Reads a run's log, and replaces the folder of a report as a whole."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from gradrev_jax.errors import WorkdirError
+
+
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the records of a metrics.jsonl; none if there is no such file.
+
+    An incomplete last line, which a process leaves that is killed while it writes, is skipped.
+
+    Raises:
+      WorkdirError: another line is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise WorkdirError(f"{path}, line {number} is damaged: {error}; remove the line") from error
+    return records
+
+
+@contextlib.contextmanager
+def replace_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Replaces a folder atomically: yields a temporary sibling, then renames it if the block succeeds.
+
+    Args:
+      directory: the folder to replace; it is untouched if the block fails.
+
+    Yields:
+      The folder to write to.
+
+    Raises:
+      WorkdirError: the folder cannot be written to.
+    """
+    new = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{directory.name}-"
+        for abandoned in directory.parent.glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(abandoned)
+        new = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+        yield new
+        new.chmod(0o755)  # mkdtemp's folders are private
+        old = new.with_name(f"{new.name}-old")
+        if directory.exists():
+            directory.rename(old)
+        try:
+            new.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
+    finally:
+        if new is not None and new.exists():
+            shutil.rmtree(new, ignore_errors=True)

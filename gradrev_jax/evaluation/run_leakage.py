@@ -1,0 +1,71 @@
+"""Measures the leakage of a run's features, beside that of what bounds it."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.representations import Material, Space, posterior_space
+from gradrev_jax.evaluation.leakage import measure_leakage
+
+SEED, FOLDS = 0, 5
+
+
+def leakage_of_run(material: Material, space: Space, *, progress: bool) -> dict[str, Any] | None:
+    """Measures what each attribute's block tells of the other attributes.
+
+    Beside it stand, by the linear probe alone, the ``posterior`` of the same classifiers; a
+    ``random_projection`` of the backbone's output per attribute, as wide as a feature; and the principal
+    components of that output, as many, ``backbone``.
+
+    Args:
+      material: the encoded images.
+      space: the images as they are compared.
+      progress: whether progress bars are shown.
+
+    Returns:
+      The entry of metrics.json; None if there are too few images to measure anything.
+    """
+    schema, gallery, held_out = material.schema, material.gallery, material.held_out
+    if len(gallery.labels) < FOLDS:
+        return None
+
+    def measure(of_gallery: Array | np.ndarray, of_held_out: Array | np.ndarray, **options: Any) -> Any:
+        extra = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
+        inputs = np.asarray(of_gallery), gallery.labels, schema
+        measured = measure_leakage(*inputs, extra=extra, folds=FOLDS, progress=progress, **options)
+        return measured.as_json(schema)
+
+    def attributes_alone(blocks: Float[Array | np.ndarray, "M P w"]) -> Float[np.ndarray, "M N w"]:
+        return np.asarray(blocks)[:, : schema.num_attributes]
+
+    posteriors = posterior_space(material)
+    controls = {
+        "posterior": (posteriors.gallery, posteriors.held_out),
+        **_backbone_controls(material, schema),
+    }
+    of_controls = {name: measure(*pair, kinds=()) for name, pair in controls.items()}
+    return {
+        **measure(attributes_alone(space.gallery), attributes_alone(space.held_out)),
+        "controls": {
+            name: {mean: measured[mean] for mean in ("own_accuracy", "mean", "conditional_mean")}
+            for name, measured in of_controls.items()
+        },
+    }
+
+
+def _backbone_controls(
+    material: Material, schema: AttributeSchema
+) -> dict[str, tuple[Float[np.ndarray, "M N d"], Float[np.ndarray, "V N d"]]]:
+    """Returns the backbone's output of both parts, projected at random and onto its principal components."""
+    gallery, held_out = (np.asarray(x.embeddings) for x in (material.gallery, material.held_out))
+    width, n = material.memory.shape[-1], schema.num_attributes
+    rng = np.random.default_rng(SEED)
+    directions = rng.normal(size=(n, gallery.shape[1], min(width, gallery.shape[1]))).astype(np.float32)
+    random = tuple(np.einsum("mh,nhd->mnd", x, directions, optimize=True) for x in (gallery, held_out))
+    every = np.concatenate([gallery, held_out])
+    mean = every.mean(axis=0)
+    components = np.linalg.svd(every - mean, full_matrices=False)[2][:width]
+    principal = tuple(np.repeat(((x - mean) @ components.T)[:, None], n, axis=1) for x in (gallery, held_out))
+    return {"random_projection": (random[0], random[1]), "backbone": (principal[0], principal[1])}

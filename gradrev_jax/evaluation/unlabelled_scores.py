@@ -1,0 +1,126 @@
+"""Scores the answers of an evaluation by what its run was never told, for metrics.json and queries.npz."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gradrev_jax.data.catalogue import TEST, Catalogue
+from gradrev_jax.evaluation.bootstrap import bootstrap_interval, column_means
+from gradrev_jax.evaluation.scores import Scores
+from gradrev_jax.evaluation.unlabelled import (
+    KEPT,
+    NDCG,
+    QueryScores,
+    kept_among_matches_by_chance,
+    kept_by_chance,
+    kept_scores,
+    near_scores,
+)
+
+UNLABELLED, NUISANCES = "unlabelled", "nuisances"  # sections of metrics.json
+NEAR = "near"
+SHOWN_KS = (10, 30)
+
+
+def score_unlabelled(
+    catalogue: Catalogue,
+    scores: Scores,
+    neighbors: Int[np.ndarray, "Q K"],
+    baseline: Int[np.ndarray, "Q K"],
+) -> tuple[Scores, dict[str, Any]]:
+    """Scores the answers to queries by what the run was never told; nothing, if nothing of the kind is known.
+
+    Args:
+      catalogue: the catalogue, with labels left out or nuisances.
+      scores: the scores of the queries.
+      neighbors: [Q, K], the gallery rows found for each query, K at least the largest cut-off.
+      baseline: [Q, K], the same without manipulation.
+
+    Returns:
+      The scores with those of each attribute and nuisance, as ``kept.color`` and ``near.hue``, which a
+      comparison of runs draws paired intervals from; and what metrics.json has of them: ``unlabelled`` and
+      ``nuisances``, by name.
+    """
+    found, found_baseline = (_all_scores(catalogue, scores, rows) for rows in (neighbors, baseline))
+    if not found:
+        return scores, {}
+    summary: dict[str, Any] = {}
+    for (section, name), by_query in found.items():
+        summary.setdefault(section, {})[name] = {
+            **_means(by_query, scores.ks),
+            **_chances(catalogue, scores, name, section),
+            "intervals": _intervals(by_query, scores),
+            "no_manipulation": _means(found_baseline[section, name], scores.ks),
+        }
+    named = {
+        f"{metric}.{name}" if metric != NDCG else f"{NDCG}_{KEPT}.{name}": values.astype(np.float32)
+        for (_, name), by_query in found.items()
+        for metric, values in by_query.items()
+    }
+    return dataclasses.replace(scores, by_metric={**scores.by_metric, **named}), summary
+
+
+def _all_scores(
+    catalogue: Catalogue, scores: Scores, neighbors: Int[np.ndarray, "Q K"]
+) -> dict[tuple[str, str], dict[str, QueryScores]]:
+    """Returns the scores of every attribute that was left out and of every nuisance, by section and name."""
+    rows, ks = catalogue.parts[TEST], scores.ks.tolist()
+    found: dict[tuple[str, str], dict[str, QueryScores]] = {}
+    if catalogue.unlabelled is not None:
+        matches = (scores.labels[neighbors] == scores.targets[:, None]).all(axis=-1)
+        for n, name in enumerate(catalogue.unlabelled.schema.names):
+            labels = catalogue.unlabelled.labels[rows, n]
+            found[UNLABELLED, name] = kept_scores(labels, neighbors, scores.reference, matches, ks)
+    if (known := catalogue.nuisances) is not None:
+        for n, (name, period) in enumerate(zip(known.names, known.periods, strict=True)):
+            near = near_scores(known.values[rows, n], neighbors, scores.reference, ks, period=period)
+            found[NUISANCES, name] = {NEAR: near}
+    return found
+
+
+def _chances(catalogue: Catalogue, scores: Scores, name: str, section: str) -> dict[str, float | None]:
+    """Returns what chance gives for an attribute that was left out; of a nuisance it is 0 by definition."""
+    if section == NUISANCES or catalogue.unlabelled is None:
+        return {}
+    labels = catalogue.unlabelled.labels[catalogue.parts[TEST], catalogue.unlabelled.schema.names.index(name)]
+    chance = kept_by_chance(labels, scores.reference)
+    among = kept_among_matches_by_chance(labels, scores.reference, scores.labels, scores.targets)
+    return {"chance": _mean(chance), "chance_among_matches": _mean(among)}
+
+
+def _means(by_query: Mapping[str, QueryScores], ks: Int[np.ndarray, " C"]) -> dict[str, float | None]:
+    """Returns the mean of each score at the cut-offs that are shown."""
+    return {
+        f"{name}@{ks[column]}": _mean(values[:, column])
+        for name, values in by_query.items()
+        for column in _shown(ks)
+    }
+
+
+def _intervals(by_query: Mapping[str, QueryScores], scores: Scores) -> dict[str, list[float | None]]:
+    """Returns the interval of each mean over resampled references."""
+    shown = _shown(scores.ks)
+    bounds = {
+        name: bootstrap_interval(values[:, shown], scores.reference) for name, values in by_query.items()
+    }
+    return {
+        f"{name}@{scores.ks[column]}": [_known(interval.low[place]), _known(interval.high[place])]
+        for name, interval in bounds.items()
+        for place, column in enumerate(shown)
+    }
+
+
+def _shown(ks: Int[np.ndarray, " C"]) -> list[int]:
+    """Returns the places of the cut-offs that are shown: 10 and 30, or else the largest."""
+    return np.flatnonzero(np.isin(ks, SHOWN_KS)).tolist() or [int(ks.argmax())]
+
+
+def _mean(values: Float[np.ndarray, " Q"]) -> float | None:
+    return _known(column_means(values[:, None])[0])
+
+
+def _known(value: float | np.floating) -> float | None:
+    return None if np.isnan(value) else float(value)
