@@ -7,7 +7,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.backbones import BACKBONES, find_backbone
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.inference import encode
 from gradrev_jax.training.encoder_step import init_state, make_train_step
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
@@ -26,10 +26,7 @@ def test_a_backbone_of_one_line_in_the_dict_is_trained_and_evaluated(rng):
     assert np.isfinite(metrics.loss)
     changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), trained.params, before)
     assert all(jax.tree.leaves(changed))
-    forward = make_forward(encoder)
-    encoded = encode(
-        forward, trained.params, images, labels, encoder, batch_size=4, description="", progress=False
-    )
+    encoded = encode(trained.params, images, labels, encoder, batch_size=4, description="", progress=False)
     assert encoded.features.shape == (6, 2, 3)
     assert encoded.labelled.tolist() == [5, 5]
 

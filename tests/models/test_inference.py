@@ -99,9 +99,7 @@ def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_
                 correct[j, n] += scores.index(max(scores)) == row[n]
                 if j == n:
                     own[m, n] = scores.index(max(scores)) == row[n]
-    encoded = encode(
-        forward, params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
-    )
+    encoded = encode(params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False)
     assert encoded.correct.tolist() == correct.tolist()
     assert encoded.labelled.tolist() == labelled.tolist() == [6, 6, 5]
     assert encoded.own_correct.tolist() == own.tolist()
@@ -116,9 +114,7 @@ def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_
 
 def test_encode_without_images(forward, params, images):
     labels = np.zeros((0, 3), int)
-    encoded = encode(
-        forward, params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False
-    )
+    encoded = encode(params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False)
     assert encoded.features.shape == (0, 3, 5)
     assert not encoded.correct.any()
     assert encoded.labelled.tolist() == [0, 0, 0]

@@ -91,7 +91,7 @@ def trained(stage, size, parallel, at_once, on_device=False):
     steps = parallel.compile(update, size=images, pixels=pixels)
     for start in range(0, STEPS, at_once):
         drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
-        own = parallel.label_slots(drawn)
+        own = parallel.own_rows(drawn)
         inputs = parallel.place(own if on_device else PIXELS[own])
         state, metrics = steps(
             state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))

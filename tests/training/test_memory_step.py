@@ -65,8 +65,8 @@ def compiled(settings):
 
     def loss_and_gradient(params, weights):
         loss = functools.partial(total_loss, weights=MemoryWeights(*weights), **dict(settings))
-        (total, (metrics, _)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        return total, metrics, gradient
+        (total, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return total, parts.metrics, gradient
 
     return jax.jit(loss_and_gradient)
 
