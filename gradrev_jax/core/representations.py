@@ -149,8 +149,7 @@ def hybrid_space(material: Material) -> Space:
     """
     space = posterior_space(material)
     width = space.memory.shape[-1]
-    images = material.held_out if len(material.held_out.labels) else material.gallery
-    mean = jnp.asarray(images.embeddings).mean(axis=0)
+    mean = mean_embedding(material)
 
     def append(blocks: Float[Array, "M N w"], embeddings: Float[Array, "M H"]) -> Float[Array, "M P w"]:
         look = material.look * unit_of_any_size(jnp.asarray(embeddings, jnp.float32) - mean)
@@ -164,6 +163,16 @@ def hybrid_space(material: Material) -> Space:
     rest = gallery.shape[1] - material.schema.num_attributes
     memory = np.pad(np.asarray(space.memory), ((0, 0), (0, rest), (0, 0)))
     return space._replace(gallery=gallery, held_out=held_out, memory=memory)
+
+
+def mean_embedding(material: Material) -> Float[Array, " H"]:
+    """Computes the mean of the backbone's outputs over the validation part, or without one the gallery.
+
+    Args:
+      material: the encoded images.
+    """
+    images = material.held_out if len(material.held_out.labels) else material.gallery
+    return jnp.asarray(images.embeddings).mean(axis=0)
 
 
 def discriminant_space(material: Material) -> Space:

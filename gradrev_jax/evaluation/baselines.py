@@ -1,4 +1,4 @@
-"""What a result has to beat: the obvious ways to answer the same queries, by name."""
+"""Answers the same queries in the obvious ways, by name: a result has to beat them."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,11 +9,12 @@ from jaxtyping import Int
 from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.posteriors import one_hot_memory
-from gradrev_jax.core.representations import Material, Space, erase, posterior_space
+from gradrev_jax.core.representations import Material, Space, erase, mean_embedding, posterior_space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
-from gradrev_jax.evaluation.choices import choose_strength, make_held_out
-from gradrev_jax.evaluation.searching import Way, ask, index_gallery
+from gradrev_jax.evaluation.choices import choose_strength
+from gradrev_jax.evaluation.searching import Way, index_gallery, make_held_out
+from gradrev_jax.search.gallery import retrieve
 
 SEED = 0
 NOTHING_LEFT = 1e-6  # largest number of an erasure's matrices that is rounding
@@ -74,8 +75,7 @@ def random(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     """Searches with the outputs of the backbone, centred, which nothing can edit."""
     material = inputs.material
-    mean = (material.held_out if len(material.held_out.labels) else material.gallery).embeddings.mean(axis=0)
-    gallery = (np.asarray(material.gallery.embeddings) - mean)[:, None]
+    gallery = np.asarray(material.gallery.embeddings - mean_embedding(material))[:, None]
     num_values = material.schema.num_values
     memory, absent = np.zeros((num_values, *gallery.shape[1:])), np.zeros((1, gallery.shape[2]))
     space = Space(
@@ -151,12 +151,12 @@ def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.nd
 
 
 def _search(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
-    index = index_gallery(space, inputs.material.schema, way)
-    return ask(
-        index,
-        inputs.queries,
+    return retrieve(
+        index_gallery(space, inputs.material.schema, way),
+        inputs.queries.reference,
+        inputs.queries.indicators,
         inputs.k,
         strength=way.strength,
         exclude_query=inputs.exclude_query,
         progress=inputs.progress,
-    ).neighbors
+    )

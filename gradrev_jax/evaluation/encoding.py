@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from gradrev_jax.core.representations import REPRESENTATIONS, Images, Material
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
@@ -16,12 +16,10 @@ class EncodedRun(NamedTuple):
     """Represents the images of a run as its encoder describes them.
 
     Attributes:
-      memory: the prototypes, fine-tuned or computed from the training images, [J, N, d].
       gallery: the encoded test images.
-      material: the same, and the other images, as representations are made of them.
+      material: the same, the other images and the prototypes, as representations are made of them.
     """
 
-    memory: Float[Array | np.ndarray, "J N d"]
     gallery: Encoded
     material: Material
 
@@ -64,7 +62,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         train_labels=catalogue.part_labels(TRAIN),
         look=run.protocol.look or 0.0,
     )
-    return EncodedRun(memory, gallery, material)
+    return EncodedRun(gallery, material)
 
 
 def _images(encoded: Encoded, labels: Int[np.ndarray, "M N"]) -> Images:
