@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         directory = pathlib.Path(options.runs) / options.name / f"{system}_{seed}"
         runs.append({"system": system, "seed": seed, **measure(config, directory, ways)})
         path = pathlib.Path(options.results) / f"systems_{options.name}.json"
-        fields = [field for field in options.set if not field.startswith("data.cache_dir")]  # of this machine
-        given = {"config": options.config, "systems": options.systems, "ways": options.ways, "set": fields}
-        record(path, {**given, "runs": runs}, quiet=True)
+        given = {"config": options.config, "systems": options.systems, "ways": options.ways}
+        record(path, {**given, "set": recorded_fields(options), "runs": runs}, quiet=True)
     folder = f"{options.runs}/{options.name}"
     reports = [(f", {way.name}", f"/report_{way.name}") for way in ways] or [("", "")]
     names = " ".join(
@@ -139,23 +138,38 @@ def _leakage(leakage: dict[str, Any] | None) -> dict[str, float | None]:
     }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Trains systems with several seeds, and records them.")
+def recorded_fields(options: argparse.Namespace) -> list[str]:
+    """Returns the config fields of the command line, without those of this machine."""
+    return [field for field in options.set if not field.startswith("data.cache_dir")]
+
+
+def add_options(parser: argparse.ArgumentParser, *, systems: str) -> None:
+    """Adds the options that studies of systems share.
+
+    Args:
+      parser: the parser of a study.
+      systems: the default systems.
+    """
     parser.add_argument("--config", default="catalogue:pretrained", help="name of a config, with its words")
     parser.add_argument("--root", help="folder of the catalogue; drawn garments have none")
     parser.add_argument("--name", required=True, help="name of the study")
     parser.add_argument(
         "--systems",
-        default="shared,pairwise,no_reversal,adde_m",
+        default=systems,
         help="systems, comma-separated: words, joined by +",
-    )
-    parser.add_argument(
-        "--ways", nargs="+", default=[], metavar="NAME:FIELD=VALUE,...", help="ways to evaluate each run"
     )
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields")
     parser.add_argument("--runs", default="runs", help="folder of the runs")
     parser.add_argument("--results", default="benchmarks/results", help="folder of the JSON file")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Trains systems with several seeds, and records them.")
+    add_options(parser, systems="shared,pairwise,no_reversal,adde_m")
+    parser.add_argument(
+        "--ways", nargs="+", default=[], metavar="NAME:FIELD=VALUE,...", help="ways to evaluate each run"
+    )
     return parser
 
 

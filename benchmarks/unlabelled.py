@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks.recording import record
-from benchmarks.systems import make_config
+from benchmarks.systems import add_options, make_config, recorded_fields
 from benchmarks.unlabelled_results import (
     MEASURES,
     Answers,
@@ -56,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     check_all(options, systems, left_out, ways)
     path = pathlib.Path(options.results) / f"unlabelled_{options.name}.json"
     folder = pathlib.Path(options.runs) / options.name
-    fields = [field for field in options.set if not field.startswith("data.cache_dir")]  # of this machine
     given = {"config": options.config, "systems": systems, "leave_out": left_out, "ways": options.ways}
     runs: list[dict[str, Any]] = []
     evaluated: list[Evaluated] = []
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             what = {"left_out": name, "system": system, "way": way, "seed": seed}
             runs.append({**what, **numbers})
             evaluated.append(Evaluated(**what, answers=answers, numbers=numbers))
-        result = {**given, "set": fields, "runs": runs}
+        result = {**given, "set": recorded_fields(options), "runs": runs}
         record(path, result, quiet=True)
     result |= summarize(evaluated, not_in_mean=(NOTHING,))
     record(path, result)
@@ -190,18 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measures how far results keep an attribute that was left out of training."
     )
-    parser.add_argument("--config", default="catalogue:pretrained", help="name of a config, with its words")
-    parser.add_argument("--root", help="folder of the catalogue; drawn garments have none")
-    parser.add_argument("--name", required=True, help="name of the study")
+    add_options(parser, systems="no_reversal")
     parser.add_argument("--leave-out", required=True, help="attributes, comma-separated, or nothing")
-    parser.add_argument(
-        "--systems", default="no_reversal", help="systems, comma-separated: words, joined by +"
-    )
     parser.add_argument("--ways", nargs="+", default=["plain:"], metavar="NAME:FIELD=VALUE,...")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="config fields")
-    parser.add_argument("--runs", default="runs", help="folder of the runs")
-    parser.add_argument("--results", default="benchmarks/results", help="folder of the JSON file")
     return parser
 
 
