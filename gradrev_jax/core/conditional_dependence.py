@@ -1,4 +1,4 @@
-"""What features tell of other attributes beyond what their own label tells, in closed form (CIRCE).
+"""Measures in closed form what features tell of others beyond their own label (CIRCE).
 
 No classifier is trained against the features, so there is none to fool.
 """

@@ -39,7 +39,7 @@ ROUNDING = 1e-24  # of the squared means; class means that differ by less are eq
 
 
 class _Scatter(NamedTuple):
-    """What is known of one attribute's features: its class means, and the axes of the scatter around them.
+    """Represents one attribute's features: its class means, and the axes of the scatter around them.
 
     Attributes:
       values: [C], the values that occur.

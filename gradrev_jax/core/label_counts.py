@@ -1,4 +1,4 @@
-"""How often labels of a catalogue occur together, counted once before training.
+"""Counts how often labels of a catalogue occur together, once before training.
 
 The slots of a schema are its J values and, behind them, one place per attribute for "not labelled", N in all.
 """

@@ -1,4 +1,4 @@
-"""What adversaries that know the own label still read in a feature (the repaired reversal; not the paper's).
+"""Computes what adversaries still read in a feature beyond its own label (the repaired reversal).
 
 A pathway (j, n) is feature j read for attribute n. Chance is what the label of attribute j alone tells of
 attribute n, counted in the training part: a feature that has to tell a dress from a shirt also tells the

@@ -1,4 +1,4 @@
-"""What probes come to: accuracy, leakage and conditional leakage by feature and attribute."""
+"""Scores probes: accuracy, leakage and conditional leakage by feature and attribute."""
 
 import dataclasses
 from typing import Any, NamedTuple

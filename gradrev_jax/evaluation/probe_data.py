@@ -1,4 +1,4 @@
-"""What probes of features are fitted to: principal components, folds, and what labels alone say."""
+"""Prepares the inputs of probes: principal components, folds, and what labels alone say."""
 
 from typing import NamedTuple
 

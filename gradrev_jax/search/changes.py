@@ -1,4 +1,4 @@
-"""What the queries of a search change in their references, as numbers: by Eq. 7, or by replacement."""
+"""Turns the changes that queries ask for into numbers: by Eq. 7, or by replacement."""
 
 import dataclasses
 from typing import NamedTuple
