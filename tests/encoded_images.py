@@ -7,7 +7,7 @@ import numpy as np
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.missing_labels import classes_of
-from gradrev_jax.core.representations import Images, Material
+from gradrev_jax.core.spaces import Images, Material
 from gradrev_jax.data.catalogue import VALIDATION, Catalogue, split_parts
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries

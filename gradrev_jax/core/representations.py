@@ -1,9 +1,10 @@
 r"""What retrieval compares of encoded images: representations by name, each with its equation.
 
 A representation turns what an encoder says of images into vectors of P blocks, [M, P, d]. The first N blocks
-belong to the attributes; what follows is compared, and never edited. It gives the prototypes that edit the
-blocks, too. To add one, write a function of ``Material``, and name it in ``REPRESENTATIONS``;
-docs/extending.md has an example.
+belong to the attributes; what follows is compared, and never edited. It has two functions. One fits it to
+``Material``, and gives the prototypes that edit the blocks, too; the other describes images, those of the
+material or any that come later, by what was fitted. To add one, write both, and name them in
+``REPRESENTATIONS``; docs/extending.md has an example.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.discriminant import fit_discriminants, project
@@ -21,65 +22,8 @@ from gradrev_jax.core.fitted_memory import fit_memory
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.posteriors import fit_temperatures, one_hot_memory, posterior_blocks, prior_blocks
+from gradrev_jax.core.spaces import Describe, Fitted, Images, Material, Space
 from gradrev_jax.core.vectors import unit_of_any_size
-
-
-class Images(NamedTuple):
-    """Represents the encoded images of one part.
-
-    Attributes:
-      features: the features of all attributes, [M, N, d].
-      own_logits: the logits of each attribute's classes, by its own classifier, [M, C]; C counts a class for
-        missing labels where there is one.
-      embeddings: the outputs of the backbone, [M, H].
-      labels: the labels, [M, N], -1 = not labelled.
-    """
-
-    features: Float[Array | np.ndarray, "M N d"]
-    own_logits: Float[Array | np.ndarray, "M C"]
-    embeddings: Float[Array | np.ndarray, "M H"]
-    labels: Int[np.ndarray, "M N"]
-
-
-class Material(NamedTuple):
-    """Represents what a representation is made of.
-
-    Attributes:
-      schema: the attributes.
-      missing: what became of missing labels in training.
-      memory: the prototypes of the features, [J, N, d].
-      gallery: the images that are searched.
-      held_out: the validation images, of which there may be none.
-      training: some of the training images; None if no representation needs any.
-      train_labels: the labels of all training images, [T, N].
-      look: the weight of what no attribute says, see ``hybrid``.
-    """
-
-    schema: AttributeSchema
-    missing: Missing
-    memory: Float[Array | np.ndarray, "J N d"]
-    gallery: Images
-    held_out: Images
-    training: Images | None
-    train_labels: Int[np.ndarray, "T N"]
-    look: float
-
-
-class Space(NamedTuple):
-    """Represents images and prototypes as a search compares them.
-
-    Attributes:
-      gallery: the images that are searched, [G, P, w], not normalised.
-      held_out: the validation images, [V, P, w].
-      memory: the prototypes, [J, P, w].
-      absent: what becomes of an attribute's block when its value is taken away and none takes its place, in
-        an edit by replacement, [N, w].
-    """
-
-    gallery: Float[Array | np.ndarray, "G P w"]
-    held_out: Float[Array | np.ndarray, "V P w"]
-    memory: Float[Array | np.ndarray, "J P w"]
-    absent: Float[Array | np.ndarray, "N w"]
 
 
 class Representation(NamedTuple):
@@ -87,38 +31,63 @@ class Representation(NamedTuple):
 
     Attributes:
       meaning: the words that describe it in the reference of the config fields.
-      build: computes it.
+      fit: computes what it keeps.
+      describe: computes the blocks of images, [M, P, w].
       normalize: the normalisation of its vectors; None: the one that the protocol gives.
       needs_training: whether it is fitted to training images.
-      has_look: whether ``Material.look`` matters.
+      has_look: whether ``Material.look`` matters; it is then kept as the array ``look``.
     """
 
     meaning: str
-    build: Callable[[Material], Space]
+    fit: Callable[[Material], Fitted]
+    describe: Describe
     normalize: Normalization | None = None
     needs_training: bool = False
     has_look: bool = False
 
 
-def feature_space(material: Material) -> Space:
-    """Takes the features as they are, and the prototypes that are their means (Eq. 6)."""
-    return Space(
-        material.gallery.features,
-        material.held_out.features,
-        material.memory,
-        _mean_prototypes(material.memory, material.schema),
+def make_space(name: str, material: Material) -> Space:
+    """Fits a representation, and describes the material with it.
+
+    Args:
+      name: the name of the representation.
+      material: the encoded images.
+    """
+    return describe_material(material, REPRESENTATIONS[name].fit(material), REPRESENTATIONS[name].describe)
+
+
+def describe_material(material: Material, fitted: Fitted, describe: Describe) -> Space:
+    """Describes the gallery and the validation part by what was fitted.
+
+    Args:
+      material: the encoded images.
+      fitted: what the representation keeps.
+      describe: its function of images.
+    """
+    gallery, held_out = (
+        describe(images, fitted, material.schema, material.missing)
+        for images in (material.gallery, material.held_out)
     )
+    return Space(gallery, held_out, fitted.memory, fitted.absent)
 
 
-def posterior_space(material: Material) -> Space:
-    r"""Computes the square roots of each attribute's class probabilities, with one-hot prototypes.
+def fit_features(material: Material) -> Fitted:
+    """Takes the prototypes that are the means of features (Eq. 6)."""
+    return Fitted(material.memory, _mean_prototypes(material.memory, material.schema))
 
-    .. math::
-        f_n = \sqrt{\mathrm{softmax}(z_n / T_n)}
 
-    T_n is fitted on the validation part. The squared distance of two such blocks is twice their squared
-    Hellinger distance. An attribute whose value is taken away surely is not labelled, where that is a class,
-    and otherwise could have any value, as often as in training.
+def take_features(
+    images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
+) -> Float[Array | np.ndarray, "M N d"]:
+    """Takes the features as they are."""
+    return images.features
+
+
+def fit_posteriors(material: Material) -> Fitted:
+    """Fits a temperature per attribute on the validation part; the prototypes are one-hot.
+
+    An attribute whose value is taken away surely is not labelled, where that is a class, and otherwise could
+    have any value, as often as in training.
     """
     schema, missing = material.schema, material.missing
     classes, values = classes_of(schema, missing), value_positions(schema, missing)
@@ -132,13 +101,36 @@ def posterior_space(material: Material) -> Space:
         absent = one_hot[last, np.arange(schema.num_attributes)]
     else:
         absent = prior_blocks(material.train_labels, schema)
-    gallery, validation = (
-        posterior_blocks(images.own_logits, classes, temperatures) for images in (material.gallery, held_out)
-    )
-    return Space(gallery, validation, one_hot[values], absent)
+    return Fitted(one_hot[values], absent, {"temperatures": temperatures})
 
 
-def hybrid_space(material: Material) -> Space:
+def describe_by_posteriors(
+    images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
+) -> Float[Array, "M N w"]:
+    r"""Computes the square roots of each attribute's class probabilities.
+
+    .. math::
+        f_n = \sqrt{\mathrm{softmax}(z_n / T_n)}
+
+    The squared distance of two such blocks is twice their squared Hellinger distance.
+    """
+    temperatures = np.asarray(fitted.arrays["temperatures"])
+    return posterior_blocks(images.own_logits, classes_of(schema, missing), temperatures)
+
+
+def fit_hybrid(material: Material) -> Fitted:
+    """Keeps the mean of the backbone's embeddings and the weight of the look, besides the temperatures."""
+    fitted = fit_posteriors(material)
+    mean = mean_embedding(material)
+    width = fitted.memory.shape[-1]
+    memory = np.pad(np.asarray(fitted.memory), ((0, 0), (0, -(-len(mean) // width)), (0, 0)))
+    arrays = {**fitted.arrays, "mean": mean, "look": np.asarray(material.look, np.float32)}
+    return Fitted(memory, fitted.absent, arrays)
+
+
+def describe_hybrid(
+    images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
+) -> Float[Array, "M P w"]:
     r"""Puts the backbone's embedding after the posteriors, for what no attribute says.
 
     .. math::
@@ -147,22 +139,13 @@ def hybrid_space(material: Material) -> Space:
     The weight epsilon is ``Material.look``; the mean is that of the validation part, or without one of the
     gallery. Edits never touch the embedding, which is split into blocks as wide as the others.
     """
-    space = posterior_space(material)
-    width = space.memory.shape[-1]
-    mean = mean_embedding(material)
-
-    def append(blocks: Float[Array, "M N w"], embeddings: Float[Array, "M H"]) -> Float[Array, "M P w"]:
-        look = material.look * unit_of_any_size(jnp.asarray(embeddings, jnp.float32) - mean)
-        padded = jnp.pad(look, ((0, 0), (0, -look.shape[1] % width)))
-        # Of no images, jnp cannot tell how many blocks there are.
-        split = padded.reshape(len(look), padded.shape[1] // width, width)
-        return jnp.concatenate([blocks, split], axis=1)
-
-    gallery = append(jnp.asarray(space.gallery), jnp.asarray(material.gallery.embeddings))
-    held_out = append(jnp.asarray(space.held_out), jnp.asarray(material.held_out.embeddings))
-    rest = gallery.shape[1] - material.schema.num_attributes
-    memory = np.pad(np.asarray(space.memory), ((0, 0), (0, rest), (0, 0)))
-    return space._replace(gallery=gallery, held_out=held_out, memory=memory)
+    blocks = describe_by_posteriors(images, fitted, schema, missing)
+    embeddings = jnp.asarray(images.embeddings, jnp.float32)
+    look = fitted.arrays["look"] * unit_of_any_size(embeddings - fitted.arrays["mean"])
+    width = blocks.shape[-1]
+    padded = jnp.pad(look, ((0, 0), (0, -look.shape[1] % width)))
+    # Of no images, jnp cannot tell how many blocks there are.
+    return jnp.concatenate([blocks, padded.reshape(len(look), padded.shape[1] // width, width)], axis=1)
 
 
 def mean_embedding(material: Material) -> Float[Array, " H"]:
@@ -175,38 +158,45 @@ def mean_embedding(material: Material) -> Float[Array, " H"]:
     return jnp.asarray(images.embeddings).mean(axis=0)
 
 
-def discriminant_space(material: Material) -> Space:
-    r"""Projects each feature onto the few directions that tell the values of its attribute apart.
-
-    .. math::
-        f_n \leftarrow A_n^\top f_n
+def fit_discriminant(material: Material) -> Fitted:
+    """Finds the few directions of each feature that tell the values of its attribute apart.
 
     See ``core.discriminant``. The projection is linear, so that projected prototypes edit projected features
     as Eq. 7 says, and J_n - 1 numbers are left per attribute.
     """
-    assert material.training is not None, "it needs training images"
-    matrices = fit_discriminants(material.training.features, material.training.labels, material.schema)
-    gallery, held_out, memory = (
-        project(jnp.asarray(x, jnp.float32), matrices)
-        for x in (material.gallery.features, material.held_out.features, material.memory)
-    )
-    absent = _mean_prototypes(memory, material.schema)
-    return Space(gallery, held_out, memory, absent)
+    training = _training_images(material)
+    matrices = fit_discriminants(training.features, training.labels, material.schema)
+    memory = project(jnp.asarray(material.memory, jnp.float32), matrices)
+    return Fitted(memory, _mean_prototypes(memory, material.schema), {"matrices": matrices})
 
 
-def erased_space(material: Material) -> Space:
-    """Erases from each feature what a linear map tells of other attributes beyond its own label.
+def describe_by_discriminants(
+    images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
+) -> Float[Array, "M N w"]:
+    r"""Projects each feature onto its attribute's directions.
 
-    See ``core.erasure``; the erasure is fitted to training images. A prototype is a mean of features, so it
-    moves with them; what a fine-tuned memory has in other blocks are differences, which no offset moves.
+    .. math::
+        f_n \leftarrow A_n^\top f_n
     """
-    assert material.training is not None, "it needs training images"
-    erasure = fit_conditional_erasure(material.training.features, material.training.labels, material.schema)
-    return erase(material, erasure)
+    return project(jnp.asarray(images.features, jnp.float32), np.asarray(fitted.arrays["matrices"]))
 
 
-def erase(material: Material, erasure: Erasure) -> Space:
-    """Applies an erasure to features and prototypes.
+def fit_erased(material: Material) -> Fitted:
+    """Finds what each feature tells linearly of other attributes beyond its own label.
+
+    See ``core.erasure``.
+    """
+    training = _training_images(material)
+    return with_erasure(
+        material, fit_conditional_erasure(training.features, training.labels, material.schema)
+    )
+
+
+def with_erasure(material: Material, erasure: Erasure) -> Fitted:
+    """Applies an erasure to the prototypes, and keeps it for features.
+
+    A prototype is a mean of features, so it moves with them; what a fine-tuned memory has in other blocks are
+    differences, which no offset moves.
 
     Args:
       material: the images and the prototypes.
@@ -216,14 +206,29 @@ def erase(material: Material, erasure: Erasure) -> Space:
     memory = np.einsum("vnd,ned->vne", np.asarray(material.memory), erasure.matrices)
     memory[np.arange(schema.num_values), schema.attribute_of] += erasure.offsets[schema.attribute_of]
     memory = memory.astype(np.float32)
-    gallery, held_out = (
-        apply_erasure(images.features, erasure) for images in (material.gallery, material.held_out)
-    )
-    return Space(gallery, held_out, memory, _mean_prototypes(memory, schema))
+    return Fitted(memory, _mean_prototypes(memory, schema), erasure._asdict())
 
 
-def fitted_space(material: Material) -> Space:
-    r"""Takes the features as they are, and prototypes that explain all of their blocks by least squares.
+def erased_space(material: Material, erasure: Erasure) -> Space:
+    """Applies an erasure to images and prototypes.
+
+    Args:
+      material: the images and the prototypes.
+      erasure: the map of each attribute's features.
+    """
+    return describe_material(material, with_erasure(material, erasure), describe_erased)
+
+
+def describe_erased(
+    images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
+) -> Float[Array | np.ndarray, "M N d"]:
+    """Erases from each feature what was found of other attributes."""
+    erasure = Erasure(**{name: np.asarray(array) for name, array in fitted.arrays.items()})
+    return apply_erasure(images.features, erasure)
+
+
+def fit_least_squares(material: Material) -> Fitted:
+    r"""Fits prototypes that explain all blocks of the features by least squares.
 
     .. math::
         f \approx \bar f + \sum_n M_{y_n}
@@ -231,30 +236,43 @@ def fitted_space(material: Material) -> Space:
     See ``core.fitted_memory``: a prototype has entries in the blocks of other attributes, so that an edit
     also takes away what these tell of the old value.
     """
-    assert material.training is not None, "it needs training images"
-    memory = fit_memory(material.training.features, material.training.labels, material.schema)
-    absent = _mean_prototypes(memory, material.schema)
-    return Space(material.gallery.features, material.held_out.features, memory, absent)
+    training = _training_images(material)
+    memory = fit_memory(training.features, training.labels, material.schema)
+    return Fitted(memory, _mean_prototypes(memory, material.schema))
 
 
 REPRESENTATIONS: dict[str, Representation] = {
-    "features": Representation("the features (the paper)", feature_space),
-    "posterior": Representation("the square roots of the class probabilities", posterior_space, "none"),
-    "hybrid": Representation("these, and the backbone's embedding", hybrid_space, "none", has_look=True),
+    "features": Representation("the features (the paper)", fit_features, take_features),
+    "posterior": Representation(
+        "the square roots of the class probabilities", fit_posteriors, describe_by_posteriors, "none"
+    ),
+    "hybrid": Representation(
+        "these, and the backbone's embedding", fit_hybrid, describe_hybrid, "none", has_look=True
+    ),
     "discriminant": Representation(
         "the features, projected onto what tells the values of their attribute apart",
-        discriminant_space,
+        fit_discriminant,
+        describe_by_discriminants,
         needs_training=True,
     ),
     "erased": Representation(
         "the features without what tells of other attributes beyond their own label",
-        erased_space,
+        fit_erased,
+        describe_erased,
         needs_training=True,
     ),
     "fitted": Representation(
-        "the features, with prototypes fitted to all of their blocks", fitted_space, needs_training=True
+        "the features, with prototypes fitted to all of their blocks",
+        fit_least_squares,
+        take_features,
+        needs_training=True,
     ),
 }
+
+
+def _training_images(material: Material) -> Images:
+    assert material.training is not None, "it needs training images"
+    return material.training
 
 
 def _mean_prototypes(

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.posteriors import one_hot_memory
-from gradrev_jax.core.representations import Material, Space, erase, mean_embedding, posterior_space
+from gradrev_jax.core.representations import erased_space, make_space, mean_embedding
+from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.choices import choose_strength
@@ -86,7 +87,9 @@ def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 
 def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     """Searches with the probabilities of the classifiers alone, editing them by replacement."""
-    return _search_at_best(inputs, posterior_space(inputs.material), Way("none", "replace", strength=2.0))
+    return _search_at_best(
+        inputs, make_space("posterior", inputs.material), Way("none", "replace", strength=2.0)
+    )
 
 
 def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
@@ -131,7 +134,7 @@ def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, 
     """Searches with features and prototypes that were erased alike; None if their means alone are left."""
     if np.abs(erasure.matrices).max() < NOTHING_LEFT:
         return None
-    return _search_at_best(inputs, erase(inputs.material, erasure), inputs.way)
+    return _search_at_best(inputs, erased_space(inputs.material, erasure), inputs.way)
 
 
 def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import NORMALIZATIONS, scale_weights
 from gradrev_jax.core.replacement import EDITS
-from gradrev_jax.core.representations import REPRESENTATIONS, Space
+from gradrev_jax.core.representations import REPRESENTATIONS
+from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.core.representations import REPRESENTATIONS, Images, Material
+from gradrev_jax.core.representations import REPRESENTATIONS
+from gradrev_jax.core.spaces import Images, Material
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.models.inference import Encoded, encode, make_forward

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from gradrev_jax.core.representations import REPRESENTATIONS, Material
+from gradrev_jax.core.representations import REPRESENTATIONS, make_space
+from gradrev_jax.core.spaces import Material
 from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.evaluation.choices import check_queries, choose_strength, held_out_queries, make_choices
 from gradrev_jax.evaluation.opening import OpenedRun
@@ -44,10 +45,12 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
         return Look(run.protocol.look, {})
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
     check_queries(queries, "look")
-    way = make_choices(run, representation.build(material._replace(look=0.0)), progress=progress).way
+    way = make_choices(
+        run, make_space(run.protocol.representation, material._replace(look=0.0)), progress=progress
+    ).way
     hit_rates = {}
     for look in LOOKS:
-        space = representation.build(material._replace(look=look))
+        space = make_space(run.protocol.representation, material._replace(look=look))
         held_out = make_held_out(
             space, labels, queries, run.schema, way, exclude_query=run.protocol.exclude_query
         )

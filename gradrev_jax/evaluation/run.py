@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
-from gradrev_jax.core.representations import REPRESENTATIONS, Material, Space
+from gradrev_jax.core.representations import make_space
+from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
@@ -88,7 +89,7 @@ def evaluate(
     with naming("train.{}"):
         look = choose_look(run, encoded.material, progress=progress)
         material = encoded.material._replace(look=look.value or 0.0)
-        space = REPRESENTATIONS[run.protocol.representation].build(material)
+        space = make_space(run.protocol.representation, material)
         choices = make_choices(run, space, progress=progress)
         answers = search_gallery(run, space, choices, progress=progress)
         baselines = search_baselines(run, material, choices, progress=progress)

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.representations import Material, Space, posterior_space
+from gradrev_jax.core.representations import make_space
+from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.evaluation.leakage import measure_leakage
 
 SEED, FOLDS = 0, 5
@@ -40,7 +41,7 @@ def leakage_of_run(material: Material, space: Space, *, progress: bool) -> dict[
     def attributes_alone(blocks: Float[Array | np.ndarray, "M P w"]) -> Float[np.ndarray, "M N w"]:
         return np.asarray(blocks)[:, : schema.num_attributes]
 
-    posteriors = posterior_space(material)
+    posteriors = make_space("posterior", material)
     controls = {
         "posterior": (posteriors.gallery, posteriors.held_out),
         **_backbone_controls(material, schema),

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.core.representations import Space
+from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.weighted_hits import HeldOut
 from gradrev_jax.search.gallery import make_index, retrieve

@@ -10,12 +10,7 @@ from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure
 from gradrev_jax.core.fitted_memory import fit_memory
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.missing_labels import MISSING
-from gradrev_jax.core.representations import (
-    REPRESENTATIONS,
-    erase,
-    hybrid_space,
-    posterior_space,
-)
+from gradrev_jax.core.representations import REPRESENTATIONS, erased_space, make_space
 from tests.encoded_images import DIM, SCHEMA, WIDTH, material
 
 ONE = AttributeSchema(("color",), (("blue", "green", "red"),))
@@ -63,7 +58,7 @@ def slow_temperature(these, schema, missing, n):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_posteriors_against_loops(rng, schema, missing, held_out):
     made = material(rng, schema, missing, held_out=held_out)
-    space = posterior_space(made)
+    space = make_space("posterior", made)
     n, extra = schema.num_attributes, 1 if missing == "value" else 0
     temperatures = [slow_temperature(made.held_out, schema, missing, each) for each in range(n)]
     assert held_out == 0 or temperatures[0] != pytest.approx(1, abs=0.05)
@@ -88,7 +83,7 @@ def test_posteriors_against_loops(rng, schema, missing, held_out):
 
 
 def test_a_missing_label_that_counts_is_as_far_from_every_value_as_they_are_from_each_other(rng):
-    space = posterior_space(material(rng, missing="value"))
+    space = make_space("posterior", material(rng, missing="value"))
     rows = np.concatenate([space.memory[:3, 0], space.absent[:1]])
     distances = np.linalg.norm(rows[:, None] - rows, axis=-1)
     np.testing.assert_allclose(distances, np.sqrt(2) * (1 - np.eye(4)))
@@ -99,7 +94,7 @@ def test_a_missing_label_that_counts_is_as_far_from_every_value_as_they_are_from
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_a_hybrid_against_loops(rng, schema, missing, held_out):
     made = material(rng, schema, missing, held_out=held_out, look=0.3)
-    space, posteriors = hybrid_space(made), posterior_space(made)
+    space, posteriors = make_space("hybrid", made), make_space("posterior", made)
     n, width = schema.num_attributes, posteriors.memory.shape[2]
     rest = -(-WIDTH // width)
     assert rest * width > WIDTH, "the last block is padded"
@@ -126,7 +121,7 @@ def test_a_look_of_0_leaves_every_distance_of_the_posteriors(rng):
     made = material(rng, look=0.0)
     for part in ("gallery", "held_out"):
         distances = []
-        for space in (hybrid_space(made), posterior_space(made)):
+        for space in (make_space("hybrid", made), make_space("posterior", made)):
             rows = np.asarray(getattr(space, part), np.float64).reshape(len(getattr(space, part)), -1)
             prototypes = np.asarray(space.memory, np.float64).reshape(len(space.memory), -1)
             rows = np.concatenate([rows, prototypes])
@@ -137,14 +132,14 @@ def test_a_look_of_0_leaves_every_distance_of_the_posteriors(rng):
 def test_an_image_that_looks_as_the_mean_adds_nothing_to_what_labels_say(rng):
     made = material(rng)
     same = np.broadcast_to(made.held_out.embeddings.mean(axis=0), (12, WIDTH))
-    space = hybrid_space(made._replace(gallery=made.gallery._replace(embeddings=same)))
+    space = make_space("hybrid", made._replace(gallery=made.gallery._replace(embeddings=same)))
     assert np.abs(space.gallery[:, 2:]).max() <= 0.5 + 1e-6
     assert np.isfinite(space.gallery).all()
     zeros = made._replace(
         gallery=made.gallery._replace(embeddings=np.zeros((12, WIDTH), np.float32)),
         held_out=made.held_out._replace(embeddings=np.zeros((30, WIDTH), np.float32)),
     )
-    assert not np.asarray(hybrid_space(zeros).gallery[:, 2:]).any()
+    assert not np.asarray(make_space("hybrid", zeros).gallery[:, 2:]).any()
 
 
 def slow_means(memory, schema):
@@ -159,7 +154,7 @@ def slow_means(memory, schema):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_features_are_as_they_are(rng, schema):
     made = material(rng, schema)
-    space = REPRESENTATIONS["features"].build(made._replace(training=None))
+    space = make_space("features", made._replace(training=None))
     assert space.gallery is made.gallery.features
     assert space.held_out is made.held_out.features
     assert space.memory is made.memory
@@ -169,7 +164,7 @@ def test_features_are_as_they_are(rng, schema):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_discriminants_are_those_of_the_training_images(rng, schema):
     made = material(rng, schema)
-    space = REPRESENTATIONS["discriminant"].build(made)
+    space = make_space("discriminant", made)
     matrices = fit_discriminants(made.training.features, made.training.labels, schema).astype(np.float64)
     assert matrices.shape[2] == max(schema.sizes) - 1
     for found, given in (
@@ -186,7 +181,7 @@ def test_discriminants_are_those_of_the_training_images(rng, schema):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_erasure_is_that_of_the_training_images_and_takes_prototypes_along(rng, schema):
     made = material(rng, schema)
-    space = REPRESENTATIONS["erased"].build(made)
+    space = make_space("erased", made)
     erasure = fit_conditional_erasure(made.training.features, made.training.labels, schema)
     n = schema.num_attributes
     for found, these in ((space.gallery, made.gallery), (space.held_out, made.held_out)):
@@ -209,9 +204,9 @@ def test_a_prototype_stays_the_mean_of_erased_features(rng):
     training = made.training
     mapped = np.einsum("nde,mne->mnd", erasure.matrices, training.features) + erasure.offsets
     expected = class_prototypes(mapped.astype(np.float32), training.labels, SCHEMA)
-    np.testing.assert_allclose(erase(made, erasure).memory, expected, atol=1e-4)
+    np.testing.assert_allclose(erased_space(made, erasure).memory, expected, atol=1e-4)
     off_block = rng.normal(size=made.memory.shape).astype(np.float32)
-    found = erase(made._replace(memory=off_block), erasure).memory
+    found = erased_space(made._replace(memory=off_block), erasure).memory
     np.testing.assert_allclose(found[0, 1], erasure.matrices[1] @ off_block[0, 1], atol=1e-5)
     assert found.dtype == np.float32
 
@@ -219,7 +214,7 @@ def test_a_prototype_stays_the_mean_of_erased_features(rng):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_fitted_prototypes_are_those_of_the_training_images(rng, schema):
     made = material(rng, schema)
-    space = REPRESENTATIONS["fitted"].build(made)
+    space = make_space("fitted", made)
     assert space.gallery is made.gallery.features
     assert space.held_out is made.held_out.features
     np.testing.assert_array_equal(
@@ -233,7 +228,7 @@ def test_fitted_prototypes_are_those_of_the_training_images(rng, schema):
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_every_space_has_the_shapes_that_a_search_needs(rng, name, schema, held_out):
     made = material(rng, schema, held_out=held_out)
-    space = REPRESENTATIONS[name].build(made)
+    space = make_space(name, made)
     blocks, width = np.shape(space.gallery)[1:]
     assert blocks >= schema.num_attributes
     assert np.shape(space.gallery) == (12, blocks, width)
@@ -249,4 +244,4 @@ def test_every_space_has_the_shapes_that_a_search_needs(rng, name, schema, held_
 def test_what_is_fitted_needs_training_images(rng, name):
     assert FITTED == ["discriminant", "erased", "fitted"]
     with pytest.raises(AssertionError, match="it needs training images"):
-        REPRESENTATIONS[name].build(material(rng)._replace(training=None))
+        make_space(name, material(rng)._replace(training=None))

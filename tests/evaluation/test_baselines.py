@@ -3,7 +3,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.erasure import fit_conditional_erasure, fit_erasure
-from gradrev_jax.core.representations import erase, posterior_space
+from gradrev_jax.core.representations import erased_space, make_space
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.evaluation import baselines
 from gradrev_jax.evaluation.baselines import BASELINES, BaselineInputs, search_baseline
@@ -166,7 +166,7 @@ def test_a_backbone_whose_outputs_are_all_the_same_is_left_out(rng):
 @pytest.mark.parametrize("missing", ["ignore", "value"])
 def test_posteriors_are_replaced_at_the_strength_that_serves_best(rng, missing, exclude):
     inputs = make_inputs(rng, missing=missing, exclude=exclude, held_out=60, kinds=("swap", "remove"))
-    space, way = posterior_space(inputs.material), Way("none", "replace")
+    space, way = make_space("posterior", inputs.material), Way("none", "replace")
     found = search_baseline("posterior", inputs)
     assert_found(found, space, inputs, way, best_strength(space, inputs, way))
 
@@ -177,7 +177,7 @@ def test_posteriors_are_replaced_at_the_strength_that_serves_best(rng, missing, 
 def test_erased_features_are_searched_in_the_way_of_the_run(rng, name, fit):
     inputs = make_inputs(rng, held_out=150)._replace(way=Way("attribute", "add", strength=9.0))
     made = inputs.material
-    space = erase(made, fit(made.held_out.features, made.held_out.labels, SCHEMA))
+    space = erased_space(made, fit(made.held_out.features, made.held_out.labels, SCHEMA))
     assert np.abs(space.gallery - made.gallery.features).max() > 0.01
     assert_found(
         search_baseline(name, inputs), space, inputs, inputs.way, best_strength(space, inputs, inputs.way)
@@ -197,7 +197,7 @@ def test_without_validation_images_there_are_defaults(rng, exclude):
     assert len(inputs.held_out_queries) == 0
     found = {name: search_baseline(name, inputs) for name in BASELINES}
     assert all(rows.shape == (len(inputs.queries), 10) for rows in found.values())
-    posteriors = posterior_space(inputs.material)
+    posteriors = make_space("posterior", inputs.material)
     assert_found(found["posterior"], posteriors, inputs, Way("none", "replace"), 2.0)
     features = posteriors._replace(
         gallery=inputs.material.gallery.features, memory=inputs.material.memory, absent=np.zeros((2, 5))

@@ -5,7 +5,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
-from gradrev_jax.core.representations import REPRESENTATIONS, Space
+from gradrev_jax.core.representations import make_space
+from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
@@ -128,7 +129,7 @@ def choose(space, labels, **fields):
 def encoded(rng):
     """Features of two attributes of unlike sizes, and the labels of the validation images."""
     made = material(rng, held_out=40)
-    space = REPRESENTATIONS["features"].build(made)
+    space = make_space("features", made)
     sizes = np.array([3.0, 0.5], np.float32)[:, None]
     return Space(*(np.asarray(part) * sizes for part in space)), made.held_out.labels
 
@@ -190,7 +191,7 @@ def test_what_is_given_is_kept_and_nothing_is_looked_at(encoded):
 
 def test_a_representation_with_a_normalisation_of_its_own_keeps_it(rng):
     made = material(rng, held_out=40)
-    space = REPRESENTATIONS["posterior"].build(made)
+    space = make_space("posterior", made)
     fields = {"representation": "posterior", "edit": "validation"}
     for normalize in ("global", "validation"):
         found = choose(space, made.held_out.labels, normalize=normalize, **fields)
@@ -200,7 +201,7 @@ def test_a_representation_with_a_normalisation_of_its_own_keeps_it(rng):
 
 def test_weights_that_are_given_leave_the_rest_as_it_is(rng):
     made = material(rng, held_out=40)
-    space = REPRESENTATIONS["hybrid"].build(made)
+    space = make_space("hybrid", made)
     fields = {"representation": "hybrid", "edit": "replace", "strength": "1"}
     found = choose(space, made.held_out.labels, weights="1,7", **fields)
     np.testing.assert_allclose(found.way.weights, [*(np.array([1, 7]) / 5), 1, 1, 1])
@@ -225,7 +226,7 @@ def test_weights_are_chosen_in_the_best_way_and_then_the_strength_again(encoded)
 
 def test_weights_are_chosen_with_one_for_the_rest(rng):
     made = material(rng, held_out=40, look=3.0)
-    space = REPRESENTATIONS["hybrid"].build(made)
+    space = make_space("hybrid", made)
     fields = {"representation": "hybrid", "edit": "replace", "strength": "1", "weights": "validation"}
     found = choose(space, made.held_out.labels, **fields)
     assert found.way.weights.shape == (5,)

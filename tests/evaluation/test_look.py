@@ -1,6 +1,6 @@
 import pytest
 
-from gradrev_jax.core.representations import hybrid_space
+from gradrev_jax.core.representations import make_space
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import look as look_module
 from gradrev_jax.evaluation.look import LOOKS, choose_look
@@ -31,7 +31,7 @@ def test_the_most_that_costs_no_match_is_chosen(rng, looks, exclude):
     found = choose(made, **HYBRID, **fields)
     expected = []
     for look in looks:
-        space = hybrid_space(made._replace(look=look))
+        space = make_space("hybrid", made._replace(look=look))
         expected.append(slow_hit_rate(space, made.held_out.labels, "none", "replace", 1.0, exclude=exclude))
     assert list(found.hit_rates.values()) == pytest.approx(expected)
     best = max(look for look, rate in zip(looks, expected, strict=True) if rate >= expected[0])
@@ -42,7 +42,7 @@ def test_the_most_that_costs_no_match_is_chosen(rng, looks, exclude):
 def test_the_way_is_the_one_that_serves_best_without_look(rng, looks):
     made = material(rng, held_out=40)
     found = choose(made, representation="hybrid", look="validation", edit="validation")
-    space = hybrid_space(made._replace(look=0.0))
+    space = make_space("hybrid", made._replace(look=0.0))
     rates = {
         (edit, strength): slow_hit_rate(space, made.held_out.labels, "none", edit, strength)
         for edit in ("add", "replace")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gradrev_jax.core.representations import REPRESENTATIONS, posterior_space
+from gradrev_jax.core.representations import make_space
 from gradrev_jax.evaluation import run_leakage
 from gradrev_jax.evaluation.leakage import measure_leakage
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
@@ -28,7 +28,7 @@ def measured(monkeypatch):
 
 
 def measure(made, name="features"):
-    space = REPRESENTATIONS[name].build(made)
+    space = make_space(name, made)
     return space, leakage_of_run(made, space, progress=False)
 
 
@@ -61,7 +61,7 @@ def of(measured, found, name):
 def test_each_control_is_what_it_is_called(rng, measured):
     made = material(rng, gallery=30, held_out=20)
     _, found = measure(made)
-    posteriors = posterior_space(made)
+    posteriors = make_space("posterior", made)
     for given, expected in zip(
         of(measured, found, "posterior"), (posteriors.gallery, posteriors.held_out), strict=True
     ):
@@ -89,7 +89,7 @@ def test_what_belongs_to_no_attribute_is_not_measured(rng, measured):
     space, _ = measure(made, "hybrid")
     assert space.gallery.shape[1] > 2
     own = next(call for call in measured if "kinds" not in call)
-    np.testing.assert_array_equal(own["features"], posterior_space(made).gallery)
+    np.testing.assert_array_equal(own["features"], make_space("posterior", made).gallery)
 
 
 def test_without_validation_images_the_gallery_is_all_there_is(rng, measured):
