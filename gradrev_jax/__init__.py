@@ -10,6 +10,7 @@ paper's equations:
 - exact search: ``nearest_neighbors``, ``ManipulationIndex``, ``Neighbors``
 - retrieval metrics: ``hit_rate``, ``precision``, ``ndcg``
 - Flax modules: ``AttributeEncoder``, ``EncoderOutput``, ``AlexNet``
+- a trained run in use: ``Retriever``
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
 if TYPE_CHECKING:
     from gradrev_jax.models.alexnet import AlexNet
     from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+    from gradrev_jax.serving.retriever import Retriever
 
 __all__ = [
     "AlexNet",
@@ -34,6 +36,7 @@ __all__ = [
     "EncoderOutput",
     "ManipulationIndex",
     "Neighbors",
+    "Retriever",
     "balanced_reversal_weight",
     "class_prototypes",
     "classification_loss",
@@ -51,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the Flax modules on first use, so that the pure functions cost no Flax."""
+    """Imports what needs Flax on first use, so that the pure functions cost none."""
     if name == "AlexNet":
         from gradrev_jax.models.alexnet import AlexNet
 
@@ -60,4 +63,8 @@ def __getattr__(name: str) -> Any:
         from gradrev_jax.models import encoder
 
         return getattr(encoder, name)
+    if name == "Retriever":
+        from gradrev_jax.serving.retriever import Retriever
+
+        return Retriever
     raise AttributeError(f"module 'gradrev_jax' has no attribute {name!r}")

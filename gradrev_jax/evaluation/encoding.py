@@ -2,14 +2,12 @@
 
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int
-
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Images, Material
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.models.inference import Encoded, encode, make_forward
+from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.prototypes import build_memory
 
 
@@ -28,18 +26,6 @@ class EncodedRun(NamedTuple):
 def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
     """Computes the prototypes of a run that has no memory, and encodes the images that are compared."""
     batch_size, catalogue = run.protocol.batch_size, run.catalogue
-
-    def encode_part(part: str) -> Encoded:
-        return encode(
-            run.params,
-            run.inputs[part],
-            catalogue.part_labels(part),
-            run.encoder,
-            batch_size=batch_size,
-            description="gallery" if part == TEST else part,
-            progress=progress,
-        )
-
     memory = run.memory
     if memory is None:
         memory = build_memory(
@@ -51,20 +37,42 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
             batch_size=batch_size,
             progress=progress,
         )
-    gallery, held_out = encode_part(TEST), encode_part(VALIDATION)
+    gallery, of_gallery = encode_part(run, TEST, run.inputs[TEST], progress=progress)
+    held_out = encode_part(run, VALIDATION, run.inputs[VALIDATION], progress=progress)[1]
     is_fitted = REPRESENTATIONS[run.protocol.representation].needs_training
     material = Material(
         schema=run.schema,
         missing=run.encoder.missing,
         memory=memory,
-        gallery=_images(gallery, catalogue.part_labels(TEST)),
-        held_out=_images(held_out, catalogue.part_labels(VALIDATION)),
-        training=_images(encode_part(TRAIN), catalogue.part_labels(TRAIN)) if is_fitted else None,
+        gallery=of_gallery,
+        held_out=held_out,
+        training=encode_part(run, TRAIN, run.inputs[TRAIN], progress=progress)[1] if is_fitted else None,
         train_labels=catalogue.part_labels(TRAIN),
         look=run.protocol.look or 0.0,
     )
     return EncodedRun(gallery, material)
 
 
-def _images(encoded: Encoded, labels: Int[np.ndarray, "M N"]) -> Images:
-    return Images(encoded.features, encoded.own_logits, encoded.embeddings, labels)
+def encode_part(run: OpenedRun, part: str, inputs: Rows, *, progress: bool) -> tuple[Encoded, Images]:
+    """Encodes the images of one part of a run's catalogue.
+
+    Args:
+      run: the run.
+      part: the part.
+      inputs: the inputs of its images.
+      progress: whether a progress bar is shown.
+
+    Returns:
+      All that ``encode`` computes, and what representations are made of.
+    """
+    labels = run.catalogue.part_labels(part)
+    encoded = encode(
+        run.params,
+        inputs,
+        labels,
+        run.encoder,
+        batch_size=run.protocol.batch_size,
+        description="gallery" if part == TEST else part,
+        progress=progress,
+    )
+    return encoded, Images(encoded.features, encoded.own_logits, encoded.embeddings, labels)

@@ -90,7 +90,7 @@ def open_run(
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
-    config = _read_config(directory, protocol, data)
+    config = read_run_config(directory, protocol, data)
     checked = build_protocol(config)
     schema = workdir.read_schema(directory)
     catalogue = remembering(builders.open_catalogue(config))
@@ -140,7 +140,7 @@ def gallery_pictures(
     Raises:
       UserError: they can no longer be read.
     """
-    config = _read_config(pathlib.Path(directory), {}, data or {})
+    config = read_run_config(pathlib.Path(directory), {}, data or {})
     catalogue = builders.open_catalogue(config)
     pixels = None if is_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
     return catalogue, _pictures(catalogue, config, pixels)
@@ -159,8 +159,19 @@ def gallery_names(catalogue: Catalogue) -> Callable[[int], str]:
     return lambda row: catalogue.images.name(int(catalogue.parts[TEST][row]))
 
 
-def _read_config(directory: pathlib.Path, protocol: Mapping[str, Any], data: Mapping[str, Any]) -> ConfigDict:
-    """Reads the config of a run, with the fields that an evaluation overrides."""
+def read_run_config(
+    directory: pathlib.Path, protocol: Mapping[str, Any], data: Mapping[str, Any]
+) -> ConfigDict:
+    """Reads the config of a run, with the fields that an evaluation overrides.
+
+    Args:
+      directory: the run's folder.
+      protocol: fields of ``config.protocol`` to override.
+      data: fields of ``config.data`` to override.
+
+    Raises:
+      UserError: the folder is not a run, or a field cannot be overridden.
+    """
     config = ConfigDict(workdir.read_config(directory))
     builders.override(config, "protocol", protocol)
     builders.move_data(config, data)

@@ -11,12 +11,11 @@ from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.metrics import retrieval_scores
-from gradrev_jax.core.representations import make_space
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
-from gradrev_jax.evaluation.choices import Choices, held_out_queries, make_choices
+from gradrev_jax.evaluation.choices import Choices, held_out_queries
 from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
 from gradrev_jax.evaluation.examples import (
     SHOWN_QUERIES,
@@ -25,11 +24,11 @@ from gradrev_jax.evaluation.examples import (
     shown_matches,
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.look import choose_look
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import write_report
 from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
+from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
     RetrievalMetrics,
@@ -86,11 +85,8 @@ def evaluate(
         progress=progress,
     )
     encoded = encode_run(run, progress=progress)
+    look, material, _, space, choices = choose_space(run, encoded, progress=progress)
     with naming("train.{}"):
-        look = choose_look(run, encoded.material, progress=progress)
-        material = encoded.material._replace(look=look.value or 0.0)
-        space = make_space(run.protocol.representation, material)
-        choices = make_choices(run, space, progress=progress)
         answers = search_gallery(run, space, choices, progress=progress)
         baselines = search_baselines(run, material, choices, progress=progress)
     scored = score_queries(run, encoded, answers)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
-from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.missing_labels import value_positions
 from gradrev_jax.models.encoder import AttributeEncoder, Description, EncoderOutput
 from gradrev_jax.models.inputs import Rows
@@ -180,7 +180,7 @@ def encode(
             features[rows] = output.features
             embeddings.append(np.asarray(output.embedding))
             of_all = np.asarray(output.logits)
-            own_logits[rows] = of_all[:, classes.attribute_of, np.arange(classes.num_values)]
+            own_logits[rows] = select_own(of_all, classes)
             yield rows, of_all
 
     correct, own_correct = _compare(logits(), labels[share], encoder)
@@ -194,6 +194,16 @@ def encode(
         labelled=(labels != NOT_LABELLED).sum(axis=0),
         own_correct=distributed.gather(own_correct, total),
     )
+
+
+def select_own(logits: Float[np.ndarray, "M N C"], classes: AttributeSchema) -> Float[np.ndarray, "M C"]:
+    """Selects the logits of each attribute's classes that its own classifier gives from its own feature.
+
+    Args:
+      logits: the logits of all classifiers, reading every feature, [M, N, C].
+      classes: the encoder's ``classes``.
+    """
+    return logits[:, classes.attribute_of, np.arange(classes.num_values)]
 
 
 class Counts(NamedTuple):

@@ -12,8 +12,9 @@ direct sums of (q - g)² in float64. So the result is exact.
 import dataclasses
 import functools
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -76,6 +77,40 @@ class _Term(NamedTuple):
     counted: Bool[np.ndarray, " C"]
 
 
+class RecentProducts:
+    """The products that were asked for last, up to a number of bytes; several threads may ask.
+
+    Args:
+      most: the number of bytes.
+    """
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self._most, self._kept, self._lock = most, OrderedDict[Hashable, ItemProducts](), Lock()
+
+    def get(self, key: Hashable, make: Callable[[], ItemProducts]) -> ItemProducts:
+        """Returns the products of a key; makes them if they are not kept.
+
+        Args:
+          key: what they are the products of.
+          make: a function that makes them.
+        """
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > max(1, self._most // (made.products.nbytes or 1)):
+                self._kept.popitem(last=False)
+        return made
+
+    def keys(self) -> list[Hashable]:
+        """Returns the keys of what is kept, the one that was asked for last at the end."""
+        with self._lock:
+            return list(self._kept)
+
+
 @dataclasses.dataclass(frozen=True)
 class ItemGallery:
     """A gallery prepared for searches with one item at a time; it may be searched by several threads.
@@ -99,8 +134,7 @@ class ItemGallery:
     memory: Float[np.ndarray, "J P w"]
     absent: Float[np.ndarray, "N w"]
     comparison: Comparison
-    _prototypes: "OrderedDict[int, ItemProducts]" = dataclasses.field(default_factory=OrderedDict)
-    _lock: Any = dataclasses.field(default_factory=Lock)
+    _prototypes: RecentProducts = dataclasses.field(default_factory=RecentProducts, repr=False)
 
     @classmethod
     def build(
@@ -206,25 +240,15 @@ class ItemGallery:
         kept[: len(edit.replaced)] &= ~edit.replaced
         values = np.flatnonzero(edit.factors).tolist()
         terms = [_Term(1.0, item, kept)]
-        terms += [_Term(float(edit.factors[v]), self._prototype(v), every) for v in values]
+        terms += [_Term(float(edit.factors[v]), self._of_prototype(v), every) for v in values]
         for n in np.flatnonzero(edit.emptied):
             block = np.zeros_like(item.blocks)
             block[n] = self.absent[n]
             terms.append(_Term(1.0, self.products(block), every))
         return terms
 
-    def _prototype(self, value: int) -> ItemProducts:
-        """Returns the products of a prototype, which are kept for the next time."""
-        with self._lock:
-            if value in self._prototypes:
-                self._prototypes.move_to_end(value)
-                return self._prototypes[value]
-        made = self.products(self.memory[value])
-        with self._lock:
-            self._prototypes[value] = made
-            while len(self._prototypes) > max(1, KEPT_BYTES // made.products.nbytes):
-                self._prototypes.popitem(last=False)
-        return made
+    def _of_prototype(self, value: int) -> ItemProducts:
+        return self._prototypes.get(value, lambda: self.products(self.memory[value]))
 
     def _squares(
         self, comparison: Comparison, query: Float[np.ndarray, "P w"], terms: list[_Term]

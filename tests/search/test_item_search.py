@@ -6,7 +6,7 @@ from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, s
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.search.comparison import Comparison
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.item_search import ItemEdit, ItemGallery
+from gradrev_jax.search.item_search import ItemEdit, ItemGallery, RecentProducts
 
 SCHEMA = AttributeSchema(("color", "size", "logo"), (("blue", "green", "red"), ("s", "m"), ("no", "yes")))
 N, J, WIDTH = 3, 7, 6
@@ -153,9 +153,10 @@ def test_rows_that_float32_cannot_tell_apart_are_in_the_right_order(rng):
     blocks = rng.permutation(near).astype(np.float32)
     gallery = ItemGallery.build(100 + blocks, gallery.memory, gallery.absent, "none")
     item = gallery.products(gallery.blocks[7])
-    assert gallery.search(item, NOTHING, k=50).rows.tolist() == slow_search(
-        gallery, item, NOTHING, "none", np.ones(N), 50
-    )[0]
+    assert (
+        gallery.search(item, NOTHING, k=50).rows.tolist()
+        == slow_search(gallery, item, NOTHING, "none", np.ones(N), 50)[0]
+    )
 
 
 def test_a_zero_item_and_zero_rows_have_distances(rng):
@@ -171,13 +172,15 @@ def test_a_zero_item_and_zero_rows_have_distances(rng):
         np.testing.assert_allclose(np.sort(found.distances), np.sort(expected), rtol=1e-6)
 
 
-def test_prototypes_are_kept_up_to_a_limit(rng, monkeypatch):
+def test_products_are_kept_up_to_a_limit(rng):
     gallery = make(rng)
-    item = gallery.products(gallery.blocks[0])
-    monkeypatch.setattr("gradrev_jax.search.item_search.KEPT_BYTES", 2 * item.products.nbytes)
+    kept = RecentProducts(2 * gallery.products(gallery.blocks[0]).products.nbytes)
+    made = []
     for v in [0, 1, 2, 1, 3]:
-        gallery.search(item, ItemEdit(np.eye(J)[v], np.zeros(N, bool), np.zeros(N, bool)), k=1)
-    assert list(gallery._prototypes) == [1, 3]
+        found = kept.get(v, lambda v=v: made.append(v) or gallery.products(gallery.memory[v]))
+        np.testing.assert_array_equal(found.blocks, gallery.memory[v])
+    assert made == [0, 1, 2, 3]
+    assert kept.keys() == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A trained run in use: garments edited and found by words, clicks and photographs."""

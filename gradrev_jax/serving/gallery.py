@@ -1,0 +1,177 @@
+"""The encoded gallery of a run, kept in its folder so that the next start takes no time."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gradrev_jax.core.spaces import Images
+from gradrev_jax.data.catalogue import Catalogue
+from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.distributed import say
+from gradrev_jax.errors import DataError
+from gradrev_jax.files import new_folder
+from gradrev_jax.runs import workdir
+from gradrev_jax.serving.space import SearchSpace, open_space, save_space
+
+FOLDER = "serving"
+ABOUT, SPACE = "gallery.json", "space.safetensors"
+ARRAYS = ("blocks", "own_logits")
+VERSION = 1
+
+
+class EncodedGallery(NamedTuple):
+    """Represents the images of a gallery as a search compares them.
+
+    Attributes:
+      space: how they are described, compared and edited.
+      stage: the stage of the checkpoint that encoded them.
+      step: the number of the checkpoint.
+      blocks: the gallery, float32 [G, P, w]; memory-mapped if it comes from a folder.
+      own_logits: see ``Images``, [G, C].
+    """
+
+    space: SearchSpace
+    stage: str
+    step: int
+    blocks: Float[np.ndarray, "G P w"]
+    own_logits: Float[np.ndarray, "G C"]
+
+
+def made_of(
+    directory: pathlib.Path,
+    config: Mapping[str, Any],
+    catalogue: Catalogue,
+    rows: Int[np.ndarray, " G"],
+    asked: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns what an encoded gallery depends on, so that a change of any of it is noticed.
+
+    Images are known by their names, labels, sizes and times of change: nothing is read.
+
+    Args:
+      directory: the folder of the run.
+      config: the config of the run.
+      catalogue: its catalogue.
+      rows: the gallery's rows in the catalogue, [G].
+      asked: what else was asked for, such as the step.
+    """
+    weights = sorted(
+        [*directory.glob("checkpoints/*/*"), *directory.glob("*.safetensors")], key=lambda path: str(path)
+    )
+    images = hashlib.blake2b(digest_size=16)
+    labels = np.ascontiguousarray(catalogue.labels[rows], np.int32)
+    for position, row in enumerate(rows.tolist()):
+        state = _state(catalogue, row)
+        images.update(f"{catalogue.images.name(row)}\0{state}\0".encode("utf-8", "surrogateescape"))
+        images.update(labels[position].tobytes())
+    settings = json.dumps(workdir.flat_fields(config), sort_keys=True, default=str)
+    return {
+        "version": VERSION,
+        "config": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
+        "weights": [[str(path.relative_to(directory)), path.stat().st_mtime_ns] for path in weights],
+        "images": images.hexdigest(),
+        "count": len(rows),
+        **asked,
+    }
+
+
+def open_gallery(
+    directory: pathlib.Path, parts: Sequence[str], of: Mapping[str, Any]
+) -> EncodedGallery | None:
+    """Opens the gallery that was kept in a run's folder; None if there is none of this run and catalogue.
+
+    Args:
+      directory: the folder of the run.
+      parts: the parts of the catalogue that it shows.
+      of: what it must be made of, see ``made_of``.
+    """
+    folder = kept_folder(directory, parts)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if about["made_of"] != of:
+            say(f"{folder} is of an earlier state of the run or of its catalogue; encoding the gallery again")
+            return None
+        blocks, own_logits = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+        space = open_space(folder / SPACE)
+        if (
+            not len(blocks) == len(own_logits) == of["count"]
+            or blocks.shape[1:] != space.fitted.memory.shape[1:]
+        ):
+            raise ValueError("its arrays do not fit each other")
+        return EncodedGallery(space, about["stage"], int(about["step"]), blocks, own_logits)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+        say(f"{folder} cannot be read ({error}); encoding the gallery again")
+        return None
+
+
+def keep_gallery(
+    directory: pathlib.Path, parts: Sequence[str], of: Mapping[str, Any], gallery: EncodedGallery
+) -> None:
+    """Writes an encoded gallery into the folder of its run; says so where that cannot be done.
+
+    Args:
+      directory: the folder of the run.
+      parts: the parts of the catalogue that it shows.
+      of: what it is made of.
+      gallery: the gallery.
+    """
+    folder = kept_folder(directory, parts)
+    try:
+        _remove(folder)
+        with new_folder(folder, DataError) as new:
+            for name, array in zip(ARRAYS, (gallery.blocks, gallery.own_logits), strict=True):
+                np.save(new / f"{name}.npy", array)
+            save_space(gallery.space, new / SPACE)
+            about = {"made_of": dict(of), "stage": gallery.stage, "step": gallery.step}
+            (new / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    except (OSError, DataError) as error:
+        say(f"the encoded gallery is not kept, so the next start encodes it again: {error}")
+
+
+def kept_folder(directory: pathlib.Path, parts: Sequence[str]) -> pathlib.Path:
+    """Returns the folder in which the encoded gallery of some parts is kept.
+
+    Example:
+      >>> kept_folder(pathlib.Path("runs/mine"), ("train", "test")).as_posix()
+      'runs/mine/serving/train+test'
+    """
+    return directory / FOLDER / "+".join(parts)
+
+
+def join_images(images: Sequence[Images]) -> Images:
+    """Returns the images of several parts as those of one.
+
+    Args:
+      images: the parts, at least one.
+    """
+    return Images(*(np.concatenate([np.asarray(x) for x in field]) for field in zip(*images, strict=True)))
+
+
+def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:
+    """Returns the size and the time of change of an image's file; None if there is no file."""
+    images = getattr(catalogue.images, "images", catalogue.images)  # what has vectors beside it wraps them
+    if not isinstance(images, ImageFiles):
+        return None
+    try:
+        stat = os.stat(images.root / images.paths[row])
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """Removes a kept gallery, its description first, so that what is left is never taken for one."""
+    if not folder.exists():
+        return
+    (folder / ABOUT).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

@@ -1,0 +1,80 @@
+"""The network of a run, for photographs that come one at a time."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.spaces import Images
+from gradrev_jax.errors import DataError
+from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.inference import make_describe, select_own
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
+from gradrev_jax.runs.inputs import open_frozen
+from gradrev_jax.runs.restore import restore
+
+
+class Network(NamedTuple):
+    """Represents a network that describes photographs.
+
+    Attributes:
+      encoder: the model.
+      params: its parameters.
+      frozen: the backbone before it, if it is frozen.
+      image_size: the height and width of the photographs, in pixels.
+    """
+
+    encoder: AttributeEncoder
+    params: Any
+    frozen: FrozenBackbone | None
+    image_size: int
+
+    def describe(self, photo: UInt8[np.ndarray, "S S 3"]) -> Images:
+        """Encodes a photograph that was turned into a square; it has no labels.
+
+        Args:
+          photo: its pixels, [S, S, 3].
+        """
+        inputs: Any = photo[None]
+        if self.frozen is not None:
+            embed = make_embed(self.frozen.network, self.frozen.inputs, 1)
+            inputs = embed(self.frozen.variables, inputs)
+        found = jax.device_get(make_describe(self.encoder)(self.params, inputs))
+        own_logits = select_own(np.asarray(found.logits), self.encoder.classes)
+        labels = np.full((1, self.encoder.schema.num_attributes), NOT_LABELLED)
+        return Images(np.asarray(found.features), own_logits, np.asarray(found.embedding), labels)
+
+
+def open_network(
+    directory: pathlib.Path, config: ConfigDict, schema: AttributeSchema, stage: str, step: int
+) -> Network:
+    """Restores the network of a run.
+
+    Args:
+      directory: the run's folder.
+      config: its config.
+      schema: its attributes.
+      stage: the stage of the checkpoint.
+      step: the number of the checkpoint.
+
+    Raises:
+      UserError: the checkpoint cannot be read.
+      DataError: the network reads vectors that another one computed, which a photograph has not.
+    """
+    if config.data.embeddings:
+        raise DataError(
+            f"{directory} was trained on embeddings of another network, so it cannot see photographs; "
+            "pick an item of the gallery instead"
+        )
+    encoder, frozen = builders.build_encoder(config, schema), open_frozen(config, directory)
+    size = config.data.image_size
+    if frozen is not None:
+        example = frozen.inputs.example(size)
+        width = jax.eval_shape(frozen.network.apply, frozen.variables, example).shape[-1]
+    params = restore(directory, stage, encoder, size if frozen is None else width, str(step)).params
+    return Network(encoder, params, frozen, size)

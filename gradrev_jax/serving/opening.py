@@ -1,0 +1,143 @@
+"""Opens a run for use: its gallery encoded, once, and its network ready to be loaded."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from gradrev_jax.core.missing_labels import class_labels, classes_of
+from gradrev_jax.core.posteriors import fit_temperatures
+from gradrev_jax.core.spaces import Images, Material
+from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue
+from gradrev_jax.errors import ConfigError, DataError, did_you_mean
+from gradrev_jax.evaluation.encoding import EncodedRun, encode_part, encode_run
+from gradrev_jax.evaluation.opening import OpenedRun, open_run, read_run_config
+from gradrev_jax.evaluation.run_space import choose_space
+from gradrev_jax.runs import builders, workdir
+from gradrev_jax.runs.inputs import open_frozen, open_inputs
+from gradrev_jax.serving.gallery import EncodedGallery, join_images, keep_gallery, made_of, open_gallery
+from gradrev_jax.serving.network import Network, open_network
+from gradrev_jax.serving.space import SearchSpace, with_full_look
+
+
+class ServedRun(NamedTuple):
+    """Represents a run that is ready to answer.
+
+    Attributes:
+      directory: the run's folder.
+      catalogue: the images and their labels.
+      rows: the gallery's rows in the catalogue, [G].
+      gallery: the encoded gallery.
+      open_network: a function that loads the network, for photographs.
+    """
+
+    directory: pathlib.Path
+    catalogue: Catalogue
+    rows: Int[np.ndarray, " G"]
+    gallery: EncodedGallery
+    open_network: Callable[[], Network]
+
+
+def open_served(
+    directory: pathlib.Path,
+    *,
+    parts: Sequence[str],
+    step: str,
+    protocol: Mapping[str, Any],
+    data: Mapping[str, Any],
+    progress: bool,
+) -> ServedRun:
+    """Opens a run, and encodes its gallery unless that was done before.
+
+    Args:
+      directory: the run's folder.
+      parts: the parts of the catalogue that are the gallery.
+      step: the checkpoint: ``best``, ``latest``, or its number.
+      protocol: fields of ``config.protocol`` to override.
+      data: fields of ``config.data`` to override, see ``runs.builders.move_data``.
+      progress: whether progress bars are shown.
+
+    Raises:
+      UserError: the folder is not a run, or its catalogue cannot be read.
+    """
+    _check_parts(parts)
+    config = read_run_config(directory, protocol, data)
+    schema = workdir.read_schema(directory)
+    catalogue = builders.open_catalogue(config)
+    workdir.check_schema(directory, catalogue.schema)
+    rows = catalogue.rows(*parts)
+    if not len(rows):
+        raise DataError(f"the gallery is empty: the catalogue has no image in {' or '.join(parts)}")
+    of = made_of(directory, config.to_dict(), catalogue, rows, {"step": step})
+    gallery = open_gallery(directory, parts, of)
+    if gallery is None:
+        run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
+        gallery = _encode(run, config, parts, progress=progress)
+        keep_gallery(directory, parts, of, gallery)
+    load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
+    return ServedRun(directory, catalogue, rows, gallery, load)
+
+
+def fit_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> SearchSpace:
+    """Fits all that describes, compares and edits images to the images of a run.
+
+    Args:
+      run: the run.
+      encoded: its encoded images.
+      progress: whether progress bars are shown.
+
+    Raises:
+      DataError: there is no query to choose by, or the images cannot be compared.
+    """
+    chosen = choose_space(run, encoded, progress=progress)
+    return SearchSpace(
+        schema=run.schema,
+        missing=run.encoder.missing,
+        representation=run.protocol.representation,
+        fitted=with_full_look(chosen.fitted),
+        way=chosen.choices.way,
+        look=chosen.look.value,
+        temperatures=_temperatures(encoded.material),
+    )
+
+
+def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progress: bool) -> EncodedGallery:
+    """Encodes the gallery of a run."""
+    encoded = encode_run(run, progress=progress)
+    space = fit_space(run, encoded, progress=progress)
+    others = [part for part in parts if part not in run.inputs]
+    frozen = open_frozen(config, run.directory) if others else None
+    inputs = {**run.inputs, **open_inputs(run.catalogue, others, config, frozen, progress=progress)}
+
+    def images_of(part: str) -> Images:
+        if part == TEST:
+            return encoded.material.gallery
+        return encode_part(run, part, inputs[part], progress=progress)[1]
+
+    images = join_images([images_of(part) for part in parts])
+    return EncodedGallery(
+        space, run.stage, run.step, space.describe(images), np.asarray(images.own_logits, np.float32)
+    )
+
+
+def _temperatures(material: Material) -> np.ndarray:
+    """Returns the temperature of each attribute's classifier, fitted on the validation part."""
+    schema, missing, held_out = material.schema, material.missing, material.held_out
+    labels = np.asarray(class_labels(held_out.labels, schema, missing))
+    return fit_temperatures(held_out.own_logits, labels, classes_of(schema, missing))
+
+
+def _check_parts(parts: Sequence[str]) -> None:
+    """Raises a ConfigError unless parts are distinct parts of a catalogue."""
+    for part in parts:
+        if part not in PARTS:
+            hint = did_you_mean(part, PARTS, otherwise=f"there are {', '.join(PARTS)}")
+            raise ConfigError(f"no part of a catalogue is called {part!r}; {hint}", arguments=("parts",))
+    if not parts or len(set(parts)) < len(parts):
+        raise ConfigError(
+            f"give each part of the gallery once, got {', '.join(parts) or 'none'}", arguments=("parts",)
+        )

@@ -1,0 +1,192 @@
+"""How images are described, compared and edited: all of a run but its network, in one file."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float, Int
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.missing_labels import MISSING, Missing, classes_of, value_positions
+from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.core.posteriors import posterior_blocks
+from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.representations import REPRESENTATIONS
+from gradrev_jax.core.spaces import Fitted, Images
+from gradrev_jax.errors import DataError
+from gradrev_jax.evaluation.searching import Way
+
+KEY, PREFIX = "space", "space/"  # of the metadata, and of the names of the arrays
+LOOK = "look"
+REQUIRED = ("memory", "absent", "temperatures")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """Represents a fitted representation, and how what it describes is compared and edited.
+
+    Attributes:
+      schema: the attributes.
+      missing: what became of missing labels in training.
+      representation: the name of the representation.
+      fitted: what it keeps; where it has a look, the look's weight is 1.
+      way: how images are compared and edited.
+      look: the weight of the look that serves best; None: there is none.
+      temperatures: the temperature of each attribute's classifier, [N].
+    """
+
+    schema: AttributeSchema
+    missing: Missing
+    representation: str
+    fitted: Fitted
+    way: Way
+    look: float | None
+    temperatures: Float[np.ndarray, " N"]
+
+    def describe(self, images: Images) -> Float[np.ndarray, "M P w"]:
+        """Computes the blocks of images, with a look of weight 1.
+
+        Args:
+          images: the encoded images, whose labels do not matter.
+        """
+        describe = REPRESENTATIONS[self.representation].describe
+        return np.asarray(describe(images, self.fitted, self.schema, self.missing), np.float32)
+
+    def probabilities(self, own_logits: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "M J"]:
+        """Computes the probability of each value, by its attribute's classifier, calibrated.
+
+        Where being unlabelled is a class, those of an attribute's values sum to less than 1.
+
+        Args:
+          own_logits: see ``Images``.
+        """
+        classes = classes_of(self.schema, self.missing)
+        blocks = np.asarray(posterior_blocks(own_logits, classes, self.temperatures))
+        positions = np.arange(classes.num_values) - np.asarray(classes.offsets)[classes.attribute_of]
+        of_classes = blocks[:, classes.attribute_of, positions] ** 2
+        return of_classes[:, value_positions(self.schema, self.missing)]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays to be saved, by name."""
+        kept = {name: np.asarray(array) for name, array in self.fitted.arrays.items()}
+        named = {f"arrays/{name}": array for name, array in kept.items()}
+        if self.way.weights is not None:
+            named["weights"] = np.asarray(self.way.weights)
+        return {
+            PREFIX + name: np.ascontiguousarray(array)
+            for name, array in {
+                "memory": np.asarray(self.fitted.memory),
+                "absent": np.asarray(self.fitted.absent),
+                "temperatures": np.asarray(self.temperatures),
+                **named,
+            }.items()
+        }
+
+    def metadata(self) -> dict[str, str]:
+        """Returns what is saved besides the arrays."""
+        about = {
+            "attributes": dict(zip(self.schema.names, map(list, self.schema.values), strict=True)),
+            "missing": self.missing,
+            "representation": self.representation,
+            "normalize": self.way.normalize,
+            "edit": self.way.edit,
+            "strength": self.way.strength,
+            LOOK: self.look,
+        }
+        return {KEY: json.dumps(about, ensure_ascii=False)}
+
+
+def likeliest(probabilities: Float[np.ndarray, "M J"], schema: AttributeSchema) -> Int[np.ndarray, "M N"]:
+    """Returns the likeliest value of each attribute.
+
+    Args:
+      probabilities: the probability of each value, [M, J].
+      schema: the attributes.
+
+    Example:
+      >>> likeliest(np.array([[0.25, 0.75, 1.0]]), AttributeSchema(("a", "b"), (("x", "y"), ("z",)))).tolist()
+      [[1, 0]]
+    """
+    slices = zip(schema.offsets, schema.sizes, strict=True)
+    columns = [probabilities[:, offset : offset + size].argmax(axis=1) for offset, size in slices]
+    return np.stack(columns, axis=1)
+
+
+def with_full_look(fitted: Fitted) -> Fitted:
+    """Returns what a representation keeps, with a look of weight 1 where it has a look."""
+    if LOOK not in fitted.arrays:
+        return fitted
+    return fitted._replace(arrays={**fitted.arrays, LOOK: np.asarray(1, np.float32)})
+
+
+def save_space(space: SearchSpace, path: pathlib.Path) -> None:
+    """Writes a space to a file of the format safetensors, which nothing is executed from.
+
+    Args:
+      space: the space.
+      path: the path of the file, in a folder that is being made.
+    """
+    path.write_bytes(safetensors.numpy.save(space.arrays(), metadata=space.metadata()))
+
+
+def open_space(path: str | os.PathLike[str]) -> SearchSpace:
+    """Reads a space from a file that holds one, alone or besides other arrays.
+
+    Args:
+      path: the path of the file.
+
+    Raises:
+      DataError: there is none, or it is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata, names = file.metadata() or {}, [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
+            arrays = {name.removeprefix(PREFIX): np.asarray(file.get_tensor(name)) for name in names}
+        return _make(json.loads(metadata[KEY]), arrays)
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{os.fspath(path)} holds no search space that can be read ({error}); make it again"
+        ) from error
+
+
+def _make(about: Any, arrays: dict[str, np.ndarray]) -> SearchSpace:
+    """Makes a space of what a file holds.
+
+    Raises:
+      ValueError, KeyError, TypeError, AttributeError: something is missing, or does not fit.
+    """
+    schema = AttributeSchema(tuple(about["attributes"]), tuple(map(tuple, about["attributes"].values())))
+    choices = (
+        ("missing", MISSING),
+        ("representation", REPRESENTATIONS),
+        ("normalize", NORMALIZATIONS),
+        ("edit", EDITS),
+    )
+    for name, known in choices:
+        if about[name] not in known:
+            raise ValueError(f"{name} is {about[name]!r}")
+    memory, absent, temperatures = (arrays[name] for name in REQUIRED)
+    num_values, n = schema.num_values, schema.num_attributes
+    if (
+        memory.ndim != 3
+        or len(memory) != num_values
+        or memory.shape[1] < n
+        or absent.shape != (n, memory.shape[2])
+        or temperatures.shape != (n,)
+    ):
+        raise ValueError(f"shapes disagree: {memory.shape}, {absent.shape} and {temperatures.shape}")
+    weights = arrays.get("weights")
+    if weights is not None and weights.shape != memory.shape[1:2]:
+        raise ValueError(f"weights are {weights.shape}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("not all numbers are finite")
+    kept = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
+    look = None if about[LOOK] is None else float(about[LOOK])
+    way = Way(about["normalize"], about["edit"], float(about["strength"]), weights)
+    fitted = Fitted(memory, absent, kept)
+    return SearchSpace(schema, about["missing"], about["representation"], fitted, way, look, temperatures)

@@ -1,0 +1,338 @@
+import io
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradrev_jax import Retriever
+from gradrev_jax.core.manipulation import make_indicator
+from gradrev_jax.core.missing_labels import classes_of
+from gradrev_jax.core.representations import make_space
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.evaluation.encoding import encode_run
+from gradrev_jax.evaluation.opening import open_run
+from gradrev_jax.evaluation.run_space import choose_space
+from gradrev_jax.evaluation.searching import index_gallery
+from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.gallery import kept_folder
+
+
+@pytest.fixture(scope="module")
+def shop(shop_run):
+    return Retriever.open(shop_run, progress=False)
+
+
+@pytest.fixture(scope="module")
+def paper_shop(paper_run):
+    return Retriever.open(paper_run, progress=False)
+
+
+def other_value(shop, row, name, step=1):
+    """A value that an item does not have, of an attribute."""
+    n = shop.schema.names.index(name)
+    return shop.schema.values[n][(shop.labels[row, n] + step) % shop.schema.sizes[n]]
+
+
+def evaluated(directory):
+    """The run, its chosen space and its index, as an evaluation has them."""
+    run = open_run(directory, step="best", stage=None, protocol={}, data={}, progress=False)
+    chosen = choose_space(run, encode_run(run, progress=False), progress=False)
+    return run, chosen, index_gallery(chosen.space, run.schema, chosen.choices.way)
+
+
+@pytest.mark.parametrize("name", ["shop", "paper_shop"])
+def test_it_finds_what_an_evaluation_finds(name, request):
+    shop = request.getfixturevalue(name)
+    run, chosen, index = evaluated(request.getfixturevalue({"shop": "shop_run"}.get(name, "paper_run")))
+    schema, labels = run.schema, run.catalogue.part_labels("test")
+    for row in range(6):
+        changes = {attribute: other_value(shop, row, attribute) for attribute in schema.names[: 1 + row % 2]}
+        indicator = make_indicator(schema, labels[row], changes)[None]
+        expected = index.search(
+            reference_ids=np.array([row]), indicators=indicator, k=8, strength=chosen.choices.way.strength
+        )
+        found = shop.item(row).change(**changes).search(k=8)
+        assert found.rows.tolist() == expected.indices[0].tolist()
+        np.testing.assert_allclose(found.distances, expected.distances[0], atol=1e-5)
+        assert found.exact
+
+
+def test_the_look_is_weighed_when_asked(shop, shop_run):
+    run, chosen, _ = evaluated(shop_run)
+    for look in (0.0, 0.3, 1.0):
+        space = make_space("hybrid", chosen.material._replace(look=look))
+        index = index_gallery(space, run.schema, chosen.choices.way)
+        expected = index.search(
+            reference_ids=np.array([2]), indicators=np.zeros((1, run.schema.num_values), int), k=5
+        )
+        found = shop.item(2).search(k=5, look=look)
+        assert found.rows.tolist() == expected.indices[0].tolist()
+        np.testing.assert_allclose(found.distances, expected.distances[0], atol=1e-5)
+
+
+def test_results_are_in_the_words_of_the_catalogue(shop):
+    item = shop.item(3)
+    name = shop.schema.names[0]
+    value = other_value(shop, 3, name)
+    found = item.change(**{name: value}).search(k=shop.num_items)
+    assert len(found) == shop.num_items
+    wanted = shop.labels[3].copy()
+    wanted[0] = shop.schema.values[0].index(value)
+    for result in found:
+        row = result.row
+        assert result.name == shop.names[row]
+        words = [None if word == "not labelled" else word for word in shop.schema.words(shop.labels[row])]
+        assert result.labels == dict(zip(shop.schema.names, words, strict=True))
+        differs = [n for n, x, y in zip(shop.schema.names, shop.labels[row], wanted, strict=True) if x != y]
+        assert list(result.differs) == differs
+        assert result.matches == (not differs)
+        for attribute, (value, probability) in result.predicted.items():
+            of_values = shop.item(row).probabilities[attribute]
+            assert of_values[value] == pytest.approx(probability)
+            assert max(of_values.values()) == pytest.approx(probability)
+    assert found.milliseconds > 0
+
+
+def test_probabilities_are_those_of_calibrated_classifiers(shop, shop_run):
+    run, chosen, _ = evaluated(shop_run)
+    posteriors = make_space("posterior", chosen.material)
+    blocks = np.asarray(posteriors.gallery) ** 2
+    assert classes_of(run.schema, run.encoder.missing) == run.schema
+    of_item = shop.item(4).probabilities
+    for n, (name, values) in enumerate(zip(run.schema.names, run.schema.values, strict=True)):
+        expected = blocks[4, n, : len(values)]
+        np.testing.assert_allclose(list(of_item[name].values()), expected, atol=1e-6)
+        assert shop.item(4).predicted[n] == expected.argmax()
+
+
+def test_changes_chain_and_are_taken_back(shop):
+    first, second = shop.schema.names[:2]
+    a, b = other_value(shop, 0, first), other_value(shop, 0, second)
+    item = shop.item(0)
+    both = item.change(**{first: a}).change(**{second: b})
+    at_once = item.change(**{first: a, second: b})
+    assert both.search().rows.tolist() == at_once.search().rows.tolist()
+    assert both.back().search().rows.tolist() == item.change(**{first: a}).search().rows.tolist()
+    assert both.back().back().back().search().rows.tolist() == item.search().rows.tolist()
+    assert both.asked == (Change(first, a), Change(second, b))
+    again = both.change(**{first: shop.schema.words(shop.labels[0])[0]})  # as it was
+    assert again.search().rows.tolist() == item.change(**{second: b}).search().rows.tolist()
+
+
+def test_each_change_has_a_strength(paper_shop):
+    name = paper_shop.schema.names[0]
+    value = other_value(paper_shop, 0, name)
+    item = paper_shop.item(0)
+    weak = item.changes([Change(name, value, 1e-9)]).search(k=10)
+    np.testing.assert_allclose(weak.distances, item.search(k=10).distances, atol=1e-6)
+    strong = item.change(strength=3.0, **{name: value}).search(k=10)
+    assert strong.distances[0] > weak.distances[0]
+
+
+def test_a_value_is_removed(paper_shop, shop):
+    name = shop.schema.names[0]
+    for each in (paper_shop, shop):
+        edited = each.item(0).change(**{name: None})
+        assert edited.wanted[0] == -1
+        assert edited.search(k=5).rows.tolist() != []
+        assert not edited.search(k=5).matches.any()
+
+
+def test_where_and_exclude_filter_exactly(shop):
+    name, values = shop.schema.names[0], shop.schema.values[0]
+    item = shop.item(1)
+    everything = item.search(k=shop.num_items)
+    for where in ({name: values[0]}, {name: [values[0], values[1]]}):
+        allowed = [values.index(value) for value in np.atleast_1d(where[name])]
+        kept = [row for row in everything.rows if shop.labels[row, 0] in allowed]
+        assert item.search(k=shop.num_items, where=where).rows.tolist() == kept
+        assert item.search(k=3, where=where).rows.tolist() == kept[:3]
+    left = item.search(k=shop.num_items, exclude=[1, shop.names[5]])
+    assert sorted({*left.rows, 1, 5}) == list(range(shop.num_items))
+    assert 1 not in left.rows
+    assert not len(item.search(where={name: None}))
+
+
+def test_it_counts_exact_matches_with_each_value_in_place(shop):
+    edited = shop.item(0).change(**{shop.schema.names[1]: other_value(shop, 0, shop.schema.names[1])})
+    counts = edited.counts()
+    for n, (name, values) in enumerate(zip(shop.schema.names, shop.schema.values, strict=True)):
+        for v, value in enumerate(values):
+            wanted = edited.wanted.copy()
+            wanted[n] = v
+            assert counts[name][value] == (shop.labels == wanted).all(axis=1).sum()
+    allowed = {shop.schema.names[0]: shop.schema.values[0][0]}
+    assert sum(edited.counts(allowed)[shop.schema.names[0]].values()) <= sum(
+        counts[shop.schema.names[0]].values()
+    )
+
+
+def test_a_photograph_of_a_garment_is_that_garment(shop, shop_run):
+    run, _, _ = evaluated(shop_run)
+    pixels = np.asarray(run.inputs["test"][7])
+    item = shop.photo(pixels)
+    assert item.row is None
+    assert item.labels.tolist() == [-1] * shop.schema.num_attributes
+    found = item.search(k=1)
+    assert found.rows.tolist() == [7]
+    assert found.distances[0] < 1e-3
+    assert found.wanted.tolist() == shop.item(7).predicted.tolist()
+    name = shop.schema.names[0]
+    edited = item.change(**{name: shop.schema.values[0][0]})
+    assert edited.wanted[0] == 0
+    assert (
+        edited.search(k=4).rows.tolist()
+        == shop.item(7)
+        .change(**{name: shop.schema.values[0][0]})
+        .search(k=4, removes="predicted")
+        .rows.tolist()
+        or shop.labels[7, 0] == 0
+    )
+
+
+def test_photographs_come_in_many_forms(shop, tmp_path, rng):
+    image = Image.fromarray(rng.integers(0, 255, (70, 70, 3), np.uint8))
+    image.save(tmp_path / "photo.png")
+    forms = [
+        str(tmp_path / "photo.png"),
+        tmp_path / "photo.png",
+        (tmp_path / "photo.png").read_bytes(),
+        image,
+    ]
+    found = [shop.photo(form).search(k=3).rows.tolist() for form in [*forms, np.asarray(image)]]
+    assert found == [found[0]] * 5
+    for mode in ("CMYK", "L", "1", "P", "RGBA", "LA"):
+        shop.photo(image.convert(mode))
+    shop.photo(Image.new("RGB", (1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"),
+    [
+        (b"", "is empty"),
+        (b"GIF89a and nothing else", "is no image that can be read"),
+        (b"<html>", "is no image that can be read"),
+        (np.zeros((3, 4), np.uint8), r"must be uint8 \[H, W, 3\], got uint8 \(3, 4\)"),
+        (np.zeros((3, 4, 3), np.float32), "must be uint8"),
+        (np.zeros((0, 4, 3), np.uint8), "must be uint8"),
+        ("no/such/file.jpg", "no/such/file.jpg cannot be read: No such file"),
+        (Image.new("1", (10_000, 10_000)), "10000 x 10000 pixels"),
+    ],
+)
+def test_what_is_no_photograph_is_refused(shop, unchecked, photo, message):
+    with pytest.raises(DataError, match=message):
+        shop.photo(photo)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda item: item.change(colour="red"), "no attribute is called 'colour'"),
+        (lambda item: item.change(color="redd"), "color has no value 'redd'; did you mean red"),
+        (lambda item: item.change(color="red", strength=float("nan")), "must be a finite number, got nan"),
+        (lambda item: item.search(k=0), "k must be a whole number of at least 1, got 0"),
+        (lambda item: item.search(k=True), "k must be a whole number"),
+        (lambda item: item.search(look=-1), "look must lie between 0 and 100, got -1"),
+        (lambda item: item.search(look=float("nan")), "look must lie between 0 and 100, got nan"),
+        (lambda item: item.search(where={"hue": "red"}), "no attribute is called 'hue'"),
+        (lambda item: item.search(where={"color": "re"}), "color has no value 're'; did you mean red"),
+        (lambda item: item.search(removes="all"), "removes must be one of label, predicted, expected"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(shop, unchecked, ask, message):
+    with pytest.raises(ConfigError, match=message):
+        ask(shop.item(0))
+
+
+def test_what_is_not_in_the_gallery_is_refused(shop, unchecked):
+    for which, message in [
+        (-1, "rows 0 to"),
+        (10**9, "rows 0 to"),
+        (True, "a row or a name"),
+        (1.5, "a row"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            shop.item(which)
+    with pytest.raises(DataError, match=f"did you mean .*{shop.names[0]}"):
+        shop.item(shop.names[0] + "x")
+
+
+def test_a_run_without_looks_takes_none(paper_shop):
+    assert not paper_shop.has_look
+    assert paper_shop.look is None
+    with pytest.raises(ConfigError, match="compares no looks"):
+        paper_shop.item(0).search(look=0.5)
+
+
+def test_pictures_are_jpeg_files_of_the_size_asked_for(shop):
+    content = shop.picture(0, 48)
+    assert content.startswith(b"\xff\xd8")
+    assert Image.open(io.BytesIO(content)).size == (48, 48)
+
+
+def test_several_threads_get_the_same_answers(shop):
+    name = shop.schema.names[0]
+    expected = [shop.item(row).change(**{name: None}).search(k=5).rows.tolist() for row in range(8)]
+    wrong = []
+
+    def ask():
+        for row in range(8):
+            found = shop.item(row).change(**{name: None}).search(k=5).rows.tolist()
+            if found != expected[row]:
+                wrong.append(row)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_gallery_is_encoded_once(shop, shop_run, monkeypatch):
+    monkeypatch.setattr("gradrev_jax.serving.opening.open_run", None)  # it must not be called
+    again = Retriever.open(shop_run, progress=False)
+    assert again.item(0).search().rows.tolist() == shop.item(0).search().rows.tolist()
+
+
+@pytest.mark.parametrize("change", ["labels", "weights", "damaged", "gone"])
+def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(shop_run, run)
+    Retriever.open(run, progress=False)
+    folder = kept_folder(run, ("test",))
+    if change == "labels":
+        about = json.loads((folder / "gallery.json").read_text())
+        about["made_of"]["images"] = "another"
+        (folder / "gallery.json").write_text(json.dumps(about))
+    elif change == "weights":
+        (run / "another.safetensors").write_bytes(b"")
+    elif change == "damaged":
+        (folder / "blocks.npy").write_bytes(b"\x93NUMPY")
+    else:
+        shutil.rmtree(folder)
+    found = Retriever.open(run, progress=False).item(0).search()
+    assert found.rows.tolist() == Retriever.open(shop_run, progress=False).item(0).search().rows.tolist()
+    said = capsys.readouterr()
+    assert ("encoding the gallery again" in said.out + said.err) == (change != "gone")
+    assert (folder / "gallery.json").exists()
+
+
+def test_a_gallery_may_have_several_parts(shop_run):
+    whole = Retriever.open(shop_run, parts=("train", "test"), progress=False)
+    test = Retriever.open(shop_run, progress=False)
+    assert whole.num_items > test.num_items
+    offset = whole.num_items - test.num_items
+    np.testing.assert_array_equal(whole.labels[offset:], test.labels)
+    np.testing.assert_allclose(whole.item(offset).blocks, test.item(0).blocks, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"), [((), "got none"), (("tset",), "did you mean test"), (("test", "test"), "once")]
+)
+def test_parts_that_there_are_not_are_refused(shop_run, parts, message):
+    with pytest.raises(ConfigError, match=message):
+        Retriever.open(shop_run, parts=parts, progress=False)
