@@ -12,7 +12,7 @@ import gradrev_jax
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE, COMMANDS = ROOT / "gradrev_jax", ROOT / "gradrev_commands"
 MODULES = sorted([*PACKAGE.rglob("*.py"), *COMMANDS.rglob("*.py")])
-ROOMS = {"core", "search", "models", "data", "weights", "runs", "training", "evaluation"}
+ROOMS = {"core", "search", "models", "data", "weights", "runs", "training", "evaluation", "serving"}
 LONGEST_FUNCTION, MOST_PARAMETERS, LONGEST_MODULE = 60, 8, 300
 DRAWING = ("figures.py", "drawing.py")
 
@@ -56,8 +56,9 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
         f"gradrev_jax/training/{name}.py" for name in ("objectives", "opening", "run", "stages", "torch_runs")
     }
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
+    serving = {f"gradrev_jax/serving/{name}.py" for name in ("network", "opening")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
-    assert knows == runs | training | commands | others
+    assert knows == runs | training | serving | commands | others
 
 
 def test_the_torch_reference_knows_nothing_of_the_package():

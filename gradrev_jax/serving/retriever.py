@@ -30,11 +30,16 @@ class Retriever:
     Args:
       run: the opened run.
 
-    Example: see docs/serving.md; in short::
+    Example:
+      >>> shop = Retriever.open("no/such/run")
+      Traceback (most recent call last):
+      gradrev_jax.errors.WorkdirError: no/such/run is not a run of train.py: it has no config.json
 
-        shop = Retriever.open("runs/mine")
-        found = shop.item("images/0001.jpg").change(color="red", sleeve="long").search(k=20)
-        found[0].name, found[0].labels, found.matches
+    With a run that was trained::
+
+      shop = Retriever.open("runs/mine")
+      found = shop.item("images/0001.jpg").change(color="red", sleeve="long").search(k=20)
+      found[0].name, found[0].labels, found.matches
     """
 
     def __init__(self, run: ServedRun) -> None:
