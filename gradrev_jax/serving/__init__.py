@@ -1,0 +1,1 @@
+"""A trained run in use: by Python, by words, and over HTTP."""
