@@ -220,7 +220,7 @@ class Retriever:
             labels=self.labels[rows],
             predicted=predicted,
             probabilities=np.take_along_axis(self._probabilities[rows], columns, axis=1),
-            wanted=edited.wanted,
+            wanted=self._wanted(edited, where),
             milliseconds=1e3 * (time.perf_counter() - started),
         )
 
@@ -246,6 +246,15 @@ class Retriever:
         for which in exclude:
             allowed[self.row(which)] = False
         return allowed
+
+    def _wanted(self, edited: Edited, where: Where | None) -> Int[np.ndarray, " N"]:
+        """Returns the labels asked for, with a filter by one value as one of them."""
+        wanted = edited.wanted
+        for name, value in (where or {}).items():
+            n = attribute_position(name, self.schema)
+            if isinstance(value, str):
+                wanted[n] = value_position(value, n, self.schema)
+        return wanted
 
     def _network(self) -> Network:
         network: Network = self._load("network", self._run.open_network)

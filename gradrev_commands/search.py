@@ -1,0 +1,162 @@
+"""Finds garments like one, but changed: gradrev-search --workdir=runs/mine --image=my.jpg --change=color=red.
+
+The item is a photograph (--image) or one of the gallery (--item). --change=ATTRIBUTE=VALUE changes an
+attribute, --change=ATTRIBUTE= removes what it has, and --say="but red, with long sleeves" says it in words.
+"""
+
+import io
+import json
+import pathlib
+
+from absl import flags
+
+from gradrev_commands import cli
+from gradrev_jax.data.catalogue import PARTS, Transform
+from gradrev_jax.data.images.files import decode_image
+from gradrev_jax.distributed import say
+from gradrev_jax.errors import ConfigError, DataError, join_names
+from gradrev_jax.files import replace_file
+from gradrev_jax.runs.fields.table import default_config
+from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.found import Found
+from gradrev_jax.serving.items import Edited, Item
+from gradrev_jax.serving.retriever import Retriever
+from gradrev_jax.serving.shown import (
+    PICTURE,
+    describe_edited,
+    picture_pixels,
+    results_json,
+    results_picture,
+    results_table,
+)
+from gradrev_jax.serving.words import Request, parse_request
+
+
+def parse_assignment(text: str, flag: str) -> tuple[str, str | None]:
+    """Returns the attribute and the value of ``ATTRIBUTE=VALUE``; no value stands for None.
+
+    Args:
+      text: the text.
+      flag: the flag that it was given with, for the message.
+
+    Raises:
+      ConfigError: it has no equals sign.
+
+    Example:
+      >>> parse_assignment("color=red", "change"), parse_assignment("logo=", "change")
+      (('color', 'red'), ('logo', None))
+    """
+    attribute, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--{flag}={text} has no equals sign; write --{flag}=ATTRIBUTE=VALUE")
+    return attribute.strip(), value.strip() or None
+
+
+def settled_changes(request: Request) -> list[Change]:
+    """Returns the changes that words ask for, and says which words were not understood.
+
+    Args:
+      request: what the words ask for.
+
+    Raises:
+      ConfigError: words may mean several things, of which one has to be chosen.
+    """
+    for question in request.questions:
+        options = join_names([f"--change={attribute}={value}" for attribute, value in question.options])
+        raise ConfigError(f"--say: {question.words!r} may mean several things; give one of {options}")
+    if request.unknown:
+        say(f"not understood, and left out: {', '.join(request.unknown)}")
+    return list(request.changes)
+
+
+def find_item(shop: Retriever, which: str) -> Item:
+    """Returns the item of a name, or of a row if no image has this name.
+
+    Args:
+      shop: the run.
+      which: the name, or the row.
+
+    Raises:
+      DataError: there is neither.
+    """
+    return shop.item(int(which) if which.isdecimal() and which not in shop.names else which)
+
+
+def draw(shop: Retriever, edited: Edited, found: Found, path: pathlib.Path, photo: str | None) -> None:
+    """Writes a picture of what was found.
+
+    Args:
+      shop: the run.
+      edited: the item with its changes.
+      found: what was found.
+      path: the file, whose name ends in .png.
+      photo: the file of the photograph that is the item; None: it is one of the gallery.
+
+    Raises:
+      DataError: nothing was found, the name is not that of a picture, or the file cannot be written.
+    """
+    if not len(found):
+        raise DataError("nothing was found, so there is nothing to draw; ask for less with --where")
+    if path.suffix != ".png":
+        raise DataError(f"--out={path} must end in .png")
+    if photo is not None:
+        pixels, name = decode_image(pathlib.Path(photo), Transform(PICTURE, PICTURE)), photo
+    else:
+        assert edited.item.row is not None, "an item that is no photograph is one of the gallery"
+        pixels, name = picture_pixels(shop, edited.item.row), shop.names[edited.item.row]
+    content = io.BytesIO()
+    results_picture(shop, edited, found, pixels, name).savefig(content, format="png", dpi=150)
+    replace_file(path, content.getvalue(), DataError)
+    print(f"\nPicture: {path}")
+
+
+def main() -> None:
+    """Searches a run's gallery for an item with changes, and prints what was found."""
+    fields = default_config()
+    cli.check_fields(protocol=fields.protocol, data=fields.data)
+    workdir = cli.define_folder("workdir", "Folder of the run.", required=True)
+    image = flags.DEFINE_string("image", None, "File of a photograph to start from.")
+    item = flags.DEFINE_string("item", None, "Name of an image of the gallery, or its row, to start from.")
+    change = flags.DEFINE_multi_string("change", [], "ATTRIBUTE=VALUE; may be given several times.")
+    words = flags.DEFINE_string("say", None, "The changes in words, as 'but red, with long sleeves'.")
+    where = flags.DEFINE_multi_string("where", [], "ATTRIBUTE=VALUE that every result is labelled with.")
+    k = flags.DEFINE_integer("k", 10, "Number of results.", lower_bound=1)
+    look = flags.DEFINE_float("look", None, "Weight of how garments look; unset: the one of the run.")
+    strength = flags.DEFINE_float("strength", 1.0, "Factor of the changes.")
+    parts = flags.DEFINE_list("parts", ["test"], f"Parts that are searched, of {', '.join(PARTS)}.")
+    out = flags.DEFINE_string("out", None, "Name of a picture to write, as grid.png.")
+    as_json = flags.DEFINE_boolean("json", False, "Whether to print JSON in place of a table.")
+    read_protocol = cli.define_section("protocol", fields.protocol, "Section of the config, as for evaluate.")
+    read_data = cli.define_section("data", fields.data, "Section of the config, as for evaluate.")
+
+    def work() -> None:
+        if (image.value is None) == (item.value is None):
+            raise ConfigError("give --image=FILE, or --item=NAME for one of the gallery")
+        asked = [parse_assignment(text, "change") for text in change.value]
+        filters: dict[str, list[str | None]] = {}
+        for attribute, value in (parse_assignment(text, "where") for text in where.value):
+            filters.setdefault(attribute, []).append(value)
+        shop = Retriever.open(workdir.value, parts=parts.value, protocol=read_protocol(), data=read_data())
+        changes = [Change(attribute, to, strength.value) for attribute, to in asked]
+        if words.value is not None:
+            said = settled_changes(parse_request(words.value, shop.schema))
+            changes += [each._replace(strength=each.strength * strength.value) for each in said]
+        if image.value is not None:
+            start = shop.photo(image.value)
+        else:
+            start = find_item(shop, item.value or "")
+        edited = start.changes(changes)
+        single = {name: values[0] if len(values) == 1 else values for name, values in filters.items()}
+        found = edited.search(k.value, look=look.value, where=single)
+        if as_json.value:
+            print(json.dumps(results_json(found), ensure_ascii=False))
+        else:
+            print(f"{describe_edited(edited)}\n\n{results_table(found)}")
+        if out.value is not None:
+            draw(shop, edited, found, pathlib.Path(out.value), image.value)
+
+    cli.run(work, description=__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What the spans of a text ask for: values, removals, and attributes that are only named."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gradrev_jax.serving.everyday import WEAKER
+from gradrev_jax.serving.spans import Span
+from gradrev_jax.serving.vocabulary import Vocabulary
+from gradrev_jax.serving.word_forms import Token
+
+MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
+
+
+class Wish(NamedTuple):
+    """Represents what one span asks for.
+
+    Attributes:
+      kind: "value", "remove" (of the attribute), "name" (an attribute, of which nothing is said) or "unclear"
+        (not what may be several attributes).
+      options: the values that may be meant, as (attribute, value); of a removal those that are not wanted.
+      factor: the strength of the change.
+      link: what joins it to the wish before: "or", "and", "comma", "direct" (nothing) or "apart".
+      start: the position of its first token.
+      stop: the position behind its last.
+      sure: whether the words are those of the catalogue; otherwise they have to be asked about.
+    """
+
+    kind: str
+    options: tuple[tuple[str, str], ...]
+    factor: float
+    link: str
+    start: int
+    stop: int
+    sure: bool = True
+
+    @property
+    def attribute(self) -> str | None:
+        """The only attribute of the options; None if there are several."""
+        attributes = {attribute for attribute, _ in self.options}
+        return attributes.pop() if len(attributes) == 1 else None
+
+    def follows(self, other: "Wish") -> bool:
+        """Returns whether this wish and the one before it are for the same attribute, and joined."""
+        same = self.attribute is not None and self.attribute == other.attribute
+        return same and self.kind == other.kind and self.link != "apart"
+
+
+def read_wishes(
+    spans: Sequence[Span], tokens: Sequence[Token], bound: Mapping[int, int], vocabulary: Vocabulary
+) -> list[Wish]:
+    """Returns what a text asks for, in its order.
+
+    Args:
+      spans: the spans of the text.
+      tokens: its words.
+      bound: which named attribute belongs to which value, as positions value -> name.
+      vocabulary: what words mean in the catalogue.
+    """
+    reader = _Reader(tokens, vocabulary)
+    options = _chosen_options(spans, tokens, bound)
+    names = set(bound.values())
+    for position, span in enumerate(spans):
+        reader.pause_before(span)
+        if span.kind in ("meaning", "ask"):
+            if position not in names:
+                reader.read(span, options.get(position, ()))
+        else:
+            reader.hear(span)
+    return reader.wishes
+
+
+def _chosen_options(
+    spans: Sequence[Span], tokens: Sequence[Token], bound: Mapping[int, int]
+) -> dict[int, tuple[tuple[str, str], ...]]:
+    """Returns the values that each span may mean, given the attributes that are named beside it."""
+    options = {
+        position: span.meaning.values
+        for position, span in enumerate(spans)
+        if span.kind in ("meaning", "ask") and span.meaning.values
+    }
+    for value, name in bound.items():
+        options[value] = _of(options[value], spans[name].meaning.attributes)
+    pairs = list(itertools.pairwise(sorted(options)))
+    # "short or long sleeves": what is joined to a value of a named attribute is of the same attribute.
+    for one, other in [*((one, other) for other, one in pairs), *pairs]:
+        between = spans[min(one, other) + 1 : max(one, other)]
+        joined = (
+            any(span.kind in ("and", "or") for span in between) or tokens[spans[max(one, other)].start].slash
+        )
+        if (
+            other in bound
+            and joined
+            and all(span.kind in ("and", "or", "skip", "strength") for span in between)
+        ):
+            options[one] = _of(options[one], [attribute for attribute, _ in options[other]]) or options[one]
+    return options
+
+
+def _of(options: Sequence[tuple[str, str]], attributes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(option for option in options if option[0] in attributes)
+
+
+class _Reader:
+    """Hears everyday words, and makes a wish of each value or name with what was heard before it."""
+
+    def __init__(self, tokens: Sequence[Token], vocabulary: Vocabulary) -> None:
+        self.wishes: list[Wish] = []
+        self._tokens, self._vocabulary = tokens, vocabulary
+        self._link = "apart"
+        self._factors: list[float] = []
+        self._about = ""  # "other" or "same", heard before a name
+        self._not: float | None = None  # the factor of the negation that is heard
+        self._not_of: str | None = None  # the attribute that it has been used for
+        self._used = False
+        self._passes = (
+            False  # whether the negation is of an unknown word, and reaches the very next one at most
+        )
+
+    def pause_before(self, span: Span) -> None:
+        """Ends what a comma, a bracket or the end of a sentence before a span ends."""
+        if pause := self._tokens[span.start].pause:
+            self._end_negation()
+            self._factors, self._about = [], ""
+            self._link = "apart" if pause == "end" else "comma" if self._link == "direct" else self._link
+        if self._tokens[span.start].slash and self._link == "direct":
+            self._link = "or"
+
+    def hear(self, span: Span) -> None:
+        """Takes an everyday word, or one that is unknown, into account."""
+        if self._passes and span.kind not in ("unknown", "or"):
+            self._end_negation()
+        if span.kind == "strength":
+            self._factors.append(span.factor)
+        elif span.kind == "not":
+            self._link = "apart"
+            stop = span.stop
+            if (
+                stop < len(self._tokens) and not self._tokens[stop].pause
+            ):  # "no, blue" denies nothing that follows
+                self._not, self._not_of, self._used, self._passes = span.factor, None, False, False
+        elif span.kind in ("and", "or"):
+            self._link = span.kind if self._link != "apart" else self._link
+        elif span.kind in ("other", "same"):
+            self._about = span.kind
+        elif span.kind == "with":
+            if self._used:
+                self._end_negation()
+        elif span.kind in ("but", "unknown"):
+            self._link = "apart"
+            self._factors = []
+            self._passes = self._not is not None
+            if span.kind == "but":
+                self._end_negation()
+
+    def read(self, span: Span, options: tuple[tuple[str, str], ...]) -> None:
+        """Makes a wish of a value, or of a name that belongs to no value."""
+        factors = [*self._factors, *([WEAKER] if span.meaning.weaker else [])]
+        factor = min(factors, default=1.0)
+        factor = factor if factor < 1 else max(factors, default=1.0)
+        if options:
+            self._read_value(span, options, factor)
+        else:
+            for attribute in span.meaning.attributes:
+                self._read_name(span, attribute, factor)
+        self._link, self._factors, self._about = "direct", [], ""
+
+    def _read_value(self, span: Span, options: tuple[tuple[str, str], ...], factor: float) -> None:
+        attributes = {attribute for attribute, _ in options}
+        kind = "value"
+        if self._denies(attributes):
+            kind = "remove" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
+            factor = min(factor, self._not or 1.0)
+        self._add(kind, options, factor, span)
+
+    def _read_name(self, span: Span, attribute: str, factor: float) -> None:
+        absent, present = self._vocabulary.absent_value(attribute), self._vocabulary.present_value(attribute)
+        values = tuple((attribute, value) for value in self._vocabulary.values_of(attribute))
+        if span.meaning.absent or self._denies({attribute}):
+            if absent is not None:
+                self._add("value", ((attribute, absent),), factor, span)
+            else:
+                self._add("remove", values or ((attribute, ""),), factor, span)
+        elif self._about == "other":
+            self._add("remove", values, factor, span)
+        elif self._about == "same":
+            return
+        elif present is not None:
+            self._add("value", ((attribute, present),), factor, span)
+        else:
+            self._add("name", values[:MOST_OPTIONS], factor, span)
+
+    def _add(self, kind: str, options: tuple[tuple[str, str], ...], factor: float, span: Span) -> None:
+        if options:
+            self.wishes.append(
+                Wish(kind, options, factor, self._link, span.start, span.stop, span.kind == "meaning")
+            )
+
+    def _denies(self, attributes: set[str]) -> bool:
+        """Returns whether what comes now is denied, and remembers what the negation was used for."""
+        if self._not is None:
+            return False
+        goes_on = self._link == "or" or (self._link == "and" and attributes == {self._not_of})
+        if self._used and not goes_on:
+            self._end_negation()
+            return False
+        self._used, self._passes = True, False
+        self._not_of = next(iter(attributes)) if len(attributes) == 1 else None
+        return True
+
+    def _end_negation(self) -> None:
+        self._not, self._not_of, self._used, self._passes = None, None, False, False
