@@ -141,10 +141,8 @@ def main() -> None:
         if words.value is not None:
             said = settled_changes(parse_request(words.value, shop.schema))
             changes += [each._replace(strength=each.strength * strength.value) for each in said]
-        if image.value is not None:
-            start = shop.photo(image.value)
-        else:
-            start = find_item(shop, item.value or "")
+        photo, name = image.value, item.value or ""
+        start = find_item(shop, name) if photo is None else shop.photo(photo)
         edited = start.changes(changes)
         single = {name: values[0] if len(values) == 1 else values for name, values in filters.items()}
         found = edited.search(k.value, look=look.value, where=single)

@@ -84,3 +84,32 @@ def small_backbone():
 def tiny_config(make_tiny_config):
     """A real run in miniature, to change as a test likes."""
     return make_tiny_config()
+
+
+@pytest.fixture(scope="session")
+def shop_run(make_tiny_config, tmp_path_factory):
+    """The folder of a tiny run whose search compares labels and looks; not to be changed."""
+    from gradrev_jax.evaluation.run import evaluate
+    from gradrev_jax.training.run import train
+
+    config = make_tiny_config()
+    config.protocol.representation = "hybrid"
+    config.protocol.look = "0.5"
+    config.protocol.edit = "replace"
+    config.protocol.strength = "1.5"
+    workdir = tmp_path_factory.mktemp("shop") / "run"
+    train(config, workdir, progress=False)
+    evaluate(workdir, progress=False)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def paper_run(make_tiny_config, tmp_path_factory):
+    """The folder of a tiny run that edits features by Eq. 7; not to be changed."""
+    from gradrev_jax.training.run import train
+
+    config = make_tiny_config()
+    config.protocol.strength = "0.7"
+    workdir = tmp_path_factory.mktemp("paper") / "run"
+    train(config, workdir, progress=False)
+    return workdir

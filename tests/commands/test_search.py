@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradrev_jax import Retriever
+
+
+@pytest.fixture(scope="module")
+def shop(shop_run):
+    return Retriever.open(shop_run, progress=False)
+
+
+def test_it_prints_a_table_and_draws_a_picture(call, shop, shop_run, tmp_path):
+    wanted = shop.schema.values[0][0]
+    name = shop.schema.names[0]
+    ended = call(
+        "search",
+        f"--workdir={shop_run}",
+        "--item=3",
+        f"--change={name}={wanted}",
+        "--k=4",
+        f"--out={tmp_path}/a.png",
+    )
+    assert ended.status == 0, ended.err
+    lines = ended.out.splitlines()
+    assert lines[0].endswith(f"-> {wanted}")
+    found = shop.item(3).change(**{name: wanted}).search(k=4)
+    for line, result in zip(lines[3:7], found, strict=True):
+        assert f"{result.distance:.4f}" in line
+        assert result.name[-10:] in line
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 500
+
+
+def test_json_is_that_of_python(call, shop, shop_run):
+    name, value = shop.schema.names[1], shop.schema.values[1][1]
+    ended = call(
+        "search",
+        f"--workdir={shop_run}",
+        f"--item={shop.names[2]}",
+        f"--where={name}={value}",
+        "--k=3",
+        "--json",
+        "--look=0.2",
+    )
+    found = shop.item(2).search(k=3, where={name: value}, look=0.2)
+    printed = json.loads(ended.out)
+    assert [item["item"] for item in printed["items"]] == found.rows.tolist()
+    assert [item["labels"] for item in printed["items"]] == [result.labels for result in found]
+    assert printed["milliseconds"] > 0
+
+
+def test_words_become_changes(call, shop, shop_run):
+    value = next(value for value in shop.schema.values[shop.schema.names.index("color")])
+    spoken = call("search", f"--workdir={shop_run}", "--item=0", f"--say=but {value}, frobnicated", "--json")
+    given = call("search", f"--workdir={shop_run}", "--item=0", f"--change=color={value}", "--json")
+    found = [[item["item"] for item in json.loads(ended.out)["items"]] for ended in (spoken, given)]
+    assert found[0] == found[1]
+    assert "not understood, and left out: frobnicated" in spoken.err
+
+
+def test_a_photograph_is_read_from_a_file(call, shop, shop_run, tmp_path):
+    Image.fromarray(np.full((50, 40, 3), 200, np.uint8)).save(tmp_path / "photo.png")
+    ended = call(
+        "search", f"--workdir={shop_run}", f"--image={tmp_path}/photo.png", "--k=2", f"--out={tmp_path}/b.png"
+    )
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give --image=FILE, or --item=NAME"),
+        (["--item=0", "--image=a.jpg"], "give --image=FILE, or --item=NAME"),
+        (["--item=nothing.png"], "no image of the gallery is called 'nothing.png'"),
+        (["--item=0", "--change=color"], "--change=color has no equals sign"),
+        (["--item=0", "--change=colour=red"], "no attribute is called 'colour'"),
+        (["--item=0", "--where=color=redd"], "color has no value 'redd'; did you mean red?"),
+        (["--item=0", "--parts=tests"], "did you mean test?"),
+        (["--item=0", "--out=grid.gif"], "--out=grid.gif must end in .png"),
+        (["--item=0", "--where=color=", "--out=grid.png"], "nothing was found"),
+        (["--image=no/file.png"], "no/file.png cannot be read: No such file"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_message(call, shop_run, flags, message):
+    ended = call("search", f"--workdir={shop_run}", *flags)
+    assert ended.status == 1
+    assert message in ended.err
+    assert "Traceback" not in ended.err
