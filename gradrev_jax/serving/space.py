@@ -1,11 +1,14 @@
 """How images are described, compared and edited: all of a run but its network, in one file."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -54,8 +57,18 @@ class SearchSpace:
         Args:
           images: the encoded images, whose labels do not matter.
         """
-        describe = REPRESENTATIONS[self.representation].describe
-        return np.asarray(describe(images, self.fitted, self.schema, self.missing), np.float32)
+        return np.asarray(self._describe(images.features, images.own_logits, images.embeddings), np.float32)
+
+    @functools.cached_property
+    def _describe(self) -> Callable[[Any, Any, Any], Any]:
+        """The representation as one compiled program, since its operations one by one take long."""
+        describe, nothing = REPRESENTATIONS[self.representation].describe, np.zeros((0, 0), int)
+
+        def of_arrays(features: Any, own_logits: Any, embeddings: Any) -> Any:
+            images = Images(features, own_logits, embeddings, labels=nothing)
+            return describe(images, self.fitted, self.schema, self.missing)
+
+        return jax.jit(of_arrays)
 
     def probabilities(self, own_logits: Float[np.ndarray, "M C"]) -> Float[np.ndarray, "M J"]:
         """Computes the probability of each value, by its attribute's classifier, calibrated.
