@@ -16,11 +16,13 @@ class Recorded(NamedTuple):
       directory: the run's folder.
       config: its fields, by dotted name.
       id: what the tracker called this run when it was begun there; None: it is not there yet.
+      records: the number of records that the tracker has been told so far.
     """
 
     directory: pathlib.Path
     config: Mapping[str, Any]
     id: str | None = None
+    records: int = 0
 
     @property
     def name(self) -> str:
@@ -48,7 +50,7 @@ class Logger(Protocol):
     def begin(self, stage: str, first_step: int) -> None:
         """Takes note of a stage that begins, or goes on after a step."""
 
-    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
+    def write(self, step: int, stage: str, values: Mapping[str, int | float]) -> None:
         """Writes the numbers of a step of a stage; never the same number of the same step twice."""
 
     def close(self, *, failed: bool) -> None:

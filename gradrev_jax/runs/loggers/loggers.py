@@ -20,9 +20,10 @@ _AXES = ("stage", "step", "epoch")  # of a record: what its numbers are drawn ov
 class Loggers:
     """Represents the open loggers of a run.
 
-    ``loggers.json`` in the run's folder has the id that each tracker gave the run, and the last step at which
-    it was told each number, by stage. So a run that goes on is the same run there, no step is told twice, and
-    what a tracker has missed is told when it is back. A logger that fails is told nothing more.
+    ``loggers.json`` in the run's folder has the id that each tracker gave the run, the number of records that
+    it was told, and the last step at which it was told each number, by stage. So a run that goes on is the
+    same run there, no step is told twice, and what a tracker has missed is told when it is back. A logger
+    that fails is told nothing more.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -38,12 +39,12 @@ class Loggers:
           directory: the run's folder, which is not written to.
           config: the fields of the run's config, by dotted name; a tracker is told them once.
         """
-        known = self._trackers.get(name)
+        known = self._trackers.get(name, {"id": None, "records": 0, "told": {}})
         with without_warnings():
-            logger = LOGGERS[name](Recorded(directory, config, known and known["id"]))
+            logger = LOGGERS[name](Recorded(directory, config, known["id"], known["records"]))
         self._opened[name] = logger
-        if logger.id is not None and known is None:
-            self._trackers[name] = {"id": logger.id, "told": {}}
+        if logger.id is not None:
+            self._trackers[name] = {**known, "id": logger.id}
 
     def begin(self, stage: str, first_step: int, past: Iterable[Mapping[str, Any]]) -> None:
         """Tells that a stage begins, or goes on.
@@ -77,11 +78,13 @@ class Loggers:
         step, stage = record["step"], record["stage"]
         values = {field: value for field, value in record.items() if field not in _AXES}
         if logger.id is not None:
-            told = self._trackers[name]["told"].setdefault(stage, {})
+            tracker = self._trackers[name]
+            told = tracker["told"].setdefault(stage, {})
             values = {field: value for field, value in values.items() if told.get(field, 0) < step}
             if not values:
                 return
             told |= dict.fromkeys(values, step)
+            tracker["records"] += 1
             self._save()  # before it is told, so that a process killed in between tells nothing twice
         logger.write(step, stage, scalar_tags(values))
 
@@ -137,7 +140,10 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """Returns the trackers that know a run: their ids, and what they were told."""
     try:
         trackers = json.loads(path.read_text(encoding="utf-8"))
-        return {name: {"id": str(each["id"]), "told": dict(each["told"])} for name, each in trackers.items()}
+        return {
+            name: {"id": str(each["id"]), "records": int(each["records"]), "told": dict(each["told"])}
+            for name, each in trackers.items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

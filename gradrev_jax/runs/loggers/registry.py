@@ -40,6 +40,6 @@ def check_loggers(names: Sequence[str]) -> None:
             reason = "is not installed" if missing else f"cannot be imported ({first_line(error).strip()})"
             raise ConfigError(
                 f"train.loggers: {name} needs the package {package}, which {reason}; install it with "
-                f"pip install -c constraints.txt -e '.[{name}]', or pip install 'gradrev_jax[{name}]', or "
-                f"leave {name} out"
+                f"pip install 'gradrev_jax[{name}]' (in a checkout, pip install -e '.[{name}]'), or leave "
+                f"{name} out"
             ) from error

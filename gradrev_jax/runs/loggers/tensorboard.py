@@ -26,7 +26,7 @@ class TensorBoard:
         self.close()
         self._writer = SummaryWriter(str(self._directory / stage), purge_step=first_step + 1)
 
-    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
+    def write(self, step: int, stage: str, values: Mapping[str, int | float]) -> None:
         """Writes the numbers of a step of the stage that was begun last."""
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)

@@ -27,7 +27,7 @@ class Trackio:
     def begin(self, stage: str, first_step: int) -> None:
         """Does nothing: every number has its own step."""
 
-    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
+    def write(self, step: int, stage: str, values: Mapping[str, int | float]) -> None:
         """Writes the numbers of a step of a stage."""
         self._run.log({f"{stage}/{tag}": value for tag, value in values.items()}, step=step)
 

@@ -10,8 +10,9 @@ from gradrev_jax.runs.loggers.logger import PROJECT, Recorded
 class WandB:
     """Writes the numbers of a run to Weights & Biases, each under its stage, as ``encoder/loss``.
 
-    Both stages count their steps from 1, and the tracker wants steps that only grow: every stage has an axis
-    of its own there, ``encoder/step``.
+    Both stages count their steps from 1, and the tracker wants steps that only grow: it is given the number
+    of the record, and every stage has an axis of its own there, ``encoder/step``. So the files of an offline
+    run that was stopped and went on have no step in common.
     """
 
     package: ClassVar[str] = "wandb"
@@ -28,6 +29,7 @@ class WandB:
             config=dict(run.config) if is_new else None,
             reinit="create_new",  # a run of the caller's own goes on beside it
         )
+        self._records = run.records
         self.id: str | None = self._run.id
 
     def begin(self, stage: str, first_step: int) -> None:
@@ -35,9 +37,11 @@ class WandB:
         self._run.define_metric(f"{stage}/step")
         self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
-    def write(self, step: int, stage: str, values: Mapping[str, float]) -> None:
+    def write(self, step: int, stage: str, values: Mapping[str, int | float]) -> None:
         """Writes the numbers of a step of a stage."""
-        self._run.log({f"{stage}/step": step, **{f"{stage}/{tag}": value for tag, value in values.items()}})
+        numbers = {f"{stage}/{tag}": value for tag, value in values.items()}
+        self._run.log({f"{stage}/step": step, **numbers}, step=self._records)
+        self._records += 1
 
     def close(self, *, failed: bool) -> None:
         """Waits until everything is sent, or in its file where the tracker is offline."""

@@ -93,6 +93,7 @@ def test_a_run_that_goes_on_is_the_same_run_and_tells_no_step_twice(run_of, reco
     run_of(["told"], [record_of(step) for step in (5, 10, 15)])
     directory = run_of(["told"], [record_of(step) for step in (12, 15, 18)], first_step=10)
     assert [tracker.opened.id for tracker in trackers] == [None, "id 0"]
+    assert [tracker.opened.records for tracker in trackers] == [0, 3]
     assert [step for tracker in trackers for step, _, _ in tracker.told] == [5, 10, 15, 18]
     assert [record["step"] for record in lines(directory)] == [5, 10, 12, 15, 18]
 
@@ -219,8 +220,8 @@ def test_a_package_that_is_missing_or_broken_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(registry.LOGGERS["wandb"], "package", "not_there")
     with pytest.raises(
         ConfigError,
-        match=r"^train.loggers: wandb needs the package not_there, which is not installed; install it with .*"
-        r"pip install 'gradrev_jax\[wandb\]', or leave wandb out$",
+        match=r"^train.loggers: wandb needs the package not_there, which is not installed; install it with "
+        r"pip install 'gradrev_jax\[wandb\]' \(in a checkout, pip install -e '.\[wandb\]'\), or leave wandb out$",
     ):
         registry.check_loggers(["tensorboard", "wandb"])
     (tmp_path / "broken_tracker.py").write_text("import not_there")
