@@ -221,7 +221,8 @@ def test_a_package_that_is_missing_or_broken_is_named(monkeypatch, tmp_path):
     with pytest.raises(
         ConfigError,
         match=r"^train.loggers: wandb needs the package not_there, which is not installed; install it with "
-        r"pip install 'gradrev_jax\[wandb\]' \(in a checkout, pip install -e '.\[wandb\]'\), or leave wandb out$",
+        r"pip install 'gradrev_jax\[wandb\]' \(in a checkout, pip install -e '.\[wandb\]'\), or leave "
+        "wandb out$",
     ):
         registry.check_loggers(["tensorboard", "wandb"])
     (tmp_path / "broken_tracker.py").write_text("import not_there")
