@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+from gradrev_jax.errors import did_you_mean
+
 SAME_AS_DEFAULT = object()
 
 
@@ -14,10 +16,27 @@ class Rule(NamedTuple):
     Attributes:
       text: the values that are allowed, in words, as messages and the reference page have them.
       holds: returns whether a value is allowed.
+      words: the words that are allowed, where they are known.
     """
 
     text: str
     holds: Callable[[Any], bool]
+    words: Collection[str] = ()
+
+    def problem(self, value: Any) -> str:
+        """Returns the values that are allowed, with the words that are near to those of a value.
+
+        Example:
+          >>> one_of(("step", "cosine")).problem("cosin")
+          'one of step, cosine; did you mean cosine?'
+        """
+        given = [value] if isinstance(value, str) else value if isinstance(value, tuple | list) else []
+        hints = [
+            did_you_mean(word, self.words, otherwise="")
+            for word in given
+            if isinstance(word, str) and word not in self.words
+        ]
+        return "; ".join([self.text, *filter(None, hints)])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +82,7 @@ class Field:
         """
         if self.rule is None or (value is None and self.default is None):
             return None
-        return None if self.rule.holds(value) else self.rule.text
+        return None if self.rule.holds(value) else self.rule.problem(value)
 
 
 def at_least(least: int | float) -> Rule:
@@ -73,12 +92,19 @@ def at_least(least: int | float) -> Rule:
 
 def one_of(choices: Collection[str]) -> Rule:
     """Creates the rule that a value is one of a few words."""
-    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
 def some_of(choices: Collection[str]) -> Rule:
     """Creates the rule that a value is a non-empty sequence of a few words."""
-    return Rule(f"some of {', '.join(choices)}", lambda value: bool(value) and set(value) <= set(choices))
+    return Rule(
+        f"some of {', '.join(choices)}", lambda value: bool(value) and set(value) <= set(choices), choices
+    )
+
+
+def any_of(choices: Collection[str]) -> Rule:
+    """Creates the rule that a value is a sequence of a few words, which may be empty."""
+    return Rule(f"some or none of {', '.join(choices)}", lambda value: set(value) <= set(choices), choices)
 
 
 def number() -> Rule:

@@ -21,6 +21,8 @@ from gradrev_jax.runs.fingerprints import (
     save_fingerprint,
 )
 from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
+from gradrev_jax.runs.loggers.loggers import open_loggers
+from gradrev_jax.runs.loggers.registry import check_loggers
 from gradrev_jax.runs.protocol import (
     Protocol,
     given_weights,
@@ -64,18 +66,20 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
     """
     directory = pathlib.Path(directory)
     check(config)
+    check_loggers(config.train.loggers)
     config = builders.with_defaults(as_begun(config, directory))
     progress = progress and distributed.is_first()
     history = read_history(directory)
     data = open_data(config, directory, history, progress=progress)
     model = build_model(config, data, directory)
-    _claim(config, data, directory, history)
-    inputs = _stage_inputs(config, directory, data, model, progress=progress)
-    for name in config.stages:
-        stage = STAGES[name](inputs)
-        state = run_stage(
-            stage, directory, _run_options(config, stage, model.devices[name], progress=progress)
-        )
+    fields = workdir.flat_fields(config.to_dict())
+    with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
+        _claim(config, data, directory, history)
+        inputs = _stage_inputs(config, directory, data, model, progress=progress)
+        for name in config.stages:
+            stage = STAGES[name](inputs)
+            options = _run_options(config, stage, model.devices[name], progress=progress)
+            state = run_stage(stage, directory, options, loggers)
     return state
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from gradrev_jax import distributed
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog
 from gradrev_jax.training.feed import Feed, calls
 from gradrev_jax.training.stage import RunOptions, Stage
@@ -20,13 +21,16 @@ from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, check
 from gradrev_jax.training.update import TrainState
 
 
-def run_stage(stage: Stage, directory: pathlib.Path, options: RunOptions) -> TrainState:
+def run_stage(
+    stage: Stage, directory: pathlib.Path, options: RunOptions, loggers: Loggers | None = None
+) -> TrainState:
     """Trains a stage to its last step, going on from its latest checkpoint.
 
     Args:
       stage: the stage.
       directory: the run's folder.
       options: how it is run.
+      loggers: the loggers of the run; None: metrics.jsonl alone.
 
     Returns:
       The state after the last step.
@@ -43,7 +47,7 @@ def run_stage(stage: Stage, directory: pathlib.Path, options: RunOptions) -> Tra
         compiled = options.parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
         first_step = int(state.step)
         with (
-            _records(directory, stage.name, first_step) as log,
+            _records(directory, stage.name, first_step, loggers) as log,
             tqdm(
                 total=stage.last_step,
                 initial=first_step,
@@ -84,13 +88,13 @@ def _prepare(stage: Stage, options: RunOptions, steps: range) -> tuple[range, An
 
 @contextlib.contextmanager
 def _records(
-    directory: pathlib.Path, name: str, first_step: int
+    directory: pathlib.Path, name: str, first_step: int, loggers: Loggers | None
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yields a function that writes a record of a stage; only the first of several processes writes."""
     if not distributed.is_first():
         yield lambda record: None
         return
-    with MetricsLog(directory, name, first_step) as log:
+    with MetricsLog(directory, name, first_step, loggers) as log:
         yield log.write
 
 

@@ -11,6 +11,7 @@ from gradrev_jax.data.triplets import generate_triplets
 from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.loggers.registry import LOGGERS
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.training import run as training_run
 from gradrev_jax.training import stages
@@ -116,6 +117,33 @@ def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, m
     assert_same(run(tiny_config, tmp_path), whole(tiny_config))
     steps = [record["step"] for record in records(tmp_path) if "loss_cls" in record]
     assert steps == sorted(set(steps))
+
+
+def test_a_run_may_go_on_with_other_loggers(tiny_config, tmp_path, monkeypatch, whole):
+    tiny_config.train.loggers = ()
+    with monkeypatch.context() as patch:
+        die_before_step(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_config, tmp_path)
+    assert not (tmp_path / "tensorboard").exists()
+    tiny_config.train.loggers = ("tensorboard",)
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    assert list((tmp_path / "tensorboard" / "encoder").iterdir())
+
+
+def test_a_tracker_that_is_not_installed_is_an_error_before_anything_is_written(
+    tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(LOGGERS["wandb"], "package", "not_there")
+    tiny_config.train.loggers = ("tensorboard", "wandb")
+    with pytest.raises(ConfigError, match=r"needs the package not_there.*'gradrev_jax\[wandb\]'"):
+        run(tiny_config, tmp_path / "run")
+    tiny_config.train.loggers = ("tensorbord",)
+    with pytest.raises(
+        ConfigError, match=r"train.loggers = \('tensorbord',\): .*; did you mean tensorboard\?"
+    ):
+        run(tiny_config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_adversaries_go_on_where_they_were(tiny_config, tmp_path, monkeypatch, whole):

@@ -7,7 +7,7 @@ from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
+from gradrev_jax.runs.field import Field, Rule, any_of, at_least, one_of, some_of
 
 CHOSEN = "validation"  # as a strength, or as weights: chosen on the validation part
 NO_WEIGHTS = "none"
@@ -169,7 +169,7 @@ PROTOCOL = {
     "baselines": Field(
         default=BASELINES,
         meaning="Baselines that are searched, too: " + ", ".join(f"`{name}`" for name in BASELINES) + ".",
-        rule=Rule(f"some or none of {', '.join(BASELINES)}", lambda value: set(value) <= set(BASELINES)),
+        rule=any_of(BASELINES),
         descriptive=False,
         earlier=BASELINES,
     ),

@@ -6,7 +6,8 @@ from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.memory_losses import BLOCKS
 from gradrev_jax.core.optimizers import SCHEDULES
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.field import Field, Rule, at_least, one_of, some_of
+from gradrev_jax.runs.field import Field, Rule, any_of, at_least, one_of, some_of
+from gradrev_jax.runs.loggers.registry import LOGGERS
 
 TRAIN = {
     "batch_size": Field(default=128, meaning="Images per step.", rule=at_least(1), paper="Section 4.2"),
@@ -96,6 +97,14 @@ TRAIN = {
         meaning="Fraction of the train split that is held out to choose the best checkpoint.",
     ),
     "log_every": Field(default=20, meaning="Steps between two records.", rule=at_least(1), resumable=True),
+    "loggers": Field(
+        default=("tensorboard",),
+        meaning="Where records go besides `metrics.jsonl`: `tensorboard`, and with the extra of its name "
+        "`wandb`, `trackio` or `mlflow`.",
+        rule=any_of(LOGGERS),
+        resumable=True,
+        descriptive=False,
+    ),
     "steps_per_call": Field(
         default=1,
         meaning="Steps compiled into one program; more than 1 pays where a step takes only milliseconds.",

@@ -3,7 +3,7 @@ import pathlib
 import pytest
 
 from gradrev_jax.core.loss_terms import TERMS
-from gradrev_jax.runs.field import Field, at_least, number, one_of, some_of
+from gradrev_jax.runs.field import Field, any_of, at_least, number, one_of, some_of
 from gradrev_jax.runs.fields import table
 from gradrev_jax.runs.fields.reference import reference_page
 
@@ -15,8 +15,9 @@ MODULES = [*ROOT.glob("gradrev_jax/**/*.py"), *ROOT.glob("gradrev_commands/*.py"
     ("rule", "good", "bad", "text"),
     [
         (at_least(0), [0, 1.5], [-1, float("nan"), float("inf")], "at least 0"),
-        (one_of(("pmap", "jit")), ["jit"], ["", "pmapjit"], "one of pmap, jit"),
+        (one_of(("pmap", "jit")), ["jit"], ["", "vmapped"], "one of pmap, jit"),
         (some_of(("swap", "add")), [("add",), ("add", "swap")], [(), ("drop",)], "some of swap, add"),
+        (any_of(("swap", "add")), [(), ("add", "swap")], [("drop",)], "some or none of swap, add"),
         (number(), [-1.0], [float("nan")], "a number"),
     ],
 )
@@ -24,6 +25,19 @@ def test_a_rule_tells_what_is_allowed(rule, good, bad, text):
     field = Field(default=good[0], meaning="a field", rule=rule)
     assert [field.problem(value) for value in good] == [None] * len(good)
     assert [field.problem(value) for value in bad] == [text] * len(bad)
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "hint"),
+    [
+        (one_of(("pmap", "jit")), "pmapp", "; did you mean pmap?"),
+        (some_of(("swap", "add")), ("swap", "addd"), "; did you mean add?"),
+        (any_of(("swap", "add")), ("swop", "ad"), "; did you mean swap?; did you mean add?"),
+        (any_of(("swap", "add")), (1,), ""),
+    ],
+)
+def test_a_word_that_is_not_allowed_is_told_those_near_to_it(rule, bad, hint):
+    assert Field(default=(), meaning="a field", rule=rule).problem(bad) == rule.text + hint
 
 
 def test_an_optional_field_may_be_unset():

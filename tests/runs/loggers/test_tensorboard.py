@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+
+def events(directory):
+    """Steps and values by tag, as TensorBoard shows them: what is purged is left out."""
+    found = {}
+    for path in sorted(directory.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+        data, start = path.read_bytes(), 0
+        while start < len(data):
+            (size,) = np.frombuffer(data[start : start + 8], np.uint64)
+            event = Event.FromString(data[start + 12 : start + 12 + int(size)])
+            start += 12 + int(size) + 4
+            if event.HasField("session_log"):
+                found = {
+                    tag: {step: value for step, value in steps.items() if step < event.step}
+                    for tag, steps in found.items()
+                }
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_numbers_go_to_a_folder_per_stage_under_their_path(run_of, record_of):
+    run_of(["tensorboard"], [record_of(5, pathways={"color": {"size": 0.25}})])
+    directory = run_of(["tensorboard"], [record_of(2, "memory")])
+    assert events(directory / "tensorboard" / "encoder") == {"pathways/color/size": {5: 0.25}}
+    assert events(directory / "tensorboard" / "memory") == {"loss": {2: 0.5}}
+    assert not (directory / "loggers.json").exists()
+
+
+def test_steps_that_are_done_again_are_purged(run_of, record_of):
+    directory = run_of(["tensorboard"], [record_of(step) for step in (2, 4, 8)])
+    (first,) = (directory / "tensorboard" / "encoder").iterdir()
+    first.rename(f"{first}.first")  # the second file, of the same second, would have its name
+    run_of(["tensorboard"], [record_of(5)], first_step=4)
+    assert events(directory / "tensorboard" / "encoder") == {"loss": {2: 0.5, 4: 0.25, 5: pytest.approx(0.2)}}
+
+
+def test_without_loggers_there_is_metrics_jsonl_alone(run_of, record_of):
+    directory = run_of([], [record_of(1)])
+    assert [path.name for path in directory.iterdir()] == ["metrics.jsonl"]
