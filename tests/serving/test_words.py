@@ -139,6 +139,14 @@ def told(request):
         ("without frills in red", "color=red; [frills]"),
         ("not short", "[short]"),
         ("any color", "color=None"),
+        ("any colour but red or blue, long sleeves", "color=None sleeve=long"),
+        ("any colour but v-neck", "color=None neckline=v-neck"),
+        ("a different colour, but red", "color=red"),
+        ("neither red nor blue", "color=None"),
+        ("sleeve: none", "sleeve=sleeveless"),
+        ("neckline = none, please", "neckline=None"),
+        ("shirt not dress", "category=shirt"),
+        ("I don't like the colour", "color=None"),
         ("a different colour, but long sleeves", "color=None sleeve=long"),
         ("keep the color, long sleeves", "sleeve=long"),
         # how strongly
@@ -149,6 +157,8 @@ def told(request):
         ("reddish", "color=red*0.5"),
         ("more red", "color=red"),
         ("less red", "color=None*0.5"),
+        ("it's far too red", "color=None*0.5"),
+        ("long sleeves too, red too and striped", "sleeve=long color=red pattern=striped"),
         ("not so red", "color=None*0.5"),
         ("very red, long sleeves", "color=red*1.5 sleeve=long"),
         # misspelt
