@@ -52,7 +52,7 @@ tank top, camisole > top
 hat, cap, beanie
 tie, necktie
 watch, wristwatch
-plaid, tartan, gingham, checked
+plaid, tartan, gingham, checked, checkered, chequered
 plain, solid, unicolor, single colored
 stripes, striped, pinstripe
 dots, dotted, polka dot, spotted

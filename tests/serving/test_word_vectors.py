@@ -33,7 +33,7 @@ PIECES = [
     "你",
     "!",
 ]
-WIDTH, HEADS, LAYERS = 12, 3, 2
+WIDTH, HEADS, LAYERS = 12, 2, 2
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec(MODULE) is None, reason="the package of the text model is not installed"
