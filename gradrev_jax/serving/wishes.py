@@ -113,9 +113,9 @@ class _Reader:
         self._not: float | None = None  # the factor of the negation that is heard
         self._not_of: str | None = None  # the attribute that it has been used for
         self._used = False
-        self._passes = (
-            False  # whether the negation is of an unknown word, and reaches the very next one at most
-        )
+        self._passes = False  # whether it is of an unknown word, and reaches the very next one at most
+        self._other: str | None = None  # the attribute of "any color", the last that was read
+        self._except: str | None = None  # the same, once "but" has been heard: "any color but red"
 
     def pause_before(self, span: Span) -> None:
         """Ends what a comma, a bracket or the end of a sentence before a span ends."""
@@ -134,10 +134,8 @@ class _Reader:
             self._factors.append(span.factor)
         elif span.kind == "not":
             self._link = "apart"
-            stop = span.stop
-            if (
-                stop < len(self._tokens) and not self._tokens[stop].pause
-            ):  # "no, blue" denies nothing that follows
+            # "no, blue" denies nothing that follows.
+            if span.stop < len(self._tokens) and not self._tokens[span.stop].pause:
                 self._not, self._not_of, self._used, self._passes = span.factor, None, False, False
         elif span.kind in ("and", "or"):
             self._link = span.kind if self._link != "apart" else self._link
@@ -147,6 +145,7 @@ class _Reader:
             if self._used:
                 self._end_negation()
         elif span.kind in ("but", "unknown"):
+            self._except = self._other if (span.kind, self._link) == ("but", "direct") else None
             self._link = "apart"
             self._factors = []
             self._passes = self._not is not None
@@ -155,6 +154,7 @@ class _Reader:
 
     def read(self, span: Span, options: tuple[tuple[str, str], ...]) -> None:
         """Makes a wish of a value, or of a name that belongs to no value."""
+        self._other = None
         factors = [*self._factors, *([WEAKER] if span.meaning.weaker else [])]
         factor = min(factors, default=1.0)
         factor = factor if factor < 1 else max(factors, default=1.0)
@@ -163,7 +163,7 @@ class _Reader:
         else:
             for attribute in span.meaning.attributes:
                 self._read_name(span, attribute, factor)
-        self._link, self._factors, self._about = "direct", [], ""
+        self._link, self._factors, self._about, self._except = "direct", [], "", None
 
     def _read_value(self, span: Span, options: tuple[tuple[str, str], ...], factor: float) -> None:
         attributes = {attribute for attribute, _ in options}
@@ -183,6 +183,7 @@ class _Reader:
                 self._add("remove", values or ((attribute, ""),), factor, span)
         elif self._about == "other":
             self._add("remove", values, factor, span)
+            self._other = attribute
         elif self._about == "same":
             return
         elif present is not None:
@@ -198,6 +199,8 @@ class _Reader:
 
     def _denies(self, attributes: set[str]) -> bool:
         """Returns whether what comes now is denied, and remembers what the negation was used for."""
+        if self._except is not None and attributes == {self._except}:
+            self._not, self._used = 1.0, False
         if self._not is None:
             return False
         goes_on = self._link == "or" or (self._link == "and" and attributes == {self._not_of})

@@ -57,8 +57,7 @@ def imagenet_file(backbone: str) -> pathlib.Path:
             arguments=("backbone", "pretrained"),
         )
     package, module, pattern = INSTALLED[backbone]
-    spec = importlib.util.find_spec(module)
-    folders = [pathlib.Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+    folders = module_folders(module)
     if not folders:
         raise WeightsError(
             f"the weights of {backbone} come with the package {package}, which is not installed: {INSTALL}; "
@@ -73,3 +72,17 @@ def imagenet_file(backbone: str) -> pathlib.Path:
             arguments=("pretrained",),
         )
     return files[-1]
+
+
+def module_folders(module: str) -> list[pathlib.Path]:
+    """Returns the folders of an installed module, without importing it; none if it is not installed.
+
+    Args:
+      module: its name.
+
+    Example:
+      >>> module_folders("no_such_module")
+      []
+    """
+    spec = importlib.util.find_spec(module)
+    return [pathlib.Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]

@@ -139,6 +139,14 @@ def told(request):
         ("without frills in red", "color=red; [frills]"),
         ("not short", "[short]"),
         ("any color", "color=None"),
+        ("any colour but red or blue, long sleeves", "color=None sleeve=long"),
+        ("any colour but v-neck", "color=None neckline=v-neck"),
+        ("a different colour, but red", "color=red"),
+        ("neither red nor blue", "color=None"),
+        ("sleeve: none", "sleeve=sleeveless"),
+        ("neckline = none, please", "neckline=None"),
+        ("shirt not dress", "category=shirt"),
+        ("I don't like the colour", "color=None"),
         ("a different colour, but long sleeves", "color=None sleeve=long"),
         ("keep the color, long sleeves", "sleeve=long"),
         # how strongly
@@ -149,6 +157,8 @@ def told(request):
         ("reddish", "color=red*0.5"),
         ("more red", "color=red"),
         ("less red", "color=None*0.5"),
+        ("it's far too red", "color=None*0.5"),
+        ("long sleeves too, red too and striped", "sleeve=long color=red pattern=striped"),
         ("not so red", "color=None*0.5"),
         ("very red, long sleeves", "color=red*1.5 sleeve=long"),
         # misspelt
@@ -194,7 +204,7 @@ def test_words_about_drawn_garments(text, expected):
         ("shorts", "category=Shorts"),
         ("short", "[short]"),
         ("sunglases", "category=Sunglasses"),
-        ("plain", "[plain]"),
+        ("plain", "pattern=solid"),
         ("no pattern", "pattern=solid"),
         ("I want something for summer, in grey or black, no stripes",
          "pattern=None season=Summer; grey or black? color=Grey color=Black"),
@@ -283,7 +293,7 @@ def texts():
     words = "not no without or and , . a bit much more but with sleeves sleeve = : any keep less -".split()
     words += [word for schema in (GARMENTS, PHOTOS, ODD) for values in schema.values for word in values]
     for length in (1, 2, 5, 30, 1000, 1001, 10_000):
-        for _ in range(20):
+        for _ in range(4):
             points = [
                 random_numbers.randrange(random_numbers.choice((127, sys.maxunicode))) for _ in range(length)
             ]
@@ -296,13 +306,13 @@ def texts():
 def test_any_text_is_answered_within_a_second_with_names_of_the_schema():
     for text in [*texts(), "\ud800 red", "\u0301" * 1000, "’" * 1000, "ﷺ" * 1000, "a " * 500, "bl " * 333]:
         for schema in (GARMENTS, PHOTOS, ODD):
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 request = parse_request(text, schema)
             except DataError:
                 assert len(text) > LONGEST_TEXT
                 continue
-            assert time.perf_counter() - start < 1
+            assert time.process_time() - start < 1
             assert len(text) <= LONGEST_TEXT
             for change in request.changes:
                 assert change.to is None or schema.index(change.attribute, change.to) >= 0
