@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -106,34 +105,47 @@ class Comparison:
             return weighted
         return weighted * inverse(np.sqrt(np.square(weighted).sum(axis=(1, 2), keepdims=True)))
 
-    def scales(
-        self, query: Float[np.ndarray, " C"], rows: Float[np.ndarray, "C G"]
-    ) -> tuple[Sequence[Any], Float[np.ndarray, " G"]]:
-        """Returns what products of groups are multiplied by, and what their double is subtracted from.
+    def row_lengths(self, lengths: Float[np.ndarray, "C G"]) -> Float[np.ndarray, "C G"]:
+        """Returns the lengths of rows' groups after what normalises each group by itself.
 
-        |q - g|² is ``constant - 2 * sum of scale[c] * (product of the groups c, neither weighted nor
-        normalised)``.
+        Args:
+          lengths: the lengths before, [C, G].
+        """
+        return (lengths > 0).astype(np.float64) if self.normalize == "attribute" else lengths
+
+    def scales(self, query: Float[np.ndarray, " C"], squared_rows: Float[np.ndarray, "C G"]) -> "Scales":
+        """Returns what the products of groups are multiplied by.
 
         Args:
           query: the lengths of the query's groups, [C].
-          rows: the lengths of the rows' groups, [C, G].
-
-        Returns:
-          The scale of each group, a number or [G], and the constant, [G].
+          squared_rows: the squares of ``row_lengths``, [C, G].
         """
         squared = self.weights**2
         if self.normalize == "none":
-            return list(squared), squared @ rows**2 + float(squared @ query**2)
+            return Scales(squared, np.ones(1), squared @ squared_rows + squared @ query**2)
         if self.normalize == "attribute":
             share = squared / self.num_blocks
-            constant = share @ ((query > 0)[:, None].astype(float) + (rows > 0))
-            return [
-                factor * inverse(of_rows)
-                for factor, of_rows in zip(share * inverse(query), rows, strict=True)
-            ], constant
-        of_query, of_rows = np.sqrt(squared @ query**2), np.sqrt(squared @ rows**2)
-        both = inverse(of_rows) * inverse(np.asarray(of_query))
-        return [factor * both for factor in squared], (of_rows > 0) + float(of_query > 0)
+            return Scales(share * inverse(query), np.ones(1), share @ squared_rows + share @ (query > 0))
+        of_query, of_rows = np.sqrt(squared @ query**2), np.sqrt(squared @ squared_rows)
+        constant = (of_rows > 0) + np.float64(of_query > 0)
+        return Scales(squared * inverse(np.asarray(of_query)), inverse(of_rows), constant)
+
+
+class Scales(NamedTuple):
+    """Represents how squared distances come of products of groups.
+
+    |q - g|² is ``constant - 2 * of_rows * sum of of_groups[c] * (product of the groups c)``, where a query's
+    group is neither weighted nor normalised, and a row's only where each group is normalised by itself.
+
+    Attributes:
+      of_groups: the factor of each group, [C].
+      of_rows: the factor of each row, [G], or one for all, [1].
+      constant: [G].
+    """
+
+    of_groups: Float[np.ndarray, " C"]
+    of_rows: Float[np.ndarray, " _"]
+    constant: Float[np.ndarray, " G"]
 
 
 def inverse(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

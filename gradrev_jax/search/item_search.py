@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import Comparison, inverse
 
 ROUNDING = 2.0**-24  # of float32, relative
 ROUNDING_OF_SUMS = 1e-13  # of the sums of products, in float64; far above what it can be
@@ -60,7 +60,8 @@ class ItemProducts(NamedTuple):
 
     Attributes:
       blocks: the item, [P, w].
-      products: the products of its groups of blocks with those of the gallery's rows, [C, G].
+      products: the products of its groups of blocks with those of the gallery's rows, which are normalised
+        where each is by itself, [C, G].
       norms: the lengths of its groups, [C].
     """
 
@@ -69,12 +70,8 @@ class ItemProducts(NamedTuple):
     norms: Float[np.ndarray, " C"]
 
 
-class _Term(NamedTuple):
-    """One summand of an edited item: a factor, what it multiplies, and the groups in which it counts, [C]."""
-
-    factor: float
-    of: ItemProducts
-    counted: Bool[np.ndarray, " C"]
+# One summand of an edited item: a factor, what it multiplies, and the groups in which it counts, [C].
+_Term = tuple[float, ItemProducts, Bool[np.ndarray, " C"]]
 
 
 class RecentProducts:
@@ -169,6 +166,16 @@ class ItemGallery:
                 squares[c, start : start + len(rows)] = np.square(rows[:, group]).sum(axis=(1, 2))
         return np.sqrt(squares)
 
+    @functools.cached_property
+    def row_lengths(self) -> Float[np.ndarray, "C G"]:
+        """The same, after what normalises each group by itself."""
+        return self.comparison.row_lengths(self.norms)
+
+    @functools.cached_property
+    def squared_row_lengths(self) -> Float[np.ndarray, "C G"]:
+        """The squares of these."""
+        return self.row_lengths**2
+
     def products(self, item: Float[np.ndarray, "P w"]) -> ItemProducts:
         """Multiplies an item with the gallery, the costly part of a search.
 
@@ -176,11 +183,13 @@ class ItemGallery:
           item: the item, not normalised, [P, w].
         """
         item, groups = np.asarray(item, np.float32), self.comparison.groups
-        products = np.zeros((len(groups), len(self.blocks)), np.float32)
+        products = np.zeros((len(groups), len(self.blocks)))
         for c, group in enumerate(groups):
             part = item[group].reshape(-1)
             if part.any():
                 products[c] = self.blocks[:, group].reshape(len(self.blocks), -1) @ part
+        if self.comparison.normalize == "attribute":
+            products *= inverse(self.norms)
         return ItemProducts(item, products, self.comparison.lengths(item))
 
     def search(
@@ -239,12 +248,12 @@ class ItemGallery:
         kept = every.copy()
         kept[: len(edit.replaced)] &= ~edit.replaced
         values = np.flatnonzero(edit.factors).tolist()
-        terms = [_Term(1.0, item, kept)]
-        terms += [_Term(float(edit.factors[v]), self._of_prototype(v), every) for v in values]
+        terms = [(1.0, item, kept)]
+        terms += [(float(edit.factors[v]), self._of_prototype(v), every) for v in values]
         for n in np.flatnonzero(edit.emptied):
             block = np.zeros_like(item.blocks)
             block[n] = self.absent[n]
-            terms.append(_Term(1.0, self.products(block), every))
+            terms.append((1.0, self.products(block), every))
         return terms
 
     def _of_prototype(self, value: int) -> ItemProducts:
@@ -254,15 +263,18 @@ class ItemGallery:
         self, comparison: Comparison, query: Float[np.ndarray, "P w"], terms: list[_Term]
     ) -> tuple[Float[np.ndarray, " G"], Float[np.ndarray, " G"]]:
         """Returns the squared distances of all rows by their products, and bounds on their errors."""
-        scales, constant = comparison.scales(comparison.lengths(query), self.norms)
+        scales = comparison.scales(comparison.lengths(query), self.squared_row_lengths)
         widths = np.array([self.blocks[0, group].size for group in comparison.groups])
         relative = (widths + 2) * ROUNDING / (1 - (widths + 2) * ROUNDING)
-        dots, errors = np.zeros(len(self.blocks)), np.zeros(len(self.blocks))
+        dots, bounds = np.zeros(len(self.blocks)), np.zeros(len(relative))
         for factor, term, counted in terms:
-            for c in np.flatnonzero(counted & (term.norms > 0)).tolist():
-                dots += factor * scales[c] * term.products[c]
-                errors += abs(factor) * relative[c] * term.norms[c] * scales[c] * self.norms[c]
-        return constant - 2 * dots, 2 * errors + ROUNDING_OF_SUMS * (constant + 2 * np.abs(dots))
+            factors = factor * scales.of_groups * counted
+            dots += factors @ term.products
+            bounds += np.abs(factors) * relative * term.norms
+        dots *= scales.of_rows
+        errors = scales.of_rows * (bounds @ self.row_lengths)
+        sums = ROUNDING_OF_SUMS * (scales.constant + 2 * np.abs(dots))
+        return scales.constant - 2 * dots, 2 * errors + sums
 
 
 def nearest_of(
