@@ -104,8 +104,7 @@ class RecentProducts:
 
     def keys(self) -> list[Hashable]:
         """Returns the keys of what is kept, the one that was asked for last at the end."""
-        with self._lock:
-            return list(self._kept)
+        return list(self._kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +171,7 @@ class ItemGallery:
         return self.comparison.row_lengths(self.norms)
 
     @functools.cached_property
-    def squared_row_lengths(self) -> Float[np.ndarray, "C G"]:
-        """The squares of these."""
+    def _squared_row_lengths(self) -> Float[np.ndarray, "C G"]:
         return self.row_lengths**2
 
     def products(self, item: Float[np.ndarray, "P w"]) -> ItemProducts:
@@ -263,7 +261,7 @@ class ItemGallery:
         self, comparison: Comparison, query: Float[np.ndarray, "P w"], terms: list[_Term]
     ) -> tuple[Float[np.ndarray, " G"], Float[np.ndarray, " G"]]:
         """Returns the squared distances of all rows by their products, and bounds on their errors."""
-        scales = comparison.scales(comparison.lengths(query), self.squared_row_lengths)
+        scales = comparison.scales(comparison.lengths(query), self._squared_row_lengths)
         widths = np.array([self.blocks[0, group].size for group in comparison.groups])
         relative = (widths + 2) * ROUNDING / (1 - (widths + 2) * ROUNDING)
         dots, bounds = np.zeros(len(self.blocks)), np.zeros(len(relative))
