@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-slow lint format docs wheel clean
+.PHONY: demo test test-long test-slow lint format docs wheel clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
@@ -12,7 +12,10 @@ demo: .venv/installed  ## train on drawn garments, evaluate, and write the repor
 test: .venv/installed  ## the tests, in ten minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile
 
-test-slow: .venv/installed  ## the longer ones
+test-long: .venv/installed  ## those of whole runs, which CI runs, too
+	$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile
+
+test-slow: .venv/installed  ## minutes each
 	$(BIN)/python -m pytest -q -m slow
 
 lint: .venv/installed  ## formatter, linter, type checker and import rules; changes nothing

@@ -128,6 +128,7 @@ def tiny(split_directory, cache_dir, small_backbone):
 SLOW = [pytest.param(word, marks=pytest.mark.slow) for word in ("adde_m", "pairwise", "no_reversal")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", ["shared", *SLOW])
 def test_a_split_directory_trains_every_system_and_is_evaluated_on_its_queries(tiny, tmp_path, word):
     train(tiny(word), tmp_path, progress=False)
@@ -197,6 +198,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", variants.VARIANTS)
 def test_every_variant_is_trained_fine_tuned_and_evaluated(make_tiny_config, small_backbone, tmp_path, word):
     config = variants.apply(make_tiny_config(), word)

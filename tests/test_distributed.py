@@ -133,6 +133,7 @@ def losses(workdir):
     return [record["loss"] for record in records(workdir) if "loss" in record]
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does(tmp_path, cache_dir):
     first, second = outputs(start(2, *training(tmp_path / "two", cache_dir)))
     assert "Next: python evaluate.py" in first

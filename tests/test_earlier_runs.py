@@ -38,6 +38,7 @@ def make_earlier(directory):
     path.write_text(json.dumps(fields))
 
 
+@pytest.mark.long
 def test_a_fraction_of_missing_labels_keeps_its_meaning(config, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
     whole = train(config, tmp_path / "whole", progress=False).params

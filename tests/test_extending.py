@@ -82,6 +82,7 @@ def test_the_table_counts_the_files_that_are_touched(extended):
     assert len(set(touched)) == sum(counts)
 
 
+@pytest.mark.long
 def test_a_run_that_uses_every_extension(extended, images, tmp_path):
     root, _ = extended
     environment = {**os.environ, "PYTHONPATH": str(root)}

@@ -33,6 +33,7 @@ def test_the_notebook_is_valid_and_stored_without_outputs(notebook):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
 
 
+@pytest.mark.long
 def test_the_notebook_finds_what_it_asks_for_more_often_than_without_the_edit(
     notebook, tmp_path, monkeypatch
 ):

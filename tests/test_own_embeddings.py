@@ -60,6 +60,7 @@ def run(config, directory):
     return train(config, directory, progress=False)
 
 
+@pytest.mark.long
 def test_vectors_are_learned_and_searched_without_any_image(config, root, tmp_path):
     config.train.epochs = 40
     run(config, tmp_path / "run")

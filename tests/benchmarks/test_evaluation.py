@@ -9,6 +9,7 @@ from gradrev_jax import Neighbors
 TINY = "--gallery 70 --references 5 --queries 23 --dim 3 --ks 1 4 --repeats 2 --plain-queries 9".split()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "normalize", ["global", *(pytest.param(how, marks=pytest.mark.slow) for how in ("attribute", "none"))]
 )

@@ -10,6 +10,7 @@ FORWARD, IMAGES, KERNEL = "forward", "images' gradient", "kernel's gradient"
 POOLING = [FORWARD, "gradient", "gradient, ReLU inside", "gradient, ReLU after"]
 
 
+@pytest.mark.long
 def test_every_layer_is_measured_and_right(tmp_path, capsys):
     result = layers.main(["--tiny", "--repeats=2", f"--out={tmp_path}"])
     assert (tmp_path / "layers_cpu.json").exists()

@@ -23,6 +23,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_training_is_measured_in_a_process_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(many_embeddings, "SHOPPING100K_SIZES", (3, 2))
     many_embeddings.write_catalogue(tmp_path, 800, 8)

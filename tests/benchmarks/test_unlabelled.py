@@ -65,6 +65,7 @@ def test_what_is_not_shown_is_not_computed():
     assert asked == {"leakage": True, "baselines": ("oracle", "random")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("left_out", "seeds"),
     [(("color",), 1), pytest.param(("color", "nothing"), 2, marks=pytest.mark.slow)],

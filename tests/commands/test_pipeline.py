@@ -20,6 +20,7 @@ def read_json(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.long
 def test_a_run_is_trained_evaluated_compared_and_exported(call, tmp_path, cache_dir):
     run, strong, out = tmp_path / "run", tmp_path / "strong", tmp_path / "out"
     trained = call("train", *TINY, f"--workdir={run}", f"--config.data.cache_dir={cache_dir}")

@@ -191,6 +191,7 @@ def test_erasure_that_leaves_nothing_is_left_out(rng):
     assert search_baseline("erased_given_own", inputs) is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 def test_without_validation_images_there_are_defaults(rng, exclude):
     inputs = make_inputs(rng, held_out=0, exclude=exclude)

@@ -310,6 +310,7 @@ def test_an_encoder_that_is_dead_cannot_be_evaluated(run):
         evaluate(run.directory, step="56")
 
 
+@pytest.mark.long
 def test_a_memory_and_its_prototypes_alone_get_a_report_each(run, tuned):
     metrics = evaluate(tuned.directory)
     assert (metrics["stage"], metrics["step"]) == ("memory", 10)
@@ -342,6 +343,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.long
 def test_a_report_of_its_own_stands_beside_that_of_the_run_and_is_compared_with_it(run):
     """The baseline of a name is the run evaluated as the name says."""
     before = contents(run.directory / "report")

@@ -31,6 +31,7 @@ def statistics(state):
     return jax.tree.map(np.asarray, encoder["batch_stats"]["backbone"]["norm"])
 
 
+@pytest.mark.long
 def test_statistics_are_trained_in_both_stages(config, tmp_path):
     memory = statistics(run(config, tmp_path / "both"))
     config.stages = ("encoder",)
@@ -41,6 +42,7 @@ def test_statistics_are_trained_in_both_stages(config, tmp_path):
     evaluate(tmp_path / "both", progress=False)
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_ends_in_the_same_statistics(config, tmp_path):
     whole = run(config, tmp_path / "whole")
     config.train.max_steps, config.stages = 5, ("encoder",)

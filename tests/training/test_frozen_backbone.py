@@ -103,6 +103,7 @@ def test_the_folder_keeps_the_weights_and_checkpoints_do_not(config, tmp_path):
     assert evaluate(tmp_path / "run", progress=False) == before
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_in_the_same_parameters(config, tmp_path):
     config.stages = ("encoder", "memory")
     config.memory.update({"triplets": 32, "batch_size": 8, "epochs": 1})

@@ -62,6 +62,7 @@ def assert_equal_to_one_device(cases):
         assert result["metrics"] < 1e-9, case
 
 
+@pytest.mark.long
 def test_ten_steps_on_four_devices_are_those_on_one():
     assert_equal_to_one_device(CASES)
 
@@ -71,6 +72,7 @@ def test_more_ten_steps_on_four_devices_are_those_on_one():
     assert_equal_to_one_device(MORE_CASES)
 
 
+@pytest.mark.long
 def test_convolutions_by_tiles_on_four_devices_are_those_on_one():
     *results, outputs = on_four_devices("tiles_on_four_devices")
     assert outputs == {"asked": [11, 2], "rows": [[0, 8], [8, 11]], "apart": outputs["apart"]}, (

@@ -198,6 +198,7 @@ def test_a_run_exported_and_imported_again_is_the_same_to_the_bit(config, tmp_pa
         np.testing.assert_array_equal(features(encoder, params, images), features(encoder, trained, images))
 
 
+@pytest.mark.long
 def test_a_class_for_missing_labels_goes_along(config, tmp_path, monkeypatch):
     """Only into runs that have it, too; and the run that comes back is evaluated alike."""
     monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
