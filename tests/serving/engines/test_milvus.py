@@ -1,0 +1,379 @@
+"""A gallery in milvus-lite, embedded and over its server on loopback."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gradrev_jax import AttributeSchema, ManipulationIndex, manipulate
+from gradrev_jax.core.normalization import normalize_features
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.serving.engines import milvus, milvus_client
+from gradrev_jax.serving.engines.engine import check_gallery
+from gradrev_jax.serving.engines.exact import direct_squares, exact_search
+from gradrev_jax.serving.engines.milvus import filter_expression
+from gradrev_jax.serving.engines.milvus_client import Connection
+from gradrev_jax.serving.engines.opening import fill_engine, open_engine
+from tests.engine_galleries import SCHEMA, make_gallery
+
+pytest.importorskip("pymilvus")
+pytest.importorskip("milvus_lite")
+
+ROOT = pathlib.Path(__file__).parents[3]
+BATCH_BYTES = 4000  # 22 rows
+
+
+def opened(text, gallery):
+    return open_engine(text, schema=gallery.schema, fingerprint=gallery.fingerprint)
+
+
+def filled(text, gallery, **options):
+    fill_engine(text, gallery, batch_bytes=BATCH_BYTES, progress=False, **options)
+    return text
+
+
+@pytest.fixture(scope="module")
+def made():
+    return make_gallery()
+
+
+@pytest.fixture
+def gallery(made):
+    return made[1]
+
+
+@pytest.fixture(scope="module")
+def shop(made, tmp_path_factory):
+    """A gallery in an embedded engine."""
+    return filled(f"milvus:{tmp_path_factory.mktemp('engine')}/shop.db", made[1])
+
+
+@pytest.fixture(scope="module")
+def engine(shop, made):
+    engine = opened(shop, made[1])
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The methods that connections call."""
+    names, call = [], Connection.call
+    monkeypatch.setattr(
+        Connection,
+        "call",
+        lambda self, name, *a, **options: names.append(name) or call(self, name, *a, **options),
+    )
+    return names
+
+
+def searches(features, gallery, count, seed=0):
+    """Edited items as an index takes them and as an engine does: references, indicators and vectors."""
+    rng = np.random.default_rng(seed)
+    memory = rng.normal(size=(SCHEMA.num_values, *features.shape[1:])).astype(np.float32)
+    reference = rng.integers(0, len(features), count)
+    indicators = np.zeros((count, SCHEMA.num_values), np.int8)
+    for row in indicators:
+        row[rng.choice(SCHEMA.num_values, 2, replace=False)] = (1, -1)
+    indicators[::7] = 0  # the item as it is
+    index = ManipulationIndex.build(features, memory, SCHEMA)
+    queries = np.asarray(normalize_features(manipulate(features[reference], indicators, memory)))
+    return index, reference, indicators, queries
+
+
+def random_filter(rng):
+    where = {}
+    for name, values in zip(SCHEMA.names, SCHEMA.values, strict=True):
+        if rng.random() < 0.4:
+            where[name] = list(rng.choice(values, rng.integers(1, len(values) + 1), replace=False))
+    return where
+
+
+def passing(gallery, where, exclude):
+    keep = np.ones(len(gallery.names), bool)
+    for name, values in where.items():
+        n = SCHEMA.names.index(name)
+        keep &= [label >= 0 and SCHEMA.values[n][label] in values for label in gallery.labels[:, n]]
+    keep[list(exclude)] = False
+    return keep
+
+
+def check_as_the_index(made, engine, count, k=10):
+    """Compares an engine with the index, whose whole ranking is filtered afterwards."""
+    features, gallery = made
+    index, reference, indicators, queries = searches(features, gallery, count)
+    ranked = np.asarray(index.search(reference_ids=reference, indicators=indicators, k=len(features)).indices)
+    rng = np.random.default_rng(1)
+    for number, query in enumerate(queries):
+        where = random_filter(rng) if number % 2 else {}
+        exclude = [int(reference[number])] if number % 3 else []
+        found = exact_search(engine, query, k, where=where, exclude=exclude)
+        keep = passing(gallery, where, exclude)
+        expected = ranked[number][keep[ranked[number]]][:k]
+        assert found.exact
+        assert len(found.rows) == min(k, keep.sum())
+        assert keep[found.rows].all()
+        distances = np.sqrt(direct_squares(query, gallery.vectors))
+        np.testing.assert_allclose(found.distances, distances[expected], atol=2e-6)
+        apart = np.abs(np.diff(np.concatenate([distances[expected], [np.inf]]))) > 1e-6
+        assert (found.rows == expected)[apart & np.roll(apart, 1)].all()
+
+
+def test_results_are_those_of_the_index_with_and_without_filters(made, engine):
+    check_as_the_index(made, engine, 60)
+
+
+@pytest.mark.slow
+def test_results_of_a_thousand_queries_are_those_of_the_index(tmp_path):
+    made = make_gallery(num_rows=2000, dim=32, seed=3)
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", made[1]), made[1])
+    check_as_the_index(made, engine, 1000, k=20)
+    engine.close()
+
+
+def test_equal_rows_come_in_the_order_of_the_gallery(made, engine):
+    found = exact_search(engine, made[1].vectors[0], 5)
+    assert found.rows.tolist() == [0, 100, 105, 110, 115]
+    assert found.distances.tolist() == [0.0] * 5
+
+
+def test_vectors_of_different_lengths_are_compared_by_distance(tmp_path, rng):
+    _, gallery = make_gallery(num_rows=120, normalize="none")
+    assert not check_gallery(gallery).are_equal
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", gallery), gallery)
+    for query in rng.normal(size=(10, gallery.vectors.shape[1])).astype(np.float32):
+        expected = np.argsort(direct_squares(query, gallery.vectors), kind="stable")[:9]
+        found = exact_search(engine, query, 9)
+        assert (found.rows.tolist(), found.exact) == (expected.tolist(), True)
+    engine.close()
+
+
+def test_many_candidates_are_fetched_in_several_answers(gallery, engine, monkeypatch, calls):
+    monkeypatch.setattr(milvus, "FETCHED_BYTES", gallery.vectors.shape[1] * 4 * 30)
+    expected = np.argsort(direct_squares(gallery.vectors[3], gallery.vectors), kind="stable")[:100]
+    assert exact_search(engine, gallery.vectors[3], 100, margin=10).rows.tolist() == expected.tolist()
+    assert calls.count("get") > 3
+
+
+def test_stored_vectors_come_in_the_order_asked_for(gallery, engine):
+    rows = np.array([7, 2, 199])
+    assert (engine.vectors(rows) == gallery.vectors[rows]).all()
+    assert engine.vectors(rows[:0]).shape == (0, gallery.vectors.shape[1])
+    with pytest.raises(DataError, match="has lost row 200"):
+        engine.vectors(np.array([1, 200]))
+
+
+def test_nothing_is_labelled_with_none_of_no_values(gallery, engine):
+    assert len(exact_search(engine, gallery.vectors[0], 3, where={"color": []}).rows) == 0
+
+
+def test_names_never_become_part_of_a_filter(gallery, engine):
+    injected = "x'] or row in [0"
+    assert filter_expression(SCHEMA, {"color": [injected]}, ()) == "attribute_0 in [2]"
+    found = exact_search(engine, gallery.vectors[0], 200, where={"color": [injected]})
+    assert sorted(found.rows) == np.flatnonzero(gallery.labels[:, 0] == 2).tolist()
+    with pytest.raises(
+        ValueError, match="no value of attribute 'size' is called '0] or row > 0 or row in \\["
+    ):
+        filter_expression(SCHEMA, {"size": ["0] or row > 0 or row in ["]}, ())
+    with pytest.raises(ValueError, match="no attribute is called 'colour'; did you mean 'color'"):
+        filter_expression(SCHEMA, {"colour": ["red"]}, ())
+
+
+def test_an_approximate_index_is_said_to_be_one(gallery, tmp_path):
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", gallery, index="HNSW"), gallery)
+    assert not engine.exact
+    assert not exact_search(engine, gallery.vectors[0], 3).exact
+    engine.close()
+    with pytest.raises(ConfigError, match="index='PQ': it may be FLAT, HNSW"):
+        fill_engine(f"milvus:{tmp_path}/other.db", gallery, index="PQ")
+
+
+def test_a_gallery_that_is_there_is_not_sent_again(shop, gallery, calls):
+    filled(shop, gallery)
+    assert not {"insert", "delete", "create_collection", "flush"} & set(calls)
+
+
+def test_another_gallery_is_refused_and_a_collection_of_its_own_helps(shop, gallery):
+    other = gallery._replace(fingerprint="another", vectors=gallery.vectors[::-1].copy())
+    schema = AttributeSchema(SCHEMA.names, (("blue", "red", "green"), *SCHEMA.values[1:]))
+    for act in (lambda: opened(shop, other), lambda: filled(shop, other)):
+        with pytest.raises(DataError, match="gallery of another run.*add #NAME"):
+            act()
+    with pytest.raises(DataError, match="gallery with other attributes or values"):
+        opened(shop, gallery._replace(schema=schema))
+    with pytest.raises(DataError, match="shop.db#other has no gallery yet; fill it with index.py"):
+        opened(f"{shop}#other", other)
+    engine = opened(filled(f"{shop}#other", other), other)
+    assert (engine.vectors(np.array([0])) == gallery.vectors[-1:]).all()
+    engine.close()
+
+
+def test_a_collection_of_something_else_is_left_alone(tmp_path, gallery):
+    from milvus_lite.server_manager import server_manager_instance
+    from pymilvus import MilvusClient
+
+    path = tmp_path / "shop.db"
+    client = MilvusClient(str(path))
+    client.create_collection("theirs", dimension=3)
+    server_manager_instance.release_server(str(path))
+    for act in (opened, filled):
+        with pytest.raises(DataError, match="is a collection of something else"):
+            act(f"milvus:{path}#theirs", gallery)
+    client = MilvusClient(str(path))
+    assert client.list_collections() == ["theirs"]
+    server_manager_instance.release_server(str(path))
+
+
+def test_a_folder_that_is_no_engine_is_not_touched(tmp_path, gallery):
+    with pytest.raises(DataError, match="missing.db does not exist; fill it with index.py"):
+        opened(f"milvus:{tmp_path}/missing.db", gallery)
+    (tmp_path / "file.db").write_text("mine")
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "folder.db" / "mine.txt").write_text("mine")
+    for name in ("file", "folder"):
+        for act in (opened, filled):
+            with pytest.raises(DataError, match=f"{name}.db is something else than an engine's folder"):
+                act(f"milvus:{tmp_path}/{name}.db", gallery)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file.db", "folder.db", "mine.txt"]
+
+
+def test_a_closed_engine_says_so_and_leaves_those_of_others_open(shop, gallery, engine):
+    other = opened(shop, gallery)
+    other.close()
+    other.close()
+    with pytest.raises(DataError, match="the connection is closed"):
+        other.nearest(gallery.vectors[0], 3, where={}, exclude=())
+    assert len(engine.nearest(gallery.vectors[0], 3, where={}, exclude=()).rows) == 3
+
+
+@pytest.mark.parametrize("package", ["pymilvus", "milvus_lite.server_manager"])
+def test_without_its_packages_an_engine_says_what_to_install(shop, gallery, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=r"pip install 'gradrev_jax\[milvus\]'"):
+        opened(shop, gallery)
+
+
+FILL = """
+import os, signal, sys
+from gradrev_jax.serving.engines.milvus_client import Connection
+from gradrev_jax.serving.engines.opening import fill_engine
+from tests.engine_galleries import make_gallery
+
+sent, call = [], Connection.call
+
+def killed(self, name, *arguments, **options):
+    sent.append(name)
+    if sent.count("insert") == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call(self, name, *arguments, **options)
+
+Connection.call = killed
+fill_engine(sys.argv[1], make_gallery()[1], batch_bytes=4000, progress=False)
+"""
+
+
+def start_filling(text, killed_at):
+    return subprocess.Popen(
+        [sys.executable, "-c", FILL, text, str(killed_at)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_a_filling_that_was_killed_goes_on(tmp_path, made, calls):
+    text = f"milvus:{tmp_path}/shop.db"
+    with start_filling(text, killed_at=4) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    with pytest.raises(DataError, match="holds 66 of the 200 rows of its gallery; run index.py again"):
+        opened(text, made[1])
+    calls.clear()
+    engine = opened(filled(text, made[1]), made[1])
+    assert (calls.count("insert"), calls.count("delete")) == (7, 0)
+    check_as_the_index(made, engine, 8)
+    engine.close()
+
+
+def test_what_is_left_of_a_batch_is_sent_again(tmp_path, made, calls):
+    """As a cluster may leave it, which divides a batch among its nodes."""
+    text = f"milvus:{tmp_path}/shop.db"
+    engine = opened(filled(text, made[1]), made[1])
+    engine._connection.call("delete", filter="row >= 66 and row not in [70, 71, 87]")
+    calls.clear()
+    filled(text, made[1])
+    assert (calls.count("insert"), calls.count("delete")) == (7, 1)
+    check_as_the_index(made, engine, 8)
+    engine.close()
+
+
+def test_a_folder_that_another_process_has_open_is_named_with_the_way_out(tmp_path, gallery):
+    path = tmp_path / "shop.db"
+    path.mkdir()
+    hold = "f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    command = [sys.executable, "-c", f"import fcntl, sys; {hold}", str(path / "LOCK")]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="is open in another process.*milvus-lite server"):
+            filled(f"milvus:{path}", gallery)
+        holder.communicate("\n")
+    opened(filled(f"milvus:{path}", gallery), gallery).close()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """milvus-lite's server on loopback, as a URL and its process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "milvus_lite.cmdline", "server"]
+    command += [f"--data-dir={tmp_path / 'served.db'}", "--host=127.0.0.1", f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                break
+        time.sleep(0.05)
+    yield f"milvus:http://127.0.0.1:{port}", process
+    process.kill()
+    process.wait()
+
+
+def test_a_server_answers_as_the_embedded_engine_does_and_its_end_is_said(made, server, monkeypatch):
+    text, process = server
+    engine = opened(filled(text, made[1]), made[1])
+    check_as_the_index(made, engine, 20)
+    process.kill()
+    process.wait()
+    monkeypatch.setattr(Connection.call, "__kwdefaults__", {"seconds": 1.0})
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"http://127.0.0.1:\d+: the engine failed at search"):
+        engine.nearest(made[1].vectors[0], 3, where={}, exclude=())
+    assert time.monotonic() - start < 10
+    engine.close()
+
+
+def test_a_server_that_is_not_there_is_said_so_in_a_few_seconds(gallery, monkeypatch):
+    monkeypatch.setattr(milvus_client, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(milvus_client, "PAUSE_SECONDS", 0.01)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        port = mute.getsockname()[1]
+        for listens in (False, True):  # refused at once, or never answered
+            if listens:
+                mute.listen()
+            start = time.monotonic()
+            with pytest.raises(
+                DataError, match=r"does not answer \(3 attempts\).*start the server"
+            ) as caught:
+                opened(f"milvus:http://user:secret@127.0.0.1:{port}", gallery)
+            assert time.monotonic() - start < 3
+            assert "secret" not in str(caught.value)
+            assert caught.value.arguments == ("engine",)
