@@ -20,4 +20,4 @@ def make_gallery(num_rows=200, dim=8, normalize="global", seed=0):
     labels = np.stack([rng.integers(-1, size, num_rows) for size in SCHEMA.sizes], axis=1)
     vectors = np.asarray(normalize_features(features, normalize))
     names = [f"{row}.jpg" for row in range(num_rows)]
-    return features, EngineGallery(vectors, names, labels, SCHEMA, "the gallery")
+    return features, EngineGallery(vectors, vectors.shape[1], names, labels, SCHEMA, "the gallery")

@@ -9,12 +9,13 @@ from jaxtyping import Float32, Int
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.errors import DataError
 
-Where = Mapping[str, Sequence[str]]  # the values that each attribute may have; only labelled images pass
+# The values that a row may be labelled with, for some attributes; None: not labelled.
+Where = Mapping[str, Sequence[str | None]]
 ROWS_AT_ONCE = 1024  # the number of rows of a gallery that are checked at once
 
 
 class Candidates(NamedTuple):
-    """Gallery rows that may be the nearest of a query, and their vectors.
+    """Represents gallery rows that may be the nearest of a query, and their vectors.
 
     Attributes:
       rows: [m], rows of the gallery, nearest first by the engine's own scores.
@@ -27,16 +28,18 @@ class Candidates(NamedTuple):
 
 @runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it
 class Engine(Protocol):
-    """A gallery in a vector engine. Several threads may use one at once.
+    """Represents a gallery in a vector engine. Several threads may use one at once.
 
     Attributes:
       exact: whether its scores are those of all vectors; False: its index is approximate.
       num_rows: the number of rows of the gallery.
+      rest_from: the position from which the numbers of a vector belong to no attribute.
       most_candidates: the largest number of rows that a search may ask for.
     """
 
     exact: bool
     num_rows: int
+    rest_from: int
     most_candidates: int
 
     def nearest(
@@ -45,21 +48,26 @@ class Engine(Protocol):
         """Returns the rows with the best scores among those that pass the filters.
 
         Args:
-          query: [D], as long and as normalised as the gallery's vectors.
+          query: what the vectors are compared with, [D]. Its products may be those of another weight of the
+            rest, see ``exact_search``.
           count: the number of rows; fewer come back if fewer pass.
-          where: for some attributes, the values of which a row must be labelled with one.
+          where: the values that a row may be labelled with.
           exclude: rows that are left out.
         """
         ...
 
-    def slack(self, query: Float32[np.ndarray, " D"]) -> float:
+    def slack(self, query: Float32[np.ndarray, " D"], rest: float) -> float:
         """Returns a bound on how much nearer than the farthest candidate a row that is none can be.
 
         Args:
-          query: [D].
+          query: what the engine was asked for, [D].
+          rest: the factor of the rest in the distances.
 
         Returns:
           The bound, as a difference of squared distances.
+
+        Raises:
+          ValueError: the engine can compare with no factor but 1.
         """
         ...
 
@@ -72,18 +80,38 @@ class Engine(Protocol):
         ...
 
 
-class EngineGallery(NamedTuple):
-    """A gallery to be put into an engine.
+@runtime_checkable
+class Rows(Protocol):
+    """Represents vectors by row, in memory or computed when they are asked for.
 
     Attributes:
-      vectors: [G, D], as ``normalize_features`` returns them; may be memory-mapped.
+      shape: the number of rows, and of numbers of a row.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Returns the number of rows, and of numbers of a row."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Float32[np.ndarray, "m D"]:
+        """Returns some rows."""
+        ...
+
+
+class EngineGallery(NamedTuple):
+    """Represents a gallery to be put into an engine.
+
+    Attributes:
+      vectors: the vectors as they are compared, normalised, float32 [G, D].
+      rest_from: the position from which the numbers of a vector belong to no attribute; D if all do.
       names: the names of the G images, which the engine keeps for those who look into it.
       labels: [G, N], -1 = not labelled.
       schema: the attributes.
       fingerprint: what distinguishes this gallery from any other.
     """
 
-    vectors: Float32[np.ndarray, "G D"]
+    vectors: Rows
+    rest_from: int
     names: Sequence[str]
     labels: Int[np.ndarray, "G N"]
     schema: AttributeSchema
@@ -91,20 +119,37 @@ class EngineGallery(NamedTuple):
 
 
 class Lengths(NamedTuple):
-    """The range of the lengths of a gallery's vectors.
+    """Represents the ranges of the lengths of a gallery's vectors, and of their two parts.
 
     Attributes:
-      shortest: the length of the shortest.
-      longest: the length of the longest.
+      whole: the lengths of the shortest and of the longest vector.
+      attributes: those of the part that belongs to attributes.
+      rest: those of the rest.
     """
 
-    shortest: float
-    longest: float
+    whole: tuple[float, float]
+    attributes: tuple[float, float]
+    rest: tuple[float, float]
 
     @property
     def are_equal(self) -> bool:
         """Whether the lengths differ by rounding alone, so that the largest products are the nearest rows."""
-        return self.longest - self.shortest <= 1e-5 * self.longest
+        shortest, longest = self.whole
+        return longest - shortest <= 1e-5 * longest
+
+    def spread(self, rest: float) -> float:
+        """Returns a bound on the difference of the squared lengths of any two rows.
+
+        Args:
+          rest: the factor of the rest.
+
+        Example:
+          >>> Lengths((5.0, 5.0), (3.0, 4.0), (3.0, 4.0)).spread(2.0)
+          35.0
+        """
+        if rest == 1:
+            return _spread(self.whole)
+        return _spread(self.attributes) + rest**2 * _spread(self.rest)
 
 
 def check_gallery(gallery: EngineGallery) -> Lengths:
@@ -120,23 +165,31 @@ def check_gallery(gallery: EngineGallery) -> Lengths:
     Example:
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
       >>> vectors = np.array([[3.0, 4.0], [0.0, 2.0]], np.float32)
-      >>> check_gallery(EngineGallery(vectors, ["a", "b"], np.array([[0], [-1]]), schema, "it"))
-      Lengths(shortest=2.0, longest=5.0)
+      >>> check_gallery(EngineGallery(vectors, 1, ["a", "b"], np.array([[0], [-1]]), schema, "it"))
+      Lengths(whole=(2.0, 5.0), attributes=(0.0, 3.0), rest=(2.0, 4.0))
     """
-    num_rows = len(gallery.vectors)
-    if not num_rows or not gallery.vectors.shape[1]:
+    num_rows, width = gallery.vectors.shape
+    if not num_rows or not width:
         raise DataError("the gallery is empty")
     if not num_rows == len(gallery.names) == len(gallery.labels):
         counts = f"{num_rows} vectors, {len(gallery.names)} names and {len(gallery.labels)} rows of labels"
         raise ValueError(f"{counts} disagree")
     check_labels(gallery.labels, gallery.schema)
-    shortest, longest = np.inf, 0.0
+    parts = slice(None), slice(gallery.rest_from), slice(gallery.rest_from, None)
+    ranges = np.array([[np.inf, 0.0]] * len(parts))
     for start in range(0, num_rows, ROWS_AT_ONCE):
         rows = np.asarray(gallery.vectors[start : start + ROWS_AT_ONCE], np.float64)
-        lengths = np.sqrt(np.square(rows).sum(axis=1))
-        if not (good := lengths < np.finfo(np.float32).max ** 0.5).all():
+        lengths = np.stack([np.sqrt(np.square(rows[:, part]).sum(axis=1)) for part in parts])
+        if not (good := lengths[0] < np.finfo(np.float32).max ** 0.5).all():
             row = start + int((~good).argmax())
-            length = f"its length is {lengths[row - start]:g}"
+            length = f"its length is {lengths[0, row - start]:g}"
             raise DataError(f"the vector of {gallery.names[row]} (row {row}) cannot be compared: {length}")
-        shortest, longest = min(shortest, lengths.min()), max(longest, lengths.max())
-    return Lengths(float(shortest), float(longest))
+        ranges[:, 0] = np.minimum(ranges[:, 0], lengths.min(axis=1))
+        ranges[:, 1] = np.maximum(ranges[:, 1], lengths.max(axis=1))
+    whole, attributes, rest = ((float(least), float(most)) for least, most in ranges)
+    return Lengths(whole, attributes, rest)
+
+
+def _spread(lengths: tuple[float, float]) -> float:
+    shortest, longest = lengths
+    return longest**2 - shortest**2

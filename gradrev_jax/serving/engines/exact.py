@@ -15,7 +15,7 @@ PAIRS_AT_ONCE = 2**21  # the number of differences that are held at once
 
 
 class EngineNeighbors(NamedTuple):
-    """The nearest gallery rows of a query.
+    """Represents the nearest gallery rows of a query.
 
     Attributes:
       rows: [m], nearest first, ties to the lower row; fewer than k if fewer pass the filters.
@@ -34,6 +34,7 @@ def exact_search(
     query: Float[np.ndarray, " D"],
     k: int,
     *,
+    rest: float = 1.0,
     where: Where | None = None,
     exclude: Sequence[int] = (),
     margin: int = MARGIN,
@@ -46,27 +47,33 @@ def exact_search(
 
     Args:
       engine: the gallery.
-      query: [D], edited and normalised as the gallery's vectors are; compared in float32.
+      query: what the rows are compared with, edited, weighted and normalised, [D].
       k: the number of neighbours, at most ``engine.most_candidates``.
-      where: for some attributes, the values of which a row must be labelled with one.
+      rest: the factor of what belongs to no attribute, as in ``ItemGallery.search``; the query has it, and
+        the stored vectors have not. Since q · (rest * g) = (rest * q) · g, the engine's products are asked
+        for with a query that has it twice.
+      where: the values that a row may be labelled with, by attribute; None: not labelled.
       exclude: rows that are left out.
       margin: the number of candidates beyond k at first.
 
     Raises:
-      ValueError: k below 1 or above what the engine returns, or a query that is not finite.
+      ValueError: k below 1 or above what the engine returns, a query or a factor that is not finite, or a
+        factor that the engine cannot compare with.
       DataError: the engine does not answer, or refuses.
     """
     k, most = whole_number(k, "k"), engine.most_candidates
     if not 1 <= k <= most:
         raise ValueError(f"k must lie between 1 and {most:,}, the most that the engine returns, got {k}")
-    query = np.asarray(query, np.float32)
-    if not np.isfinite(query).all():
-        raise ValueError("query must be finite")
+    asked = np.array(query, np.float64)
+    asked[engine.rest_from :] *= rest
+    if not np.isfinite(asked).all():
+        raise ValueError("the query, and the factor of the rest, must be finite")
+    asked = asked.astype(np.float32)
     count = min(k + margin, most)
-    slack = engine.slack(query)
+    slack = engine.slack(asked, rest)
     while True:
-        rows, vectors = engine.nearest(query, count, where=where or {}, exclude=exclude)
-        squares = direct_squares(query, vectors)
+        rows, vectors = engine.nearest(asked, count, where=where or {}, exclude=exclude)
+        squares = direct_squares(query, vectors, engine.rest_from, rest)
         order = np.lexsort((rows, squares))
         # Either these are all the rows that pass, or those that are not here are farther than the k-th.
         is_whole = len(rows) < count or count >= engine.num_rows
@@ -78,19 +85,24 @@ def exact_search(
 
 
 def direct_squares(
-    query: Float32[np.ndarray, " D"], vectors: Float32[np.ndarray, "m D"]
+    query: Float[np.ndarray, " D"], vectors: Float32[np.ndarray, "m D"], rest_from: int, rest: float
 ) -> Float64[np.ndarray, " m"]:
     """Returns squared distances as direct sums of (q - g)² in float64.
 
     Args:
-      query: [D].
-      vectors: [m, D].
+      query: what the vectors are compared with, [D].
+      vectors: the vectors, [m, D].
+      rest_from: the position from which their numbers belong to no attribute.
+      rest: the factor of these.
 
     Example:
-      >>> direct_squares(np.zeros(2, np.float32), np.array([[3.0, 4.0]], np.float32)).tolist()
+      >>> direct_squares(np.zeros(2), np.array([[3.0, 2.0]], np.float32), 1, 2.0).tolist()
       [25.0]
     """
     step = max(1, PAIRS_AT_ONCE // max(1, len(query)))
-    exact = query.astype(np.float64)
-    parts = [np.square(vectors[a : a + step] - exact).sum(axis=1) for a in range(0, len(vectors), step)]
+    factors = np.where(np.arange(len(query)) < rest_from, 1.0, rest)
+    parts = [
+        np.square(vectors[start : start + step] * factors - query).sum(axis=1)
+        for start in range(0, len(vectors), step)
+    ]
     return np.concatenate([np.zeros(0), *parts])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int
 
-from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.serving.engines.engine import Candidates, Lengths, Where
 from gradrev_jax.serving.engines.milvus_client import Connection, connect
@@ -24,7 +24,7 @@ EXACT_INDEXES = ("FLAT",)
 
 
 class About(NamedTuple):
-    """What a collection holds, kept with it.
+    """Represents what a collection holds, kept with it.
 
     Attributes:
       fingerprint: of its gallery.
@@ -33,6 +33,7 @@ class About(NamedTuple):
       width: the numbers of a vector.
       batch_rows: the number of rows of each insertion.
       metric: ``IP`` where all vectors are of one length, otherwise ``L2``.
+      rest_from: the position from which its numbers belong to no attribute.
       lengths: of its vectors.
     """
 
@@ -42,6 +43,7 @@ class About(NamedTuple):
     width: int
     batch_rows: int
     metric: str
+    rest_from: int
     lengths: Lengths
 
     def to_json(self) -> str:
@@ -50,7 +52,7 @@ class About(NamedTuple):
 
 
 class MilvusEngine:
-    """A gallery in a Milvus collection; see ``Engine``.
+    """Represents a gallery in a Milvus collection; see ``Engine``.
 
     Args:
       connection: the connection to its collection, loaded.
@@ -63,7 +65,7 @@ class MilvusEngine:
 
     def __init__(self, connection: Connection, about: About, schema: AttributeSchema, index: str) -> None:
         self._connection, self._about, self._schema, self._index = connection, about, schema, index
-        self.num_rows = about.num_rows
+        self.num_rows, self.rest_from = about.num_rows, about.rest_from
         self.exact = index in EXACT_INDEXES
 
     def nearest(
@@ -71,7 +73,7 @@ class MilvusEngine:
     ) -> Candidates:
         """Returns the rows with the best scores among those that pass the filters; see ``Engine``."""
         count = min(count, self.num_rows, MOST_CANDIDATES)
-        if not all(where.values()):  # nothing is labelled with none of no values
+        if not all(map(len, where.values())):  # nothing is labelled with none of no values
             return Candidates(np.zeros(0, int), np.zeros((0, self._about.width), np.float32))
         are_few = count * self._about.width * 4 <= FETCHED_BYTES
         (hits,) = self._connection.call(
@@ -89,19 +91,21 @@ class MilvusEngine:
         found = np.array([hit["entity"][VECTOR] for hit in hits], np.float32)
         return Candidates(rows, found.reshape(len(rows), self._about.width))
 
-    def slack(self, query: Float32[np.ndarray, " D"]) -> float:
+    def slack(self, query: Float32[np.ndarray, " D"], rest: float) -> float:
         """Returns a bound on how much nearer a row that is no candidate can be; see ``Engine``.
 
         A sum of D products in float32 errs by at most about D eps / 2 of the lengths' product, whatever the
         order of its additions (Higham, 2002, 3.1). With products in place of distances, a row that is shorter
         than the farthest candidate can be nearer by the difference of the squares.
         """
-        terms = (len(query) + 4) * 2.0**-24
-        rounding = terms / (1 - terms)
-        shortest, longest = self._about.lengths
+        terms = (len(query) + 6) * 2.0**-24  # those of the sum, and the query's and the squares' own rounding
+        rounding, lengths = terms / (1 - terms), self._about.lengths
+        longest = lengths.whole[1]
         size = float(np.linalg.norm(query.astype(np.float64)))
         if self._about.metric == "IP":
-            return 4 * rounding * size * longest + longest**2 - shortest**2
+            return 4 * rounding * size * longest + lengths.spread(rest)
+        if rest != 1:
+            raise ValueError(f"the gallery is compared by distance, so its rest has the factor 1, not {rest}")
         return 2 * rounding * (size + longest) ** 2
 
     def vectors(self, rows: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m D"]:
@@ -176,7 +180,8 @@ def read_about(connection: Connection) -> About | None:
     try:
         about = json.loads(properties[PROPERTY])
         version = about.pop("version")
-        about = About(**{**about, "lengths": Lengths(**about["lengths"])})
+        lengths = Lengths(**{name: tuple(pair) for name, pair in about["lengths"].items()})
+        about = About(**{**about, "lengths": lengths})
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"{connection.place.text} is a collection of something else; add #NAME for one of its own",
@@ -244,7 +249,7 @@ def filter_expression(schema: AttributeSchema, where: Where, exclude: Sequence[i
 
     Args:
       schema: the attributes.
-      where: for some attributes, the values of which a row must be labelled with one.
+      where: the values that a row may be labelled with, by attribute; None: not labelled.
       exclude: rows that are left out.
 
     Raises:
@@ -252,14 +257,15 @@ def filter_expression(schema: AttributeSchema, where: Where, exclude: Sequence[i
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
-      >>> filter_expression(schema, {"size": ["s", "l"]}, exclude=[7])
-      'attribute_1 in [0, 2] and row not in [7]'
+      >>> filter_expression(schema, {"size": ["s", "l", None]}, exclude=[7])
+      'attribute_1 in [0, 2, -1] and row not in [7]'
     """
     parts = []
     for attribute, values in where.items():
-        indices = [schema.index(attribute, value) for value in values]
-        n = int(schema.attribute_of[indices[0]])
-        parts.append(f"{attribute_field(n)} in {[index - schema.offsets[n] for index in indices]}")
+        indices = [None if value is None else schema.index(attribute, value) for value in values]
+        n = schema.names.index(attribute)
+        labels = [NOT_LABELLED if index is None else index - schema.offsets[n] for index in indices]
+        parts.append(f"{attribute_field(n)} in {labels}")
     if len(exclude):
         parts.append(f"{ROW} not in {[int(row) for row in exclude]}")
     return " and ".join(parts)

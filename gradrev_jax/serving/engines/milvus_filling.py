@@ -80,7 +80,7 @@ def batch_rows(gallery: EngineGallery, batch_bytes: int) -> int:
       >>> from gradrev_jax import AttributeSchema
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
       >>> vectors, labels = np.zeros((9, 1000), np.float32), np.zeros((9, 1), int)
-      >>> gallery = EngineGallery(vectors, ["a"] * 9, labels, schema, "it")
+      >>> gallery = EngineGallery(vectors, 1000, ["a"] * 9, labels, schema, "it")
       >>> batch_rows(gallery, 20_000)
       4
     """
@@ -106,6 +106,7 @@ def _create(connection: Connection, gallery: EngineGallery, lengths: Lengths, ro
         width,
         rows,
         "IP" if lengths.are_equal else "L2",
+        gallery.rest_from,
         lengths,
     )
     fields = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -151,7 +152,7 @@ def _insert(
     ) as bar:
         for first in range(start, about.num_rows, about.batch_rows):
             last = min(first + about.batch_rows, about.num_rows)
-            vectors = np.ascontiguousarray(gallery.vectors[first:last], np.float32)
+            vectors = np.ascontiguousarray(gallery.vectors[first:last])
             labels = gallery.labels[first:last].tolist()
             batch = [
                 {ROW: row, NAME: names[row], VECTOR: vector, **dict(zip(fields, values, strict=True))}

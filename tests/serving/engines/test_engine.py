@@ -14,16 +14,27 @@ def gallery():
 
 def test_the_range_of_lengths_is_found_over_all_blocks_of_rows(monkeypatch):
     _, gallery = make_gallery(normalize="none")
-    lengths = np.linalg.norm(gallery.vectors.astype(np.float64), axis=1)
     monkeypatch.setattr(engine, "ROWS_AT_ONCE", 7)
-    np.testing.assert_allclose(check_gallery(gallery), (lengths.min(), lengths.max()))
+    gallery = gallery._replace(rest_from=10)
+    expected = []
+    for part in (gallery.vectors, gallery.vectors[:, :10], gallery.vectors[:, 10:]):
+        lengths = [sum(float(number) ** 2 for number in row) ** 0.5 for row in part]
+        expected.append((min(lengths), max(lengths)))
+    found = check_gallery(gallery)
+    np.testing.assert_allclose(found, expected)
+    for rest in (1.0, 0.0, 0.5, 3.0):
+        weighed = gallery.vectors.astype(np.float64) * np.where(
+            np.arange(gallery.vectors.shape[1]) < 10, 1, rest
+        )
+        squares = np.square(weighed).sum(axis=1)
+        assert squares.max() - squares.min() <= found.spread(rest) * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("normalize", ["global", "attribute"])
 def test_normalised_vectors_are_equally_long_and_others_are_not(normalize):
     assert check_gallery(make_gallery(normalize=normalize)[1]).are_equal
     assert not check_gallery(make_gallery(normalize="none")[1]).are_equal
-    assert not Lengths(0.0, 1.0).are_equal
+    assert not Lengths((0.0, 1.0), (0.0, 1.0), (0.0, 0.0)).are_equal
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

@@ -10,7 +10,7 @@ SLACK = 0.3
 class NoisyEngine:
     """Ranks a gallery by distances that are wrong by as much as the slack allows."""
 
-    exact = True
+    exact, rest_from = True, 10**6
 
     def __init__(self, gallery, rng, most_candidates=10**6):
         self.gallery, self.num_rows, self.most_candidates = gallery, len(gallery), most_candidates
@@ -24,7 +24,7 @@ class NoisyEngine:
         rows = np.setdiff1d(np.argsort(squares), exclude, assume_unique=True)[:count]
         return Candidates(rows, self.gallery[rows])
 
-    def slack(self, query):
+    def slack(self, query, rest):
         return SLACK
 
     def vectors(self, rows):
@@ -97,14 +97,48 @@ def test_a_k_that_the_engine_cannot_return_is_refused(rng, k):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_query_that_is_not_finite_is_refused(rng, bad):
-    with pytest.raises(ValueError, match="finite"):
-        exact_search(NoisyEngine(np.ones((3, 1), np.float32), rng), np.array([bad], np.float32), 1)
+def test_a_query_or_a_factor_that_is_not_finite_is_refused(rng, bad):
+    engine = NoisyEngine(np.ones((3, 1), np.float32), rng)
+    engine.rest_from = 0
+    for query, rest in ((bad, 1.0), (1.0, bad)):
+        with pytest.raises(ValueError, match="finite"):
+            exact_search(engine, np.array([query]), 1, rest=rest)
+
+
+def test_a_factor_of_the_rest_is_that_of_the_distances(rng):
+    gallery = rng.normal(size=(200, 6)).astype(np.float32)
+    for part in (gallery[:, :4], gallery[:, 4:]):
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    query = rng.normal(size=6)
+    for rest in (0.0, 0.3, 5.0):
+        engine = ProductEngine(gallery, rng, rest_from=4)
+        found = exact_search(engine, query, 5, rest=rest, margin=3)
+        expected = slow_search(gallery * [1, 1, 1, 1, rest, rest], query, 5)
+        assert (found.rows.tolist(), found.exact) == ([row for _, row in expected], True)
+        np.testing.assert_allclose(found.distances, [distance for distance, _ in expected], rtol=1e-6)
+
+
+class ProductEngine(NoisyEngine):
+    """Ranks a gallery whose vectors have parts of one length by products."""
+
+    def __init__(self, gallery, rng, rest_from):
+        super().__init__(gallery, rng)
+        self.rest_from = rest_from
+
+    def nearest(self, query, count, *, where, exclude):
+        rows = np.argsort(-self.gallery @ query)[:count]
+        return Candidates(rows, self.gallery[rows])
+
+    def slack(self, query, rest):
+        return 1e-5
 
 
 def test_direct_squares_are_those_of_the_whole_however_they_are_divided(rng, monkeypatch):
     monkeypatch.setattr("gradrev_jax.serving.engines.exact.PAIRS_AT_ONCE", 10)
-    vectors, query = rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    expected = [sum((float(a) - float(b)) ** 2 for a, b in zip(row, query, strict=True)) for row in vectors]
-    np.testing.assert_allclose(direct_squares(query, vectors), expected, rtol=1e-12)
-    assert direct_squares(query, vectors[:0]).shape == (0,)
+    vectors, query = rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=4)
+    factors = [1, 1, 1, 0.5]
+    expected = [
+        sum((c * float(a) - b) ** 2 for c, a, b in zip(factors, row, query, strict=True)) for row in vectors
+    ]
+    np.testing.assert_allclose(direct_squares(query, vectors, 3, 0.5), expected, rtol=1e-12)
+    assert direct_squares(query, vectors[:0], 3, 0.5).shape == (0,)

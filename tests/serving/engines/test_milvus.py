@@ -87,11 +87,16 @@ def searches(features, gallery, count, seed=0):
     return index, reference, indicators, queries
 
 
+def squares_of(query, gallery, rest=1.0):
+    return direct_squares(query, gallery.vectors, gallery.rest_from, rest)
+
+
 def random_filter(rng):
     where = {}
     for name, values in zip(SCHEMA.names, SCHEMA.values, strict=True):
         if rng.random() < 0.4:
-            where[name] = list(rng.choice(values, rng.integers(1, len(values) + 1), replace=False))
+            chosen = rng.choice([*range(len(values)), -1], rng.integers(1, len(values) + 1), replace=False)
+            where[name] = [None if value < 0 else values[value] for value in chosen]
     return where
 
 
@@ -99,7 +104,7 @@ def passing(gallery, where, exclude):
     keep = np.ones(len(gallery.names), bool)
     for name, values in where.items():
         n = SCHEMA.names.index(name)
-        keep &= [label >= 0 and SCHEMA.values[n][label] in values for label in gallery.labels[:, n]]
+        keep &= [(None if label < 0 else SCHEMA.values[n][label]) in values for label in gallery.labels[:, n]]
     keep[list(exclude)] = False
     return keep
 
@@ -119,7 +124,7 @@ def check_as_the_index(made, engine, count, k=10):
         assert found.exact
         assert len(found.rows) == min(k, keep.sum())
         assert keep[found.rows].all()
-        distances = np.sqrt(direct_squares(query, gallery.vectors))
+        distances = np.sqrt(squares_of(query, gallery))
         np.testing.assert_allclose(found.distances, distances[expected], atol=2e-6)
         apart = np.abs(np.diff(np.concatenate([distances[expected], [np.inf]]))) > 1e-6
         assert (found.rows == expected)[apart & np.roll(apart, 1)].all()
@@ -148,15 +153,32 @@ def test_vectors_of_different_lengths_are_compared_by_distance(tmp_path, rng):
     assert not check_gallery(gallery).are_equal
     engine = opened(filled(f"milvus:{tmp_path}/shop.db", gallery), gallery)
     for query in rng.normal(size=(10, gallery.vectors.shape[1])).astype(np.float32):
-        expected = np.argsort(direct_squares(query, gallery.vectors), kind="stable")[:9]
+        expected = np.argsort(squares_of(query, gallery), kind="stable")[:9]
         found = exact_search(engine, query, 9)
         assert (found.rows.tolist(), found.exact) == (expected.tolist(), True)
+    with pytest.raises(ValueError, match="has the factor 1, not 0.5"):
+        exact_search(engine, query, 9, rest=0.5)
+    engine.close()
+
+
+def test_the_weight_of_the_rest_is_chosen_when_searching(tmp_path, rng):
+    """One collection serves every weight of the look, since both parts of a vector have one length each."""
+    vectors = rng.normal(size=(200, 3, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    _, gallery = make_gallery()
+    gallery = gallery._replace(vectors=vectors.reshape(200, -1), rest_from=16)
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", gallery), gallery)
+    for rest in (0.0, 0.25, 1.0, 3.0):
+        for query in rng.normal(size=(4, 24)):
+            expected = np.argsort(squares_of(query, gallery, rest), kind="stable")[:9]
+            found = exact_search(engine, query, 9, rest=rest)
+            assert (found.rows.tolist(), found.exact) == (expected.tolist(), True)
     engine.close()
 
 
 def test_many_candidates_are_fetched_in_several_answers(gallery, engine, monkeypatch, calls):
     monkeypatch.setattr(milvus, "FETCHED_BYTES", gallery.vectors.shape[1] * 4 * 30)
-    expected = np.argsort(direct_squares(gallery.vectors[3], gallery.vectors), kind="stable")[:100]
+    expected = np.argsort(squares_of(gallery.vectors[3], gallery), kind="stable")[:100]
     assert exact_search(engine, gallery.vectors[3], 100, margin=10).rows.tolist() == expected.tolist()
     assert calls.count("get") > 3
 
