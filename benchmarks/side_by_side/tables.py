@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.schemas import SHOPPING100K_SIZES
+
 OURS, EAGER = "gradrev_jax", "torch"
 KINDS = {
     "train_step": "train step",
@@ -19,6 +21,12 @@ KINDS = {
     "evaluation": "evaluation",
     "loading": "loading, later epochs",
 }
+# A vector of each form at Shopping100k's sizes: N blocks, each as wide as the widest attribute needs.
+FORMS = (
+    ("features", 12 * 340),
+    ("`posterior`", 12 * max(SHOPPING100K_SIZES)),
+    ("`discriminant`", 12 * (max(SHOPPING100K_SIZES) - 1)),
+)
 ROOT = pathlib.Path(__file__).parents[2]
 SHOWN_SIZES = {
     "image": "{} px",
@@ -268,6 +276,63 @@ def many_embeddings_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def engines_table(result: Mapping[str, Any]) -> str:
+    """Tabulates the milliseconds of a search in this process and by a vector engine.
+
+    Args:
+      result: the result of benchmarks/engines.py.
+    """
+    sizes, items, engine = result["sizes"], result["ItemGallery"], result["milvus-lite"]
+    width = sizes["attributes"] * sizes["dim"]
+    title = (
+        f"{sizes['gallery']:,} garments of {width:,} numbers, {sizes['queries']:,} queries, k = {sizes['k']}"
+    )
+    lines = [_line([title, "median, ms", "99 %, ms"]), _line(["---", "---:", "---:"])]
+    for name, times in (
+        ("`ManipulationIndex`, another item", result["ManipulationIndex"]),
+        ("`ItemGallery`, another item", items["first"]),
+        ("`ItemGallery`, one more edit of an item", items["again"]),
+        ("the same, filtered by one label", items["filtered"]),
+        ("milvus-lite", engine["any"]),
+        ("milvus-lite, filtered by one label", engine["filtered"]),
+    ):
+        lines.append(_line([name, *(f"{1e3 * times[f'{each}_seconds']:.1f}" for each in ("median", "p99"))]))
+    return "\n".join(lines)
+
+
+def engine_needs_table(result: Mapping[str, Any]) -> str:
+    """Tabulates the time that an engine needs to be filled and opened, and its disk and memory.
+
+    Args:
+      result: the result of benchmarks/engines.py.
+    """
+    engine = result["milvus-lite"]
+    header = ["filling, s", "opening, s", "bytes of a garment on disk", "memory, GiB"]
+    cells = [
+        f"{engine['filling_seconds']:.0f}",
+        f"{engine['opening_seconds']:.1f}",
+        f"{engine['stored_bytes'] / result['sizes']['gallery']:,.0f}",
+        f"{(engine['peak_bytes'] - engine['imported_bytes']) / 2**30:.2f}",
+    ]
+    return "\n".join([_line(header), _line(["---:"] * len(header)), _line(cells)])
+
+
+def engine_sizes_table(forms: Sequence[tuple[str, int]]) -> str:
+    """Tabulates the memory that the vectors of large galleries fill, calculated from their numbers.
+
+    Args:
+      forms: the name of each form of a vector, and how many numbers it has.
+    """
+    counts = (10**6, 10**7, 10**8)
+    header = ["float32, GiB", "numbers", "1 million", "10 million", "100 million", "the last in float16"]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    for name, width in forms:
+        one, *others = (4 * width * count / 2**30 for count in counts)
+        cells = [f"{one:.1f}", *(f"{size:,.0f}" for size in (*others, others[-1] / 2))]
+        lines.append(_line([name, f"{width:,}", *cells]))
+    return "\n".join(lines)
+
+
 def _layers_title(kind: str, result: Mapping[str, Any]) -> str:
     return f"{kind}, {result['sizes']['image']} px, batch {result['sizes']['batch']}"
 
@@ -359,6 +424,10 @@ def with_results(path: pathlib.Path) -> str:
     for result in sorted((ROOT / "benchmarks" / "results").glob("profile_*.json")):
         profile = json.loads(result.read_text(encoding="utf-8"))
         tables[f"{result.stem} kernels"] = kernels_table(profile)
+    for result in sorted((ROOT / "benchmarks" / "results").glob("engines.json")):
+        measured = json.loads(result.read_text(encoding="utf-8"))
+        tables["engines"], tables["engines needs"] = engines_table(measured), engine_needs_table(measured)
+    tables["engines sizes"] = engine_sizes_table(FORMS)
     for pattern, table in (
         ("scaling_*.json", scaling_table),
         ("paper_scale_*.json", paper_table),
