@@ -123,6 +123,9 @@ def main() -> None:
     k = flags.DEFINE_integer("k", 10, "Number of results.", lower_bound=1)
     look = flags.DEFINE_float("look", None, "Weight of how garments look; unset: the one of the run.")
     strength = flags.DEFINE_float("strength", 1.0, "Factor of the changes.")
+    engine = flags.DEFINE_string(
+        "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
+    )
     parts = flags.DEFINE_list("parts", ["test"], f"Parts that are searched, of {', '.join(PARTS)}.")
     out = flags.DEFINE_string("out", None, "Name of a picture to write, as grid.png.")
     as_json = flags.DEFINE_boolean("json", False, "Whether to print JSON in place of a table.")
@@ -136,7 +139,13 @@ def main() -> None:
         filters: dict[str, list[str | None]] = {}
         for attribute, value in (parse_assignment(text, "where") for text in where.value):
             filters.setdefault(attribute, []).append(value)
-        shop = Retriever.open(workdir.value, parts=parts.value, protocol=read_protocol(), data=read_data())
+        shop = Retriever.open(
+            workdir.value,
+            parts=parts.value,
+            protocol=read_protocol(),
+            data=read_data(),
+            engine=engine.value,
+        )
         changes = [Change(attribute, to, strength.value) for attribute, to in asked]
         if words.value is not None:
             said = settled_changes(parse_request(words.value, shop.schema))

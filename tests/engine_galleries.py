@@ -6,9 +6,7 @@ from gradrev_jax import AttributeSchema
 from gradrev_jax.core.normalization import normalize_features
 from gradrev_jax.serving.engines.engine import EngineGallery
 
-SCHEMA = AttributeSchema(
-    ("color", "size", "fit"), (("blue", "red", "x'] or row in [0"), ("s", "m"), ("a", "b"))
-)
+SCHEMA = AttributeSchema(("color", "size", "fit"), (("blue", "red", "green"), ("s", "m"), ("a", "b")))
 
 
 def make_gallery(num_rows=200, dim=8, normalize="global", seed=0):

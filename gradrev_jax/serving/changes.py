@@ -1,6 +1,6 @@
 """What is asked to be different about an item, and the edit that makes it so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,6 +15,8 @@ from gradrev_jax.search.item_search import ItemEdit
 # predicted value in any case; or the mean of the prototypes, as likely as the classifier finds them.
 Removes = Literal["label", "predicted", "expected"]
 REMOVES: tuple[Removes, ...] = get_args(Removes)
+# A value of an attribute, or several, that an item must be labelled with; None: not labelled.
+Where = Mapping[str, str | Sequence[str | None] | None]
 
 
 class Change(NamedTuple):
@@ -90,6 +92,28 @@ def value_position(name: str, attribute: int, schema: AttributeSchema) -> int:
         hint = did_you_mean(str(name), values, otherwise=f"it has {join_names(values, most=20)}")
         raise ConfigError(f"{schema.names[attribute]} has no value {name!r}; {hint}")
     return values.index(name)
+
+
+def wanted_values(where: Where, schema: AttributeSchema) -> dict[int, list[int]]:
+    """Returns the labels that a filter lets pass, by the attribute's position.
+
+    Args:
+      where: the labels that items must have, by attribute: a value, or several; None: not labelled.
+      schema: the attributes.
+
+    Raises:
+      ConfigError: an unknown attribute or value; the message has the nearest names.
+
+    Example:
+      >>> wanted_values({"size": ["m", None]}, AttributeSchema(("color", "size"), (("red",), ("s", "m"))))
+      {1: [1, -1]}
+    """
+    wanted = {}
+    for name, values in where.items():
+        n = attribute_position(name, schema)
+        several = [values] if values is None or isinstance(values, str) else list(values)
+        wanted[n] = [NOT_LABELLED if x is None else value_position(x, n, schema) for x in several]
+    return wanted
 
 
 def last_changes(changes: Sequence[Change]) -> dict[str, Change]:

@@ -1,18 +1,15 @@
 """An item that a person looks at, and changes of it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.serving.changes import Change, Described, Removes, check_changes, wanted_labels
+from gradrev_jax.serving.changes import Change, Described, Removes, Where, check_changes, wanted_labels
 from gradrev_jax.serving.found import Found
-
-# A value of an attribute, or several, that an item must be labelled with; None: not labelled.
-Where = Mapping[str, str | Sequence[str | None] | None]
 
 
 @runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it

@@ -19,7 +19,14 @@ from gradrev_jax.evaluation.opening import OpenedRun, open_run, read_run_config
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.inputs import open_frozen, open_inputs
-from gradrev_jax.serving.gallery import EncodedGallery, join_images, keep_gallery, made_of, open_gallery
+from gradrev_jax.serving.gallery import (
+    EncodedGallery,
+    join_images,
+    keep_gallery,
+    kept_folder,
+    made_of,
+    open_gallery,
+)
 from gradrev_jax.serving.network import Network, open_network
 from gradrev_jax.serving.space import SearchSpace, with_full_look
 
@@ -33,6 +40,7 @@ class ServedRun(NamedTuple):
       rows: the gallery's rows in the catalogue, [G].
       gallery: the encoded gallery.
       open_network: a function that loads the network, for photographs.
+      kept: the folder that the encoded gallery is kept in, where it could be written; None: there is none.
     """
 
     directory: pathlib.Path
@@ -40,6 +48,7 @@ class ServedRun(NamedTuple):
     rows: Int[np.ndarray, " G"]
     gallery: EncodedGallery
     open_network: Callable[[], Network]
+    kept: pathlib.Path | None = None
 
 
 def open_served(
@@ -79,7 +88,7 @@ def open_served(
         gallery = _encode(run, config, parts, progress=progress)
         keep_gallery(directory, parts, of, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
-    return ServedRun(directory, catalogue, rows, gallery, load)
+    return ServedRun(directory, catalogue, rows, gallery, load, kept_folder(directory, parts))
 
 
 def fit_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> SearchSpace:

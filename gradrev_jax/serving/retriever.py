@@ -12,16 +12,17 @@ from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
-from gradrev_jax.search.item_search import ItemGallery, ItemProducts, RecentProducts
-from gradrev_jax.serving.changes import Described, Removes, attribute_position, make_edit, value_position
+from gradrev_jax.search.item_search import ItemEdit, ItemGallery, ItemProducts, RecentProducts
+from gradrev_jax.serving.changes import Described, Removes, Where, make_edit, wanted_values
+from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
+from gradrev_jax.serving.engines.engine import Engine
+from gradrev_jax.serving.engines.exact import EngineNeighbors
 from gradrev_jax.serving.found import Found
-from gradrev_jax.serving.items import Edited, Item, Where
+from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
 from gradrev_jax.serving.photos import Photo, picture, read_photo
 from gradrev_jax.serving.space import likeliest
-
-LARGEST_LOOK = 100.0
 
 
 class Retriever:
@@ -29,6 +30,7 @@ class Retriever:
 
     Args:
       run: the opened run.
+      engine: the engine that its gallery is searched in; None: this process searches.
 
     Example:
       >>> shop = Retriever.open("no/such/run")
@@ -42,9 +44,9 @@ class Retriever:
       found[0].name, found[0].labels, found.matches
     """
 
-    def __init__(self, run: ServedRun) -> None:
+    def __init__(self, run: ServedRun, engine: Engine | None = None) -> None:
         space = run.gallery.space
-        self._run, self._space = run, space
+        self._run, self._space, self._engine = run, space, engine
         self._gallery = ItemGallery.build(
             run.gallery.blocks,
             np.asarray(space.fitted.memory, np.float32),
@@ -69,6 +71,7 @@ class Retriever:
         step: str = "best",
         protocol: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        engine: str | None = None,
         progress: bool = True,
     ) -> "Retriever":
         """Opens a run for use; the first time its gallery is encoded, and kept in its folder.
@@ -79,10 +82,12 @@ class Retriever:
           step: the checkpoint: ``best`` (on the validation part), ``latest``, or its number.
           protocol: fields of ``config.protocol`` to override: how garments are compared and edited.
           data: fields of ``config.data`` to override: where the catalogue lies now.
+          engine: a vector engine that was filled with the gallery, ``milvus:PATH.db`` or
+            ``milvus:http://HOST:PORT``; None: this process searches.
           progress: whether progress bars are shown.
 
         Raises:
-          UserError: the folder is not a run, or its catalogue cannot be read.
+          UserError: the folder is not a run, its catalogue cannot be read, or the engine does not answer.
         """
         run = open_served(
             pathlib.Path(where),
@@ -92,7 +97,12 @@ class Retriever:
             data=data or {},
             progress=progress,
         )
-        return cls(run)
+        return cls(run, None if engine is None else open_engine_of(run, engine))
+
+    def close(self) -> None:
+        """Closes the connection to the engine, if there is one; searches are then refused."""
+        if self._engine is not None:
+            self._engine.close()
 
     @property
     def schema(self) -> AttributeSchema:
@@ -202,13 +212,7 @@ class Retriever:
         edit = make_edit(
             edited.asked, item.described, self.schema, way.edit, strength=way.strength, removes=removes
         )
-        hits = self._gallery.search(
-            self._products_of(item),
-            edit,
-            int(k),
-            rest=self._rest(look),
-            allowed=self.allowed(where, exclude),
-        )
+        hits = self._nearest(item, edit, int(k), self._space.rest(look), where, exclude)
         rows = hits.rows
         predicted = self.predicted[rows]
         columns = np.asarray(self.schema.offsets) + predicted
@@ -222,6 +226,7 @@ class Retriever:
             probabilities=np.take_along_axis(self._probabilities[rows], columns, axis=1),
             wanted=self._wanted(edited, where),
             milliseconds=1e3 * (time.perf_counter() - started),
+            exact=hits.exact,
         )
 
     def allowed(self, where: Where | None, exclude: Sequence[int | str]) -> Bool[np.ndarray, " G"] | None:
@@ -238,11 +243,8 @@ class Retriever:
         if not where and not len(exclude):
             return None
         allowed = np.ones(self.num_items, bool)
-        for name, values in (where or {}).items():
-            n = attribute_position(name, self.schema)
-            several = [values] if values is None or isinstance(values, str) else list(values)
-            wanted = [NOT_LABELLED if x is None else value_position(x, n, self.schema) for x in several]
-            allowed &= np.isin(self.labels[:, n], wanted)
+        for n, values in wanted_values(where or {}, self.schema).items():
+            allowed &= np.isin(self.labels[:, n], values)
         for which in exclude:
             allowed[self.row(which)] = False
         return allowed
@@ -250,11 +252,29 @@ class Retriever:
     def _wanted(self, edited: Edited, where: Where | None) -> Int[np.ndarray, " N"]:
         """Returns the labels asked for, with a filter by one value as one of them."""
         wanted = edited.wanted
-        for name, value in (where or {}).items():
-            n = attribute_position(name, self.schema)
-            if isinstance(value, str):
-                wanted[n] = value_position(value, n, self.schema)
+        for n, values in wanted_values(where or {}, self.schema).items():
+            if len(values) == 1 and values[0] != NOT_LABELLED:
+                wanted[n] = values[0]
         return wanted
+
+    def _nearest(
+        self,
+        item: Item,
+        edit: ItemEdit,
+        k: int,
+        rest: float,
+        where: Where | None,
+        exclude: Sequence[int | str],
+    ) -> EngineNeighbors:
+        """Finds the rows nearest to an edited item, in this process or in the engine."""
+        if self._engine is None:
+            products, allowed = self._products_of(item), self.allowed(where, exclude)
+            hits = self._gallery.search(products, edit, k, rest=rest, allowed=allowed)
+            return EngineNeighbors(hits.rows, hits.distances, exact=True)
+        labels, rows = wanted_values(where or {}, self.schema), [self.row(which) for which in exclude]
+        return search_in_engine(
+            self._engine, self._gallery, item.blocks, edit, k, rest=rest, where=labels, exclude=rows
+        )
 
     def _network(self) -> Network:
         network: Network = self._load("network", self._run.open_network)
@@ -271,20 +291,6 @@ class Retriever:
         """Returns the products of an item with the gallery, kept for the next edit of it."""
         key = item if item.row is None else item.row
         return self._products.get(key, lambda: self._gallery.products(item.blocks))
-
-    def _rest(self, look: float | None) -> float:
-        """Returns the factor of the look's weight.
-
-        Raises:
-          ConfigError: the run compares no looks, or the weight is out of range.
-        """
-        if look is None:
-            return 1.0 if self._space.look is None else self._space.look
-        if self._space.look is None:
-            raise ConfigError("the run compares no looks, so `look` cannot be given; leave it out")
-        if not 0 <= look <= LARGEST_LOOK:
-            raise ConfigError(f"look must lie between 0 and {LARGEST_LOOK:g}, got {look}")
-        return float(look)
 
 
 def _check_k(k: int) -> None:

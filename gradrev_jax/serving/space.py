@@ -21,11 +21,11 @@ from gradrev_jax.core.posteriors import posterior_blocks
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Fitted, Images
-from gradrev_jax.errors import DataError
+from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.evaluation.searching import Way
 
 KEY, PREFIX = "space", "space/"  # of the metadata, and of the names of the arrays
-LOOK = "look"
+LOOK, LARGEST_LOOK = "look", 100.0
 REQUIRED = ("memory", "absent", "temperatures")
 
 
@@ -83,6 +83,23 @@ class SearchSpace:
         positions = np.arange(classes.num_values) - np.asarray(classes.offsets)[classes.attribute_of]
         of_classes = blocks[:, classes.attribute_of, positions] ** 2
         return of_classes[:, value_positions(self.schema, self.missing)]
+
+    def rest(self, look: float | None) -> float:
+        """Returns the factor of the look's weight, by which a gallery's look of weight 1 is compared.
+
+        Args:
+          look: the weight of the look; None: the one that serves best.
+
+        Raises:
+          ConfigError: there is no look, or the weight is out of range.
+        """
+        if look is None:
+            return 1.0 if self.look is None else self.look
+        if self.look is None:
+            raise ConfigError("the run compares no looks, so `look` cannot be given; leave it out")
+        if not 0 <= look <= LARGEST_LOOK:
+            raise ConfigError(f"look must lie between 0 and {LARGEST_LOOK:g}, got {look}")
+        return float(look)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the arrays to be saved, by name."""

@@ -9,8 +9,8 @@ from jaxtyping import Float32, Int
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.errors import DataError
 
-# The values that a row may be labelled with, for some attributes; None: not labelled.
-Where = Mapping[str, Sequence[str | None]]
+# The labels that a row may have, for some attributes by their positions; -1: not labelled.
+Labels = Mapping[int, Sequence[int]]
 ROWS_AT_ONCE = 1024  # the number of rows of a gallery that are checked at once
 
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
     most_candidates: int
 
     def nearest(
-        self, query: Float32[np.ndarray, " D"], count: int, *, where: Where, exclude: Sequence[int]
+        self, query: Float32[np.ndarray, " D"], count: int, *, where: Labels, exclude: Sequence[int]
     ) -> Candidates:
         """Returns the rows with the best scores among those that pass the filters.
 
@@ -51,7 +51,7 @@ class Engine(Protocol):
           query: what the vectors are compared with, [D]. Its products may be those of another weight of the
             rest, see ``exact_search``.
           count: the number of rows; fewer come back if fewer pass.
-          where: the values that a row may be labelled with.
+          where: the labels that a row may have.
           exclude: rows that are left out.
         """
         ...
@@ -67,7 +67,7 @@ class Engine(Protocol):
           The bound, as a difference of squared distances.
 
         Raises:
-          ValueError: the engine can compare with no factor but 1.
+          ConfigError: the engine can compare with no factor but 1.
         """
         ...
 

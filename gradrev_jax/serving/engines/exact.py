@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
 from gradrev_jax.core.arguments import whole_number
-from gradrev_jax.serving.engines.engine import Engine, Where
+from gradrev_jax.serving.engines.engine import Engine, Labels
 
 MARGIN = 32  # candidates beyond k; more certify more queries, but the vector of each travels
 GROWTH = 8  # times as many candidates, where the bound cannot exclude that another row belongs among the k
@@ -35,7 +35,7 @@ def exact_search(
     k: int,
     *,
     rest: float = 1.0,
-    where: Where | None = None,
+    where: Labels | None = None,
     exclude: Sequence[int] = (),
     margin: int = MARGIN,
 ) -> EngineNeighbors:
@@ -52,13 +52,13 @@ def exact_search(
       rest: the factor of what belongs to no attribute, as in ``ItemGallery.search``; the query has it, and
         the stored vectors have not. Since q · (rest * g) = (rest * q) · g, the engine's products are asked
         for with a query that has it twice.
-      where: the values that a row may be labelled with, by attribute; None: not labelled.
+      where: the labels that a row may have, by the attribute's position; -1: not labelled.
       exclude: rows that are left out.
       margin: the number of candidates beyond k at first.
 
     Raises:
-      ValueError: k below 1 or above what the engine returns, a query or a factor that is not finite, or a
-        factor that the engine cannot compare with.
+      ValueError: k below 1 or above what the engine returns, or a query or a factor that is not finite.
+      ConfigError: a factor that the engine cannot compare with.
       DataError: the engine does not answer, or refuses.
     """
     k, most = whole_number(k, "k"), engine.most_candidates

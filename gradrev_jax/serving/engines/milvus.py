@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.errors import DataError
-from gradrev_jax.serving.engines.engine import Candidates, Lengths, Where
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.serving.engines.engine import Candidates, Labels, Lengths
 from gradrev_jax.serving.engines.milvus_client import Connection, connect
 from gradrev_jax.serving.engines.places import Place
 
@@ -57,19 +57,18 @@ class MilvusEngine:
     Args:
       connection: the connection to its collection, loaded.
       about: what the collection holds.
-      schema: the attributes.
       index: the type of its index.
     """
 
     most_candidates = MOST_CANDIDATES
 
-    def __init__(self, connection: Connection, about: About, schema: AttributeSchema, index: str) -> None:
-        self._connection, self._about, self._schema, self._index = connection, about, schema, index
+    def __init__(self, connection: Connection, about: About, index: str) -> None:
+        self._connection, self._about, self._index = connection, about, index
         self.num_rows, self.rest_from = about.num_rows, about.rest_from
         self.exact = index in EXACT_INDEXES
 
     def nearest(
-        self, query: Float32[np.ndarray, " D"], count: int, *, where: Where, exclude: Sequence[int]
+        self, query: Float32[np.ndarray, " D"], count: int, *, where: Labels, exclude: Sequence[int]
     ) -> Candidates:
         """Returns the rows with the best scores among those that pass the filters; see ``Engine``."""
         count = min(count, self.num_rows, MOST_CANDIDATES)
@@ -81,7 +80,7 @@ class MilvusEngine:
             data=[query],
             limit=count,
             anns_field=VECTOR,
-            filter=filter_expression(self._schema, where, exclude),
+            filter=filter_expression(where, exclude),
             output_fields=[VECTOR] if are_few else [],
             search_params={"metric_type": self._about.metric, "params": self._search_params(count)},
         )
@@ -105,7 +104,10 @@ class MilvusEngine:
         if self._about.metric == "IP":
             return 4 * rounding * size * longest + lengths.spread(rest)
         if rest != 1:
-            raise ValueError(f"the gallery is compared by distance, so its rest has the factor 1, not {rest}")
+            raise ConfigError(
+                f"{self._connection.place.text} compares vectors of different lengths, by distance, which it "
+                f"can only as they are stored: the factor of what belongs to no attribute is 1, not {rest:g}"
+            )
         return 2 * rounding * (size + longest) ** 2
 
     def vectors(self, rows: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m D"]:
@@ -159,7 +161,7 @@ def open_milvus(place: Place, *, schema: AttributeSchema, fingerprint: str) -> M
                 "again, which goes on from there",
                 arguments=("engine",),
             )
-        return MilvusEngine(connection, about, schema, index)
+        return MilvusEngine(connection, about, index)
     except BaseException:
         connection.close()
         raise
@@ -244,28 +246,18 @@ def attribute_field(n: int) -> str:
     return f"attribute_{n}"
 
 
-def filter_expression(schema: AttributeSchema, where: Where, exclude: Sequence[int]) -> str:
-    """Returns Milvus's expression of a filter. It is made of numbers: no name or value becomes part of it.
+def filter_expression(where: Labels, exclude: Sequence[int]) -> str:
+    """Returns Milvus's expression of a filter. It is made of numbers: nobody's words become part of it.
 
     Args:
-      schema: the attributes.
-      where: the values that a row may be labelled with, by attribute; None: not labelled.
+      where: the labels that a row may have, by the attribute's position.
       exclude: rows that are left out.
 
-    Raises:
-      ValueError: an unknown attribute or value.
-
     Example:
-      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
-      >>> filter_expression(schema, {"size": ["s", "l", None]}, exclude=[7])
-      'attribute_1 in [0, 2, -1] and row not in [7]'
+      >>> filter_expression({1: [0, 2]}, exclude=[7])
+      'attribute_1 in [0, 2] and row not in [7]'
     """
-    parts = []
-    for attribute, values in where.items():
-        indices = [None if value is None else schema.index(attribute, value) for value in values]
-        n = schema.names.index(attribute)
-        labels = [NOT_LABELLED if index is None else index - schema.offsets[n] for index in indices]
-        parts.append(f"{attribute_field(n)} in {labels}")
+    parts = [f"{attribute_field(n)} in {[int(label) for label in labels]}" for n, labels in where.items()]
     if len(exclude):
         parts.append(f"{ROW} not in {[int(row) for row in exclude]}")
     return " and ".join(parts)

@@ -3,6 +3,7 @@
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.serving.engines.engine import Engine, EngineGallery
 from gradrev_jax.serving.engines.milvus import open_milvus
+from gradrev_jax.serving.engines.milvus_client import connect
 from gradrev_jax.serving.engines.milvus_filling import fill_milvus
 from gradrev_jax.serving.engines.places import parse_place
 
@@ -22,6 +23,19 @@ def open_engine(text: str, *, schema: AttributeSchema, fingerprint: str) -> Engi
       DataError: the engine is not reachable, or holds nothing, another gallery, or a part of this one.
     """
     return open_milvus(parse_place(text), schema=schema, fingerprint=fingerprint)
+
+
+def check_engine(text: str) -> None:
+    """Checks that an engine can be filled, before anything long is begun.
+
+    Args:
+      text: where it is.
+
+    Raises:
+      ConfigError: ``text`` is no engine, or its packages are not installed.
+      DataError: the engine is not reachable.
+    """
+    connect(parse_place(text), create=True).close()
 
 
 def fill_engine(
