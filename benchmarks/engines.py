@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
+    parser.add_argument("--queries", type=int, help="number of queries; unset: 1,000")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     parser.add_argument("--folder", type=pathlib.Path, help="search in this folder's engine, and print")
     options = parser.parse_args(arguments)
@@ -54,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         print(json.dumps(measured))
         return measured
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(pathlib.Path(folder), TINY if options.tiny else FULL)
+        sizes = TINY if options.tiny else FULL
+        if options.queries is not None:
+            sizes = {**sizes, "queries": options.queries}
+        result = measure(pathlib.Path(folder), sizes)
     record(options.out / "engines.json", result)
     return result
 

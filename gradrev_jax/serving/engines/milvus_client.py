@@ -14,7 +14,8 @@ from gradrev_jax.errors import ConfigError, DataError, first_line
 from gradrev_jax.serving.engines.places import Place
 
 ATTEMPTS, CONNECT_SECONDS, PAUSE_SECONDS = 3, 1.5, 0.5  # an unreachable server costs 5.5 s
-CALL_SECONDS = 30.0  # for a search or a batch, with the client's own retries
+CALL_SECONDS = 10.0  # for a search, with the client's own retries
+OPEN_SECONDS = 60.0  # an embedded engine reads its files first
 LOCK = "LOCK"  # milvus-lite's lock, one process per folder
 _OPEN: dict[pathlib.Path, int] = {}  # how many connections of this process use each embedded engine
 _OPENING = threading.Lock()
@@ -143,7 +144,7 @@ def _open_embedded(pymilvus: ModuleType, place: Place, path: pathlib.Path, creat
         try:
             client = pymilvus.MilvusClient(
                 uri=str(key),
-                timeout=CALL_SECONDS,
+                timeout=OPEN_SECONDS,
                 dedicated=True,
                 grpc_options={"grpc.enable_http_proxy": 0},
             )

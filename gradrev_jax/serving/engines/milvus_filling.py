@@ -113,7 +113,7 @@ def _create(connection: Connection, gallery: EngineGallery, lengths: Lengths, ro
     fields.add_field(ROW, DataType.INT64, is_primary=True)
     fields.add_field(NAME, DataType.VARCHAR, max_length=LONGEST_NAME)
     for n, attribute in enumerate(gallery.schema.names):
-        fields.add_field(attribute_field(n), DataType.INT16, description=attribute)
+        fields.add_field(attribute_field(n), DataType.INT32, description=attribute)
     fields.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=width)
     # A gallery does not change once it is whole, and its rows are counted with the consistency Strong.
     connection.call(

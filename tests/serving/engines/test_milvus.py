@@ -1,5 +1,6 @@
 """A gallery in milvus-lite, embedded and over its server on loopback."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -15,9 +16,9 @@ from gradrev_jax import AttributeSchema, ManipulationIndex, manipulate
 from gradrev_jax.core.normalization import normalize_features
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.serving.engines import milvus, milvus_client
-from gradrev_jax.serving.engines.engine import check_gallery
+from gradrev_jax.serving.engines.engine import Lengths, check_gallery
 from gradrev_jax.serving.engines.exact import direct_squares, exact_search
-from gradrev_jax.serving.engines.milvus import filter_expression
+from gradrev_jax.serving.engines.milvus import MilvusEngine, filter_expression
 from gradrev_jax.serving.engines.milvus_client import Connection
 from gradrev_jax.serving.engines.opening import fill_engine, open_engine
 from tests.engine_galleries import SCHEMA, make_gallery
@@ -189,6 +190,21 @@ def test_stored_vectors_come_in_the_order_asked_for(gallery, engine):
         engine.vectors(np.array([1, 200]))
 
 
+def test_several_threads_may_search_at_once(gallery, engine):
+    queries = gallery.vectors[:40]
+    expected = [exact_search(engine, query, 5).rows.tolist() for query in queries]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda query: exact_search(engine, query, 5).rows.tolist(), queries))
+    assert found == expected
+
+
+def test_names_of_any_script_or_none_are_kept(tmp_path, gallery):
+    names = ["\udcff.jpg", "", "é" * 70_000, *gallery.names[3:]]
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", gallery._replace(names=names)), gallery)
+    assert exact_search(engine, gallery.vectors[1], 1).rows.tolist() == [1]
+    engine.close()
+
+
 def test_nothing_is_labelled_with_none_of_no_values(gallery, engine):
     assert len(exact_search(engine, gallery.vectors[0], 3, where={0: []}).rows) == 0
 
@@ -343,8 +359,9 @@ def test_a_folder_that_another_process_has_open_is_named_with_the_way_out(tmp_pa
 
 
 @pytest.fixture
-def server(tmp_path):
-    """milvus-lite's server on loopback, as a URL and its process."""
+def server(made, tmp_path):
+    """milvus-lite's server on loopback, of a folder that was filled before, as a URL and its process."""
+    filled(f"milvus:{tmp_path}/served.db", made[1])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -364,8 +381,11 @@ def server(tmp_path):
 
 def test_a_server_answers_as_the_embedded_engine_does_and_its_end_is_said(made, server, monkeypatch):
     text, process = server
-    engine = opened(filled(text, made[1]), made[1])
+    engine = opened(text, made[1])
     check_as_the_index(made, engine, 20)
+    other = opened(filled(f"{text}#other", made[1]), made[1])
+    check_as_the_index(made, other, 8)
+    other.close()
     process.kill()
     process.wait()
     monkeypatch.setattr(Connection.call, "__kwdefaults__", {"seconds": 1.0})
@@ -393,3 +413,23 @@ def test_a_server_that_is_not_there_is_said_so_in_a_few_seconds(gallery, monkeyp
             assert time.monotonic() - start < 3
             assert "secret" not in str(caught.value)
             assert caught.value.arguments == ("engine",)
+
+
+def test_the_slack_covers_the_rounding_of_sums_in_any_order_and_different_lengths(engine, rng):
+    query = np.full(24, 24**-0.5, np.float32)
+    rows = np.abs(rng.normal(size=(50, 24))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    errors = []
+    for row in rows:
+        total = np.float32(0)
+        for one, other in zip(query, row, strict=True):
+            total = np.float32(total + np.float32(one * other))
+        errors.append(abs(float(total) - float(row.astype(np.float64) @ query)))
+    equal = engine._about._replace(lengths=Lengths((1.0, 1.0), (0.6, 0.6), (0.8, 0.8)), metric="IP")
+    assert 4 * max(errors) < MilvusEngine(engine._connection, equal, "FLAT").slack(query, 1.0) < 1e-4
+    lengths = Lengths((1.0, 1.0), (0.0, 1.0), (0.0, 1.0))  # equal as a whole, but not with another factor
+    engine = MilvusEngine(engine._connection, equal._replace(lengths=lengths), "FLAT")
+    assert engine.slack(query, 1.0) < 1e-4
+    assert engine.slack(query, 2.0) > 1 + 2**2
+    by_distance = equal._replace(metric="L2", lengths=Lengths((0.0, 3.0), (0.0, 3.0), (0.0, 0.0)))
+    assert 4 * 4 * max(errors) < MilvusEngine(engine._connection, by_distance, "FLAT").slack(query, 1.0) < 1e-4
