@@ -9,8 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.schemas import SHOPPING100K_SIZES
-
 OURS, EAGER = "gradrev_jax", "torch"
 KINDS = {
     "train_step": "train step",
@@ -21,12 +19,6 @@ KINDS = {
     "evaluation": "evaluation",
     "loading": "loading, later epochs",
 }
-# A vector of each form at Shopping100k's sizes: N blocks, each as wide as the widest attribute needs.
-FORMS = (
-    ("features", 12 * 340),
-    ("`posterior`", 12 * max(SHOPPING100K_SIZES)),
-    ("`discriminant`", 12 * (max(SHOPPING100K_SIZES) - 1)),
-)
 ROOT = pathlib.Path(__file__).parents[2]
 SHOWN_SIZES = {
     "image": "{} px",
@@ -317,22 +309,6 @@ def engine_needs_table(result: Mapping[str, Any]) -> str:
     return "\n".join([_line(header), _line(["---:"] * len(header)), _line(cells)])
 
 
-def engine_sizes_table(forms: Sequence[tuple[str, int]]) -> str:
-    """Tabulates the memory that the vectors of large galleries fill, calculated from their numbers.
-
-    Args:
-      forms: the name of each form of a vector, and how many numbers it has.
-    """
-    counts = (10**6, 10**7, 10**8)
-    header = ["float32, GiB", "numbers", "1 million", "10 million", "100 million", "the last in float16"]
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
-    for name, width in forms:
-        one, *others = (4 * width * count / 2**30 for count in counts)
-        cells = [f"{one:.1f}", *(f"{size:,.0f}" for size in (*others, others[-1] / 2))]
-        lines.append(_line([name, f"{width:,}", *cells]))
-    return "\n".join(lines)
-
-
 def _layers_title(kind: str, result: Mapping[str, Any]) -> str:
     return f"{kind}, {result['sizes']['image']} px, batch {result['sizes']['batch']}"
 
@@ -427,7 +403,6 @@ def with_results(path: pathlib.Path) -> str:
     for result in sorted((ROOT / "benchmarks" / "results").glob("engines.json")):
         measured = json.loads(result.read_text(encoding="utf-8"))
         tables["engines"], tables["engines needs"] = engines_table(measured), engine_needs_table(measured)
-    tables["engines sizes"] = engine_sizes_table(FORMS)
     for pattern, table in (
         ("scaling_*.json", scaling_table),
         ("paper_scale_*.json", paper_table),

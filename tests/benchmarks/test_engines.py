@@ -1,6 +1,10 @@
+import pathlib
+import re
+
 import pytest
 
 from benchmarks import engines
+from benchmarks.schemas import SHOPPING100K_SIZES
 from benchmarks.side_by_side import tables
 
 
@@ -44,7 +48,12 @@ def test_the_table_has_milliseconds_of_both_and_what_the_engine_needs():
     assert needs[-1] == "| 61 | 2.5 | 32,768 | 1.00 |"
 
 
-def test_forms_are_counted_in_bytes():
-    lines = tables.engine_sizes_table([("features", 4080), ("smaller", 2**28 // 10**6)]).splitlines()
-    assert lines[2] == "| features | 4,080 | 15.2 | 152 | 1,520 | 760 |"
-    assert lines[3] == "| smaller | 268 | 1.0 | 10 | 100 | 50 |"
+def test_the_memory_of_large_galleries_follows_from_their_bytes():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:features|`posterior`|`discriminant`) (\|[\d,.| ]+)\|$", text, re.MULTILINE)
+    table = [[float(cell.replace(",", "")) for cell in row.split("|")[1:]] for row in rows]
+    widest = max(SHOPPING100K_SIZES)
+    assert [numbers for numbers, *_ in table] == [12 * 340, 12 * widest, 12 * (widest - 1)]
+    for numbers, *shown in table:
+        gigabytes = [numbers * size / 2**30 for size in (4e6, 4e7, 4e8, 2e8)]
+        assert shown == [round(gigabytes[0], 1), *(round(number) for number in gigabytes[1:])]
