@@ -85,7 +85,7 @@ def test_modules_functions_and_signatures_stay_short():
 
 
 def test_the_scripts_of_the_project_only_call_their_command():
-    for name in ("train", "evaluate", "generate_splits", "index"):
+    for name in ("train", "evaluate", "export_model", "generate_splits", "index"):
         assert f"from gradrev_commands.{name} import main" in (ROOT / f"{name}.py").read_text()
         assert len((ROOT / f"{name}.py").read_text().splitlines()) < 10
 

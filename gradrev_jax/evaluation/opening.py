@@ -25,9 +25,11 @@ from gradrev_jax.runs.drift import check_evaluated
 from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
 from gradrev_jax.runs.inputs import input_size, is_vectors, open_frozen, open_inputs
+from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.pixels import open_images
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol, evaluation_queries
 from gradrev_jax.runs.restore import chosen_stage, restore
+from gradrev_jax.runs.shared_config import check_given, check_placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,8 @@ class OpenedRun:
       pictures: the pictures of the test images, by gallery row.
       encoder: the model.
       params: the parameters of the encoder.
-      memory: the fine-tuned memory, [J, N, d]; None if the prototypes are to be computed.
+      memory: the fine-tuned memory, [J, N, d], or the prototypes that a model to share has; None if they are
+        to be computed.
     """
 
     directory: pathlib.Path
@@ -96,13 +99,15 @@ def open_run(
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(checked, catalogue)
     workdir.check_schema(directory, catalogue.schema)
-    trained = read_fingerprint(directory)
+    trained = None if holds_model(directory) else read_fingerprint(directory)
     _find_drift(trained, catalogue, directory)  # by names and labels alone
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     frozen = open_frozen(config, directory)
-    inputs = open_inputs(catalogue, _needed_parts(stage, checked), config, frozen, progress=progress)
+    keeps_memory = stage != ENCODER or holds_model(directory)
+    parts = _needed_parts(checked, keeps_memory=keeps_memory)
+    inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)
     workdir.check_vectors(directory, catalogue.vectors)
     drift = _find_drift(trained, catalogue, directory)  # by the contents of the images, too
     for sentence in drift:
@@ -167,27 +172,34 @@ def read_run_config(
     Args:
       directory: the run's folder.
       protocol: fields of ``config.protocol`` to override.
-      data: fields of ``config.data`` to override.
+      data: fields of ``config.data`` to override: where the catalogue lies; of a model to share, what the
+        catalogue is.
 
     Raises:
       UserError: the folder is not a run, or a field cannot be overridden.
     """
     config = ConfigDict(workdir.read_config(directory))
     builders.override(config, "protocol", protocol)
-    builders.move_data(config, data)
+    if holds_model(directory):
+        check_given(data)
+        builders.override(config, "data", data)
+    else:
+        builders.move_data(config, data)
     if "select_on_test" in protocol:
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
+    if holds_model(directory):
+        check_placed(config.to_dict(), directory)
     check(config)
     return config
 
 
-def _needed_parts(stage: str, protocol: Protocol) -> tuple[str, ...]:
-    """Returns the parts whose images an evaluation of a stage reads.
+def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:
+    """Returns the parts whose images an evaluation reads.
 
-    With a fine-tuned memory, only a representation that is fitted to training images needs them.
+    Where the memory need not be computed, only a representation that is fitted to training images needs them.
     """
     is_fitted = REPRESENTATIONS[protocol.representation].needs_training
-    return PARTS if stage == ENCODER or is_fitted else (TEST, VALIDATION)
+    return PARTS if is_fitted or not keeps_memory else (TEST, VALIDATION)
 
 
 def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
@@ -197,8 +209,13 @@ def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pa
       DataError: a test image was trained on.
     """
     if trained is None:
+        reason = (
+            "is a model to share"
+            if holds_model(directory)
+            else f"holds no {FILE} (it was trained by an earlier version, or imported)"
+        )
         return [
-            f"{directory} holds no {FILE} (it was trained by an earlier version, or imported), so whether "
-            "its catalogue has changed, or a test image was trained on, cannot be told"
+            f"{directory} {reason}, so whether its catalogue has changed, or a test image was "
+            "trained on, cannot be told"
         ]
     return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.runs import model_file
 from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.writer import write_state_dict
@@ -49,16 +50,20 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
 
     Raises:
       WeightsError: the weights cannot be read, or are of another network.
+      WorkdirError: those of a model that is shared are not what its config needs.
     """
     backbone = find_backbone(config.model.backbone)
     assert isinstance(backbone.inputs, Pixels), "the config was checked"
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
+    example = backbone.inputs.example(config.data.image_size)
     path = directory / FILE
-    if path.exists():
+    if model_file.holds_model(directory):  # which its config cannot lead anywhere else from
+        shapes = jax.eval_shape(network.init, jax.random.key(0), example)
+        variables = model_file.read_tree(directory, model_file.BACKBONE, shapes)
+    elif path.exists():
         flat = {tuple(name.split(SEPARATOR)): leaf for name, leaf in read_state_dict(path).items()}
         variables = flax.traverse_util.unflatten_dict(flat)
     else:
-        example = backbone.inputs.example(config.data.image_size)
         variables = jax.jit(network.init)(jax.random.key(config.seed), example)
         variables = with_starting_weights(variables, read_starting_weights(config, variables))
     name = f"{config.model.backbone} {config.model.tap} {config.model.width}"

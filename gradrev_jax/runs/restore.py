@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.runs import workdir
+from gradrev_jax.runs import model_file, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.runs.fields.general import ENCODER
 
@@ -57,7 +57,8 @@ class Restored(NamedTuple):
     Attributes:
       step: the step of the checkpoint.
       params: the parameters of the encoder.
-      memory: the fine-tuned memory, [J, N, d]; None after stage 1.
+      memory: the fine-tuned memory, [J, N, d], or the prototypes of a model that is shared; None after
+        stage 1 of a run, which keeps none.
     """
 
     step: int
@@ -68,7 +69,7 @@ class Restored(NamedTuple):
 def restore(
     directory: pathlib.Path, stage: str, encoder: AttributeEncoder, input_size: int, step: str
 ) -> Restored:
-    """Restores the parameters of a checkpoint.
+    """Restores the parameters of a checkpoint, or of a model that is shared.
 
     Args:
       directory: the run's folder.
@@ -80,6 +81,8 @@ def restore(
     Raises:
       UserError: it is not there, damaged, or of another model.
     """
+    if model_file.holds_model(directory):
+        return _restore_shared(directory, stage, encoder, input_size, step)
     with Checkpoints(workdir.checkpoint_directory(directory, stage), read_only=True) as checkpoints:
         if checkpoints.latest_step is None:
             raise WorkdirError(f"{directory} has no checkpoint of {stage} yet; let train.py reach its first")
@@ -97,3 +100,23 @@ def restore(
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
         params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
         return Restored(number, params["encoder"], params["memory"])
+
+
+def _restore_shared(
+    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, input_size: int, step: str
+) -> Restored:
+    """Restores the parameters of a model that is shared, which are those of one checkpoint."""
+    held = model_file.read_checkpoint(directory)
+    if stage != held.stage or step not in ("best", "latest", str(held.step)):
+        raise WorkdirError(
+            f"{directory} is a model of step {held.step} of {held.stage} alone; there is no {step!r} of "
+            f"{stage}"
+        )
+    params = model_file.read_tree(directory, model_file.ENCODER, parameter_shapes(encoder, input_size))
+    shape = (encoder.schema.num_values, encoder.schema.num_attributes, encoder.feature_dim)
+    memory = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return Restored(
+        held.step,
+        jax.tree.map(jnp.asarray, params),
+        jnp.asarray(model_file.read_tree(directory, model_file.MEMORY, memory)),
+    )

@@ -1,5 +1,6 @@
 """Reads and writes the files of a run's folder other than its checkpoints."""
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -8,13 +9,16 @@ from typing import Any
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.vector_rows import Vectors
-from gradrev_jax.errors import ConfigError, WorkdirError
+from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.files import replace_file
 from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, RENAMED, is_resumable
+from gradrev_jax.runs.model_file import holds_model
+from gradrev_jax.runs.shared_config import check_shared
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 VECTORS = "embeddings.json"
+LARGEST_JSON = 1 << 28  # bytes, so that no file fills the memory
 
 
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:
@@ -98,9 +102,14 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """Reads the config of a run; fields that it does not have get the values they stood for at its time.
 
     Raises:
-      WorkdirError: there is no run, or the file is damaged.
+      WorkdirError: there is no run, the file is damaged, or a shared model's cannot be used.
     """
-    config = _with_new_names(read_json(workdir / CONFIG))
+    config = read_json(path := workdir / CONFIG)
+    if not isinstance(config, dict):
+        raise WorkdirError(f"{path} is no config; restore it from a copy")
+    config = _with_new_names(config)
+    if holds_model(workdir):
+        config = check_shared(config, path)
     for field, value in EARLIER_VALUES.items():
         section, _, name = field.partition(".")
         if isinstance(fields := config.get(section), dict):
@@ -210,10 +219,11 @@ def check_vectors(workdir: pathlib.Path, vectors: Vectors | None) -> None:
     path = workdir / VECTORS
     if vectors is None or not path.exists():
         return
-    before, now = read_json(path)["width"], vectors.shape[-1]
+    written, now = read_json(path), vectors.shape[-1]
+    before = written.get("width") if isinstance(written, dict) else None
     if before != now:
         raise WorkdirError(
-            f"the embeddings have {now:,} numbers per image, and {workdir} was trained on {before:,}: they "
+            f"the embeddings have {now:,} numbers per image, and {workdir} was trained on {before}: they "
             "are of another network; give the file of the same one, as --data.embeddings=FILE for "
             "evaluate.py or --config.data.embeddings=FILE for train.py"
         )
@@ -225,8 +235,15 @@ def read_schema(workdir: pathlib.Path) -> AttributeSchema:
     Raises:
       WorkdirError: there is no run, or the file is damaged.
     """
-    written = read_json(workdir / SCHEMA)
-    return AttributeSchema(tuple(written["names"]), tuple(tuple(values) for values in written["values"]))
+    written = read_json(path := workdir / SCHEMA)
+    try:
+        names, values = tuple(written["names"]), tuple(map(tuple, written["values"]))
+        if all(isinstance(each, str) for each in (*names, *itertools.chain(*values))):
+            return AttributeSchema(names, values)
+        reason = "a name is no text"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = first_line(error)
+    raise WorkdirError(f"{path} does not describe attributes ({reason}); restore it from a copy")
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -236,10 +253,12 @@ def read_json(path: pathlib.Path) -> Any:
       WorkdirError: it is missing or damaged.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise ValueError(f"it has {size:,} bytes, at most {LARGEST_JSON:,} are read")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WorkdirError(f"{path.parent} is not a run of train.py: it has no {path.name}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkdirError(f"{path} cannot be read: {error}") from error
 
 

@@ -1,7 +1,6 @@
 """A run's gallery in a vector engine: put there, opened and searched."""
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from gradrev_jax.serving.engines.engine import Engine, EngineGallery, Labels
 from gradrev_jax.serving.engines.exact import EngineNeighbors, exact_search
 from gradrev_jax.serving.engines.opening import check_engine, fill_engine, open_engine
 from gradrev_jax.serving.engines.vectors import engine_gallery
+from gradrev_jax.serving.hub import locate
 from gradrev_jax.serving.opening import ServedRun, open_served
 
 
@@ -32,7 +32,7 @@ def index_run(
     """Puts a run's gallery into a vector engine; goes on where an earlier call was interrupted.
 
     Args:
-      where: the run's folder.
+      where: the folder of a run or of a model, as for ``Retriever.open``.
       engine: the engine, see ``parse_place``.
       parts: the parts of the run's catalogue that are searched.
       step: the checkpoint, as for ``Retriever.open``.
@@ -54,7 +54,7 @@ def index_run(
     """
     check_engine(engine)
     run = open_served(
-        pathlib.Path(where),
+        locate(where, progress=progress),
         parts=tuple(parts),
         step=step,
         protocol=protocol or {},

@@ -168,10 +168,12 @@ def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:
 
 
 def _remove(folder: pathlib.Path) -> None:
-    """Removes a kept gallery, its description first, so that what is left is never taken for one."""
+    """Removes a kept gallery, its description first, so that what is left is never taken for one.
+
+    No other file is: the folder of a stranger's model may be a link to anywhere.
+    """
     if not folder.exists():
         return
-    (folder / ABOUT).unlink(missing_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
+    for name in (ABOUT, SPACE, *(f"{name}.npy" for name in ARRAYS)):
+        (folder / name).unlink(missing_ok=True)
     folder.rmdir()

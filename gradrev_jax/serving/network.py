@@ -50,6 +50,17 @@ class Network(NamedTuple):
         return Images(np.asarray(found.features), own_logits, np.asarray(found.embedding), labels)
 
 
+def embedding_width(frozen: FrozenBackbone, image_size: int) -> int:
+    """Returns how many numbers a frozen backbone gives of an image.
+
+    Args:
+      frozen: the backbone.
+      image_size: the height and width of the images, in pixels.
+    """
+    example = frozen.inputs.example(image_size)
+    return int(jax.eval_shape(frozen.network.apply, frozen.variables, example).shape[-1])
+
+
 def open_network(
     directory: pathlib.Path, config: ConfigDict, schema: AttributeSchema, stage: str, step: int
 ) -> Network:
@@ -73,8 +84,6 @@ def open_network(
         )
     encoder, frozen = builders.build_encoder(config, schema), open_frozen(config, directory)
     size = config.data.image_size
-    if frozen is not None:
-        example = frozen.inputs.example(size)
-        width = jax.eval_shape(frozen.network.apply, frozen.variables, example).shape[-1]
-    params = restore(directory, stage, encoder, size if frozen is None else width, str(step)).params
+    width = size if frozen is None else embedding_width(frozen, size)
+    params = restore(directory, stage, encoder, width, str(step)).params
     return Network(encoder, params, frozen, size)

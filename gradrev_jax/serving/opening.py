@@ -19,6 +19,7 @@ from gradrev_jax.evaluation.opening import OpenedRun, open_run, read_run_config
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.inputs import open_frozen, open_inputs
+from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.serving.gallery import (
     EncodedGallery,
     join_images,
@@ -27,7 +28,8 @@ from gradrev_jax.serving.gallery import (
     made_of,
     open_gallery,
 )
-from gradrev_jax.serving.network import Network, open_network
+from gradrev_jax.serving.network import Network, embedding_width, open_network
+from gradrev_jax.serving.shared_model import check_protocol_fields, open_gallery_catalogue, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
 
 
@@ -74,9 +76,12 @@ def open_served(
       UserError: the folder is not a run, or its catalogue cannot be read.
     """
     _check_parts(parts)
+    is_shared = holds_model(directory)
+    if is_shared:
+        check_protocol_fields(directory, protocol)
     config = read_run_config(directory, protocol, data)
     schema = workdir.read_schema(directory)
-    catalogue = builders.open_catalogue(config)
+    catalogue = open_gallery_catalogue(config, schema, data) if is_shared else builders.open_catalogue(config)
     workdir.check_schema(directory, catalogue.schema)
     rows = catalogue.rows(*parts)
     if not len(rows):
@@ -84,8 +89,11 @@ def open_served(
     of = made_of(directory, config.to_dict(), catalogue, rows, {"step": step})
     gallery = open_gallery(directory, parts, of)
     if gallery is None:
-        run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
-        gallery = _encode(run, config, parts, progress=progress)
+        if is_shared:
+            gallery = _encode_with_model(directory, catalogue, config, parts, progress=progress)
+        else:
+            run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
+            gallery = _encode(run, config, parts, progress=progress)
         keep_gallery(directory, parts, of, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
     return ServedRun(directory, catalogue, rows, gallery, load, kept_folder(directory, parts))
@@ -119,8 +127,10 @@ def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progres
     encoded = encode_run(run, progress=progress)
     space = fit_space(run, encoded, progress=progress)
     others = [part for part in parts if part not in run.inputs]
-    frozen = open_frozen(config, run.directory) if others else None
-    inputs = {**run.inputs, **open_inputs(run.catalogue, others, config, frozen, progress=progress)}
+    inputs = dict(run.inputs)
+    if others:
+        frozen = open_frozen(config, run.directory)
+        inputs |= open_inputs(run.catalogue, others, config, frozen, progress=progress)
 
     def images_of(part: str) -> Images:
         if part == TEST:
@@ -131,6 +141,32 @@ def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progres
     return EncodedGallery(
         space, run.stage, run.step, space.describe(images), np.asarray(images.own_logits, np.float32)
     )
+
+
+def _encode_with_model(
+    directory: pathlib.Path, catalogue: Catalogue, config: ConfigDict, parts: Sequence[str], *, progress: bool
+) -> EncodedGallery:
+    """Encodes the gallery with a model that is shared, which needs no other images and no labels."""
+    workdir.check_vectors(directory, catalogue.vectors)
+    frozen, size = open_frozen(config, directory), config.data.image_size
+    if frozen is not None:
+        size = embedding_width(frozen, size)
+    elif catalogue.vectors is not None:
+        size = catalogue.vectors.shape[-1]
+    encoder = builders.build_encoder(config, catalogue.schema)
+    model = open_model(directory, encoder, config.protocol.representation, size)
+    inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)  # once the model is checked
+    batch_size = config.protocol.batch_size
+    images = [
+        model.describe(
+            inputs[part], catalogue.part_labels(part), part, batch_size=batch_size, progress=progress
+        )
+        for part in parts
+    ]
+    joined = join_images(images)
+    own_logits = np.asarray(joined.own_logits, np.float32)
+    stage, step = model.checkpoint
+    return EncodedGallery(model.space, stage, step, model.space.describe(joined), own_logits)
 
 
 def _temperatures(material: Material) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A trained run in three lines of Python: open it, pick a garment, and ask for another like it, but red."""
 
 import os
-import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
@@ -18,6 +17,7 @@ from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
 from gradrev_jax.serving.engines.engine import Engine
 from gradrev_jax.serving.engines.exact import EngineNeighbors
 from gradrev_jax.serving.found import Found
+from gradrev_jax.serving.hub import locate
 from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
@@ -77,7 +77,7 @@ class Retriever:
         """Opens a run for use; the first time its gallery is encoded, and kept in its folder.
 
         Args:
-          where: the run's folder.
+          where: the folder of a run, or of a model to share; or ``hub:NAME``, or ``hub:NAME@REVISION``.
           parts: the parts of its catalogue that are searched: ``train``, ``validation``, ``test``.
           step: the checkpoint: ``best`` (on the validation part), ``latest``, or its number.
           protocol: fields of ``config.protocol`` to override: how garments are compared and edited.
@@ -87,10 +87,11 @@ class Retriever:
           progress: whether progress bars are shown.
 
         Raises:
-          UserError: the folder is not a run, its catalogue cannot be read, or the engine does not answer.
+          UserError: the folder is not a run, its catalogue cannot be read, or the engine or the hub does not
+            answer.
         """
         run = open_served(
-            pathlib.Path(where),
+            locate(where, progress=progress),
             parts=tuple(parts),
             step=step,
             protocol=protocol or {},

@@ -26,6 +26,8 @@ from gradrev_jax.evaluation.searching import Way
 
 KEY, PREFIX = "space", "space/"  # of the metadata, and of the names of the arrays
 LOOK, LARGEST_LOOK = "look", 100.0
+# The errors of what is not as it should be.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 REQUIRED = ("memory", "absent", "temperatures")
 
 
@@ -178,7 +180,7 @@ def open_space(path: str | os.PathLike[str]) -> SearchSpace:
             metadata, names = file.metadata() or {}, [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
             arrays = {name.removeprefix(PREFIX): np.asarray(file.get_tensor(name)) for name in names}
         return _make(json.loads(metadata[KEY]), arrays)
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, safetensors.SafetensorError, *UNREADABLE) as error:
         raise DataError(
             f"{os.fspath(path)} holds no search space that can be read ({error}); make it again"
         ) from error
@@ -218,5 +220,7 @@ def _make(about: Any, arrays: dict[str, np.ndarray]) -> SearchSpace:
     kept = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
     look = None if about[LOOK] is None else float(about[LOOK])
     way = Way(about["normalize"], about["edit"], float(about["strength"]), weights)
+    if not np.isfinite([way.strength, look or 0.0]).all():
+        raise ValueError(f"strength and look are {way.strength} and {look}")
     fitted = Fitted(memory, absent, kept)
     return SearchSpace(schema, about["missing"], about["representation"], fitted, way, look, temperatures)

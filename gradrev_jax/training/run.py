@@ -23,6 +23,7 @@ from gradrev_jax.runs.fingerprints import (
 from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
 from gradrev_jax.runs.loggers.loggers import open_loggers
 from gradrev_jax.runs.loggers.registry import check_loggers
+from gradrev_jax.runs.model_file import check_trainable
 from gradrev_jax.runs.protocol import (
     Protocol,
     given_weights,
@@ -65,6 +66,7 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
     """
     directory = pathlib.Path(directory)
+    check_trainable(directory)
     check(config)
     check_loggers(config.train.loggers)
     config = builders.with_defaults(as_begun(config, directory))

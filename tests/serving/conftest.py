@@ -1,0 +1,34 @@
+import pytest
+
+from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.models.alexnet import TAPS
+from gradrev_jax.models.backbones import BACKBONES, Backbone
+from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.serving.export import export_model
+from gradrev_jax.training.run import train
+from tests.small_backbone import LeftColour
+
+
+@pytest.fixture(scope="package")
+def small_run(make_tiny_config, tmp_path_factory):
+    """A run with all that a model may have: a frozen backbone, a memory, and a class for missing labels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=Pixels(4), taps=TAPS))
+        yield _small_run(make_tiny_config(), tmp_path_factory.mktemp("small") / "run")
+
+
+def _small_run(config, workdir):
+    config.model.update({"backbone": "small", "freeze_backbone": True})
+    config.stages = ("encoder", "memory")
+    config.data.update({"missing": "value", "missing_fraction": 0.2})
+    config.memory.update({"triplets": 16, "batch_size": 8, "epochs": 1})
+    config.train.epochs = 1
+    train(config, workdir, progress=False)
+    evaluate(workdir, progress=False)
+    return workdir
+
+
+@pytest.fixture(scope="package")
+def small_model(small_run, tmp_path_factory):
+    """The model that it was exported as."""
+    return export_model(small_run, tmp_path_factory.mktemp("shared") / "model", progress=False)
