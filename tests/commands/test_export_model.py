@@ -13,6 +13,7 @@ def small(small_backbone, tiny_config, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.long
 def test_a_run_is_exported_and_published(call, small, tmp_path, monkeypatch):
     model = tmp_path / "model"
     ended = call(

@@ -57,6 +57,7 @@ def test_a_model_answers_as_its_run(shop_model, shop_run):
     assert_same_search(shop_model, shop_run, parts=("train", "test"))
 
 
+@pytest.mark.long
 def test_a_model_is_measured_as_its_run(shop_model, shop_run, tmp_path):
     assert_same_metrics(shop_model, reported(shop_run), tmp_path)
 
@@ -68,6 +69,7 @@ def test_a_frozen_backbone_a_memory_and_a_class_for_missing_labels_are_shared(
     assert_same_metrics(small_model, reported(small_run), tmp_path)
 
 
+@pytest.mark.long
 def test_a_stage_may_be_shared_alone(small_run, tmp_path):
     model = export_model(small_run, tmp_path / "shared", stage="encoder", progress=False)
     assert json.loads((model / "config.json").read_text())["stages"] == ["encoder"]
@@ -169,6 +171,7 @@ def test_nothing_is_left_of_an_export_that_fails(small_run, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("representation", sorted(REPRESENTATIONS))
 def test_every_representation_is_shared(small_run, tmp_path, representation):
     protocol = {"representation": representation, "weights": "color=2,sleeve=0.5", "strength": "0.8"}
@@ -180,6 +183,7 @@ def test_every_representation_is_shared(small_run, tmp_path, representation):
     assert_same_found(*(each.item(3).change(**change).search(k=9) for each in (found, expected)))
 
 
+@pytest.mark.long
 def test_a_model_of_embeddings_reads_those_that_are_given(make_tiny_config, tmp_path):
     config = make_tiny_config()
     vectors = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32)

@@ -192,6 +192,7 @@ def test_a_table_outside_of_the_folder_is_refused(model, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_a_fingerprint_of_a_stranger_is_not_read(model):
     (model / "catalogue.npz").write_bytes(b"PK\x03\x04")
     assert "is a model to share" in evaluate(model, progress=False)["catalogue_changes"][0]
