@@ -47,6 +47,22 @@ def locate(where: str | os.PathLike[str], *, progress: bool = True) -> pathlib.P
     return pathlib.Path(where)
 
 
+def name_of(directory: pathlib.Path) -> str:
+    """Returns the name of a run or a model, for people; of one that was fetched, its name on the hub.
+
+    Args:
+      directory: its folder.
+
+    Example:
+      >>> name_of(pathlib.Path("runs/mine")), name_of(pathlib.Path("models--me--dresses/snapshots/4d7a"))
+      ('mine', 'me/dresses')
+    """
+    folder = directory.resolve()
+    if folder.parent.name == "snapshots" and (cached := folder.parents[1].name).startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
 def parse_hub_name(where: str) -> tuple[str, str | None]:
     """Returns the name of a model on the hub, and its revision; None: the newest.
 

@@ -90,7 +90,7 @@ def open_served(
     gallery = open_gallery(directory, parts, of)
     if gallery is None:
         if is_shared:
-            gallery = _encode_with_model(directory, catalogue, config, parts, progress=progress)
+            gallery = _encode_with_model(directory, catalogue, config, parts, step=step, progress=progress)
         else:
             run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
             gallery = _encode(run, config, parts, progress=progress)
@@ -144,7 +144,13 @@ def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progres
 
 
 def _encode_with_model(
-    directory: pathlib.Path, catalogue: Catalogue, config: ConfigDict, parts: Sequence[str], *, progress: bool
+    directory: pathlib.Path,
+    catalogue: Catalogue,
+    config: ConfigDict,
+    parts: Sequence[str],
+    *,
+    step: str,
+    progress: bool,
 ) -> EncodedGallery:
     """Encodes the gallery with a model that is shared, which needs no other images and no labels."""
     workdir.check_vectors(directory, catalogue.vectors)
@@ -154,7 +160,7 @@ def _encode_with_model(
     elif catalogue.vectors is not None:
         size = catalogue.vectors.shape[-1]
     encoder = builders.build_encoder(config, catalogue.schema)
-    model = open_model(directory, encoder, config.protocol.representation, size)
+    model = open_model(directory, encoder, config.protocol.representation, size, step)
     inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)  # once the model is checked
     batch_size = config.protocol.batch_size
     images = [
@@ -165,8 +171,8 @@ def _encode_with_model(
     ]
     joined = join_images(images)
     own_logits = np.asarray(joined.own_logits, np.float32)
-    stage, step = model.checkpoint
-    return EncodedGallery(model.space, stage, step, model.space.describe(joined), own_logits)
+    held = model.checkpoint
+    return EncodedGallery(model.space, held.stage, held.step, model.space.describe(joined), own_logits)
 
 
 def _temperatures(material: Material) -> np.ndarray:

@@ -17,7 +17,7 @@ from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
 from gradrev_jax.serving.engines.engine import Engine
 from gradrev_jax.serving.engines.exact import EngineNeighbors
 from gradrev_jax.serving.found import Found
-from gradrev_jax.serving.hub import locate
+from gradrev_jax.serving.hub import locate, name_of
 from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
@@ -118,7 +118,7 @@ class Retriever:
     @property
     def name(self) -> str:
         """The name of the run."""
-        return self._run.directory.resolve().name
+        return name_of(self._run.directory)
 
     @property
     def has_look(self) -> bool:

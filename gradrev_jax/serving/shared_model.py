@@ -90,7 +90,7 @@ class SharedModel(NamedTuple):
 
 
 def open_model(
-    directory: pathlib.Path, encoder: AttributeEncoder, representation: str, size: int
+    directory: pathlib.Path, encoder: AttributeEncoder, representation: str, size: int, step: str
 ) -> SharedModel:
     """Opens a model to share; its space is read and not fitted.
 
@@ -99,12 +99,13 @@ def open_model(
       encoder: its encoder.
       representation: the representation that its config names.
       size: the height and width of its images, or the width of its vectors.
+      step: the checkpoint that is asked for; it must be the model's.
 
     Raises:
-      UserError: the model is damaged, or its parts do not fit each other.
+      UserError: the model is damaged or of another checkpoint, or its parts do not fit each other.
     """
     checkpoint = read_checkpoint(directory)
-    params = restore(directory, checkpoint.stage, encoder, size, "best").params
+    params = restore(directory, checkpoint.stage, encoder, size, step).params
     return SharedModel(checkpoint, encoder, params, read_space(directory, encoder, representation, params))
 
 

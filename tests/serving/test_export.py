@@ -94,6 +94,8 @@ def test_a_model_holds_the_checkpoint_that_it_was_exported_from(small_model):
         WorkdirError, match=r"is a model of step \d+ of memory alone; there is no '1234' of mem"
     ):
         evaluate(small_model, step="1234", progress=False)
+    with pytest.raises(WorkdirError, match=r"there is no '1234' of memory"):
+        Retriever.open(small_model, step="1234", progress=False)
 
 
 def test_it_cannot_be_trained(shop_model, tiny_config):

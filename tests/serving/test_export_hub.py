@@ -55,6 +55,7 @@ def test_what_is_published_is_what_others_open(hub, published, small_model, capf
     assert "Fetching" not in capfd.readouterr().err
     mine = Retriever.open(small_model, progress=False)
     np.testing.assert_array_equal(fetched._gallery.blocks, mine._gallery.blocks)
+    assert (fetched.name, mine.name) == ("someone/dresses", "model")
 
 
 def test_only_the_files_of_a_model_travel(hub, small_model, tmp_path):
