@@ -3,11 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-long test-slow lint format docs wheel clean
+.PHONY: demo page test test-long test-slow lint format docs wheel clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
 	$(BIN)/python evaluate.py --workdir=$(DEMO)
+
+page: .venv/installed  ## the demo's run as a page in the browser
+	$(BIN)/python serve.py --workdir=$(DEMO)
 
 test: .venv/installed  ## the tests, in ten minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile

@@ -1,0 +1,76 @@
+"""Serves a run as a page and a JSON API: gradrev-serve --workdir=runs/garments."""
+
+import functools
+import importlib.util
+import threading
+
+from absl import flags
+
+from gradrev_commands import cli
+from gradrev_jax.errors import ConfigError, naming
+from gradrev_jax.runs.fields.table import default_config
+
+NEEDS = ("python_multipart", "starlette", "uvicorn")
+
+
+def main() -> None:
+    """Opens a run's gallery and answers on a port until Ctrl-C."""
+    fields = default_config()
+    cli.check_fields(data=fields.data)
+    workdir = cli.define_folder("workdir", "Folder of the run, which has its config.", required=True)
+    host = flags.DEFINE_string(
+        "host",
+        "127.0.0.1",
+        "Address to listen on. Whoever can reach it can search the gallery: this one is for this machine "
+        "alone, 0.0.0.0 for all of its network.",
+    )
+    port = flags.DEFINE_integer(
+        "port", 8000, "Port to listen on; 0: any that is free.", lower_bound=0, upper_bound=65535
+    )
+    step = flags.DEFINE_string(
+        "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
+    )
+    parts = flags.DEFINE_list("parts", ["test"], "Parts of the catalogue that the gallery has, with commas.")
+    read_data = cli.define_section(
+        "data",
+        fields.data,
+        "Section of the config; --data.FIELD=VALUE says where the catalogue lies now, for example "
+        "--data.root=FOLDER.",
+    )
+
+    def work() -> None:
+        missing = [name.replace("_", "-") for name in NEEDS if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigError(
+                f"the page needs {', '.join(missing)}, not installed here: pip install 'gradrev_jax[demo]'"
+            )
+        from gradrev_jax.serving.retriever import Retriever
+        from gradrev_jax.serving.web.app import create_app
+        from gradrev_jax.serving.web.guard import local_hosts
+        from gradrev_jax.serving.web.server import listen, serve
+        from gradrev_jax.serving.words import parse_request
+
+        with naming("--{}"):
+            taken = listen(host.value, port.value)  # before the run is opened, which takes a while
+        with taken:
+            shop = Retriever.open(
+                workdir.value, parts=tuple(parts.value), step=step.value, data=read_data() or None
+            )
+            app = create_app(
+                shop,
+                words=functools.partial(parse_request, schema=shop.schema),
+                gallery=workdir.value.resolve().name,
+                hosts=local_hosts(host.value),
+            )
+
+            def say_ready(url: str) -> None:
+                print(f"{shop.num_items:,} garments at {url} (Ctrl-C to end)", flush=True)
+                threading.Thread(target=shop.warm, daemon=True).start()
+
+            serve(app, taken, ready=say_ready)
+
+    cli.run(work, description=__doc__)
+
+
+if __name__ == "__main__":
+    main()

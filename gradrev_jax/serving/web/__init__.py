@@ -1,0 +1,1 @@
+"""The JSON API over a retriever, and the page that uses it."""

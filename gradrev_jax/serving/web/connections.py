@@ -1,0 +1,90 @@
+"""Connections that end when their client is too slow, or has gone without a word."""
+
+import asyncio
+import http
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gradrev_jax.serving.web.answers import to_json
+from gradrev_jax.serving.web.guard import SECURITY_HEADERS
+from gradrev_jax.serving.web.limits import Limits
+
+
+def timed_connections(limits: Limits) -> type[H11Protocol]:
+    """Returns uvicorn's protocol with deadlines, and with JSON in place of its own messages.
+
+    uvicorn waits without end for the head of a request, and for a client that does not read its answer.
+
+    Args:
+      limits: the deadlines, and the number of connections.
+    """
+
+    class TimedConnection(H11Protocol):
+        _head: asyncio.TimerHandle | None = None
+        _write: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                transport.write(plain_answer(503, "too many connections are open; try again in a second"))
+                transport.close()
+            else:
+                self._await_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.cycle is not None and not self.cycle.response_complete:
+                _cancel(self._head)
+                self._head = None
+            elif self._head is None and not self.transport.is_closing():
+                self._await_head()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            _cancel(self._head)
+            _cancel(self._write)
+            super().connection_lost(error)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write = self.loop.call_later(limits.write_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            _cancel(self._write)
+            super().resume_writing()
+
+        def send_400_response(self, message: str) -> None:
+            self.transport.write(plain_answer(400, "this is no request of HTTP/1.1"))
+            self.transport.close()
+
+        def _await_head(self) -> None:
+            self._head = self.loop.call_later(limits.header_seconds, self.transport.abort)
+
+    return TimedConnection
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def plain_answer(status: int, message: str) -> bytes:
+    r"""Returns a whole answer, for what does not reach the application; the connection ends with it.
+
+    Args:
+      status: its status.
+      message: what its JSON says.
+
+    Example:
+      >>> plain_answer(400, "no").splitlines()[0]
+      b'HTTP/1.1 400 Bad Request'
+    """
+    body = to_json({"error": message})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *([(b"retry-after", b"1")] if status == 503 else []),
+        *SECURITY_HEADERS,
+    ]
+    head = f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n".encode()
+    return head + b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n" + body

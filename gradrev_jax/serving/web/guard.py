@@ -1,0 +1,113 @@
+"""Stands before the API: which hosts and sites it answers, and what browsers may do with its answers."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gradrev_jax.serving.web.answers import to_json
+from gradrev_jax.serving.web.bodies import header
+from gradrev_jax.serving.web.refusals import Refused, quote
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+SECURITY_HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+MISDIRECTED = 421
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host is this machine as only itself can reach it.
+
+    Args:
+      host: a name or an address.
+
+    Example:
+      >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "10.0.0.1")]
+      [True, True, True, False, False]
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def local_hosts(host: str) -> tuple[str, ...] | None:
+    """Returns the hosts that a server answers for, by the address that it listens on.
+
+    Args:
+      host: the address; one that other machines reach has names that are not known here.
+
+    Returns:
+      The names of this machine for itself, and the address; None if others can reach it: all.
+
+    Example:
+      >>> local_hosts("127.0.0.2"), local_hosts("0.0.0.0")
+      (('localhost', '127.0.0.1', '[::1]', '127.0.0.2'), None)
+    """
+    if not is_loopback(host):
+        return None
+    own = f"[{host}]" if ":" in host else host
+    return tuple(dict.fromkeys((*LOCAL_NAMES, own)))
+
+
+class Guard:
+    """Refuses what other sites have a browser send, and adds the security headers to every answer.
+
+    A site may point its own name at this machine (DNS rebinding): requests then have that name as their host,
+    which a server for this machine alone does not answer. A site may also have a browser post a form: such a
+    request names the site as its origin.
+
+    Args:
+      app: the ASGI application.
+      hosts: the hosts that are answered, without ports; None: all.
+    """
+
+    def __init__(self, app: Any, hosts: tuple[str, ...] | None) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+        """Answers a request."""
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
+            await send(message)
+
+        if scope["type"] == "http" and (refused := self._refusal(scope)):
+            await _send_refusal(refused, send_with_headers)
+        else:
+            await self._app(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: MutableMapping[str, Any]) -> Refused | None:
+        host = header(scope["headers"], b"host").decode("latin-1").lower()
+        if self._hosts is not None and _without_port(host) not in self._hosts:
+            return Refused(
+                f"this server does not answer for the host {quote(host)}; use localhost", MISDIRECTED
+            )
+        origin = header(scope["headers"], b"origin").decode("latin-1").lower()
+        if scope["method"] not in ("GET", "HEAD") and origin:
+            _, _, site = origin.partition("://")
+            if site != host:
+                return Refused(f"this server takes nothing from pages of {quote(origin)}", 403)
+        return None
+
+
+def _without_port(host: str) -> str:
+    """Returns the name of a host; an address of IPv6 keeps its brackets."""
+    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+
+
+async def _send_refusal(refused: Refused, send: Send) -> None:
+    body = to_json({"error": str(refused)})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,99 @@
+"""Photographs that people bring: checked before they are decoded, and kept in memory for a while."""
+
+import io
+import secrets
+from typing import Any
+
+from PIL import Image
+
+from gradrev_jax.data.images.formats import unreadable_format
+from gradrev_jax.data.images.metadata import strip_metadata
+from gradrev_jax.errors import DataError
+from gradrev_jax.files import HEAD
+from gradrev_jax.serving.web.caches import Recent
+from gradrev_jax.serving.web.limits import Limits
+from gradrev_jax.serving.web.refusals import Refused
+from gradrev_jax.serving.web.shop import Shop
+
+# The formats that cameras, telephones and browsers write. Pillow reads many more, some by other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
+TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+class Photos:
+    """Holds the items of photographs, the most recently used ones; never their pixels, and never on disk.
+
+    Args:
+      shop: the retriever that makes an item of a photograph.
+      limits: the limits of one photograph, and the number of those kept.
+    """
+
+    def __init__(self, shop: Shop, limits: Limits) -> None:
+        self._shop, self._limits = shop, limits
+        self._items = Recent[str, Any](limits.photos)
+
+    def add(self, content: bytes) -> tuple[str, Any]:
+        """Decodes a photograph; returns its id, which cannot be guessed, and its item.
+
+        Raises:
+          Refused: it is no image of a known format, or has too many pixels.
+        """
+        check_photo(content, self._limits.photo_pixels)
+        try:
+            item = self._shop.photo(content)
+        except DataError as error:
+            raise Refused(str(error)) from error
+        name = secrets.token_urlsafe(12)
+        self._items.put(name, item)
+        return name, item
+
+    def get(self, name: str) -> Any:
+        """Returns the item of a photograph.
+
+        Raises:
+          Refused: there is none of this id, or no longer.
+        """
+        item = self._items.get(name)
+        if item is None:
+            raise Refused("this photograph is no longer kept; send it again", 404)
+        return item
+
+
+def check_photo(content: bytes, most_pixels: int) -> None:
+    """Refuses what is no photograph or has too many pixels, by its head alone: nothing is decoded.
+
+    Args:
+      content: the content of the file.
+      most_pixels: the number of pixels that it may have.
+
+    Raises:
+      Refused: the file is empty, of no known format, or too large.
+
+    Example:
+      >>> check_photo(b"", 1000)
+      Traceback (most recent call last):
+      gradrev_jax.serving.web.refusals.Refused: the photograph is empty; choose another file
+    """
+    if not content:
+        raise Refused("the photograph is empty; choose another file")
+    sizes = [size for file in {content, strip_metadata(content)} if (size := _size(file))]
+    if not sizes:
+        raise Refused(f"the photograph {unreadable_format(content[:HEAD])}")
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    if width * height > most_pixels:
+        raise Refused(
+            f"the photograph has {width:,} x {height:,} pixels; send one of at most "
+            f"{most_pixels / 1e6:g} megapixels",
+            413,
+        )
+
+
+def _size(content: bytes) -> tuple[int, int] | None:
+    """Returns the width and height that the head of an image says; None if it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.size
+    except TOO_MANY_PIXELS:
+        return 10**6, 10**6  # Pillow, which does not say how many, refuses it as well
+    except Exception:  # decoders raise nearly anything on damaged files
+        return None
