@@ -1,5 +1,6 @@
 """Writes answers as JSON; what never changes of a gallery item is written once and kept."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +39,7 @@ class Answers:
     def __init__(self, shop: Shop, limits: Limits) -> None:
         self._shop = shop
         self._rows = Recent[int, str](limits.row_bytes, len)
-        self._attributes = {name: json.dumps(name) for name in shop.schema.names}
+        self._attributes = [json.dumps(name) for name in shop.schema.names]
         self._summary: bytes | None = None
 
     def attributes(self, gallery: str, version: str) -> bytes:
@@ -87,12 +88,12 @@ class Answers:
         """
         results = ",".join(
             f'{{{self._row(row)},"distance":{distance:.6g},"matches":{"true" if matches else "false"},'
-            f'"differs":[{",".join([self._attributes[name] for name in differs])}]}}'
+            f'"differs":[{",".join(itertools.compress(self._attributes, differs))}]}}'
             for row, distance, matches, differs in zip(
                 found.rows.tolist(),
                 found.distances.tolist(),
                 found.matches.tolist(),
-                found.differs,
+                found.differs.tolist(),
                 strict=True,
             )
         )

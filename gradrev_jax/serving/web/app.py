@@ -57,7 +57,7 @@ class Api:
         self._version = secrets.token_hex(4)  # of the pictures: those of the last run may have been others
         self._answers = Answers(shop, limits)
         self._photos = Photos(shop, limits)
-        self._searcher = Searcher(shop, self._photos, self._answers, limits)
+        self._searcher = Searcher(shop, self._photos, self._answers)
         self._pictures = Pictures(shop, limits)
         self._names = Names(shop.names)
         self._files = read_files(page)

@@ -12,7 +12,6 @@ class Limits:
       photo_bytes: the largest photograph, as it is sent.
       photo_pixels: the most pixels of a photograph.
       photos: the number of photographs that are kept; the one that was not used for longest goes first.
-      items: the number of picked items whose products with the gallery are kept.
       k: the most results of one search.
       changes: the most changes of one search.
       exclude: the most items that one search leaves out.
@@ -38,7 +37,6 @@ class Limits:
     photo_bytes: int = 10_000_000
     photo_pixels: int = 40_000_000
     photos: int = 64
-    items: int = 64
     k: int = 200
     changes: int = 50
     exclude: int = 2000

@@ -38,7 +38,10 @@ class Photos:
         Raises:
           Refused: it is no image of a known format, or has too many pixels.
         """
-        check_photo(content, self._limits.photo_pixels)
+        limits = self._limits
+        if len(content) > limits.photo_bytes:
+            raise Refused(f"the photograph is too long; send at most {limits.photo_bytes:,} bytes", 413)
+        check_photo(content, limits.photo_pixels)
         try:
             item = self._shop.photo(content)
         except DataError as error:

@@ -2,12 +2,8 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Bool, Int
-
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.serving.web.answers import Answers
-from gradrev_jax.serving.web.caches import Recent
 from gradrev_jax.serving.web.fields import Fields, check_text, check_whole, known_name
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.photos import Photos
@@ -15,7 +11,7 @@ from gradrev_jax.serving.web.refusals import Refused, quote
 from gradrev_jax.serving.web.shop import Shop
 
 STRONGEST = 10.0  # of a change, in either direction
-MOST_LOOK = 10.0
+MOST_LOOK = 100.0
 LONGEST_NAME = 1000  # characters of a value or of a photograph's id
 
 
@@ -137,18 +133,16 @@ def _read_where(value: Any, schema: AttributeSchema) -> dict[str, list[str]]:
 
 
 class Searcher:
-    """Answers searches; picked items are kept, and with them their products with the gallery.
+    """Answers searches.
 
     Args:
       shop: the retriever.
       photos: the photographs.
       answers: what writes the answers.
-      limits: the number of items kept.
     """
 
-    def __init__(self, shop: Shop, photos: Photos, answers: Answers, limits: Limits) -> None:
+    def __init__(self, shop: Shop, photos: Photos, answers: Answers) -> None:
         self._shop, self._photos, self._answers = shop, photos, answers
-        self._items = Recent[int | None, Any](limits.items)
 
     def answer(self, search: Search) -> bytes:
         """Returns the answer to a search, as JSON.
@@ -156,87 +150,10 @@ class Searcher:
         Raises:
           UserError: the retriever refuses it, or the photograph is no longer kept.
         """
-        if search.photo is None:
-            item = self._items.get_or_make(search.row, self._open)
+        if search.row is not None:
+            item = self._shop.item(search.row)
         else:
-            item = self._photos.get(search.photo)
-        edited = item.changes(search.changes) if search.changes else item
-        found = edited.search(search.k, look=search.look, where=search.where or None, exclude=search.exclude)
-        counts = self._count(search, item) if search.counts else None
-        return self._answers.found(found, counts)
-
-    def _open(self, row: int | None) -> Any:
-        assert row is not None
-        return self._shop.item(row)
-
-    def _count(self, search: Search, item: Any) -> dict[str, dict[str, int]]:
-        """Returns how many gallery images match exactly, by attribute and the value in its place."""
-        schema, labels = self._shop.schema, self._shop.labels
-        wanted = wanted_labels(item.labels, search.changes, schema)
-        allowed = np.ones(len(labels), bool)
-        allowed[list(search.exclude)] = False
-        for name, values in search.where.items():
-            n = schema.names.index(name)
-            allowed &= np.isin(labels[:, n], [schema.values[n].index(value) for value in values])
-        counts = count_matches(labels, wanted, schema, allowed)
-        return {
-            name: dict(zip(values, each.tolist(), strict=True))
-            for name, values, each in zip(schema.names, schema.values, counts, strict=True)
-        }
-
-
-def wanted_labels(
-    labels: Int[np.ndarray, " N"], changes: tuple[WantedChange, ...], schema: AttributeSchema
-) -> Int[np.ndarray, " N"]:
-    """Returns the labels that changes ask for.
-
-    Args:
-      labels: the labels of the item, -1 where it has none.
-      changes: the changes, the later ones in place of the earlier.
-      schema: the attributes.
-
-    Example:
-      >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "short")))
-      >>> wanted_labels(np.array([0, 1]), (WantedChange("color", "red"),), schema)
-      array([1, 1])
-    """
-    wanted = labels.copy()
-    for attribute, to, _ in changes:
-        n = schema.names.index(attribute)
-        wanted[n] = NOT_LABELLED if to is None else schema.values[n].index(to)
-    return wanted
-
-
-def count_matches(
-    labels: Int[np.ndarray, "G N"],
-    wanted: Int[np.ndarray, " N"],
-    schema: AttributeSchema,
-    allowed: Bool[np.ndarray, " G"],
-) -> list[Int[np.ndarray, " J"]]:
-    """Counts the gallery images that have all wanted labels but one, by the value of that one.
-
-    Args:
-      labels: the labels of the gallery, -1 where it has none.
-      wanted: the labels that are asked for; -1: any will do.
-      schema: the attributes.
-      allowed: the images that count.
-
-    Returns:
-      The number of images for each value, of each attribute.
-
-    Example:
-      >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "short")))
-      >>> gallery = np.array([[0, 0], [0, 1], [1, 1]])
-      >>> [each.tolist() for each in count_matches(gallery, np.array([0, 1]), schema, np.ones(3, bool))]
-      [[1, 1], [1, 1]]
-    """
-    right = (labels == wanted) | (wanted == NOT_LABELLED)
-    num_wrong = schema.num_attributes - right.sum(axis=1)
-    near = allowed & (num_wrong <= 1)
-    labels, right, num_wrong = labels[near], right[near], num_wrong[near]
-    counts = []
-    for n, size in enumerate(schema.sizes):
-        others_right = (num_wrong == 0) | ~right[:, n]
-        values = labels[others_right, n]
-        counts.append(np.bincount(values[values != NOT_LABELLED], minlength=size))
-    return counts
+            item = self._photos.get(search.photo or "")
+        edited, where = item.changes(search.changes), search.where or None
+        found = edited.search(search.k, look=search.look, where=where, exclude=search.exclude)
+        return self._answers.found(found, edited.counts(where) if search.counts else None)

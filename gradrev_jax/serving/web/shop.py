@@ -15,7 +15,7 @@ class ShopFound(Protocol):
     rows: np.ndarray  # int [k]
     distances: np.ndarray  # float [k]
     matches: np.ndarray  # bool [k]
-    differs: Sequence[Sequence[str]]  # the attributes that differ, of each result
+    differs: np.ndarray  # bool [k, N]
     milliseconds: float
 
 

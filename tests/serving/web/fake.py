@@ -42,7 +42,7 @@ class FakeFound(NamedTuple):
     labels: np.ndarray
     predicted: np.ndarray
     matches: np.ndarray
-    differs: list
+    differs: np.ndarray
     milliseconds: float
 
 
@@ -90,6 +90,22 @@ class FakeItem:
     def change(self, *, strength=1.0, **changes):
         return self.changes([(name, to, strength) for name, to in changes.items()])
 
+    def counts(self, where=None):
+        schema, counts = self._shop.schema, {}
+        for n, (name, values) in enumerate(zip(schema.names, schema.values, strict=True)):
+            counts[name] = dict.fromkeys(values, 0)
+            for labels in self._shop.labels:
+                allowed = all(
+                    schema.values[m][labels[m]] in listed and labels[m] >= 0
+                    for m, listed in (
+                        (schema.names.index(each), listed) for each, listed in (where or {}).items()
+                    )
+                )
+                others = np.delete(labels, n) == np.delete(self.labels, n)
+                if allowed and others.all() and labels[n] >= 0:
+                    counts[name][values[labels[n]]] += 1
+        return counts
+
     def search(self, k=20, *, look=None, where=None, exclude=()):
         shop, started = self._shop, time.perf_counter()
         if look is not None and not shop.has_look:
@@ -106,21 +122,14 @@ class FakeItem:
         distances[list(exclude)] = np.inf
         rows = np.argsort(distances, kind="stable")[:k]
         rows = rows[np.isfinite(distances[rows])]
-        differs = [
-            tuple(
-                name
-                for name, wanted, has in zip(shop.schema.names, self.labels, shop.labels[row], strict=True)
-                if wanted not in (-1, has)
-            )
-            for row in rows
-        ]
+        differs = shop.labels[rows] != self.labels
         return FakeFound(
             rows,
             distances[rows],
             [shop.names[row] for row in rows],
             shop.labels[rows],
             shop.predicted[rows],
-            np.array([not each for each in differs], bool),
+            ~differs.any(axis=1),
             differs,
             1000 * (time.perf_counter() - started),
         )

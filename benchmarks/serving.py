@@ -1,0 +1,220 @@
+"""Measures searches over the JSON API: four clients on loopback, 200 requests a second, for a minute.
+
+    python benchmarks/serving.py
+
+The server is a process of its own, over a gallery of random features: 20,000 garments with 4,080 numbers each.
+Every client keeps a connection open, and sends each request at the time when it is due. The time of an answer
+counts from then, so a request that waits for the one before it counts as slow. The requests pick one of a few
+garments, and change one to three attributes of it, with strengths of their own.
+"""
+
+import argparse
+import http.client
+import importlib
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
+
+import numpy as np
+import psutil
+
+from benchmarks.recording import machine_name, record
+
+RETRIEVER = "benchmarks.serving:random_retriever"
+PICKED = 16  # the garments that are edited again and again
+MOST_CHANGES = 3
+READY_SECONDS = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measures, prints, writes the result, and returns it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--retriever", default=RETRIEVER, help="MODULE:FUNCTION that returns what is served")
+    parser.add_argument("--workdir", help="a run that is served in place of random features")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=200, help="requests a second, of all clients together")
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.serve:
+        serve_here(options.retriever, options.workdir)
+        return {}
+    source = ["--workdir", options.workdir] if options.workdir else ["--retriever", options.retriever]
+    command = [sys.executable, __file__, "--serve", *source]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            started = time.perf_counter()
+            port = int(_first_line(process).rsplit(":", 1)[1].strip("/\n"))
+            result = {"start_seconds": round(time.perf_counter() - started, 2)}
+            result |= measure(port, process.pid, options)
+        finally:
+            process.terminate()
+    record(options.out / f"serving_{machine_name()}.json", result)
+    print(json.dumps(result, indent=2))
+    return result
+
+
+def _first_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("error: the server has ended; its message is above")
+    return line
+
+
+def serve_here(retriever: str, workdir: str | None) -> None:
+    """Serves in this process on a free port, and prints the address.
+
+    Args:
+      retriever: MODULE:FUNCTION that returns the retriever.
+      workdir: the run to open; None: the retriever's.
+    """
+    from gradrev_jax.serving.web.app import create_app
+    from gradrev_jax.serving.web.server import listen, serve
+
+    if workdir is None:
+        module, _, name = retriever.partition(":")
+        shop = getattr(importlib.import_module(module), name)()
+    else:
+        from gradrev_jax.serving.retriever import Retriever
+
+        shop = Retriever.open(workdir)
+    serve(create_app(shop), listen("127.0.0.1", 0), ready=lambda url: print(url, flush=True))
+
+
+def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Sends the requests, and returns times, errors and the server's memory.
+
+    Args:
+      port: the port of the server.
+      pid: its process.
+      options: rate, clients, seconds and k.
+    """
+    attributes = _get(port, "/api/attributes")
+    bodies = requests(attributes, options.k)
+    send(
+        port, bodies, rate=options.rate, clients=options.clients, seconds=min(5.0, options.seconds)
+    )  # to warm up
+    server = psutil.Process(pid)
+    memory, cpu = [server.memory_info().rss], server.cpu_times()
+    stop = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(server, memory, stop))
+    watcher.start()
+    started = time.perf_counter()
+    times, errors = send(port, bodies, rate=options.rate, clients=options.clients, seconds=options.seconds)
+    elapsed = time.perf_counter() - started
+    stop.set()
+    watcher.join()
+    spent = server.cpu_times()
+    milliseconds = 1e3 * np.array(times)
+    quantiles = {f"p{q:g}": round(float(np.percentile(milliseconds, q)), 2) for q in (50, 90, 99, 99.9)}
+    return {
+        "items": attributes["items"],
+        "clients": options.clients,
+        "k": options.k,
+        "asked_per_second": options.rate,
+        "answered_per_second": round(len(times) / elapsed, 1),
+        "requests": len(times),
+        "errors": errors,
+        "milliseconds": quantiles | {"max": round(float(milliseconds.max()), 2)},
+        "cores_of_server": round((spent.user + spent.system - cpu.user - cpu.system) / elapsed, 2),
+        "memory_mib": {
+            "start": round(memory[0] / 2**20, 1),
+            "end": round(server.memory_info().rss / 2**20, 1),
+            "largest": round(max(memory) / 2**20, 1),
+        },
+    }
+
+
+def _watch(server: psutil.Process, memory: list[int], stop: threading.Event) -> None:
+    while not stop.wait(1.0):
+        memory.append(server.memory_info().rss)
+
+
+def _get(port: int, path: str) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_SECONDS)
+    connection.request("GET", path)
+    return json.loads(connection.getresponse().read())
+
+
+def requests(attributes: dict[str, Any], k: int, count: int = 1000) -> list[bytes]:
+    """Returns bodies of searches: edits of a few garments.
+
+    Args:
+      attributes: the answer of ``GET /api/attributes``.
+      k: the number of results.
+      count: the number of different requests.
+    """
+    rng = random.Random(0)
+    picked = rng.sample(range(attributes["items"]), min(PICKED, attributes["items"]))
+    bodies = []
+    for _ in range(count):
+        chosen = rng.sample(
+            attributes["attributes"], min(rng.randint(1, MOST_CHANGES), len(attributes["attributes"]))
+        )
+        changes = [
+            {
+                "attribute": each["name"],
+                "to": rng.choice(each["values"])["name"],
+                "strength": round(rng.uniform(0.5, 1.5), 2),
+            }
+            for each in chosen
+        ]
+        bodies.append(json.dumps({"item": rng.choice(picked), "changes": changes, "k": k}).encode())
+    return bodies
+
+
+def send(
+    port: int, bodies: Sequence[bytes], *, rate: float, clients: int, seconds: float
+) -> tuple[list[float], int]:
+    """Sends searches at a rate, and returns the seconds of all answers and the number of errors.
+
+    Args:
+      port: the port of the server.
+      bodies: the bodies of the requests, sent in turn.
+      rate: the number of requests a second, of all clients together.
+      clients: the number of clients, each with a connection of its own.
+      seconds: the time.
+    """
+    times, errors = list[float](), [0]
+    start = time.perf_counter() + 0.05
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        for turn in range(number, round(rate * seconds), clients):
+            due = start + turn / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            try:
+                connection.request(
+                    "POST", "/api/search", bodies[turn % len(bodies)], {"Content-Type": "application/json"}
+                )
+                answer = connection.getresponse()
+                content = answer.read()
+                if answer.status != 200 or not content.startswith(b'{"items":'):
+                    errors[0] += 1
+            except (OSError, http.client.HTTPException):
+                errors[0] += 1
+                connection.close()
+            times.append(time.perf_counter() - due)
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return times, errors[0]
+
+
+if __name__ == "__main__":
+    main()
