@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py
 
-The server is a process of its own, over a gallery of random features: 20,000 garments with 4,080 numbers each.
-Every client keeps a connection open, and sends each request at the time when it is due. The time of an answer
-counts from then, so a request that waits for the one before it counts as slow. The requests pick one of a few
-garments, and change one to three attributes of it, with strengths of their own.
+The server is a process of its own, over random features: 20,000 garments with 4,080 numbers each. Every
+client keeps a connection open, and sends each request when it is due. The time of an answer counts from then,
+so a request that waits for the one before it counts as slow. The requests pick one of a few garments, and
+change one to three attributes of it, with strengths of their own.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from gradrev_jax.serving.web.workers import CLIENT_IS_GONE, Receive
 
 Headers = Sequence[tuple[bytes, bytes]]
 FORM_OVERHEAD = 16 * 1024  # what a form needs besides its file: boundaries, names and types
-MOST_PARTS, MOST_HEADERS = 8, 16  # of a form; of one of its parts
+MOST_PARTS = 8  # of a form; the parser limits their headers
 
 
 def header(headers: Headers, name: bytes) -> bytes:
@@ -167,8 +167,6 @@ class _Form:
         self._headers = {}
 
     def _end_header(self) -> None:
-        if len(self._headers) >= MOST_HEADERS:
-            raise Refused(f"a field of the form has more than {MOST_HEADERS} headers")
         self._headers[bytes(self._name).lower()] = self._value
         self._name, self._value = bytearray(), bytearray()
 

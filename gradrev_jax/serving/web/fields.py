@@ -150,7 +150,7 @@ class Fields:
         """Refuses an object with fields that no method has read."""
         for name in self._values:
             if name not in self._read:
-                known = f"there are {join_names(self._read)}"
+                known = f"there are {join_names(self._read)}" if self._read else "there is none"
                 hint = did_you_mean(name[:100], self._read, otherwise=known)
                 raise Refused(f"`{self.path(quote(name)[1:-1])}` is no field here; {hint}")
 

@@ -24,9 +24,9 @@ class WantedChange(NamedTuple):
 
 
 class Search(NamedTuple):
-    """A checked request: what is searched with, and how."""
+    """A checked request: what is searched with, an item of the gallery unless it is a photograph, and how."""
 
-    row: int | None
+    row: int
     photo: str | None
     changes: tuple[WantedChange, ...]
     where: dict[str, list[str]]
@@ -61,9 +61,8 @@ def read_search(value: Any, schema: AttributeSchema, num_items: int, limits: Lim
     fields = Fields(value)
     if ("item" in fields) == ("photo" in fields):
         raise Refused("give either `item`, a row of the gallery, or `photo`, the id of a photograph")
-    row = check_row(fields.value("item"), num_items) if "item" in fields else None
     search = Search(
-        row=row,
+        row=check_row(fields.value("item", 0), num_items),
         photo=fields.text("photo", LONGEST_NAME, default=None),
         changes=tuple(
             _read_change(change, f"changes[{number}]", schema)
@@ -150,10 +149,8 @@ class Searcher:
         Raises:
           UserError: the retriever refuses it, or the photograph is no longer kept.
         """
-        if search.row is not None:
-            item = self._shop.item(search.row)
-        else:
-            item = self._photos.get(search.photo or "")
+        photo = search.photo
+        item = self._shop.item(search.row) if photo is None else self._photos.get(photo)
         edited, where = item.changes(search.changes), search.where or None
         found = edited.search(search.k, look=search.look, where=where, exclude=search.exclude)
         return self._answers.found(found, edited.counts(where) if search.counts else None)

@@ -93,6 +93,7 @@ def make_server(
     limits = limits or Limits()
     config = uvicorn.Config(
         app,
+        loop="asyncio",  # with or without uvloop in the environment: what the tests know
         http=timed_connections(limits),
         ws="none",
         interface="asgi3",

@@ -49,10 +49,9 @@ class Workers:
             self._leave(None)
             raise Refused("the server is ending", 503) from None
         submitted.add_done_callback(self._leave)
-        answer = asyncio.wrap_future(submitted)
         if receive is None or not waits:
-            return await answer
-        return await _unless_gone(answer, receive)
+            return await asyncio.wrap_future(submitted)
+        return await _unless_gone(submitted, receive)
 
     def _leave(self, _: Any) -> None:
         with self._lock:
@@ -77,8 +76,9 @@ def overloaded(what: str) -> Refused:
     return Refused(message, 503, {"retry-after": "1"})
 
 
-async def _unless_gone(answer: "asyncio.Future[T]", receive: Receive) -> T:
-    """Returns the result of a future, or cancels it when the client closes the connection."""
+async def _unless_gone(submitted: "concurrent.futures.Future[T]", receive: Receive) -> T:
+    """Returns the result of work, or drops it when the client closes the connection."""
+    answer = asyncio.wrap_future(submitted)
 
     async def disconnected() -> Any:
         while (await receive())["type"] != "http.disconnect":
@@ -93,4 +93,4 @@ async def _unless_gone(answer: "asyncio.Future[T]", receive: Receive) -> T:
         return answer.result()
     finally:
         gone.cancel()
-        answer.cancel()
+        submitted.cancel()  # at once; that of the other future would wait for the event loop

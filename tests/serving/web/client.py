@@ -27,8 +27,8 @@ class Answer(NamedTuple):
 
 
 class Client:
-    def __init__(self, app, host="localhost:8000"):
-        self.app, self.host = app, host
+    def __init__(self, app, host="localhost:8000", check=lambda method, path, answer: None):
+        self.app, self.host, self.check = app, host, check
 
     def request(self, method, path, body=b"", headers=(), chunks=None):
         """Sends a request, and waits for the answer; `chunks` in place of a body are sent one by one."""
@@ -76,11 +76,13 @@ class Client:
 
         await self.app(scope, receive, send)
         start = sent[0]
-        return Answer(
+        answer = Answer(
             start["status"],
             {name.decode().lower(): value.decode() for name, value in start["headers"]},
             b"".join(message.get("body", b"") for message in sent[1:]),
         )
+        self.check(method, path, answer)
+        return answer
 
     def get(self, path, **headers):
         return self.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})

@@ -1,0 +1,73 @@
+import pytest
+
+from gradrev_jax.serving.web.guard import is_loopback, local_hosts
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST:1"])
+def test_a_server_for_this_machine_answers_for_its_names(client, host):
+    assert client.get("/api/attributes", host=host).status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/api/attributes", "/images/3", "/nothing"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "localhost.evil.example", "evil@localhost", "[::1", "", None],
+)
+def test_it_does_not_answer_for_another_host(client, path, host):
+    """Of DNS rebinding: a site that points its own name at this machine sends that name."""
+    answer = client.get(path, host=host)
+    assert answer.status == 421
+    assert "does not answer for the host" in answer.error
+
+
+def test_all_addresses_of_this_machine_are_known():
+    assert local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "[::1]")
+    assert local_hosts("::1") == ("localhost", "127.0.0.1", "[::1]")
+    assert local_hosts("127.1.2.3") == ("localhost", "127.0.0.1", "[::1]", "127.1.2.3")
+    assert local_hosts("0.0.0.0") is local_hosts("::") is local_hosts("10.0.0.1") is None
+    assert not is_loopback("example.org")
+
+
+def test_an_address_of_ipv6_is_compared_with_its_brackets(make_client):
+    client = make_client(hosts=local_hosts("::1"))
+    assert client.get("/api/attributes", host="[::1]:8000").status == 200
+    assert client.get("/api/attributes", host="[::2]:8000").status == 421
+
+
+def test_a_server_for_others_answers_for_every_host(make_client):
+    assert make_client(hosts=None).get("/api/attributes", host="shop.example").status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/photos", "/api/words"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost:8001", "http://localhost", "null", "localhost:8000"]
+)
+def test_pages_of_other_sites_cannot_send_anything(client, path, origin):
+    answer = client.post(path, {"item": 3}, origin=origin)
+    assert answer.status == 403
+    assert "takes nothing from pages of" in answer.error
+
+
+def test_its_own_page_can_send(client):
+    assert client.post("/api/search", {"item": 3}, origin="http://localhost:8000").status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/api/attributes", "/images/3", "/nothing", "/api/items?x=1"])
+def test_every_answer_says_what_browsers_may_do_with_it(client, path):
+    headers = client.get(path).headers
+    policy = dict(each.split(" ", 1) for each in headers["content-security-policy"].split("; "))
+    assert policy == {
+        **dict.fromkeys(("default-src", "form-action", "frame-ancestors", "base-uri"), "'none'"),
+        **dict.fromkeys(("script-src", "style-src", "connect-src"), "'self'"),
+        "img-src": "'self' blob: data:",
+    }
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_a_refusal_of_the_guard_has_the_same_headers(client):
+    headers = client.get("/", host="evil.example").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in headers["content-security-policy"]
