@@ -169,7 +169,10 @@ class Api:
             found = words(text)
             return to_json(
                 {
-                    "changes": [{"attribute": change[0], "to": change[1]} for change in found.changes],
+                    "changes": [
+                        {"attribute": attribute, "to": to, "strength": strength}
+                        for attribute, to, strength in found.changes
+                    ],
                     "questions": [
                         {
                             "words": question.words,

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.web.answers import Answers
 from gradrev_jax.serving.web.fields import Fields, check_text, check_whole, known_name
 from gradrev_jax.serving.web.limits import Limits
@@ -15,20 +16,12 @@ MOST_LOOK = 100.0
 LONGEST_NAME = 1000  # characters of a value or of a photograph's id
 
 
-class WantedChange(NamedTuple):
-    """One change of an attribute, as a retriever takes it."""
-
-    attribute: str
-    to: str | None
-    strength: float = 1.0
-
-
 class Search(NamedTuple):
     """A checked request: what is searched with, an item of the gallery unless it is a photograph, and how."""
 
     row: int
     photo: str | None
-    changes: tuple[WantedChange, ...]
+    changes: tuple[Change, ...]
     where: dict[str, list[str]]
     exclude: tuple[int, ...]
     look: float | None
@@ -53,7 +46,7 @@ def read_search(value: Any, schema: AttributeSchema, num_items: int, limits: Lim
       >>> body = {"item": 3, "changes": [{"attribute": "color", "to": "red"}]}
       >>> search = read_search(body, schema, 10, Limits())
       >>> search.changes, search.k
-      ((WantedChange(attribute='color', to='red', strength=1.0),), 20)
+      ((Change(attribute='color', to='red', strength=1.0),), 20)
       >>> read_search({"item": 10}, schema, 10, Limits())
       Traceback (most recent call last):
       gradrev_jax.serving.web.refusals.Refused: there is no item 10; the gallery has items 0 to 9
@@ -98,14 +91,14 @@ def check_row(value: Any, num_items: int) -> int:
     return value
 
 
-def _read_change(value: Any, place: str, schema: AttributeSchema) -> WantedChange:
+def _read_change(value: Any, place: str, schema: AttributeSchema) -> Change:
     fields = Fields(value, place)
     name = fields.text("attribute", LONGEST_NAME)
     attribute = known_name(name, schema.names, "attribute", fields.path("attribute"))
     to = fields.value("to")
     if to is not None:
         to = _known_value(to, attribute, fields.path("to"), schema)
-    change = WantedChange(attribute, to, fields.number("strength", -STRONGEST, STRONGEST, default=1.0))
+    change = Change(attribute, to, fields.number("strength", -STRONGEST, STRONGEST, default=1.0))
     fields.check_all_read()
     return change
 

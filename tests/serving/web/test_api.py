@@ -145,7 +145,7 @@ def test_a_photograph_is_described_and_searched_with(client):
 
 def test_words_become_changes_questions_and_what_is_unknown(client):
     answer = client.post("/api/words", {"text": "but red, dark, with frobs"}).json
-    assert answer["changes"] == [{"attribute": "color", "to": "red"}]
+    assert answer["changes"] == [red()]
     assert answer["questions"][0]["words"] == "dark"
     assert {"attribute": "color", "to": "blue"} in answer["questions"][0]["options"]
     assert answer["unknown"] == ["frobs"]
