@@ -92,9 +92,13 @@ def make_config(folder: pathlib.Path, steps: int, batch: int) -> ConfigDict:
     return config
 
 
-def resident() -> dict[str, int]:
-    """Returns the resident memory of this process in bytes: in all, anonymous, of files, and the peak."""
-    lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+def resident(process: int | str = "self") -> dict[str, int]:
+    """Returns the resident memory of a process in bytes: in all, anonymous, of files, and the peak.
+
+    Args:
+      process: the number of the process; ``self``: this one.
+    """
+    lines = pathlib.Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     found = dict(line.split(":", 1) for line in lines)
     return {kind: int(found[kind].split()[0]) * 1024 for kind in KINDS}
 

@@ -9,9 +9,11 @@ change one to three attributes of it, with strengths of their own.
 """
 
 import argparse
+import contextlib
 import http.client
 import importlib
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -24,14 +26,15 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 import numpy as np
-import psutil
 
+from benchmarks.many_embeddings import resident
 from benchmarks.recording import machine_name, record
+from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 
 RETRIEVER = "benchmarks.serving:random_retriever"
+ITEMS, WIDTH = 20_000, 340
 PICKED = 16  # the garments that are edited again and again
 MOST_CHANGES = 3
-READY_SECONDS = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -92,6 +95,56 @@ def serve_here(retriever: str, workdir: str | None) -> None:
     serve(create_app(shop), listen("127.0.0.1", 0), ready=lambda url: print(url, flush=True))
 
 
+def random_retriever(items: int = ITEMS, width: int = WIDTH) -> Any:
+    """Returns a retriever of random features: noise around a prototype for each label.
+
+    Args:
+      items: the number of garments.
+      width: the numbers of each attribute's feature.
+    """
+    from gradrev_jax.core.spaces import Fitted
+    from gradrev_jax.data.catalogue import Catalogue
+    from gradrev_jax.data.images.files import ImageFiles
+    from gradrev_jax.evaluation.searching import Way
+    from gradrev_jax.serving.gallery import EncodedGallery
+    from gradrev_jax.serving.opening import ServedRun
+    from gradrev_jax.serving.retriever import Retriever
+    from gradrev_jax.serving.space import SearchSpace
+
+    rng, schema = np.random.default_rng(0), schema_of_sizes(SHOPPING100K_SIZES)
+    labels = np.stack([rng.integers(0, size, items) for size in schema.sizes], axis=1).astype(np.int32)
+    memory = np.zeros((schema.num_values, schema.num_attributes, width), np.float32)
+    own = (np.arange(schema.num_values), schema.attribute_of)
+    memory[own] = rng.standard_normal((schema.num_values, width), np.float32)
+    values = labels + np.asarray(schema.offsets)
+    blocks = rng.standard_normal((items, schema.num_attributes, width), np.float32)
+    blocks += memory[own][values]
+    logits = rng.standard_normal((items, schema.num_values), np.float32)
+    np.put_along_axis(logits, values, 3.0, axis=1)
+    space = SearchSpace(
+        schema=schema,
+        missing="ignore",
+        representation="features",
+        fitted=Fitted(memory, np.zeros((schema.num_attributes, width), np.float32)),
+        way=Way("global", "add"),
+        look=None,
+        temperatures=np.ones(schema.num_attributes),
+    )
+    none, names = np.zeros(0, np.int64), tuple(f"images/{row:06d}.jpg" for row in range(items))
+    catalogue = Catalogue(
+        schema,
+        ImageFiles(pathlib.Path("random"), names),
+        labels,
+        {"train": none, "validation": none, "test": np.arange(items)},
+    )
+    gallery = EncodedGallery(space, "encoder", 0, blocks, logits)
+
+    def no_network() -> Any:
+        raise NotImplementedError("random features have no network")
+
+    return Retriever(ServedRun(pathlib.Path("random"), catalogue, np.arange(items), gallery, no_network))
+
+
 def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:
     """Sends the requests, and returns times, errors and the server's memory.
 
@@ -105,17 +158,16 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:
     send(
         port, bodies, rate=options.rate, clients=options.clients, seconds=min(5.0, options.seconds)
     )  # to warm up
-    server = psutil.Process(pid)
-    memory, cpu = [server.memory_info().rss], server.cpu_times()
+    memory, cpu = [resident(pid)["VmRSS"]], processor_seconds(pid)
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(server, memory, stop))
+    watcher = threading.Thread(target=_watch, args=(pid, memory, stop))
     watcher.start()
     started = time.perf_counter()
     times, errors = send(port, bodies, rate=options.rate, clients=options.clients, seconds=options.seconds)
     elapsed = time.perf_counter() - started
     stop.set()
     watcher.join()
-    spent = server.cpu_times()
+    spent = processor_seconds(pid) - cpu
     milliseconds = 1e3 * np.array(times)
     quantiles = {f"p{q:g}": round(float(np.percentile(milliseconds, q)), 2) for q in (50, 90, 99, 99.9)}
     return {
@@ -127,24 +179,34 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:
         "requests": len(times),
         "errors": errors,
         "milliseconds": quantiles | {"max": round(float(milliseconds.max()), 2)},
-        "cores_of_server": round((spent.user + spent.system - cpu.user - cpu.system) / elapsed, 2),
+        "cores_of_server": round(spent / elapsed, 2),
         "memory_mib": {
             "start": round(memory[0] / 2**20, 1),
-            "end": round(server.memory_info().rss / 2**20, 1),
+            "end": round(resident(pid)["VmRSS"] / 2**20, 1),
             "largest": round(max(memory) / 2**20, 1),
         },
     }
 
 
-def _watch(server: psutil.Process, memory: list[int], stop: threading.Event) -> None:
+def processor_seconds(pid: int) -> float:
+    """Returns the seconds that all threads of a process have computed so far.
+
+    Args:
+      pid: the process.
+    """
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _watch(pid: int, memory: list[int], stop: threading.Event) -> None:
     while not stop.wait(1.0):
-        memory.append(server.memory_info().rss)
+        memory.append(resident(pid)["VmRSS"])
 
 
 def _get(port: int, path: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_SECONDS)
-    connection.request("GET", path)
-    return json.loads(connection.getresponse().read())
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
 
 
 def requests(attributes: dict[str, Any], k: int, count: int = 1000) -> list[bytes]:

@@ -1,8 +1,6 @@
 """Serves a run as a page and a JSON API: gradrev-serve --workdir=runs/garments."""
 
-import functools
 import importlib.util
-import threading
 
 from absl import flags
 
@@ -44,30 +42,18 @@ def main() -> None:
             raise ConfigError(
                 f"the page needs {', '.join(missing)}, not installed here: pip install 'gradrev_jax[demo]'"
             )
-        from gradrev_jax.serving.retriever import Retriever
-        from gradrev_jax.serving.web.app import create_app
-        from gradrev_jax.serving.web.guard import local_hosts
-        from gradrev_jax.serving.web.server import listen, serve
-        from gradrev_jax.serving.words import parse_request
+        from gradrev_jax.serving.web.run import serve_run
 
         with naming("--{}"):
-            taken = listen(host.value, port.value)  # before the run is opened, which takes a while
-        with taken:
-            shop = Retriever.open(
-                workdir.value, parts=tuple(parts.value), step=step.value, data=read_data() or None
+            serve_run(
+                workdir.value,
+                host=host.value,
+                port=port.value,
+                parts=parts.value,
+                step=step.value,
+                data=read_data(),
+                ready=lambda url, items: print(f"{items:,} garments at {url} (Ctrl-C to end)", flush=True),
             )
-            app = create_app(
-                shop,
-                words=functools.partial(parse_request, schema=shop.schema),
-                gallery=workdir.value.resolve().name,
-                hosts=local_hosts(host.value),
-            )
-
-            def say_ready(url: str) -> None:
-                print(f"{shop.num_items:,} garments at {url} (Ctrl-C to end)", flush=True)
-                threading.Thread(target=shop.warm, daemon=True).start()
-
-            serve(app, taken, ready=say_ready)
 
     cli.run(work, description=__doc__)
 

@@ -1,6 +1,7 @@
 """Reads the bodies of requests: limited in bytes and in time, in memory alone."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from gradrev_jax.serving.web.workers import CLIENT_IS_GONE, Receive
 
 Headers = Sequence[tuple[bytes, bytes]]
 FORM_OVERHEAD = 16 * 1024  # what a form needs besides its file: boundaries, names and types
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what a client sends is no news
 MOST_PARTS = 8  # of a form; the parser limits their headers
 
 

@@ -109,14 +109,14 @@ class Fields:
     def whole(self, name: str, low: int, high: int, default: Any = REQUIRED) -> Any:
         """Returns a whole number between two bounds, inclusive."""
         value = self.value(name, default)
-        if value is default:
+        if name not in self:
             return value
         return check_whole(value, low, high, self.path(name))
 
     def number(self, name: str, low: float, high: float, default: Any = REQUIRED) -> Any:
         """Returns a finite number between two bounds, inclusive."""
         value = self.value(name, default)
-        if value is default:
+        if name not in self:
             return value
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or not low <= value <= high:
@@ -126,7 +126,7 @@ class Fields:
     def text(self, name: str, longest: int, default: Any = REQUIRED) -> Any:
         """Returns a text of at most some characters."""
         value = self.value(name, default)
-        if value is default:
+        if name not in self:
             return value
         return check_text(value, longest, self.path(name))
 

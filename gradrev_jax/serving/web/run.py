@@ -1,0 +1,74 @@
+"""Serves a run: takes the port, opens the run's gallery, and answers."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gradrev_jax.errors import UserError
+from gradrev_jax.serving.retriever import Retriever
+from gradrev_jax.serving.web.app import create_app
+from gradrev_jax.serving.web.guard import local_hosts
+from gradrev_jax.serving.web.server import listen, serve
+from gradrev_jax.serving.web.shop import Shop
+from gradrev_jax.serving.words import parse_request
+
+
+def serve_run(
+    where: pathlib.Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    parts: Sequence[str] = ("test",),
+    step: str = "best",
+    data: Mapping[str, Any] | None = None,
+    ready: Callable[[str, int], None] = lambda url, items: None,
+) -> None:
+    """Answers requests for a run's gallery until Ctrl-C or SIGTERM.
+
+    Args:
+      where: the run's folder.
+      host: the address to listen on.
+      port: the port; 0: any that is free.
+      parts: the parts of the catalogue that the gallery has.
+      step: the checkpoint: ``best``, ``latest`` or its number.
+      data: fields of ``config.data`` to override: where the catalogue lies now.
+      ready: a function that is called with the address of the page and the number of items, once it answers.
+
+    Raises:
+      UserError: the port cannot be used, or the run cannot be opened.
+
+    Example:
+      >>> serve_run(pathlib.Path("no/such/run"), port=0)
+      Traceback (most recent call last):
+      gradrev_jax.errors.WorkdirError: no/such/run is not a run of train.py: it has no config.json
+    """
+    with listen(host, port) as taken:  # before the run is opened, which may take a while
+        shop = Retriever.open(where, parts=parts, step=step, data=data)
+        words = functools.partial(parse_request, schema=shop.schema)
+        app = create_app(shop, words=words, gallery=shop.name, hosts=local_hosts(host))
+        preparing = threading.Thread(target=prepare, args=(shop,), daemon=True)
+
+        def start(url: str) -> None:
+            ready(url, shop.num_items)
+            preparing.start()
+
+        serve(app, taken, ready=start)
+    if preparing.is_alive():  # in a compiler, which does not bear to be ended by the interpreter
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def prepare(shop: Shop) -> None:
+    """Does what the first search and the first photograph would have to wait for.
+
+    Args:
+      shop: the retriever.
+    """
+    with contextlib.suppress(UserError):  # whoever asks for it is told
+        shop.item(0).search(1)
+        shop.warm()
