@@ -1,6 +1,7 @@
 """Serves a run as a page and a JSON API: gradrev-serve --workdir=runs/garments."""
 
 import importlib.util
+import os
 
 from absl import flags
 
@@ -54,6 +55,7 @@ def main() -> None:
                 data=read_data(),
                 ready=lambda url, items: print(f"{items:,} garments at {url} (Ctrl-C to end)", flush=True),
             )
+        os._exit(0)  # without waiting for threads that compile, encode or search
 
     cli.run(work, description=__doc__)
 

@@ -7,7 +7,8 @@ from benchmarks import serving
 
 def test_it_measures_a_small_gallery(tmp_path, monkeypatch):
     (tmp_path / "small_gallery.py").write_text(
-        "from benchmarks.serving import random_retriever\n\n\ndef make():\n    return random_retriever(200, 4)\n"
+        "from benchmarks.serving import random_retriever\n\n\n"
+        "def make():\n    return random_retriever(200, 4)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     options = ["--seconds=1", "--rate=40", "--clients=2", f"--out={tmp_path}"]

@@ -1,9 +1,10 @@
 """The JSON API and the page, as an ASGI application over a retriever."""
 
+import contextlib
 import logging
 import pathlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -123,7 +124,7 @@ class Api:
 
         def answer() -> bytes:
             rows = self._names.find(name)
-            return self._answers.items(rows[offset : offset + limit], len(rows), offset)
+            return self._answers.items(rows[offset : offset + limit].tolist(), len(rows), offset)
 
         return Response(await self._searches.run(answer, request.receive), media_type=JSON)
 
@@ -253,9 +254,14 @@ def create_app(
     """
     api = Api(shop, words, gallery=gallery, limits=limits or Limits(), page=page)
     handlers: dict[Any, Any] = {UserError: _refuse, HTTPException: _refuse_route, Exception: _fail}
-    app = Starlette(routes=api.routes(), exception_handlers=handlers)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        api.close()
+
+    app = Starlette(routes=api.routes(), exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False  # an address that a client makes up is no reason to send it elsewhere
-    app.state.api = api
     return Guard(app, tuple(hosts) if hosts is not None else None)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Int
+
 from gradrev_jax.serving.web.caches import Recent
 
-MOST_NAMES = 16  # that are kept, so that the next part of a list costs nothing
+MOST_NAMES = 8  # that are kept, so that the next part of a list costs nothing
 
 
 class Names:
@@ -15,23 +18,25 @@ class Names:
 
     Example:
       >>> names = Names(["shirts/0001.jpg", "Shirts/0002.jpg", "shoes/0001.jpg"])
-      >>> names.find("shirt"), names.find("0001 sho"), names.find(" ")
-      ([0, 1], [2], range(0, 3))
+      >>> [names.find(text).tolist() for text in ("shirt", "0001 sho", " ")]
+      [[0, 1], [2], [0, 1, 2]]
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
         self._folded: list[str] | None = None
-        self._found = Recent[tuple[str, ...], Sequence[int]](MOST_NAMES)
+        self._found = Recent[tuple[str, ...], Int[np.ndarray, " rows"]](MOST_NAMES)
 
-    def find(self, text: str) -> Sequence[int]:
+    def find(self, text: str) -> Int[np.ndarray, " rows"]:
         """Returns the rows, in order."""
         words = tuple(sorted(set(text.casefold().split())))
         return self._found.get_or_make(words, self._search)
 
-    def _search(self, words: tuple[str, ...]) -> Sequence[int]:
+    def _search(self, words: tuple[str, ...]) -> Int[np.ndarray, " rows"]:
         if not words:
-            return range(len(self._names))
+            return np.arange(len(self._names))
         if self._folded is None:
             self._folded = [name.casefold() for name in self._names]
-        return [row for row, name in enumerate(self._folded) if all(word in name for word in words)]
+        return np.array(
+            [row for row, name in enumerate(self._folded) if all(word in name for word in words)], np.int64
+        )

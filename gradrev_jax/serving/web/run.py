@@ -2,9 +2,7 @@
 
 import contextlib
 import functools
-import os
 import pathlib
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,16 +49,12 @@ def serve_run(
         shop = Retriever.open(where, parts=parts, step=step, data=data)
         words = functools.partial(parse_request, schema=shop.schema)
         app = create_app(shop, words=words, gallery=shop.name, hosts=local_hosts(host))
-        preparing = threading.Thread(target=prepare, args=(shop,), daemon=True)
 
         def start(url: str) -> None:
             ready(url, shop.num_items)
-            preparing.start()
+            threading.Thread(target=prepare, args=(shop,), daemon=True).start()
 
         serve(app, taken, ready=start)
-    if preparing.is_alive():  # in a compiler, which does not bear to be ended by the interpreter
-        sys.stdout.flush()
-        os._exit(0)
 
 
 def prepare(shop: Shop) -> None:

@@ -97,7 +97,7 @@ def make_server(
         http=timed_connections(limits),
         ws="none",
         interface="asgi3",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         log_level="error",
         access_log=False,
