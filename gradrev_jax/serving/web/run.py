@@ -1,7 +1,6 @@
 """Serves a run: takes the port, opens the run's gallery, and answers."""
 
-import contextlib
-import functools
+import logging
 import pathlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,9 @@ from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.guard import local_hosts
 from gradrev_jax.serving.web.server import listen, serve
 from gradrev_jax.serving.web.shop import Shop
-from gradrev_jax.serving.words import parse_request
+from gradrev_jax.serving.web.words import Words
+
+logger = logging.getLogger(__name__)
 
 
 def serve_run(
@@ -47,22 +48,25 @@ def serve_run(
     """
     with listen(host, port) as taken:  # before the run is opened, which may take a while
         shop = Retriever.open(where, parts=parts, step=step, data=data)
-        words = functools.partial(parse_request, schema=shop.schema)
+        words = Words(shop.schema)
         app = create_app(shop, words=words, gallery=shop.name, hosts=local_hosts(host))
 
         def start(url: str) -> None:
             ready(url, shop.num_items)
-            threading.Thread(target=prepare, args=(shop,), daemon=True).start()
+            threading.Thread(target=prepare, args=(shop, words), daemon=True).start()
 
         serve(app, taken, ready=start)
 
 
-def prepare(shop: Shop) -> None:
-    """Does what the first search and the first photograph would have to wait for.
+def prepare(shop: Shop, words: Words) -> None:
+    """Does what the first search, the first words and the first photograph would have to wait for.
 
     Args:
       shop: the retriever.
+      words: what reads requests in words.
     """
-    with contextlib.suppress(UserError):  # whoever asks for it is told
-        shop.item(0).search(1)
-        shop.warm()
+    for work in (shop.item(0).search, words.load, shop.warm):
+        try:
+            work()
+        except UserError as error:  # the server does without; whoever asks for it is told
+            logger.warning("%s", error)

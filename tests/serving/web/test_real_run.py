@@ -1,7 +1,6 @@
 """The server over a trained run, without a stand-in."""
 
 import contextlib
-import functools
 import http.client
 import io
 import json
@@ -19,7 +18,7 @@ from PIL import Image
 from gradrev_jax import Retriever
 from gradrev_jax.serving import retriever
 from gradrev_jax.serving.web import searches
-from gradrev_jax.serving.words import parse_request
+from gradrev_jax.serving.web.words import Words
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -31,7 +30,7 @@ def real(shop_run):
 
 @pytest.fixture
 def client(real, make_client):
-    return make_client(real, words=functools.partial(parse_request, schema=real.schema))
+    return make_client(real, words=Words(real.schema))
 
 
 def test_the_largest_look_is_that_of_the_retriever():
