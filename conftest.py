@@ -7,6 +7,10 @@ NEEDS = {
         *("benchmarks/torch_reference", "benchmarks/side_by_side/torch_side.py"),
         *("tests/parity/make_golden.py", "tests/parity/reference.py"),
     ],
+    "uvicorn": [
+        *("gradrev_jax/serving/web", "tests/serving/web"),
+        *("tests/benchmarks/test_serving.py", "tests/commands/test_serve.py"),
+    ],
     "faiss": ["benchmarks/torch_reference/retrieval.py"],
     "tensorflow_datasets": [
         f"gradrev_jax/data/formats/tfds/{name}.py" for name in ("features", "images", "shopping100k")

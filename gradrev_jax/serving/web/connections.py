@@ -46,15 +46,27 @@ def timed_connections(limits: Limits) -> type[H11Protocol]:
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._write = self.loop.call_later(limits.write_seconds, self.transport.abort)
+            self._await_reader()
 
         def resume_writing(self) -> None:
             _cancel(self._write)
             super().resume_writing()
 
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing():  # once all that is written has been read
+                self._await_reader()
+
+        def timeout_keep_alive_handler(self) -> None:
+            self.transport.abort()  # for a client that has not read its last answer, it would never close
+
         def send_400_response(self, message: str) -> None:
             self.transport.write(plain_answer(400, "this is no request of HTTP/1.1"))
             self.transport.close()
+
+        def _await_reader(self) -> None:
+            _cancel(self._write)
+            self._write = self.loop.call_later(limits.write_seconds, self.transport.abort)
 
         def _await_head(self) -> None:
             self._head = self.loop.call_later(limits.header_seconds, self.transport.abort)

@@ -23,9 +23,11 @@ QUICK = Limits(header_seconds=0.3, body_seconds=0.3, write_seconds=0.3, idle_sec
 
 
 @contextlib.contextmanager
-def running(shop=None, limits=QUICK):
+def running(shop=None, limits=QUICK, sent_at_once=None):
     app = create_app(shop or FakeRetriever(50), hosts=("127.0.0.1",), limits=limits)
     ready, taken = threading.Event(), listen("127.0.0.1", 0)
+    if sent_at_once:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sent_at_once)
     server = make_server(app, limits=limits, ready=ready.set)
     thread = threading.Thread(target=server.run, args=([taken],))
     thread.start()
@@ -148,6 +150,21 @@ def test_a_client_that_does_not_read_its_answer_is_let_go(server):
         with contextlib.suppress(OSError):
             for _ in range(3000):
                 connection.sendall(request)
+        until(lambda: not server.server_state.connections)
+
+
+@pytest.mark.parametrize("header", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("count", [100, 200])
+def test_a_client_that_does_not_read_its_only_answer_is_let_go(header, count):
+    """Of less than what the server buffers, or more."""
+    with (
+        running(FakeRetriever(200), sent_at_once=4096) as server,
+        contextlib.closing(socket.socket()) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /api/items?limit=%d HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n" % (count, header))
+        until(lambda: server.server_state.total_requests)
         until(lambda: not server.server_state.connections)
 
 
