@@ -1,11 +1,11 @@
 """Serves a run: takes the port, opens the run's gallery, and answers."""
 
-import logging
 import pathlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gradrev_jax.distributed import say
 from gradrev_jax.errors import UserError
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.web.app import create_app
@@ -13,8 +13,6 @@ from gradrev_jax.serving.web.guard import local_hosts
 from gradrev_jax.serving.web.server import listen, serve
 from gradrev_jax.serving.web.shop import Shop
 from gradrev_jax.serving.web.words import Words
-
-logger = logging.getLogger(__name__)
 
 
 def serve_run(
@@ -69,4 +67,4 @@ def prepare(shop: Shop, words: Words) -> None:
         try:
             work()
         except UserError as error:  # the server does without; whoever asks for it is told
-            logger.warning("%s", error)
+            say(str(error))

@@ -1,7 +1,5 @@
 """What is loaded once the server answers: the gallery, the text model, the network."""
 
-import logging
-
 import numpy as np
 import pytest
 
@@ -39,7 +37,7 @@ def test_without_the_text_model_there_are_no_synonyms(monkeypatch):
     assert read("a red quux").changes == (("color", "red", 1.0),)
 
 
-def test_everything_is_prepared_whatever_fails(monkeypatch, caplog):
+def test_everything_is_prepared_whatever_fails(monkeypatch, capsys):
     def fail(kind, message):
         def failing(*arguments):
             raise kind(message)
@@ -52,11 +50,11 @@ def test_everything_is_prepared_whatever_fails(monkeypatch, caplog):
     )
     monkeypatch.setattr(words, "load_word_vectors", fail(WeightsError, "the text model is damaged"))
     monkeypatch.setattr(shop, "warm", fail(DataError, "the run sees no photographs"))
-    with caplog.at_level(logging.WARNING):
-        prepare(shop, Words(SCHEMA))
+    prepare(shop, Words(SCHEMA))
     assert searched
-    assert "the text model is damaged" in caplog.text
-    assert "the run sees no photographs" in caplog.text
+    said = "".join(capsys.readouterr())
+    assert "note: the text model is damaged" in said
+    assert "note: the run sees no photographs" in said
 
 
 def test_the_network_is_loaded(monkeypatch):
