@@ -83,6 +83,7 @@ def test_words_become_changes_of_this_catalogue(real, client):
         assert client.post("/api/words", {"text": text}).status == 200
 
 
+@pytest.mark.long
 def test_the_command_serves_a_run_until_it_is_interrupted(real, shop_run):
     command = [sys.executable, "serve.py", f"--workdir={shop_run}", "--port=0"]
     started = time.perf_counter()
