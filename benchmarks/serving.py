@@ -155,9 +155,7 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:
     """
     attributes = _get(port, "/api/attributes")
     bodies = requests(attributes, options.k)
-    send(
-        port, bodies, rate=options.rate, clients=options.clients, seconds=min(5.0, options.seconds)
-    )  # to warm up
+    send(port, bodies, rate=1e6, clients=options.clients, seconds=len(bodies) / 1e6)  # each once, to warm up
     memory, cpu = [resident(pid)["VmRSS"]], processor_seconds(pid)
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(pid, memory, stop))

@@ -10,68 +10,84 @@ from gradrev_jax.serving.web.guard import SECURITY_HEADERS
 from gradrev_jax.serving.web.limits import Limits
 
 
-def timed_connections(limits: Limits) -> type[H11Protocol]:
-    """Returns uvicorn's protocol with deadlines, and with JSON in place of its own messages.
+class TimedConnection(H11Protocol):
+    """uvicorn's connection with deadlines, and with JSON in place of its own messages.
 
     uvicorn waits without end for the head of a request, and for a client that does not read its answer.
+    """
+
+    limits = Limits()
+    _head: asyncio.TimerHandle | None = None
+    _read: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins to wait for a request, or refuses one connection too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            transport.write(plain_answer(503, "too many connections are open; try again in a second"))
+            transport.close()
+        else:
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Reads a part of a request; the head is waited for until the request has begun."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            _cancel(self._head)
+            self._head = None
+        elif self._head is None and not self.transport.is_closing():
+            self._await_head()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forgets the deadlines."""
+        _cancel(self._head)
+        _cancel(self._read)
+        super().connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """Begins to wait for a client to read."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Goes on, because the client has read."""
+        _cancel(self._read)
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """Goes on to the next request; a connection that closes does so once all that is written is read."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Ends an idle connection, even if the client has not read its last answer."""
+        self.transport.abort()
+
+    def send_400_response(self, message: str) -> None:
+        """Refuses what is no HTTP."""
+        self.transport.write(plain_answer(400, "this is no request of HTTP/1.1"))
+        self.transport.close()
+
+    def _await_head(self) -> None:
+        self._head = self.loop.call_later(self.limits.header_seconds, self.transport.abort)
+
+    def _await_reader(self) -> None:
+        _cancel(self._read)
+        self._read = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+
+
+def timed_connections(limits: Limits) -> type[TimedConnection]:
+    """Returns the class of connections with other limits.
 
     Args:
       limits: the deadlines, and the number of connections.
+
+    Example:
+      >>> timed_connections(Limits(connections=8)).limits.connections
+      8
     """
-
-    class TimedConnection(H11Protocol):
-        _head: asyncio.TimerHandle | None = None
-        _write: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > limits.connections:
-                transport.write(plain_answer(503, "too many connections are open; try again in a second"))
-                transport.close()
-            else:
-                self._await_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:
-                _cancel(self._head)
-                self._head = None
-            elif self._head is None and not self.transport.is_closing():
-                self._await_head()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            _cancel(self._head)
-            _cancel(self._write)
-            super().connection_lost(error)
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._await_reader()
-
-        def resume_writing(self) -> None:
-            _cancel(self._write)
-            super().resume_writing()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.transport.is_closing():  # once all that is written has been read
-                self._await_reader()
-
-        def timeout_keep_alive_handler(self) -> None:
-            self.transport.abort()  # for a client that has not read its last answer, it would never close
-
-        def send_400_response(self, message: str) -> None:
-            self.transport.write(plain_answer(400, "this is no request of HTTP/1.1"))
-            self.transport.close()
-
-        def _await_reader(self) -> None:
-            _cancel(self._write)
-            self._write = self.loop.call_later(limits.write_seconds, self.transport.abort)
-
-        def _await_head(self) -> None:
-            self._head = self.loop.call_later(limits.header_seconds, self.transport.abort)
-
-    return TimedConnection
+    return type("TimedConnection", (TimedConnection,), {"limits": limits})
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
