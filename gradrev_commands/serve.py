@@ -30,6 +30,9 @@ def main() -> None:
         "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
     )
     parts = flags.DEFINE_list("parts", ["test"], "Parts of the catalogue that the gallery has, with commas.")
+    engine = flags.DEFINE_string(
+        "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
+    )
     read_data = cli.define_section(
         "data",
         fields.data,
@@ -53,6 +56,7 @@ def main() -> None:
                 parts=parts.value,
                 step=step.value,
                 data=read_data(),
+                engine=engine.value,
                 ready=lambda url, items: print(f"{items:,} garments at {url} (Ctrl-C to end)", flush=True),
             )
         os._exit(0)  # without waiting for threads that compile, encode or search

@@ -60,13 +60,15 @@ class ItemProducts(NamedTuple):
 
     Attributes:
       blocks: the item, [P, w].
-      products: the products of its groups of blocks with those of the gallery's rows, which are normalised
-        where each is by itself, [C, G].
+      groups: its groups of blocks that are not zero, [c]: of a prototype most often one.
+      products: the products of these groups with those of the gallery's rows, which are normalised where each
+        is by itself, [c, G].
       norms: the lengths of its groups, [C].
     """
 
     blocks: Float[np.ndarray, "P w"]
-    products: Float[np.ndarray, "C G"]
+    groups: Int[np.ndarray, " c"]
+    products: Float[np.ndarray, "c G"]
     norms: Float[np.ndarray, " C"]
 
 
@@ -83,6 +85,7 @@ class RecentProducts:
 
     def __init__(self, most: int = KEPT_BYTES) -> None:
         self._most, self._kept, self._lock = most, OrderedDict[Hashable, ItemProducts](), Lock()
+        self._bytes = 0
 
     def get(self, key: Hashable, make: Callable[[], ItemProducts]) -> ItemProducts:
         """Returns the products of a key; makes them if they are not kept.
@@ -97,9 +100,11 @@ class RecentProducts:
                 return self._kept[key]
         made = make()
         with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > max(1, self._most // (made.products.nbytes or 1)):
-                self._kept.popitem(last=False)
+            if key not in self._kept:  # another thread may have made it, too
+                self._kept[key] = made
+                self._bytes += made.products.nbytes
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].products.nbytes
         return made
 
     def keys(self) -> list[Hashable]:
@@ -181,14 +186,14 @@ class ItemGallery:
           item: the item, not normalised, [P, w].
         """
         item, groups = np.asarray(item, np.float32), self.comparison.groups
-        products = np.zeros((len(groups), len(self.blocks)))
-        for c, group in enumerate(groups):
-            part = item[group].reshape(-1)
-            if part.any():
-                products[c] = self.blocks[:, group].reshape(len(self.blocks), -1) @ part
+        present = np.array([c for c, group in enumerate(groups) if item[group].any()], int)
+        products = np.empty((len(present), len(self.blocks)))
+        for position, c in enumerate(present.tolist()):
+            rows = self.blocks[:, groups[c]].reshape(len(self.blocks), -1)
+            products[position] = rows @ item[groups[c]].reshape(-1)
         if self.comparison.normalize == "attribute":
-            products *= inverse(self.norms)
-        return ItemProducts(item, products, self.comparison.lengths(item))
+            products *= inverse(self.norms[present])
+        return ItemProducts(item, present, products, self.comparison.lengths(item))
 
     def search(
         self,
@@ -248,14 +253,16 @@ class ItemGallery:
         values = np.flatnonzero(edit.factors).tolist()
         terms = [(1.0, item, kept)]
         terms += [(float(edit.factors[v]), self._of_prototype(v), every) for v in values]
-        for n in np.flatnonzero(edit.emptied):
-            block = np.zeros_like(item.blocks)
-            block[n] = self.absent[n]
-            terms.append((1.0, self.products(block), every))
+        terms += [(1.0, self._of_absent(n), every) for n in np.flatnonzero(edit.emptied).tolist()]
         return terms
 
     def _of_prototype(self, value: int) -> ItemProducts:
         return self._prototypes.get(value, lambda: self.products(self.memory[value]))
+
+    def _of_absent(self, attribute: int) -> ItemProducts:
+        block = np.zeros(self.blocks.shape[1:], np.float32)
+        block[attribute] = self.absent[attribute]
+        return self._prototypes.get(("absent", attribute), lambda: self.products(block))
 
     def _squares(
         self, comparison: Comparison, query: Float[np.ndarray, "P w"], terms: list[_Term]
@@ -267,7 +274,7 @@ class ItemGallery:
         dots, bounds = np.zeros(len(self.blocks)), np.zeros(len(relative))
         for factor, term, counted in terms:
             factors = factor * scales.of_groups * counted
-            dots += factors @ term.products
+            dots += factors[term.groups] @ term.products
             bounds += np.abs(factors) * relative * term.norms
         dots *= scales.of_rows
         errors = scales.of_rows * (bounds @ self.row_lengths)

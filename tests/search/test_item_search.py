@@ -172,6 +172,37 @@ def test_a_zero_item_and_zero_rows_have_distances(rng):
         np.testing.assert_allclose(np.sort(found.distances), np.sort(expected), rtol=1e-6)
 
 
+def test_a_prototype_has_the_products_of_its_own_block_alone(rng):
+    """Those of a real gallery, of all blocks of all values, would not fit what is kept."""
+    gallery = make(rng, dense=False)
+    for v in range(J):
+        own = gallery.products(gallery.memory[v])
+        assert own.groups.tolist() == [SCHEMA.attribute_of[v]]
+        expected = gallery.blocks[:, own.groups[0]] @ gallery.memory[v, own.groups[0]]
+        np.testing.assert_allclose(own.products[0], expected, rtol=1e-5)
+    nothing = gallery.products(np.zeros_like(gallery.memory[0]))
+    assert nothing.products.shape == (0, len(gallery.blocks))
+
+
+def test_what_replaces_a_removed_value_is_multiplied_once(rng, monkeypatch):
+    gallery = make(rng, dense=False)
+    item, multiplied, products = gallery.products(gallery.blocks[0]), [], ItemGallery.products
+    monkeypatch.setattr(ItemGallery, "products", lambda *given: multiplied.append(1) or products(*given))
+    removed = NOTHING._replace(replaced=np.eye(N, dtype=bool)[1], emptied=np.eye(N, dtype=bool)[1])
+    first, again = (gallery.search(item, removed, k=5) for _ in range(2))
+    assert first.rows.tolist() == again.rows.tolist()
+    assert len(multiplied) == 1
+
+
+def test_products_of_other_sizes_count_as_what_they_are(rng):
+    gallery = make(rng, dense=False)
+    whole, small = gallery.products(gallery.blocks[0]), gallery.products(gallery.memory[0])
+    kept = RecentProducts(whole.products.nbytes + small.products.nbytes)
+    for key, made in (("whole", whole), (0, small), (1, small), (2, small), ("whole", whole)):
+        kept.get(key, lambda made=made: made)
+    assert kept.keys() == [2, "whole"]
+
+
 def test_products_are_kept_up_to_a_limit(rng):
     gallery = make(rng)
     kept = RecentProducts(2 * gallery.products(gallery.blocks[0]).products.nbytes)

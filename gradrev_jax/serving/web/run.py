@@ -23,6 +23,7 @@ def serve_run(
     parts: Sequence[str] = ("test",),
     step: str = "best",
     data: Mapping[str, Any] | None = None,
+    engine: str | None = None,
     ready: Callable[[str, int], None] = lambda url, items: None,
 ) -> None:
     """Answers requests for a run's gallery until Ctrl-C or SIGTERM.
@@ -34,6 +35,7 @@ def serve_run(
       parts: the parts of the catalogue that the gallery has.
       step: the checkpoint: ``best``, ``latest`` or its number.
       data: fields of ``config.data`` to override: where the catalogue lies now.
+      engine: the vector engine that the gallery is searched in, see ``Retriever.open``.
       ready: a function that is called with the address of the page and the number of items, once it answers.
 
     Raises:
@@ -45,7 +47,7 @@ def serve_run(
       gradrev_jax.errors.WorkdirError: no/such/run is not a run of train.py: it has no config.json
     """
     with listen(host, port) as taken:  # before the run is opened, which may take a while
-        shop = Retriever.open(where, parts=parts, step=step, data=data)
+        shop = Retriever.open(where, parts=parts, step=step, data=data, engine=engine)
         words = Words(shop.schema)
         app = create_app(shop, words=words, gallery=shop.name, hosts=local_hosts(host))
 
@@ -54,6 +56,7 @@ def serve_run(
             threading.Thread(target=prepare, args=(shop, words), daemon=True).start()
 
         serve(app, taken, ready=start)
+        shop.close()
 
 
 def prepare(shop: Shop, words: Words) -> None:
