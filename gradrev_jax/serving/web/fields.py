@@ -164,9 +164,21 @@ def check_whole(value: Any, low: int, high: int, name: str) -> int:
       >>> check_whole(3, 0, 9, "item")
       3
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    if not is_whole(value) or not low <= value <= high:
         raise Refused(f"`{name}` is {quote(value)}; give a whole number from {low:,} to {high:,}")
-    return value
+    return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Returns whether a value of JSON is a whole number, however it is written.
+
+    Example:
+      >>> [is_whole(value) for value in (3, 3.0, 3.5, True, "3", float("inf"))]
+      [True, True, False, False, False, False]
+    """
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_text(value: Any, longest: int, name: str) -> str:

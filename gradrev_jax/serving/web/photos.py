@@ -81,7 +81,8 @@ def check_photo(content: bytes, most_pixels: int) -> None:
         raise Refused("the photograph is empty; choose another file")
     sizes = [size for file in {content, strip_metadata(content)} if (size := _size(file))]
     if not sizes:
-        raise Refused(f"the photograph {unreadable_format(content[:HEAD])}")
+        what = unreadable_format(content[:HEAD]).replace("cannot identify image file", "is no image", 1)
+        raise Refused(f"the photograph {what}")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if width * height > most_pixels:
         raise Refused(

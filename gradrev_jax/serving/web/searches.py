@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.web.answers import Answers
-from gradrev_jax.serving.web.fields import Fields, check_text, check_whole, known_name
+from gradrev_jax.serving.web.fields import Fields, check_text, check_whole, is_whole, known_name
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.photos import Photos
 from gradrev_jax.serving.web.refusals import Refused, quote
@@ -84,11 +84,11 @@ def check_row(value: Any, num_items: int) -> int:
       >>> check_row(3, 10)
       3
     """
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_whole(value):
         raise Refused(f"`item` is {quote(value)}; give a row of the gallery, from 0 to {num_items - 1}")
     if not 0 <= value < num_items:
-        raise Refused(f"there is no item {value}; the gallery has items 0 to {num_items - 1}", 404)
-    return value
+        raise Refused(f"there is no item {int(value)}; the gallery has items 0 to {num_items - 1}", 404)
+    return int(value)
 
 
 def _read_change(value: Any, place: str, schema: AttributeSchema) -> Change:

@@ -46,7 +46,8 @@ def change(**fields):
         ({"item": 3, "kk": 1}, "`kk` is no field here; did you mean k?"),
         ({"item": 3, "changed": []}, "did you mean changes?"),
         ({"item": True}, "`item` is true; give a row of the gallery, from 0 to 299"),
-        ({"item": 3.0}, "`item` is 3.0"),
+        ({"item": 3.5}, "`item` is 3.5"),
+        (b'{"item": 1e999}', "`item` is inf"),
         ({"item": "3"}, "`item` is '3'"),
         ({"item": None}, "`item` is null"),
         ({"photo": 3}, "`photo` is 3; give a text"),
@@ -175,6 +176,12 @@ def test_json_must_say_that_it_is(client, path, kind):
     assert "send JSON as application/json" in answer.error
 
 
+def test_a_whole_number_may_be_written_with_a_point(client):
+    answer = client.post("/api/search", b'{"item": 3.0, "k": 2e0, "exclude": [3.0]}')
+    assert len(answer.json["items"]) == 2
+    assert 3 not in [item["item"] for item in answer.json["items"]]
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
 def test_json_may_say_it_in_other_words(client, kind):
     assert client.request("POST", "/api/search", b'{"item": 3}', {"content-type": kind}).status == 200
@@ -240,12 +247,16 @@ LARGER_BOMB = encoded(Image.new("1", (20_000, 10_000)), "PNG")  # Pillow itself 
     ("content", "status", "message"),
     [
         (b"", 400, "the photograph is empty"),
-        (b"hello", 400, "cannot identify image file"),
+        (b"hello", 400, "the photograph is no image: it begins with"),
         (b"<svg></svg>", 400, "is an SVG drawing"),
         (b"%PDF-1.7", 400, "is a PDF"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", 400, "cannot identify image file"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+            400,
+            "the photograph is no image: it begins with",
+        ),
         (encoded(Image.new("RGB", (40, 30)), "JPEG")[:200], 400, ""),
-        (encoded(Image.new("RGB", (40, 30)), "PPM"), 400, "cannot identify image file"),
+        (encoded(Image.new("RGB", (40, 30)), "PPM"), 400, "the photograph is no image: it begins with"),
         (BOMB, 413, "has 6,400 x 6,300 pixels; send one of at most 40 megapixels"),
         (LARGER_BOMB, 413, "send one of at most 40 megapixels"),
         (bytes(10_000_001), 413, "at most 10,000,000 bytes"),

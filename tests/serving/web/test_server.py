@@ -307,15 +307,14 @@ def test_an_interrupt_ends_it_at_once_whatever_clients_do():
             socket.create_connection(("127.0.0.1", port)) as idle,
             socket.create_connection(("127.0.0.1", port)) as busy,
         ):
-            body = b'{"item": 3}'
             busy.sendall(
                 b"POST /api/search HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-                b"Content-Length: 11\r\n\r\n" + body
+                b"Content-Length: 11\r\n\r\n{"
             )
             idle.sendall(b"GET / HTTP")
             time.sleep(0.05)
             started = time.perf_counter()
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 0
-            assert time.perf_counter() - started < 3
+            assert time.perf_counter() - started < 5  # the body would be waited for for ten seconds
         assert "Traceback" not in process.stderr.read()
