@@ -1,6 +1,7 @@
 """Runs the application on a port, until it is interrupted."""
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends; requests that are cut off by it are no fault to be logged."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
