@@ -11,7 +11,8 @@ from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
-from gradrev_jax.search.item_search import ItemEdit, ItemGallery, ItemProducts, RecentProducts
+from gradrev_jax.search.item_products import ItemProducts, RecentProducts
+from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.changes import Described, Removes, Where, make_edit, wanted_values
 from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
 from gradrev_jax.serving.engines.engine import Engine

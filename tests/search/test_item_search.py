@@ -6,7 +6,8 @@ from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, s
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.search.comparison import Comparison
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.item_search import ItemEdit, ItemGallery, RecentProducts
+from gradrev_jax.search.item_products import RecentProducts
+from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 
 SCHEMA = AttributeSchema(("color", "size", "logo"), (("blue", "green", "red"), ("s", "m"), ("no", "yes")))
 N, J, WIDTH = 3, 7, 6

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.space import LARGEST_LOOK
 from gradrev_jax.serving.web.answers import Answers
 from gradrev_jax.serving.web.fields import Fields, check_text, check_whole, is_whole, known_name
 from gradrev_jax.serving.web.limits import Limits
@@ -12,7 +13,6 @@ from gradrev_jax.serving.web.refusals import Refused, quote
 from gradrev_jax.serving.web.shop import Shop
 
 STRONGEST = 10.0  # of a change, in either direction
-MOST_LOOK = 100.0
 LONGEST_NAME = 1000  # characters of a value or of a photograph's id
 
 
@@ -66,7 +66,7 @@ def read_search(value: Any, schema: AttributeSchema, num_items: int, limits: Lim
             check_whole(each, 0, num_items - 1, f"exclude[{number}]")
             for number, each in enumerate(fields.items("exclude", limits.exclude))
         ),
-        look=fields.number("look", 0.0, MOST_LOOK, default=None),
+        look=fields.number("look", 0.0, LARGEST_LOOK, default=None),
         k=fields.whole("k", 1, limits.k, default=20),
         counts=fields.flag("counts"),
     )

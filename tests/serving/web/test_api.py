@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax.serving.space import LARGEST_LOOK
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.limits import Limits
 from tests.serving.web.fake import SCHEMA, FakeItem, FakeRetriever
@@ -33,6 +34,7 @@ def test_the_description_states_the_limits(described):
     limits, schemas = Limits(), described.document["components"]["schemas"]
     search = schemas["Search"]["properties"]
     assert search["k"]["maximum"] == limits.k
+    assert search["look"]["maximum"] == LARGEST_LOOK
     assert search["changes"]["maxItems"] == limits.changes
     assert search["exclude"]["maxItems"] == limits.exclude
     text = json.dumps(described.document)

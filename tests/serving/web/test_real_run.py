@@ -16,8 +16,6 @@ import pytest
 from PIL import Image
 
 from gradrev_jax import Retriever
-from gradrev_jax.serving import retriever
-from gradrev_jax.serving.web import searches
 from gradrev_jax.serving.web.words import Words
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -31,10 +29,6 @@ def real(shop_run):
 @pytest.fixture
 def client(real, make_client):
     return make_client(real, words=Words(real.schema))
-
-
-def test_the_largest_look_is_that_of_the_retriever():
-    assert searches.MOST_LOOK == retriever.LARGEST_LOOK
 
 
 def test_a_search_gives_what_the_retriever_finds(real, client):
