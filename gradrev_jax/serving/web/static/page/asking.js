@@ -1,0 +1,79 @@
+// The sentence that is asked: changes with words, questions back, undo and redo, the link.
+
+import { readWords } from "./api.js";
+import { button, byId, element, redraw, unseen } from "./dom.js";
+
+export class Asking {
+  /** garment: what was picked; apply(changes, event), remove(attribute, event) change what is asked. */
+  constructor(garment, { apply, remove }) {
+    Object.assign(this, { garment, apply, remove, questions: [] });
+    this.input = byId("words");
+    byId("ask").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#read(event);
+    });
+  }
+
+  /** Draws the changes. */
+  draw(changes) {
+    byId("changes").hidden = changes.length === 0;
+    redraw(byId("changes"), changes.map((change) => this.#tag(change)), byId("ask-title"));
+    this.input.placeholder = changes.length ? "and …" : "red, with long sleeves";
+  }
+
+  /** Forgets questions and answers of what was asked before. */
+  clear() {
+    this.questions = [];
+    byId("replies").replaceChildren();
+    this.input.value = "";
+  }
+
+  #tag({ attribute, to }) {
+    const text = to === null ? `any ${attribute}` : to;
+    return element("li", { class: "tag" },
+      this.garment.swatchOf(attribute, to),
+      element("span", {}, to === null ? null : unseen(`${attribute} `), text),
+      button({ "data-key": attribute, class: "remove", "aria-label": `Remove ${to === null ? text : `${attribute} ${to}`}` },
+        (event) => this.remove(attribute, event), "×"));
+  }
+
+  async #read(event) {
+    const text = this.input.value.trim();
+    if (!text) return;
+    const reading = (this.reading = {});
+    let answer;
+    try {
+      answer = await readWords(text);
+    } catch (error) {
+      if (reading === this.reading) this.#reply([error.message]);
+      return;
+    }
+    if (reading !== this.reading) return;
+    this.questions = answer.questions;
+    const kept = answer.changes.filter(({ attribute, to }) => to !== this.garment.wanted(attribute));
+    const same = answer.changes.filter((change) => !kept.includes(change));
+    const sentences = same.map(({ attribute, to }) => `The ${attribute} is ${to ?? "any"} already.`);
+    if (answer.unknown.length) {
+      const words = answer.unknown.map((word) => `“${word}”`).join(", ");
+      sentences.push(`No value of this gallery is called ${words}.`);
+    }
+    if (!answer.changes.length && !answer.questions.length && !answer.unknown.length) {
+      sentences.push("Nothing in this names a value of the gallery.");
+    }
+    this.input.value = "";
+    this.#reply(sentences);
+    if (kept.length) this.apply(kept, event);
+  }
+
+  #reply(sentences) {
+    const asked = this.questions.map((question) => element("div", { class: "question", role: "group", "aria-label": `Which “${question.words}”?` },
+      element("p", {}, `Which “${question.words}”?`),
+      ...question.options.map(({ attribute, to }) => button({ class: "button small" }, (event) => {
+        this.questions = this.questions.filter((other) => other !== question);
+        this.#reply([]);
+        this.apply([{ attribute, to }], event);
+        if (!byId("replies").contains(document.activeElement)) this.input.focus({ preventScroll: true });
+      }, element("span", { class: "soft" }, `${attribute} `), this.garment.swatchOf(attribute, to), to ?? "any"))));
+    byId("replies").replaceChildren(...sentences.map((sentence) => element("p", {}, sentence)), ...asked);
+  }
+}

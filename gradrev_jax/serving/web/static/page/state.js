@@ -1,0 +1,100 @@
+// What the person asks for, and its form in the address.
+
+/** Returns a state in which nothing is picked; look null is the run's own. */
+export const nothing = () => ({
+  item: null, photo: null, changes: [], strength: 1, look: null, where: {}, name: "",
+});
+
+export const isPicked = (state) => state.item !== null || state.photo !== null;
+
+const encode = (...parts) => parts.filter((part) => part !== null).map(encodeURIComponent).join(":");
+
+/** Returns the state as the part of an address after "#". */
+export function toAddress(state) {
+  const words = [];
+  const add = (name, ...parts) => words.push(`${name}=${encode(...parts)}`);
+  if (state.item !== null) add("item", state.item);
+  if (state.photo !== null) add("photo", state.photo);
+  for (const change of state.changes) add("change", change.attribute, change.to);
+  for (const [attribute, values] of Object.entries(state.where)) {
+    for (const value of values) add("where", attribute, value);
+  }
+  if (state.strength !== 1) add("strength", state.strength);
+  if (state.look !== null) add("look", state.look);
+  if (state.name) add("name", state.name);
+  return `#${words.join("&")}`;
+}
+
+/** Returns the state of an address; what cannot be read is left out. */
+export function fromAddress(hash) {
+  const state = nothing();
+  for (const word of hash.replace(/^#/, "").split("&")) {
+    try {
+      const [name, text = ""] = word.split("=", 2);
+      const [first, second = null] = text.split(":", 2).map(decodeURIComponent);
+      READERS[name]?.(state, first, second);
+    } catch { /* a broken escape */ }
+  }
+  return state;
+}
+
+function readNumber(state, name, text) {
+  const number = Number.parseFloat(text);
+  if (number >= 0 && number <= 2) state[name] = number;
+}
+
+const READERS = {
+  item: (state, row) => { if (/^\d{1,9}$/.test(row)) [state.item, state.photo] = [Number(row), null]; },
+  photo: (state, id) => { if (id) [state.item, state.photo] = [null, id]; },
+  change: (state, attribute, to) => { state.changes = withChange(state.changes, attribute, to); },
+  where: (state, attribute, value) => {
+    if (value !== null && !state.where[attribute]?.includes(value)) state.where = toggled(state.where, attribute, value);
+  },
+  strength: (state, text) => readNumber(state, "strength", text),
+  look: (state, text) => readNumber(state, "look", text),
+  name: (state, text) => { state.name = text.slice(0, 200); },
+};
+
+/** Returns the changes with one more; a second one of the same attribute takes the first one's place. */
+export function withChange(changes, attribute, to) {
+  return [...changes.filter((change) => change.attribute !== attribute), { attribute, to }];
+}
+
+/** Returns the filters with a value added, or taken out if it is there. */
+export function toggled(where, attribute, value) {
+  const now = where[attribute] || [];
+  const values = now.includes(value) ? now.filter((other) => other !== value) : [...now, value];
+  const { [attribute]: _, ...others } = where;
+  return values.length ? { ...others, [attribute]: values } : others;
+}
+
+/** The steps since a garment was picked, for undo and redo. */
+export class Steps {
+  #all = [];
+  #at = -1;
+
+  get index() { return this.#at; }
+  get canUndo() { return this.#at > 0; }
+  get canRedo() { return this.#at < this.#all.length - 1; }
+
+  start(state) {
+    this.#all = [state];
+    this.#at = 0;
+  }
+
+  add(state) {
+    this.#all = [...this.#all.slice(0, this.#at + 1), state];
+    this.#at += 1;
+  }
+
+  replace(state) { this.#all[this.#at] = state; }
+  undo() { return this.#all[--this.#at]; }
+  redo() { return this.#all[++this.#at]; }
+
+  /** Follows the browser to one of its own addresses: to the step it was, or to a new beginning. */
+  follow(index, state) {
+    const step = this.#all[index];
+    if (step && toAddress(step) === toAddress(state)) this.#at = index;
+    else this.start(state);
+  }
+}
