@@ -1,6 +1,6 @@
 // The gallery: pages of garments that are loaded as one comes near them.
 
-import { getItems } from "./api.js";
+import { getAttributes, getItems } from "./api.js";
 import { card, valuesOf } from "./cards.js";
 import { byId, element, plural } from "./dom.js";
 
@@ -11,6 +11,7 @@ export class Gallery {
   #offset = 0;
   #total = null;
   #loading = null;
+  scroll = 0; // where it was left
 
   /** onItems is told of all items that were loaded, onTrouble of an error and how to try again. */
   constructor(onItems, onTrouble) {
@@ -28,7 +29,6 @@ export class Gallery {
   async show(name) {
     if (name === this.#name) return;
     this.#loading?.abort();
-    Object.assign(this, { scroll: 0 });
     [this.#name, this.#offset, this.#total, this.#loading] = [name, 0, null, null];
     await this.#more();
   }
@@ -43,7 +43,7 @@ export class Gallery {
     const loading = (this.#loading = new AbortController());
     const [name, offset] = [this.#name, this.#offset];
     try {
-      const answer = await getItems({ offset, limit: PAGE, name }, loading.signal);
+      const [answer] = await Promise.all([getItems({ offset, limit: PAGE, name }, loading.signal), getAttributes()]);
       if (loading !== this.#loading) return;
       this.#draw(answer, offset);
       this.#loading = null;

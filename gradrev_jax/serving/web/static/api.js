@@ -1,10 +1,10 @@
 // Talks to the server. Whatever goes wrong becomes an error whose message is a sentence.
 
-export class Trouble extends Error {
-  constructor(message, status = 0) {
-    super(message);
-    this.status = status;
-  }
+export class Trouble extends Error {}
+
+function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
 async function request(path, options = {}) {
@@ -22,7 +22,7 @@ async function request(path, options = {}) {
     if (error.name === "AbortError") throw error;
   }
   if (!response.ok || answer === null) {
-    throw new Trouble(answer?.error || `The server answered with an error (${response.status}).`, response.status);
+    throw new Trouble(sentence(answer?.error || `the server answered with an error (${response.status})`));
   }
   return answer;
 }
@@ -30,11 +30,27 @@ async function request(path, options = {}) {
 const post = (path, body, signal) =>
   request(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
 
-export const getAttributes = () => request("api/attributes");
+let version = null; // of the pictures: an address with it is never asked for again
+let attributes = null;
+
+/** Returns the gallery's name and attributes; asked for once, unless that failed. */
+export function getAttributes() {
+  attributes ??= request("api/attributes").then((answer) => {
+    version = answer.version ?? null;
+    return answer;
+  }, (error) => {
+    attributes = null;
+    throw error;
+  });
+  return attributes;
+}
+
 export const getItem = (row) => request(`api/items/${encodeURIComponent(row)}`);
 export const getItems = (query, signal) => request(`api/items?${new URLSearchParams(query)}`, { signal });
 export const readWords = (text) => post("api/words", { text });
-export const pictureOf = (row, size) => `images/${row}?size=${size}`;
+
+/** Returns the address of a picture; the attributes have to be there. */
+export const pictureOf = (row, size) => `images/${row}?size=${size}${version === null ? "" : `&v=${encodeURIComponent(version)}`}`;
 
 export function sendPhoto(file) {
   const body = new FormData();

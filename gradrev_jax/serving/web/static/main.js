@@ -12,7 +12,7 @@ import { Results } from "./results.js";
 import { Steps, fromAddress, isPicked, nothing, toAddress, toggled, withChange } from "./state.js";
 
 const FIRST = 24; // results at first, and as many more each time
-const MOST = 240;
+const MOST = 192;
 const TOGETHER = 1000; // milliseconds within which moves of one slider are one step
 
 let state = fromAddress(location.hash);
@@ -88,10 +88,11 @@ async function renderGallery(previous, wasPicked) {
   document.title = shop.gallery;
   const shown = gallery.show(state.name);
   if (wasPicked) {
-    scrollTo(0, gallery.scroll ?? 0);
+    scrollTo(0, gallery.scroll);
     const card = gallery.list.querySelector(`[data-item="${previous.item}"]`);
     if (document.activeElement !== byId("name")) (card ?? byId("gallery-title")).focus({ preventScroll: true });
   }
+  if (previous !== null && previous.name !== state.name) scrollTo(0, 0);
   await shown;
   clock.shown(gallery.list);
 }
@@ -103,7 +104,9 @@ async function renderShop(previous, wasPicked) {
     item = await itemOf(current);
   } catch (error) {
     if (current !== state) return;
-    go(nothing());
+    state = nothing();
+    history.replaceState(null, "", "#");
+    render(current);
     trouble("trouble", error);
     return;
   }

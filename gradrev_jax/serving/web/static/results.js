@@ -46,7 +46,7 @@ export class Results {
 
   #notes(item) {
     if (item.matches) {
-      return element("span", { class: "notes match" }, element("span", { "aria-hidden": "true" }, "✓ "), "exactly as asked");
+      return element("span", { class: "notes match" }, element("span", { "aria-hidden": "true" }, "✓ "), this.#asAsked());
     }
     const lines = item.differs.map((attribute) => {
       const has = item.labels[attribute] ?? null;
@@ -56,6 +56,9 @@ export class Results {
     });
     return element("span", { class: "notes" }, ...lines);
   }
+
+  // Where nothing is changed, nothing is asked.
+  #asAsked() { return this.garment.changes.length ? "exactly as asked" : "the same attributes"; }
 
   #places() {
     return new Map([...this.#cards].map(([row, node]) => [row, node.getBoundingClientRect()]));
@@ -74,8 +77,9 @@ export class Results {
   #say(items) {
     const exact = items.filter((item) => item.matches).length;
     const text = items.length === 0 ? "Nothing in the gallery fits these filters."
-      : exact === items.length ? `All ${items.length} exactly as asked`
-      : exact === 0 ? "None exactly as asked; these are nearest" : `${exact.toLocaleString("en")} exactly as asked`;
+      : exact === 0 && this.garment.changes.length ? "None exactly as asked; these come nearest"
+      : exact === 0 ? "None with the same attributes; these come nearest"
+      : `${exact === items.length ? `All ${exact}` : exact} ${this.garment.changes.length ? "exactly as asked" : "with the same attributes"}`;
     byId("summary").textContent = text;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {

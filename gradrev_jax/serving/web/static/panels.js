@@ -9,7 +9,10 @@ export class Panel {
   constructor(id) {
     this.node = element("div", { id, class: "panel", popover: "auto", role: "dialog" });
     this.anchor = null;
+    this.pressed = null; // the button at which it was open when the pointer went down, which closes it
     document.body.append(this.node);
+    addEventListener("pointerdown", () => { this.pressed = this.anchor; }, { capture: true });
+    for (const name of ["click", "keydown"]) addEventListener(name, () => { this.pressed = null; });
     this.node.addEventListener("toggle", (event) => { if (event.newState === "closed") this.#closed(); });
     this.node.addEventListener("keydown", (event) => this.#move(event));
     for (const name of ["scroll", "resize"]) addEventListener(name, () => this.#place(), { passive: true, capture: true });
@@ -19,7 +22,7 @@ export class Panel {
 
   /** Opens at a button, or closes where it is open there. */
   toggle(anchor, label, draw) {
-    const again = this.anchor === anchor;
+    const again = anchor === this.anchor || anchor === this.pressed;
     this.close();
     if (again) return;
     this.draw = draw;

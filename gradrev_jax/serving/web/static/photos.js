@@ -24,7 +24,7 @@ export class Photos {
   get(id) { return this.#sent.get(id); }
 
   async #use(file, event) {
-    document.body.classList.add("busy");
+    byId("doing").textContent = "Reading the photograph …";
     try {
       const [answer, canvas] = await Promise.all([sendPhoto(file), drawn(file)]);
       this.#sent.set(answer.photo, { item: null, name: file.name, labels: answer.labels, predicted: answer.predicted, canvas });
@@ -32,7 +32,7 @@ export class Photos {
     } catch (error) {
       this.onTrouble(error);
     } finally {
-      document.body.classList.remove("busy");
+      byId("doing").textContent = "";
     }
   }
 
