@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
+AXE_VERSION := 4.14.1
+AXE := .npm/axe-core-$(AXE_VERSION).js
 
-.PHONY: demo page test test-long test-slow lint format docs wheel clean
+.PHONY: demo page test test-long test-slow test-page lint format docs wheel clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
@@ -20,6 +22,16 @@ test-long: .venv/installed  ## those of whole runs, which CI runs, too
 
 test-slow: .venv/installed  ## minutes each
 	$(BIN)/python -m pytest -q -m slow
+
+test-page: .venv/installed $(if $(shell command -v npm),$(AXE))  ## the page, click by click in chromium; pictures of it in runs/page
+	AXE=$(AXE) $(BIN)/python -m pytest -q -n 0 -m page tests/serving/page
+
+# checks of accessibility; the file alone, so that nothing of npm lies in the checkout
+$(AXE):
+	mkdir -p $(@D)
+	npm pack --silent --pack-destination $(@D) axe-core@$(AXE_VERSION)
+	tar -xzf $(@D)/axe-core-$(AXE_VERSION).tgz -C $(@D) --strip-components=1 package/axe.min.js
+	mv $(@D)/axe.min.js $@
 
 lint: .venv/installed  ## formatter, linter, type checker and import rules; changes nothing
 	$(BIN)/ruff format --check .
@@ -38,7 +50,7 @@ docs: .venv/docs  ## the documentation site, in site/; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment, the demo's run and the site
-	rm -rf .venv runs site
+	rm -rf .venv .npm runs site
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

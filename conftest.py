@@ -8,9 +8,10 @@ NEEDS = {
         *("tests/parity/make_golden.py", "tests/parity/reference.py"),
     ],
     "uvicorn": [
-        *("gradrev_jax/serving/web", "tests/serving/web"),
+        *("gradrev_jax/serving/web", "tests/serving/web", "tests/serving/page"),
         *("tests/benchmarks/test_serving.py", "tests/commands/test_serve.py"),
     ],
+    "playwright": ["tests/serving/page"],
     "faiss": ["benchmarks/torch_reference/retrieval.py"],
     "tensorflow_datasets": [
         f"gradrev_jax/data/formats/tfds/{name}.py" for name in ("features", "images", "shopping100k")
