@@ -32,7 +32,7 @@ export class Asking {
     const text = to === null ? `any ${attribute}` : to;
     return element("li", { class: "tag" },
       this.garment.swatchOf(attribute, to),
-      element("span", { class: "to" }, to === null ? null : unseen(`${attribute} `), text),
+      element("span", { class: "to" }, to === null ? null : this.garment.isShared(to) ? element("span", { class: "soft" }, `${attribute} `) : unseen(`${attribute} `), text),
       button({ "data-key": attribute, class: "remove", "aria-label": `Remove ${to === null ? text : `${attribute} ${to}`}` },
         (event) => this.remove(attribute, event), "×"));
   }

@@ -52,6 +52,16 @@ export class Garment {
     return value === null ? null : this.swatch.get(attribute)?.(value) ?? null;
   }
 
+  /** Whether other attributes have a value of the same name, so that it says too little by itself. */
+  isShared(value) {
+    return this.shop.attributes.filter(({ values }) => values.some(({ name }) => name === value)).length > 1;
+  }
+
+  /** Whether anything is asked of results: a change, or a label. */
+  get asks() {
+    return this.changes.length > 0 || Object.values(this.item.labels).some((label) => label !== null);
+  }
+
   #drawPicture(item) {
     const label = [shortName(item.name), valuesOf(item)].filter(Boolean).join(": ");
     byId("garment-name").textContent = shortName(item.name);
@@ -83,8 +93,9 @@ export class Garment {
         : element("span", { class: "soft", title: `predicted, ${percent(probability)}` }, " likely");
       parts.push(element("span", { class: "value" }, this.swatchOf(attribute, value), value ?? "not known", likely));
     }
+    const classes = ["chip", change ? "changed" : "", this.isShared(change ? change.to : value) ? "named" : ""];
     const chip = button(
-      { class: change ? "chip changed" : "chip", "data-key": attribute, "aria-haspopup": "dialog", "aria-expanded": "false" },
+      { class: classes.filter(Boolean).join(" "), "data-key": attribute, "aria-haspopup": "dialog", "aria-expanded": "false" },
       (event) => this.#openValues(attribute, event.currentTarget), ...parts,
     );
     return element("li", {}, chip);
@@ -103,14 +114,15 @@ export class Garment {
     const wanted = this.wanted(attribute);
     const values = this.shop.attributes.find((other) => other.name === attribute).values.map((value) => value.name);
     const offered = values.filter((value) => counts[value] > 0 || value === wanted || value === own);
-    const rows = offered.map((value) => this.#option(attribute, value, value, counts[value] ?? 0, value === wanted));
-    rows.push(this.#option(attribute, null, "any", null, wanted === null && own !== null));
+    const rows = offered.map((value) => this.#option(attribute, value, { count: counts[value] ?? 0, isOwn: value === own, isCurrent: value === wanted }));
+    rows.push(this.#option(attribute, null, { isCurrent: wanted === null && own !== null }));
     const note = offered.some((value) => value !== own && counts[value] > 0) ? null
       : element("p", { class: "soft small" }, `With another ${attribute}, nothing matches exactly.`);
     return [title, element("ul", { class: "options" }, ...rows), ...(note ? [note] : [])];
   }
 
-  #option(attribute, value, text, count, isCurrent) {
+  #option(attribute, value, { count = 0, isOwn = false, isCurrent }) {
+    const text = value ?? "any";
     const choose = (event) => {
       this.panel.close();
       this.choose(attribute, value, event);
@@ -118,7 +130,8 @@ export class Garment {
     return element("li", {}, button(
       { class: "option", "data-key": text, "aria-current": isCurrent ? "true" : null }, choose,
       this.swatchOf(attribute, value), element("span", {}, text),
-      count === null ? null : element("span", { class: "count soft" }, count.toLocaleString("en"), unseen(count === 1 ? " exact match" : " exact matches")),
+      isOwn ? element("span", { class: "soft small" }, " as it is") : null,
+      count === 0 ? null : element("span", { class: "count soft" }, count.toLocaleString("en"), unseen(count === 1 ? " exact match" : " exact matches")),
     ));
   }
 }

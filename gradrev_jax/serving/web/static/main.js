@@ -75,7 +75,7 @@ async function render(previous = null) {
   trouble("trouble");
   const picked = isPicked(state);
   const wasPicked = previous !== null && isPicked(previous);
-  if (!picked && document.activeElement !== byId("name")) byId("name").value = state.name;
+  if (document.activeElement !== byId("name")) byId("name").value = state.name;
   if (picked && !wasPicked) gallery.scroll = scrollY;
   byId("gallery").hidden = picked;
   byId("shop").hidden = !picked;

@@ -3,6 +3,7 @@
 import { card } from "./cards.js";
 import { byId, element, plural, prefersStill } from "./dom.js";
 
+const EAGER = 12; // pictures that do not wait until one comes near
 const QUIET = 600; // milliseconds without a new answer before it is read out
 
 export class Results {
@@ -33,20 +34,19 @@ export class Results {
 
   #card(item, i) {
     const notes = this.#notes(item);
-    const known = this.#cards.get(item.item);
-    if (!known) {
-      const node = card(item, notes, { lazy: i >= 12 });
-      node.classList.toggle("exact", item.matches);
-      return node;
-    }
-    known.querySelector(".notes").replaceWith(notes);
-    known.classList.toggle("exact", item.matches);
-    return known;
+    let node = this.#cards.get(item.item);
+    if (node) node.querySelector(".notes").replaceWith(notes);
+    else node = card(item, notes, { lazy: i >= EAGER });
+    node.classList.toggle("exact", this.#isExact(item));
+    return node;
   }
 
+  // Where nothing is asked, everything matches and says nothing.
+  #isExact(item) { return item.matches && this.garment.asks; }
+
   #notes(item) {
-    if (item.matches) {
-      return element("span", { class: "notes match" }, element("span", { "aria-hidden": "true" }, "✓ "), this.#asAsked());
+    if (this.#isExact(item)) {
+      return element("span", { class: "notes match" }, element("span", { "aria-hidden": "true" }, "✓ "), this.#words().each);
     }
     const lines = item.differs.map((attribute) => {
       const has = item.labels[attribute] ?? null;
@@ -57,8 +57,10 @@ export class Results {
     return element("span", { class: "notes" }, ...lines);
   }
 
-  // Where nothing is changed, nothing is asked.
-  #asAsked() { return this.garment.changes.length ? "exactly as asked" : "the same attributes"; }
+  #words() {
+    return this.garment.changes.length ? { each: "exactly as asked", all: "exactly as asked" }
+      : { each: "the same attributes", all: "with the same attributes" };
+  }
 
   #places() {
     return new Map([...this.#cards].map(([row, node]) => [row, node.getBoundingClientRect()]));
@@ -68,18 +70,23 @@ export class Results {
     for (const [row, node] of this.#cards) {
       const from = before.get(row);
       if (!from) continue;
+      for (const moving of node.getAnimations()) moving.cancel();
       const to = node.getBoundingClientRect();
       const [x, y] = [from.left - to.left, from.top - to.top];
       if (x || y) node.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 220, easing: "ease-out" });
     }
   }
 
+  #summary(items) {
+    const exact = items.filter((item) => this.#isExact(item)).length;
+    if (!items.length) return "Nothing in the gallery fits these filters.";
+    if (!this.garment.asks) return "These come nearest";
+    if (!exact) return `None ${this.#words().all}; these come nearest`;
+    return `${exact === items.length ? "All " : ""}${exact} ${this.#words().all}`;
+  }
+
   #say(items) {
-    const exact = items.filter((item) => item.matches).length;
-    const text = items.length === 0 ? "Nothing in the gallery fits these filters."
-      : exact === 0 && this.garment.changes.length ? "None exactly as asked; these come nearest"
-      : exact === 0 ? "None with the same attributes; these come nearest"
-      : `${exact === items.length ? `All ${exact}` : exact} ${this.garment.changes.length ? "exactly as asked" : "with the same attributes"}`;
+    const text = this.#summary(items);
     byId("summary").textContent = text;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
