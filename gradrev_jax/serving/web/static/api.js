@@ -28,20 +28,28 @@ async function request(path, options = {}) {
 }
 
 const post = (path, body, signal) =>
-  request(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  request(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    signal,
+  });
 
 let version = null; // of the pictures: an address with it is never asked for again
 let attributes = null;
 
 /** Returns the gallery's name and attributes; asked for once, unless that failed. */
 export function getAttributes() {
-  attributes ??= request("api/attributes").then((answer) => {
-    version = answer.version ?? null;
-    return answer;
-  }, (error) => {
-    attributes = null;
-    throw error;
-  });
+  attributes ??= request("api/attributes").then(
+    (answer) => {
+      version = answer.version ?? null;
+      return answer;
+    },
+    (error) => {
+      attributes = null;
+      throw error;
+    },
+  );
   return attributes;
 }
 
@@ -50,7 +58,8 @@ export const getItems = (query, signal) => request(`api/items?${new URLSearchPar
 export const readWords = (text) => post("api/words", { text });
 
 /** Returns the address of a picture; the attributes have to be there. */
-export const pictureOf = (row, size) => `images/${row}?size=${size}${version === null ? "" : `&v=${encodeURIComponent(version)}`}`;
+export const pictureOf = (row, size) =>
+  `images/${row}?size=${size}${version === null ? "" : `&v=${encodeURIComponent(version)}`}`;
 
 export function sendPhoto(file) {
   const body = new FormData();

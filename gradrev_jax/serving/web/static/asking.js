@@ -17,7 +17,11 @@ export class Asking {
   /** Draws the changes. */
   draw(changes) {
     byId("changes").hidden = changes.length === 0;
-    redraw(byId("changes"), changes.map((change) => this.#tag(change)), byId("ask-title"));
+    redraw(
+      byId("changes"),
+      changes.map((change) => this.#tag(change)),
+      byId("ask-title"),
+    );
     this.input.placeholder = changes.length ? "and …" : "red, with long sleeves";
   }
 
@@ -30,11 +34,30 @@ export class Asking {
 
   #tag({ attribute, to }) {
     const text = to === null ? `any ${attribute}` : to;
-    return element("li", { class: "tag" },
+    return element(
+      "li",
+      { class: "tag" },
       this.garment.swatchOf(attribute, to),
-      element("span", { class: "to" }, to === null ? null : this.garment.isShared(to) ? element("span", { class: "soft" }, `${attribute} `) : unseen(`${attribute} `), text),
-      button({ "data-key": attribute, class: "remove", "aria-label": `Remove ${to === null ? text : `${attribute} ${to}`}` },
-        (event) => this.remove(attribute, event), "×"));
+      element(
+        "span",
+        { class: "to" },
+        to === null
+          ? null
+          : this.garment.isShared(to)
+            ? element("span", { class: "soft" }, `${attribute} `)
+            : unseen(`${attribute} `),
+        text,
+      ),
+      button(
+        {
+          "data-key": attribute,
+          class: "remove",
+          "aria-label": `Remove ${to === null ? text : `${attribute} ${to}`}`,
+        },
+        (event) => this.remove(attribute, event),
+        "×",
+      ),
+    );
   }
 
   async #read(event) {
@@ -50,9 +73,12 @@ export class Asking {
     }
     if (reading !== this.reading) return;
     this.questions = answer.questions;
-    const kept = answer.changes.filter(({ attribute, to }) => to !== this.garment.wanted(attribute));
-    const same = answer.changes.filter((change) => !kept.includes(change));
-    const sentences = same.map(({ attribute, to }) => `The ${attribute} is ${to ?? "any"} already.`);
+    const isThere = ({ attribute, to }) =>
+      to === null ? this.garment.change(attribute)?.to === null : to === this.garment.wanted(attribute);
+    const kept = answer.changes.filter((change) => !isThere(change));
+    const sentences = answer.changes
+      .filter(isThere)
+      .map(({ attribute, to }) => `The ${attribute} is ${to ?? "any"} already.`);
     if (answer.unknown.length) {
       const words = answer.unknown.map((word) => `“${word}”`).join(", ");
       sentences.push(`No value of this gallery is called ${words}.`);
@@ -66,14 +92,28 @@ export class Asking {
   }
 
   #reply(sentences) {
-    const asked = this.questions.map((question) => element("div", { class: "question", role: "group", "aria-label": `Which “${question.words}”?` },
-      element("p", {}, `Which “${question.words}”?`),
-      ...question.options.map(({ attribute, to }) => button({ class: "button small" }, (event) => {
-        this.questions = this.questions.filter((other) => other !== question);
-        this.#reply([]);
-        this.apply([{ attribute, to }], event);
-        if (!byId("replies").contains(document.activeElement)) this.input.focus({ preventScroll: true });
-      }, element("span", { class: "soft" }, `${attribute} `), this.garment.swatchOf(attribute, to), to ?? "any"))));
+    const asked = this.questions.map((question) =>
+      element(
+        "div",
+        { class: "question", role: "group", "aria-label": `Which “${question.words}”?` },
+        element("p", {}, `Which “${question.words}”?`),
+        ...question.options.map(({ attribute, to }) =>
+          button(
+            { class: "button small" },
+            (event) => {
+              this.questions = this.questions.filter((other) => other !== question);
+              this.#reply([]);
+              this.apply([{ attribute, to }], event);
+              if (!byId("replies").contains(document.activeElement))
+                this.input.focus({ preventScroll: true });
+            },
+            element("span", { class: "soft" }, `${attribute} `),
+            this.garment.swatchOf(attribute, to),
+            to ?? "any",
+          ),
+        ),
+      ),
+    );
     byId("replies").replaceChildren(...sentences.map((sentence) => element("p", {}, sentence)), ...asked);
   }
 }

@@ -33,6 +33,26 @@ export function redraw(parent, children, instead = null) {
   (again || instead)?.focus({ preventScroll: true });
 }
 
+/** Shows a sentence where it matters, with a way to try again. */
+export function trouble(place, error = null, again = null) {
+  byId(place).replaceChildren(
+    ...(error ? [error.message] : []),
+    ...(error && again
+      ? [
+          " ",
+          button(
+            { class: "plain" },
+            () => {
+              trouble(place);
+              again();
+            },
+            "Try again",
+          ),
+        ]
+      : []),
+  );
+}
+
 /** Whether the person asked for less motion. */
 export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

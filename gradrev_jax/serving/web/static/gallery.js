@@ -20,7 +20,9 @@ export class Gallery {
     this.list = byId("gallery-list");
     this.end = byId("gallery-end");
     new IntersectionObserver(
-      (entries) => { if (entries.some((entry) => entry.isIntersecting)) this.#more(); },
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) this.#more();
+      },
       { rootMargin: "0px 0px 1200px 0px" },
     ).observe(this.end);
   }
@@ -43,7 +45,10 @@ export class Gallery {
     const loading = (this.#loading = new AbortController());
     const [name, offset] = [this.#name, this.#offset];
     try {
-      const [answer] = await Promise.all([getItems({ offset, limit: PAGE, name }, loading.signal), getAttributes()]);
+      const [answer] = await Promise.all([
+        getItems({ offset, limit: PAGE, name }, loading.signal),
+        getAttributes(),
+      ]);
       if (loading !== this.#loading) return;
       this.#draw(answer, offset);
       this.#loading = null;
@@ -59,15 +64,18 @@ export class Gallery {
   #draw(answer, offset) {
     this.onItems(answer.items);
     const cards = answer.items.map((item, i) =>
-      card(item, element("span", { class: "notes soft" }, valuesOf(item)), { lazy: offset + i >= 12 }));
+      card(item, element("span", { class: "notes soft" }, valuesOf(item)), { lazy: offset + i >= 12 }),
+    );
     if (offset === 0) this.list.replaceChildren(...cards);
     else this.list.append(...cards);
     this.#total = answer.total;
     this.#offset = answer.items.length ? offset + answer.items.length : answer.total;
     const count = byId("gallery-count");
     if (offset === 0) {
-      count.textContent = answer.total || !this.#name
-        ? plural(answer.total, "garment", "garments") : `No name contains “${this.#name}”.`;
+      count.textContent =
+        answer.total || !this.#name
+          ? plural(answer.total, "garment", "garments")
+          : `No name contains “${this.#name}”.`;
     }
   }
 }

@@ -5,6 +5,9 @@ import { swatches } from "./colors.js";
 import { button, byId, element, redraw, shortName, unseen } from "./dom.js";
 import { Panel } from "./panels.js";
 
+const LIKELY = 0.5;
+const UNKNOWN = 0.15; // probabilities below say nothing, or that there is nothing to be labelled
+const surely = (probability) => (probability < LIKELY ? "perhaps" : "likely");
 const percent = (probability) => `${Math.round(100 * probability)} %`;
 
 export class Garment {
@@ -14,7 +17,9 @@ export class Garment {
     this.choose = choose;
     this.counts = null;
     this.panel = new Panel("values");
-    this.swatch = new Map(shop.attributes.map(({ name, values }) => [name, swatches(values.map((value) => value.name))]));
+    this.swatch = new Map(
+      shop.attributes.map(({ name, values }) => [name, swatches(values.map((value) => value.name))]),
+    );
   }
 
   /** Draws what was picked, and what is asked of it. */
@@ -24,7 +29,10 @@ export class Garment {
       this.#drawPicture(item);
     }
     Object.assign(this, { item, changes });
-    redraw(byId("attributes"), this.shop.attributes.map(({ name }) => this.#row(name)));
+    redraw(
+      byId("attributes"),
+      this.shop.attributes.map(({ name }) => this.#row(name)),
+    );
     if (this.panel.isOpen) this.panel.refresh(this.#chip(this.open));
   }
 
@@ -34,22 +42,33 @@ export class Garment {
     this.panel.refresh();
   }
 
-  /** Returns the value of an attribute that results should have; null: any, or not known. */
+  /** Returns the value of an attribute that exact results have; null: any. */
   wanted(attribute) {
-    const change = this.changes.find((other) => other.attribute === attribute);
-    return change ? change.to : this.own(attribute).value;
+    const change = this.change(attribute);
+    return change ? change.to : this.label(attribute);
   }
 
-  /** Returns the value that the garment itself has, and how likely if that is a prediction. */
+  /** Returns the change of an attribute, if there is one. */
+  change(attribute) {
+    return this.changes.find((other) => other.attribute === attribute);
+  }
+
+  /** Returns the value that the garment is labelled with, or null. */
+  label(attribute) {
+    return this.item.labels[attribute] ?? null;
+  }
+
+  /** Returns the value that the garment has, or seems to have: then with a probability. */
   own(attribute) {
-    const label = this.item.labels[attribute] ?? null;
+    const label = this.label(attribute);
     if (label !== null) return { value: label, probability: null };
-    return this.item.predicted?.[attribute] ?? { value: null, probability: null };
+    const predicted = this.item.predicted?.[attribute];
+    return predicted && predicted.probability >= UNKNOWN ? predicted : { value: null, probability: null };
   }
 
   /** Returns the swatch of a value, or null. */
   swatchOf(attribute, value) {
-    return value === null ? null : this.swatch.get(attribute)?.(value) ?? null;
+    return value === null ? null : (this.swatch.get(attribute)?.(value) ?? null);
   }
 
   /** Whether other attributes have a value of the same name, so that it says too little by itself. */
@@ -67,7 +86,13 @@ export class Garment {
     byId("garment-name").textContent = shortName(item.name);
     byId("garment-name").title = item.name;
     byId("photo-note").hidden = !item.canvas;
-    const shown = item.canvas ?? picture(item.item, label, { widths: [256, 512, 768], sizes: "(max-width: 640px) 40vw, 360px", lazy: false });
+    const shown =
+      item.canvas ??
+      picture(item.item, label, {
+        widths: [256, 512, 768],
+        sizes: "(max-width: 640px) 40vw, 360px",
+        lazy: false,
+      });
     if (item.canvas) {
       item.canvas.setAttribute("role", "img");
       item.canvas.setAttribute("aria-label", label);
@@ -82,21 +107,47 @@ export class Garment {
 
   #row(attribute) {
     const { value, probability } = this.own(attribute);
-    const change = this.changes.find((other) => other.attribute === attribute);
+    const change = this.change(attribute);
     const parts = [element("span", { class: "attribute" }, attribute)];
     if (change) {
       const to = change.to ?? "any";
-      parts.push(element("span", { class: "value" }, this.swatchOf(attribute, change.to), element("strong", {}, to),
-        value === null ? null : element("span", { class: "was soft" }, unseen("instead of "), element("s", {}, value))));
+      parts.push(
+        element(
+          "span",
+          { class: "value" },
+          this.swatchOf(attribute, change.to),
+          element("strong", {}, to),
+          value === null
+            ? null
+            : element("span", { class: "was soft" }, unseen("instead of "), element("s", {}, value)),
+        ),
+      );
     } else {
-      const likely = probability === null ? null
-        : element("span", { class: "soft", title: `predicted, ${percent(probability)}` }, " likely");
-      parts.push(element("span", { class: "value" }, this.swatchOf(attribute, value), value ?? "not known", likely));
+      const likely =
+        probability === null
+          ? null
+          : element(
+              "span",
+              { class: "soft", title: `predicted, ${percent(probability)}` },
+              ` ${surely(probability)}`,
+            );
+      const text = value ?? element("span", { class: "soft" }, "not known");
+      parts.push(element("span", { class: "value" }, this.swatchOf(attribute, value), text, likely));
     }
-    const classes = ["chip", change ? "changed" : "", this.isShared(change ? change.to : value) ? "named" : ""];
+    const classes = [
+      "chip",
+      change ? "changed" : "",
+      this.isShared(change ? change.to : value) || (value ?? change?.to ?? null) === null ? "named" : "",
+    ];
     const chip = button(
-      { class: classes.filter(Boolean).join(" "), "data-key": attribute, "aria-haspopup": "dialog", "aria-expanded": "false" },
-      (event) => this.#openValues(attribute, event.currentTarget), ...parts,
+      {
+        class: classes.filter(Boolean).join(" "),
+        "data-key": attribute,
+        "aria-haspopup": "dialog",
+        "aria-expanded": "false",
+      },
+      (event) => this.#openValues(attribute, event.currentTarget),
+      ...parts,
     );
     return element("li", {}, chip);
   }
@@ -110,28 +161,50 @@ export class Garment {
     const title = element("p", { class: "panel-title" }, attribute);
     if (!this.counts) return [title, element("p", { class: "soft", role: "status" }, "Counting …")];
     const counts = this.counts[attribute] ?? {};
-    const { value: own } = this.own(attribute);
+    const { value: own, probability } = this.own(attribute);
     const wanted = this.wanted(attribute);
-    const values = this.shop.attributes.find((other) => other.name === attribute).values.map((value) => value.name);
+    const values = this.shop.attributes
+      .find((other) => other.name === attribute)
+      .values.map((value) => value.name);
     const offered = values.filter((value) => counts[value] > 0 || value === wanted || value === own);
-    const rows = offered.map((value) => this.#option(attribute, value, { count: counts[value] ?? 0, isOwn: value === own, isCurrent: value === wanted }));
-    rows.push(this.#option(attribute, null, { isCurrent: wanted === null && own !== null }));
-    const note = offered.some((value) => value !== own && counts[value] > 0) ? null
+    const rows = offered.map((value) =>
+      this.#option(attribute, value, {
+        count: counts[value] ?? 0,
+        note: value !== own ? "" : probability === null ? "as it is" : surely(probability),
+        isCurrent: value === wanted,
+      }),
+    );
+    rows.push(this.#option(attribute, null, { isCurrent: this.change(attribute)?.to === null }));
+    const note = offered.some((value) => value !== own && counts[value] > 0)
+      ? null
       : element("p", { class: "soft small" }, `With another ${attribute}, nothing matches exactly.`);
     return [title, element("ul", { class: "options" }, ...rows), ...(note ? [note] : [])];
   }
 
-  #option(attribute, value, { count = 0, isOwn = false, isCurrent }) {
+  #option(attribute, value, { count = 0, note = "", isCurrent }) {
     const text = value ?? "any";
     const choose = (event) => {
       this.panel.close();
       this.choose(attribute, value, event);
     };
-    return element("li", {}, button(
-      { class: "option", "data-key": text, "aria-current": isCurrent ? "true" : null }, choose,
-      this.swatchOf(attribute, value), element("span", {}, text),
-      isOwn ? element("span", { class: "soft small" }, " as it is") : null,
-      count === 0 ? null : element("span", { class: "count soft" }, count.toLocaleString("en"), unseen(count === 1 ? " exact match" : " exact matches")),
-    ));
+    return element(
+      "li",
+      {},
+      button(
+        { class: "option", "data-key": text, "aria-current": isCurrent ? "true" : null },
+        choose,
+        this.swatchOf(attribute, value),
+        element("span", {}, text),
+        note ? element("span", { class: "soft small" }, ` ${note}`) : null,
+        count === 0
+          ? null
+          : element(
+              "span",
+              { class: "count soft" },
+              count.toLocaleString("en"),
+              unseen(count === 1 ? " exact match" : " exact matches"),
+            ),
+      ),
+    );
   }
 }

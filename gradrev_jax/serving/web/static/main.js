@@ -3,12 +3,13 @@
 import { Search, getAttributes, getItem } from "./api.js";
 import { Asking } from "./asking.js";
 import { Clock } from "./clock.js";
-import { button, byId, element, plural, shortName } from "./dom.js";
+import { byId, element, plural, shortName, trouble } from "./dom.js";
 import { Filters } from "./filters.js";
 import { Gallery } from "./gallery.js";
 import { Garment } from "./garment.js";
 import { Photos } from "./photos.js";
 import { Results } from "./results.js";
+import { listenToSlider, setSlider } from "./sliders.js";
 import { Steps, fromAddress, isPicked, nothing, toAddress, toggled, withChange } from "./state.js";
 
 const FIRST = 24; // results at first, and as many more each time
@@ -31,14 +32,6 @@ const photos = new Photos(
   (error) => trouble("trouble", error),
 );
 let shop, garment, asking, results, filters;
-
-/** Shows a sentence where it matters, with a way to try again. */
-function trouble(place, error = null, again = null) {
-  byId(place).replaceChildren(...(error ? [error.message] : []), ...(error && again ? [" ", button({ class: "plain" }, () => {
-    trouble(place);
-    again();
-  }, "Try again")] : []));
-}
 
 /** Goes on to another state; moves of one slider in a row, which share a key, are one step. */
 function go(next, { event = null, merge = null } = {}) {
@@ -85,12 +78,14 @@ async function render(previous = null) {
 
 async function renderGallery(previous, wasPicked) {
   search.stop();
+  byId("results").removeAttribute("aria-busy");
   document.title = shop.gallery;
   const shown = gallery.show(state.name);
   if (wasPicked) {
     scrollTo(0, gallery.scroll);
     const card = gallery.list.querySelector(`[data-item="${previous.item}"]`);
-    if (document.activeElement !== byId("name")) (card ?? byId("gallery-title")).focus({ preventScroll: true });
+    if (document.activeElement !== byId("name"))
+      (card ?? byId("gallery-title")).focus({ preventScroll: true });
   }
   if (previous !== null && previous.name !== state.name) scrollTo(0, 0);
   await shown;
@@ -113,6 +108,7 @@ async function renderShop(previous, wasPicked) {
   if (current !== state) return;
   const isNew = !wasPicked || garment.item !== item;
   if (isNew) {
+    if (!wasPicked) results.clear();
     count = FIRST;
     asking.clear();
     garment.take(null);
@@ -122,11 +118,14 @@ async function renderShop(previous, wasPicked) {
   asking.draw(state.changes);
   filters.draw(state.where);
   byId("share").hidden = state.photo !== null;
-  byId("strength").value = state.strength;
+  setSlider("strength", state.strength);
   byId("strength").disabled = state.changes.length === 0;
-  byId("look").value = state.look ?? shop.look ?? 0;
-  for (const name of ["strength", "look"]) describe(byId(name));
-  for (const [id, can] of [["undo", steps.canUndo], ["redo", steps.canRedo]]) byId(id).setAttribute("aria-disabled", !can);
+  setSlider("look", state.look ?? shop.look ?? 0);
+  for (const [id, can] of [
+    ["undo", steps.canUndo],
+    ["redo", steps.canRedo],
+  ])
+    byId(id).setAttribute("aria-disabled", !can);
   if (isNew && previous !== null) {
     scrollTo(0, 0);
     byId("ask-title").focus({ preventScroll: true });
@@ -174,46 +173,33 @@ function failed(error, { isNew }) {
   trouble("search-trouble", error, () => search.now(request(true), { counts: true, isMoving: true }));
 }
 
-/** Says in words where a slider stands. */
-function describe(slider) {
-  slider.setAttribute("aria-valuetext", slider.id === "strength"
-    ? `${Math.round(100 * slider.value)} percent` : `${Math.round(50 * slider.value)} percent how it looks`);
-}
-
-/** Searches while a slider moves, at most once a frame and one request at a time; a step is made where it stops. */
-function listenToSlider(name) {
-  const slider = byId(name);
-  let frame = null;
-  slider.addEventListener("input", () => {
-    describe(slider);
-    frame ??= requestAnimationFrame(() => {
-      frame = null;
-      const body = request(false);
-      if (name === "look") body.look = Number(slider.value);
-      else body.changes = body.changes.map((change) => ({ ...change, strength: Number(slider.value) }));
-      search.whenFree(body, { counts: false, isMoving: true });
-    });
-  });
-  slider.addEventListener("change", (event) => go({ ...state, [name]: Number(slider.value) }, { event, merge: name }));
+/** Searches while a slider moves, one request at a time. */
+function preview(name, value) {
+  const body = request(false);
+  if (name === "look") body.look = value;
+  else body.changes = body.changes.map((change) => ({ ...change, strength: value }));
+  search.whenFree(body, { counts: false, isMoving: true });
 }
 
 function choose(attribute, value, event) {
-  const changes = garment.own(attribute).value === value
-    ? state.changes.filter((change) => change.attribute !== attribute)
-    : withChange(state.changes, attribute, value);
+  const changes =
+    value !== null && garment.label(attribute) === value
+      ? state.changes.filter((change) => change.attribute !== attribute)
+      : withChange(state.changes, attribute, value);
   go({ ...state, changes }, { event });
 }
 
 function apply(changes, event) {
   const all = changes.reduce((sum, { attribute, to }) => withChange(sum, attribute, to), state.changes);
-  const kept = all.filter(({ attribute, to }) => to !== garment.own(attribute).value);
+  const kept = all.filter(({ attribute, to }) => to === null || to !== garment.label(attribute));
   go({ ...state, changes: kept }, { event });
 }
 
 function listen() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#']");
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0)
+      return;
     event.preventDefault();
     const { item } = fromAddress(link.hash);
     if (item === null) go({ ...nothing(), name: link.id === "back" ? state.name : "" }, { event });
@@ -249,7 +235,12 @@ function listen() {
     count = Math.min(count + FIRST, MOST);
     search.now(request(false), { counts: false, isMoving: false });
   });
-  for (const name of ["strength", "look"]) listenToSlider(name);
+  for (const name of ["strength", "look"]) {
+    listenToSlider(name, {
+      onMove: (value) => preview(name, value),
+      onStop: (value, event) => go({ ...state, [name]: value }, { event, merge: name }),
+    });
+  }
 }
 
 async function copyLink() {
@@ -260,7 +251,9 @@ async function copyLink() {
   } catch {
     share.textContent = "Copy the address above";
   }
-  setTimeout(() => { share.textContent = "Copy link"; }, 2000);
+  setTimeout(() => {
+    share.textContent = "Copy link";
+  }, 2000);
 }
 
 async function start() {
@@ -275,10 +268,13 @@ async function start() {
   garment = new Garment(shop, choose);
   asking = new Asking(garment, {
     apply,
-    remove: (attribute, event) => go({ ...state, changes: state.changes.filter((change) => change.attribute !== attribute) }, { event }),
+    remove: (attribute, event) =>
+      go({ ...state, changes: state.changes.filter((change) => change.attribute !== attribute) }, { event }),
   });
   results = new Results(garment);
-  filters = new Filters(shop, garment, (attribute, value, event) => go({ ...state, where: toggled(state.where, attribute, value) }, { event }));
+  filters = new Filters(shop, garment, (attribute, value, event) =>
+    go({ ...state, where: toggled(state.where, attribute, value) }, { event }),
+  );
   byId("brand").textContent = shop.gallery;
   byId("look-slider").hidden = !shop.has_look;
   byId("about").replaceChildren(element("span", {}, plural(shop.items, "garment", "garments")));

@@ -11,14 +11,28 @@ export class Panel {
     this.anchor = null;
     this.pressed = null; // the button at which it was open when the pointer went down, which closes it
     document.body.append(this.node);
-    addEventListener("pointerdown", () => { this.pressed = this.anchor; }, { capture: true });
-    for (const name of ["click", "keydown"]) addEventListener(name, () => { this.pressed = null; });
-    this.node.addEventListener("toggle", (event) => { if (event.newState === "closed") this.#closed(); });
+    addEventListener(
+      "pointerdown",
+      () => {
+        this.pressed = this.anchor;
+      },
+      { capture: true },
+    );
+    for (const name of ["click", "keydown"])
+      addEventListener(name, () => {
+        this.pressed = null;
+      });
+    this.node.addEventListener("toggle", (event) => {
+      if (event.newState === "closed") this.#closed();
+    });
     this.node.addEventListener("keydown", (event) => this.#move(event));
-    for (const name of ["scroll", "resize"]) addEventListener(name, () => this.#place(), { passive: true, capture: true });
+    for (const name of ["scroll", "resize"])
+      addEventListener(name, () => this.#place(), { passive: true, capture: true });
   }
 
-  get isOpen() { return this.anchor !== null; }
+  get isOpen() {
+    return this.anchor !== null;
+  }
 
   /** Opens at a button, or closes where it is open there. */
   toggle(anchor, label, draw) {
@@ -85,7 +99,10 @@ export class Panel {
     const at = this.anchor.getBoundingClientRect();
     const { offsetWidth: width, offsetHeight: height } = this.node;
     const below = at.bottom + 6;
-    const top = below + height > innerHeight - 8 ? Math.max(8, Math.min(at.top - height - 6, innerHeight - height - 8)) : below;
+    const top =
+      below + height > innerHeight - 8
+        ? Math.max(8, Math.min(at.top - height - 6, innerHeight - height - 8))
+        : below;
     const fits = below + height <= innerHeight - 8 || at.top - height - 6 >= 8;
     const left = fits ? at.left : at.right + 8;
     this.node.style.setProperty("--left", `${Math.max(8, Math.min(left, innerWidth - width - 8))}px`);

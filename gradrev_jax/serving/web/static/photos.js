@@ -21,13 +21,21 @@ export class Photos {
     this.#listenToDrops();
   }
 
-  get(id) { return this.#sent.get(id); }
+  get(id) {
+    return this.#sent.get(id);
+  }
 
   async #use(file, event) {
     byId("doing").textContent = "Reading the photograph …";
     try {
       const [answer, canvas] = await Promise.all([sendPhoto(file), drawn(file)]);
-      this.#sent.set(answer.photo, { item: null, name: file.name, labels: answer.labels, predicted: answer.predicted, canvas });
+      this.#sent.set(answer.photo, {
+        item: null,
+        name: file.name,
+        labels: answer.labels,
+        predicted: answer.predicted,
+        canvas,
+      });
       this.onPhoto(answer.photo, event);
     } catch (error) {
       this.onTrouble(error);
@@ -38,13 +46,22 @@ export class Photos {
 
   #listenToDrops() {
     const over = byId("drop");
-    const hasFile = (event) => event.dataTransfer?.types.includes("Files");
+    let isOwn = false; // a picture of the page itself is dragged
+    addEventListener("dragstart", () => {
+      isOwn = true;
+    });
+    addEventListener("dragend", () => {
+      isOwn = false;
+    });
+    const hasFile = (event) => !isOwn && event.dataTransfer?.types.includes("Files");
     addEventListener("dragover", (event) => {
       if (!hasFile(event)) return;
       event.preventDefault();
       over.hidden = false;
     });
-    addEventListener("dragleave", (event) => { if (event.relatedTarget === null) over.hidden = true; });
+    addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) over.hidden = true;
+    });
     addEventListener("drop", (event) => {
       over.hidden = true;
       if (!hasFile(event)) return;
@@ -65,6 +82,8 @@ async function drawn(file) {
     canvas.height = Math.max(1, Math.round(bitmap.height * scale));
     canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     bitmap.close();
-  } catch { /* shown empty */ }
+  } catch {
+    /* shown empty */
+  }
   return canvas;
 }

@@ -19,7 +19,9 @@ export class Results {
     const before = isMoving && !prefersStill() ? this.#places() : new Map();
     const cards = answer.items.map((item, i) => this.#card(item, i));
     this.#cards = new Map(answer.items.map((item, i) => [item.item, cards[i]]));
-    cards.forEach((node, i) => { if (this.list.children[i] !== node) this.list.insertBefore(node, this.list.children[i] ?? null); });
+    cards.forEach((node, i) => {
+      if (this.list.children[i] !== node) this.list.insertBefore(node, this.list.children[i] ?? null);
+    });
     while (this.list.children.length > cards.length) this.list.lastElementChild.remove();
     this.#move(before);
     this.#say(answer.items);
@@ -42,23 +44,36 @@ export class Results {
   }
 
   // Where nothing is asked, everything matches and says nothing.
-  #isExact(item) { return item.matches && this.garment.asks; }
+  #isExact(item) {
+    return item.matches && this.garment.asks;
+  }
 
   #notes(item) {
     if (this.#isExact(item)) {
-      return element("span", { class: "notes match" }, element("span", { "aria-hidden": "true" }, "✓ "), this.#words().each);
+      return element(
+        "span",
+        { class: "notes match" },
+        element("span", { "aria-hidden": "true" }, "✓ "),
+        this.#words().each,
+      );
     }
     const lines = item.differs.map((attribute) => {
       const has = item.labels[attribute] ?? null;
       const wanted = this.garment.wanted(attribute);
       const words = has === null ? "not known" : wanted === null ? has : `${has}, not ${wanted}`;
-      return element("span", { class: "differs" }, element("span", { class: "soft" }, `${attribute} `), words);
+      return element(
+        "span",
+        { class: "differs" },
+        element("span", { class: "soft" }, `${attribute} `),
+        words,
+      );
     });
     return element("span", { class: "notes" }, ...lines);
   }
 
   #words() {
-    return this.garment.changes.length ? { each: "exactly as asked", all: "exactly as asked" }
+    return this.garment.changes.length
+      ? { each: "exactly as asked", all: "exactly as asked" }
       : { each: "the same attributes", all: "with the same attributes" };
   }
 
@@ -73,7 +88,11 @@ export class Results {
       for (const moving of node.getAnimations()) moving.cancel();
       const to = node.getBoundingClientRect();
       const [x, y] = [from.left - to.left, from.top - to.top];
-      if (x || y) node.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: 220, easing: "ease-out" });
+      if (x || y)
+        node.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], {
+          duration: 220,
+          easing: "ease-out",
+        });
     }
   }
 
@@ -90,7 +109,9 @@ export class Results {
     byId("summary").textContent = text;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      byId("announcement").textContent = items.length ? `${plural(items.length, "result", "results")}. ${text}.` : text;
+      byId("announcement").textContent = items.length
+        ? `${plural(items.length, "result", "results")}. ${text}.`
+        : text;
     }, QUIET);
   }
 }

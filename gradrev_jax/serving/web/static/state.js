@@ -2,12 +2,22 @@
 
 /** Returns a state in which nothing is picked; look null is the run's own. */
 export const nothing = () => ({
-  item: null, photo: null, changes: [], strength: 1, look: null, where: {}, name: "",
+  item: null,
+  photo: null,
+  changes: [],
+  strength: 1,
+  look: null,
+  where: {},
+  name: "",
 });
 
 export const isPicked = (state) => state.item !== null || state.photo !== null;
 
-const encode = (...parts) => parts.filter((part) => part !== null).map(encodeURIComponent).join(":");
+const encode = (...parts) =>
+  parts
+    .filter((part) => part !== null)
+    .map(encodeURIComponent)
+    .join(":");
 
 /** Returns the state as the part of an address after "#". */
 export function toAddress(state) {
@@ -33,7 +43,9 @@ export function fromAddress(hash) {
       const [name, text = ""] = word.split("=", 2);
       const [first, second = null] = text.split(":", 2).map(decodeURIComponent);
       READERS[name]?.(state, first, second);
-    } catch { /* a broken escape */ }
+    } catch {
+      /* a broken escape */
+    }
   }
   return state;
 }
@@ -44,15 +56,24 @@ function readNumber(state, name, text) {
 }
 
 const READERS = {
-  item: (state, row) => { if (/^\d{1,9}$/.test(row)) [state.item, state.photo] = [Number(row), null]; },
-  photo: (state, id) => { if (id) [state.item, state.photo] = [null, id]; },
-  change: (state, attribute, to) => { state.changes = withChange(state.changes, attribute, to); },
+  item: (state, row) => {
+    if (/^\d{1,9}$/.test(row)) [state.item, state.photo] = [Number(row), null];
+  },
+  photo: (state, id) => {
+    if (id) [state.item, state.photo] = [null, id];
+  },
+  change: (state, attribute, to) => {
+    state.changes = withChange(state.changes, attribute, to);
+  },
   where: (state, attribute, value) => {
-    if (value !== null && !state.where[attribute]?.includes(value)) state.where = toggled(state.where, attribute, value);
+    if (value !== null && !state.where[attribute]?.includes(value))
+      state.where = toggled(state.where, attribute, value);
   },
   strength: (state, text) => readNumber(state, "strength", text),
   look: (state, text) => readNumber(state, "look", text),
-  name: (state, text) => { state.name = text.slice(0, 200); },
+  name: (state, text) => {
+    state.name = text.slice(0, 200);
+  },
 };
 
 /** Returns the changes with one more; a second one of the same attribute takes the first one's place. */
@@ -73,9 +94,15 @@ export class Steps {
   #all = [];
   #at = -1;
 
-  get index() { return this.#at; }
-  get canUndo() { return this.#at > 0; }
-  get canRedo() { return this.#at < this.#all.length - 1; }
+  get index() {
+    return this.#at;
+  }
+  get canUndo() {
+    return this.#at > 0;
+  }
+  get canRedo() {
+    return this.#at < this.#all.length - 1;
+  }
 
   start(state) {
     this.#all = [state];
@@ -87,9 +114,15 @@ export class Steps {
     this.#at += 1;
   }
 
-  replace(state) { this.#all[this.#at] = state; }
-  undo() { return this.#all[--this.#at]; }
-  redo() { return this.#all[++this.#at]; }
+  replace(state) {
+    this.#all[this.#at] = state;
+  }
+  undo() {
+    return this.#all[--this.#at];
+  }
+  redo() {
+    return this.#all[++this.#at];
+  }
 
   /** Follows the browser to one of its own addresses: to the step it was, or to a new beginning. */
   follow(index, state) {
