@@ -74,7 +74,7 @@ export class Asking {
     if (reading !== this.reading) return;
     this.questions = answer.questions;
     const isThere = ({ attribute, to }) =>
-      to === null ? this.garment.change(attribute)?.to === null : to === this.garment.wanted(attribute);
+      to === null ? this.garment.isAny(attribute) : to === this.garment.wanted(attribute);
     const kept = answer.changes.filter((change) => !isThere(change));
     const sentences = answer.changes
       .filter(isThere)

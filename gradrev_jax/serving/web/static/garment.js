@@ -45,7 +45,13 @@ export class Garment {
   /** Returns the value of an attribute that exact results have; null: any. */
   wanted(attribute) {
     const change = this.change(attribute);
-    return change ? change.to : this.label(attribute);
+    if (change) return change.to;
+    return this.item.canvas ? (this.item.predicted[attribute]?.value ?? null) : this.label(attribute);
+  }
+
+  /** Whether an attribute may be anything, because that was chosen. */
+  isAny(attribute) {
+    return this.change(attribute)?.to === null;
   }
 
   /** Returns the change of an attribute, if there is one. */
@@ -74,11 +80,6 @@ export class Garment {
   /** Whether other attributes have a value of the same name, so that it says too little by itself. */
   isShared(value) {
     return this.shop.attributes.filter(({ values }) => values.some(({ name }) => name === value)).length > 1;
-  }
-
-  /** Whether anything is asked of results: a change, or a label. */
-  get asks() {
-    return this.changes.length > 0 || Object.values(this.item.labels).some((label) => label !== null);
   }
 
   #drawPicture(item) {
@@ -131,7 +132,7 @@ export class Garment {
               { class: "soft", title: `predicted, ${percent(probability)}` },
               ` ${surely(probability)}`,
             );
-      const text = value ?? element("span", { class: "soft" }, "not known");
+      const text = value ?? element("span", { class: "soft" }, "not labelled");
       parts.push(element("span", { class: "value" }, this.swatchOf(attribute, value), text, likely));
     }
     const classes = [
@@ -169,12 +170,12 @@ export class Garment {
     const offered = values.filter((value) => counts[value] > 0 || value === wanted || value === own);
     const rows = offered.map((value) =>
       this.#option(attribute, value, {
-        count: counts[value] ?? 0,
+        count: value === this.label(attribute) ? 0 : (counts[value] ?? 0), // its own would count itself
         note: value !== own ? "" : probability === null ? "as it is" : surely(probability),
         isCurrent: value === wanted,
       }),
     );
-    rows.push(this.#option(attribute, null, { isCurrent: this.change(attribute)?.to === null }));
+    rows.push(this.#option(attribute, null, { isCurrent: this.isAny(attribute) }));
     const note = offered.some((value) => value !== own && counts[value] > 0)
       ? null
       : element("p", { class: "soft small" }, `With another ${attribute}, nothing matches exactly.`);

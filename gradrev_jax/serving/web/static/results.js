@@ -39,17 +39,17 @@ export class Results {
     let node = this.#cards.get(item.item);
     if (node) node.querySelector(".notes").replaceWith(notes);
     else node = card(item, notes, { lazy: i >= EAGER });
-    node.classList.toggle("exact", this.#isExact(item));
+    node.classList.toggle("exact", !this.#differs(item).length);
     return node;
   }
 
-  // Where nothing is asked, everything matches and says nothing.
-  #isExact(item) {
-    return item.matches && this.garment.asks;
+  // An attribute that may be anything does not count.
+  #differs(item) {
+    return item.differs.filter((attribute) => !this.garment.isAny(attribute));
   }
 
   #notes(item) {
-    if (this.#isExact(item)) {
+    if (!this.#differs(item).length) {
       return element(
         "span",
         { class: "notes match" },
@@ -57,10 +57,10 @@ export class Results {
         this.#words().each,
       );
     }
-    const lines = item.differs.map((attribute) => {
+    const lines = this.#differs(item).map((attribute) => {
       const has = item.labels[attribute] ?? null;
       const wanted = this.garment.wanted(attribute);
-      const words = has === null ? "not known" : wanted === null ? has : `${has}, not ${wanted}`;
+      const words = has === null ? "not labelled" : wanted === null ? has : `${has}, not ${wanted}`;
       return element(
         "span",
         { class: "differs" },
@@ -97,9 +97,8 @@ export class Results {
   }
 
   #summary(items) {
-    const exact = items.filter((item) => this.#isExact(item)).length;
+    const exact = items.filter((item) => !this.#differs(item).length).length;
     if (!items.length) return "Nothing in the gallery fits these filters.";
-    if (!this.garment.asks) return "These come nearest";
     if (!exact) return `None ${this.#words().all}; these come nearest`;
     return `${exact === items.length ? "All " : ""}${exact} ${this.#words().all}`;
   }
