@@ -3,8 +3,10 @@
 import pytest
 from playwright.sync_api import expect
 
+from gradrev_jax.core.attributes import AttributeSchema
 from tests.serving.page.browser import DESKTOP, PHONE, SMALLEST, visiting
 from tests.serving.page.test_story import photograph
+from tests.serving.web.fake import FakeRetriever
 
 pytestmark = pytest.mark.page
 
@@ -151,6 +153,19 @@ def test_nothing_is_wider_than_a_small_phone(browser, address, state):
     with visiting(browser, address, size=SMALLEST, is_mobile=True, has_touch=True) as visit:
         visit.open(state)
         assert visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+
+
+def test_many_attributes_and_long_names_fit_a_small_phone(browser, serve):
+    names = tuple(f"attribute of the garment {n}" for n in range(12))
+    schema = AttributeSchema(names, (("a long value", "another value that is very long indeed"),) * 12)
+    shop = FakeRetriever(40, schema)
+    shop.names = [f"a_name_without_any_space_that_goes_on_and_on_for_ever_{row}.jpg" for row in range(40)]
+    with visiting(browser, serve(shop, gallery="a gallery of a long name"), size=SMALLEST) as visit:
+        changes = "".join(f"&change={name}:a long value&where={name}:a long value" for name in names[:2])
+        visit.open(f"#item=3{changes}".replace(" ", "%20"))
+        assert visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+        assert len(visit.results) > 0
+        visit.picture("phone_long_names")
 
 
 def test_the_story_works_on_a_phone(browser, address):

@@ -132,7 +132,7 @@ export class Garment {
               { class: "soft", title: `predicted, ${percent(probability)}` },
               ` ${surely(probability)}`,
             );
-      const text = value ?? element("span", { class: "soft" }, "not labelled");
+      const text = value ?? element("span", { class: "soft unlabelled" }, "not labelled");
       parts.push(element("span", { class: "value" }, this.swatchOf(attribute, value), text, likely));
     }
     const classes = [
