@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import re
+import time
 from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
@@ -45,8 +46,9 @@ class Visit:
 
     def settle(self):
         """Waits until nothing has been on its way for a while."""
-        quiet = 0
+        quiet, last = 0, time.monotonic() + 60
         while quiet < 4:
+            assert time.monotonic() < last, [request.url for request in self.waiting]
             self.page.wait_for_timeout(20)
             quiet = 0 if self.waiting or self.find("[aria-busy]").count() else quiet + 1
 

@@ -85,8 +85,10 @@ def test_what_is_ambiguous_is_asked_back_and_what_is_unknown_is_said(visit, blue
     visit.settle()
     assert visit.changes == ["grey"]
     expect(question).to_have_count(0)
+    sent = len(visit.searches())
     visit.say("grey")
     expect(visit.find("#replies")).to_have_text("The color is grey already.")
+    assert len(visit.searches()) == sent
 
 
 def test_a_chip_offers_the_values_that_have_results(visit, shop, blue):
@@ -123,7 +125,9 @@ def test_a_panel_closes_at_its_button_and_with_escape(visit, blue):
     visit.open(f"#item={blue}")
     visit.chip("color").click()
     expect(visit.find("#values")).to_be_visible()
-    visit.chip("color").click()
+    visit.chip("color").click(delay=150)  # as long as a person presses
+    expect(visit.find("#values")).to_be_hidden()
+    visit.page.wait_for_timeout(100)
     expect(visit.find("#values")).to_be_hidden()
     visit.chip("color").click()
     visit.page.keyboard.press("Escape")
@@ -321,6 +325,7 @@ def test_the_newest_answer_wins(visit, blue):
         route.continue_()
     visit.page.wait_for_timeout(200)
     assert visit.results == newest
+    expect(visit.find("#search-trouble")).to_be_empty()
     answer = visit.page.request.post(
         f"{visit.address}api/search", data=visit.searches()[-1].post_data_json
     ).json()

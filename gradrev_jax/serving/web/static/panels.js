@@ -9,19 +9,7 @@ export class Panel {
   constructor(id) {
     this.node = element("div", { id, class: "panel", popover: "auto", role: "dialog" });
     this.anchor = null;
-    this.pressed = null; // the button at which it was open when the pointer went down, which closes it
     document.body.append(this.node);
-    addEventListener(
-      "pointerdown",
-      () => {
-        this.pressed = this.anchor;
-      },
-      { capture: true },
-    );
-    for (const name of ["click", "keydown"])
-      addEventListener(name, () => {
-        this.pressed = null;
-      });
     this.node.addEventListener("toggle", (event) => {
       if (event.newState === "closed") this.#closed();
     });
@@ -36,7 +24,7 @@ export class Panel {
 
   /** Opens at a button, or closes where it is open there. */
   toggle(anchor, label, draw) {
-    const again = anchor === this.anchor || anchor === this.pressed;
+    const again = anchor === this.anchor; // the press has hidden the panel, and its toggle event is still to come
     this.close();
     if (again) return;
     this.draw = draw;
