@@ -120,7 +120,9 @@ class Visit:
         counts = {}
         for row in rows:
             number = row.locator(".count")
-            counts[row.get_attribute("data-key")] = int(number.evaluate("n => n.firstChild.data")) if number.count() else None
+            counts[row.get_attribute("data-key")] = (
+                int(number.evaluate("n => n.firstChild.data")) if number.count() else None
+            )
         return counts
 
 

@@ -112,7 +112,9 @@ def test_errors_of_the_server_are_sentences(browser, address):
         visit.open("#item=12345")
         expect(visit.find("#trouble")).to_contain_text("12345")
         expect(visit.find("#gallery-list li")).to_have_count(60)
-        visit.page.route("**/api/search", lambda route: route.fulfill(status=503, json={"error": "too many ask at once"}))
+        visit.page.route(
+            "**/api/search", lambda route: route.fulfill(status=503, json={"error": "too many ask at once"})
+        )
         visit.find("#gallery-list a").first.click()
         expect(visit.find("#search-trouble")).to_have_text("Too many ask at once. Try again")
         visit.page.unroute("**/api/search")

@@ -17,7 +17,9 @@ def test_a_trained_run_is_searched_by_words_chips_sliders_and_a_photograph(brows
     shop.warm()
     address = serve(shop, functools.partial(parse_request, schema=shop.schema), "garments")
     red = shop.schema.values[shop.schema.names.index("color")].index("red")
-    row = next(row for row, label in enumerate(shop.labels[:, shop.schema.names.index("color")]) if label != red)
+    row = next(
+        row for row, label in enumerate(shop.labels[:, shop.schema.names.index("color")]) if label != red
+    )
     with visiting(browser, address) as visit:
         visit.open()
         expect(visit.find("#gallery-list li")).to_have_count(shop.num_items)

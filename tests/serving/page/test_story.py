@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.serving.page.browser import visiting
-from tests.serving.web.fake import FakeRetriever
+from tests.serving.web.fake import FakeRequest, FakeRetriever
 
 pytestmark = pytest.mark.page
 
@@ -70,6 +70,18 @@ def test_words_become_changes(visit, shop, blue):
     check_results(visit, shop, wanted)
     assert visit.find("#words").input_value() == ""
     visit.picture("words")
+
+
+def test_words_for_how_much_move_the_slider(browser, serve, shop, blue):
+    def words(text):
+        return FakeRequest((("color", "red", 0.5),), (), ())
+
+    with visiting(browser, serve(shop, words)) as visit:
+        visit.open(f"#item={blue}")
+        visit.say("a little red")
+        assert visit.find("#strength").input_value() == "0.5"
+        assert visit.searches()[-1].post_data_json["changes"][0]["strength"] == 0.5
+        assert visit.state.endswith("&strength=0.5")
 
 
 def test_what_is_ambiguous_is_asked_back_and_what_is_unknown_is_said(visit, blue):
@@ -366,7 +378,9 @@ def test_a_photograph_is_chosen_and_is_not_in_the_address(browser, address):
         assert visit.changes == ["green"]
         visit.picture("photograph")
         visit.page.reload()
-        expect(visit.find("#trouble")).to_have_text("An address cannot bring a photograph back. Choose it again.")
+        expect(visit.find("#trouble")).to_have_text(
+            "An address cannot bring a photograph back. Choose it again."
+        )
         expect(visit.find("#gallery-list li")).to_have_count(60)
 
 
@@ -391,7 +405,9 @@ def test_a_photograph_is_dropped(visit):
 def test_a_file_that_is_no_image_is_said(browser, address):
     with visiting(browser, address, allowed=("Failed to load resource",)) as visit:
         visit.open()
-        visit.find("#photo").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
+        visit.find("#photo").set_input_files(
+            {"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"}
+        )
         expect(visit.find("#trouble")).to_contain_text("image")
 
 
@@ -417,4 +433,6 @@ def test_the_link_is_copied(browser, address, blue):
         visit.open(f"#item={blue}&change=color:red")
         visit.find("#share").click()
         expect(visit.find("#share")).to_have_text("Copied")
-        assert visit.page.evaluate("navigator.clipboard.readText()") == f"{address}#item={blue}&change=color:red"
+        assert (
+            visit.page.evaluate("navigator.clipboard.readText()") == f"{address}#item={blue}&change=color:red"
+        )

@@ -34,5 +34,7 @@ def test_there_is_no_script_and_no_style_in_the_markup():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_nothing_is_ever_set_as_markup_or_run_as_code(name):
-    dangerous = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function|srcdoc"
+    dangerous = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|new Function|srcdoc"
+    )
     assert not re.search(dangerous, FILES[name])

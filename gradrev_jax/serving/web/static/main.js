@@ -14,6 +14,7 @@ import { Steps, fromAddress, isPicked, nothing, toAddress, toggled, withChange }
 
 const FIRST = 24; // results at first, and as many more each time
 const MOST = 192;
+const STRONGEST = 2;
 const TOGETHER = 1000; // milliseconds within which moves of one slider are one step
 
 let state = fromAddress(location.hash);
@@ -192,7 +193,9 @@ function choose(attribute, value, event) {
 function apply(changes, event) {
   const all = changes.reduce((sum, { attribute, to }) => withChange(sum, attribute, to), state.changes);
   const kept = all.filter(({ attribute, to }) => to === null || to !== garment.label(attribute));
-  go({ ...state, changes: kept }, { event });
+  const said = changes.map((change) => change.strength ?? 1).find((strength) => strength !== 1);
+  const strength = said === undefined ? state.strength : Math.min(Math.max(said, 0), STRONGEST);
+  go({ ...state, changes: kept, strength }, { event });
 }
 
 function listen() {
