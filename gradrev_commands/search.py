@@ -20,6 +20,7 @@ from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.items import Edited, Item
+from gradrev_jax.serving.language.words import Request, parse_request
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.shown import (
     PICTURE,
@@ -29,7 +30,6 @@ from gradrev_jax.serving.shown import (
     results_picture,
     results_table,
 )
-from gradrev_jax.serving.words import Request, parse_request
 
 
 def parse_assignment(text: str, flag: str) -> tuple[str, str | None]:

@@ -2,9 +2,9 @@
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.serving.guesses import Similar
-from gradrev_jax.serving.word_vectors import load_word_vectors
-from gradrev_jax.serving.words import Request, parse_request
+from gradrev_jax.serving.language.guesses import Similar
+from gradrev_jax.serving.language.word_vectors import load_word_vectors
+from gradrev_jax.serving.language.words import Request, parse_request
 
 
 class Words:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from gradrev_jax import Retriever
-from gradrev_jax.serving.words import parse_request
+from gradrev_jax.serving.language.words import parse_request
 from tests.serving.page.browser import visiting
 
 pytestmark = pytest.mark.page

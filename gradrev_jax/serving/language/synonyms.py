@@ -2,8 +2,8 @@
 
 import functools
 
-from gradrev_jax.serving.vocabulary import NOTHING, Meaning, Vocabulary, joined_meaning
-from gradrev_jax.serving.word_forms import name_words, stem
+from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary, joined_meaning
+from gradrev_jax.serving.language.word_forms import name_words, stem
 
 # Words that mean the same, and behind ">" wider names to fall back on, the nearest first; where several are
 # as near, "/" is between them, and the shopper is asked.

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gradrev_jax.serving.spans import Span
-from gradrev_jax.serving.synonyms import synonym
-from gradrev_jax.serving.vocabulary import NOTHING, Meaning, Vocabulary
-from gradrev_jax.serving.word_forms import Token, name_words
+from gradrev_jax.serving.language.spans import Span
+from gradrev_jax.serving.language.synonyms import synonym
+from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary
+from gradrev_jax.serving.language.word_forms import Token, name_words
 
 # (words, candidates) -> cosine similarities [words, candidates].
 Similar = Callable[[list[str], list[str]], np.ndarray]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.serving import everyday
-from gradrev_jax.serving.everyday import ROLES
-from gradrev_jax.serving.word_forms import distance, lesser_forms, name_words, stem
+from gradrev_jax.serving.language import everyday
+from gradrev_jax.serving.language.everyday import ROLES
+from gradrev_jax.serving.language.word_forms import distance, lesser_forms, name_words, stem
 
 SHORTEST_TYPO = 4  # letters of a name that may be misspelt; shorter ones are too near to other words
 SHORTEST_START = 4  # letters that may stand for a longer name, as "neck" for "neckline"

@@ -6,7 +6,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
-from gradrev_jax.serving.words import LONGEST_TEXT, parse_request
+from gradrev_jax.serving.language.words import LONGEST_TEXT, parse_request
 
 GARMENTS = AttributeSchema(
     ("category", "color", "length", "neckline", "pattern", "sleeve"),

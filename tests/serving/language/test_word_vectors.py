@@ -12,9 +12,14 @@ from safetensors.numpy import save_file
 
 from gradrev_jax.errors import ConfigError, WeightsError
 from gradrev_jax.serving import word_vectors
-from gradrev_jax.serving.text_model import TextModel
-from gradrev_jax.serving.word_pieces import WordPieces
-from gradrev_jax.serving.word_vectors import MODULE, WordVectors, load_word_vectors, read_word_vectors
+from gradrev_jax.serving.language.text_model import TextModel
+from gradrev_jax.serving.language.word_pieces import WordPieces
+from gradrev_jax.serving.language.word_vectors import (
+    MODULE,
+    WordVectors,
+    load_word_vectors,
+    read_word_vectors,
+)
 
 PIECES = [
     "[PAD]",
@@ -284,7 +289,7 @@ def test_vectors_of_the_installed_model_are_those_of_sentence_transformers():
 def test_the_installed_model_needs_no_torch():
     script = f"""
 import sys
-from gradrev_jax.serving.word_vectors import load_word_vectors
+from gradrev_jax.serving.language.word_vectors import load_word_vectors
 load_word_vectors().similar(["red"], ["blue"])
 heavy = {{"torch", "transformers", "sentence_transformers", "{MODULE}"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

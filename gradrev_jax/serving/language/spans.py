@@ -4,9 +4,9 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gradrev_jax.serving.everyday import ABSENT, LONGEST_PHRASE, ROLES, Role
-from gradrev_jax.serving.vocabulary import NOTHING, Meaning, Vocabulary
-from gradrev_jax.serving.word_forms import Token
+from gradrev_jax.serving.language.everyday import ABSENT, LONGEST_PHRASE, ROLES, Role
+from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary
+from gradrev_jax.serving.language.word_forms import Token
 
 BETWEEN = ("skip", "strength")  # may stand between an attribute's name and its value
 

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from gradrev_jax.errors import ConfigError, WeightsError
-from gradrev_jax.serving.text_model import TextModel
-from gradrev_jax.serving.word_pieces import WordPieces
+from gradrev_jax.serving.language.text_model import TextModel
+from gradrev_jax.serving.language.word_pieces import WordPieces
 from gradrev_jax.weights.installed import module_folders
 from gradrev_jax.weights.reader import read_state_dict
 

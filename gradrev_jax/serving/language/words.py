@@ -8,11 +8,11 @@ from typing import NamedTuple
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.serving.changes import Change
-from gradrev_jax.serving.guesses import Similar, guess
-from gradrev_jax.serving.spans import Span, bind, cut
-from gradrev_jax.serving.vocabulary import vocabulary_of
-from gradrev_jax.serving.wishes import Wish, read_wishes
-from gradrev_jax.serving.word_forms import Token, tokenize
+from gradrev_jax.serving.language.guesses import Similar, guess
+from gradrev_jax.serving.language.spans import Span, bind, cut
+from gradrev_jax.serving.language.vocabulary import vocabulary_of
+from gradrev_jax.serving.language.wishes import Wish, read_wishes
+from gradrev_jax.serving.language.word_forms import Token, tokenize
 
 LONGEST_TEXT = 1000  # characters
 HYPHENS = ("-", "_", "‐", "‑")

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gradrev_jax.serving.everyday import WEAKER
-from gradrev_jax.serving.spans import Span
-from gradrev_jax.serving.vocabulary import Vocabulary
-from gradrev_jax.serving.word_forms import Token
+from gradrev_jax.serving.language.everyday import WEAKER
+from gradrev_jax.serving.language.spans import Span
+from gradrev_jax.serving.language.vocabulary import Vocabulary
+from gradrev_jax.serving.language.word_forms import Token
 
 MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
 

@@ -1,0 +1,1 @@
+"""A shopper's words as changes of attributes."""
