@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.replacement import Edit
@@ -129,10 +129,13 @@ def last_changes(changes: Sequence[Change]) -> dict[str, Change]:
     return {change.attribute: change for change in changes}
 
 
+ANYTHING = -2  # the wanted label of an attribute of which nothing is asked
+
+
 def wanted_labels(
     labels: Int[np.ndarray, " N"], changes: Sequence[Change], schema: AttributeSchema
 ) -> Int[np.ndarray, " N"]:
-    """Returns the labels that an item would have after changes; what is removed is not labelled.
+    """Returns the labels that are asked for; of an attribute whose value is removed, ``ANYTHING``.
 
     Args:
       labels: the labels of the item, [N].
@@ -142,8 +145,24 @@ def wanted_labels(
     wanted = labels.copy()
     for change in last_changes(changes).values():
         n = schema.names.index(change.attribute)
-        wanted[n] = NOT_LABELLED if change.to is None else schema.values[n].index(change.to)
+        wanted[n] = ANYTHING if change.to is None else schema.values[n].index(change.to)
     return wanted
+
+
+def are_wanted(
+    labels: Int[np.ndarray, "*batch N"], wanted: Int[np.ndarray, " N"]
+) -> Bool[np.ndarray, "*batch N"]:
+    """Returns which labels are those asked for.
+
+    Args:
+      labels: the labels, [..., N], -1 = not labelled.
+      wanted: the labels asked for, [N]; -1 is matched by -1, and ``ANYTHING`` by every label.
+
+    Example:
+      >>> are_wanted(np.array([[1, -1, 0], [0, 2, -1]]), np.array([1, ANYTHING, -1])).tolist()
+      [[True, True, False], [False, True, True]]
+    """
+    return np.logical_or(labels == wanted, wanted == ANYTHING)
 
 
 class Described(NamedTuple):

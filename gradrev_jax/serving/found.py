@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.serving.changes import are_wanted
 
 
 class Result(NamedTuple):
@@ -44,7 +45,7 @@ class Found:
       labels: their labels, [k, N], -1 = not labelled.
       predicted: their likeliest values, [k, N].
       probabilities: the probabilities of these, [k, N].
-      wanted: the labels asked for, [N].
+      wanted: the labels asked for, [N], see ``wanted_labels``.
       milliseconds: the time that the search took.
       exact: whether they certainly are the nearest; not so by an engine that searches approximately.
     """
@@ -63,7 +64,7 @@ class Found:
     @property
     def differs(self) -> Bool[np.ndarray, "k N"]:
         """In which attributes the labels are not those asked for, [k, N]."""
-        return np.not_equal(self.labels, self.wanted)
+        return np.logical_not(are_wanted(self.labels, self.wanted))
 
     @property
     def matches(self) -> Bool[np.ndarray, " k"]:

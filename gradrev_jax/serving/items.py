@@ -8,8 +8,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.serving.changes import Change, Described, Removes, Where, check_changes, wanted_labels
+from gradrev_jax.serving.changes import (
+    ANYTHING,
+    Change,
+    Described,
+    Removes,
+    Where,
+    are_wanted,
+    check_changes,
+    wanted_labels,
+)
 from gradrev_jax.serving.found import Found
+
+LIKELY = 0.5  # the probability from which a photograph is taken to have a value
 
 
 @runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it
@@ -131,10 +142,17 @@ class Edited:
 
     @property
     def wanted(self) -> Int[np.ndarray, " N"]:
-        """The labels asked for, [N]; of an item without a label those that its classifiers find likeliest."""
-        item = self.item.described
-        known = item.labels if self.item.row is not None else item.predicted
-        return wanted_labels(np.asarray(known), self.asked, self.item.shop.schema)
+        """The labels asked for, [N], see ``wanted_labels``.
+
+        Of a photograph, and an attribute that is not changed, it is the value that the classifier finds
+        likelier than all others together, if there is one, and otherwise anything.
+        """
+        item, schema = self.item.described, self.item.shop.schema
+        known = item.labels
+        if self.item.row is None:
+            likely = item.probabilities[np.asarray(schema.offsets) + item.predicted] >= LIKELY
+            known = np.where(likely, item.predicted, ANYTHING)
+        return wanted_labels(np.asarray(known), self.asked, schema)
 
     def search(
         self,
@@ -170,7 +188,7 @@ class Edited:
         shop, wanted = self.item.shop, self.wanted
         allowed = shop.allowed(where, ())
         labels = shop.labels if allowed is None else shop.labels[allowed]
-        right = labels == wanted
+        right = are_wanted(labels, wanted)
         counts = {}
         for n, (name, values) in enumerate(zip(shop.schema.names, shop.schema.values, strict=True)):
             others = labels[right.sum(axis=1) - right[:, n] == len(wanted) - 1, n]

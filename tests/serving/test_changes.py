@@ -6,7 +6,7 @@ from gradrev_jax.core.manipulation import make_indicator, manipulate
 from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.search.item_search import ItemGallery
-from gradrev_jax.serving.changes import Change, Described, check_changes, make_edit, wanted_labels
+from gradrev_jax.serving.changes import ANYTHING, Change, Described, check_changes, make_edit, wanted_labels
 
 SCHEMA = AttributeSchema(("color", "size", "logo"), (("blue", "green", "red"), ("s", "m"), ("yes",)))
 ITEM = Described(np.array([1, -1, 0]), np.array([1, 1, 0]), np.array([0.25, 0.5, 0.25, 0.125, 0.375, 0.5]))
@@ -73,7 +73,7 @@ def test_the_last_change_of_an_attribute_counts():
         several, single = (make_edit(x, ITEM, SCHEMA, edit) for x in (changes, once))
         np.testing.assert_array_equal(several.factors, single.factors)
     assert wanted_labels(ITEM.labels, changes, SCHEMA).tolist() == [0, 1, 0]
-    assert wanted_labels(ITEM.labels, [Change("logo", None)], SCHEMA).tolist() == [1, -1, -1]
+    assert wanted_labels(ITEM.labels, [Change("logo", None)], SCHEMA).tolist() == [1, -1, ANYTHING]
 
 
 def test_a_value_that_an_item_has_already_is_no_edit():

@@ -10,7 +10,7 @@ from gradrev_jax.serving.web.refusals import Refused, quote
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
 SECURITY_HEADERS = [

@@ -2,7 +2,6 @@ import importlib.util
 
 import numpy as np
 import pytest
-from tests.serving.test_words import GARMENTS, PHOTOS, told
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.serving.language.guesses import MAYBE, SURE, decide, phrase_of
@@ -10,6 +9,7 @@ from gradrev_jax.serving.language.synonyms import synonym
 from gradrev_jax.serving.language.vocabulary import vocabulary_of
 from gradrev_jax.serving.language.word_vectors import MODULE, load_word_vectors
 from gradrev_jax.serving.language.words import parse_request
+from tests.serving.language.test_words import GARMENTS, PHOTOS, told
 
 # Words that the catalogue of photographs does not know -> the values that would be right.
 MEANT = {

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from gradrev_jax.errors import ConfigError, WeightsError
-from gradrev_jax.serving import word_vectors
+from gradrev_jax.serving.language import word_vectors
 from gradrev_jax.serving.language.text_model import TextModel
 from gradrev_jax.serving.language.word_pieces import WordPieces
 from gradrev_jax.serving.language.word_vectors import (
