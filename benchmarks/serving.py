@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
@@ -95,12 +95,15 @@ def serve_here(retriever: str, workdir: str | None) -> None:
     serve(create_app(shop), listen("127.0.0.1", 0), ready=lambda url: print(url, flush=True))
 
 
-def random_retriever(items: int = ITEMS, width: int = WIDTH) -> Any:
+def random_retriever(
+    items: int = ITEMS, width: int = WIDTH, open_network: Callable[[], Any] | None = None
+) -> Any:
     """Returns a retriever of random features: noise around a prototype for each label.
 
     Args:
       items: the number of garments.
       width: the numbers of each attribute's feature.
+      open_network: a function that returns the network that describes photographs; None: there is none.
     """
     from gradrev_jax.core.spaces import Fitted
     from gradrev_jax.data.catalogue import Catalogue
@@ -142,7 +145,8 @@ def random_retriever(items: int = ITEMS, width: int = WIDTH) -> Any:
     def no_network() -> Any:
         raise NotImplementedError("random features have no network")
 
-    return Retriever(ServedRun(pathlib.Path("random"), catalogue, np.arange(items), gallery, no_network))
+    load = open_network or no_network
+    return Retriever(ServedRun(pathlib.Path("random"), catalogue, np.arange(items), gallery, load))
 
 
 def measure(port: int, pid: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -104,6 +104,7 @@ TRAIN = {
         rule=any_of(LOGGERS),
         resumable=True,
         descriptive=False,
+        earlier=("tensorboard",),
     ),
     "steps_per_call": Field(
         default=1,
