@@ -9,12 +9,26 @@ from gradrev_jax.training.run import train
 from tests.small_backbone import LeftColour
 
 
-@pytest.fixture(scope="package")
-def small_run(make_tiny_config, tmp_path_factory):
-    """A run with all that a model may have: a frozen backbone, a memory, and a class for missing labels."""
+@pytest.fixture(scope="session")
+def small_folders(make_tiny_config, tmp_path_factory):
+    """A run with a backbone that ``BACKBONES`` has only while it is trained, and the model of the run."""
+    folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=Pixels(4), taps=TAPS))
-        yield _small_run(make_tiny_config(), tmp_path_factory.mktemp("small") / "run")
+        run = _small_run(make_tiny_config(), folder / "run")
+        return run, export_model(run, folder / "model", progress=False)
+
+
+@pytest.fixture(scope="module")
+def small_run(small_folders, small_backbone):
+    """A run with all that a model may have: a frozen backbone, a memory, and a class for missing labels."""
+    return small_folders[0]
+
+
+@pytest.fixture(scope="module")
+def small_model(small_folders, small_backbone):
+    """The model that it was exported as."""
+    return small_folders[1]
 
 
 def _small_run(config, workdir):
@@ -26,9 +40,3 @@ def _small_run(config, workdir):
     train(config, workdir, progress=False)
     evaluate(workdir, progress=False)
     return workdir
-
-
-@pytest.fixture(scope="package")
-def small_model(small_run, tmp_path_factory):
-    """The model that it was exported as."""
-    return export_model(small_run, tmp_path_factory.mktemp("shared") / "model", progress=False)
