@@ -153,8 +153,7 @@ def main() -> None:
         photo, name = image.value, item.value or ""
         start = find_item(shop, name) if photo is None else shop.photo(photo)
         edited = start.changes(changes)
-        single = {name: values[0] if len(values) == 1 else values for name, values in filters.items()}
-        found = edited.search(k.value, look=look.value, where=single)
+        found = edited.search(k.value, look=look.value, where=filters)
         if as_json.value:
             print(json.dumps(results_json(found), ensure_ascii=False))
         else:

@@ -1,4 +1,4 @@
-"""What representations are made of, encoded images and prototypes, and what they make of them."""
+"""Encoded images and prototypes, which representations are made of, and the spaces that they make of them."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

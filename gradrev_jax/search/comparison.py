@@ -1,4 +1,4 @@
-"""How one item and the rows of a gallery are compared: by groups of blocks, weighted and normalised."""
+"""Compares one item with the rows of a gallery by groups of blocks, weighted and normalised."""
 
 import dataclasses
 import functools

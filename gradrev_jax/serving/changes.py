@@ -1,4 +1,4 @@
-"""What is asked to be different about an item, and the edit that makes it so."""
+"""Changes that are asked of an item, and the edit that makes them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args

@@ -1,4 +1,4 @@
-"""What a search finds, in the words of the catalogue."""
+"""Results of a search, in the words of the catalogue."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a hub reads of a model card: its license, tags and numbers, as YAML."""
+"""Writes the license, tags and numbers of a model card as YAML, which a hub reads."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -25,7 +25,7 @@ LIKELY = 0.5  # the probability from which a photograph is taken to have a value
 
 @runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it
 class Shop(Protocol):
-    """What an item needs of the ``Retriever`` that gave it."""
+    """Represents the part of a ``Retriever`` that its items need."""
 
     labels: Int[np.ndarray, "G N"]
 

@@ -1,4 +1,4 @@
-"""What was found, for people: a table for a terminal, a picture, and a machine's form."""
+"""Shows results: a table for a terminal, a picture, and JSON."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a vector engine is to a search, and what a gallery is to an engine."""
+"""Vector engines as a search sees them, and galleries as an engine sees them."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.serving.found import name_labels
 from gradrev_jax.serving.web.caches import Recent
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.shop import Shop, ShopFound, ShopItem
-
-Labels = dict[str, str | None]
 
 
 def to_json(value: Any) -> bytes:
@@ -77,7 +75,13 @@ class Answers:
 
     def photo(self, name: str, item: ShopItem) -> bytes:
         """Returns the id of a photograph and what is predicted of it."""
-        return to_json({"photo": name, "labels": self._labels(item), "predicted": self._predicted(item)})
+        return to_json(
+            {
+                "photo": name,
+                "labels": name_labels(item.labels, self._shop.schema),
+                "predicted": self._predicted(item),
+            }
+        )
 
     def found(self, found: ShopFound, counts: dict[str, dict[str, int]] | None) -> bytes:
         """Returns the results of a search.
@@ -109,17 +113,10 @@ class Answers:
         fields = {
             "item": row,
             "name": self._shop.names[row],
-            "labels": self._labels(item),
+            "labels": name_labels(item.labels, self._shop.schema),
             "predicted": self._predicted(item),
         }
         return to_json(fields).decode("ascii")[1:-1]
-
-    def _labels(self, item: ShopItem) -> Labels:
-        schema = self._shop.schema
-        return {
-            name: None if value == NOT_LABELLED else values[value]
-            for name, values, value in zip(schema.names, schema.values, item.labels.tolist(), strict=True)
-        }
 
     def _predicted(self, item: ShopItem) -> dict[str, dict[str, Any]]:
         schema, predicted, all_probabilities = self._shop.schema, {}, item.probabilities
