@@ -64,10 +64,10 @@ def leakage_figure(points: Sequence[dict[str, Any]]) -> Figure:
 
 
 def reversal_figure(records: Iterable[dict[str, Any]]) -> Figure:
-    """Draws both losses of the printed method, and the weight of the reversal, over training."""
+    """Draws losses, the reversal's weight and features' norms over a training of the printed method."""
     steps = [record for record in records if "w_rev" in record]
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
-    losses, weight = figure.subplots(1, 2)
+    figure = Figure(figsize=(13, 3.5), layout="constrained")
+    losses, weight, norms = figure.subplots(1, 3)
     step = [record["step"] for record in steps]
     losses.plot(step, [record["loss_cls"] for record in steps], label="L_cls")
     losses.plot(step, [record["loss_rev"] for record in steps], label="L_rev")
@@ -77,7 +77,11 @@ def reversal_figure(records: Iterable[dict[str, Any]]) -> Figure:
     weight.plot(step, [record["w_rev"] for record in steps], color="tab:green")
     weight.set_yscale("log")
     weight.set_ylabel("w_rev")
-    for axes in (losses, weight):
+    for name in steps[0]["feature_norms"] if steps else ():
+        norms.plot(step, [record["feature_norms"][name] for record in steps], label=name)
+    norms.set_ylabel("mean norm of a feature")
+    norms.legend(fontsize=8)
+    for axes in (losses, weight, norms):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     return figure

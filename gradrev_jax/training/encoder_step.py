@@ -35,6 +35,8 @@ class StepMetrics(NamedTuple):
       w_rev: the weight of L_rev.
       pathways: [N, N], the loss of feature j (row) read by classifier n (column); L_cls is the trace, L_rev
         the sum of all others.
+      feature_norms: [N], the mean Euclidean norm of each attribute's features; features that only grow can
+        fool a classifier without losing what it reads.
       terms: the additional terms that have a weight, by name, without their weights.
     """
 
@@ -43,6 +45,7 @@ class StepMetrics(NamedTuple):
     loss_rev: Float[Array, ""]
     w_rev: Float[Array, ""]
     pathways: Float[Array, "N N"]
+    feature_norms: Float[Array, " N"]
     terms: dict[str, Float[Array, ""]]
 
 
@@ -150,7 +153,15 @@ def encoder_loss(
     terms = _term_losses(output, labels, encoder, objective)
     for name, term in terms.items():
         total += objective.term_weights[name] * term
-    metrics = StepMetrics(total, loss_cls, loss_rev, w_rev, pathways, terms)
+    metrics = StepMetrics(
+        total,
+        loss_cls,
+        loss_rev,
+        w_rev,
+        pathways,
+        jnp.linalg.norm(output.features.astype(jnp.float32), axis=2).mean(axis=0),
+        terms,
+    )
     return total, LossParts(metrics, variables, output.features)
 
 

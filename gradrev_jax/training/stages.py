@@ -245,7 +245,7 @@ def _initial_memory(run: Run) -> dict[str, Any]:
 
 
 def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
-    """Returns what is logged of a step of stage 1: its losses, and those of all pathways."""
+    """Returns what is logged of a step of stage 1: its losses, those of all pathways, and norms."""
     rows = np.asarray(metrics.pathways).tolist()
     return {
         "loss_cls": float(metrics.loss_cls),
@@ -256,6 +256,9 @@ def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[st
             feature: dict(zip(schema.names, row, strict=True))
             for feature, row in zip(schema.names, rows, strict=True)
         },
+        "feature_norms": dict(
+            zip(schema.names, np.asarray(metrics.feature_norms).tolist(), strict=True),
+        ),
     }
 
 

@@ -58,6 +58,15 @@ def own_loss(loss, scale):
     return jax.jit(jax.value_and_grad(total))
 
 
+def test_the_norms_are_those_of_each_attributes_features(params):
+    _, metrics = loss_gradient(params, weighting="off")
+    features = without_dropout().apply(params, normalize_images(PIXELS)).features
+    expected = [
+        np.mean([np.linalg.norm(image[n]) for image in np.asarray(features, float)]) for n in range(2)
+    ]
+    np.testing.assert_allclose(metrics.feature_norms, expected, rtol=1e-5)
+
+
 def combine(w_cls, classification, w_rev, reversal):
     return jax.tree.map(lambda c, r: w_cls * c + w_rev * r, classification, reversal)
 

@@ -92,6 +92,8 @@ def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
         assert record["images_per_second"] > 0
         others = [loss for row in record["pathways"].values() for loss in row.values()]
         assert sum(others) == pytest.approx(record["loss_cls"] + record["loss_rev"], rel=1e-4)
+        assert record["feature_norms"].keys() == record["pathways"].keys()
+        assert min(record["feature_norms"].values()) > 0
     epochs = [record for record in records(tmp_path / "run") if "validation_accuracy" in record]
     assert [record["epoch"] for record in epochs] == [1, 2]
     assert set(epochs[0]["validation_accuracy"]) == {"macro", "micro", "per_attribute"}
