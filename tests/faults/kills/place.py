@@ -27,7 +27,8 @@ BAR = re.compile(rf"({'|'.join(STAGES)}):[^\n]*?\| (\d+)/(\d+) \[")
 SETTINGS = """
     data.count=300 data.test_fraction=0.6 data.workers=1 model.width=0.03125 model.feature_dim=4
     train.batch_size=8 train.epochs=2 train.log_every=1 train.checkpoint_every=4
-    stages=('encoder','memory') memory.triplets=32 memory.batch_size=4 memory.epochs=2 memory.learning_rate=1e-3
+    stages=('encoder','memory')
+    memory.triplets=32 memory.batch_size=4 memory.epochs=2 memory.learning_rate=1e-3
     protocol.ks=(1,5) protocol.batch_size=10 protocol.baselines=('oracle',) protocol.leakage=False
 """.split()
 KIND_SETTINGS = {TRAINED: ["train.mirror=True"], FROZEN: ["model.freeze_backbone=True"]}
@@ -118,7 +119,7 @@ class Place:
         return self.log(command).read_text(encoding="utf-8", errors="replace")
 
     def bars(self) -> dict[str, list[tuple[int, int]]]:
-        """Returns the positions and totals that the bars of the stages have shown since training was started."""
+        """Returns the positions and totals that the bars of the stages have shown since the last start."""
         shown: dict[str, list[tuple[int, int]]] = {}
         for stage, position, total in BAR.findall(self.printed(TRAIN)):
             shown.setdefault(stage, []).append((int(position), int(total)))
