@@ -1,5 +1,6 @@
 """Records for TensorBoard, in a run's folder."""
 
+import contextlib
 import itertools
 import pathlib
 import socket
@@ -18,7 +19,8 @@ class TensorBoard:
 
     Steps that are about to be done again are purged there. Numbers are in the file when ``write`` returns.
     tensorboardX's own writer hands them to a thread instead: if the process is killed, those of the last
-    steps before a checkpoint may be lost, and are not written again.
+    steps before a checkpoint may be lost, and are not written again; and on a full disk the thread ends and
+    training waits for it.
     """
 
     package: ClassVar[str] = "tensorboardX"
@@ -35,17 +37,14 @@ class TensorBoard:
 
         self.close()
         self._file = RecordWriter(str(_next_file(self._directory / stage)))
-        self._add(file_version=VERSION)
-        self._add(step=first_step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._file.flush()
+        start = SessionLog(status=SessionLog.START)
+        self._write({"file_version": VERSION}, {"step": first_step + 1, "session_log": start})
 
     def write(self, step: int, stage: str, values: Mapping[str, int | float]) -> None:
         """Writes the numbers of a step of the stage that was begun last."""
         from tensorboardX.summary import scalar
 
-        for tag, value in values.items():
-            self._add(step=step, summary=scalar(tag, value))
-        self._file.flush()
+        self._write(*({"step": step, "summary": scalar(tag, value)} for tag, value in values.items()))
 
     def close(self, *, failed: bool = False) -> None:
         """Closes the file."""
@@ -53,10 +52,18 @@ class TensorBoard:
             self._file.close()
             self._file = None
 
-    def _add(self, **content: Any) -> None:
+    def _write(self, *events: dict[str, Any]) -> None:
+        """Writes events, by their fields."""
         from tensorboardX.proto.event_pb2 import Event
 
-        self._file.write(Event(wall_time=time.time(), **content).SerializeToString())
+        try:
+            for fields in events:
+                self._file.write(Event(wall_time=time.time(), **fields).SerializeToString())
+            self._file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # of what is still in its buffer
+                self.close()
+            raise
 
 
 def _next_file(folder: pathlib.Path) -> pathlib.Path:
