@@ -64,11 +64,19 @@ def _writing(stage: str) -> Callable[[Place, random.Random], Condition]:
 
 
 def _pruning(stage: str) -> Callable[[Place, random.Random], Condition]:
-    """Waits for a new whole checkpoint: an older one is then removed."""
+    """Waits until an old checkpoint that was moved aside is there in part, or no longer."""
 
     def watch(place: Place, rng: random.Random) -> Condition:
-        before = place.latest()[stage]
-        return lambda: place.latest()[stage] > before > 0 or len(place.steps(stage)) > 1
+        seen = set()
+
+        def begun() -> bool:
+            if stage not in place.bars():
+                return False
+            aside = set(place.removed(stage))
+            seen.update(aside)
+            return place.removes_checkpoint(stage) or aside != seen
+
+        return begun
 
     return watch
 

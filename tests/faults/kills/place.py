@@ -70,17 +70,20 @@ class Place:
         """The folder that its processes take for the system's temporary one."""
         return self.folder / "tmp"
 
+    @property
+    def fields(self) -> list[str]:
+        """The fields of the config, as ``train.epochs=1``, each once."""
+        given = [f"data.cache_dir={self.cache}", *SETTINGS, *KIND_SETTINGS[self.kind], *self.settings]
+        return list({field.partition("=")[0]: field for field in given}.values())
+
     def arguments(self, command: str) -> list[str]:
         """Returns the line of a command, the same at every start."""
         line = [sys.executable, str(PROJECT / f"{command}.py"), f"--workdir={self.run}"]
         if command == INDEX:
             line.append(f"--engine=milvus:{self.engine}")
         if command == TRAIN:
-            fields = [f"data.cache_dir={self.cache}", *SETTINGS, *KIND_SETTINGS[self.kind], *self.settings]
-            line += [
-                f"--config={PROJECT / 'configs' / 'garments.py'}",
-                *(f"--config.{each}" for each in fields),
-            ]
+            line.append(f"--config={PROJECT / 'configs' / 'garments.py'}")
+            line += [f"--config.{field}" for field in self.fields]
         return line
 
     def log(self, command: str) -> pathlib.Path:
@@ -139,10 +142,18 @@ class Place:
         entries = _entries(self.run / "checkpoints" / stage)
         return any(path.name.startswith("step_") and not STEP.fullmatch(path.name) for path in entries)
 
+    def removed(self, stage: str) -> list[str]:
+        """Returns the names of the checkpoints of a stage that were moved aside to be removed."""
+        return [path.name for path in _entries(self.run / "checkpoints" / stage / "removed")]
+
     def removes_checkpoint(self, stage: str) -> bool:
         """Returns whether a checkpoint of a stage is there in part."""
-        folders = [self.run / "checkpoints" / stage / f"step_{step}" for step in self.steps(stage)]
-        return any(not (folder / name).exists() for folder in folders for name in PARTS_OF_CHECKPOINT)
+        folder = self.run / "checkpoints" / stage
+        folders = [
+            *(folder / f"step_{step}" for step in self.steps(stage)),
+            *(folder / "removed" / name for name in self.removed(stage)),
+        ]
+        return any(not (each / name).exists() for each in folders for name in PARTS_OF_CHECKPOINT)
 
     def fills_cache(self) -> bool:
         """Returns whether an unfinished entry of the image cache is there."""

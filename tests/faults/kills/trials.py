@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.kills.outcome import differences, outcome, repeated_steps
 from tests.faults.kills.phases import PHASES, Phase, found_phase
-from tests.faults.kills.place import COMMANDS, INDEX, KINDS, STAGES, TRAIN, Place, has_engine, kill
+from tests.faults.kills.place import COMMANDS, INDEX, KINDS, TRAIN, Place, has_engine, kill
 
 PAUSE = 0.003  # seconds between two looks at a process
 LONGEST = 900.0  # seconds that a command may take
@@ -65,7 +65,7 @@ class Trial:
         """Runs each command until it ends, and kills it in each of its phases."""
         for command in commands:
             for phase in (each for each in phases if each.command == command):
-                self._kill_in(phase)
+                self.kill_in(phase)
             if not self._end(command):
                 return
 
@@ -74,7 +74,7 @@ class Trial:
         if not self.faults:
             self.faults += [*repeated_steps(self.place), *differences(wanted, outcome(self.place))]
 
-    def _kill_in(self, phase: Phase) -> None:
+    def kill_in(self, phase: Phase) -> None:
         """Starts a command, and kills it after a random delay in a phase; a few times, until it is met."""
         for _ in range(ATTEMPTS):
             delay = self._rng.uniform(0, phase.seconds)
@@ -223,6 +223,3 @@ def _wait(process: subprocess.Popen[bytes], began: float, begun: Callable[[], bo
             return False
         time.sleep(PAUSE)
     return False
-
-
-__all__ = ["STAGES", "Kill", "Trial", "plan", "record", "reference", "run_all", "usable_phases"]
