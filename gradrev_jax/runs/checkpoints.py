@@ -15,11 +15,10 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
-from gradrev_jax.runs.old_checkpoints import REMOVED, remove_old
+from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
 
 METRIC = "score"
 STEP_PREFIX = "step"
-LATEST = 1  # the number of the newest checkpoints that are kept, beside the best
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 
 
@@ -101,7 +100,9 @@ class Checkpoints:
                 ),
             )
         if not read_only:
-            self._keep_few()
+            old = set(self.steps[:-LATEST]) - {self.best_step}
+            remove_missed(self._directory, [self._directory / f"{STEP_PREFIX}_{step}" for step in old])
+            self._manager.reload()
 
     def save(self, step: int, items: dict[str, Any], *, score: float | None = None) -> None:
         """Starts writing a checkpoint; does nothing if this step has one already.
@@ -117,7 +118,7 @@ class Checkpoints:
         if step == self.latest_step:
             return
         self._wait()  # as Orbax would
-        self._clear()
+        remove_old(self._directory)
         metrics = None if score is None else {METRIC: score}
         arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self._writing(f"write step {step} to"):
@@ -168,28 +169,13 @@ class Checkpoints:
           CheckpointError: the last checkpoint could not be written.
         """
         self._wait()
-        self._clear()
+        remove_old(self._directory)
         self._manager.close()
 
     def _wait(self) -> None:
         """Waits until everything saved is written; raises if it could not be."""
         with self._writing("write the last checkpoint to"):
             self._manager.wait_until_finished()
-
-    def _keep_few(self) -> None:
-        """Removes what a process that was killed would still have removed; the other processes wait."""
-        distributed.barrier(f"open {self._directory}")
-        if distributed.is_first():
-            old = set(self.steps[:-LATEST]) - {self.best_step}
-            self._clear(*(self._directory / f"{STEP_PREFIX}_{step}" for step in old))
-        distributed.barrier(f"few {self._directory}")
-        self._manager.reload()
-
-    def _clear(self, *folders: pathlib.Path) -> None:
-        """Removes the folders of checkpoints, and those that Orbax has moved aside to be removed."""
-        if distributed.is_first():
-            with self._writing("remove old checkpoints of"):
-                remove_old(self._directory, folders)
 
     def __enter__(self) -> "Checkpoints":
         return self
