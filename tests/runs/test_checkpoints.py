@@ -68,12 +68,15 @@ def test_an_old_checkpoint_is_moved_before_it_is_removed(tmp_path, monkeypatch):
     """So that a process that is killed meanwhile leaves none in part."""
     monkeypatch.setattr("gradrev_jax.runs.old_checkpoints.shutil.rmtree", lambda *paths, **options: None)
     with Checkpoints(tmp_path) as checkpoints:
-        for step in (1, 2):
+        checkpoints.save(1, items(1))
+        checkpoints.close()
+        whole = sorted(path.relative_to(tmp_path / "step_1") for path in tmp_path.glob("step_1/**/*"))
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (2, 3):
             checkpoints.save(step, items(step))
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("**/step_*")) == [
-        "removed/step_1",
-        "step_2",
-    ]
+    removed = tmp_path / "removed" / "step_1"
+    assert not (tmp_path / "step_1").exists()
+    assert sorted(path.relative_to(removed) for path in removed.glob("**/*")) == whole
 
 
 def test_without_any_accuracy_the_latest_is_the_best(tmp_path):
