@@ -29,7 +29,7 @@ class Phase:
 
 
 def _steps(stage: str) -> Callable[[Place, random.Random], Condition]:
-    """Waits for the record of a step that is drawn from those that are not yet in a checkpoint."""
+    """Waits for the record of a step that is drawn from those to come, while no checkpoint is written."""
 
     def watch(place: Place, rng: random.Random) -> Condition:
         first = place.latest()[stage]
@@ -40,7 +40,7 @@ def _steps(stage: str) -> Callable[[Place, random.Random], Condition]:
                 return False
             target = first + 1 + int(share * (shown[0][1] - first - 1))
             last = last_record(place, stage)
-            return last is not None and last >= target
+            return last is not None and last >= target and not place.writes_checkpoint(stage)
 
         return begun
 
@@ -114,7 +114,8 @@ def _reporting(place: Place, rng: random.Random) -> Condition:
 
 
 def _filling(place: Place, rng: random.Random) -> Condition:
-    return place.engine.exists
+    before = place.engine_files()
+    return lambda: place.engine_files() != before
 
 
 # In the order in which a run meets them.
@@ -147,12 +148,18 @@ def last_record(place: Place, stage: str) -> int | None:
     return None
 
 
-def found_phase(place: Place, command: str) -> tuple[str, int | None]:
+def found_phase(
+    place: Place, command: str, engine_before: frozenset[tuple[str, int]]
+) -> tuple[str, int | None]:
     """Returns the phase that a killed process was in, by what it has left, and the step it had recorded."""
+    if command == INDEX and place.engine_files() != engine_before:
+        return "filling", None
+    if command != TRAIN and "image/s" not in place.printed(command):
+        return f"start of {command}", None
     if command == EVALUATE:
         return ("report" if place.has_hidden("", ".report-") else "evaluation"), None
     if command == INDEX:
-        return ("filling" if place.engine.exists() else "gallery"), None
+        return "gallery", None
     if place.fills_cache():
         return ("embedding" if place.kind == FROZEN else "decoding"), None
     if not (bars := place.bars()):

@@ -26,7 +26,7 @@ BAR = re.compile(rf"({'|'.join(STAGES)}):[^\n]*?\| (\d+)/(\d+) \[")
 # both stages. So many images that decoding and embedding take long enough to be met.
 SETTINGS = """
     data.count=300 data.test_fraction=0.6 data.workers=1 model.width=0.03125 model.feature_dim=4
-    train.batch_size=8 train.epochs=2 train.log_every=1 train.checkpoint_every=4
+    train.batch_size=8 train.epochs=2 train.log_every=1 train.checkpoint_every=6
     stages=('encoder','memory')
     memory.triplets=32 memory.batch_size=4 memory.epochs=2 memory.learning_rate=1e-3
     protocol.ks=(1,5) protocol.batch_size=10 protocol.baselines=('oracle',) protocol.leakage=False
@@ -162,6 +162,14 @@ class Place:
     def has_hidden(self, folder: str, prefix: str) -> bool:
         """Returns whether a folder of the run has an entry whose name starts like this."""
         return any(path.name.startswith(prefix) for path in _entries(self.run / folder))
+
+    def engine_files(self) -> frozenset[tuple[str, int]]:
+        """Returns the files of the engine with the times of their last change."""
+        found = set()
+        for path in self.engine.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((path.name, path.stat().st_mtime_ns))
+        return frozenset(found)
 
     def lines(self) -> list[str]:
         """Returns the lines of metrics.jsonl."""
