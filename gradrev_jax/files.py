@@ -3,12 +3,19 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 
 from gradrev_jax.errors import ConfigError, UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+PART = ".part"  # how the names of temporary files and folders end
 LFS_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 LFS_ADVICE = "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
 HEAD = 64  # the number of first bytes that identify a pointer
@@ -71,6 +78,101 @@ def check_folder(folder: pathlib.Path, name: str, *, written: bool = False) -> N
 
 
 @contextlib.contextmanager
+def temporary_sibling(path: pathlib.Path, *, folder: bool = False) -> Iterator[pathlib.Path]:
+    """Yields a new file or folder beside a path, to be renamed to it, and removes it if that is not done.
+
+    What killed processes have left of the same path is removed first. A lock tells it from what a process is
+    at work on; where the file system has no locks, all stays.
+
+    Args:
+      path: the path; its folder must exist.
+      folder: whether a folder is made, and no file.
+
+    Raises:
+      OSError: the folder of the path cannot be written to.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as parent:
+      ...     with temporary_sibling(pathlib.Path(parent, "made")) as new:
+      ...         _ = new.rename(pathlib.Path(parent, "made"))
+      ...     os.listdir(parent)
+      ['made']
+    """
+    remove_leftovers(path)
+    new, lock = _locked_sibling(path, folder)
+    try:
+        yield new
+    finally:
+        _remove(new)
+        os.close(lock)
+
+
+def remove_leftovers(path: pathlib.Path) -> None:
+    """Removes the temporary files and folders that killed processes have left beside a path.
+
+    Args:
+      path: the path that they were to be renamed to.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as parent:
+      ...     pathlib.Path(parent, ".made-0k7x_2q1.part").touch()
+      ...     remove_leftovers(pathlib.Path(parent, "made"))
+      ...     os.listdir(parent)
+      []
+    """
+    name = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}{re.escape(PART)}")
+    for left in [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):  # of another user, or already gone
+            # Network file systems lock only files that are open for writing.
+            lock = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
+            try:
+                if _lock(lock):
+                    _remove(left)
+            finally:
+                os.close(lock)
+
+
+def _locked_sibling(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int]:
+    """Makes a temporary sibling of a path; returns it with an open descriptor that holds its lock."""
+    prefix = f".{path.name}-"
+    while True:
+        if folder:
+            new = tempfile.mkdtemp(PART, prefix, path.parent)
+            lock = os.open(new, os.O_RDONLY)
+        else:
+            lock, new = tempfile.mkstemp(PART, prefix, path.parent)
+        if _lock(lock) is False:  # another process is about to remove it: it was not locked yet
+            os.close(lock)
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(new)):
+                return pathlib.Path(new), lock
+        os.close(lock)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Locks an open file or folder; returns whether no one else holds it, None if there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file or a folder, as far as that can be done."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
 def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[pathlib.Path]:
     """Creates a folder atomically: yields a temporary sibling, and renames it when the block ends.
 
@@ -88,18 +190,14 @@ def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[path
       ...     (made / "file").read_text()
       'whole'
     """
-    new = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        new = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        yield new
-        new.chmod(0o755)  # mkdtemp's folders are private
-        new.rename(directory)
+        with temporary_sibling(directory, folder=True) as new:
+            yield new
+            new.chmod(0o755)  # mkdtemp's folders are private
+            new.rename(directory)
     except OSError as reason:
         raise error(f"{directory} cannot be written: {reason.strerror or reason}") from reason
-    finally:
-        if new is not None and new.exists():
-            shutil.rmtree(new, ignore_errors=True)
 
 
 def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> None:
@@ -117,16 +215,12 @@ def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> 
       ...     pathlib.Path(folder, "made", "file").read_bytes()
       b'whole'
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            temporary = pathlib.Path(file.name)
-            file.write(content)
-        os.replace(temporary, path)
+        with temporary_sibling(path) as temporary:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
     except OSError as reason:
-        if temporary:
-            temporary.unlink(missing_ok=True)
         raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason
 
 

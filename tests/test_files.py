@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 
@@ -5,7 +6,7 @@ import pytest
 
 from gradrev_jax import files
 from gradrev_jax.errors import ConfigError, DataError
-from gradrev_jax.files import HEAD, is_lfs_pointer, new_folder
+from gradrev_jax.files import HEAD, is_lfs_pointer, new_folder, replace_file, temporary_sibling
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -51,6 +52,60 @@ def test_a_name_that_is_taken(tmp_path):
     assert os.listdir(tmp_path / "made") == ["old"]
     with pytest.raises(DataError, match="^/proc/none/made cannot be written"):
         make(pathlib.Path("/proc/none/made"))
+
+
+LEFT = ".made-a0b1c2d_.part"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_killed_process_has_left_is_removed(folder, tmp_path):
+    others = [".made-mine", ".made-2-a0b1c2d_.part", "made-a0b1c2d_.part", ".made-a0b1c2d_.parts"]
+    for name in others:
+        (tmp_path / name).touch()
+    if folder:
+        (tmp_path / LEFT).mkdir()
+        (tmp_path / LEFT / "file").touch()
+        make(tmp_path / "made")
+    else:
+        (tmp_path / LEFT).touch()
+        replace_file(tmp_path / "made", b"x", DataError)
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "made"])
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_another_process_is_at_work_on_stays(folder, tmp_path):
+    with temporary_sibling(tmp_path / "made", folder=folder) as new:
+        replace_file(tmp_path / "made", b"x", DataError)
+        assert new.exists()
+    assert os.listdir(tmp_path) == ["made"]
+
+
+def test_without_locks_everything_stays(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / LEFT).touch()
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    replace_file(tmp_path / "made", b"x", DataError)
+    assert sorted(os.listdir(tmp_path)) == [LEFT, "made"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_sibling_that_is_taken_for_a_leftover_is_made_again(folder, tmp_path, monkeypatch):
+    """Between its creation and its lock, another process may take it for one, and remove it."""
+    flock, taken = files.fcntl.flock, []
+
+    def take(descriptor, operation):
+        flock(descriptor, operation)
+        if not taken:
+            taken.append(os.listdir(tmp_path)[0])
+            files.remove_leftovers(tmp_path / "nothing")
+            (path,) = tmp_path.iterdir()
+            path.rmdir() if folder else path.unlink()
+
+    monkeypatch.setattr(files.fcntl, "flock", take)
+    with temporary_sibling(tmp_path / "made", folder=folder) as new:
+        assert os.listdir(tmp_path) == [new.name] != taken
 
 
 def test_the_home_folder_is_expanded(monkeypatch, tmp_path):

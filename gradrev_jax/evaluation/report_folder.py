@@ -3,12 +3,11 @@
 import contextlib
 import json
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.files import temporary_sibling
 
 
 def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -45,27 +44,19 @@ def replace_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       WorkdirError: the folder cannot be written to.
     """
-    new = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{directory.name}-"
-        for abandoned in directory.parent.glob(f"{prefix}*"):  # by a process that was killed
-            shutil.rmtree(abandoned)
-        new = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
-        yield new
-        new.chmod(0o755)  # mkdtemp's folders are private
-        old = new.with_name(f"{new.name}-old")
-        if directory.exists():
-            directory.rename(old)
-        try:
-            new.rename(directory)
-        except OSError:
-            if old.exists():
-                old.rename(directory)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        with temporary_sibling(directory, folder=True) as new:
+            yield new
+            new.chmod(0o755)  # mkdtemp's folders are private
+            with temporary_sibling(directory, folder=True) as old:
+                if directory.exists():
+                    directory.rename(old)
+                try:
+                    new.rename(directory)
+                except OSError:
+                    if any(old.iterdir()):
+                        old.rename(directory)
+                    raise
     except OSError as error:
         raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
-    finally:
-        if new is not None and new.exists():
-            shutil.rmtree(new, ignore_errors=True)

@@ -15,6 +15,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
 
 METRIC = "score"
 STEP_PREFIX = "step"
@@ -81,7 +82,7 @@ class Checkpoints:
             raise CheckpointError(f"{directory} does not exist; train first: python train.py --workdir=...")
         policy = AnyPreservationPolicy(
             [
-                LatestN(1),
+                LatestN(LATEST),
                 BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
@@ -95,8 +96,13 @@ class Checkpoints:
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                     step_prefix=STEP_PREFIX,
+                    todelete_subdir=None if read_only else REMOVED,
                 ),
             )
+        if not read_only:
+            old = set(self.steps[:-LATEST]) - {self.best_step}
+            remove_missed(self._directory, [self._directory / f"{STEP_PREFIX}_{step}" for step in old])
+            self._manager.reload()
 
     def save(self, step: int, items: dict[str, Any], *, score: float | None = None) -> None:
         """Starts writing a checkpoint; does nothing if this step has one already.
@@ -111,6 +117,8 @@ class Checkpoints:
         """
         if step == self.latest_step:
             return
+        self._wait()  # as Orbax would
+        remove_old(self._directory)
         metrics = None if score is None else {METRIC: score}
         arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self._writing(f"write step {step} to"):
@@ -161,6 +169,7 @@ class Checkpoints:
           CheckpointError: the last checkpoint could not be written.
         """
         self._wait()
+        remove_old(self._directory)
         self._manager.close()
 
     def _wait(self) -> None:

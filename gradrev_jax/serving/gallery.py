@@ -15,8 +15,9 @@ from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
-from gradrev_jax.files import new_folder
+from gradrev_jax.files import new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
+from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space
 
 FOLDER = "serving"
@@ -114,7 +115,7 @@ def open_gallery(
 
 def keep_gallery(
     directory: pathlib.Path, parts: Sequence[str], of: Mapping[str, Any], gallery: EncodedGallery
-) -> None:
+) -> bool:
     """Writes an encoded gallery into the folder of its run; says so where that cannot be done.
 
     Args:
@@ -122,6 +123,9 @@ def keep_gallery(
       parts: the parts of the catalogue that it shows.
       of: what it is made of.
       gallery: the gallery.
+
+    Returns:
+      Whether that could be done.
     """
     folder = kept_folder(directory, parts)
     try:
@@ -134,6 +138,8 @@ def keep_gallery(
             (new / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     except (OSError, DataError) as error:
         say(f"the encoded gallery is not kept, so the next start encodes it again: {error}")
+        return False
+    return True
 
 
 def kept_folder(directory: pathlib.Path, parts: Sequence[str]) -> pathlib.Path:
@@ -174,6 +180,7 @@ def _remove(folder: pathlib.Path) -> None:
     """
     if not folder.exists():
         return
-    for name in (ABOUT, SPACE, *(f"{name}.npy" for name in ARRAYS)):
+    for name in (ABOUT, DIGEST, SPACE, *(f"{name}.npy" for name in ARRAYS)):
         (folder / name).unlink(missing_ok=True)
+        remove_leftovers(folder / name)
     folder.rmdir()

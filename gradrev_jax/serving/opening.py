@@ -87,16 +87,17 @@ def open_served(
     if not len(rows):
         raise DataError(f"the gallery is empty: the catalogue has no image in {' or '.join(parts)}")
     of = made_of(directory, config.to_dict(), catalogue, rows, {"step": step})
-    gallery = open_gallery(directory, parts, of)
+    gallery, is_kept = open_gallery(directory, parts, of), True
     if gallery is None:
         if is_shared:
             gallery = _encode_with_model(directory, catalogue, config, parts, step=step, progress=progress)
         else:
             run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
             gallery = _encode(run, config, parts, progress=progress)
-        keep_gallery(directory, parts, of, gallery)
+        is_kept = keep_gallery(directory, parts, of, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
-    return ServedRun(directory, catalogue, rows, gallery, load, kept_folder(directory, parts))
+    kept = kept_folder(directory, parts) if is_kept else None  # or what is kept there is of another gallery
+    return ServedRun(directory, catalogue, rows, gallery, load, kept)
 
 
 def fit_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> SearchSpace:

@@ -28,6 +28,7 @@ import numpy as np
 import safetensors.numpy
 
 from gradrev_jax.errors import WeightsError
+from gradrev_jax.files import temporary_sibling
 from gradrev_jax.weights.state_dicts import contiguous_copies
 from gradrev_jax.weights.tensor_pickle import STORAGES
 
@@ -62,15 +63,14 @@ def write_state_dict(path: str | os.PathLike[str], tensors: Mapping[str, np.ndar
         f"{name}: {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in CLASSES
     ]:
         raise WeightsError(f"{path}: torch has no tensors of {', '.join(other[:3])}")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("xb") as file:
-            WRITERS[path.suffix](file, tensors)
-        os.replace(partial, path)
+        with temporary_sibling(path) as partial:
+            with partial.open("wb") as file:
+                WRITERS[path.suffix](file, tensors)
+            partial.chmod(0o644)  # a temporary file is private
+            os.replace(partial, path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_pth(file: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:

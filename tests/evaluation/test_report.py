@@ -249,7 +249,7 @@ def test_characters_that_no_font_has_are_named_once(metrics, tmp_path, capsys):
 def test_a_new_report_takes_the_whole_place_of_the_old(metrics, tmp_path, blank_pictures):
     write(tmp_path / "report", metrics)
     (tmp_path / "report" / "notes.txt").write_text("of the old report")
-    (tmp_path / ".report-abandoned").mkdir()  # by a process that was killed
+    (tmp_path / ".report-a0b1c2d_.part").mkdir()  # by a process that was killed
     metrics["step"] = 2
     write(tmp_path / "report", metrics, failures=())
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,41 @@ def test_keeps_the_latest_and_the_best(tmp_path):
         # One item alone, by shapes alone.
         shapes = jax.eval_shape(lambda: items(0)["params"])
         assert checkpoints.restore(6, {"params": shapes})["params"]["w"][0, 0] == 6
+
+
+@pytest.mark.parametrize("gone", [(), ("metrics/metrics",), ("_CHECKPOINT_METADATA", "params")])
+def test_what_a_killed_process_would_have_removed_is_removed_at_the_next_start(tmp_path, gone):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(1, items(1), score=0.1)
+        checkpoints.close()
+        shutil.copytree(tmp_path / "c" / "step_1", tmp_path / "copy")
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        for step, score in ((2, 0.5), (3, 0.3)):
+            checkpoints.save(step, items(step), score=score)
+    shutil.copytree(tmp_path / "copy", tmp_path / "c" / "step_1")
+    (tmp_path / "c" / "removed" / "step_0").mkdir(parents=True)
+    for name in gone:
+        path = tmp_path / "c" / "step_1" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.steps == (2, 3)
+        assert checkpoints.best_step == 2
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["step_2", "step_3"]
+
+
+def test_an_old_checkpoint_is_moved_before_it_is_removed(tmp_path, monkeypatch):
+    """So that a process that is killed meanwhile leaves none in part."""
+    monkeypatch.setattr("gradrev_jax.runs.old_checkpoints.shutil.rmtree", lambda *paths, **options: None)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.close()
+        whole = sorted(path.relative_to(tmp_path / "step_1") for path in tmp_path.glob("step_1/**/*"))
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (2, 3):
+            checkpoints.save(step, items(step))
+    removed = tmp_path / "removed" / "step_1"
+    assert not (tmp_path / "step_1").exists()
+    assert sorted(path.relative_to(removed) for path in removed.glob("**/*")) == whole
 
 
 def test_without_any_accuracy_the_latest_is_the_best(tmp_path):

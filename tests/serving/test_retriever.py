@@ -16,8 +16,12 @@ from gradrev_jax.evaluation.encoding import encode_run
 from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.searching import index_gallery
+from gradrev_jax.search.index_files import fingerprint
 from gradrev_jax.serving.changes import ANYTHING, Change
+from gradrev_jax.serving.engine_runs import gallery_of
+from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.gallery import kept_folder
+from gradrev_jax.serving.opening import open_served
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +343,36 @@ def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change,
     said = capsys.readouterr()
     assert ("encoding the gallery again" in said.out + said.err) == (change != "gone")
     assert (folder / "gallery.json").exists()
+
+
+def served(run, representation):
+    return open_served(
+        run,
+        parts=("test",),
+        step="best",
+        protocol={"representation": representation},
+        data={},
+        progress=False,
+    )
+
+
+def test_the_digest_of_a_gallery_goes_with_it(shop_run, tmp_path, capsys):
+    """Or an engine that holds another gallery would be taken for its own."""
+    run = tmp_path / "run"
+    shutil.copytree(shop_run, run, ignore=shutil.ignore_patterns("serving"))
+    folder = kept_folder(run, ("test",))
+    for representation in ("hybrid", "features"):
+        opened = served(run, representation)
+        gallery_of(opened)
+        assert opened.kept == folder
+        assert (folder / DIGEST).read_text() == fingerprint(opened.gallery.blocks)
+        (folder / f".{DIGEST}-a0b1c2d_.part").touch()  # by a process that was killed
+    assert "not kept" not in capsys.readouterr().err
+
+    (folder / "notes").touch()  # which no one may remove
+    assert served(run, "hybrid").kept is None
+    assert "the encoded gallery is not kept" in capsys.readouterr().err
+    assert served(run, "hybrid").kept is None
 
 
 def test_a_gallery_may_have_several_parts(shop_run):

@@ -167,6 +167,7 @@ def map_entry(
                 return None
             with contextlib.suppress(OSError):  # in a read-only folder
                 os.utime(path)
+                _remove_lock(path.with_suffix(LOCK))
             return np.memmap(file, dtype, "r", file.tell(), tuple(shape))
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -176,6 +177,13 @@ def map_entry(
             "another folder",
             arguments=("cache_dir",),
         ) from error
+
+
+def _remove_lock(path: pathlib.Path) -> None:
+    """Removes the lock of an entry that is complete, if a process that was killed has left it."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        if not is_in_use(file):
+            path.unlink()
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

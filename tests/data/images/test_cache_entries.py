@@ -14,6 +14,7 @@ from gradrev_jax.data.images.cache_entries import (
     map_entry,
     remove,
 )
+from gradrev_jax.data.images.file_locks import hold_lock
 from gradrev_jax.errors import DataError
 
 SHAPE = (2, 3, 3, 3)
@@ -128,6 +129,17 @@ def test_remains_of_a_killed_build_are_removed_but_no_running_build(tmp_path):
         assert names(tmp_path) == [f"{name(2)}.lock", f"{name(2)}.partial"]
         np.lib.format.open_memmap(partial, "r+")[:] = 1
     assert names(tmp_path) == [f"{name(2)}.npy"]
+
+
+def test_the_lock_that_a_killed_build_has_left_is_removed(tmp_path):
+    path = build(tmp_path, 1)
+    lock = path.with_suffix(".lock")
+    with hold_lock(lock):
+        map_entry(path, SHAPE)
+        assert lock.exists()
+    lock.touch()
+    map_entry(path, SHAPE)
+    assert names(tmp_path) == [path.name]
 
 
 def test_files_of_others_are_neither_counted_nor_removed(tmp_path):

@@ -2,11 +2,14 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from gradrev_jax.runs.loggers.logger import Recorded
+from gradrev_jax.runs.loggers.tensorboard import TensorBoard
+
 
 def events(directory):
     """Steps and values by tag, as TensorBoard shows them: what is purged is left out."""
     found = {}
-    for path in sorted(directory.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+    for path in sorted(directory.iterdir()):
         data, start = path.read_bytes(), 0
         while start < len(data):
             (size,) = np.frombuffer(data[start : start + 8], np.uint64)
@@ -32,10 +35,27 @@ def test_numbers_go_to_a_folder_per_stage_under_their_path(run_of, record_of):
 
 def test_steps_that_are_done_again_are_purged(run_of, record_of):
     directory = run_of(["tensorboard"], [record_of(step) for step in (2, 4, 8)])
-    (first,) = (directory / "tensorboard" / "encoder").iterdir()
-    first.rename(f"{first}.first")  # the second file, of the same second, would have its name
     run_of(["tensorboard"], [record_of(5)], first_step=4)
     assert events(directory / "tensorboard" / "encoder") == {"loss": {2: 0.5, 4: 0.25, 5: pytest.approx(0.2)}}
+
+
+@pytest.mark.parametrize("now", [1_000_000_000.0, 4e9], ids=["set back", "set forward"])
+def test_a_clock_that_is_set_does_not_change_the_order_of_the_files(now, run_of, record_of, monkeypatch):
+    directory = run_of(["tensorboard"], [record_of(step) for step in (2, 4, 8)])
+    monkeypatch.setattr("gradrev_jax.runs.loggers.tensorboard.time.time", lambda: now)
+    run_of(["tensorboard"], [record_of(5)], first_step=4)
+    run_of(["tensorboard"], [record_of(6)], first_step=5)
+    assert list(events(directory / "tensorboard" / "encoder")["loss"]) == [2, 4, 5, 6]
+
+
+def test_numbers_are_in_the_file_at_once(tmp_path):
+    """A process that is killed after a checkpoint does not write them again."""
+    logger = TensorBoard(Recorded(tmp_path, {}))
+    logger.begin("encoder", 0)
+    for step in range(1, 101):
+        logger.write(step, "encoder", {"loss": float(step)})
+        assert list(events(tmp_path / "tensorboard" / "encoder")["loss"].values())[-1] == step
+    logger.close()
 
 
 def test_without_loggers_there_is_metrics_jsonl_alone(run_of, record_of):
