@@ -45,7 +45,9 @@ def ends_in_words() -> Iterator[None]:
         threading.excepthook = _tell_of_thread
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # a panic of an extension in Rust is no Exception
         ending = ending_of(error)
         _tell(ending.message, error)
         if distributed.is_multi_process():

@@ -74,6 +74,7 @@ UNEXPECTED = {
     "device": (OUT_OF_MEMORY, 1, "the memory of the device is used up: RESOURCE_EXHAUSTED: Out of memory"),
     "file": (OSError(errno.EIO, "Input/output error", "a/b.npy"), 1, "error: a/b.npy: Input/output error\n"),
     "full": (OSError(errno.ENOSPC, "No space left", b"a"), 1, "error: a: No space left\nMake room and give"),
+    "panic": (BaseException("index out of bounds"), 1, "error: BaseException: index out of bounds\n"),
     "no file": (ConnectionError("refused"), 1, "error: refused\n--debug shows where"),
 }
 
