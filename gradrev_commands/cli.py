@@ -1,4 +1,4 @@
-"""Shared by the commands: flags that are checked before anything runs, and errors shown as one message."""
+"""Shared by the commands: flags that are checked before anything runs, and one start for all."""
 
 import os
 import pathlib
@@ -12,9 +12,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gradrev_commands import config_files
+from gradrev_commands.endings import DEBUG, ends_in_words
 from gradrev_commands.terminal import safe_output
 from gradrev_jax import distributed
-from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, did_you_mean, first_line
+from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, WorkdirError, did_you_mean
 from gradrev_jax.files import check_folder, expand
 from gradrev_jax.runs.workdir import flat_fields
 
@@ -28,15 +29,16 @@ flags.disclaim_key_flags()  # --help lists the flags under the command, not unde
 
 
 def check_fields(**configs: ConfigDict) -> None:
-    """Ends the command with a message if the command line sets a field that its config does not have.
+    """Ends the command if the command line sets a field that its config does not have.
 
     It must be called before the flags are defined, because ``DEFINE_config_dict`` reads the command line.
 
     Args:
       **configs: the configs by the names of their flags.
     """
-    if problem := unknown_field(sys.argv[1:], **configs):
-        sys.exit(f"error: {problem}")
+    with ends_in_words():
+        if problem := unknown_field(sys.argv[1:], **configs):
+            raise ConfigError(problem)
 
 
 def define_config() -> Callable[[], ConfigDict]:
@@ -190,7 +192,7 @@ def define_processes() -> Callable[[], None]:
 
 
 def run(work: Callable[..., None], *, description: str | None = None, arguments: bool = False) -> None:
-    """Parses the command line and calls a function; a ``UserError`` ends it with a message alone.
+    """Parses the command line and calls a function; whatever it raises ends in words, see ``endings``.
 
     Args:
       work: the function, which reads the values of the flags. It receives a list of the positional arguments
@@ -198,48 +200,49 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
       description: the description of the command for --help.
       arguments: whether the command takes positional arguments; if not, any are refused.
     """
-    if sys.platform == "win32":
-        sys.exit(f"error: {PLATFORMS}")
+    flags.DEFINE_boolean(DEBUG, False, "Whether an error shows its traceback.", flag_values=flags.FLAGS)
     _show_in_help(description)
 
     def parse(line: Sequence[str]) -> Sequence[str]:
         try:
             os.getcwd()
-        except FileNotFoundError:
-            sys.exit("error: the current folder has been removed; change to one that exists")
-        try:
-            rest = flags.FLAGS(line)
-        except flags.Error as error:
-            if isinstance(error.__context__, UserError):  # raised by a parser of this module
-                sys.exit(f"error: {error.__context__}")
-            if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
-                sys.exit(f"error: --{error.flagname} is given without a --config=FILE before it")
-            sys.exit(f"error: {_last_line(error)}\nPass --help to see the flags.")
+        except FileNotFoundError as error:
+            raise WorkdirError("the current folder has been removed; change to one that exists") from error
+        rest = _parse_flags(line)
         if len(rest) > 1 and not arguments:
-            sys.exit(f"error: unknown arguments: {' '.join(rest[1:])}")
+            raise ConfigError(f"unknown arguments: {' '.join(rest[1:])}")
         return rest
 
     def main(rest: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.ERROR)  # Orbax logs a lot; --verbosity=0 shows it
-        try:
-            work(*([rest[1:]] if arguments else []))
-        except KeyboardInterrupt:
-            _end("interrupted; give the same command again to go on")
-        except Exception as error:
-            if not distributed.is_peer_failure(error):
-                if isinstance(error, UserError):
-                    _end(f"error: {error}")
-                if problem := distributed.missing_device():
-                    _end(f"error: {problem}")
-                raise
-            _end(
-                f"error: another process of this run has ended: {first_line(error)}\nIts output says why. "
-                "Start all processes again with the same --workdir to go on from the latest checkpoint."
-            )
+        work(*([rest[1:]] if arguments else []))
 
-    with safe_output():
+    with ends_in_words(), safe_output():
+        if sys.platform == "win32":
+            raise UserError(PLATFORMS)
         app.run(main, flags_parser=parse)
+
+
+def _parse_flags(line: Sequence[str]) -> Sequence[str]:
+    """Sets the flags of a command line and returns what is left of it.
+
+    Raises:
+      UserError: a flag cannot be used.
+    """
+    try:
+        return flags.FLAGS(line)
+    except flags.Error as error:
+        if isinstance(error.__context__, UserError):  # raised by a parser of this module
+            raise error.__context__ from None
+        if isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith("config."):
+            message = f"--{error.flagname} is given without a --config=FILE before it"
+        else:
+            message = f"{_last_line(error)}\nPass --help to see the flags."
+        raise ConfigError(message) from error
+    except SystemExit as ended:
+        shown = any(re.fullmatch(r"--?help(full|short|xml)?", each) for each in line)
+        sys.exit(0 if shown else ended.code)  # absl ends with 1 after --help
 
 
 def _show_in_help(description: str | None) -> None:
@@ -249,14 +252,6 @@ def _show_in_help(description: str | None) -> None:
         if module.startswith(__package__):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-
-
-def _end(message: str) -> None:
-    """Ends with a message; one of several processes ends at once, without waiting for the others."""
-    if not distributed.is_multi_process():
-        sys.exit(message)
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def unknown_field(arguments: Sequence[str], **configs: ConfigDict) -> str | None:

@@ -1,9 +1,12 @@
-"""Errors that a person can put right: their message is shown alone, without a traceback."""
+"""Errors that a person can put right: their message is shown alone, without a traceback.
+
+Each class has the status that a command ends with; `docs/reliability.md` has them in a table.
+"""
 
 import contextlib
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 PLATFORMS = "gradrev_jax trains and evaluates on Linux and macOS; on Windows, run it under WSL"
 
@@ -12,33 +15,56 @@ class UserError(Exception):
     """Something given from outside cannot be used; the message says what, where, and what to do.
 
     Attributes:
+      exit_code: the status that a command ends with, of the class.
       arguments: the names of the function arguments that the user can change to put it right; ``naming``
         adds to the message what they are called outside.
+
+    Example:
+      >>> ConfigError("no `steps`", arguments=("steps",)).arguments, ConfigError.exit_code
+      (('steps',), 2)
     """
+
+    exit_code: ClassVar[int] = 8
 
     def __init__(self, message: str, *, arguments: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.arguments = tuple(arguments)
 
 
+class ConfigError(UserError, ValueError):
+    """A flag or a config field, or several, or what they need: each is named with what it may be."""
+
+    exit_code = 2
+
+
 class DataError(UserError, ValueError):
     """The user's data: a file, a row or a field of it."""
 
-
-class ConfigError(UserError, ValueError):
-    """A config field, or several: each is named with what it may be."""
+    exit_code = 3
 
 
 class WorkdirError(UserError):
-    """The folder of a run: started with another config, or not a run at all."""
+    """The folder of a run: started with another config, in use, or not a run at all."""
+
+    exit_code = 4
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be written or read."""
 
+    exit_code = 5
+
 
 class WeightsError(UserError, ValueError):
     """A file of pretrained weights that cannot be read, or does not fit the model."""
+
+    exit_code = 6
+
+
+class DivergedError(UserError):
+    """Training whose loss is no longer a number."""
+
+    exit_code = 7
 
 
 @contextlib.contextmanager

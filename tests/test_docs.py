@@ -9,7 +9,9 @@ import gradrev_jax
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "gradrev_jax"
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *(ROOT / "docs").rglob("*.md")]
+)
 FOLDERS = ("", "benchmarks/", "configs/", "docs/", "examples/", "gradrev_commands/", "gradrev_jax/", "tests/")
 SUFFIXES = ("py", "sh", "ipynb", "cff", "toml")
 

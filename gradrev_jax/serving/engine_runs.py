@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.runs import workdir
 from gradrev_jax.search.comparison import Comparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.engine import Engine, EngineGallery, Labels
@@ -52,9 +53,11 @@ def index_run(
       index_run("runs/mine", "milvus:mine.db")
       shop = Retriever.open("runs/mine", engine="milvus:mine.db")
     """
+    directory = locate(where, progress=progress)
+    workdir.read_config(directory)  # before a folder is made for the engine
     check_engine(engine)
     run = open_served(
-        locate(where, progress=progress),
+        directory,
         parts=tuple(parts),
         step=step,
         protocol=protocol or {},

@@ -10,13 +10,14 @@ from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.encoding import encode_run
 from gradrev_jax.evaluation.opening import OpenedRun, open_run, read_run_config
 from gradrev_jax.evaluation.scores import METRICS_FILE
+from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import new_folder
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.inputs import open_frozen
 from gradrev_jax.runs.model_file import BACKBONE, ENCODER, FILE, MEMORY, Checkpoint, holds_model, write_model
 from gradrev_jax.runs.shared_config import portable
 from gradrev_jax.serving.hub import CARD, PHOTOGRAPHS, PICTURES
-from gradrev_jax.serving.hub_metadata import CardChoices
+from gradrev_jax.serving.hub_metadata import RETRIEVAL, CardChoices
 from gradrev_jax.serving.model_card import Card, write_card
 from gradrev_jax.serving.opening import fit_space
 from gradrev_jax.serving.space import SearchSpace
@@ -102,13 +103,13 @@ def _metrics_of(run: OpenedRun, report: pathlib.Path) -> dict[str, Any] | None:
     """Returns the metrics of a report, if it is of what is exported."""
     if not (report / METRICS_FILE).is_file():
         return None
-    metrics: dict[str, Any] = workdir.read_json(report / METRICS_FILE)
+    metrics = read_metrics(report, RETRIEVAL, whole=True)
     now = workdir.flat_fields(run.protocol_fields)
     # What an evaluation shows and measures besides does not matter.
     other = ("batch_size", "ks", "baselines", "leakage", "num_references", "kinds", "num_changes")
-    then = metrics.get("protocol", {})
+    then = metrics["protocol"]
     same = all(then.get(name) == value for name, value in now.items() if name not in other)
-    return metrics if same and (metrics.get("stage"), metrics.get("step")) == (run.stage, run.step) else None
+    return metrics if same and (metrics["stage"], metrics["step"]) == (run.stage, run.step) else None
 
 
 def _copy_pictures(report: pathlib.Path, folder: pathlib.Path, *, photographs: bool) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from gradrev_jax import distributed
-from gradrev_jax.errors import UserError
+from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.training.feed import Feed
@@ -17,10 +17,6 @@ from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
-
-
-class DivergedError(UserError):
-    """The loss is no longer a number."""
 
 
 def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:

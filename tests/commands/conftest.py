@@ -27,17 +27,17 @@ def call(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"{command}.py", *map(str, arguments)])
         before, verbosity = set(flags.FLAGS), logging.get_verbosity()
         capsys.readouterr()
-        status, message = 0, ""
+        status = 0
         try:
             main()
         except SystemExit as ended:
-            status, message = 1, f"{ended.code}\n"
+            status = ended.code
         finally:
             logging.set_verbosity(verbosity)
             for name in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, name)
             flags.FLAGS.unparse_flags()
         out, err = capsys.readouterr()
-        return Ended(status, out, err + message)
+        return Ended(status, out, err)
 
     return call

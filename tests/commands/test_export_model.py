@@ -24,7 +24,7 @@ def test_a_run_is_exported_and_published(call, small, tmp_path, monkeypatch):
     assert (model / "README.md").read_text().startswith('---\nlicense: "mit"\n')
     assert len(Retriever.open(model, progress=False).item(0).search(k=3)) == 3
     again = call("export_model", f"--workdir={small}", f"--out={model}")
-    assert again.status == 1
+    assert again.status == 4
     assert "exists already; give a folder that does not" in again.err
     given = []
     monkeypatch.setattr(

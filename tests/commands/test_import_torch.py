@@ -48,7 +48,7 @@ def test_a_run_is_made_of_two_files(call, files, encoder, tmp_path):
 def test_what_does_not_fit_says_why_in_one_message_and_writes_nothing(call, files, tmp_path):
     width = "--config.model.feature_dim=5"
     ended = call("import_torch", *TINY, *files, f"--workdir={tmp_path / 'run'}", width)
-    assert ended.status == 1
+    assert ended.status == 6
     assert ended.err == (
         f"error: {tmp_path}/extractor.pth: the file has features of width 4, `feature_dim` is 5 "
         "(config: model.feature_dim)\n"

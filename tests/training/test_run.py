@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from configs.variants import SYSTEMS
 from gradrev_jax.data.triplets import generate_triplets
-from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
+from gradrev_jax.errors import ConfigError, DataError, DivergedError, WeightsError, WorkdirError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.loggers.registry import LOGGERS
@@ -17,7 +17,6 @@ from gradrev_jax.training import run as training_run
 from gradrev_jax.training import stages
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.run import train
-from gradrev_jax.training.stage_observer import DivergedError
 from gradrev_jax.training.validation import Validation
 
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.workdir import checkpoint_directory
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
-from gradrev_jax.training.stage_observer import DivergedError
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.training.validation import Validation

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, read_scores
+from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.fields.table import names_with
@@ -145,8 +146,9 @@ def _is_report(directory: pathlib.Path) -> bool:
 
 def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
     """Reads one report of the run of a folder."""
-    config, metrics = workdir.read_config(directory), workdir.read_json(report / METRICS_FILE)
-    scores = read_scores(report / SCORES_FILE)
+    config, scores = workdir.read_config(directory), read_scores(report / SCORES_FILE)
+    names = [name for name in scores.by_metric if not is_of_one(name)]
+    metrics = read_metrics(report, names, ks=scores.ks.tolist())
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
     return EvaluatedRun(directory, fields, metrics, scores)
 
@@ -173,7 +175,12 @@ def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
     Those of one attribute or nuisance, as ``kept.color``, are not among them.
     """
     first, *others = [run.scores.by_metric for system in systems for run in system.runs]
-    return tuple(name for name in first if "." not in name and all(name in other for other in others))
+    return tuple(name for name in first if not is_of_one(name) and all(name in other for other in others))
+
+
+def is_of_one(metric: str) -> bool:
+    """Returns whether a metric is of one attribute or nuisance, as ``kept.color``."""
+    return "." in metric
 
 
 def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:

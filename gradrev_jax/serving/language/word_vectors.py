@@ -125,6 +125,6 @@ def read_word_vectors(folder: pathlib.Path) -> WordVectors:
         for name, needed in (("word", len(vocabulary)), ("position", sentence["max_seq_length"])):
             if len(tensors[f"embeddings.{name}_embeddings.weight"]) < needed:
                 raise ValueError(f"its {name} embeddings are fewer than {needed}")
-    except (IndexError, KeyError, ValueError, TypeError) as error:
+    except (OSError, IndexError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"the text model in {folder} is damaged ({error}); {INSTALL}") from error
     return WordVectors(pieces, model)

@@ -47,7 +47,9 @@ class Pictures:
         try:
             content = self._shop.picture(row, size)
         except (UserError, OSError, ValueError) as error:
-            logger.warning("the picture of item %d cannot be read: %s", row, error)
+            logger.error(  # which is logged at every --verbosity
+                "the picture of item %d cannot be read: %s", row, error
+            )
             raise Refused(f"the picture of item {row} cannot be read", 404) from error
         picture = Picture(content, etag_of(content))
         self._kept.put((row, size), picture)

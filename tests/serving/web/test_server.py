@@ -13,11 +13,11 @@ import time
 
 import pytest
 
-from gradrev_jax.errors import ConfigError
+from gradrev_jax.errors import ConfigError, UserError
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.server import address, listen, make_server
-from tests.serving.web.fake import FakeRetriever
+from tests.serving.web.fake import FakeItem, FakeRetriever
 
 QUICK = Limits(header_seconds=0.3, body_seconds=0.3, write_seconds=0.3, idle_seconds=1.0, connections=8)
 
@@ -264,6 +264,28 @@ def test_a_refused_upload_reaches_a_client_that_waits_for_leave(server):
             b"Content-Type: multipart/form-data; boundary=a\r\nContent-Length: 99999999\r\n\r\n"
         )
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_fault_is_answered_and_logged_and_the_server_lives_on(monkeypatch, caplog):
+    """Whatever the code raises: a bug, or a machine that has no memory or disk left."""
+    errors = [ZeroDivisionError, MemoryError, RecursionError, OSError, UserError]
+    search = ("POST", "/api/search", b'{"item": 3}', {"Content-Type": "application/json"})
+    with running() as server:
+        for error in errors:
+            with monkeypatch.context() as patch:
+
+                def fail(*arguments, error=error, **options):
+                    raise error("/secret/path")
+
+                patch.setattr(FakeItem, "search", fail)
+                status, body, headers = ask(server, *search)
+            expected = 503 if error is UserError else 500
+            assert (status, headers["Content-Type"]) == (expected, "application/json")
+            assert list(json.loads(body)) == ["error"]
+            assert b"Traceback" not in body
+            assert (b"secret" in body) == (error is UserError)
+            until(lambda error=error: f"{error.__name__}: /secret" in caplog.text or error is UserError)
+            assert ask(server, *search)[0] == 200
 
 
 def test_a_port_that_is_taken_is_said_with_what_to_do():
