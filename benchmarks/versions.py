@@ -248,21 +248,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--extras", default=",".join(EXTRAS), help="extras to install, with commas")
     parser.add_argument("--only", default=",".join(parts()), help="parts to run, with commas")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks/results/versions.json")
-    parser.add_argument("options", nargs="*", help="options of pytest, after --")
-    given = parser.parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given = parser.parse_args(arguments[:end])
     try:
-        failing = run(given)
+        failing = run(given, arguments[end + 1 :])
     except RuntimeError as error:
         sys.exit(str(error))
     print(f"failed: {', '.join(failing)}" if failing else f"{given.which}: ok")
     return len(failing)
 
 
-def run(given: argparse.Namespace) -> list[str]:
+def run(given: argparse.Namespace, options: Sequence[str]) -> list[str]:
     """Installs and runs the tests; returns the parts with tests that failed.
 
     Args:
       given: what ``main`` reads from the command line.
+      options: further options of pytest.
 
     Raises:
       RuntimeError: the versions do not fit together, or pytest ended before its tests did.
@@ -281,7 +283,7 @@ def run(given: argparse.Namespace) -> list[str]:
         print(f"Python {release}", *(f"{name} {version}" for name, version in versions.items()), sep=", ")
         for name, paths in chosen.items():
             print(f"== {name}", flush=True)
-            counts = run_part(python, paths, given.options)
+            counts = run_part(python, paths, options)
             write_part(given.out, given.which, {"python": release, "versions": versions}, name, counts)
             failing += [name] * bool(counts["failed"])
     return failing
