@@ -1,12 +1,13 @@
 """Runs the tests with the lowest versions that pyproject.toml allows, or with the newest.
 
     python -m benchmarks.versions lowest --python=python3.11
-    python -m benchmarks.versions newest --python=python3.13 --only=tests/core,tests/search -- -x
+    python -m benchmarks.versions newest --python=python3.13 --only=tests/core,tests/test_files.py -- -x
+    python -m benchmarks.versions newest --extras=test,mlflow,trackio,wandb --only=tests/runs/loggers
 
 Installs the package and the extras of its tests in an environment of its own: with exactly the lower bound of
 each requirement, or with what pip finds newest. What these packages need in turn is up to pip. Then runs the
-tests part by part, and writes after each part how many passed, with the versions of all that was asked for.
-Options after ``--`` go to pytest. `make versions` runs both.
+tests part by part, and with --out writes after each part how many passed, with the versions of all that was
+asked for. Options after ``--`` go to pytest. `make versions` runs both, before a release.
 """
 
 import argparse
@@ -217,8 +218,8 @@ def write_part(path: pathlib.Path, which: str, tried: Mapping[str, Any], part: s
     """Writes what a part gave beside the other parts that were run with the same versions.
 
     Args:
-      path: the JSON file; it keeps what it has of the other choice of versions.
-      which: ``lowest`` or ``newest``.
+      path: the JSON file; it keeps what it has of other choices of versions.
+      which: the choice of versions.
       tried: what the tests ran with: ``python`` and ``versions``.
       part: the name of the part.
       counts: what ``run_part`` returned.
@@ -246,8 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--python", default=sys.executable, help="interpreter to make the environment with")
     parser.add_argument("--environment", type=pathlib.Path, help="folder to keep it in, and to use again")
     parser.add_argument("--extras", default=",".join(EXTRAS), help="extras to install, with commas")
-    parser.add_argument("--only", default=",".join(parts()), help="parts to run, with commas")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks/results/versions.json")
+    parser.add_argument("--only", default=",".join(parts()), help="parts or other paths to run, with commas")
+    parser.add_argument("--out", type=pathlib.Path, help="JSON file to write; parts that it has are kept")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     given = parser.parse_args(arguments[:end])
@@ -269,22 +270,24 @@ def run(given: argparse.Namespace, options: Sequence[str]) -> list[str]:
     Raises:
       RuntimeError: the versions do not fit together, or pytest ended before its tests did.
     """
-    chosen = {name: parts()[name] for name in given.only.split(",")}
-    failing = []
+    chosen = {name: parts().get(name, [name]) for name in given.only.split(",")}
+    failing, extras = [], given.extras.split(",")
+    which = given.which if tuple(extras) == EXTRAS else f"{given.which}, {given.extras}"
     with tempfile.TemporaryDirectory() as scratch:
         environment = (given.environment or pathlib.Path(scratch) / "environment").resolve()
         python = environment / "bin" / "python"
         if not python.exists():
             _run([given.python, "-m", "venv", str(environment)])
             _run([str(python), "-m", "pip", "install", "--quiet", "--upgrade", "pip"])
-        versions = install(python, given.which, _pyproject()["project"], given.extras.split(","))
+        versions = install(python, given.which, _pyproject()["project"], extras)
         asked = "import platform; print(platform.python_version())"
         release = _run([str(python), "-c", asked], stdout=subprocess.PIPE).stdout.strip()
         print(f"Python {release}", *(f"{name} {version}" for name, version in versions.items()), sep=", ")
         for name, paths in chosen.items():
             print(f"== {name}", flush=True)
             counts = run_part(python, paths, options)
-            write_part(given.out, given.which, {"python": release, "versions": versions}, name, counts)
+            if given.out:
+                write_part(given.out, which, {"python": release, "versions": versions}, name, counts)
             failing += [name] * bool(counts["failed"])
     return failing
 
