@@ -1,11 +1,14 @@
 # Everything runs in .venv, which the first command creates. PYTHON must be 3.11 or newer.
 PYTHON ?= python3
+# Of make versions: the lowest Python that pyproject.toml allows, and the newest that there is here.
+LOWEST_PYTHON ?= python3.11
+NEWEST_PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 AXE_VERSION := 4.14.1
 AXE := .npm/axe-core-$(AXE_VERSION).js
 
-.PHONY: demo page test test-long test-slow test-page lint format docs wheel clean
+.PHONY: demo page test test-long test-slow test-page lint format docs wheel versions clean
 
 demo: .venv/installed  ## train on drawn garments, evaluate, and write the report
 	$(BIN)/python train.py --config=configs/garments.py --workdir=$(DEMO) --config.data.cache_dir=runs/cache
@@ -45,6 +48,10 @@ format: .venv/installed  ## let the formatter and linter mend what they can
 
 wheel: .venv/installed  ## the wheel, installed in an empty environment and used from another folder
 	.ci/wheel
+
+versions: .venv/installed  ## the tests with the lowest versions that pyproject.toml allows, and with the newest
+	.ci/versions lowest --python=$(LOWEST_PYTHON) --out=benchmarks/results/versions.json
+	.ci/versions newest --python=$(NEWEST_PYTHON) --out=benchmarks/results/versions.json
 
 docs: .venv/docs  ## the documentation site, in site/; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

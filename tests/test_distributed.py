@@ -68,6 +68,7 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
     assert message.startswith(
         "JAX_PLATFORMS=cuda is set, but JAX finds no such device here. Unset it to use what"
     )
+    assert message.endswith("pip install -c constraints.txt -e '.[cuda12]'")
     monkeypatch.setattr(jax, "devices", unknown)
     assert (
         "no such device here (Unable to initialize backend 'x': no x.). Unset it"

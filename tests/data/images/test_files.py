@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -159,7 +160,9 @@ def test_damage_to_the_pixels_is_named_even_beside_damaged_metadata():
     damaged = bytearray(jpeg_with(0xE1, b"Exif\0\0" + b"\xff" * 40))
     with pytest.raises(OSError, match="truncated"):
         read(bytes(damaged[:-200]))
-    with pytest.raises(ValueError, match="Truncated tRNS chunk"):
+    with pytest.raises(
+        ValueError, match="Truncated tRNS chunk|cannot identify image file"
+    ):  # before Pillow 13
         read(png_with(b"tRNS", b"\1"))
     broken = bytearray(png_with(b"pHYs", b"\1"))
     broken[-40] ^= 1
@@ -247,7 +250,11 @@ def test_a_transparent_sixteen_bit_grey_lies_over_white():
     assert image[0, :2, 0].tolist() == [255, 12346 // 257]
 
 
-@pytest.mark.parametrize("mode", ["LAB", "YCbCr", "CMYK", "RGBX"])
+OLD_PILLOW = int(PIL.__version__.partition(".")[0]) < 13
+YCBCR = pytest.param("YCbCr", marks=pytest.mark.skipif(OLD_PILLOW, reason="Pillow reads these from 13.0 on"))
+
+
+@pytest.mark.parametrize("mode", ["LAB", YCBCR, "CMYK", "RGBX"])
 def test_other_ways_to_code_colours(mode):
     image = Image.fromarray(noise(0))
     other = read(encoded(image.convert(mode), "TIFF")).astype(int)
