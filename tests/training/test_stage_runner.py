@@ -91,7 +91,7 @@ def test_it_ends_early_when_it_gets_no_better(tmp_path):
     state = run(stage, tmp_path, patient_steps=8)
     assert validated == [4, 8, 12, 16]
     assert int(state.step) == 16
-    assert steps_there(tmp_path) == ((8, 16), 8)
+    assert steps_there(tmp_path) == ((8, 12, 16), 8)
     again, validated = counting(last_step=40, accuracies=[])
     assert int(run(again, tmp_path, patient_steps=8).step) == 16
     assert not validated
@@ -112,7 +112,7 @@ def test_a_diverged_step_stops_before_it_is_saved(tmp_path):
         DivergedError, match=r"diverged: at step 4 of stage count loss_cls = nan; lower train.le"
     ):
         run(counting(diverges_at=4)[0], tmp_path, checkpoint_every=1)
-    assert steps_there(tmp_path)[0] == (3,)
+    assert steps_there(tmp_path)[0] == (2, 3)
     assert np.isfinite([record["loss"] for record in records(tmp_path) if "loss" in record]).all()
 
 
