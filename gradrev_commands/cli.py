@@ -11,7 +11,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from gradrev_commands import config_files
+from gradrev_commands import config_files, signals
 from gradrev_commands.endings import DEBUG, ends_in_words
 from gradrev_commands.terminal import safe_output
 from gradrev_jax import distributed
@@ -215,10 +215,11 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
 
     def main(rest: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # Orbax logs a lot; --verbosity=0 shows it
+            # Orbax logs a lot, and tracebacks of what it raises as well; --verbosity=0 shows it
+            logging.set_verbosity(logging.FATAL)
         work(*([rest[1:]] if arguments else []))
 
-    with ends_in_words(), safe_output():
+    with ends_in_words(), signals.handled(), safe_output():
         if sys.platform == "win32":
             raise UserError(PLATFORMS)
         app.run(main, flags_parser=parse)

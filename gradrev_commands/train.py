@@ -1,8 +1,11 @@
 """Trains an attribute encoder: gradrev-train --config=garments --workdir=runs/garments."""
 
-from gradrev_commands import cli
+import sys
+
+from gradrev_commands import cli, signals
 from gradrev_jax.distributed import is_first
 from gradrev_jax.training.run import train
+from gradrev_jax.training.stopping import TrainingStopped
 
 
 def main() -> None:
@@ -15,7 +18,12 @@ def main() -> None:
 
     def work() -> None:
         initialize_processes()
-        train(read_config(), workdir.value)
+        try:
+            train(read_config(), workdir.value, stop=signals.requested, during_steps=signals.deferred)
+        except TrainingStopped as stopped:
+            if is_first():
+                print(f"{stopped}; to go on: {cli.command_line('train', *sys.argv[1:])}", file=sys.stderr)
+            sys.exit(signals.status())
         if is_first():
             print(f"\nNext: {cli.command_line('evaluate', f'--workdir={workdir.value}')}")
 

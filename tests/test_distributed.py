@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -191,14 +192,20 @@ def test_when_one_dies_the_other_says_so_and_training_goes_on_later(tmp_path, ca
 
 
 @pytest.mark.slow
-def test_two_processes_end_by_a_termination_signal(tmp_path, cache_dir):
-    started = start(2, *training(tmp_path, cache_dir, **{"train.epochs": 1000}))
+@pytest.mark.parametrize("told", [(0,), (1,), (0, 1)])
+def test_two_processes_stop_after_the_same_step_whichever_is_told(tmp_path, cache_dir, told):
+    long = {"train.epochs": 1000}
+    started = start(2, *training(tmp_path, cache_dir, **long))
     wait_for(lambda: written(tmp_path))
-    for process in started:
-        process.terminate()
-    for process in started:
-        process.communicate(timeout=30)
-        assert process.returncode != 0
+    for index in told:
+        started[index].terminate()
+    printed = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [143, 143], printed
+    (reached,) = map(int, re.findall(r"stopped after step (\d+) of stage encoder", printed[0]))
+    assert max(written(tmp_path)) == reached
+    outputs(start(2, *training(tmp_path, cache_dir, **long, **{"train.max_steps": reached + 3})))
+    steps = [record["step"] for record in records(tmp_path) if "loss" in record]
+    assert steps == list(range(1, reached + 4)), "every step once"
 
 
 def written(workdir):

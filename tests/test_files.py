@@ -175,3 +175,16 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
 )
 def test_a_pointer_is_told_by_its_first_bytes(content, pointer):
     assert is_lfs_pointer(content[:HEAD]) == pointer
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_file_that_is_not_replaced_leaves_no_other(error, tmp_path, monkeypatch):
+    def fail(*paths):
+        raise error
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises((KeyboardInterrupt, DataError)):
+        files.replace_file(tmp_path / "file", b"new", DataError)
+    assert os.listdir(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"

@@ -1,6 +1,8 @@
 """Checkpoints of a training stage; the only module that knows Orbax."""
 
 import contextlib
+import errno
+import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -8,56 +10,40 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from gradrev_jax import distributed
-from gradrev_jax.errors import CheckpointError, first_line
-from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.errors import CheckpointError, first_line, join_names
+from gradrev_jax.files import new_folder
+from gradrev_jax.runs.checkpoint_digests import Digests, damaged_leaves, digests, leaf_differences, shapes
+from gradrev_jax.runs.damaged_checkpoints import (
+    METRICS,
+    STEP_PREFIX,
+    read_score,
+    scored,
+    set_aside,
+    step_folder,
+    unusable_file,
+)
 from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
 
-METRIC = "score"
-STEP_PREFIX = "step"
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
+MOST = LATEST + 2  # of a stage's checkpoints at one time, with the best and the one that is being written
+DIGESTS = "digests"
+# What says nothing of the files: too little memory, too many open files, no permission.
+ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+ELSEWHERE_NUMBERS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 
 
-def _score(metrics: dict[str, float]) -> float:
-    return metrics[METRIC]
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint that is not as it was written."""
 
 
-def _check_shapes(item: str, *, stored: Any, wanted: Any) -> None:
-    """Raises unless two trees have the same leaves of the same shapes; names the first that differ.
-
-    Orbax checks too, but says neither which leaf nor of what.
-    """
-    if stored is None:
-        raise ValueError(f"the metadata of its part {item!r} are missing")
-
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-
-    there, here = shapes(stored.tree), shapes(wanted)
-    differing = [
-        f"{item}/{name} is {there.get(name, 'missing')} there, {here.get(name, 'unknown')} here"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise ValueError("; ".join(differing[:3]) + (", ..." if len(differing) > 3 else ""))
-
-
-def _unusable_file(folder: pathlib.Path) -> str | None:
-    """Returns the first file that is empty or a Git LFS pointer, with a word on it; Orbax writes neither."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            start = file.read(HEAD)
-            if not start:
-                return f"{path} is empty"
-            if is_lfs_pointer(start):
-                return f"{path} {LFS_ADVICE}"
-    return None
+class _OtherModelError(ValueError):
+    """A checkpoint of other shapes than those that are asked for."""
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -67,11 +53,12 @@ def _target(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 class Checkpoints:
-    """Numbered checkpoints in one folder, keeping the latest and the best.
+    """Numbered checkpoints in one folder, keeping the latest two and the best.
 
     A checkpoint holds two items, ``params`` and ``rest``; reading may ask for one of them. Writing is
     asynchronous: the arrays are copied before ``save`` returns, so they may be donated right after, and
-    files are written meanwhile. An unfinished checkpoint is never taken for a whole one.
+    files are written meanwhile. An unfinished checkpoint is never taken for a whole one, and one that was
+    damaged later is found by the digests of its arrays.
 
     Use it as a context manager; leaving waits for what is being written.
     """
@@ -83,7 +70,7 @@ class Checkpoints:
         policy = AnyPreservationPolicy(
             [
                 LatestN(LATEST),
-                BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False),
+                BestN(get_metric_fn=read_score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         with self._reading("open"):
@@ -92,7 +79,7 @@ class Checkpoints:
                 item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policy,
-                    best_fn=_score,  # or metrics would not be written; the policy decides what stays
+                    best_fn=read_score,  # or metrics would not be written; the policy decides what stays
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                     step_prefix=STEP_PREFIX,
@@ -101,7 +88,7 @@ class Checkpoints:
             )
         if not read_only:
             old = set(self.steps[:-LATEST]) - {self.best_step}
-            remove_missed(self._directory, [self._directory / f"{STEP_PREFIX}_{step}" for step in old])
+            remove_missed(self._directory, [step_folder(self._directory, step) for step in old])
             self._manager.reload()
 
     def save(self, step: int, items: dict[str, Any], *, score: float | None = None) -> None:
@@ -119,10 +106,38 @@ class Checkpoints:
             return
         self._wait()  # as Orbax would
         remove_old(self._directory)
-        metrics = None if score is None else {METRIC: score}
+        metrics = None if score is None else scored(score)
         arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self._writing(f"write step {step} to"):
-            self._manager.save(step, args=ocp.args.Composite(**arguments), metrics=metrics, force=True)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**arguments),
+                metrics=metrics,
+                force=True,
+                custom_metadata={DIGESTS: digests(items)},
+            )
+
+    def has_score(self, step: int) -> bool:
+        """Returns whether a checkpoint has a score, after waiting for one that is still being written."""
+        self._wait()
+        return self._manager.metrics(step) is not None
+
+    def add_score(self, step: int, score: float) -> None:
+        """Gives a score to a checkpoint that was saved without one.
+
+        Args:
+          step: which.
+          score: what the best checkpoint is chosen by.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        self._wait()
+        if distributed.is_first():
+            with new_folder(step_folder(self._directory, step) / METRICS, CheckpointError) as folder:
+                (folder / METRICS).write_text(json.dumps(scored(score)))
+        distributed.barrier(f"score of step {step}")
+        self._manager.reload()
 
     def restore(self, step: int, items: dict[str, Any]) -> dict[str, Any]:
         """Reads the named items of a checkpoint, after waiting for one that is still being written.
@@ -133,17 +148,69 @@ class Checkpoints:
             ShapeDtypeStructs.
 
         Raises:
-          CheckpointError: it is damaged, its shapes are others, or the last one could not be written.
+          DamagedCheckpointError: it is damaged.
+          CheckpointError: its shapes are others, or the last one could not be written.
         """
         targets = {
             name: ocp.args.StandardRestore(jax.tree.map(_target, tree)) for name, tree in items.items()
         }
         self._wait()
-        with self._reading(f"read step {step} of", self._directory / f"{STEP_PREFIX}_{step}"):
-            for name, tree in items.items():
-                _check_shapes(name, stored=self._manager.item_metadata(step)[name], wanted=tree)
+        with self._reading(f"read step {step} of", step_folder(self._directory, step)):
+            written = self._check_shapes(step, items)
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
-        return {name: restored[name] for name in items}
+            items = {name: restored[name] for name in items}
+            damaged = damaged_leaves(items, written)
+            if int(distributed.sum_over_processes(np.int32(len(damaged)))):
+                where = join_names(damaged, most=3) or "what another process has read"
+                raise ValueError(f"the bytes are not those that were written: {where}")
+        return items
+
+    def _check_shapes(self, step: int, items: dict[str, Any]) -> Digests:
+        """Checks that a checkpoint has the leaves that are asked for; returns their digests, if it has any.
+
+        Raises:
+          ValueError: it is damaged.
+          _OtherModelError: it has others.
+        """
+        written = (self._manager.metadata(step).custom_metadata or {}).get(DIGESTS, {})
+        here = shapes(items)
+        if written:
+            there = {name: tuple(w[1]) for name, w in written.items() if name.partition("/")[0] in items}
+            if differences := leaf_differences(there, here):
+                raise _OtherModelError(differences)
+        stored = self._manager.item_metadata(step)
+        for name in items:
+            if stored[name] is None:
+                raise ValueError(f"the metadata of its part {name!r} are missing")
+        if differences := leaf_differences(shapes({name: stored[name].tree for name in items}), here):
+            raise ValueError(differences) if written else _OtherModelError(differences)
+        return written
+
+    def restore_latest(self, items: dict[str, Any]) -> dict[str, Any]:
+        """Reads the latest checkpoint that is whole; moves later ones aside, which are damaged, and says so.
+
+        Args:
+          items: as of ``restore``.
+
+        Raises:
+          CheckpointError: none can be read; nothing is moved.
+        """
+        damaged: dict[int, DamagedCheckpointError] = {}
+        for step in reversed(self.steps):
+            try:
+                restored = self.restore(step, items)
+            except DamagedCheckpointError as error:
+                damaged[step] = error
+                continue
+            for later, reason in sorted(damaged.items()):
+                if distributed.is_first():
+                    done = set_aside(step_folder(self._directory, later), str(reason.__cause__ or reason))
+                    distributed.say(f"{done}; going on from step {step}")
+            if damaged:
+                distributed.barrier(f"fall back on step {step}")
+                self._manager.reload()
+            return restored
+        raise damaged[max(damaged)]
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -159,7 +226,9 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """Returns the step of the highest score, or the latest if none was measured; None without any."""
         self._wait()
-        scores = {step: metrics[METRIC] for step in self.steps if (metrics := self._manager.metrics(step))}
+        with self._reading("read the scores of"):
+            found = {step: self._manager.metrics(step) for step in self.steps}
+            scores = {step: read_score(metrics) for step, metrics in found.items() if metrics is not None}
         return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
 
     def close(self) -> None:
@@ -206,9 +275,16 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = _unusable_file(folder or self._directory) or first_line(error)
+            if folder and not folder.is_dir():  # an evaluation may meet it
+                raise CheckpointError(
+                    f"cannot {action} {self._directory}: training has replaced it meanwhile; start again"
+                ) from error
+            if isinstance(error, ELSEWHERE) or getattr(error, "errno", None) in ELSEWHERE_NUMBERS:
+                raise CheckpointError(f"cannot {action} {self._directory}: {first_line(error)}") from error
+            kind = CheckpointError if isinstance(error, _OtherModelError) else DamagedCheckpointError
+            reason = unusable_file(folder or self._directory) or first_line(error)
             which = f"its folder, {folder}," if folder else "the folder of that checkpoint"
-            raise CheckpointError(
+            raise kind(
                 f"cannot {action} {self._directory}: {reason}\nIt is damaged, or of another model; "
                 f"restore it from a copy, or remove {which} to fall back on an earlier one."
             ) from error

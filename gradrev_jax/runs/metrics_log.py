@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from gradrev_jax.errors import WorkdirError
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.workdir import METRICS, write_text
 
@@ -27,17 +28,36 @@ class MetricsLog:
             if record["stage"] != stage or record["step"] <= first_step
         ]
         write_text(path, "".join(f"{line}\n" for line, _ in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._failure(error) from error
         self._loggers = loggers
         if loggers is not None:
             loggers.begin(stage, first_step, [record for _, record in kept])
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record, and tells it to the loggers."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        """Appends one record, and tells it to the loggers.
+
+        Raises:
+          WorkdirError: the disk is full, or the file cannot be written to; part of a line may be there, which
+            is dropped when training goes on.
+        """
+        left = json.dumps(record).encode() + b"\n"
+        try:
+            while left:  # the last bytes of a disk are written before the error comes
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise self._failure(error) from error
         if self._loggers is not None:
             self._loggers.write(record)
+
+    def _failure(self, error: OSError) -> WorkdirError:
+        return WorkdirError(
+            f"{self._path} cannot be written: {error.strerror or error}; make room, and start again with the "
+            "same --workdir to go on from the latest checkpoint"
+        )
 
     def __enter__(self) -> "MetricsLog":
         return self

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line
 
-LATEST = 1  # the number of the newest checkpoints that are kept, beside the best
+LATEST = 2  # the number of the newest checkpoints that are kept, beside the best: one to fall back on
 REMOVED = "removed"  # the folder, among those of a stage's steps, that a checkpoint is moved to first
 
 

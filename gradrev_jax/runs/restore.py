@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import CheckpointError, WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import model_file, workdir
-from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
+from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints, DamagedCheckpointError
 from gradrev_jax.runs.fields.general import ENCODER
 
 
@@ -95,11 +95,34 @@ def restore(
         number = numbers[step]
         shapes = parameter_shapes(encoder, input_size)
         if stage == ENCODER:
-            return Restored(number, checkpoints.restore(number, {PARAMS: shapes})[PARAMS], None)
+            return Restored(number, _read(checkpoints, number, shapes), None)
         n, d = encoder.schema.num_attributes, encoder.feature_dim
         memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
-        params = checkpoints.restore(number, {PARAMS: {"encoder": shapes, "memory": memory}})[PARAMS]
+        params = _read(checkpoints, number, {"encoder": shapes, "memory": memory})
         return Restored(number, params["encoder"], params["memory"])
+
+
+def _read(checkpoints: Checkpoints, number: int, shapes: Any) -> Any:
+    """Reads the parameters of a checkpoint; if it is damaged, the error names those that are whole."""
+    try:
+        return checkpoints.restore(number, {PARAMS: shapes})[PARAMS]
+    except DamagedCheckpointError as error:
+        whole = [
+            step for step in checkpoints.steps if step != number and _is_whole(checkpoints, step, shapes)
+        ]
+        if not whole:
+            raise
+        reason = str(error).partition("\n")[0]
+        steps = ", ".join(f"--step={step}" for step in whole)
+        raise CheckpointError(f"{reason}\nIt is damaged; whole checkpoints of this stage: {steps}") from error
+
+
+def _is_whole(checkpoints: Checkpoints, step: int, shapes: Any) -> bool:
+    try:
+        checkpoints.restore(step, {PARAMS: shapes})
+    except CheckpointError:
+        return False
+    return True
 
 
 def _restore_shared(

@@ -3,7 +3,6 @@
 import itertools
 import json
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,27 +62,6 @@ def check_report_name(name: str) -> None:
         raise ConfigError(f"the name of a report must have no slash, got {name!r}")
     if f"{name}_".startswith(tuple(f"{stage}_" for stage in STAGES)):
         raise ConfigError(f"the name of a report must not start with that of a stage, got {name!r}")
-
-
-def check_room(workdir: pathlib.Path, needed: int) -> None:
-    """Raises unless the checkpoints of a run fit on its disk.
-
-    Args:
-      workdir: the run's folder, which need not be there.
-      needed: the size of all checkpoints that exist at one time, in bytes.
-
-    Raises:
-      WorkdirError: they do not, with the sizes.
-    """
-    checkpoints = workdir / "checkpoints"
-    there = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
-    disk = next(folder for folder in (workdir, *workdir.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(disk).free
-    if needed > free + there:
-        raise WorkdirError(
-            f"{workdir} needs {(needed - there) / 2**30:,.2f} GiB for checkpoints, but "
-            f"{free / 2**30:,.2f} GiB are free there; give a --workdir on another disk, or make room"
-        )
 
 
 def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:

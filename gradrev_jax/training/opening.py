@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from gradrev_jax import distributed
 from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
@@ -16,6 +17,8 @@ from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.variables import backbone_variables
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.runs.damaged_checkpoints import set_unscored_aside
+from gradrev_jax.runs.disk_use import check_room, checkpoint_bytes, describe_use
 from gradrev_jax.runs.drift import check_resumed
 from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fields.general import ENCODER, MEMORY
@@ -27,6 +30,7 @@ from gradrev_jax.runs.fingerprints import (
 )
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone
 from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs
+from gradrev_jax.runs.pixels import cache_folder, cache_limit
 from gradrev_jax.runs.protocol import (
     Protocol,
     build_protocol,
@@ -84,11 +88,13 @@ class Model(NamedTuple):
       starting_weights: the parameters and statistics that its backbone starts from, without those of layers
         that start at random.
       devices: the devices of each stage, by its name.
+      note: what the user is told about the disk.
     """
 
     encoder: AttributeEncoder
     starting_weights: Any
     devices: dict[str, Parallel]
+    note: str
 
 
 def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
@@ -102,7 +108,12 @@ def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
 
 
 def read_history(directory: pathlib.Path) -> History:
-    """Reads what a folder holds of a run."""
+    """Reads what a folder holds of a run, after moving checkpoints aside that would keep it from going on."""
+    if distributed.is_first():
+        for stage in STAGES:
+            for note in set_unscored_aside(workdir.checkpoint_directory(directory, stage)):
+                distributed.say(note)
+    distributed.barrier("scores")
     has_begun = any(has_checkpoint(directory, name) for name in STAGES)
     return History(has_begun, read_fingerprint(directory) if has_begun else None)
 
@@ -151,9 +162,11 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
         # Parameters, their gradients and two moments.
         inputs = data.inputs[TRAIN]
         devices[ENCODER].check_room(inputs.shape, besides=4 * size, dtype=inputs.dtype)
-    # A checkpoint has parameters and two moments; of each stage the latest, the best and the next are there.
-    workdir.check_room(directory, len(config.stages) * 3 * 3 * size)
-    return Model(encoder, _starting_weights(shapes, config, directory), devices)
+    needed = checkpoint_bytes(size, len(config.stages))
+    check_room(directory, needed)
+    cache = cache_folder(config.data.cache_dir) if data.catalogue.vectors is None else None
+    note = describe_use(directory, needed, cache, cache_limit(config))
+    return Model(encoder, _starting_weights(shapes, config, directory), devices, note)
 
 
 def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:

@@ -1,7 +1,10 @@
 """Trains a run: from its config to its stages, one after the other."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -29,6 +32,7 @@ from gradrev_jax.runs.protocol import (
     given_weights,
     queries_of,
 )
+from gradrev_jax.runs.workdir_lock import hold_workdir
 from gradrev_jax.training.opening import (
     Data,
     History,
@@ -42,13 +46,21 @@ from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGES, Run, patient_steps
+from gradrev_jax.training.stopping import StoppableRows, never
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.training.validation import make_validator
 
 VALIDATION_REFERENCES = 500  # so that choosing a memory takes seconds an epoch, however large the catalogue
 
 
-def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bool = True) -> TrainState:
+def train(
+    config: ConfigDict,
+    directory: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    stop: Callable[[], bool] = never,
+    during_steps: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> TrainState:
     """Trains the stages of a config in a folder, or goes on with the run that is there.
 
     What is wrong with the config, the catalogue, the images, the devices or the disk is found before anything
@@ -58,30 +70,38 @@ def train(config: ConfigDict, directory: str | os.PathLike[str], *, progress: bo
       config: all fields, as ``configs/default.py`` has them.
       directory: the run's folder; docs/quick_start.md says what a run leaves there.
       progress: whether progress bars are shown.
+      stop: the function that says whether to save and stop. It is called between steps, and quickly; if one
+        of several processes is asked to stop, all do after the same step.
+      during_steps: the function that makes a context, entered while there is work that only a checkpoint
+        keeps: a caller that is to end by a signal waits for its end, and needs to wait nowhere else.
 
     Returns:
       The state after the last step of the last stage.
 
     Raises:
       UserError: the config, the catalogue or the folder cannot be used, or training diverged.
+      TrainingStopped: `stop` asked for it; the same call goes on from there.
     """
     directory = pathlib.Path(directory)
     check_trainable(directory)
     check(config)
     check_loggers(config.train.loggers)
-    config = builders.with_defaults(as_begun(config, directory))
-    progress = progress and distributed.is_first()
-    history = read_history(directory)
-    data = open_data(config, directory, history, progress=progress)
-    model = build_model(config, data, directory)
-    fields = workdir.flat_fields(config.to_dict())
-    with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
-        _claim(config, data, directory, history)
-        inputs = _stage_inputs(config, directory, data, model, progress=progress)
-        for name in config.stages:
-            stage = STAGES[name](inputs)
-            options = _run_options(config, stage, model.devices[name], progress=progress)
-            state = run_stage(stage, directory, options, loggers)
+    with hold_workdir(directory):
+        config = builders.with_defaults(as_begun(config, directory))
+        progress = progress and distributed.is_first()
+        history = read_history(directory)
+        data = open_data(config, directory, history, progress=progress)
+        model = build_model(config, data, directory)
+        fields = workdir.flat_fields(config.to_dict())
+        with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
+            _claim(config, data, directory, history)
+            say(model.note)
+            inputs = _stage_inputs(config, directory, data, model, progress=progress, stop=stop)
+            for name in config.stages:
+                stage = STAGES[name](inputs)
+                options = _run_options(config, stage, model.devices[name], progress=progress)
+                options = dataclasses.replace(options, stop=stop, during_steps=during_steps)
+                state = run_stage(stage, directory, options, loggers)
     return state
 
 
@@ -108,13 +128,19 @@ def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: His
 
 
 def _stage_inputs(
-    config: ConfigDict, directory: pathlib.Path, data: Data, model: Model, *, progress: bool
+    config: ConfigDict,
+    directory: pathlib.Path,
+    data: Data,
+    model: Model,
+    *,
+    progress: bool,
+    stop: Callable[[], bool],
 ) -> Run:
     """Collects what all stages share, with the function that a checkpoint is chosen by."""
     part, protocol = data.validation_part, data.protocol
     validate = make_validator(
         model.encoder,
-        data.inputs[part],
+        StoppableRows(data.inputs[part], stop),
         data.catalogue.part_labels(part),
         _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
         # Until evaluation has chosen one, the usual one.

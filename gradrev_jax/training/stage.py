@@ -1,5 +1,6 @@
 """One stage of a run, and how it is run: the types that its runner takes."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from jaxtyping import Int
 
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.stopping import never
 from gradrev_jax.training.update import TrainState, Update
 from gradrev_jax.training.validation import Validation
 
@@ -73,6 +75,8 @@ class RunOptions:
       patient_steps: the number of steps without a better score on the held-out part after which the stage
         ends; None: it runs to its last step.
       progress: whether a progress bar is shown.
+      stop: the function that says whether to save and stop; it is called between steps.
+      during_steps: the function that makes a context, in which there is work that only a checkpoint keeps.
     """
 
     parallel: Parallel
@@ -82,3 +86,5 @@ class RunOptions:
     checkpoint_every: int = 0
     patient_steps: int | None = None
     progress: bool = True
+    stop: Callable[[], bool] = never
+    during_steps: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext

@@ -4,7 +4,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -14,9 +14,12 @@ from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.training.feed import Feed
 from gradrev_jax.training.stage import RunOptions, Stage
+from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
 from gradrev_jax.training.update import TrainState
 
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
+
+SHORTEST = 1e-6  # seconds, so that no clock makes a speed infinite
 
 
 def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
@@ -43,6 +46,11 @@ class SpeedMeter:
         self._stage, self._feed = stage, feed
         self._metrics: Any = None
         self.restart()
+
+    @property
+    def has_counted(self) -> bool:
+        """Returns whether steps have been counted."""
+        return self._metrics is not None
 
     def restart(self) -> None:
         """Starts the clocks."""
@@ -74,7 +82,7 @@ class SpeedMeter:
                 f"training diverged: at step {step} of stage {self._stage.name} {parts}; lower "
                 f"{self._stage.section}.learning_rate or reversal.beta"
             )
-        seconds = time.perf_counter() - self._start
+        seconds = max(time.perf_counter() - self._start, SHORTEST)
         record = {
             "loss": loss,
             **described,
@@ -113,24 +121,66 @@ class StageObserver:
 
     def observe(self, state: TrainState, metrics: Any, steps: range) -> None:
         """Records, validates and saves where it is due after some steps."""
-        stage, options, done = self._stage, self._options, steps.stop
+        options, done = self._options, steps.stop
         self._meter.count(metrics, len(steps))
-        epoch = {"stage": stage.name, "step": done, "epoch": done / stage.epoch_steps}
-        epoch_ends = done % stage.epoch_steps == 0 or done == stage.last_step
+        epoch_ends = self._epoch_ends(done)
         saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
         # A state is recorded before it is saved, so that a diverged one never is.
         if saves or done // options.log_every > steps.start // options.log_every:
             record = self._meter.record(done)
-            self._log({**epoch, **record})
+            self._log({**self._place(done), **record})
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
         if saves:
-            validation = stage.validate(distributed.addressable(state.params)) if epoch_ends else None
-            if validation and validation.record:
-                self._log({**epoch, **validation.record})
-            score = validation.score if validation else None
-            self._checkpoints.save(done, checkpoint_items(state), score=score)
+            self._checkpoints.save(
+                done, checkpoint_items(state), score=self._validate(state, done) if epoch_ends else None
+            )
             self._meter.restart()  # neither validation nor copying is part of the training speed
         self._bar.update(len(steps))
+
+    def stop_before(self, step: int, state: TrainState) -> NoReturn:
+        """Saves a state, unless it is saved or has diverged, and stops the stage before a step.
+
+        Raises:
+          TrainingStopped: always.
+          DivergedError: the loss is not finite.
+        """
+        if self._meter.has_counted:
+            self._meter.record(step)
+            self._checkpoints.save(step, checkpoint_items(state))
+        raise TrainingStopped(self._stage.name, step)
+
+    def validate_late(self, state: TrainState) -> None:
+        """Validates the state that a stage goes on from, if it was stopped before it had done this."""
+        done = int(state.step)
+        if (
+            self._epoch_ends(done)
+            and self._checkpoints.latest_step == done
+            and not self._checkpoints.has_score(done)
+        ):
+            score = self._validate(state, done)
+            if score is not None:
+                self._checkpoints.add_score(done, score)
+
+    def _validate(self, state: TrainState, done: int) -> float | None:
+        """Returns the score of a state on the held-out part, after recording it.
+
+        Raises:
+          TrainingStopped: validation was given up; the state is saved without a score.
+        """
+        try:
+            validation = self._stage.validate(distributed.addressable(state.params))
+        except ValidationStopped as error:
+            self._checkpoints.save(done, checkpoint_items(state))
+            raise TrainingStopped(self._stage.name, done) from error
+        if validation.record:
+            self._log({**self._place(done), **validation.record})
+        return validation.score
+
+    def _epoch_ends(self, done: int) -> bool:
+        return done > 0 and (done % self._stage.epoch_steps == 0 or done == self._stage.last_step)
+
+    def _place(self, done: int) -> dict[str, Any]:
+        return {"stage": self._stage.name, "step": done, "epoch": done / self._stage.epoch_steps}
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gradrev_jax.runs.metrics_log import MetricsLog
 from gradrev_jax.training.feed import Feed, calls
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, checkpoint_items
+from gradrev_jax.training.stopping import Stopping
 from gradrev_jax.training.update import TrainState
 
 
@@ -37,10 +38,15 @@ def run_stage(
 
     Raises:
       UserError: training diverged, or a file cannot be written or read.
+      TrainingStopped: `options.stop` asked for it; the steps done are saved.
     """
     distributed.barrier(f"stage {stage.name}")  # all have seen what was there before it
     state = options.parallel.replicate(stage.state)
-    with Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints:
+    stops = Stopping(options.stop)
+    with (
+        contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
+        Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
+    ):
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
         pixels = options.parallel.replicate(np.asarray(stage.images)) if options.on_device else None
@@ -58,10 +64,15 @@ def run_stage(
             _feed(stage, options, first_step) as feed,
         ):
             observer = StageObserver(stage, options, checkpoints, log, bar, SpeedMeter(stage, feed))
+            observer.validate_late(state)
             for steps, inputs, targets in feed:
                 if observer.ends_before(steps.start):
                     break
+                if stops():
+                    observer.stop_before(steps.start, state)
                 state, metrics = compiled(state, inputs, targets)
+                if steps.start == first_step:  # no work was lost until now, however long it compiled
+                    during_steps.enter_context(options.during_steps())
                 observer.observe(state, metrics, steps)
     return state
 
@@ -99,6 +110,5 @@ def _records(
 
 
 def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    assert checkpoints.latest_step is not None, "there is something to restore"
-    items = checkpoints.restore(checkpoints.latest_step, checkpoint_items(state))
+    items = checkpoints.restore_latest(checkpoint_items(state))
     return TrainState(params=items[PARAMS], **items[REST])

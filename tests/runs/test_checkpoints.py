@@ -1,3 +1,4 @@
+import json
 import pathlib
 import shutil
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +28,14 @@ def items(value):
     }
 
 
-def test_keeps_the_latest_and_the_best(tmp_path):
+def test_keeps_the_latest_two_and_the_best(tmp_path):
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.latest_step is None
         assert checkpoints.best_step is None
         for step, accuracy in enumerate([0.1, 0.5, None, 0.3, 0.2, None], start=1):
             checkpoints.save(step, items(step), score=accuracy)
     with Checkpoints(tmp_path / "c", read_only=True) as checkpoints:
-        assert checkpoints.steps == (2, 6)
+        assert checkpoints.steps == (2, 5, 6)
         assert checkpoints.latest_step == 6
         assert checkpoints.best_step == 2
         restored = checkpoints.restore(2, items(0))
@@ -191,7 +193,8 @@ def test_a_process_killed_while_writing_leaves_the_last_whole_one(tmp_path):
         w = checkpoints.restore(step, {"params": {"w": jnp.zeros((1500, 1500))}})["params"]["w"]
         assert w.min() == w.max() == step
         checkpoints.save(step + 1000, {"params": {"w": w}})
-    assert {path.name for path in tmp_path.iterdir()} == {f"step_{step + 1000}"}, "no debris"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"step_{step}", f"step_{step + 1000}"}, "no debris"
 
 
 def test_a_full_disk_is_one_clear_message_and_costs_no_earlier_checkpoint(tmp_path):
@@ -220,3 +223,113 @@ def test_a_full_disk_is_one_clear_message_and_costs_no_earlier_checkpoint(tmp_pa
     with Checkpoints(pathlib.Path(tmp_path)) as checkpoints:
         assert checkpoints.steps == (1,)
         assert checkpoints.restore(1, items(0))["rest"]["step"] == 1
+
+
+def bytes_flipped(folder, *, of, length=64):
+    """Flips bytes in the middle of the largest file of an item."""
+    path = max((folder / of).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + length] = bytes(255 - each for each in content[middle : middle + length])
+    path.write_bytes(content)
+
+
+def noise(step):
+    """Items that do not compress, so that a flipped byte is one of an array."""
+    rng = np.random.default_rng(step)
+    return {"params": {"w": jnp.asarray(rng.normal(size=(300, 200)))}, "rest": {"step": jnp.int32(step)}}
+
+
+def truncated(folder):
+    path = max(folder.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "flipped": lambda folder: bytes_flipped(folder, of="params"),
+    "truncated": truncated,
+    "an item is missing": lambda folder: shutil.rmtree(folder / "rest"),
+    "a file is missing": lambda folder: (folder / "params" / "_METADATA").unlink(),
+    "emptied": lambda folder: (folder / "params" / "manifest.ocdbt").write_bytes(b""),
+    "renamed leaf": lambda folder: (folder / "params" / "_METADATA").write_text(
+        (folder / "params" / "_METADATA").read_text().replace("'w'", "'v'").replace('"w"', '"v"')
+    ),
+    "nothing but the folder": lambda folder: [
+        shutil.rmtree(path) if path.is_dir() else path.unlink() for path in folder.iterdir()
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_taken(tmp_path, capsys, damage):
+    directory = tmp_path / "c"
+    with Checkpoints(directory) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, noise(step))
+    DAMAGES[damage](directory / "step_3")
+    with Checkpoints(directory) as checkpoints:
+        assert checkpoints.restore_latest(noise(0))["rest"]["step"] == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"note: the checkpoint {directory / 'step_3'} is damaged (")
+        assert said.endswith(f" lies in {directory / 'damaged' / 'step_3'} now; going on from step 2\n")
+        assert checkpoints.steps == (2,)
+        checkpoints.save(3, noise(3))
+    with Checkpoints(directory) as checkpoints:
+        assert checkpoints.restore_latest(noise(0))["rest"]["step"] == 3
+        DAMAGES[damage](directory / "step_3")
+        assert checkpoints.restore_latest(noise(0))["rest"]["step"] == 2
+    assert [path.name for path in (directory / "damaged").iterdir()] == ["step_3"]
+
+
+def test_without_another_checkpoint_nothing_is_moved(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, noise(1))
+        checkpoints.save(2, noise(2))
+        checkpoints._wait()
+        for step in (1, 2):
+            bytes_flipped(tmp_path / f"step_{step}", of="params")
+        with pytest.raises(CheckpointError, match="cannot read step 2 of .*not those that were written: par"):
+            checkpoints.restore_latest(noise(0))
+        assert checkpoints.steps == (1, 2)
+
+
+def test_another_model_and_a_lack_of_memory_are_no_damage(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1))
+        checkpoints.save(2, items(2))
+        with pytest.raises(CheckpointError, match="of another model"):
+            checkpoints.restore_latest({**items(0), "params": {"w": jnp.zeros((3, 3)), "b": jnp.zeros(3)}})
+
+        def fail(*arguments, **options):
+            raise MemoryError
+
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        with pytest.raises(CheckpointError, match="cannot read step 2 of .*: MemoryError$"):
+            checkpoints.restore_latest(items(0))
+        assert checkpoints.steps == (1, 2)
+
+
+def test_checkpoints_of_earlier_versions_have_no_digests(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1), score=0.5)
+    path = tmp_path / "step_1" / "_CHECKPOINT_METADATA"
+    content = json.loads(path.read_text())
+    assert content["custom_metadata"].pop("digests")["params/b"] == ["float32", [3], zlib.crc32(bytes(12))]
+    path.write_text(json.dumps(content))
+    (tmp_path / "step_1" / "metrics" / "metrics").write_text('{"score": 0.5}')
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step == 1
+        assert checkpoints.restore_latest(items(0))["rest"]["step"] == 1
+
+
+def test_a_score_that_comes_later_counts(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1), score=0.3)
+        checkpoints.save(2, items(2))
+        assert (checkpoints.has_score(1), checkpoints.has_score(2)) == (True, False)
+        checkpoints.add_score(2, 0.9)
+        assert checkpoints.has_score(2)
+        for step in (3, 4, 5):
+            checkpoints.save(step, items(step), score=0.1)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert (checkpoints.steps, checkpoints.best_step) == ((2, 4, 5), 2)

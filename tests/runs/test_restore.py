@@ -1,4 +1,5 @@
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -71,3 +72,19 @@ def test_what_is_not_there(run, tmp_path):
         restore(tmp_path, "encoder", ENCODER, 64, "best")
     with pytest.raises(CheckpointError, match="of another model"):
         restore(run, "encoder", ENCODER.clone(feature_dim=5), 64, "best")
+
+
+def test_a_damaged_checkpoint_is_refused_with_those_that_are_whole(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "checkpoints" / "encoder" / "step_2" / "params" / "_METADATA").unlink()
+    with pytest.raises(CheckpointError) as error:
+        restore(copy, "encoder", ENCODER, 64, "latest")
+    assert str(error.value).startswith(
+        f"cannot read step 2 of {copy / 'checkpoints' / 'encoder'}: the metadata "
+    )
+    assert str(error.value).endswith("\nIt is damaged; whole checkpoints of this stage: --step=1")
+    assert restore(copy, "encoder", ENCODER, 64, "1").step == 1
+    (copy / "checkpoints" / "encoder" / "step_1" / "params" / "_METADATA").unlink()
+    with pytest.raises(CheckpointError, match="of another model; restore it from a copy"):
+        restore(copy, "encoder", ENCODER, 64, "latest")

@@ -1,5 +1,9 @@
 import dataclasses
+import itertools
 import json
+import os
+import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,11 +16,14 @@ from gradrev_jax.errors import ConfigError, DataError, DivergedError, WeightsErr
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.loggers.registry import LOGGERS
+from gradrev_jax.runs.metrics_log import MetricsLog
 from gradrev_jax.runs.restore import restore
+from gradrev_jax.runs.workdir_lock import hold_workdir
 from gradrev_jax.training import run as training_run
-from gradrev_jax.training import stages
+from gradrev_jax.training import stage_observer, stages
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.run import train
+from gradrev_jax.training.stopping import TrainingStopped
 from gradrev_jax.training.validation import Validation
 
 
@@ -479,3 +486,78 @@ def test_a_folder_may_be_a_string(tiny_config, tmp_path):
     tiny_config.train.max_steps = 0
     with pytest.raises(ConfigError, match=f"{tmp_path / 'run'} has none"):
         train(tiny_config, str(tmp_path / "run"))
+
+
+def test_a_folder_is_trained_in_once_at_a_time(tiny_config, tmp_path):
+    with (
+        hold_workdir(tmp_path / "run"),
+        pytest.raises(WorkdirError, match=f"is being trained in by process {os.getpid()} on "),
+    ):
+        run(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny_config, tmp_path, capsys, whole):
+    expected = whole(tiny_config)
+    run(tiny_config, tmp_path)
+    logged = [record["step"] for record in records(tmp_path)]
+    last = tmp_path / "checkpoints" / "encoder" / "step_8"
+    data = max((last / "params").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    data.write_bytes(bytes(255 - each for each in data.read_bytes()))
+    capsys.readouterr()
+    assert_same(run(tiny_config, tmp_path), expected)
+    said = capsys.readouterr().err
+    assert f"the checkpoint {last} is damaged (" in said
+    assert f"lies in {last.parent / 'damaged' / 'step_8'} now; going on from step 4" in said
+    assert "note: the run takes up to " in said
+    assert [record["step"] for record in records(tmp_path)] == logged, "none twice, and none missing"
+    (last / "metrics" / "metrics").write_text('{"score": 1.5, "crc32": 7}')
+    assert_same(run(tiny_config, tmp_path), expected)
+    assert "(its score is not the one that was written) and lies in" in capsys.readouterr().err
+
+
+def test_no_clock_is_divided_by_and_none_chooses_a_checkpoint(tiny_config, tmp_path, monkeypatch, whole):
+    expected = whole(tiny_config)
+    jumps = itertools.cycle([0, 1e5, -1e5, 3e8, -3e8])
+    offset, true_time = [0.0], time.time
+
+    def write(self, record):
+        offset[0] = next(jumps)
+        write_record(self, record)
+
+    write_record = MetricsLog.write
+    monkeypatch.setattr(MetricsLog, "write", write)
+    monkeypatch.setattr(time, "time", lambda: true_time() + offset[0])
+    stopped = SimpleNamespace(perf_counter=lambda: 7.0)  # a clock that is too coarse to see any time pass
+    monkeypatch.setattr(stage_observer, "time", stopped)
+    tiny_config.train.max_steps = 5
+    run(tiny_config, tmp_path)
+    tiny_config.train.max_steps = None
+    assert_same(run(tiny_config, tmp_path), expected)
+    assert checkpoint_steps(tmp_path)[-1] == 8
+    assert all(np.isfinite(r["images_per_second"]) for r in records(tmp_path) if "loss" in r)
+
+
+def test_validation_is_given_up_where_training_is_to_stop(tiny_config, tmp_path, whole):
+    """The first epoch has 4 steps, each of which is asked about once: the next answer is for validation."""
+    asked = iter([False] * 4 + [True])
+    with pytest.raises(TrainingStopped, match="after step 4 of stage encoder"):
+        train(tiny_config, tmp_path, progress=False, stop=lambda: next(asked))
+    assert not any("validation_accuracy" in record for record in records(tmp_path))
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    assert [record["epoch"] for record in records(tmp_path) if "validation_accuracy" in record] == [1, 2]
+
+
+def test_a_full_disk_ends_a_run_that_goes_on_later(tiny_config, tmp_path, monkeypatch, whole):
+    def full(self, record):
+        if record["step"] == 6:
+            raise WorkdirError("full")
+        write(self, record)
+
+    write = MetricsLog.write
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", full)
+        with pytest.raises(WorkdirError, match="full"):
+            run(tiny_config, tmp_path)
+    assert_same(run(tiny_config, tmp_path), whole(tiny_config))
+    assert [record["step"] for record in records(tmp_path) if "loss" in record] == [2, 4, 6, 8]

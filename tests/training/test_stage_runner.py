@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import json
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from gradrev_jax.runs.workdir import checkpoint_directory
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
+from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.training.validation import Validation
 
@@ -88,7 +91,7 @@ def test_it_ends_early_when_it_gets_no_better(tmp_path):
     state = run(stage, tmp_path, patient_steps=8)
     assert validated == [4, 8, 12, 16]
     assert int(state.step) == 16
-    assert steps_there(tmp_path) == ((8, 16), 8)
+    assert steps_there(tmp_path) == ((8, 12, 16), 8)
     again, validated = counting(last_step=40, accuracies=[])
     assert int(run(again, tmp_path, patient_steps=8).step) == 16
     assert not validated
@@ -109,5 +112,73 @@ def test_a_diverged_step_stops_before_it_is_saved(tmp_path):
         DivergedError, match=r"diverged: at step 4 of stage count loss_cls = nan; lower train.le"
     ):
         run(counting(diverges_at=4)[0], tmp_path, checkpoint_every=1)
-    assert steps_there(tmp_path)[0] == (3,)
+    assert steps_there(tmp_path)[0] == (2, 3)
     assert np.isfinite([record["loss"] for record in records(tmp_path) if "loss" in record]).all()
+
+
+def after(calls):
+    """Says that it is to stop when it is asked for the (calls + 1)-th time."""
+    answers = iter([False] * calls + [True])
+    return lambda: next(answers)
+
+
+@pytest.mark.parametrize(("steps_per_call", "calls", "step"), [(1, 0, 0), (1, 3, 3), (1, 4, 4), (3, 3, 7)])
+def test_it_stops_between_calls_with_all_steps_saved(tmp_path, steps_per_call, calls, step):
+    first, before = counting(accuracies=[0.5, 0.6, 0.7])
+    with pytest.raises(TrainingStopped, match=f"^stopped after step {step} of stage count, ") as stopped:
+        run(first, tmp_path, steps_per_call=steps_per_call, stop=after(calls))
+    assert (stopped.value.stage, stopped.value.step) == ("count", step)
+    assert steps_there(tmp_path)[0][-1:] == ((step,) if step else ())
+    second, then = counting(accuracies=[0.5, 0.6, 0.7][len(before) :])
+    assert float(run(second, tmp_path, steps_per_call=steps_per_call).params["x"]) == 10
+    assert before + then == [4, 8, 10]
+    run(counting(accuracies=[0.5, 0.6, 0.7])[0], tmp_path / "whole", steps_per_call=steps_per_call)
+    assert [stepped(record) for record in records(tmp_path)] == [
+        stepped(record) for record in records(tmp_path / "whole")
+    ]
+
+
+def stepped(record):
+    return record["step"], record.get("loss"), "validation_accuracy" in record
+
+
+def test_after_its_last_step_it_does_not_stop(tmp_path):
+    assert int(run(counting(last_step=3)[0], tmp_path, stop=after(3)).step) == 3
+
+
+def test_a_diverged_step_is_not_saved_when_it_stops(tmp_path):
+    with pytest.raises(DivergedError):
+        run(counting(diverges_at=2)[0], tmp_path, stop=after(2))
+    assert steps_there(tmp_path)[0] == ()
+
+
+@pytest.mark.parametrize("first", [4, 10])
+def test_a_validation_that_was_given_up_is_done_when_the_stage_goes_on(tmp_path, first):
+    def give_up(params):
+        if float(params["x"]) == first:
+            raise ValidationStopped
+        return Validation({}, 0.1)
+
+    stopped = dataclasses.replace(counting()[0], validate=give_up)
+    with pytest.raises(TrainingStopped, match=f"after step {first} "):
+        run(stopped, tmp_path)
+    assert steps_there(tmp_path)[0][-1] == first
+    stage, validated = counting(accuracies=[0.9, 0.2, 0.3])
+    run(stage, tmp_path)
+    assert validated == ([4, 8, 10] if first == 4 else [10])
+    assert steps_there(tmp_path)[1] == first
+    logged = [record["step"] for record in records(tmp_path) if "validation_accuracy" in record]
+    assert logged == validated
+
+
+def test_there_is_work_to_lose_from_the_first_step_until_all_is_written(tmp_path):
+    seen = []
+
+    @contextlib.contextmanager
+    def during_steps():
+        seen.append("begun")
+        yield
+        seen.append(steps_there(tmp_path)[0][-1])
+
+    run(counting()[0], tmp_path, during_steps=during_steps)
+    assert seen == ["begun", 10]

@@ -1,6 +1,10 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import RecordWriter
 
 from gradrev_jax.runs.loggers.logger import Recorded
 from gradrev_jax.runs.loggers.tensorboard import TensorBoard
@@ -61,3 +65,19 @@ def test_numbers_are_in_the_file_at_once(tmp_path):
 def test_without_loggers_there_is_metrics_jsonl_alone(run_of, record_of):
     directory = run_of([], [record_of(1)])
     assert [path.name for path in directory.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_full_disk_costs_its_records_alone(run_of, record_of, monkeypatch, capsys):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    values = {f"loss_{number}": 1.0 for number in range(50)}
+    flush = RecordWriter.flush
+    flushes = iter([flush, flush, full])
+    monkeypatch.setattr(RecordWriter, "flush", lambda file: next(flushes)(file))
+    directory = run_of(["tensorboard"], [record_of(step, **values) for step in (2, 4, 6)])
+    assert len((directory / "metrics.jsonl").read_text().splitlines()) == 3
+    said = capsys.readouterr().err
+    assert (
+        "tensorboard failed at step 4 of stage encoder: [Errno 28] No space left on device; it gets" in said
+    )

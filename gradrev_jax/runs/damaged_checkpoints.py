@@ -1,0 +1,134 @@
+"""Finds checkpoints whose score cannot be read, and moves damaged ones aside."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import zlib
+from typing import Any
+
+from gradrev_jax.errors import CheckpointError, first_line
+from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+
+METRICS = "metrics"  # Orbax's name of the item with the score, and of its file
+SCORE, CHECK = "score", "crc32"
+STEP_PREFIX = "step"
+DAMAGED = "damaged"  # the folder, among those of a stage's steps
+
+
+def step_folder(directory: pathlib.Path, step: int) -> pathlib.Path:
+    """Returns the folder of a checkpoint.
+
+    Example:
+      >>> step_folder(pathlib.Path("encoder"), 3).name
+      'step_3'
+    """
+    return directory / f"{STEP_PREFIX}_{step}"
+
+
+def scored(score: float) -> dict[str, float]:
+    """Returns what a checkpoint says of its score.
+
+    Example:
+      >>> scored(0.5)
+      {'score': 0.5, 'crc32': 2258563469}
+    """
+    return {SCORE: score, CHECK: zlib.crc32(repr(float(score)).encode())}
+
+
+def read_score(metrics: Any) -> float:
+    """Returns the score of a checkpoint; those of earlier versions have no check.
+
+    Raises:
+      ValueError: it is damaged.
+
+    Example:
+      >>> read_score(scored(0.5))
+      0.5
+    """
+    score = metrics.get(SCORE) if isinstance(metrics, dict) else None
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise ValueError("its score is no number")
+    if CHECK in metrics and metrics != scored(score):
+        raise ValueError("its score is not the one that was written")
+    return float(score)
+
+
+def set_unscored_aside(directory: pathlib.Path) -> list[str]:
+    """Moves the checkpoints of a stage aside whose score is damaged, without which none of them can be used.
+
+    Args:
+      directory: the folder of the stage's checkpoints.
+
+    Returns:
+      What was found, and where it lies now, a sentence each.
+
+    Raises:
+      CheckpointError: there is no other checkpoint; nothing is moved.
+    """
+    folders = [each for each in directory.glob(f"{STEP_PREFIX}_*") if _step(each) is not None]
+    folders.sort(key=lambda each: _step(each) or 0, reverse=True)
+    found = {folder: reason for folder in folders if (reason := _score_fault(folder))}
+    if found and len(found) == len(folders):
+        folder, reason = next(iter(found.items()))
+        raise CheckpointError(
+            f"cannot go on from {folder}: {reason}\nIt is damaged, and there is no other checkpoint; restore "
+            "it from a copy, or remove it to start afresh."
+        )
+    return [set_aside(folder, reason) for folder, reason in reversed(found.items())]
+
+
+def set_aside(folder: pathlib.Path, reason: str) -> str:
+    """Moves the folder of a checkpoint into that of the damaged ones, which keeps one.
+
+    Args:
+      folder: the folder of the checkpoint.
+      reason: what is wrong with it.
+
+    Returns:
+      What was done, in a sentence.
+
+    Raises:
+      CheckpointError: it cannot be moved.
+    """
+    kept = folder.parent / DAMAGED
+    try:
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(exist_ok=True)
+        folder.rename(kept / folder.name)
+    except OSError as error:
+        raise CheckpointError(f"{folder} is damaged and cannot be moved: {first_line(error)}") from error
+    return f"the checkpoint {folder} is damaged ({reason}) and lies in {kept / folder.name} now"
+
+
+def unusable_file(folder: pathlib.Path) -> str | None:
+    """Returns the first file that is empty or a Git LFS pointer, with a word on it; Orbax writes neither.
+
+    Example:
+      >>> unusable_file(pathlib.Path("/no/such/folder"))
+    """
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            start = file.read(HEAD)
+            if not start:
+                return f"{path} is empty"
+            if is_lfs_pointer(start):
+                return f"{path} {LFS_ADVICE}"
+    return None
+
+
+def _step(folder: pathlib.Path) -> int | None:
+    number = folder.name.removeprefix(f"{STEP_PREFIX}_")
+    return int(number) if number.isdecimal() else None
+
+
+def _score_fault(folder: pathlib.Path) -> str | None:
+    """Returns what is wrong with the score of a checkpoint; None: it is whole, or it has none."""
+    path = folder / METRICS / METRICS
+    try:
+        read_score(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return f"{path} is missing" if path.parent.is_dir() else None
+    except ValueError as error:
+        return first_line(error)
+    return None
