@@ -14,6 +14,7 @@ from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.engine import Engine, EngineGallery, Labels
 from gradrev_jax.serving.engines.exact import EngineNeighbors, exact_search
 from gradrev_jax.serving.engines.opening import check_engine, fill_engine, open_engine
+from gradrev_jax.serving.engines.places import parse_place
 from gradrev_jax.serving.engines.vectors import engine_gallery
 from gradrev_jax.serving.hub import locate
 from gradrev_jax.serving.opening import ServedRun, open_served
@@ -53,6 +54,7 @@ def index_run(
       index_run("runs/mine", "milvus:mine.db")
       shop = Retriever.open("runs/mine", engine="milvus:mine.db")
     """
+    parse_place(engine)
     directory = locate(where, progress=progress)
     workdir.read_config(directory)  # before a folder is made for the engine
     check_engine(engine)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax import Retriever
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.serving.engine_runs import index_run
 
 pytest.importorskip("pymilvus")
@@ -82,8 +82,13 @@ def test_an_engine_that_cannot_be_filled_is_said_before_anything_is_encoded(tmp_
     with pytest.raises(ConfigError, match="'milvus:mine' is no engine"):
         index_run(tmp_path / "no run", "milvus:mine")
     (tmp_path / "file.db").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(DataError, match="something else than an engine's folder"):
-        index_run(tmp_path / "no run", f"milvus:{tmp_path}/file.db")
+        index_run(tmp_path / "run", f"milvus:{tmp_path}/file.db")
+    with pytest.raises(WorkdirError, match="no run is not a run"):
+        index_run(tmp_path / "no run", f"milvus:{tmp_path}/new.db")
+    assert not (tmp_path / "new.db").exists()
 
 
 def test_the_command_fills_an_engine_and_says_no_more_than_how_many_garments_it_holds(shop_run, tmp_path):
