@@ -3,9 +3,9 @@
     python -m tests.faults.fuzz --inputs=100000 --out=fuzz.json
     python -m tests.faults.fuzz --inputs=2000 --targets=table,images --seed=7 --out=fuzz.json
 
-Every input must be read, or be refused by an error of ours that names a file; within 10 seconds, within 2 GiB of
-memory, without running or importing anything, and without touching a file elsewhere. An input that fails is kept
-beside the record, under ``failures/``, and the exit status is 1.
+Every input must be read, or be refused by an error of ours that names a file: within 10 seconds, within 2 GiB
+of memory, without running or importing anything, and without touching a file elsewhere. An input that fails is
+kept beside the record, under ``failures/``, and the exit status is 1.
 """
 
 import argparse
@@ -105,8 +105,11 @@ def _run_worker(name: str, seed: int, first: int, last: int, work: pathlib.Path)
     ]
     environment = {
         **os.environ,
-        **{"PYTHONDONTWRITEBYTECODE": "1", "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"},
-        **{"ARROW_DEFAULT_MEMORY_POOL": "system", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.getcwd()},
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.getcwd(),
+        "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
     }
     with (work / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -169,7 +172,7 @@ def _take_records(
     now = _current(work)
     if now is None:
         raise SystemExit(f"{name}: the process did not begin: {death}")
-    # What it counted is lost with it: inputs before the fatal one that did not fail count as run, not as read.
+    # What it counted is lost with it: earlier inputs that did not fail count as run, but not as read.
     failed = sum("failure" in line for line in lines)
     total["failed"] += failed + 1
     total["inputs"] += now + 1 - first

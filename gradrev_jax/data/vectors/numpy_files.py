@@ -26,6 +26,10 @@ from gradrev_jax.errors import DataError
 MAGIC, PICKLE = b"\x93NUMPY", b"\x80"
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip archive: ..., lengths of its name and extra
 STRINGS = "a one-dimensional array of strings"
+LONGEST_HEADER = 10_000  # in bytes; NumPy's limit
+# An entry of an archive that takes more bytes than this in memory must not take a small part of them in the file.
+LARGEST_PACKED = 2**29
+MOST_PACKED = 100  # the number of bytes that one byte of the file may become
 MATRIX = "two-dimensional array of numbers"
 
 
@@ -133,6 +137,12 @@ def _read_header(file: IO[bytes] | io.BufferedIOBase) -> _Header:
             )
         raise DataError(f"is not an array of NumPy: it begins with {start!r}; save it with np.save")
     version = tuple(file.read(2))
+    count = file.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(count, "little") > LONGEST_HEADER:  # NumPy would read it before it refuses it
+        raise DataError(
+            f"has a damaged header of more than {LONGEST_HEADER:,} bytes; save it again with np.save"
+        )
+    file.seek(-len(count), os.SEEK_CUR)
     try:
         # Version 3 differs from 2 in the names of fields alone, and arrays with fields are refused.
         read = (
@@ -168,6 +178,11 @@ def _check_bytes(needed: int, there: int) -> None:
 
 
 def _load(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    if entry.file_size > max(LARGEST_PACKED, MOST_PACKED * entry.compress_size):
+        raise DataError(
+            f"has an array {entry.filename} whose {entry.compress_size:,} bytes would become "
+            f"{entry.file_size:,}; save it with np.savez, which does not compress, if that is right"
+        )
     with archive.open(entry) as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)

@@ -26,6 +26,7 @@ from gradrev_jax.data.formats.tfds.builders import (
     prepared_builder,
     split_records,
 )
+from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
 
 FACES = (  # those of CelebA's 40 attributes that can be seen without doubt
@@ -70,6 +71,7 @@ def read_tfds(
     *,
     splits: Sequence[str] = (),
     sampling: Sampling = DEFAULT_SAMPLING,
+    limits: ImageLimits = DEFAULT_LIMITS,
     progress: bool = True,
 ) -> Catalogue:
     """Reads the catalogue of a data set that TFDS has prepared.
@@ -83,6 +85,7 @@ def read_tfds(
         train, validation and test, of which validation is the test part if there is no test, or the only
         split there is.
       sampling: the images to read, out of all splits together, and the seeded test part of a single split.
+      limits: the limits of the images.
       progress: whether bars are shown if reading takes more than seconds.
 
     Returns:
@@ -117,7 +120,9 @@ def read_tfds(
         _check_choice(builder.name, attribute, values, labels, features.min_count)
     catalogue = Catalogue(
         schema=AttributeSchema(tuple(paths), tuple(values for values, _ in columns)),
-        images=TfdsImages.from_feature(records, builder.info.features, features.image_feature),
+        images=TfdsImages.from_feature(
+            records, builder.info.features, features.image_feature, limits.largest_image
+        ),
         labels=np.stack([labels for _, labels in columns], axis=1),
         parts=_parts(records, tuple(part_of_split.values()), sampling),
     )
