@@ -3,9 +3,9 @@
     python -m tests.faults.fuzz --inputs=100000 --out=fuzz.json
     python -m tests.faults.fuzz --inputs=2000 --targets=table,images --seed=7 --out=fuzz.json
 
-Every input must be read, or be refused by an error of ours that names a file: within 10 seconds, within 2 GiB
-of memory, without running or importing anything, and without touching a file elsewhere. An input that fails is
-kept beside the record, under ``failures/``, and the exit status is 1.
+Every input must be read, or be refused by an error of ours that names a file: within 10 seconds, within
+2 GiB of memory, without running or importing anything, without touching a file elsewhere. An input that fails
+is kept beside the record, under ``failures/``, and the exit status is 1.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Runs the inputs of one target, limited and watched, in a process that ``tests.faults.fuzz`` starts.
 
-It appends to ``records.jsonl`` of its folder a line per failure and, at its end, the counts. The number of the
-input that is being read is kept in ``now``, so that the driver knows it if the process dies.
+It appends to ``records.jsonl`` of its folder a line per failure and, at its end, the counts. The number of
+the input that is being read is kept in ``now``, so that the driver knows it if the process dies.
 """
 
 import collections

@@ -1,7 +1,7 @@
 """Fuzz targets, and trials of them: a reader is given mutated files and must read or refuse them.
 
-A target makes small good files; a ``Trial`` mutates copies of them, one input per number, and says what became
-of each. ``python -m tests.faults.fuzz`` runs many in watched processes; the default suite runs a few hundred.
+A target makes small good files; a ``Trial`` mutates copies of them, one input per number, and says what
+became of each. ``python -m tests.faults.fuzz`` runs many in watched processes; the default suite runs a few hundred.
 """
 
 import contextlib
@@ -129,7 +129,8 @@ class Trial:
             return Outcome(FAILED, describe_error(error))
 
     def _names_file(self, message: str) -> bool:
-        names = [str(self.folder), *(path.name for path in self._good)]
+        inner = [path.relative_to(self.folder).parts for path in self._good]
+        names = [str(self.folder), *(part for parts in inner for part in parts)]
         return any(name in message for name in names)
 
     def _restore(self, contents: dict[pathlib.Path, bytes]) -> None:

@@ -38,8 +38,8 @@ def check_pixels(size: tuple[int, int], largest_image: float) -> None:
       DataError: the image is larger.
 
     Example:
-      >>> check_pixels((2_000, 1_000), largest_image=2)
-      >>> check_pixels((20_000, 10_000), largest_image=100)
+      >>> check_pixels((2_000, 1_000), largest_image=2.0)
+      >>> check_pixels((20_000, 10_000), largest_image=100.0)
       Traceback (most recent call last):
       gradrev_jax.errors.DataError: has 20,000 x 10,000 pixels, more than the 100 megapixels of \
 `largest_image`; make it smaller, or raise the limit

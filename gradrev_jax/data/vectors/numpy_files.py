@@ -6,7 +6,6 @@ import os
 import pathlib
 import struct
 import zipfile
-import zlib
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -27,7 +26,7 @@ MAGIC, PICKLE = b"\x93NUMPY", b"\x80"
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip archive: ..., lengths of its name and extra
 STRINGS = "a one-dimensional array of strings"
 LONGEST_HEADER = 10_000  # in bytes; NumPy's limit
-# An entry of an archive that takes more bytes than this in memory must not take a small part of them in the file.
+# An array of an archive that takes more bytes than this must not be a small part of them in the file.
 LARGEST_PACKED = 2**29
 MOST_PACKED = 100  # the number of bytes that one byte of the file may become
 MATRIX = "two-dimensional array of numbers"
@@ -84,8 +83,9 @@ def open_npz(path: pathlib.Path) -> Stored:
     try:
         with zipfile.ZipFile(path) as archive:
             return _open_archive(path, archive)
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
-        # RuntimeError: an entry that is encrypted, or compressed in a way that Python does not know.
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # damaged archives, and those that are encrypted, raise errors of many types
         raise DataError(f"is cut short, damaged, or no file of np.savez ({error}); save it again") from error
 
 

@@ -106,7 +106,7 @@ def test_a_missing_file_is_named(splits, name):
     [
         ("attr_num.txt", "2 3\n1 1", "attr_num.txt has 2 lines; it needs one"),
         ("attr_num.txt", "2\n3 1", "attr_num.txt.*\n  line 2: 2 numbers instead of 1"),
-        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 1000000"),
+        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 100000"),
         ("attr_num.txt", "2 0", "line 1: 0 is no number of values"),
         ("attr_num.txt", "2 x", "line 1: 'x' is no whole number"),
         ("attr_num.txt", "2 4", "attribute_values.txt, line 2: needs a name, a colon and 4 values"),

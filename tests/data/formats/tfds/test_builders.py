@@ -39,7 +39,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 @pytest.mark.parametrize("name", ["a/b/c d", "", "shapes3d:9.9.9", "kaggle:mnist"])
 def test_a_name_that_cannot_be_parsed_is_refused(name, tmp_path):
     message = fails(name, str(tmp_path))
-    assert f"data set called {name!r}" in message or f"`name` = {name!r}: " in message
+    assert f"data set called {name!r}" in message or f"`name` = {name!r} in {tmp_path}: " in message
 
 
 def test_a_data_set_that_is_not_prepared_is_named_with_the_command(tmp_path):
