@@ -1,7 +1,8 @@
 """Fuzz targets, and trials of them: a reader is given mutated files and must read or refuse them.
 
 A target makes small good files; a ``Trial`` mutates copies of them, one input per number, and says what
-became of each. ``python -m tests.faults.fuzz`` runs many in watched processes; the default suite runs a few hundred.
+became of each. ``python -m tests.faults.fuzz`` runs many in watched processes, and the default
+suite a few hundred.
 """
 
 import contextlib

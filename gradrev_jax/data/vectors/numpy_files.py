@@ -13,10 +13,12 @@ import numpy as np
 from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors, VectorSource
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
+    LONGEST_NAME,
     NAMES,
     Stored,
     check_names,
     check_numbers,
+    check_packing,
     check_shape,
     choose_entry,
 )
@@ -26,9 +28,6 @@ MAGIC, PICKLE = b"\x93NUMPY", b"\x80"
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip archive: ..., lengths of its name and extra
 STRINGS = "a one-dimensional array of strings"
 LONGEST_HEADER = 10_000  # in bytes; NumPy's limit
-# An array of an archive that takes more bytes than this must not be a small part of them in the file.
-LARGEST_PACKED = 2**29
-MOST_PACKED = 100  # the number of bytes that one byte of the file may become
 MATRIX = "two-dimensional array of numbers"
 
 
@@ -115,6 +114,10 @@ def _open_archive(path: pathlib.Path, archive: zipfile.ZipFile) -> Stored:
     _, (entry, header) = choose_entry(matrices, EMBEDDINGS, wanted=MATRIX, found=found)
     count, width = _check_matrix(header)
     _check_bytes(math.prod(of_names.shape) * of_names.dtype.itemsize, named.file_size - of_names.length)
+    if of_names.dtype.itemsize > (width_limit := LONGEST_NAME * (4 if of_names.dtype.kind == "U" else 1)):
+        raise DataError(
+            f"has names of {of_names.dtype.itemsize:,} bytes, and at most {width_limit:,} are read"
+        )
     names = _as_strings(_load(archive, named))
     check_names(names, count)
     _check_bytes(count * width * header.dtype.itemsize, entry.file_size - header.length)
@@ -178,11 +181,7 @@ def _check_bytes(needed: int, there: int) -> None:
 
 
 def _load(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    if entry.file_size > max(LARGEST_PACKED, MOST_PACKED * entry.compress_size):
-        raise DataError(
-            f"has an array {entry.filename} whose {entry.compress_size:,} bytes would become "
-            f"{entry.file_size:,}; save it with np.savez, which does not compress, if that is right"
-        )
+    check_packing(f"an array {entry.filename}", entry.compress_size, entry.file_size)
     with archive.open(entry) as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)

@@ -177,11 +177,14 @@ def split_records(builder: Any, splits: Iterable[str]) -> dict[str, Sequence[Any
     """Returns the serialised records of each split.
 
     Raises:
-      DataError: a file of records is missing.
+      DataError: a file of records is missing, or lies elsewhere.
     """
     raw = import_tfds().decode.DeserializeMethod.RAW_BYTES
     for split in splits:
         for instruction in _file_instructions(builder, split):
+            name = os.path.relpath(instruction.filename, builder.data_path)
+            if name.startswith(os.pardir):
+                raise DataError(f"{builder.data_path}: split {split!r} names {name}, a file elsewhere")
             if not is_file(pathlib.Path(instruction.filename)):
                 raise DataError(f"{instruction.filename} is missing; prepare {builder.name} again")
     return {split: builder.as_data_source(split, deserialize_method=raw) for split in splits}
@@ -191,20 +194,15 @@ def _file_instructions(builder: Any, split: str) -> list[Any]:
     """Returns which records of which files a split has.
 
     Raises:
-      DataError: the description of the data set is damaged, or names files that lie elsewhere.
+      DataError: the description of the data set is damaged.
     """
     try:
-        instructions = list(builder.info.splits[split].file_instructions)
+        return list(builder.info.splits[split].file_instructions)
     except Exception as error:  # templates of names, and numbers of records, may be anything
         raise DataError(
             f"{builder.data_path}: the files of split {split!r} cannot be told: {first_line(error)}; prepare "
             "it again"
         ) from error
-    for instruction in instructions:
-        name = os.path.relpath(instruction.filename, builder.data_path)
-        if name.startswith(os.pardir):
-            raise DataError(f"{builder.data_path}: split {split!r} names {name}, a file elsewhere")
-    return instructions
 
 
 def _overlap(one: Sequence[Any], other: Sequence[Any]) -> bool:
