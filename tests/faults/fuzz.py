@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from tests.faults.fuzz_worker import MEMORY
-from tests.faults.fuzzing import SECONDS, Trial, load_targets
+from tests.faults.fuzzing import SECONDS, Trial, find_target, load_targets
 
 GRACE = 20  # seconds beyond the limit of one input after which a process that does not react is killed
 STARTUP = 180  # seconds until the first input
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(targets))
         return 0
     names = flags.targets.split(",") if flags.targets else list(targets)
-    if unknown := [name for name in names if name not in targets]:
+    if unknown := [name for name in names if name not in targets and ":" not in name]:
         parser.error(f"unknown targets: {', '.join(unknown)}; there are {', '.join(targets)}")
     counts = [flags.inputs // len(names) + (n < flags.inputs % len(names)) for n in range(len(names))]
     failures = flags.out.parent / "failures"
@@ -137,12 +137,16 @@ def _run_worker(name: str, seed: int, first: int, last: int, work: pathlib.Path)
             return death
 
 
-def _current(work: pathlib.Path) -> int | None:
-    """Returns the number of the input that a process reads; None: it has not begun."""
+def _current(work: pathlib.Path) -> tuple[int, int, int] | None:
+    """Returns the number of the input that a process reads, and how many were read and refused before it.
+
+    None: it has not begun.
+    """
     try:
-        return int((work / "now").read_text() or 0) if (work / "now").stat().st_size else None
+        number, read, refused = map(int, (work / "now").read_text().split())
     except (OSError, ValueError):
         return None
+    return number, read, refused
 
 
 def _resident_bytes(process: int) -> int:
@@ -172,13 +176,13 @@ def _take_records(
     now = _current(work)
     if now is None:
         raise SystemExit(f"{name}: the process did not begin: {death}")
-    # What it counted is lost with it: earlier inputs that did not fail count as run, but not as read.
-    failed = sum("failure" in line for line in lines)
-    total["failed"] += failed + 1
-    total["inputs"] += now + 1 - first
-    total["uncounted"] = total.get("uncounted", 0) + now - first - failed
-    total["failures"].append({"number": now, "reason": death, "files": {}})
-    return now + 1
+    number, read, refused = now
+    total["read"] += read
+    total["refused"] += refused
+    total["failed"] += number - first - read - refused + 1
+    total["inputs"] += number - first + 1
+    total["failures"].append({"number": number, "reason": death, "files": {}})
+    return number + 1
 
 
 def _keep_failures(name: str, seed: int, found: list[dict[str, Any]], failures: pathlib.Path) -> None:
@@ -186,13 +190,13 @@ def _keep_failures(name: str, seed: int, found: list[dict[str, Any]], failures: 
     if not found:
         return
     with tempfile.TemporaryDirectory(prefix="gradrev-fuzz-") as folder:
-        trial = Trial(load_targets()[name], pathlib.Path(folder, "trial").resolve(), seed)
+        trial = Trial(find_target(name), pathlib.Path(folder, "trial").resolve(), seed)
         for failure in found:
             files = {path: bytes.fromhex(data) for path, data in failure.pop("files").items()}
             if not files and isinstance(failure["number"], int):
                 mutated = trial.mutated(failure["number"])
                 files = {path.relative_to(trial.folder).as_posix(): data for path, data in mutated.items()}
-            kept = failures / f"{name.replace(' ', '_')}-{seed}-{failure['number']}"
+            kept = failures / f"{name.replace(' ', '_').rpartition(':')[2]}-{seed}-{failure['number']}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(trial.folder, kept, symlinks=True)
             for path, data in files.items():

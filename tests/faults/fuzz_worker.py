@@ -1,7 +1,7 @@
 """Runs the inputs of one target, limited and watched, in a process that ``tests.faults.fuzz`` starts.
 
 It appends to ``records.jsonl`` of its folder a line per failure and, at its end, the counts. The number of
-the input that is being read is kept in ``now``, so that the driver knows it if the process dies.
+the input that is being read, and the counts so far, are in ``now``, for the driver if the process dies.
 """
 
 import collections
@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 
-from tests.faults.fuzzing import FAILED, Outcome, Trial, load_targets
+from tests.faults.fuzzing import FAILED, READ, REFUSED, Outcome, Trial, find_target
 from tests.faults.watching import Watch, use_temporary_folder
 
 MEMORY = 2 * 2**30  # more than this beyond what the good input needs is a failure
@@ -33,7 +33,7 @@ def main(name: str, seed: int, first: int, last: int, work: pathlib.Path) -> Non
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     use_temporary_folder(work / "tmp")
-    trial = Trial(load_targets()[name], work / "trial", seed)
+    trial = Trial(find_target(name), work / "trial", seed)
     trial.check_good()
     watch = Watch(trial.folder, work / "tmp")
     limit_memory()
@@ -42,7 +42,8 @@ def main(name: str, seed: int, first: int, last: int, work: pathlib.Path) -> Non
     slowest = 0.0
     with (work / "records.jsonl").open("a") as records, (work / "now").open("w") as now:
         for number in range(first, last):
-            os.pwrite(now.fileno(), f"{number:12d}".encode(), 0)
+            state = (number, counts[READ], counts[REFUSED])
+            os.pwrite(now.fileno(), "".join(f"{count:12d}" for count in state).encode(), 0)
             contents = trial.mutated(number)
             start = time.monotonic()
             with watch.watching():

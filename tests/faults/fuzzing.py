@@ -7,6 +7,7 @@ suite a few hundred.
 
 import contextlib
 import dataclasses
+import importlib
 import pathlib
 import random
 import shutil
@@ -182,10 +183,14 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, earlier)
 
 
+def find_target(name: str) -> Target:
+    """Returns a target by its name; ``MODULE:NAME`` is one of a module that is not among the usual ones."""
+    module, _, inner = name.rpartition(":")
+    return importlib.import_module(module).TARGETS[inner] if module else load_targets()[name]
+
+
 def load_targets() -> dict[str, Target]:
     """Returns the targets of all modules of ``tests/faults/targets``, by name."""
-    import importlib
-
     targets: dict[str, Target] = {}
     for path in sorted((pathlib.Path(__file__).parent / "targets").glob("*_targets.py")):
         module = importlib.import_module(f"tests.faults.targets.{path.stem}")

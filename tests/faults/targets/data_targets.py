@@ -38,7 +38,7 @@ SAVES = {
         name: {}
         for name in ("a.png", "a.gif", "a.bmp", "a.tif", "a.ppm", "a.tga", "a.pcx", "a.ico", "a.icns")
     },
-    **{name: {} for name in ("a.sgi", "a.dds", "a.jp2", "a.im", "a.eps")},
+    **{name: {} for name in ("a.sgi", "a.dds", "a.jp2", "a.eps")},
     "lossy.webp": {"quality": 40},
     "lossless.webp": {"lossless": True},
     "a.avif": {"quality": 40},
