@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import struct
+import sys
 import zipfile
 from typing import IO, Any, NamedTuple
 
@@ -191,6 +192,11 @@ def _load(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _as_strings(names: np.ndarray) -> list[str]:
     if names.dtype.kind == "U":
+        codes = np.frombuffer(names.tobytes(), f"{names.dtype.byteorder}u4")
+        if codes.size and codes.max() > sys.maxunicode:  # NumPy would make strings that break Python
+            raise DataError(
+                "has damaged names, with characters that do not exist; save them again as strings"
+            )
         return names.tolist()
     try:
         return [name.decode() for name in names.tolist()]

@@ -125,6 +125,10 @@ def check_packing(what: str, packed: int, unpacked: int) -> None:
 
 
 def check_names(names: Sequence[str], count: int) -> None:
-    """Raises a DataError unless there is one name per row."""
+    """Raises a DataError unless there is one name per row, and all can be written as UTF-8."""
     if len(names) != count:
         raise DataError(f"has {len(names):,} names and {count:,} rows of numbers; it needs one name per row")
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"has names that are no text ({error.reason}); save them again as strings") from error

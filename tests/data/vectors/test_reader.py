@@ -566,3 +566,21 @@ def test_a_long_name_that_all_rows_of_a_parquet_file_share_is_not_repeated_in_me
     before = peak()
     assert "has a name of 100,000 bytes" in fails(tmp_path / "a.parquet")
     assert peak() - before < 2**28
+
+
+@pytest.mark.parametrize(
+    ("order", "code"), [("<", 0x110000), (">", 0x110000), ("<", 0xFFFFFFFF), ("<", 0xD800)]
+)
+def test_characters_that_do_not_exist_are_refused(tmp_path, order, code):
+    """Found by fuzzing: NumPy makes strings of them that break Python."""
+    names = np.zeros((4, 2), f"{order}u4")
+    names[:, 0] = range(65, 69)
+    names[2, 1] = code
+    np.savez(tmp_path / "a.npz", names=names.view(f"{order}U2")[:, 0], embeddings=numbers())
+    assert re.search("has (damaged names|names that are no text)", fails(tmp_path / "a.npz", ["A", "B", "D"]))
+
+
+def test_half_a_character_in_metadata_is_refused(tmp_path):
+    names = json.dumps([*NAMES[:3], "\ud800"])
+    write_safetensors(tmp_path / "a.safetensors", {"a": TENSOR, "__metadata__": {"names": names}})
+    assert "has names that are no text (surrogates not allowed)" in fails(tmp_path / "a.safetensors")
