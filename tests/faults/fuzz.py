@@ -84,25 +84,20 @@ def run_target(name: str, count: int, seed: int, failures: pathlib.Path) -> dict
             work = pathlib.Path(folder).resolve()
             last = min(first + CHUNK, count)
             start = time.monotonic()
-            death = _run_worker(name, seed, first, last, work)
+            death = _run_process("fuzz_worker", [name, seed, first, last, work], work)
             first = _take_records(name, work, death, first, last, total)
             total["seconds"] = round(total["seconds"] + time.monotonic() - start, 2)
     _keep_failures(name, seed, total["failures"], failures)
     return total
 
 
-def _run_worker(name: str, seed: int, first: int, last: int, work: pathlib.Path) -> str:
-    """Runs a process until it ends or must be killed; returns why it died, "" if it ended by itself."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.faults.fuzz_worker",
-        name,
-        str(seed),
-        str(first),
-        str(last),
-        str(work),
-    ]
+def _run_process(module: str, arguments: list[Any], work: pathlib.Path) -> str:
+    """Runs a module of this folder until it ends or must be killed.
+
+    Returns:
+      Why it died; "" if it ended by itself.
+    """
+    command = [sys.executable, "-m", f"tests.faults.{module}", *map(str, arguments)]
     environment = {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -208,12 +203,41 @@ def _keep_failures(name: str, seed: int, found: list[dict[str, Any]], failures: 
 
 
 def run_guided(name: str, count: int, seed: int, failures: pathlib.Path) -> dict[str, Any]:
-    """Runs a target under atheris, which prefers mutations that reach new code."""
-    from tests.faults.fuzz_guided import run
-
-    total = run(name, count, seed)
+    """Runs a target under atheris, which prefers mutations that reach new code; see ``run_target``."""
+    total: dict[str, Any] = {"inputs": 0, "read": 0, "refused": 0, "failed": 0, "seconds": 0.0}
+    total |= {"slowest_seconds": 0.0, "peak_mib": 0.0, "failures": []}
+    while total["inputs"] < count:
+        with tempfile.TemporaryDirectory(prefix="gradrev-fuzz-") as folder:
+            work, start = pathlib.Path(folder).resolve(), time.monotonic()
+            rest, again = count - total["inputs"], seed + total["inputs"]
+            death = _run_process("fuzz_guided", [name, again, rest, work], work)
+            if _current(work) is None:
+                raise SystemExit(
+                    f"{name}: the process did not begin: {(work / 'output').read_text()[-2000:]}"
+                )
+            _take_guided(work, death, total)
+            total["seconds"] = round(total["seconds"] + time.monotonic() - start, 2)
     _keep_failures(name, seed, total["failures"], failures)
     return total
+
+
+def _take_guided(work: pathlib.Path, death: str, total: dict[str, Any]) -> None:
+    """Adds what a guided process left behind."""
+    number, read, refused = _current(work) or (0, 0, 0)
+    records = (work / "records.jsonl").read_text().splitlines()
+    found = [json.loads(line)["failure"] for line in records]
+    if death:
+        last = (work / "last").read_bytes()
+        paths = json.loads((work / "paths.json").read_text())
+        kept = {paths[last[0] % len(paths)]: last[1:].hex()}
+        found.append({"number": number, "reason": death, "files": kept})
+    for failure in found:
+        failure["number"] += total["inputs"]
+    total["read"] += read
+    total["refused"] += refused
+    total["failed"] += len(found)
+    total["inputs"] += number + (1 if death else 0)
+    total["failures"] += found
 
 
 def describe(name: str, result: dict[str, Any]) -> str:

@@ -88,6 +88,10 @@ class Trial:
         self._good = {path: path.read_bytes() for path in all_files(self.folder)}
         assert self._paths, f"{target.name} has no file to mutate"
 
+    def good_files(self) -> dict[pathlib.Path, bytes]:
+        """Returns the files that are mutated, each with its good content."""
+        return {path: self._good[path] for path in self._paths}
+
     def check_good(self) -> None:
         """Reads the files as they were made; raises what the target raises."""
         self.target.read(self.folder)
