@@ -51,8 +51,6 @@ def open_parquet(path: pathlib.Path) -> Stored:
         raise
     except Exception as error:  # damaged files lead to errors of many types
         raise _damage(error) from error
-    if nameless := [f"row {row}" for row, name in enumerate(names) if name is None]:
-        raise DataError(f"has {len(nameless):,} rows without a name:\n{join_lines(nameless)}")
     check_names(names, count)
 
     def read_rows(rows: Int[np.ndarray, " rows"]) -> Vectors:
@@ -93,7 +91,7 @@ def _check_count(file: Any, path: pathlib.Path) -> int:
     return count
 
 
-def _read_names(parquet: Any, path: pathlib.Path, column: str) -> list[str | None]:
+def _read_names(parquet: Any, path: pathlib.Path, column: str) -> list[str]:
     """Reads a column of text; a text that many rows share is in memory once until its length is checked."""
     compute = importlib.import_module("pyarrow.compute")
     with parquet.ParquetFile(path, read_dictionary=[column]) as file:
@@ -103,7 +101,10 @@ def _read_names(parquet: Any, path: pathlib.Path, column: str) -> list[str | Non
         longest = compute.max(compute.binary_length(different)).as_py() or 0
         if longest > LONGEST_NAME:
             raise DataError(f"has a name of {longest:,} bytes, and at most {LONGEST_NAME:,} are read")
-    return texts.to_pylist()
+    names = texts.to_pylist()
+    if nameless := [f"row {row}" for row, name in enumerate(names) if name is None]:
+        raise DataError(f"has {len(nameless):,} rows without a name:\n{join_lines(nameless)}")
+    return names
 
 
 def _damage(error: Exception) -> DataError:

@@ -142,8 +142,8 @@ def _label_features(
             values, labels = feature_labels(available[path], cells[path], min_count)
         except (ValueError, TypeError, OverflowError) as error:
             raise DataError(
-                f"{builder.data_path}: feature {path!r} has values that are not its own ({error}); prepare it "
-                "again"
+                f"{builder.data_path}: feature {path!r} has values that are not its own ({error}); prepare "
+                "it again"
             ) from error
         _check_choice(builder.name, attribute, values, labels, min_count)
         columns.append((values, labels))
