@@ -135,11 +135,13 @@ def to_square(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Returns an image of at most 8 bits per channel in RGB, with white behind transparent pixels."""
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        image = Image.alpha_composite(white, over)
-    return image.convert("RGB")
+    return (_over_white(image) if image.has_transparency_data else image).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Returns an image over white; its copies, which may be large, go when the function ends."""
+    over = image if image.mode == "RGBA" else image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
 
 
 def _as_eight_bits(image: Image.Image, *, full_scale: int, inverted: bool) -> Image.Image:
