@@ -18,6 +18,7 @@ from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.data.formats.table.notes import Note
 from gradrev_jax.data.formats.table.reader import TableLayout, read_table
 from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, attribute_mapping, read_tfds
+from gradrev_jax.data.images.limits import ImageLimits
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError, name_arguments, naming
 from gradrev_jax.files import expand
@@ -56,6 +57,11 @@ def _sampling(data: ConfigDict, seed: int) -> Sampling:
     return Sampling(data.limit, data.test_fraction, data.split_by, seed)
 
 
+def image_limits(data: ConfigDict) -> ImageLimits:
+    """Returns the limits of image files, from the section ``data`` of a config."""
+    return ImageLimits(data.outside, data.largest_image)
+
+
 def _table(data: ConfigDict, seed: int) -> Catalogue:
     root = _folder(data.root, "root")
     layout = TableLayout(
@@ -74,7 +80,8 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
         min_count=data.min_count,
     )
     with naming(FIELD, SEED):
-        return read_table(root, layout, rules, _sampling(data, seed), say=say_note)
+        sampling, limits = _sampling(data, seed), image_limits(data)
+        return read_table(root, layout, rules, sampling, limits=limits, say=say_note)
 
 
 def _garments(data: ConfigDict, seed: int) -> Catalogue:
@@ -97,6 +104,7 @@ def _adde(data: ConfigDict, seed: int) -> Catalogue:
             root,
             drop_contradictions=data.drop_contradictions,
             files_required=not data.embeddings,
+            limits=image_limits(data),
         )
 
 
@@ -104,8 +112,14 @@ def _tfds(data: ConfigDict, seed: int) -> Catalogue:
     data_dir = str(expand(data.tfds_dir, "data.tfds_dir")) if data.tfds_dir else None
     with naming(FIELD, TFDS):
         features = TfdsFeatures(attribute_mapping(data.tfds_attributes), data.tfds_image, data.min_count)
-        splits, sampling = tuple(data.tfds_splits), _sampling(data, seed)
-        return read_tfds(data.tfds_name, data_dir, features, splits=splits, sampling=sampling)
+        return read_tfds(
+            data.tfds_name,
+            data_dir,
+            features,
+            splits=tuple(data.tfds_splits),
+            sampling=_sampling(data, seed),
+            limits=image_limits(data),
+        )
 
 
 DELIMITER = Rule(

@@ -13,6 +13,8 @@ from gradrev_jax.runs.formats import FORMATS
 
 # Fields that say where files lie on one machine; whoever opens a model says where they lie on theirs.
 PLACES = ("data.root", "data.embeddings", "data.tfds_dir", "data.cache_dir")
+# Fields that protect whoever opens a model, who alone may change them, also where the config lacks them.
+SAFEGUARDS = ("data.outside", "data.largest_image")
 # Fields that name files within the folder of the catalogue, so that they hold on every machine.
 WITHIN_ROOT = ("data.table", "data.splits", "data.image_template")
 PRETRAINED = "model.pretrained"  # of which the name remains, to be read; the weights are in the model
@@ -49,8 +51,8 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
     """Changes a config so that the fields that say where files lie have their defaults, and returns it."""
-    for name in PLACES:
-        if _get(config, name) is not None:
+    for name in (*PLACES, *SAFEGUARDS):
+        if name in SAFEGUARDS or _get(config, name) is not None:
             _set(config, name, FIELDS[name].default)
     return config
 

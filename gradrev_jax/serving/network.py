@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.spaces import Images
+from gradrev_jax.data.images.limits import LARGEST_IMAGE
 from gradrev_jax.errors import DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_describe, select_own
@@ -27,12 +28,14 @@ class Network(NamedTuple):
       params: its parameters.
       frozen: the backbone before it, if it is frozen.
       image_size: the height and width of the photographs, in pixels.
+      largest_image: the size of the largest photograph that is decoded, in megapixels.
     """
 
     encoder: AttributeEncoder
     params: Any
     frozen: FrozenBackbone | None
     image_size: int
+    largest_image: float = LARGEST_IMAGE
 
     def describe(self, photo: UInt8[np.ndarray, "S S 3"]) -> Images:
         """Encodes a photograph that was turned into a square; it has no labels.
@@ -86,4 +89,4 @@ def open_network(
     size = config.data.image_size
     width = size if frozen is None else embedding_width(frozen, size)
     params = restore(directory, stage, encoder, width, str(step)).params
-    return Network(encoder, params, frozen, size)
+    return Network(encoder, params, frozen, size, config.data.largest_image)

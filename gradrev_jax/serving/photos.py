@@ -1,9 +1,10 @@
 """Reads photographs that a person gives, and pictures of a gallery to show."""
 
+import contextlib
 import io
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,10 +12,10 @@ from PIL import Image
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.data.images.files import ImageFiles, decode_image, to_rgb, to_square
+from gradrev_jax.data.images.limits import LARGEST_IMAGE, check_pixels
 from gradrev_jax.data.images.metadata import turn_upright
 from gradrev_jax.errors import DataError, first_line
 
-MOST_PIXELS = 50_000_000  # of a photograph; more is taken for an attack, or a mistake
 MOST_BYTES = 100_000_000
 WHITE = (255, 255, 255)
 QUALITY = 88  # of JPEG files
@@ -22,15 +23,16 @@ QUALITY = 88  # of JPEG files
 Photo = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
 
-def read_photo(photo: Photo, size: int) -> UInt8[np.ndarray, "S S 3"]:
+def read_photo(photo: Photo, size: int, largest_image: float = LARGEST_IMAGE) -> UInt8[np.ndarray, "S S 3"]:
     """Decodes a photograph into the square that a network sees.
 
     Args:
       photo: the path of a file, its content, a Pillow image, or RGB pixels, uint8 [H, W, 3].
       size: the height and width of the square, in pixels.
+      largest_image: the size of the largest photograph that is decoded, in megapixels.
 
     Raises:
-      DataError: it is no image that can be read, or an unreasonably large one.
+      DataError: it is no image that can be read, or a larger one.
 
     Example:
       >>> read_photo(np.zeros((30, 20, 3), np.uint8), 16).shape
@@ -44,7 +46,9 @@ def read_photo(photo: Photo, size: int) -> UInt8[np.ndarray, "S S 3"]:
             )
         photo = Image.fromarray(photo)
     if isinstance(photo, Image.Image):
-        return _decoded(lambda: to_square(_of_allowed_size(photo), transform), "the image")
+        with _naming("the image"):
+            check_pixels(photo.size, largest_image)
+            return to_square(photo, transform)
     content: bytes | pathlib.Path
     if isinstance(photo, bytes):
         content, name, count = photo, "the photograph", len(photo)
@@ -58,7 +62,8 @@ def read_photo(photo: Photo, size: int) -> UInt8[np.ndarray, "S S 3"]:
         raise DataError(f"{name} is empty; give a file of an image")
     if count > MOST_BYTES:
         raise DataError(f"{name} has {count:,} bytes; at most {MOST_BYTES:,} are read")
-    return _decoded(lambda: decode_image(content, transform, _of_allowed_size), name)
+    with _naming(name):
+        return decode_image(content, transform, largest_image=largest_image)
 
 
 def picture(source: ImageSource, row: int, size: int) -> bytes:
@@ -74,43 +79,31 @@ def picture(source: ImageSource, row: int, size: int) -> bytes:
     """
     transform = Transform(size, size)
     files = getattr(source, "images", source)  # what has vectors beside it wraps them
-    if isinstance(files, ImageFiles):
-        path = files.root / files.paths[row]
-        pixels = _decoded(lambda: decode_image(path, transform, _on_white_square), files.name(row))
-    else:
-        pixels = _decoded(lambda: source.read(row, transform), source.name(row))
+    with _naming(source.name(row)):
+        if isinstance(files, ImageFiles):
+            path, largest = files.root / files.paths[row], files.largest_image
+            pixels = decode_image(path, transform, _on_white_square, largest_image=largest)
+        else:
+            pixels = source.read(row, transform)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
-def _decoded(decode: Any, name: str) -> UInt8[np.ndarray, "S S 3"]:
-    """Returns what a function decodes; its errors name the image."""
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turns the errors of decoding into a DataError that names the image."""
     try:
-        return np.asarray(decode())
-    except DataError:
-        raise
+        yield
+    except DataError as error:
+        raise DataError(f"{name} {error}", arguments=error.arguments) from error
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise DataError(f"{name} is no image that can be read: {first_line(error).strip()}") from error
 
 
-def _of_allowed_size(image: Image.Image) -> Image.Image:
-    """Returns an image whose pixels are few enough to be decoded.
-
-    Raises:
-      DataError: they are not.
-    """
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise DataError(
-            f"the photograph has {width} x {height} pixels, more than {MOST_PIXELS:,}; make it smaller"
-        )
-    return image
-
-
 def _on_white_square(image: Image.Image) -> Image.Image:
     """Returns an image turned upright, in the middle of a white square."""
-    upright = to_rgb(turn_upright(_of_allowed_size(image)))
+    upright = to_rgb(turn_upright(image))
     side = max(upright.size)
     square = Image.new("RGB", (side, side), WHITE)
     square.paste(upright, ((side - upright.width) // 2, (side - upright.height) // 2))

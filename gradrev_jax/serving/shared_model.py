@@ -12,14 +12,15 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.spaces import Images
 from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue
 from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.data.images.paths import paths_outside, quote_path
 from gradrev_jax.distributed import say
-from gradrev_jax.errors import ConfigError, DataError, first_line, join_names
+from gradrev_jax.errors import ConfigError, DataError, first_line, join_lines, join_names
 from gradrev_jax.files import expand
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import encode
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.runs import builders
-from gradrev_jax.runs.formats import FORMATS
+from gradrev_jax.runs.formats import FORMATS, image_limits
 from gradrev_jax.runs.model_file import FILE, Checkpoint, read_checkpoint
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.serving.space import SearchSpace, open_space
@@ -173,9 +174,19 @@ def open_gallery_catalogue(config: Any, schema: AttributeSchema, given: Mapping[
     if not paths:
         raise DataError(f"{root} has neither {data.table} nor images; give a folder of images as data.root")
     names = tuple(path.relative_to(root).as_posix() for path in paths)
+    limits = image_limits(data)
+    outside = {} if limits.outside else paths_outside(root, names)
+    if outside:
+        problems = [f"{quote_path(names[position])} {leads}" for position, leads in outside.items()]
+        raise DataError(
+            f"{root}: images that cannot be used; set data.outside=true if you trust the folder:\n"
+            f"{join_lines(problems)}"
+        )
     labels = np.full((len(names), schema.num_attributes), NOT_LABELLED, np.int32)
     parts = {part: np.arange(len(names) if part == TEST else 0) for part in PARTS}
-    return Catalogue(schema=schema, images=ImageFiles(root, names), labels=labels, parts=parts)
+    return Catalogue(
+        schema=schema, images=ImageFiles(root, names, limits.largest_image), labels=labels, parts=parts
+    )
 
 
 def relabel(catalogue: Catalogue, schema: AttributeSchema) -> Catalogue:

@@ -50,13 +50,15 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         "tfds_image": "face",
         "tfds_splits": ("a", "b"),
         "split_by": "order",
+        "largest_image": 12.0,
+        "outside": False,
     }
     config.data.update({**changed, "tfds_dir": "~/sets", "tfds_attributes": ("hat=attributes/Hat",)})
     monkeypatch.setenv("HOME", str(tmp_path))
     given = {}
 
-    def read(name, data_dir, features, *, splits, sampling):
-        options = {**vars(features), **vars(sampling), "splits": splits}
+    def read(name, data_dir, features, *, splits, sampling, limits):
+        options = {**vars(features), **vars(sampling), **vars(limits), "splits": splits}
         given.update(name=name, data_dir=data_dir, **options)
 
     monkeypatch.setattr(formats, "read_tfds", read)
@@ -72,6 +74,8 @@ def test_every_field_of_a_tfds_data_set_reaches_its_reader(unchecked, monkeypatc
         "limit": 50,
         "seed": 7,
         "split_by": "order",
+        "largest_image": 12.0,
+        "outside": False,
     }
     config.data.tfds_dir = ""
     formats.FORMATS["tfds"].open(config.data, config.seed)
@@ -93,6 +97,8 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
         "split_by": "order",
         "verbatim": ("size",),
         "min_count": 3,
+        "largest_image": 12.0,
+        "outside": True,
     }
     config.data.update({**changed, "root": "~/set", "split_column": "", "delimiter": "tab"})
     config.data.attributes = ("color", 0)  # as the command line has "('color',0)"
@@ -102,8 +108,9 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
     (tmp_path / "set").mkdir()
     given = {}
 
-    def read(root, layout, rules, sampling, *, say):
-        given.update(root=root, say=say, **vars(layout), **vars(rules), **vars(sampling))
+    def read(root, layout, rules, sampling, *, limits, say):
+        options = {**vars(layout), **vars(rules), **vars(sampling), **vars(limits)}
+        given.update(root=root, say=say, **options)
 
     monkeypatch.setattr(formats, "read_table", read)
     formats.FORMATS["table"].open(config.data, 7)

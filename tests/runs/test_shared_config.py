@@ -115,3 +115,12 @@ def test_what_belongs_to_the_model_is_not_given():
     check_given({"root": "x", "format": "table", "table": "mine.csv"})
     with pytest.raises(ConfigError, match=r"data.image_size belongs to the model"):
         check_given({"image_size": 10})
+
+
+@pytest.mark.parametrize("stranger", [{"outside": True, "largest_image": 170.0}, {}])
+def test_only_who_opens_a_model_loosens_the_limits_of_images(config, stranger):
+    """Also where the config is of a version without them, whose runs go on without."""
+    for name in ("outside", "largest_image"):
+        config["data"].pop(name)
+    data = check_shared({**config, "data": config["data"] | stranger}, PATH)["data"]
+    assert (data["outside"], data["largest_image"]) == (False, 100.0)

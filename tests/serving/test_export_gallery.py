@@ -63,6 +63,19 @@ def test_a_folder_of_photographs_needs_no_table(small_model, photographs, capsys
     np.testing.assert_array_equal(again._gallery.blocks, shop._gallery.blocks)
 
 
+def test_a_folder_whose_photographs_lie_elsewhere_is_refused_unless_it_is_trusted(small_model, photographs):
+    (photographs / "attributes.csv").unlink()
+    (photographs / "0.png").rename(photographs.parent / f"{photographs.name}_elsewhere.png")
+    (photographs / "0.png").symlink_to(f"../{photographs.name}_elsewhere.png")
+    data = {"root": str(photographs)}
+    with pytest.raises(
+        DataError, match=r"set data.outside=true if you trust the folder:\n  0.png leads out of"
+    ):
+        Retriever.open(small_model, data=data, progress=False)
+    shop = Retriever.open(small_model, data={**data, "outside": True}, progress=False)
+    assert "0.png" in shop.names
+
+
 def test_an_empty_folder_is_said(small_model, tmp_path):
     with pytest.raises(DataError, match="has neither attributes.csv nor images"):
         Retriever.open(small_model, data={"root": str(tmp_path)}, progress=False)

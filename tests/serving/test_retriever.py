@@ -243,7 +243,7 @@ def test_photographs_come_in_many_forms(shop, tmp_path, rng):
         (np.zeros((3, 4, 3), np.float32), "must be uint8"),
         (np.zeros((0, 4, 3), np.uint8), "must be uint8"),
         ("no/such/file.jpg", "no/such/file.jpg cannot be read: No such file"),
-        (Image.new("1", (10_000, 10_000)), "10000 x 10000 pixels"),
+        (Image.new("1", (11_000, 10_000)), "has 11,000 x 10,000 pixels, more than the 100 megapixels"),
     ],
 )
 def test_what_is_no_photograph_is_refused(shop, unchecked, photo, message):

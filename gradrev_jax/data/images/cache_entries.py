@@ -161,7 +161,7 @@ def map_entry(
             wanted = (tuple(shape), False, dtype)
             try:
                 whole = _header(file) == wanted
-            except ValueError:
+            except Exception:  # NumPy's parser of a damaged header raises errors of many types
                 whole = False
             if not whole or os.fstat(file.fileno()).st_size != file.tell() + array_bytes(shape, dtype):
                 return None

@@ -13,8 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.images.formats import unreadable_format
+from gradrev_jax.data.images.formats import OF_OTHER_PROGRAMS, unreadable_format
 from gradrev_jax.data.images.grey_levels import SIXTEEN_BITS, eight_bit_levels
+from gradrev_jax.data.images.limits import LARGEST_IMAGE, check_pixels
 from gradrev_jax.data.images.metadata import strip_metadata, turn_upright
 from gradrev_jax.files import HEAD
 
@@ -29,10 +30,12 @@ class ImageFiles:
     Attributes:
       root: the folder.
       paths: the paths of the files, relative to the folder.
+      largest_image: the size of the largest image that is decoded, in megapixels.
     """
 
     root: pathlib.Path
     paths: tuple[str, ...]
+    largest_image: float = LARGEST_IMAGE
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,19 +52,21 @@ class ImageFiles:
         """Returns the image turned upright, in RGB, resized (bilinear, antialiased) and centre-cropped.
 
         Raises:
-          OSError, ValueError: the file is missing, truncated, not an image or unreasonably large, or the
-            meaning of its pixels is unclear.
+          OSError, ValueError: the file is missing, truncated, not an image or too large, or the meaning of
+            its pixels is unclear.
         """
         path = self.root / self.paths[row]
         if not path.stat().st_size:
             raise ValueError("the file is empty")
-        return decode_image(path, transform)
+        return decode_image(path, transform, largest_image=self.largest_image)
 
 
 def decode_image(
     file: pathlib.Path | bytes,
     transform: Transform,
     prepare: Callable[[Image.Image], Image.Image] = lambda image: image,
+    *,
+    largest_image: float = LARGEST_IMAGE,
 ) -> UInt8[np.ndarray, "S S 3"]:
     """Decodes an image file into a square, whatever its metadata say.
 
@@ -69,13 +74,16 @@ def decode_image(
       file: the path of the file, or its content.
       transform: the transform from an image to a square.
       prepare: a function that is applied to the image first.
+      largest_image: the size of the largest image that is decoded, in megapixels.
 
     Raises:
+      DataError: the image is larger than that.
       OSError, ValueError: see ``ImageFiles.read``.
     """
 
     def attempt(source: pathlib.Path | io.BytesIO) -> np.ndarray:
         with _open_image(source) as image:
+            check_pixels(image.size, largest_image)
             return to_square(prepare(image), transform)
 
     try:
@@ -96,7 +104,8 @@ def _open_image(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
     """Yields a Pillow image, without warnings of damaged metadata or large sizes: only its pixels matter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(file) as image:
+        Image.init()  # so that all formats are known, those of other packages too
+        with Image.open(file, formats=[name for name in Image.ID if name not in OF_OTHER_PROGRAMS]) as image:
             yield image
 
 
@@ -126,11 +135,13 @@ def to_square(image: Image.Image, transform: Transform) -> UInt8[np.ndarray, "S 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Returns an image of at most 8 bits per channel in RGB, with white behind transparent pixels."""
-    if image.has_transparency_data:
-        over = image.convert("RGBA")
-        white = Image.new("RGBA", over.size, "white")
-        image = Image.alpha_composite(white, over)
-    return image.convert("RGB")
+    return (_over_white(image) if image.has_transparency_data else image).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Returns an image over white; its copies, which may be large, go when the function ends."""
+    over = image if image.mode == "RGBA" else image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
 
 
 def _as_eight_bits(image: Image.Image, *, full_scale: int, inverted: bool) -> Image.Image:

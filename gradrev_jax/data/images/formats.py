@@ -4,11 +4,17 @@ from gradrev_jax.files import LFS_ADVICE, is_lfs_pointer
 
 CONVERT = "convert it to JPEG or PNG"
 FETCH = "fetch the image again"
+# Formats that Pillow passes on to other programs or packages: EPS, itself a program, is run by Ghostscript.
+OF_OTHER_PROGRAMS = ("EPS", "PDF", "WMF", "FPX", "MIC", "BUFR", "GRIB", "HDF5", "MPEG")
 # First bytes -> the format, and what to do.
 STARTS = {
     b"\xff\x0a": f"is JPEG XL, which Pillow does not read; {CONVERT}",
     b"\0\0\0\x0cJXL ": f"is JPEG XL, which Pillow does not read; {CONVERT}",
     b"%PDF": f"is a PDF, not an image; {CONVERT}",
+    b"%!PS": f"is PostScript, a program, which is never run; {CONVERT}",
+    b"\xc5\xd0\xd3\xc6": f"is PostScript, a program, which is never run; {CONVERT}",
+    b"\xd7\xcd\xc6\x9a": f"is a Windows metafile, which is not read; {CONVERT}",
+    b"\xd0\xcf\x11\xe0": f"is a document of Microsoft's, which is not read; {CONVERT}",
     b"PK\x03\x04": "is a zip archive, not an image; unpack it",
     b"\x1f\x8b": "is compressed by gzip, not an image; unpack it",
     b"\x93NUMPY": f"is a NumPy array, not an image file; {CONVERT}",

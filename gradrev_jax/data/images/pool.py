@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
-from gradrev_jax.errors import DataError, join_lines
+from gradrev_jax.errors import DataError, UserError, join_lines
 
 Result = TypeVar("Result")
 
@@ -45,11 +45,14 @@ class ImagePool:
           DataError: the work failed for some images; all failures are counted.
         """
         faults: dict[int, str] = {}
+        arguments: dict[str, None] = {}
 
         def attempt(position: int) -> Any:
             try:
                 return work(position, self.rows[position])
             except Exception as error:  # decoders raise nearly anything on damaged files
+                if isinstance(error, UserError):
+                    arguments.update(dict.fromkeys(error.arguments))
                 faults[position] = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 return None
 
@@ -70,7 +73,8 @@ class ImagePool:
             ]
             raise DataError(
                 f"{len(lines)} of {count} images cannot be read:\n{join_lines(lines)}\n"
-                "Replace these files, or take their rows out of the table."
+                "Replace these files, or take their rows out of the table.",
+                arguments=tuple(arguments),
             )
         return results
 

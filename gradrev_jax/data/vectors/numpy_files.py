@@ -5,8 +5,8 @@ import math
 import os
 import pathlib
 import struct
+import sys
 import zipfile
-import zlib
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,12 @@ import numpy as np
 from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors, VectorSource
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
+    LONGEST_NAME,
     NAMES,
     Stored,
     check_names,
     check_numbers,
+    check_packing,
     check_shape,
     choose_entry,
 )
@@ -26,6 +28,7 @@ from gradrev_jax.errors import DataError
 MAGIC, PICKLE = b"\x93NUMPY", b"\x80"
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip archive: ..., lengths of its name and extra
 STRINGS = "a one-dimensional array of strings"
+LONGEST_HEADER = 10_000  # in bytes; NumPy's limit
 MATRIX = "two-dimensional array of numbers"
 
 
@@ -80,8 +83,9 @@ def open_npz(path: pathlib.Path) -> Stored:
     try:
         with zipfile.ZipFile(path) as archive:
             return _open_archive(path, archive)
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
-        # RuntimeError: an entry that is encrypted, or compressed in a way that Python does not know.
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # damaged archives, and those that are encrypted, raise errors of many types
         raise DataError(f"is cut short, damaged, or no file of np.savez ({error}); save it again") from error
 
 
@@ -111,6 +115,10 @@ def _open_archive(path: pathlib.Path, archive: zipfile.ZipFile) -> Stored:
     _, (entry, header) = choose_entry(matrices, EMBEDDINGS, wanted=MATRIX, found=found)
     count, width = _check_matrix(header)
     _check_bytes(math.prod(of_names.shape) * of_names.dtype.itemsize, named.file_size - of_names.length)
+    if of_names.dtype.itemsize > (width_limit := LONGEST_NAME * (4 if of_names.dtype.kind == "U" else 1)):
+        raise DataError(
+            f"has names of {of_names.dtype.itemsize:,} bytes, and at most {width_limit:,} are read"
+        )
     names = _as_strings(_load(archive, named))
     check_names(names, count)
     _check_bytes(count * width * header.dtype.itemsize, entry.file_size - header.length)
@@ -133,6 +141,12 @@ def _read_header(file: IO[bytes] | io.BufferedIOBase) -> _Header:
             )
         raise DataError(f"is not an array of NumPy: it begins with {start!r}; save it with np.save")
     version = tuple(file.read(2))
+    count = file.read(2 if version == (1, 0) else 4)
+    if int.from_bytes(count, "little") > LONGEST_HEADER:  # NumPy would read it before it refuses it
+        raise DataError(
+            f"has a damaged header of more than {LONGEST_HEADER:,} bytes; save it again with np.save"
+        )
+    file.seek(-len(count), os.SEEK_CUR)
     try:
         # Version 3 differs from 2 in the names of fields alone, and arrays with fields are refused.
         read = (
@@ -168,6 +182,7 @@ def _check_bytes(needed: int, there: int) -> None:
 
 
 def _load(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    check_packing(f"an array {entry.filename}", entry.compress_size, entry.file_size)
     with archive.open(entry) as file:
         try:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -177,6 +192,11 @@ def _load(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _as_strings(names: np.ndarray) -> list[str]:
     if names.dtype.kind == "U":
+        codes = np.frombuffer(names.tobytes(), f"{names.dtype.byteorder}u4")
+        if codes.size and codes.max() > sys.maxunicode:  # NumPy would make strings that break Python
+            raise DataError(
+                "has damaged names, with characters that do not exist; save them again as strings"
+            )
         return names.tolist()
     try:
         return [name.decode() for name in names.tolist()]

@@ -11,9 +11,11 @@ from jaxtyping import Int
 from gradrev_jax.data.vector_rows import VectorArray, Vectors
 from gradrev_jax.data.vectors.stored import (
     EMBEDDINGS,
+    LONGEST_NAME,
     NAMES,
     Stored,
     check_names,
+    check_packing,
     check_shape,
     choose_entry,
 )
@@ -37,24 +39,26 @@ def open_parquet(path: pathlib.Path) -> Stored:
     arrow, parquet = _import_pyarrow()
     try:
         file = parquet.ParquetFile(path)
+        count = _check_count(file, path)
         fields = {field.name: field.type for field in file.schema_arrow}
         found = [f"{name}: {kind}" for name, kind in fields.items()]
         strings = {name: kind for name, kind in fields.items() if _is_text(arrow, kind)}
         lists = {name: kind for name, kind in fields.items() if _is_list_of_numbers(arrow, kind)}
         named, _ = choose_entry(strings, NAMES, wanted="column of strings", found=found)
         column, kind = choose_entry(lists, EMBEDDINGS, wanted="column of lists of numbers", found=found)
-        names = file.read(columns=[named]).column(0).to_pylist()
-    except (arrow.ArrowException, UnicodeDecodeError) as error:
+        names = _read_names(parquet, path, named)
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # damaged files lead to errors of many types
         raise _damage(error) from error
-    if nameless := [f"row {row}" for row, name in enumerate(names) if name is None]:
-        raise DataError(f"has {len(nameless):,} rows without a name:\n{join_lines(nameless)}")
-    count = file.metadata.num_rows
     check_names(names, count)
 
     def read_rows(rows: Int[np.ndarray, " rows"]) -> Vectors:
         try:
             array = _read_lists(file, column, rows, count, names)
-        except arrow.ArrowException as error:
+        except (DataError, OSError, MemoryError):
+            raise
+        except Exception as error:
             raise _damage(error) from error
         return Vectors(VectorArray(array[:, None]), np.arange(len(rows)))
 
@@ -69,6 +73,38 @@ def _import_pyarrow() -> tuple[Any, Any]:
             f"needs the package pyarrow, but: {error}; install it with "
             "pip install -c constraints.txt -e '.[parquet]', or save the vectors as .npz"
         ) from error
+
+
+def _check_count(file: Any, path: pathlib.Path) -> int:
+    """Returns the number of rows; raises a DataError if the file cannot have so many, or so much in them.
+
+    Only what is said of whole groups of rows is asked for: where the description of a column is damaged,
+    pyarrow ends the process.
+    """
+    count, size = file.metadata.num_rows, path.stat().st_size
+    if not 0 <= count <= size:  # names are all different, so each takes a byte or more
+        raise DataError(
+            f"is damaged: it has {size:,} bytes and says that it has {count:,} rows; save it again"
+        )
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+    check_packing("rows", size, sum(group.total_byte_size for group in groups))
+    return count
+
+
+def _read_names(parquet: Any, path: pathlib.Path, column: str) -> list[str]:
+    """Reads a column of text; a text that many rows share is in memory once until its length is checked."""
+    compute = importlib.import_module("pyarrow.compute")
+    with parquet.ParquetFile(path, read_dictionary=[column]) as file:
+        texts = file.read(columns=[column]).column(0)
+    for chunk in texts.chunks:
+        different = getattr(chunk, "dictionary", chunk)
+        longest = compute.max(compute.binary_length(different)).as_py() or 0
+        if longest > LONGEST_NAME:
+            raise DataError(f"has a name of {longest:,} bytes, and at most {LONGEST_NAME:,} are read")
+    names = texts.to_pylist()
+    if nameless := [f"row {row}" for row, name in enumerate(names) if name is None]:
+        raise DataError(f"has {len(nameless):,} rows without a name:\n{join_lines(nameless)}")
+    return names
 
 
 def _damage(error: Exception) -> DataError:

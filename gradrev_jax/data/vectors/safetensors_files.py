@@ -79,6 +79,9 @@ def _read_header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
         raise DataError(f"is cut short: {start - size:,} bytes of its header are missing; fetch it again")
     try:
         header = json.loads(content)
+        metadata = header.get(METADATA, {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise TypeError(f"{METADATA} is not of strings")
         ends = [_check_entry(name, entry, size - start) for name, entry in header.items() if name != METADATA]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
@@ -100,6 +103,8 @@ def _check_entry(name: str, entry: Mapping[str, Any], size: int) -> int:
       ValueError, KeyError, TypeError: the header is damaged.
     """
     begin, end = entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *entry["shape"])):
+        raise TypeError(f"{name} has a shape or a place that is not of whole numbers")
     numbers = math.prod(entry["shape"])
     dtype = TYPES.get(entry["dtype"])
     if not 0 <= begin <= end or (dtype is not None and end - begin != numbers * dtype.itemsize):
@@ -127,7 +132,7 @@ def _read_names(
             raise DataError(f"has no names of its rows; {how}")
         try:
             names = json.loads(metadata[NAMES])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"has names that cannot be read ({error}); {how}") from error
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"has names that are no list of strings; {how}")

@@ -13,6 +13,10 @@ NAMES, EMBEDDINGS = "names", "embeddings"  # what the two entries of a file are 
 WIDEST = (
     65_536  # the largest number of numbers of a vector; more are most likely images, or a transposed array
 )
+LONGEST_NAME = 4096  # in bytes, as long as a path may be
+# What takes more bytes than this in memory must not be a small part of them in the file.
+LARGEST_PACKED = 2**29
+MOST_PACKED = 100  # the number of bytes that one byte of the file may become
 AS_FLOAT32 = "save it again as float32"
 
 Entry = TypeVar("Entry")
@@ -105,7 +109,26 @@ def check_numbers(dtype: np.dtype[Any]) -> None:
         raise DataError(f"holds values of type {dtype}, not numbers; {AS_FLOAT32}")
 
 
+def check_packing(what: str, packed: int, unpacked: int) -> None:
+    """Raises a DataError if a part of a file would take far more memory than it takes in the file.
+
+    Args:
+      what: the part, for the message.
+      packed: the number of bytes that it takes in the file.
+      unpacked: the number of bytes that it says it takes in memory.
+    """
+    if unpacked > max(LARGEST_PACKED, MOST_PACKED * packed):
+        raise DataError(
+            f"has {what} whose {packed:,} bytes would become {unpacked:,}, {MOST_PACKED} times as many or "
+            "more; save it without compression if that is right"
+        )
+
+
 def check_names(names: Sequence[str], count: int) -> None:
-    """Raises a DataError unless there is one name per row."""
+    """Raises a DataError unless there is one name per row, and all can be written as UTF-8."""
     if len(names) != count:
         raise DataError(f"has {len(names):,} names and {count:,} rows of numbers; it needs one name per row")
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"has names that are no text ({error.reason}); save them again as strings") from error

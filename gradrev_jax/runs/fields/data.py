@@ -2,7 +2,8 @@
 
 from gradrev_jax.core.missing_labels import MISSING
 from gradrev_jax.data.catalogue import SPLITS_BY
-from gradrev_jax.runs.field import Field, at_least, one_of
+from gradrev_jax.data.images.limits import LARGEST_IMAGE, MOST_MEGAPIXELS
+from gradrev_jax.runs.field import Field, Rule, at_least, one_of
 from gradrev_jax.runs.formats import FORMATS
 
 PLACEMENTS = HOST, DEVICE = "host", "device"
@@ -45,6 +46,24 @@ IMAGES = {
         movable=True,
         descriptive=False,
         earlier=50.0,
+    ),
+    "outside": Field(
+        default=False,
+        meaning="Whether the paths of images may lead out of `root`: by `..`, as absolute paths, or by "
+        "symbolic links (table, adde).",
+        resumable=True,
+        movable=True,
+        descriptive=False,
+        earlier=True,
+    ),
+    "largest_image": Field(
+        default=LARGEST_IMAGE,
+        meaning="Size of the largest image that is decoded, in megapixels, as its header says it.",
+        rule=Rule(f"more than 0 and at most {MOST_MEGAPIXELS}", lambda value: 0 < value <= MOST_MEGAPIXELS),
+        resumable=True,
+        movable=True,
+        descriptive=False,
+        earlier=MOST_MEGAPIXELS,
     ),
     "workers": Field(
         default=0,

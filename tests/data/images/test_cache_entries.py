@@ -66,6 +66,8 @@ def save(array):
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(path.read_bytes() + b"\0"),
         lambda path: path.write_bytes(b"garbage" * 30),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"}", b"{")),  # found by fuzzing
+        lambda path: path.write_bytes(path.read_bytes().replace(b"'shape", b"'''shape")),
         lambda path: path.unlink(),
         save(np.zeros(SHAPE, np.float32)),
         save(np.zeros(SHAPE, np.int8)),

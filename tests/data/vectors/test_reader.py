@@ -5,8 +5,10 @@ import os
 import pathlib
 import pickle
 import re
+import resource
 import struct
 import unicodedata
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from gradrev_jax.data.vector_rows import VectorFile
-from gradrev_jax.data.vectors import reader
+from gradrev_jax.data.vectors import reader, stored
 from gradrev_jax.data.vectors.names import match_names
 from gradrev_jax.data.vectors.reader import open_vectors
 from gradrev_jax.errors import DataError
@@ -451,3 +453,134 @@ def test_the_documentation_writes_files_that_are_read(tmp_path, monkeypatch, fil
     exec(block, {"names": NAMES, "vectors": array})
     assert np.array_equal(open_vectors(tmp_path / file, NAMES, say=said)[:][:, 0], array)
     assert said == []
+
+
+def write_safetensors(path, header, content=bytes(48)):
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+
+
+TENSOR = {"dtype": "F32", "shape": [4, 3], "data_offsets": [0, 48]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": TENSOR, "__metadata__": {"names": 0.5}},
+        {"a": TENSOR, "__metadata__": {"names": NAMES}},
+        {"a": TENSOR, "__metadata__": "names"},
+        {"a": TENSOR, "__metadata__": None},
+        {"a": {**TENSOR, "shape": [4.0, 3.0]}, "__metadata__": {"names": json.dumps(NAMES)}},
+        {"a": {**TENSOR, "shape": [-4, -3]}, "__metadata__": {"names": json.dumps(NAMES)}},
+        {"a": {**TENSOR, "shape": [True, 12]}, "__metadata__": {"names": json.dumps(NAMES)}},
+        {"a": {**TENSOR, "data_offsets": [0.0, 48.0]}, "__metadata__": {"names": json.dumps(NAMES)}},
+    ],
+)
+def test_a_header_of_safetensors_with_values_of_other_types_is_damaged(tmp_path, header):
+    """Found by fuzzing: the errors of whatever came to use the values came through."""
+    write_safetensors(tmp_path / "a.safetensors", header)
+    assert "has a damaged header (" in fails(tmp_path / "a.safetensors")
+
+
+def test_names_that_nest_too_deeply_are_refused(tmp_path):
+    names = "[" * 100_000 + "]" * 100_000
+    write_safetensors(tmp_path / "a.safetensors", {"a": TENSOR, "__metadata__": {"names": names}})
+    assert "has names that cannot be read" in fails(tmp_path / "a.safetensors")
+
+
+def write_archive(path, **entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                for piece in content:
+                    file.write(piece)
+
+
+def header_of(array_type, shape):
+    file = io.BytesIO()
+    described = {"descr": np.dtype(array_type).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.getvalue()
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused_by_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "LARGEST_PACKED", 2**20)
+    names, rows = header_of("<U1", (4,)) + bytes(16), header_of("<f4", (4, 65_536))
+    write_archive(tmp_path / "bomb.npz", names=[names], a=[rows, bytes(2**20)])
+    message = fails(tmp_path / "bomb.npz")
+    assert re.search(r"has an array a.npy whose [\d,]+ bytes would become 1,048,704, 100 times", message)
+    wide = np.random.default_rng(0).random((4, 65_536), np.float32)
+    save_compressed(tmp_path / "honest.npz", wide)
+    assert open_vectors(tmp_path / "honest.npz", NAMES, say=Notes()).shape == (4, 1, 65_536)
+
+
+def test_an_archive_whose_header_would_fill_the_memory_is_refused(tmp_path):
+    length = 2**26
+    header = b"\x93NUMPY\x02\0" + length.to_bytes(4, "little")
+    write_archive(tmp_path / "a.npz", a=[header, *(b" " * 2**22 for _ in range(length // 2**22))])
+    before = peak()
+    assert "has a damaged header of more than 10,000 bytes" in fails(tmp_path / "a.npz")
+    assert peak() - before < length / 4
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_names_that_are_longer_than_paths_are_refused(tmp_path):
+    names = header_of("<U100000", (4,))
+    write_archive(
+        tmp_path / "a.npz", names=[names, bytes(4 * 400_000)], a=[header_of("<f4", (4, 3)), bytes(48)]
+    )
+    assert "has names of 400,000 bytes" in fails(tmp_path / "a.npz")
+
+
+def test_an_archive_with_a_name_that_is_no_text_is_damaged(tmp_path):
+    """Found by fuzzing: the error of the decoder came through."""
+    save_npz(tmp_path / "a.npz", numbers())
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 8 : entry + 10] = (0x800).to_bytes(2, "little")  # its name is UTF-8
+    content[entry + 46] = 0xFF
+    (tmp_path / "a.npz").write_bytes(content)
+    assert "is cut short, damaged, or no file of np.savez" in fails(tmp_path / "a.npz")
+
+
+def test_a_parquet_file_of_far_more_rows_than_bytes_is_refused(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    count = 10**6
+    lists = arrow.FixedSizeListArray.from_arrays(arrow.array(np.zeros(count, np.float32)), 1)
+    same = arrow.array(["a.jpg"]).take(arrow.array(np.zeros(count, np.int64)))
+    parquet.write_table(arrow.table({"names": same, "embeddings": lists}), tmp_path / "a.parquet")
+    assert re.search(
+        r"it has [\d,]+ bytes and says that it has 1,000,000 rows", fails(tmp_path / "a.parquet")
+    )
+
+
+def test_a_long_name_that_all_rows_of_a_parquet_file_share_is_not_repeated_in_memory(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    count = 20_000
+    same = arrow.DictionaryArray.from_arrays(np.zeros(count, np.int32), ["x" * 100_000])
+    vectors = list(np.random.default_rng(0).random((count, 2), np.float32))
+    parquet.write_table(arrow.table({"names": same, "embeddings": vectors}), tmp_path / "a.parquet")
+    before = peak()
+    assert "has a name of 100,000 bytes" in fails(tmp_path / "a.parquet")
+    assert peak() - before < 2**28
+
+
+@pytest.mark.parametrize(
+    ("order", "code"), [("<", 0x110000), (">", 0x110000), ("<", 0xFFFFFFFF), ("<", 0xD800)]
+)
+def test_characters_that_do_not_exist_are_refused(tmp_path, order, code):
+    """Found by fuzzing: NumPy makes strings of them that break Python."""
+    names = np.zeros((4, 2), f"{order}u4")
+    names[:, 0] = range(65, 69)
+    names[2, 1] = code
+    np.savez(tmp_path / "a.npz", names=names.view(f"{order}U2")[:, 0], embeddings=numbers())
+    assert re.search("has (damaged names|names that are no text)", fails(tmp_path / "a.npz", ["A", "B", "D"]))
+
+
+def test_half_a_character_in_metadata_is_refused(tmp_path):
+    names = json.dumps([*NAMES[:3], "\ud800"])
+    write_safetensors(tmp_path / "a.safetensors", {"a": TENSOR, "__metadata__": {"names": names}})
+    assert "has names that are no text (surrogates not allowed)" in fails(tmp_path / "a.safetensors")

@@ -253,7 +253,7 @@ LARGER_BOMB = encoded(Image.new("1", (20_000, 10_000)), "PNG")  # Pillow itself 
         (
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
             400,
-            "the photograph is no image: it begins with",
+            "the photograph is PostScript, a program, which is never run",
         ),
         (encoded(Image.new("RGB", (40, 30)), "JPEG")[:200], 400, ""),
         (encoded(Image.new("RGB", (40, 30)), "PPM"), 400, "the photograph is no image: it begins with"),

@@ -5,22 +5,28 @@ import pathlib
 
 from gradrev_jax.data.formats.adde.number_files import TextFile, read_lines
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
+from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
 from gradrev_jax.errors import DataError, join_lines
 
 
-def read_image_paths(path: pathlib.Path, root: pathlib.Path, *, files_required: bool) -> TextFile:
+def read_image_paths(
+    path: pathlib.Path, root: pathlib.Path, *, files_required: bool, outside: bool
+) -> TextFile:
     """Reads a text file with the path of an image in each line.
 
     Args:
       path: the text file.
       root: the folder that the paths are relative to.
       files_required: whether the files of the images have to be there.
+      outside: whether the paths may lead out of the root.
 
     Raises:
-      DataError: the file cannot be read, or a path leads out of the root, or has no file.
+      DataError: the file cannot be read, or a path leads out of the root though that is not allowed, or
+        has no file.
     """
     file = read_lines(path)
-    _check_paths(file, root)
+    if not outside:
+        _check_paths(file, root)
     if files_required:
         _check_files(file, root)
     return file
@@ -29,22 +35,21 @@ def read_image_paths(path: pathlib.Path, root: pathlib.Path, *, files_required: 
 def _check_paths(file: TextFile, root: pathlib.Path) -> None:
     """Raises a DataError unless every image lies below the root."""
     outside = [
-        f"line {number}: {image}"
-        for number, image in enumerate(file.lines, start=1)
-        if pathlib.PurePath(image).is_absolute() or ".." in pathlib.PurePath(image).parts
+        f"line {position + 1}: {quote_path(file.lines[position])} {leads}"
+        for position, leads in paths_outside(root, file.lines).items()
     ]
     if outside:
         raise DataError(
-            f"{file.path}: paths that lead out of `root`, {root}:\n{join_lines(outside)}", arguments=("root",)
+            f"{file.path}: paths that lead out of `root`; set `outside`=true if you trust the file:\n"
+            f"{join_lines(outside)}",
+            arguments=("root", "outside"),
         )
 
 
 def _check_files(file: TextFile, root: pathlib.Path) -> None:
     """Raises a DataError unless every image exists."""
     images = file.lines
-    missing = [
-        (number, image) for number, image in enumerate(images, start=1) if not (root / image).is_file()
-    ]
+    missing = [(number, image) for number, image in enumerate(images, start=1) if not is_file(root / image)]
     if missing:
         near = [find_near_file(root, image) for _, image in missing[:SUGGESTED]]
         advice = (
@@ -53,7 +58,7 @@ def _check_files(file: TextFile, root: pathlib.Path) -> None:
             else "set `root` to the folder that the paths are relative to"
         )
         problems = [
-            f"line {number}: {image}" + (f" ({found} is there)" if found else "")
+            f"line {number}: {quote_path(image)}" + (f" ({found} is there)" if found else "")
             for (number, image), found in itertools.zip_longest(missing, near)
         ]
         raise DataError(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from gradrev_jax.data.text_files import read_bytes
 from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 
@@ -51,7 +52,7 @@ def read_lines(path: pathlib.Path) -> TextFile:
     if not path.is_file():
         others = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
         raise DataError(f"{path} does not exist ({others} there)")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} {LFS_ADVICE}")
     try:
@@ -110,7 +111,8 @@ def _parse_fast(lines: Sequence[str], width: int) -> np.ndarray | None:
         table = np.loadtxt(lines, dtype=np.int64, ndmin=2, comments=None)
     except (ValueError, OverflowError, DeprecationWarning):
         return None
-    if table.shape != (len(lines), width) or np.abs(table).max() > np.iinfo(np.int32).max:
+    limits = np.iinfo(np.int32)
+    if table.shape != (len(lines), width) or table.min() < limits.min or table.max() > limits.max:
         return None
     return table.astype(np.int32)
 

@@ -25,6 +25,7 @@ from gradrev_jax.data.formats.adde.number_files import (
     read_lines,
 )
 from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import DataError, join_lines
@@ -33,7 +34,8 @@ SIZES, NAMES = "attr_num.txt", "attribute_values.txt"
 REFERENCES, INDICATORS, TARGETS = QUERY_FILES = ("ref_test.txt", "indfull_test.txt", "gt_test.txt")
 TRIPLETS, TRIPLET_INDICATORS = TRIPLET_FILES = ("triplet_train.txt", "triplet_train_ind.txt")
 LABELS, INDICATOR = Numbers("label", 0, 1), Numbers("entry of an indicator", -1, 1)
-SIZE = Numbers("number of values", 1, 10**6)
+MOST_ATTRIBUTES, MOST_VALUES = 1_000, 100_000  # a label is a number per value, and there are matrices of both
+SIZE = Numbers("number of values", 1, MOST_VALUES)
 
 
 def read_adde(
@@ -42,6 +44,7 @@ def read_adde(
     *,
     drop_contradictions: bool = False,
     files_required: bool = True,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Catalogue:
     """Reads the catalogue of an ADDE split directory, with its queries and triplets.
 
@@ -51,6 +54,7 @@ def read_adde(
       drop_contradictions: whether queries and triplets are left out, instead of refused, if their indicator
         does not lead from the labels of the reference to those of the target.
       files_required: whether the files of the images have to be there.
+      limits: the limits of the image files.
 
     Raises:
       DataError: a file is missing or a row cannot be used; the message names the file and the lines.
@@ -63,13 +67,14 @@ def read_adde(
     schema = _read_schema(splits)
     paths, one_hot = {}, {}
     for part in (TRAIN, TEST):
-        file = read_image_paths(splits / f"imgs_{part}.txt", root, files_required=files_required)
+        names = splits / f"imgs_{part}.txt"
+        file = read_image_paths(names, root, files_required=files_required, outside=limits.outside)
         one_hot[part] = _read_one_hot(splits / f"labels_{part}.txt", schema, file)
         paths[part] = file.lines
     count = {part: len(of_part) for part, of_part in paths.items()}
     return Catalogue(
         schema=schema,
-        images=ImageFiles(root, (*paths[TRAIN], *paths[TEST])),
+        images=ImageFiles(root, (*paths[TRAIN], *paths[TEST]), limits.largest_image),
         labels=np.concatenate([np.asarray(schema.labels(one_hot[part])) for part in (TRAIN, TEST)]),
         parts={
             TRAIN: np.arange(count[TRAIN]),
@@ -93,6 +98,11 @@ def _read_schema(splits: pathlib.Path) -> AttributeSchema:
         )
     sizes = rows.reshape(-1)
     width = len(sizes)
+    if width > MOST_ATTRIBUTES or sizes.sum(dtype=np.int64) > MOST_VALUES:
+        raise DataError(
+            f"{splits / SIZES} has {width:,} attributes of {sizes.sum(dtype=np.int64):,} values; at most "
+            f"{MOST_ATTRIBUTES:,} of {MOST_VALUES:,} values together are read"
+        )
     if not (splits / NAMES).is_file():
         return AttributeSchema(
             tuple(f"attribute_{n}" for n in range(width)),

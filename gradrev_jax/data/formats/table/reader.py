@@ -29,10 +29,10 @@ from gradrev_jax.data.formats.table.notes import Note, list_lines, quote_text
 from gradrev_jax.data.formats.table.templates import Piece, find_column, parse_template, placeholder_names
 from gradrev_jax.data.formats.table.text import Row, read_cells
 from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
+from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
 from gradrev_jax.errors import DataError, join_lines, join_names
-
-LONGEST_PATH = 200  # the number of characters of an image's path that a message quotes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,7 @@ def read_table(
     rules: AttributeRules = DEFAULT_RULES,
     sampling: Sampling = DEFAULT_SAMPLING,
     *,
+    limits: ImageLimits = DEFAULT_LIMITS,
     say: Callable[[Note], None] = lambda note: None,
 ) -> Catalogue:
     """Reads a catalogue from a UTF-8 CSV file with a header row and one row per image.
@@ -73,6 +74,7 @@ def read_table(
       layout: the file of the table and the columns of its images and parts.
       rules: the choice of the columns that are attributes, and of their values.
       sampling: the rows to read, and the seeded split if no column says the parts.
+      limits: the limits of the image files.
       say: receives notes on what was recognised and how it is read.
 
     Raises:
@@ -91,7 +93,7 @@ def read_table(
         used.add(split_column)
     names = attribute_names(header, rows, used, rules, path, say)
     cell_rules = rules_by_column(header, names, rules, path)
-    paths = _image_paths(rows, pieces, root, path)
+    paths = _image_paths(rows, pieces, root, path, outside=limits.outside)
     if layout.files_required:
         _check_files(rows, paths, root, path)
     if split_column is None:
@@ -100,7 +102,7 @@ def read_table(
         parts = split_parts(_read_parts(rows, split_column, path))
     _check_parts(parts, split_column, sampling, path)
     schema, labels = label_attributes(rows, cell_rules, rules, path, say)
-    return Catalogue(schema, ImageFiles(root, paths), labels, parts)
+    return Catalogue(schema, ImageFiles(root, paths, limits.largest_image), labels, parts)
 
 
 def _image_names(layout: TableLayout) -> list[str]:
@@ -135,12 +137,12 @@ def _check_parts(
 
 
 def _image_paths(
-    rows: Sequence[Row], pieces: Sequence[Piece], root: pathlib.Path, table: pathlib.Path
+    rows: Sequence[Row], pieces: Sequence[Piece], root: pathlib.Path, table: pathlib.Path, *, outside: bool
 ) -> tuple[str, ...]:
     """Returns the path of each row's image, relative to the root.
 
     Raises:
-      DataError: a path is blank, leads out of the root, or stands twice.
+      DataError: a path is blank, leads out of the root though that is not allowed, or stands twice.
     """
     columns = [piece.column for piece in pieces if piece.column is not None]
     problems = [
@@ -154,7 +156,7 @@ def _image_paths(
             f"{table}: rows that `image_template` does not fit:\n{join_lines(problems)}",
             arguments=("image_template",),
         )
-    _check_paths(rows, paths, root, table)
+    _check_paths(rows, paths, root, table, outside=outside)
     return paths
 
 
@@ -167,19 +169,22 @@ def _make_path(row: Row, pieces: Sequence[Piece], problems: list[str]) -> str:
         return ""
 
 
-def _check_paths(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, table: pathlib.Path) -> None:
-    """Raises a DataError if a path leads out of the root or stands twice."""
-    problems, lines = [], defaultdict(list)
+def _check_paths(
+    rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, table: pathlib.Path, *, outside: bool
+) -> None:
+    """Raises a DataError if a path leads out of the root, unless that is allowed, or stands twice."""
+    leading_out = {} if outside else paths_outside(root, paths)
+    problems = [
+        f"line {rows[position].line}: {quote_path(paths[position])} {leads}; give paths relative to `root`, "
+        "or set `outside`=true if you trust the table"
+        for position, leads in leading_out.items()
+    ]
+    lines = defaultdict(list)
     for row, image in zip(rows, paths, strict=True):
-        path = pathlib.PurePath(image)
-        if path.is_absolute() or ".." in path.parts:
-            problems.append(
-                f"line {row.line}: {_shorten(image)} leads out of {root}; give paths relative to `root`"
-            )
-        lines[path].append(row.line)
-    arguments = ("root",) if problems else ()
+        lines[pathlib.PurePath(image)].append(row.line)
+    arguments = ("root", "outside") if problems else ()
     problems += [
-        f"{list_lines(of_image)}: {_shorten(str(image))} stands more than once"
+        f"{list_lines(of_image)}: {quote_path(str(image))} stands more than once"
         for image, of_image in lines.items()
         if len(of_image) > 1
     ]
@@ -189,9 +194,7 @@ def _check_paths(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, 
 
 def _check_files(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, table: pathlib.Path) -> None:
     """Raises a DataError if an image does not exist."""
-    missing = [
-        (row.line, image) for row, image in zip(rows, paths, strict=True) if not _is_file(root / image)
-    ]
+    missing = [(row.line, image) for row, image in zip(rows, paths, strict=True) if not is_file(root / image)]
     near = {image: find_near_file(root, image) for _, image in missing[:SUGGESTED]}
     if len(missing) == len(paths) and not any(near.values()):
         folder = (root / paths[0]).parent
@@ -203,23 +206,12 @@ def _check_files(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, 
         )
     if missing:
         problems = [
-            f"line {line}: {_shorten(image)}" + (f" ({near[image]} is there)" if near.get(image) else "")
+            f"line {line}: {quote_path(image)}" + (f" ({near[image]} is there)" if near.get(image) else "")
             for line, image in missing
         ]
         raise DataError(
             f"{table}: {len(missing)} of {len(paths)} images are missing:\n{join_lines(problems)}"
         )
-
-
-def _is_file(path: pathlib.Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long to be one
-        return False
-
-
-def _shorten(image: str) -> str:
-    return image if image.isprintable() and len(image) <= LONGEST_PATH else quote_text(image, LONGEST_PATH)
 
 
 def _read_parts(rows: Sequence[Row], column: str, table: pathlib.Path) -> list[str]:

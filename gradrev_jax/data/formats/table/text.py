@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradrev_jax.data.formats.table.notes import Note, list_lines, quote_text
+from gradrev_jax.data.text_files import count_line_ends, read_bytes
 from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, is_lfs_pointer
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_SHARED = 100_000  # the number of different cells that are looked for among those of later rows
+MOST_COLUMNS = 4096
 SAMPLE = 100  # the number of rows by which a delimiter is recognised
 
 # Longer marks come first: the mark of UTF-32 begins with that of UTF-16.
@@ -83,6 +85,11 @@ def read_cells(
     if not filled:
         raise DataError(f"{path} is empty; it needs a header row and one row per image")
     header = [name.strip() for name in filled[0][1]]
+    if len(header) > MOST_COLUMNS:
+        raise DataError(
+            f"{path}, line {filled[0][0]}: the header has {len(header):,} columns, and at most "
+            f"{MOST_COLUMNS:,} are read; leave out those that are no attributes"
+        )
     if len(header) == 1 and header[0].startswith("#"):
         raise DataError(
             f"{path}, line {filled[0][0]} begins with '#', but comments are not read; delete these lines, so "
@@ -147,7 +154,7 @@ def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:
             f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set `table`",
             arguments=("table",),
         )
-    content = path.read_bytes()
+    content = read_bytes(path)
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} is a Git LFS pointer, not the table itself; run git lfs pull")
     for start, what in _OTHER_FILES.items():
@@ -161,12 +168,12 @@ def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:
             raise DataError(
                 f"{path} begins as {wide} but is not: {error.reason}; save it as UTF-8"
             ) from error
-        line = _line_ends(content[: error.start].decode("latin-1")) + 1
+        line = count_line_ends(content[: error.start].decode("latin-1")) + 1
         raise DataError(
             f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; save the table as UTF-8"
         ) from error
     if "\0" in text:
-        line = _line_ends(text[: text.index("\0")]) + 1
+        line = count_line_ends(text[: text.index("\0")]) + 1
         raise DataError(f"{path}, line {line}: holds a NUL character; save the table as UTF-8 text")
     if wide:
         say(Note(f"{path}: read as {wide}"))
@@ -225,17 +232,13 @@ def _unclosed_quote(text: str, delimiter: str) -> int | None:
     while position < len(text):
         found = cell.match(text, position)
         if found is None or found[1] == "":
-            return _line_ends(text[: text.index('"', position)])
+            return count_line_ends(text[: text.index('"', position)])
         position = found.end() + 1
     return None
 
 
 def _delimiter_name(delimiter: str) -> str:
     return DELIMITERS.get(delimiter, repr(delimiter))
-
-
-def _line_ends(text: str) -> int:
-    return len(re.findall(r"\r\n|\n|\r", text))
 
 
 def _even_out(
@@ -261,7 +264,7 @@ def _even_out(
             advice = "All rows have one field more: a column has no name in the header."
         raise DataError(f"{path}: the header has {width} fields, but\n{join_lines(problems)}\n{advice}")
     swallowed = [
-        f"{line} to {line + _line_ends(delimiter.join(cells))}"
+        f"{line} to {line + count_line_ends(delimiter.join(cells))}"
         for line, cells in rows
         if any(_looks_like_rows(cell, width, delimiter) for cell in cells)
     ]

@@ -5,12 +5,20 @@ TFDS is an optional extra, so it is imported when a function is called.
 
 import importlib
 import itertools
+import json
+import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN
+from gradrev_jax.data.images.paths import is_file
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean, first_line
+
+FEATURES = "features.json"  # of a prepared data set
+# TFDS imports the modules that this file names, whatever they are; only its own are let through.
+OWN_FEATURES = "tensorflow_datasets.core.features."
+CLASS_KEYS = ("pythonClassName", "python_class_name")
 
 
 def import_tfds() -> Any:
@@ -41,6 +49,9 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
         the message has the command that prepares it.
     """
     tfds = import_tfds()
+    place = data_dir or "the folder of TFDS"
+    for folder in tfds.core.utils.file_utils.list_data_dirs(given_data_dir=data_dir):
+        _check_classes(pathlib.Path(folder, name.split(":")[0]))
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -49,12 +60,16 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             name.lower(), known, otherwise="tfds.list_builders() has all names.", most=5, cutoff=0.5
         )
         raise DataError(
-            f"TFDS has no data set called {name!r}, and none is prepared in {data_dir or 'its own folder'}; "
+            f"TFDS has no data set called {name!r}, and none is prepared in {place}; "
             f"{hint} Set `name`, or `data_dir`.",
             arguments=("name", "data_dir"),
         ) from error
-    except (ValueError, AssertionError, ImportError) as error:
-        raise DataError(f"`name` = {name!r}: {first_line(error).strip()}", arguments=("name",)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a name of another form, or damaged files, lead to errors of many types
+        raise DataError(
+            f"`name` = {name!r} in {place}: {first_line(error).strip()}", arguments=("name", "data_dir")
+        ) from error
     command = _prepare_command(builder.name, name, data_dir)
     if not builder.info.splits:
         raise DataError(
@@ -69,6 +84,32 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             f"reads; remove it, or choose another folder, and prepare it with\n  {command}"
         )
     return builder
+
+
+def _check_classes(folder: pathlib.Path) -> None:
+    """Raises a DataError if a prepared data set has TFDS import modules that are not its own."""
+    for path in sorted(folder.glob(f"**/{FEATURES}")):
+        try:
+            names = list(_class_names(json.loads(path.read_bytes())))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} is damaged ({error}); prepare the data set again") from error
+        if foreign := [name for name in names if not str(name).startswith(OWN_FEATURES)]:
+            raise DataError(
+                f"{path} has features of a class that is not TFDS's own, {foreign[0]!r:.100}, which would be "
+                "imported, and can run any program; prepare the data set with TFDS's own features"
+            )
+
+
+def _class_names(content: Any) -> Iterator[Any]:
+    """Yields the names of classes in the description of features."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in CLASS_KEYS:
+                yield value
+            yield from _class_names(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _class_names(value)
 
 
 def _prepare_command(builder: str, name: str, data_dir: str | None) -> str:
@@ -121,8 +162,9 @@ def assign_parts(builder: Any, splits: Sequence[str]) -> dict[str, str]:
                 f"{builder.name}: split {split!r} has no images; set `splits`; there are {known}",
                 arguments=("splits",),
             )
+    files = {split: _file_instructions(builder, split) for split in splits}
     for one, other in itertools.combinations(splits, 2):
-        if _overlap(available[one], available[other]):
+        if _overlap(files[one], files[other]):
             raise DataError(
                 f"{builder.name}: the splits {one!r} and {other!r} have images in common, so training images "
                 "would be test images; set `splits`",
@@ -135,19 +177,37 @@ def split_records(builder: Any, splits: Iterable[str]) -> dict[str, Sequence[Any
     """Returns the serialised records of each split.
 
     Raises:
-      DataError: a file of records is missing.
+      DataError: a file of records is missing, or lies elsewhere.
     """
     raw = import_tfds().decode.DeserializeMethod.RAW_BYTES
     for split in splits:
-        for instruction in builder.info.splits[split].file_instructions:
-            if not pathlib.Path(instruction.filename).is_file():
+        for instruction in _file_instructions(builder, split):
+            name = os.path.relpath(instruction.filename, builder.data_path)
+            if name.startswith(os.pardir):
+                raise DataError(f"{builder.data_path}: split {split!r} names {name}, a file elsewhere")
+            if not is_file(pathlib.Path(instruction.filename)):
                 raise DataError(f"{instruction.filename} is missing; prepare {builder.name} again")
     return {split: builder.as_data_source(split, deserialize_method=raw) for split in splits}
 
 
-def _overlap(one: Any, other: Any) -> bool:
-    """Returns whether two splits share a record."""
+def _file_instructions(builder: Any, split: str) -> list[Any]:
+    """Returns which records of which files a split has.
+
+    Raises:
+      DataError: the description of the data set is damaged.
+    """
+    try:
+        return list(builder.info.splits[split].file_instructions)
+    except Exception as error:  # templates of names, and numbers of records, may be anything
+        raise DataError(
+            f"{builder.data_path}: the files of split {split!r} cannot be told: {first_line(error)}; prepare "
+            "it again"
+        ) from error
+
+
+def _overlap(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Returns whether two splits, each the records of some files, have one in common."""
     return any(
         a.filename == b.filename and a.skip < b.skip + b.take and b.skip < a.skip + a.take
-        for a, b in itertools.product(one.file_instructions, other.file_instructions)
+        for a, b in itertools.product(one, other)
     )

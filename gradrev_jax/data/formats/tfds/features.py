@@ -95,6 +95,9 @@ def feature_labels(
     Returns:
       The values, and labels int32 [M].
 
+    Raises:
+      ValueError, TypeError, OverflowError: a value is missing, or is none of the feature's.
+
     Example:
       >>> feature_labels(tfds.features.ClassLabel(names=["red", "blue"]), [1, -1, 0])
       (('red', 'blue'), array([ 1, -1,  0], dtype=int32))
@@ -105,6 +108,10 @@ def feature_labels(
     if kind in ("class", "bool"):
         names = tuple(feature.names) if kind == "class" else ("no", "yes")
         index = np.asarray(cells, np.int64)
+        if index.size and not (index.min() >= -1 and index.max() < len(names)):
+            raise ValueError(
+                f"{index.min():,} to {index.max():,} are not numbers of its {len(names):,} values"
+            )
     else:
         named = np.asarray(cells, np.int64) if kind == "int" else np.array([_text(cell) for cell in cells])
         distinct, index = np.unique(named, return_inverse=True)

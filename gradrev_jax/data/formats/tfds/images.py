@@ -17,6 +17,7 @@ from tqdm import tqdm
 from gradrev_jax.data.catalogue import DEFAULT_SAMPLING, Sampling, Transform
 from gradrev_jax.data.formats.tfds.features import Feature, leaves, select_features, value_at
 from gradrev_jax.data.images.files import decode_image, to_square
+from gradrev_jax.data.images.limits import LARGEST_IMAGE
 
 CHUNK = 512  # the number of records read at once
 VERSION = b"tfds images 1"  # part of every digest: masks are stretched here, but not in files
@@ -119,15 +120,19 @@ class TfdsImages:
     Attributes:
       records: M records.
       features: a FeaturesDict of the image alone.
+      largest_image: the size of the largest encoded image that is decoded, in megapixels.
     """
 
     records: Records
     features: Feature
+    largest_image: float = LARGEST_IMAGE
 
     @classmethod
-    def from_feature(cls, records: Records, features: Feature, path: str) -> "TfdsImages":
+    def from_feature(
+        cls, records: Records, features: Feature, path: str, largest_image: float = LARGEST_IMAGE
+    ) -> "TfdsImages":
         """Creates the images of the feature at a path."""
-        return cls(records, select_features(features, [path]))
+        return cls(records, select_features(features, [path]), largest_image)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -157,7 +162,7 @@ class TfdsImages:
             return to_square(_visible(Image.fromarray(pixels)), transform)
         if not content:
             raise ValueError("the record has no image")
-        return decode_image(content, transform, _visible)
+        return decode_image(content, transform, _visible, largest_image=self.largest_image)
 
     def _content(self, row: int) -> bytes | np.ndarray:
         ((path, feature),) = leaves(self.features).items()

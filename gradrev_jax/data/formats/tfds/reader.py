@@ -26,6 +26,7 @@ from gradrev_jax.data.formats.tfds.builders import (
     prepared_builder,
     split_records,
 )
+from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
 
 FACES = (  # those of CelebA's 40 attributes that can be seen without doubt
@@ -70,6 +71,7 @@ def read_tfds(
     *,
     splits: Sequence[str] = (),
     sampling: Sampling = DEFAULT_SAMPLING,
+    limits: ImageLimits = DEFAULT_LIMITS,
     progress: bool = True,
 ) -> Catalogue:
     """Reads the catalogue of a data set that TFDS has prepared.
@@ -83,6 +85,7 @@ def read_tfds(
         train, validation and test, of which validation is the test part if there is no test, or the only
         split there is.
       sampling: the images to read, out of all splits together, and the seeded test part of a single split.
+      limits: the limits of the images.
       progress: whether bars are shown if reading takes more than seconds.
 
     Returns:
@@ -95,13 +98,14 @@ def read_tfds(
         which there are.
     """
     import_tfds()
-    # Modules that import TFDS themselves can be imported only now. This registers Shopping100k, too.
+    # Only now can modules that import TFDS be imported. This registers Shopping100k, too.
     from gradrev_jax.data.formats.tfds import shopping100k
-    from gradrev_jax.data.formats.tfds.features import feature_labels, leaves
+    from gradrev_jax.data.formats.tfds.features import leaves
     from gradrev_jax.data.formats.tfds.images import Records, TfdsImages
 
     builder = prepared_builder(name, data_dir)
-    available = leaves(builder.info.features)
+    described = builder.info.features
+    available = leaves(described)
     paths = _attribute_paths(builder.name, features.attributes, available)
     _check_image(builder.name, features.image_feature, available)
     part_of_split = assign_parts(builder, splits)
@@ -112,16 +116,38 @@ def read_tfds(
     whole = whole and part_of_split == {"train": TRAIN, "test": TEST}
     carried = shopping100k.MANIPULATIONS if whole and shopping100k.MANIPULATIONS.issubset(available) else ()
     cells = _read_cells(builder, records, {*paths.values(), *carried}, progress=progress)
-    columns = [feature_labels(available[path], cells[path], features.min_count) for path in paths.values()]
-    for attribute, (values, labels) in zip(paths, columns, strict=True):
-        _check_choice(builder.name, attribute, values, labels, features.min_count)
+    columns = _label_features(builder, paths, cells, features.min_count)
     catalogue = Catalogue(
         schema=AttributeSchema(tuple(paths), tuple(values for values, _ in columns)),
-        images=TfdsImages.from_feature(records, builder.info.features, features.image_feature),
+        images=TfdsImages.from_feature(records, described, features.image_feature, limits.largest_image),
         labels=np.stack([labels for _, labels in columns], axis=1),
         parts=_parts(records, tuple(part_of_split.values()), sampling),
     )
     return shopping100k.add_manipulations(catalogue, cells) if carried else catalogue
+
+
+def _label_features(
+    builder: Any, paths: Mapping[str, str], cells: Mapping[str, Sequence[Any]], min_count: int
+) -> list[tuple[tuple[str, ...], np.ndarray]]:
+    """Returns the values and the labels of each attribute.
+
+    Raises:
+      DataError: a value is none of its feature's, or an attribute has too few values.
+    """
+    from gradrev_jax.data.formats.tfds.features import feature_labels, leaves
+
+    columns, available = [], leaves(builder.info.features)
+    for attribute, path in paths.items():
+        try:
+            values, labels = feature_labels(available[path], cells[path], min_count)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DataError(
+                f"{builder.data_path}: feature {path!r} has values that are not its own ({error}); prepare "
+                "it again"
+            ) from error
+        _check_choice(builder.name, attribute, values, labels, min_count)
+        columns.append((values, labels))
+    return columns
 
 
 def _read_cells(builder: Any, records: Any, paths: set[str], *, progress: bool) -> dict[str, list[Any]]:
@@ -134,7 +160,9 @@ def _read_cells(builder: Any, records: Any, paths: set[str], *, progress: bool) 
 
     try:
         return read_columns(records, builder.info.features, paths, progress=progress)
-    except (RuntimeError, OSError) as error:  # raised by ArrayRecord on damaged files
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged records lead to errors of many types
         raise DataError(f"{builder.data_path} cannot be read: {error}; prepare it again") from error
 
 

@@ -3,7 +3,9 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.formats.adde.reader import one_hot_rows, read_adde
+from gradrev_jax.data.images.limits import ImageLimits
 from gradrev_jax.errors import DataError
 
 # Two attributes of 2 and 3 values, three training images and three for the test.
@@ -106,7 +108,7 @@ def test_a_missing_file_is_named(splits, name):
     [
         ("attr_num.txt", "2 3\n1 1", "attr_num.txt has 2 lines; it needs one"),
         ("attr_num.txt", "2\n3 1", "attr_num.txt.*\n  line 2: 2 numbers instead of 1"),
-        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 1000000"),
+        ("attr_num.txt", "2\n0", "attr_num.txt.*\n  line 2: 0 is no number of values; 1 to 100000"),
         ("attr_num.txt", "2 0", "line 1: 0 is no number of values"),
         ("attr_num.txt", "2 x", "line 1: 'x' is no whole number"),
         ("attr_num.txt", "2 4", "attribute_values.txt, line 2: needs a name, a colon and 4 values"),
@@ -223,3 +225,44 @@ def test_the_files_of_images_may_be_left_out_and_their_paths_are_still_checked(s
     (splits / "imgs_train.txt").write_text("a.png\n../b.png\nsub/c.png\n")
     with pytest.raises(DataError, match="lead out of `root`"):
         read_adde(splits, splits, files_required=False)
+
+
+def test_a_link_out_of_the_folder_is_refused_unless_the_file_is_trusted(splits):
+    elsewhere = splits.parent / f"{splits.name}_elsewhere.png"
+    (splits / "b.png").rename(elsewhere)
+    (splits / "b.png").symlink_to(elsewhere)
+    with pytest.raises(
+        DataError, match=r"imgs_train.txt: paths that lead out of `root`; set `outside`=true"
+    ) as error:
+        read_adde(splits, splits, files_required=False)
+    assert f"line 2: b.png leads out of {splits}, by a symbolic link to {elsewhere}" in str(error.value)
+    assert error.value.arguments == ("root", "outside")
+    images = read_adde(splits, splits, limits=ImageLimits(outside=True, largest_image=3.0)).images
+    assert images.read(1, Transform(4, 4)).shape == (4, 4, 3)
+    assert images.largest_image == 3
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x\0y"])
+def test_a_name_that_is_no_path_is_refused_with_its_line(splits, name):
+    """Found by fuzzing: the system's error came through."""
+    (splits / "imgs_test.txt").write_text(f"d.png\n{name}\nf.png\n")
+    with pytest.raises(DataError, match=r"imgs_test.txt: .*\n  line 2: '?x"):
+        read_adde(splits, splits)
+
+
+@pytest.mark.parametrize("number", [str(-(2**63)), str(2**63), str(2**32), str(-(2**32)), "9" * 5001])
+def test_a_number_beyond_32_bits_is_not_taken_for_another(splits, number):
+    """The least number of 64 bits has no absolute value, and was read as 0."""
+    (splits / "ref_test.txt").write_text("0\n" + number + "\n")
+    with pytest.raises(DataError, match=r"ref_test.txt: rows that cannot be used:\n  line 2: "):
+        read_adde(splits, splits)
+
+
+@pytest.mark.parametrize("sizes", ["2 " * 1001, "50001 50000", "100000 1"])
+def test_more_values_than_matrices_can_have_are_refused_before_they_are_made(splits, sizes):
+    (splits / "attr_num.txt").write_text(sizes + "\n")
+    (splits / "attribute_values.txt").unlink()
+    with pytest.raises(
+        DataError, match=r"attr_num.txt has [\d,]+ attributes of [\d,]+ values; at most 1,000 of"
+    ):
+        read_adde(splits, splits)

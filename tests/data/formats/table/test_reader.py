@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gradrev_jax.data.catalogue import Sampling
+from gradrev_jax.data.catalogue import Sampling, Transform
 from gradrev_jax.data.formats.table.columns import AttributeRules
 from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.data.formats.table.reader import TableLayout, read_table
+from gradrev_jax.data.images.limits import ImageLimits
 from gradrev_jax.errors import DataError
 
 GOOD = [
@@ -307,3 +308,36 @@ def test_the_files_of_images_may_be_left_out_and_their_paths_are_still_checked(t
         lines = [*GOOD[:-1], GOOD[-1].replace("images/d.jpg", path)]
         assert problem in fails(tmp_path, lines, files_required=False)
     assert "leads out of" in fails(tmp_path, [*GOOD[:-1], "../d.jpg,test,,s"], files_required=False)
+
+
+@pytest.fixture
+def linked(root):
+    """The same images, and one that lies elsewhere; its link is ``images/e.jpg``."""
+    elsewhere = root.parent / f"{root.name}_elsewhere.jpg"
+    Image.new("RGB", (2, 2)).save(elsewhere)
+    (root / "images" / "e.jpg").symlink_to(elsewhere)
+    return root
+
+
+def test_a_link_out_of_the_folder_is_refused_and_named(linked):
+    message = fails(linked, [*GOOD, "images/e.jpg,test,red,s"])
+    assert (
+        f"line 6: images/e.jpg leads out of {linked}, by a symbolic link to {linked}_elsewhere.jpg" in message
+    )
+    assert "set `outside`=true if you trust the table" in message
+
+
+def test_whoever_trusts_the_table_may_read_images_elsewhere(linked):
+    rows = [
+        "images/e.jpg,test,red,s",
+        f"../{linked.name}_elsewhere.jpg,test,red,s",
+        "/no/such.jpg,test,red,s",
+    ]
+    write(linked, [*GOOD, *rows[:2]])
+    catalogue = read_table(linked, limits=ImageLimits(outside=True, largest_image=7.0))
+    assert len(catalogue.images) == 6
+    assert catalogue.images.read(5, Transform(4, 4)).shape == (4, 4, 3)
+    assert catalogue.images.largest_image == 7
+    write(linked, [*GOOD, *rows])
+    with pytest.raises(DataError, match=r"1 of 7 images are missing:\n  line 8: /no/such.jpg"):
+        read_table(linked, limits=ImageLimits(outside=True))

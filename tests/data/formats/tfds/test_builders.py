@@ -1,3 +1,7 @@
+import re
+import shutil
+import sys
+
 import pytest
 
 from gradrev_jax.data.formats.tfds.builders import assign_parts, import_tfds, prepared_builder, split_records
@@ -39,7 +43,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 @pytest.mark.parametrize("name", ["a/b/c d", "", "shapes3d:9.9.9", "kaggle:mnist"])
 def test_a_name_that_cannot_be_parsed_is_refused(name, tmp_path):
     message = fails(name, str(tmp_path))
-    assert f"data set called {name!r}" in message or f"`name` = {name!r}: " in message
+    assert f"data set called {name!r}" in message or f"`name` = {name!r} in {tmp_path}: " in message
 
 
 def test_a_data_set_that_is_not_prepared_is_named_with_the_command(tmp_path):
@@ -110,3 +114,65 @@ def test_records_are_serialised_examples(tiny_dir):
     records = split_records(builder, ("test", "train[:3]"))
     assert {split: len(found) for split, found in records.items()} == {"test": 30, "train[:3]": 3}
     assert isinstance(records["test"][0], bytes)
+
+
+@pytest.fixture
+def copied(tiny_dir, tmp_path):
+    """A copy of the prepared data set whose descriptions can be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_dir, folder)
+
+    def change(name, old, new):
+        (path,) = folder.rglob(name)
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return folder, change
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+def test_a_data_set_cannot_have_a_module_imported(copied, key):
+    """Found by fuzzing: TFDS imports whatever module the description of the features names."""
+    folder, change = copied
+    change(
+        "features.json",
+        '"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"',
+        f'"{key}": "this.Zen"',
+    )
+    message = fails("tiny_garments", str(folder))
+    assert "features.json has features of a class that is not TFDS's own, 'this.Zen'" in message
+    assert "this" not in sys.modules
+
+
+def test_damaged_descriptions_are_named(copied):
+    """Found by fuzzing: errors of parsers came through."""
+    folder, change = copied
+    change(
+        "features.json",
+        "{",
+        "",
+    )
+    assert re.search(r"features.json is damaged \(", fails("tiny_garments", str(folder)))
+    shutil.copy(next(folder.rglob("dataset_info.json")), next(folder.rglob("features.json")))
+    change("dataset_info.json", '"name"', "name")
+    assert f"`name` = 'tiny_garments' in {folder}: " in fails("tiny_garments", str(folder))
+
+
+@pytest.mark.parametrize("template", ["{DATASET", "{OTHER}-{SPLIT}"])
+def test_a_template_of_file_names_that_is_none_is_refused(copied, template):
+    """Found by fuzzing: the error of the template came through."""
+    folder, change = copied
+    change("dataset_info.json", "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}", template)
+    with pytest.raises(DataError, match="the files of split 'train' cannot be told"):
+        assign_parts(prepared_builder("tiny_garments", str(folder)), ())
+
+
+def test_records_elsewhere_and_names_that_are_no_path_are_refused(copied):
+    folder, change = copied
+    change("dataset_info.json", "{DATASET}-{SPLIT}", "../../{DATASET}-{SPLIT}")
+    with pytest.raises(DataError, match=r"split 'train' names \.\./\.\./tiny_.*, a file elsewhere"):
+        split_records(prepared_builder("tiny_garments", str(folder)), ["train"])
+    change("dataset_info.json", "../../{DATASET}-{SPLIT}", "x" * 300)
+    with pytest.raises(DataError, match="is missing; prepare tiny_garments again"):
+        split_records(prepared_builder("tiny_garments", str(folder)), ["train"])

@@ -80,3 +80,20 @@ def test_selected_features_alone_are_kept():
     example = {"a": {"b": 1, "bc": 2, "d": {"e": 3}}, "ab": "x"}
     assert kept.deserialize_example_np(features.serialize_example(example)) == {"a": {"bc": 2, "d": {"e": 3}}}
     assert [tfds_features.value_at(example, path) for path in ("a/b", "a/d/e")] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("feature", "cells"),
+    [
+        (F.ClassLabel(num_classes=2), [0, 2]),
+        (F.ClassLabel(num_classes=2), [0, -2]),
+        (F.ClassLabel(num_classes=2), [0, 2**40]),
+        (F.ClassLabel(num_classes=2), [0, None]),
+        (F.Scalar(np.int64), [1, None]),
+        (F.Text(), [b"a", None]),
+    ],
+)
+def test_a_value_that_is_not_of_its_feature_is_refused(feature, cells):
+    """Found by fuzzing: class -2 was taken for the last but one, and a missing number raised on the way."""
+    with pytest.raises((ValueError, TypeError)):
+        tfds_features.feature_labels(feature, cells)

@@ -1,0 +1,3 @@
+"""Leaves out of the collection what runs in a process of its own."""
+
+collect_ignore = ["fuzz_guided.py"]
