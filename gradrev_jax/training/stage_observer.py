@@ -1,18 +1,19 @@
 """Does what is due after the steps of a stage: records, validation, checkpoints, early stopping."""
 
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from gradrev_jax import distributed
 from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.training.feed import Feed
+from gradrev_jax.training.parallel import Taken
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
@@ -58,26 +59,12 @@ class SpeedMeter:
         self._steps += steps
 
     def record(self, step: int) -> Mapping[str, Any]:
-        """Returns what is logged of a step, counted from 1, with the speed since the record before.
-
-        Raises:
-          DivergedError: the loss is not finite.
-        """
+        """Returns what is logged of a step, counted from 1, with the speed since the record before."""
         assert self._metrics is not None, "count comes first"
-        described = self._stage.describe(self._metrics)
-        loss = float(self._metrics.loss)
-        if not math.isfinite(loss):
-            parts = ", ".join(
-                f"{name} = {value:g}" for name, value in described.items() if isinstance(value, float)
-            )
-            raise DivergedError(
-                f"training diverged: at step {step} of stage {self._stage.name} {parts}; lower "
-                f"{self._stage.section}.learning_rate or reversal.beta"
-            )
         seconds = time.perf_counter() - self._start
         record = {
-            "loss": loss,
-            **described,
+            "loss": float(self._metrics.loss),
+            **self._stage.describe(self._metrics),
             "learning_rate": float(self._stage.schedule(step - 1)),
             "images_per_second": self._steps * self._stage.batch_size / seconds,
             "input_wait": (self._feed.waited - self._waited) / seconds,
@@ -100,6 +87,7 @@ class StageObserver:
     ) -> None:
         self._stage, self._options, self._checkpoints = stage, options, checkpoints
         self._log, self._bar, self._meter = log, bar, meter
+        self._taken: tuple[range, Taken] | None = None
 
     def ends_before(self, step: int) -> bool:
         """Returns whether the stage ends early before a step, no longer better on the held-out part."""
@@ -111,15 +99,21 @@ class StageObserver:
         self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
         return True
 
-    def observe(self, state: TrainState, metrics: Any, steps: range) -> None:
-        """Records, validates and saves where it is due after some steps."""
+    def observe(self, state: TrainState, taken: Taken, steps: range) -> None:
+        """Records, validates and saves where it is due after some steps.
+
+        Raises:
+          DivergedError: these steps are not finite and something is due, or those before are not.
+        """
         stage, options, done = self._stage, self._options, steps.stop
-        self._meter.count(metrics, len(steps))
+        self._meter.count(taken.metrics, len(steps))
+        self._check()  # the steps before, which are computed by now: so the host waits for nothing
+        self._taken = steps, taken
         epoch = {"stage": stage.name, "step": done, "epoch": done / stage.epoch_steps}
         epoch_ends = done % stage.epoch_steps == 0 or done == stage.last_step
         saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
-        # A state is recorded before it is saved, so that a diverged one never is.
         if saves or done // options.log_every > steps.start // options.log_every:
+            self._check()  # so that what is not finite is never recorded, validated or saved
             record = self._meter.record(done)
             self._log({**epoch, **record})
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
@@ -131,6 +125,29 @@ class StageObserver:
             self._checkpoints.save(done, checkpoint_items(state), score=score)
             self._meter.restart()  # neither validation nor copying is part of the training speed
         self._bar.update(len(steps))
+
+    def _check(self) -> None:
+        """Raises unless the steps that were taken last, and the state after them, are finite.
+
+        Raises:
+          DivergedError: they are not; the message has the first that is not, its losses and what to try.
+        """
+        if self._taken is None:
+            return
+        steps, (metrics, finite) = self._taken
+        if int(finite) == len(steps):
+            return
+        stage, latest = self._stage, self._checkpoints.latest_step
+        described = {"loss": float(metrics.loss), **stage.describe(metrics)}
+        losses = {name: value for name, value in described.items() if isinstance(value, float)}
+        parts = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
+        if np.isfinite(list(losses.values())).all():
+            parts += ", but the parameters after it, or their moments, are not finite"
+        kept = "there is no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
+        raise DivergedError(
+            f"training diverged: at step {steps.start + int(finite) + 1} of stage {stage.name} {parts}; "
+            f"{kept}. In a new --workdir, {stage.advice}."
+        )
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:

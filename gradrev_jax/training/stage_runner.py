@@ -61,8 +61,8 @@ def run_stage(
             for steps, inputs, targets in feed:
                 if observer.ends_before(steps.start):
                     break
-                state, metrics = compiled(state, inputs, targets)
-                observer.observe(state, metrics, steps)
+                state, taken = compiled(state, inputs, targets)
+                observer.observe(state, taken, steps)
     return state
 
 
