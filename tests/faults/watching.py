@@ -28,8 +28,8 @@ class Watched:
     """What was seen of a training.
 
     Attributes:
-      built: [(stage, step, event, function)], all that was traced or compiled; stages count from 0, and a step
-        is the number of steps that the stage had begun.
+      built: [(stage, step, event, function)], all that was traced or compiled; stages count from 0, and a
+        step is the number of steps that the stage had begun.
       memory: {(stage, step): bytes}, the resident memory every so many steps.
       moments: {(stage, step): seconds}, when they were measured.
       threads: the names of the threads that were started and are left, but for tqdm's monitor, of
