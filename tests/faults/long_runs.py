@@ -24,11 +24,11 @@ from tqdm import tqdm
 from benchmarks.recording import record
 from configs import garments
 from configs.variants import SYSTEMS, VARIANTS
+from gradrev_jax.errors import DivergedError
 from gradrev_jax.models.alexnet import TAPS
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.training.run import train
-from gradrev_jax.training.stage_observer import DivergedError
 from gradrev_jax.training.update import all_finite
 from tests.faults.watching import watched
 from tests.small_backbone import LeftColour

@@ -9,6 +9,8 @@ from tests.faults import long_runs
 from tests.faults.long_runs import Case, cases, failures, run, table
 from tests.faults.watching import Watched, watched
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory, cache_dir):

@@ -13,6 +13,8 @@ from gradrev_jax.runs import formats
 from gradrev_jax.training.run import train
 from gradrev_jax.training.update import all_finite
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 LENGTH = 2  # the position of the attribute among those of garments
 
 

@@ -17,6 +17,8 @@ from gradrev_jax.training.encoder_step import EncoderObjective, init_state
 from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.update import TrainState, all_finite, make_update
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 SCHEMA = AttributeSchema(
     ("color", "size", "brand"), (("blue", "green", "red"), ("s", "m"), ("the only one",))
 )
