@@ -62,7 +62,7 @@ class WeightsError(UserError, ValueError):
 
 
 class DivergedError(UserError):
-    """Training whose loss is no longer a number."""
+    """A loss or a parameter of a training is no longer a finite number."""
 
     exit_code = 7
 

@@ -126,8 +126,8 @@ def data_parallel(
 
     def job() -> dict[str, Any]:
         nonlocal state
-        state, metrics = jax.block_until_ready(step(state, parallel.place(images), labels))
-        return {"units": batch, "loss": float(metrics.loss)}
+        state, taken = jax.block_until_ready(step(state, parallel.place(images), labels))
+        return {"units": batch, "loss": float(taken.metrics.loss)}
 
     return job
 

@@ -5,7 +5,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,25 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
-from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update
+from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update, all_finite
 
 Mode = Literal["pmap", "jit"]
 
-# Compiled steps: (state, inputs of K steps from Parallel.place, targets) -> (state, metrics of the last).
-Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Any]]
+
+class Taken(NamedTuple):
+    """Represents what is known of some steps that were taken in one call.
+
+    Attributes:
+      metrics: the metrics of the last step; of the first that was not finite, if there is one.
+      finite: the number of steps before the first whose metrics are not finite.
+    """
+
+    metrics: Any
+    finite: Int[Array, ""]
+
+
+# Compiled steps: (state, inputs of K steps from Parallel.place, targets) -> (state, what is known of them).
+Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Taken]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +141,7 @@ class Parallel:
           pixels: the inputs of all images, replicated, of which batches are rows; None: batches are inputs.
 
         Returns:
-          (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, metrics of the last).
+          (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, ``Taken``).
         """
         # In a loop, convolutions on a CPU are ten times as slow.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
@@ -138,7 +151,7 @@ class Parallel:
 
         def steps_on_device(
             state: TrainState, inputs: Array, targets: Any, pixels: Array | None
-        ) -> tuple[TrainState, Any]:
+        ) -> tuple[TrainState, Taken]:
             rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
             return steps(state, inputs, targets, pixels, shard=BatchShard(rows, size, AXIS))
 
@@ -146,7 +159,7 @@ class Parallel:
             return _with_pixels(self._shard_map(steps_on_device), pixels)
         return self._pmap(steps_on_device, pixels)
 
-    def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, Any]]) -> Callable[..., Any]:
+    def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, Taken]]) -> Callable[..., Any]:
         """Compiles the steps of one device for all of them, with ``jit`` and ``shard_map``."""
         whole, split = PartitionSpec(), PartitionSpec(None, AXIS)
         mapped = jax.shard_map(
@@ -158,7 +171,7 @@ class Parallel:
         )
         return jax.jit(mapped, donate_argnums=0)
 
-    def _pmap(self, steps_on_device: Callable[..., tuple[TrainState, Any]], pixels: Array | None) -> Steps:
+    def _pmap(self, steps_on_device: Callable[..., tuple[TrainState, Taken]], pixels: Array | None) -> Steps:
         """Compiles the steps of one device for all of them, with ``pmap``."""
         has_others = jax.process_count() > 1
         mapped = jax.pmap(
@@ -177,10 +190,10 @@ class Parallel:
         # With several processes, pmap takes and returns arrays on the devices of its own process alone.
         local_pixels = _rewrap(pixels, self.mesh.local_mesh)
 
-        def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Any]:
+        def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Taken]:
             local_state = _rewrap(state, self.mesh.local_mesh)
-            state, metrics = mapped(local_state, inputs, targets, local_pixels)
-            return _rewrap(state, self.mesh), metrics
+            state, taken = mapped(local_state, inputs, targets, local_pixels)
+            return _rewrap(state, self.mesh), taken
 
         return steps
 
@@ -219,8 +232,8 @@ def _take_steps(
     *,
     shard: BatchShard | None,
     unroll: bool,
-) -> tuple[TrainState, Any]:
-    """Takes K steps in a row on one device; returns the state and the metrics of the last step.
+) -> tuple[TrainState, Taken]:
+    """Takes K steps in a row on one device.
 
     Args:
       update: the pure update.
@@ -237,15 +250,19 @@ def _take_steps(
         if pixels is not None:
             with jax.named_scope(INPUT_SCOPE):
                 images = pixels[images]
-        return update(state, images, targets, shard)
+        state, metrics = update(state, images, targets, shard)
+        return state, (metrics, all_finite(metrics))
 
     if len(inputs) == 1:  # a loop of one step costs the compiler more than it gives
-        return take_step(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
-    state, metrics = jax.lax.scan(take_step, state, (inputs, targets), unroll=unroll)
-    return state, jax.tree.map(lambda leaf: leaf[-1], metrics)
+        state, (metrics, finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
+        return state, Taken(metrics, finite.astype(jnp.int32))
+    state, (metrics, each) = jax.lax.scan(take_step, state, (inputs, targets), unroll=unroll)
+    finite = jnp.cumprod(each.astype(jnp.int32)).sum(dtype=jnp.int32)
+    shown = jnp.minimum(finite, len(inputs) - 1)
+    return state, Taken(jax.tree.map(lambda leaf: leaf[shown], metrics), finite)
 
 
-def _with_pixels(compiled: Callable[..., tuple[TrainState, Any]], pixels: Array | None) -> Steps:
+def _with_pixels(compiled: Callable[..., tuple[TrainState, Taken]], pixels: Array | None) -> Steps:
     """Binds the last argument of compiled steps."""
     return lambda state, inputs, targets: compiled(state, inputs, targets, pixels)
 

@@ -45,6 +45,7 @@ class Stage:
       batch_size: the number of images per step.
       epoch_steps: the number of steps per epoch.
       last_step: the number of steps in all.
+      advice: what may help where the stage diverges, for a person.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Stage:
     batch_size: int
     epoch_steps: int
     last_step: int
+    advice: str = "lower the learning rate"
 
 
 @dataclasses.dataclass(frozen=True)

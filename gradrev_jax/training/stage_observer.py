@@ -1,6 +1,5 @@
 """Does what is due after the steps of a stage: records, validation, checkpoints, early stopping."""
 
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -13,10 +12,12 @@ from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.training.feed import Feed
+from gradrev_jax.training.parallel import Taken
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
-from gradrev_jax.training.update import TrainState
+from gradrev_jax.training.update import TrainState, all_finite
 
+_all_finite = jax.jit(all_finite)
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
 
 SHORTEST = 1e-6  # seconds, so that no clock makes a speed infinite
@@ -47,11 +48,6 @@ class SpeedMeter:
         self._metrics: Any = None
         self.restart()
 
-    @property
-    def has_counted(self) -> bool:
-        """Returns whether steps have been counted."""
-        return self._metrics is not None
-
     def restart(self) -> None:
         """Starts the clocks."""
         self._start, self._waited, self._steps = time.perf_counter(), self._feed.waited, 0
@@ -66,26 +62,12 @@ class SpeedMeter:
         self._steps += steps
 
     def record(self, step: int) -> Mapping[str, Any]:
-        """Returns what is logged of a step, counted from 1, with the speed since the record before.
-
-        Raises:
-          DivergedError: the loss is not finite.
-        """
+        """Returns what is logged of a step, counted from 1, with the speed since the record before."""
         assert self._metrics is not None, "count comes first"
-        described = self._stage.describe(self._metrics)
-        loss = float(self._metrics.loss)
-        if not math.isfinite(loss):
-            parts = ", ".join(
-                f"{name} = {value:g}" for name, value in described.items() if isinstance(value, float)
-            )
-            raise DivergedError(
-                f"training diverged: at step {step} of stage {self._stage.name} {parts}; lower "
-                f"{self._stage.section}.learning_rate or reversal.beta"
-            )
         seconds = max(time.perf_counter() - self._start, SHORTEST)
         record = {
-            "loss": loss,
-            **described,
+            "loss": float(self._metrics.loss),
+            **self._stage.describe(self._metrics),
             "learning_rate": float(self._stage.schedule(step - 1)),
             "images_per_second": self._steps * self._stage.batch_size / seconds,
             "input_wait": (self._feed.waited - self._waited) / seconds,
@@ -108,6 +90,7 @@ class StageObserver:
     ) -> None:
         self._stage, self._options, self._checkpoints = stage, options, checkpoints
         self._log, self._bar, self._meter = log, bar, meter
+        self._taken: tuple[range, Taken] | None = None
 
     def ends_before(self, step: int) -> bool:
         """Returns whether the stage ends early before a step, no longer better on the held-out part."""
@@ -119,18 +102,25 @@ class StageObserver:
         self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
         return True
 
-    def observe(self, state: TrainState, metrics: Any, steps: range) -> None:
-        """Records, validates and saves where it is due after some steps."""
+    def observe(self, state: TrainState, taken: Taken, steps: range) -> None:
+        """Records, validates and saves where it is due after some steps.
+
+        Raises:
+          DivergedError: these steps are not finite and something is due, or those before are not.
+        """
         options, done = self._options, steps.stop
-        self._meter.count(metrics, len(steps))
+        self._meter.count(taken.metrics, len(steps))
+        self._check_steps()  # those before, which are computed by now: so the host waits for nothing
+        self._taken = steps, taken
         epoch_ends = self._epoch_ends(done)
         saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
-        # A state is recorded before it is saved, so that a diverged one never is.
         if saves or done // options.log_every > steps.start // options.log_every:
+            self._check_steps()  # so that what is not finite is never recorded, validated or saved
             record = self._meter.record(done)
             self._log({**self._place(done), **record})
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
         if saves:
+            self._check_state(state, done)
             self._checkpoints.save(
                 done, checkpoint_items(state), score=self._validate(state, done) if epoch_ends else None
             )
@@ -144,8 +134,9 @@ class StageObserver:
           TrainingStopped: always.
           DivergedError: the loss is not finite.
         """
-        if self._meter.has_counted:
-            self._meter.record(step)
+        if self._taken is not None:
+            self._check_steps()
+            self._check_state(state, step)
             self._checkpoints.save(step, checkpoint_items(state))
         raise TrainingStopped(self._stage.name, step)
 
@@ -181,6 +172,41 @@ class StageObserver:
 
     def _place(self, done: int) -> dict[str, Any]:
         return {"stage": self._stage.name, "step": done, "epoch": done / self._stage.epoch_steps}
+
+    def _check_steps(self) -> None:
+        """Raises unless the metrics of the steps that were taken last are finite.
+
+        Raises:
+          DivergedError: they are not; the message has the first step whose are not, and its losses.
+        """
+        if self._taken is None:
+            return
+        steps, (metrics, finite) = self._taken
+        if int(finite) < len(steps):
+            described = {"loss": float(metrics.loss), **self._stage.describe(metrics)}
+            losses = {name: value for name, value in described.items() if isinstance(value, float)}
+            parts = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
+            raise self._diverged(
+                f"at step {steps.start + int(finite) + 1} of stage {self._stage.name} {parts}"
+            )
+
+    def _check_state(self, state: TrainState, done: int) -> None:
+        """Raises unless a state that is about to be saved is finite.
+
+        Not after every step: that would read all parameters and moments once more.
+
+        Raises:
+          DivergedError: it is not.
+        """
+        if not _all_finite(distributed.addressable(state)):
+            place = f"after step {done} of stage {self._stage.name}"
+            raise self._diverged(f"{place} the parameters, or their moments, are not finite")
+
+    def _diverged(self, where: str) -> DivergedError:
+        """Returns the error of a training that diverged, with what is left of it and what to try."""
+        latest = self._checkpoints.latest_step
+        kept = "there is no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
+        return DivergedError(f"training diverged: {where}; {kept}. In a new --workdir, {self._stage.advice}.")
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:

@@ -70,10 +70,10 @@ def run_stage(
                     break
                 if stops():
                     observer.stop_before(steps.start, state)
-                state, metrics = compiled(state, inputs, targets)
+                state, taken = compiled(state, inputs, targets)
                 if steps.start == first_step:  # no work was lost until now, however long it compiled
                     during_steps.enter_context(options.during_steps())
-                observer.observe(state, metrics, steps)
+                observer.observe(state, taken, steps)
     return state
 
 

@@ -107,6 +107,7 @@ def _encoder_stage(run: Run) -> Stage:
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.train, epoch_steps),
+        advice=_advice(config, "train"),
     )
 
 
@@ -160,6 +161,7 @@ def _memory_stage(run: Run) -> Stage:
         batch_size=3 * config.memory.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.memory, epoch_steps),
+        advice=_advice(config, "memory"),
     )
 
 
@@ -192,6 +194,24 @@ def stage_optimizer(
     return schedule, make_optimizer(
         schedule, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
     )
+
+
+def _advice(config: ConfigDict, section: str) -> str:
+    """Returns what may help where the stage of a section of the config diverges."""
+    advice = [f"lower {section}.learning_rate (now {config[section].learning_rate:g})"]
+    if config.train.clip_norm is None:
+        advice.append("set train.clip_norm=1")
+    reversal = config.reversal
+    if section == "train" and reversal.weighting in ("fixed", "schedule"):
+        advice.append(
+            f"set reversal.weighting=balanced (now {reversal.weighting}) or lower reversal.beta (now "
+            f"{reversal.beta:g})"
+        )
+    elif config.memory.reversal if section == "memory" else reversal.weighting == "balanced":
+        advice.append(f"lower reversal.beta (now {reversal.beta:g})")
+    if config.precision != "float32":
+        advice.append(f"set precision=float32 (now {config.precision})")
+    return " or ".join(filter(None, [", ".join(advice[:-1]), advice[-1]]))
 
 
 def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.shards import BatchShard
@@ -147,3 +147,20 @@ def descend(
         params = optax.apply_updates(params, updates)
     params = with_statistics(params, parts.variables)
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts.metrics
+
+
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Returns whether all floating-point numbers of a tree are finite.
+
+    Of a state these are the moments of the optimizer, too: a gradient of 1e20 is finite, but its square is
+    not, and a parameter whose second moment is infinite silently never moves again.
+
+    Args:
+      tree: arrays; those of other dtypes count as finite.
+
+    Example:
+      >>> bool(all_finite({"a": jnp.ones(3), "n": jnp.ones((), jnp.int32)}))
+      True
+    """
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats] or [jnp.array(True)]).all()

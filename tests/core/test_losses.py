@@ -168,6 +168,55 @@ def test_balanced_weight_guards_a_vanishing_loss_and_shows_a_diverged_one():
     assert np.isnan(balanced_reversal_weight(1.0, np.nan))
 
 
+def slow_total_gradient(logits, labels, schema, *, beta):
+    """The gradient of L_cls + w_rev L_rev with Eq. 5's weight, in closed form and float64."""
+    pathways = slow_pathway_losses(logits.astype(np.float64), labels, schema)
+    own = pathways.trace()
+    reversed_ = pathways.sum() - own
+    weight = beta * own / max(reversed_, 1e-6) if reversed_ else 0.0
+    gradient = np.zeros(logits.shape)
+    for n, (start, size) in enumerate(zip(schema.offsets, schema.sizes, strict=False)):
+        labelled = np.flatnonzero(labels[:, n] >= 0)
+        for b in labelled:
+            for j in range(schema.num_attributes):
+                scores = logits[b, j, start : start + size].astype(np.float64)
+                chances = np.exp(scores - scores.max())
+                chances /= chances.sum()
+                chances[labels[b, n]] -= 1
+                factor = 1.0 if j == n else weight
+                gradient[b, j, start : start + size] = factor * chances / len(labelled)
+    return gradient
+
+
+def confident_elsewhere(margin):
+    """Logits whose pathways to other attributes are right by a margin, and labels."""
+    logits, labels = example(missing=0.0)
+    for b, n in np.ndindex(labels.shape):
+        others = np.arange(SCHEMA.num_attributes) != n
+        logits[b, others, SCHEMA.offsets[n] + labels[b, n]] += margin
+    return logits, labels
+
+
+@pytest.mark.parametrize("margin", [0.0, 12.0, 25.0, 1e4])
+@pytest.mark.parametrize("missing", [(), (1,), (0, 1, 2)])
+def test_gradients_stay_those_of_the_closed_form_where_losses_vanish(margin, missing):
+    """L_rev of nearly or exactly 0, which Eq. 5 divides by, and attributes without any label."""
+    logits, labels = confident_elsewhere(margin)
+    labels[:, list(missing)] = -1
+
+    def total(logits):
+        pathways = pathway_losses(logits, labels, SCHEMA)
+        own = jnp.trace(pathways)
+        reversed_ = (pathways * (1 - jnp.eye(len(pathways)))).sum()
+        return own + balanced_reversal_weight(own, reversed_, beta=0.1) * reversed_
+
+    gradient = np.asarray(jax.jit(jax.grad(total))(logits))
+    assert np.isfinite(gradient).all()
+    # By a margin of 25, float32 makes L_rev 0, and so its weight; by one of 12, it has two digits of it.
+    expected = slow_total_gradient(logits, labels, SCHEMA, beta=0.1 if margin < 25 else 0.0)
+    np.testing.assert_allclose(gradient, expected, rtol=3e-2 if margin == 12 else 1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_only_minus_one_is_not_labelled(loss):
     logits, labels = example(missing=0.0)

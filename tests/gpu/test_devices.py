@@ -70,7 +70,7 @@ def test_pmap_and_jit_do_what_a_plain_step_does(full_float32):
         other, own = parallel.replicate(start()), parallel.own_rows(np.arange(8)[None])
         for _ in range(3):
             other, others = steps(other, parallel.place(images[own]), labels[None])
-        np.testing.assert_allclose(others.loss, metrics.loss, rtol=1e-5)
+        np.testing.assert_allclose(others.metrics.loss, metrics.loss, rtol=1e-5)
         for found, expected in zip(jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True):
             scale = float(jnp.abs(expected).max())
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)

@@ -93,10 +93,10 @@ def trained(stage, size, parallel, at_once, on_device=False):
         drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
         own = parallel.own_rows(drawn)
         inputs = parallel.place(own if on_device else PIXELS[own])
-        state, metrics = steps(
+        state, taken = steps(
             state, inputs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(targets, drawn))
         )
-    return jax.device_get(((state.params, state.adversaries), metrics))
+    return jax.device_get(((state.params, state.adversaries), taken.metrics))
 
 
 def adversarial_stage(size, encoder=ENCODER):

@@ -218,7 +218,10 @@ def test_a_diverged_state_is_named_and_never_saved(tiny_config, tmp_path):
     tiny_config.train.learning_rate = 1e30
     tiny_config.train.checkpoint_every = 1
     with pytest.raises(
-        DivergedError, match=r"diverged: at step 2 of stage encoder .* lower train.learning_rate"
+        DivergedError,
+        match=r"diverged: at step 2 of stage encoder loss = .*, loss_rev = .*; the checkpoint of step 1 is "
+        r"kept. In a new --workdir, lower train.learning_rate \(now 1e\+30\), set train.clip_norm=1 or lower "
+        r"reversal.beta \(now 0.1\)\.$",
     ):
         run(tiny_config, tmp_path)
     assert checkpoint_steps(tmp_path) == (1,)

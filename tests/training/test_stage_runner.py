@@ -22,16 +22,16 @@ class Loss(NamedTuple):
     loss: jnp.ndarray
 
 
-def counting(last_step=10, diverges_at=None, accuracies=None):
-    """A stage whose parameter counts its steps, and whose loss is one over them."""
+def counting(last_step=10, bad_steps=(), accuracies=None, bad="loss"):
+    """A stage whose parameter counts its steps, with a loss of one over them; some steps are not finite."""
     validated = []
 
     def update(state, images, targets, shard=None):
         done = state.params["x"] + 1
-        bad = jnp.array(diverges_at is not None and state.step + 1 >= diverges_at)
-        return TrainState(state.step + 1, {"x": done}, state.opt_state), Loss(
-            jnp.where(bad, jnp.nan, 1 / done)
-        )
+        is_bad = jnp.isin(state.step + 1, jnp.array(bad_steps))
+        moment = jnp.where(is_bad & (bad == "moment"), jnp.inf, state.opt_state["m"])
+        loss = jnp.where(is_bad & (bad == "loss"), jnp.nan, 1 / done)
+        return TrainState(state.step + 1, {"x": done}, {"m": moment}), Loss(loss)
 
     def validate(params):
         validated.append(float(params["x"]))
@@ -53,6 +53,7 @@ def counting(last_step=10, diverges_at=None, accuracies=None):
         batch_size=8,
         epoch_steps=4,
         last_step=last_step,
+        advice="lower it",
     )
     return stage, validated
 
@@ -107,13 +108,41 @@ def test_it_goes_on_from_its_checkpoint(tmp_path):
     assert validated == [8, 10]
 
 
-def test_a_diverged_step_stops_before_it_is_saved(tmp_path):
-    with pytest.raises(
-        DivergedError, match=r"diverged: at step 4 of stage count loss_cls = nan; lower train.le"
-    ):
-        run(counting(diverges_at=4)[0], tmp_path, checkpoint_every=1)
-    assert steps_there(tmp_path)[0] == (2, 3)
-    assert np.isfinite([record["loss"] for record in records(tmp_path) if "loss" in record]).all()
+def assert_diverges(stage, directory, message, *, kept, **settings):
+    with pytest.raises(DivergedError) as raised:
+        run(stage, directory, **settings)
+    assert str(raised.value) == f"training diverged: {message}. In a new --workdir, lower it."
+    assert steps_there(directory)[0] == (kept,)
+    assert np.isfinite([record["loss"] for record in records(directory) if "loss" in record]).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("bad_steps", [[7], [7, 8, 9]])
+def test_the_first_step_whose_loss_is_not_finite_is_named_and_nothing_after_it_saved(
+    bad_steps, at_once, tmp_path
+):
+    """Whether or not it is recorded, and whether or not the steps after it are finite again."""
+    stage, validated = counting(bad_steps=bad_steps)
+    message = "at step 7 of stage count loss = nan, loss_cls = nan; the checkpoint of step 4 is kept"
+    assert_diverges(stage, tmp_path, message, kept=4, log_every=100, steps_per_call=at_once)
+    assert validated == [4]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_moment_that_is_not_finite_is_never_saved_though_the_losses_are(at_once, tmp_path):
+    stage, _ = counting(bad_steps=[6], bad="moment")
+    message = (
+        "after step 8 of stage count the parameters, or their moments, are not finite; the checkpoint of "
+        "step 4 is kept"
+    )
+    assert_diverges(stage, tmp_path, message, kept=4, log_every=100, steps_per_call=at_once)
+
+
+def test_the_last_good_checkpoint_is_gone_on_from(tmp_path):
+    with pytest.raises(DivergedError, match="the checkpoint of step 6 is kept"):
+        run(counting(bad_steps=[7])[0], tmp_path, checkpoint_every=1)
+    state = run(counting()[0], tmp_path)
+    assert float(state.params["x"]) == int(state.step) == 10
 
 
 def after(calls):
@@ -148,7 +177,7 @@ def test_after_its_last_step_it_does_not_stop(tmp_path):
 
 def test_a_diverged_step_is_not_saved_when_it_stops(tmp_path):
     with pytest.raises(DivergedError):
-        run(counting(diverges_at=2)[0], tmp_path, stop=after(2))
+        run(counting(bad_steps=[2])[0], tmp_path, stop=after(2))
     assert steps_there(tmp_path)[0] == ()
 
 

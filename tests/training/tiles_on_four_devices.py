@@ -57,9 +57,9 @@ def one_step(parallel):
     state = parallel.replicate(TrainState.begin(KERNELS, OPTIMIZER))
     rows = parallel.own_rows(np.arange(BATCH)[None])
     steps = parallel.compile(update, size=BATCH)
-    state, outputs = steps(state, parallel.place(PIXELS[rows]), TARGETS[None])
+    state, taken = steps(state, parallel.place(PIXELS[rows]), TARGETS[None])
     convolution.is_worthwhile = is_worthwhile
-    return jax.device_get({"outputs": outputs, **state.opt_state[0].mu}), asked
+    return jax.device_get({"outputs": taken.metrics, **state.opt_state[0].mu}), asked
 
 
 def outputs_of_eleven():
