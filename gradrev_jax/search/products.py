@@ -76,12 +76,7 @@ def gallery_products(
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     factors = None if weights is None else jnp.asarray(weights, dtype)
     memory = weigh_features(jnp.asarray(memory, dtype), normalize, factors)
-    filled = np.asarray((memory != 0).any(axis=-1))
-    if normalize == "attribute":
-        part, value = np.nonzero(filled.T)
-    else:
-        value = np.flatnonzero(filled.any(axis=1))
-        part = np.zeros_like(value)
+    filled, value, part = _nonzero_parts(memory, normalize)
     # The nonzero blocks of the prototypes, attribute after attribute, and which of them each table row sums.
     prototypes = tuple(memory[is_filled, n] for n, is_filled in enumerate(filled.T))
     block, block_value = np.nonzero(filled.T)
@@ -105,6 +100,7 @@ def gallery_products(
         rows = jnp.asarray(features[start : start + step], dtype)
         arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize, factors)
     rows, norms, table = arrays
+    layout = table_layout(memory, normalize)
     return GalleryProducts(
         rows,
         norms,
@@ -112,10 +108,42 @@ def gallery_products(
         memory,
         length(memory),
         table,
-        jnp.asarray(np.append(part, 0)),
-        jnp.asarray(_pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
+        jnp.asarray(layout[0]),
+        jnp.asarray(layout[1]),
         factors,
     )
+
+
+def _nonzero_parts(
+    memory: Float[Array | np.ndarray, "J P d"], normalize: Normalization
+) -> tuple[Bool[np.ndarray, "J P"], Int[np.ndarray, " E"], Int[np.ndarray, " E"]]:
+    """Returns which blocks of a memory are not zero; and of each nonzero part, the value and the part."""
+    filled = np.asarray((memory != 0).any(axis=-1))
+    if normalize == "attribute":
+        part, value = np.nonzero(filled.T)
+    else:
+        value = np.flatnonzero(filled.any(axis=1))
+        part = np.zeros_like(value)
+    return filled, value, part
+
+
+def table_layout(
+    memory: Float[Array | np.ndarray, "J P d"], normalize: Normalization
+) -> tuple[Int[np.ndarray, " E1"], Int[np.ndarray, "J L"]]:
+    """Returns ``part`` and ``entries`` of the products of a memory, see ``GalleryProducts``.
+
+    Args:
+      memory: [J, P, d], the prototypes, multiplied by the weights that apply before the normalisation.
+      normalize: the normalisation of the features.
+
+    Example:
+      >>> part, entries = table_layout(np.array([[[1.0], [0.0]], [[2.0], [3.0]]]), "attribute")
+      >>> part.tolist(), entries.tolist()
+      ([0, 0, 1, 0], [[0, 3], [1, 2]])
+    """
+    _, value, part = _nonzero_parts(memory, normalize)
+    entries = _pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))
+    return np.append(part, 0), entries
 
 
 def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -> None:
