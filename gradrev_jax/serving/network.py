@@ -53,8 +53,8 @@ class Network(NamedTuple):
         found = jax.device_get(make_describe(self.encoder)(self.params, inputs))
         if not all(np.isfinite(array).all() for array in (found.features, found.logits, found.embedding)):
             raise DataError(
-                "the network gives numbers that are not finite for this photograph; take another one, or open "
-                "another checkpoint"
+                "the network gives numbers that are not finite for this photograph; take another one, or "
+                "open another checkpoint"
             )
         own_logits = select_own(np.asarray(found.logits), self.encoder.classes)
         labels = np.full((1, self.encoder.schema.num_attributes), NOT_LABELLED)
