@@ -1,19 +1,14 @@
 """Checks paths that a person gave, and writes files and folders atomically."""
 
 import contextlib
-import io
 import os
 import pathlib
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-
-from gradrev_jax.errors import ConfigError, UserError, first_line
+from gradrev_jax.errors import ConfigError, UserError
 
 try:
     import fcntl
@@ -23,7 +18,6 @@ except ImportError:  # on Windows
 PART = ".part"  # how the names of temporary files and folders end
 LFS_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 LFS_ADVICE = "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository"
-LARGEST_ARRAYS = 1 << 30  # bytes of the arrays of one file
 HEAD = 64  # the number of first bytes that identify a pointer
 
 
@@ -241,72 +235,3 @@ def is_lfs_pointer(start: bytes) -> bool:
       True
     """
     return start.startswith(LFS_STARTS)
-
-
-def map_array(path: pathlib.Path, dtypes: str = "f") -> np.ndarray:
-    """Maps the array of a .npy file into memory, read-only; nothing but its header is read or executed.
-
-    Args:
-      path: the file.
-      dtypes: the kinds of numbers that it may have: ``f`` for floating-point numbers, ``i`` for integers.
-
-    Raises:
-      OSError: the file cannot be read.
-      ValueError: it is damaged, or something else; the message names it.
-
-    Example:
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     np.save(f"{folder}/rows.npy", np.arange(3.0))
-      ...     map_array(pathlib.Path(folder, "rows.npy")).tolist()
-      [0.0, 1.0, 2.0]
-    """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # the decoder of damaged headers raises errors of many types
-        raise ValueError(f"{path.name} is cut short or damaged ({first_line(error)})") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError(f"{path.name} is an archive, and no array")
-    if array.dtype.kind not in dtypes or not array.dtype.isnative:
-        raise ValueError(f"{path.name} has numbers of the type {array.dtype}")
-    return array
-
-
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Loads the arrays of a .npz file by name, unless they are unreasonably large.
-
-    Args:
-      path: the file.
-
-    Raises:
-      OSError: the file cannot be read.
-      ValueError: it is damaged, or has more than ``LARGEST_ARRAYS`` bytes of arrays: compressed, a few bytes
-        can be any number of them.
-
-    Example:
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     np.savez_compressed(f"{folder}/arrays.npz", ks=np.array([1, 5]))
-      ...     load_arrays(pathlib.Path(folder, "arrays.npz"))
-      {'ks': array([1, 5])}
-    """
-    content = path.read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-            names = archive.namelist()
-        if declared > LARGEST_ARRAYS:
-            raise ValueError(f"it has {declared:,} bytes of arrays, at most {LARGEST_ARRAYS:,} are read")
-        if len(set(names)) < len(names):
-            raise ValueError("it has two arrays of one name")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: _checked(name, arrays[name]) for name in arrays.files}
-    except Exception as error:  # zip files, and headers of arrays, are damaged in many ways
-        raise ValueError(first_line(error)) from error
-
-
-def _checked(name: str, array: Any) -> np.ndarray:
-    if not isinstance(array, np.ndarray):  # what has no header of an array are bytes
-        raise ValueError(f"{name[:HEAD]} is no array")
-    return array

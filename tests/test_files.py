@@ -1,22 +1,12 @@
 import errno
 import os
 import pathlib
-import zipfile
 
-import numpy as np
 import pytest
 
 from gradrev_jax import files
 from gradrev_jax.errors import ConfigError, DataError
-from gradrev_jax.files import (
-    HEAD,
-    is_lfs_pointer,
-    load_arrays,
-    map_array,
-    new_folder,
-    replace_file,
-    temporary_sibling,
-)
+from gradrev_jax.files import HEAD, is_lfs_pointer, new_folder, replace_file, temporary_sibling
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -198,41 +188,3 @@ def test_a_file_that_is_not_replaced_leaves_no_other(error, tmp_path, monkeypatc
         files.replace_file(tmp_path / "file", b"new", DataError)
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "old"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "rows.npy is cut short or damaged"),
-        (b"\x93NUMPY\1\0\x08\0{'descr'", "rows.npy is cut short or damaged"),
-        (b"\x80\x04N.", "rows.npy is cut short or damaged"),
-        (np.arange(3), "rows.npy has numbers of the type int64"),
-        (np.arange(3, dtype=">f4"), "rows.npy has numbers of the type >f4"),
-        (np.array(["a"]), "rows.npy has numbers of the type <U1"),
-        ({"a": np.ones(3)}, "rows.npy is an archive, and no array"),
-    ],
-)
-def test_a_mapped_array_is_one_of_numbers(tmp_path, content, message):
-    path = tmp_path / "rows.npy"
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        with path.open("wb") as file:
-            np.savez(file, **content) if isinstance(content, dict) else np.save(file, content)
-    with pytest.raises(ValueError, match=message):
-        map_array(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\3\4", np.ones(3), {"a": 3}])
-def test_arrays_are_loaded_of_archives_of_arrays_alone(tmp_path, content):
-    path = tmp_path / "arrays.npz"
-    if isinstance(content, dict):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("notes.txt", "no array")
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        with path.open("wb") as file:
-            np.save(file, content)
-    with pytest.raises(ValueError, match="."):
-        load_arrays(path)

@@ -20,7 +20,7 @@ from gradrev_jax.evaluation.bootstrap import (
     percentile_interval,
     resampled_means,
 )
-from gradrev_jax.files import load_arrays
+from gradrev_jax.runs.array_files import load_arrays
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "queries.npz"
 ACCURACIES = ("macro", "micro")

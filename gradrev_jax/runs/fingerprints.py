@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, UInt8, UInt64
 from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue, ImageSource, Transform
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.files import load_arrays
+from gradrev_jax.runs.array_files import load_arrays
 from gradrev_jax.runs.workdir import write_bytes
 
 FILE = "catalogue.npz"

@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.normalization import NORMALIZATIONS, weigh_features
 from gradrev_jax.errors import DataError
-from gradrev_jax.files import map_array, new_folder
+from gradrev_jax.files import new_folder
 from gradrev_jax.search.changes import Replacement
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.products import GalleryProducts, table_layout
+from gradrev_jax.search.mapped_arrays import map_array
+from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.table_layout import table_layout
 
 VERSION = 4
 OLDER = (2, 3)  # version 2 knew no weights, and version 3 no edit but that of Eq. 7

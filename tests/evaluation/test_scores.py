@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradrev_jax import files
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.scores import (
     Scores,
@@ -13,6 +12,7 @@ from gradrev_jax.evaluation.scores import (
     resampled_accuracies,
     write_scores,
 )
+from gradrev_jax.runs import array_files
 
 
 def fields(scores):
@@ -175,6 +175,6 @@ def test_arrays_that_do_not_fit_each_other_are_damage(make_scores, path, changed
 
 def test_a_small_file_cannot_ask_for_gigabytes(path, monkeypatch):
     np.savez_compressed(path, reference=np.zeros(10**6))
-    monkeypatch.setattr(files, "LARGEST_ARRAYS", 10**6)
+    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
     with pytest.raises(WorkdirError, match="it has 8,000,... bytes of arrays, at most 1,000,000 are read"):
         read_scores(path)

@@ -3,10 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gradrev_jax import files
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS, Catalogue
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.runs import array_files
 from gradrev_jax.runs.fingerprints import (
     FILE,
     GONE,
@@ -183,6 +183,6 @@ def test_arrays_that_do_not_fit_each_other_are_damage(tmp_path, changed):
 
 def test_a_small_file_cannot_ask_for_gigabytes(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / FILE, **{**GOOD, "contents": np.zeros(10**6, np.uint64)})
-    monkeypatch.setattr(files, "LARGEST_ARRAYS", 10**6)
+    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
     with pytest.raises(WorkdirError, match="it has 8,00.,... bytes of arrays, at most 1,000,000 are read"):
         read_fingerprint(tmp_path)
