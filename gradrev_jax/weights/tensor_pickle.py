@@ -189,6 +189,7 @@ def unpickle_with_storages(content: bytes) -> tuple[Any, dict[str, Storage]]:
     """Reads a pickle as ``unpickle`` does; also returns all storages that it refers to, by key.
 
     Example:
+      >>> import pickle
       >>> unpickle_with_storages(pickle.dumps([1, 2]))
       ([1, 2], {})
     """
