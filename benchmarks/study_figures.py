@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gradrev_jax.evaluation.report_folder import read_records
+from gradrev_jax.runs.metrics_log import read_records
 
 DPI = 110
 

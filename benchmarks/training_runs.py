@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from gradrev_jax.evaluation.report_folder import read_records
+from gradrev_jax.runs.metrics_log import read_records
 from gradrev_jax.runs.workdir import METRICS
 from gradrev_jax.training.run import train
 

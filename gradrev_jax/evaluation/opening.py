@@ -15,7 +15,7 @@ from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue, Transform
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
-from gradrev_jax.errors import ConfigError
+from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.evaluation.pictures import FilePictures, Pictures
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Rows
@@ -29,7 +29,7 @@ from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.pixels import open_images
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol, evaluation_queries
 from gradrev_jax.runs.restore import chosen_stage, restore
-from gradrev_jax.runs.shared_config import check_given, check_placed
+from gradrev_jax.runs.shared_config import check_given, check_placed, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,12 @@ def read_run_config(
     Raises:
       UserError: the folder is not a run, or a field cannot be overridden.
     """
-    config = ConfigDict(workdir.read_config(directory))
+    path, stored = directory / workdir.CONFIG, workdir.read_config(directory)
+    check_types(stored, path)
+    try:
+        config = ConfigDict(stored)
+    except (ValueError, TypeError, RecursionError) as error:  # of names with dots, and the like
+        raise WorkdirError(f"{path} cannot be used: {first_line(error)}; restore it from a copy") from error
     builders.override(config, "protocol", protocol)
     if holds_model(directory):
         check_given(data)
@@ -189,7 +194,7 @@ def read_run_config(
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
     if holds_model(directory):
         check_placed(config.to_dict(), directory)
-    check(config)
+    check(config, f"the config of {directory}")
     return config
 
 

@@ -1,34 +1,11 @@
-"""Reads a run's log, and replaces the folder of a report as a whole."""
+"""Replaces the folder of a report as a whole."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.files import temporary_sibling
-
-
-def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics.jsonl; none if there is no such file.
-
-    An incomplete last line, which a process leaves that is killed while it writes, is skipped.
-
-    Raises:
-      WorkdirError: another line is damaged.
-    """
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise WorkdirError(f"{path}, line {number} is damaged: {error}; remove the line") from error
-    return records
 
 
 @contextlib.contextmanager

@@ -26,7 +26,6 @@ from gradrev_jax.evaluation.examples import (
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import write_report
-from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
@@ -41,6 +40,7 @@ from gradrev_jax.evaluation.searching import Answers, Way, ask, index_gallery
 from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.metrics_log import read_records
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from gradrev_jax.evaluation.bootstrap import (
     percentile_interval,
     resampled_means,
 )
+from gradrev_jax.runs.array_files import load_arrays
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "queries.npz"
 ACCURACIES = ("macro", "micro")
@@ -141,13 +141,12 @@ def read_scores(path: pathlib.Path) -> Scores:
     """
     again = f"evaluate again: python evaluate.py --workdir={path.parent.parent}"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
+        arrays = load_arrays(path)
     except FileNotFoundError as error:
         raise WorkdirError(
             f"{path.parent} was written by an older version: it has no {path.name}; {again}"
         ) from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise WorkdirError(f"{path} cannot be read: {error}; {again}") from error
     names = [field.name for field in dataclasses.fields(Scores) if field.name != BY_METRIC]
     missing = [name for name in names if name not in arrays]
@@ -155,7 +154,36 @@ def read_scores(path: pathlib.Path) -> Scores:
     if missing or not by_metric:
         what = missing[0] if missing else "retrieval metric"
         raise WorkdirError(f"{path} was written by another version: it has no {what}; {again}")
+    if problem := _disagreement(arrays, list(by_metric)):
+        raise WorkdirError(f"{path} cannot be read: {problem}; {again}")
     return Scores(**{name: arrays[name] for name in names}, by_metric=by_metric)
+
+
+def _disagreement(arrays: Mapping[str, np.ndarray], metrics: Sequence[str]) -> str | None:
+    """Returns which array of scores has not the shape, or the kind of numbers, that the others need."""
+    (queries, neighbors), (items, attributes) = (
+        (*arrays[name].shape, 0, 0)[:2] for name in ("neighbors", "labels")
+    )
+    values, cut_offs = (*arrays["indicators"].shape, 0, 0)[1], len(np.atleast_1d(arrays["ks"]))
+    expected = {
+        "reference": ("iu", (queries,)),
+        "changed": ("b", (queries, attributes)),
+        "indicators": ("i", (queries, values)),
+        "targets": ("i", (queries, attributes)),
+        "neighbors": ("iu", (queries, neighbors)),
+        "ks": ("iu", (cut_offs,)),
+        "labels": ("i", (items, attributes)),
+        "correct": ("i", (items, attributes)),
+        **dict.fromkeys(metrics, ("f", (queries, cut_offs))),
+    }
+    for name, (kinds, shape) in expected.items():
+        array = arrays[name]
+        if array.dtype.kind not in kinds or array.shape != shape:
+            return f"{name[:80]} is {array.dtype} {array.shape}, where the others need {shape}"
+    for name in ("reference", "neighbors"):
+        if arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < items:
+            return f"{name} has rows beyond the gallery's {items:,}"
+    return None
 
 
 def accuracies(right: Float[np.ndarray, "G N"]) -> Float[np.ndarray, "2"]:

@@ -224,7 +224,11 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Returns the step of the highest score, or the latest if none was measured; None without any."""
+        """Returns the step of the highest score, or the latest if none was measured; None without any.
+
+        Raises:
+          CheckpointError: the scores are damaged, or the last checkpoint could not be written.
+        """
         self._wait()
         with self._reading("read the scores of"):
             found = {step: self._manager.metrics(step) for step in self.steps}

@@ -12,8 +12,12 @@ from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
 
 
-def check(config: ConfigDict) -> None:
+def check(config: ConfigDict, where: str = "the config") -> None:
     """Raises unless every field has a value that makes sense, whatever the catalogue.
+
+    Args:
+      config: the config, whose fields have values of their types.
+      where: what it is, for the message.
 
     Raises:
       ConfigError: all fields at fault, each with its value and what it may be.
@@ -25,7 +29,7 @@ def check(config: ConfigDict) -> None:
     ]
     problems += _problems_between_fields(config)
     if problems:
-        raise ConfigError("\n  ".join(["the config cannot be run:", *problems]))
+        raise ConfigError("\n  ".join([f"{where} cannot be run:", *problems]))
 
 
 def _problems_between_fields(config: ConfigDict) -> Iterator[str]:

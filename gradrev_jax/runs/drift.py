@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS, TEST
 from gradrev_jax.errors import DataError, WorkdirError, join_names
-from gradrev_jax.runs.fingerprints import GONE, UNKNOWN, Fingerprint, rows_before
+from gradrev_jax.runs.fingerprints import FILE, GONE, UNKNOWN, Fingerprint, rows_before
 
 SHOWN = 10  # images of each kind of change that are named
 
@@ -178,6 +178,7 @@ def check_resumed(
     Raises:
       WorkdirError: training images, or those held out of them, are not what they were.
     """
+    _check_labels(before, schema, directory)
     drift = compare(before, now, schema)
     sentences = list(described(drift))
     if drift.trained and not accept:
@@ -206,7 +207,9 @@ def check_evaluated(
 
     Raises:
       DataError: such images are there.
+      WorkdirError: the run's fingerprint is of another schema.
     """
+    _check_labels(before, schema, directory)
     drift = compare(before, now, schema)
     if drift.leaked:
         raise DataError(
@@ -216,3 +219,13 @@ def check_evaluated(
             "--workdir."
         )
     return list(described(drift))
+
+
+def _check_labels(before: Fingerprint, schema: AttributeSchema, directory: pathlib.Path) -> None:
+    """Raises unless the labels of a fingerprint are some of a schema."""
+    labels = before.labels
+    if labels.shape[1] != schema.num_attributes or (labels >= np.asarray(schema.sizes)).any():
+        raise WorkdirError(
+            f"{directory / FILE} has labels of other attributes than the run; restore it from a copy, or "
+            "train again in another --workdir"
+        )

@@ -3,17 +3,21 @@
 import dataclasses
 import io
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
 
+from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue, ImageSource, Transform
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.runs.array_files import load_arrays
 from gradrev_jax.runs.workdir import write_bytes
 
 FILE = "catalogue.npz"
 GONE = len(PARTS)  # in place of a part: no longer in the catalogue
+ARRAYS = ("names", "contents", "labels", "parts", "trained_on")  # of the file
 UNKNOWN = 0  # in place of a content's hash: the image was not read
 
 
@@ -146,22 +150,39 @@ def read_fingerprint(directory: pathlib.Path) -> Fingerprint | None:
     """
     path = directory / FILE
     try:
-        content = path.read_bytes()
+        return _make(load_arrays(path))
     except FileNotFoundError:
         return None
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = arrays["names"].tobytes().decode("utf-8", "surrogateescape")
-            labels = arrays["labels"].astype(np.int32)
-            return Fingerprint(
-                names=tuple(names.split("\0")) if len(labels) else (),
-                contents=arrays["contents"],
-                labels=labels,
-                parts=arrays["parts"],
-                trained_on=arrays["trained_on"],
-            )
-    except Exception as error:  # zip files are damaged in many ways
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise WorkdirError(
             f"{path}, which says what the run was trained on, cannot be read: {error}; restore it from a "
             "copy, or train again in another --workdir"
         ) from error
+
+
+def _make(arrays: Mapping[str, np.ndarray]) -> Fingerprint:
+    """Makes a fingerprint of the arrays of its file.
+
+    Raises:
+      ValueError, KeyError, IndexError: they are damaged.
+    """
+    text, contents, labels, parts, trained_on = (arrays[name] for name in ARRAYS)
+    if parts.ndim != 1:
+        raise ValueError(f"its parts are {parts.shape}")
+    count = len(parts)
+    kinds = [array.dtype.kind for array in (contents, labels, parts, trained_on)]
+    shapes = [array.shape for array in (contents, labels[:, :1], parts, trained_on)]
+    if kinds != ["u", "i", "u", "b"] or shapes != [(count,), (count, 1), (count,), (count,)]:
+        raise ValueError(f"its arrays do not fit each other: {shapes}")
+    if text.dtype != np.uint8 or np.count_nonzero(text == 0) != max(count - 1, 0):
+        raise ValueError(f"it has not the names of {count:,} images")
+    if (parts > GONE).any() or (labels < NOT_LABELLED).any():
+        raise ValueError("its parts or labels are none")
+    names = text.tobytes().decode("utf-8", "surrogateescape")
+    return Fingerprint(
+        names=tuple(names.split("\0")) if count else (),
+        contents=contents.astype(np.uint64),
+        labels=labels.astype(np.int32),
+        parts=parts.astype(np.uint8),
+        trained_on=trained_on,
+    )

@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.runs import model_file
 from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
 from gradrev_jax.weights.reader import read_state_dict
+from gradrev_jax.weights.tensor_pickle import LONGEST_NAME
 from gradrev_jax.weights.writer import write_state_dict
 
 FILE = "backbone.safetensors"
@@ -57,17 +59,42 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
     example = backbone.inputs.example(config.data.image_size)
     path = directory / FILE
+    shapes = jax.eval_shape(network.init, jax.random.key(0), example)
     if model_file.holds_model(directory):  # which its config cannot lead anywhere else from
-        shapes = jax.eval_shape(network.init, jax.random.key(0), example)
         variables = model_file.read_tree(directory, model_file.BACKBONE, shapes)
     elif path.exists():
-        flat = {tuple(name.split(SEPARATOR)): leaf for name, leaf in read_state_dict(path).items()}
-        variables = flax.traverse_util.unflatten_dict(flat)
+        variables = _read_variables(path, shapes)
     else:
         variables = jax.jit(network.init)(jax.random.key(config.seed), example)
         variables = with_starting_weights(variables, read_starting_weights(config, variables))
     name = f"{config.model.backbone} {config.model.tap} {config.model.width}"
     return FrozenBackbone(network, backbone.inputs, variables, _fingerprint(name, variables))
+
+
+def _read_variables(path: pathlib.Path, shapes: Any) -> Any:
+    """Reads the weights that a run keeps.
+
+    Raises:
+      WeightsError: they cannot be read, or are not those of the network.
+    """
+    tensors, wanted = read_state_dict(path), _flatten_shapes(shapes)
+    differing = sorted(
+        name[:LONGEST_NAME]
+        for name in tensors.keys() | wanted.keys()
+        if name not in tensors
+        or name not in wanted
+        or (tensors[name].shape, tensors[name].dtype) != (wanted[name].shape, wanted[name].dtype)
+    )
+    if differing:
+        raise WeightsError(
+            f"{path} is of another network than the config, or damaged: it differs in "
+            f"{join_names(differing)}; restore it from a copy"
+        )
+    if bad := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise WeightsError(f"{path} has numbers that are not finite in {bad[0]}; restore it from a copy")
+    return flax.traverse_util.unflatten_dict(
+        {tuple(name.split(SEPARATOR)): tensor for name, tensor in tensors.items()}
+    )
 
 
 def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> None:
@@ -115,5 +142,8 @@ def _fingerprint(name: str, variables: Any) -> str:
 
 
 def _flatten(variables: Any) -> dict[str, np.ndarray]:
-    flat = flax.traverse_util.flatten_dict(variables)
-    return {SEPARATOR.join(path): np.asarray(leaf) for path, leaf in flat.items()}
+    return {name: np.asarray(leaf) for name, leaf in _flatten_shapes(variables).items()}
+
+
+def _flatten_shapes(variables: Any) -> dict[str, Any]:
+    return {SEPARATOR.join(path): leaf for path, leaf in flax.traverse_util.flatten_dict(variables).items()}

@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -24,8 +25,8 @@ class MetricsLog:
         path = workdir / METRICS
         kept = [
             (line, record)
-            for line, record in _records(path)
-            if record["stage"] != stage or record["step"] <= first_step
+            for line, record in _lines(path)
+            if _field(record, "stage", str, path) != stage or _field(record, "step", int, path) <= first_step
         ]
         write_text(path, "".join(f"{line}\n" for line, _ in kept))
         self._path = path
@@ -68,11 +69,47 @@ class MetricsLog:
         self._file.close()
 
 
-def _records(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields the lines of metrics.jsonl with their records, up to a line torn by a killed process."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield line, json.loads(line)
-            except ValueError:
-                return
+def read_records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the records of a metrics.jsonl; none if there is no such file.
+
+    An incomplete last line, which a process leaves that is killed while it writes, is skipped.
+
+    Args:
+      path: the file.
+
+    Raises:
+      WorkdirError: another line is damaged, or the file cannot be read.
+    """
+    return [record for _, record in _lines(path)]
+
+
+def _lines(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
+    """Returns the lines of a metrics.jsonl with their records, see ``read_records``."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be read: {error.strerror or error}") from error
+    read = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("ascii")
+            record = json.loads(text)
+            if not isinstance(record, dict):
+                raise ValueError("it is no record")
+            read.append((text, record))
+        except (ValueError, RecursionError) as error:
+            if number < len(lines):  # a whole line ends with a line feed, so that what follows it is empty
+                raise WorkdirError(f"{path}, line {number} is damaged: {error}; remove the line") from error
+    return read
+
+
+def _field(record: Mapping[str, Any], name: str, kind: type, path: pathlib.Path) -> Any:
+    value = record.get(name)
+    if type(value) is not kind:
+        raise WorkdirError(
+            f"{path} has the record {reprlib.repr(record)}, whose field {name!r} is no {kind.__name__}; "
+            "remove its line"
+        )
+    return value

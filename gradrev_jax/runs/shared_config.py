@@ -2,6 +2,8 @@
 
 import pathlib
 import re
+import reprlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,10 @@ OF_THE_MODEL = ("image_size", "train_resize", "missing", "leave_out")
 # Numbers by which a config alone could fill the memory of a machine.
 LARGEST = {"data.image_size": 4096, "data.train_resize": 8192, "data.count": 10**6}
 LARGEST_BATCH = 1 << 28  # pixels
+MOST_UNKNOWN = 10  # fields that are named
+LONGEST = 60  # characters of a value, or of the name of an unknown field, in messages
+REPR = reprlib.Repr()  # which ends early, whatever the value
+REPR.maxstring = REPR.maxother = REPR.maxlong = 2 * LONGEST
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,10 +77,11 @@ def check_shared(config: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
       WorkdirError: fields are unknown, missing, of another type, or would lead out of the catalogue's folder.
     """
     flat = _flatten(config)
+    unknown = [name for name in flat if name not in FIELDS]
+    otherwise = "it is of another version"
     problems = [
-        f"{name}: there is no such field; {did_you_mean(name, FIELDS, otherwise='it is of another version')}"
-        for name in flat
-        if name not in FIELDS
+        f"{name[:LONGEST]}: there is no such field; {did_you_mean(name, FIELDS, otherwise=otherwise)}"
+        for name in unknown[:MOST_UNKNOWN]  # finding what is near takes long
     ]
     problems += [f"{name} is missing" for name in FIELDS if name not in flat and name not in EARLIER_VALUES]
     problems += [
@@ -87,6 +94,27 @@ def check_shared(config: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
     if problems:
         raise WorkdirError(f"{path} cannot be used:\n{join_lines(problems)}")
     return without_places(config)
+
+
+def check_types(config: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Checks that the config of a run has all fields, of the types that they have.
+
+    Args:
+      config: the content of the file, with the values of fields that its version did not have.
+      path: the file, for the message.
+
+    Raises:
+      WorkdirError: fields are missing or of another type.
+    """
+    flat = _flatten(config)
+    problems = [f"{name} is missing" for name in FIELDS if name not in flat]
+    problems += [
+        f"{name} = {_short(value)}: {problem}"
+        for name, value in flat.items()
+        if name in FIELDS and (problem := _type_problem(name, value))
+    ]
+    if problems:
+        raise WorkdirError(f"{path} cannot be used; restore it from a copy:\n{join_lines(problems)}")
 
 
 def check_given(fields: Mapping[str, Any]) -> None:
@@ -128,7 +156,25 @@ def check_placed(config: Mapping[str, Any], directory: pathlib.Path) -> None:
 
 
 def _problem(name: str, value: Any) -> str | None:
-    """Returns what the value of a field has to be, if it is not."""
+    """Returns what the value of a field has to be for a model that is shared, if it is not."""
+    problem = _type_problem(name, value)
+    if problem is not None or value is None:
+        return problem
+    try:
+        problem = FIELDS[name].problem(tuple(value) if isinstance(value, list) else value)
+    except (TypeError, ValueError, OverflowError) as error:
+        problem = str(error)
+    if problem is None and name in LARGEST and value > LARGEST[name]:
+        problem = f"at most {LARGEST[name]:,}"
+    if name in WITHIN_ROOT and not _is_within(value):
+        problem = "a path within the catalogue's folder"
+    if name == "data.tfds_name" and not DATA_SET.fullmatch(value):
+        problem = "the name of a data set, as shapes3d"
+    return problem
+
+
+def _type_problem(name: str, value: Any) -> str | None:
+    """Returns of what type the value of a field has to be, if it is of another."""
     field = FIELDS[name]
     if value is None:
         return None if field.default is None else "it must be set"
@@ -139,17 +185,9 @@ def _problem(name: str, value: Any) -> str | None:
             return "a list of values of its type"
     elif type(value) is not kind and not (kind is float and type(value) is int):
         return f"a value of the type {kind.__name__}"
-    try:
-        problem = field.problem(tuple(value) if kind is tuple else value)
-    except (TypeError, ValueError, OverflowError) as error:
-        problem = str(error)
-    if problem is None and name in LARGEST and value > LARGEST[name]:
-        problem = f"at most {LARGEST[name]:,}"
-    if name in WITHIN_ROOT and not _is_within(value):
-        problem = "a path within the catalogue's folder"
-    if name == "data.tfds_name" and not DATA_SET.fullmatch(value):
-        problem = "the name of a data set, as shapes3d"
-    return problem
+    if kind is float and abs(value) > sys.float_info.max:
+        return "a number that a float can hold"
+    return None
 
 
 def _is_within(path: str) -> bool:
@@ -181,8 +219,8 @@ def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    text = REPR.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _get(config: Mapping[str, Any], name: str) -> Any:

@@ -17,7 +17,7 @@ from gradrev_jax.runs.shared_config import check_shared
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
 VECTORS = "embeddings.json"
-LARGEST_JSON = 1 << 28  # bytes, so that no file fills the memory
+LARGEST_JSON = 1 << 25  # bytes: as objects, they may take twenty times as many
 
 
 def checkpoint_directory(workdir: pathlib.Path, stage: str) -> pathlib.Path:

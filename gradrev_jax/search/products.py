@@ -13,7 +13,6 @@ at a length of at most 1.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.core.vectors import length
+from gradrev_jax.search.table_layout import nonzero_parts, pad_lists, table_layout
 
 LANES = 16  # partial sums that run side by side in a squared norm
 # The bytes of the gallery that are prepared per step. On a CPU a step fits its cache, and reuses its memory;
@@ -76,12 +76,7 @@ def gallery_products(
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     factors = None if weights is None else jnp.asarray(weights, dtype)
     memory = weigh_features(jnp.asarray(memory, dtype), normalize, factors)
-    filled = np.asarray((memory != 0).any(axis=-1))
-    if normalize == "attribute":
-        part, value = np.nonzero(filled.T)
-    else:
-        value = np.flatnonzero(filled.any(axis=1))
-        part = np.zeros_like(value)
+    filled, value, part = nonzero_parts(memory, normalize)
     # The nonzero blocks of the prototypes, attribute after attribute, and which of them each table row sums.
     prototypes = tuple(memory[is_filled, n] for n, is_filled in enumerate(filled.T))
     block, block_value = np.nonzero(filled.T)
@@ -89,7 +84,7 @@ def gallery_products(
         np.flatnonzero((block_value == v) & ((normalize != "attribute") | (block == n)))
         for v, n in zip(value, part, strict=True)
     ]
-    sources = _pad_lists([*summands, np.zeros(0, int)], len(block))
+    sources = pad_lists([*summands, np.zeros(0, int)], len(block))
 
     count = len(features)
     arrays = (
@@ -105,6 +100,7 @@ def gallery_products(
         rows = jnp.asarray(features[start : start + step], dtype)
         arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize, factors)
     rows, norms, table = arrays
+    layout = table_layout(memory, normalize)
     return GalleryProducts(
         rows,
         norms,
@@ -112,8 +108,8 @@ def gallery_products(
         memory,
         length(memory),
         table,
-        jnp.asarray(np.append(part, 0)),
-        jnp.asarray(_pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))),
+        jnp.asarray(layout[0]),
+        jnp.asarray(layout[1]),
         factors,
     )
 
@@ -210,14 +206,6 @@ def _add_rows(
         update(arrays[1], square_norms(rows), start, axis=0),
         update(arrays[2], table, start, axis=1),
     )
-
-
-def _pad_lists(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray, "M L"]:
-    """Returns lists of different lengths as the rows of one array, padded with ``fill``."""
-    padded = np.full((len(lists), max(map(len, lists), default=0)), fill)
-    for row, items in zip(padded, lists, strict=True):
-        row[: len(items)] = items
-    return padded
 
 
 @functools.partial(jax.jit, static_argnames="by_block")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from gradrev_jax.core.missing_labels import classes_of
 from gradrev_jax.core.spaces import Images
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
@@ -17,6 +18,8 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.fields.general import STAGES
+from gradrev_jax.search.mapped_arrays import map_array
 from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space
 
@@ -42,6 +45,28 @@ class EncodedGallery(NamedTuple):
     step: int
     blocks: Float[np.ndarray, "G P w"]
     own_logits: Float[np.ndarray, "G C"]
+
+
+def check_finite(blocks: np.ndarray, own_logits: np.ndarray, directory: pathlib.Path) -> None:
+    """Raises unless what a network says of images are numbers that can be compared and shown.
+
+    Args:
+      blocks: what images are compared by, [M, P, w].
+      own_logits: see ``Images``, [M, C].
+      directory: the folder of the run, for the message.
+
+    Raises:
+      DataError: they are not finite, as those of a network that has diverged, or was made to.
+
+    Example:
+      >>> check_finite(np.zeros((1, 1, 2)), np.zeros((1, 2)), pathlib.Path("runs/mine"))
+    """
+    for array in (blocks, own_logits):
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"the network of {directory} gives numbers that are not finite, so nothing can be compared; "
+                "open another run, or another of its checkpoints"
+            )
 
 
 def made_of(
@@ -93,22 +118,26 @@ def open_gallery(
       of: what it must be made of, see ``made_of``.
     """
     folder = kept_folder(directory, parts)
+    if _leads_elsewhere(folder, directory):
+        return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["made_of"] != of:
             say(f"{folder} is of an earlier state of the run or of its catalogue; encoding the gallery again")
             return None
-        blocks, own_logits = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+        blocks, own_logits = (map_array(folder / f"{name}.npy") for name in ARRAYS)
         space = open_space(folder / SPACE)
-        if (
-            not len(blocks) == len(own_logits) == of["count"]
-            or blocks.shape[1:] != space.fitted.memory.shape[1:]
-        ):
+        num_classes = classes_of(space.schema, space.missing).num_values
+        shapes = (of["count"], *space.fitted.memory.shape[1:]), (of["count"], num_classes)
+        if (blocks.shape, own_logits.shape) != shapes or not blocks.dtype == own_logits.dtype == np.float32:
             raise ValueError("its arrays do not fit each other")
-        return EncodedGallery(space, about["stage"], int(about["step"]), blocks, own_logits)
+        stage, step = about["stage"], about["step"]
+        if stage not in STAGES or type(step) is not int or step < 0:
+            raise ValueError("it does not say which checkpoint it is of")
+        return EncodedGallery(space, stage, step, blocks, own_logits)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError) as error:
         say(f"{folder} cannot be read ({error}); encoding the gallery again")
         return None
 
@@ -129,6 +158,8 @@ def keep_gallery(
     """
     folder = kept_folder(directory, parts)
     try:
+        if _leads_elsewhere(folder, directory):
+            raise DataError(f"{folder} is a link to another folder")
         _remove(folder)
         with new_folder(folder, DataError) as new:
             for name, array in zip(ARRAYS, (gallery.blocks, gallery.own_logits), strict=True):
@@ -171,6 +202,11 @@ def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def _leads_elsewhere(folder: pathlib.Path, directory: pathlib.Path) -> bool:
+    """Returns whether a folder of a run lies elsewhere, as that of a stranger's model may, by a link."""
+    return not folder.resolve().is_relative_to(directory.resolve())
 
 
 def _remove(folder: pathlib.Path) -> None:

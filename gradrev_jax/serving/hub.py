@@ -77,7 +77,8 @@ def parse_hub_name(where: str) -> tuple[str, str | None]:
       ('someone/dresses', 'v1')
     """
     name, separator, revision = where.removeprefix(PREFIX).partition("@")
-    if not NAME.fullmatch(name) or (separator and not REVISION.fullmatch(revision)):
+    is_revision = bool(REVISION.fullmatch(revision)) and ".." not in revision
+    if not NAME.fullmatch(name) or ".." in name or (separator and not is_revision):
         raise ConfigError(
             f"{where!r} names no model of the hub; give hub:OWNER/NAME or hub:OWNER/NAME@REVISION"
         )

@@ -42,12 +42,20 @@ class Network(NamedTuple):
 
         Args:
           photo: its pixels, [S, S, 3].
+
+        Raises:
+          DataError: what the network says of it is not finite.
         """
         inputs: Any = photo[None]
         if self.frozen is not None:
             embed = make_embed(self.frozen.network, self.frozen.inputs, 1)
             inputs = embed(self.frozen.variables, inputs)
         found = jax.device_get(make_describe(self.encoder)(self.params, inputs))
+        if not all(np.isfinite(array).all() for array in (found.features, found.logits, found.embedding)):
+            raise DataError(
+                "the network gives numbers that are not finite for this photograph; take another one, or "
+                "open another checkpoint"
+            )
         own_logits = select_own(np.asarray(found.logits), self.encoder.classes)
         labels = np.full((1, self.encoder.schema.num_attributes), NOT_LABELLED)
         return Images(np.asarray(found.features), own_logits, np.asarray(found.embedding), labels)

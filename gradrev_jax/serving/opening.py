@@ -22,6 +22,7 @@ from gradrev_jax.runs.inputs import open_frozen, open_inputs
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.serving.gallery import (
     EncodedGallery,
+    check_finite,
     join_images,
     keep_gallery,
     kept_folder,
@@ -94,6 +95,7 @@ def open_served(
         else:
             run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
             gallery = _encode(run, config, parts, progress=progress)
+        check_finite(gallery.blocks, gallery.own_logits, directory)
         is_kept = keep_gallery(directory, parts, of, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
     kept = kept_folder(directory, parts) if is_kept else None  # or what is kept there is of another gallery

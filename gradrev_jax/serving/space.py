@@ -26,8 +26,9 @@ from gradrev_jax.evaluation.searching import Way
 
 KEY, PREFIX = "space", "space/"  # of the metadata, and of the names of the arrays
 LOOK, LARGEST_LOOK = "look", 100.0
+LARGEST_STRENGTH, LARGEST_NUMBER = 1e6, 1e30  # of a space that is read: squares of products stay finite
 # The errors of what is not as it should be.
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 REQUIRED = ("memory", "absent", "temperatures")
 
 
@@ -215,12 +216,17 @@ def _make(about: Any, arrays: dict[str, np.ndarray]) -> SearchSpace:
     weights = arrays.get("weights")
     if weights is not None and weights.shape != memory.shape[1:2]:
         raise ValueError(f"weights are {weights.shape}")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError("not all numbers are finite")
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not array.size:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+        if not (np.abs(array) <= LARGEST_NUMBER).all():
+            raise ValueError(f"not all numbers are finite in {name}, and of a size to compute with")
     kept = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
     look = None if about[LOOK] is None else float(about[LOOK])
     way = Way(about["normalize"], about["edit"], float(about["strength"]), weights)
-    if not np.isfinite([way.strength, look or 0.0]).all():
+    if not abs(way.strength) <= LARGEST_STRENGTH or not 0 <= (look or 0.0) <= LARGEST_LOOK:
         raise ValueError(f"strength and look are {way.strength} and {look}")
+    if (temperatures <= 0).any() or (weights is not None and ((weights < 0).any() or not weights.any())):
+        raise ValueError("temperatures or weights are not above 0")
     fitted = Fitted(memory, absent, kept)
     return SearchSpace(schema, about["missing"], about["representation"], fitted, way, look, temperatures)

@@ -68,9 +68,9 @@ def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         head = io.BytesIO(file.read(LARGEST_PICKLE))
         magic, protocol, _, checkpoint, keys = (_next_pickle(head) for _ in range(5))
-        if (found := unpickle(magic)) != MAGIC:
+        if type(found := unpickle(magic)) is not int or found != MAGIC:
             raise ValueError(f"magic number {reprlib.repr(found)}")
-        if (found := unpickle(protocol)) != PROTOCOL:
+        if type(found := unpickle(protocol)) is not int or found != PROTOCOL:
             raise WeightsError(
                 f"is in protocol {reprlib.repr(found)} of torch's format from before 1.6, not {PROTOCOL}; "
                 f"{SAVE_AGAIN}"
@@ -116,7 +116,8 @@ def _storage_starts(
       WeightsError: keys, counts and storages do not match.
       EOFError: the file ends before the last storage does.
     """
-    keys = keys if isinstance(keys, list) else []
+    # Keys that are no strings may take forever to compare.
+    keys = keys if isinstance(keys, list) and all(type(key) is str for key in keys) else []
     if sorted(keys) != sorted(storages):
         raise WeightsError(
             f"does not list each of the {len(storages)} storages of its tensors exactly once; {SAVE_AGAIN}"

@@ -2,7 +2,6 @@
 
 import math
 import os
-import pickletools
 import reprlib
 from typing import Any
 
@@ -10,13 +9,13 @@ import numpy as np
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.weights.instructions import FLOATS, OLD_TEXTS, Instructions
 from gradrev_jax.weights.legacy_reader import is_legacy
 from gradrev_jax.weights.reader import naming_file
 from gradrev_jax.weights.tensor_pickle import are_counts
 
 KINDS = frozenset(f"f{size}" for size in (2, 4, 8)) | {f"{k}{size}" for k in "iu" for size in (1, 2, 4, 8)}
 MOST_DIMENSIONS = 32  # every release of NumPy has arrays of so many
-MOST_INSTRUCTIONS = 2**20  # some 40 for an array
 DEEPEST = 100  # dicts inside one another
 LONGEST_NAME = 200  # of a global, in an error
 SAVE_AGAIN = "save dicts of arrays of numbers alone, as pickle.dump does, or a .safetensors file"
@@ -30,12 +29,10 @@ GLOBALS = {
     ("_codecs", "encode"): "encode",
     ("__builtin__", "bytes"): "bytes",
 }
-# Instructions that push what follows them in the pickle, and those that make a tuple of so many items.
-INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1"}
-CONTENT = {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
-CONSTANTS = INTEGERS | CONTENT | {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
-SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}  # None: up to the mark
+# What no dict of arrays needs.
+OTHER_OBJECTS = {"LIST", "EMPTY_LIST", "APPEND", "APPENDS", "DICT", "EMPTY_SET", "ADDITEMS", "FROZENSET"}
+OTHER_WAYS = {"POP", "POP_MARK", "DUP", "PERSID", "BINPERSID", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2"}
+UNNEEDED = frozenset({"INT", "LONG", "LONG4", *OTHER_OBJECTS, *OTHER_WAYS, *FLOATS, *OLD_TEXTS})
 
 
 class _Global(str):
@@ -49,10 +46,6 @@ class _Call:
         self.function = function
         self.arguments = arguments
         self.state: tuple[Any, ...] | None = None
-
-
-class _Mark:
-    """Stands on the stack where the items of a tuple, or of a dict, begin."""
 
 
 def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -91,7 +84,7 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
                 if content
                 else "is empty"
             )
-        return _Arrays().tree(_follow(content))
+        return _Arrays().tree(_Records().follow(content))
 
 
 def is_plain_pickle(start: bytes) -> bool:
@@ -107,101 +100,39 @@ def is_plain_pickle(start: bytes) -> bool:
     return start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5") and not is_legacy(start)
 
 
-def _follow(content: bytes) -> Any:
-    """Follows the instructions of a pickle; returns dicts of records of what it would make.
+class _Records(Instructions):
+    """Follows a pickle to dicts of records of what it would make."""
 
-    Each instruction adds no more to memory than its own bytes and a few references, whatever it declares:
-    ``genops`` checks lengths before it reads, and the memo is a dict.
-    """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    argument: Any
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if number == MOST_INSTRUCTIONS:
-            raise WeightsError(f"has more than {number:,} instructions, too many for arrays; {SAVE_AGAIN}")
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                break
-            case "MARK":
-                stack.append(_Mark)
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[int(argument)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[int(argument)])
-            case name if name in CONSTANTS:
-                stack.append(argument)
-            case name if name in SINGLETONS:
-                stack.append(SINGLETONS[name])
-            case "GLOBAL" | "INST":
-                stack.append(_global(*argument.split(" ", 1)))
-            case "STACK_GLOBAL":
-                stack.append(_global(*_pop(stack, 2)))
-            case "EMPTY_DICT":
-                stack.append({})
-            case name if name in TUPLES:
-                stack.append(tuple(_pop(stack, TUPLES[name])))
-            case "SETITEM" | "SETITEMS":
-                items = _pop(stack, 2 if opcode.name == "SETITEM" else None)
-                _set_items(stack[-1], items)
-            case "REDUCE":
-                stack.append(_call(*_pop(stack, 2)))
-            case "BUILD":
-                _set_state(stack[-2], stack.pop())
-            case name:
-                raise WeightsError(f"has the instruction {name}, which no dict of arrays needs; {SAVE_AGAIN}")
-    (result,) = stack
-    return result
+    objects, advice, unneeded = "arrays", SAVE_AGAIN, UNNEEDED
 
+    def find(self, module: Any, name: Any) -> _Global:
+        """Returns the name of a function or a class, if it is one of those that arrays need."""
+        if type(module) is not str or type(name) is not str:  # the message would show any other in full
+            raise ValueError("the name of a global is no string")
+        if (module, name) not in GLOBALS:
+            raise WeightsError(
+                f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not an array; nothing of the file was "
+                f"run; {SAVE_AGAIN}"
+            )
+        return _Global(GLOBALS[module, name])
 
-def _pop(stack: list[Any], count: int | None) -> list[Any]:
-    """Removes the last items of a stack; without a count, those after the last mark, and the mark."""
-    if count is None:
-        mark = next((place for place in reversed(range(len(stack))) if stack[place] is _Mark), -1)
-        start, keep = mark + 1, mark
-    else:
-        start = keep = len(stack) - count
-    if keep < 0:
-        raise ValueError("it takes more from its stack than there is")
-    items = stack[start:]
-    del stack[keep:]
-    return items
+    def call(self, function: Any, arguments: Any) -> _Call:
+        """Returns a record of a call."""
+        if type(function) is not _Global or type(arguments) is not tuple:
+            raise ValueError("it calls what is no function")
+        return _Call(function, arguments)
 
+    def set_state(self, target: Any, state: Any) -> None:
+        """Records the state of the result of a call."""
+        if type(target) is not _Call or target.state is not None or type(state) is not tuple:
+            raise ValueError("it sets the state of what has none")
+        target.state = state
 
-def _global(module: Any, name: Any) -> _Global:
-    if type(module) is not str or type(name) is not str:  # the message would show any other in full
-        raise ValueError("the name of a global is no string")
-    if (module, name) not in GLOBALS:
-        raise WeightsError(
-            f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not an array; nothing of the file was run; "
-            f"{SAVE_AGAIN}"
-        )
-    return _Global(GLOBALS[module, name])
-
-
-def _set_items(target: Any, items: list[Any]) -> None:
-    """Sets items of a dict; its keys are strings, because a hash of nested objects may take forever."""
-    if type(target) is not dict:
-        raise ValueError("it sets an item of what is no dict")
-    for key, value in zip(items[::2], items[1::2], strict=True):
+    def check_key(self, key: Any) -> bool:
+        """Raises an error unless a key is a string: the hash of nested objects may take forever."""
         if type(key) is not str:
             raise WeightsError(f"has the key {reprlib.repr(key)}, which is no string; {SAVE_AGAIN}")
-        target[key] = value
-
-
-def _call(function: Any, arguments: Any) -> _Call:
-    if type(function) is not _Global or type(arguments) is not tuple:
-        raise ValueError("it calls what is no function")
-    return _Call(function, arguments)
-
-
-def _set_state(target: Any, state: Any) -> None:
-    if type(target) is not _Call or target.state is not None or type(state) is not tuple:
-        raise ValueError("it sets the state of what has none")
-    target.state = state
+        return True
 
 
 class _Arrays:

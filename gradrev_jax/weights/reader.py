@@ -15,7 +15,16 @@ import safetensors
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 from gradrev_jax.weights.legacy_reader import is_legacy, read_legacy
-from gradrev_jax.weights.tensor_pickle import LARGEST_PICKLE, SAVE_AGAIN, find_tensors, to_array, unpickle
+from gradrev_jax.weights.tensor_pickle import (
+    LARGEST_PICKLE,
+    LONGEST_NAME,
+    SAVE_AGAIN,
+    Storage,
+    find_tensors,
+    swap_bytes,
+    to_array,
+    unpickle,
+)
 
 # The name of a dtype in a .safetensors file -> the dtype.
 SAFETENSORS = {
@@ -148,16 +157,16 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         big_endian = byte_order in entries and archive.read(byte_order) == b"big"
 
         @functools.cache
-        def content(key: str) -> bytes:
-            entry = f"{folder}data/{key}"
+        def content(storage: Storage) -> bytes:
+            entry = f"{folder}data/{storage.key}"
             if entry not in entries:
-                raise WeightsError(f"has no entry {entry}, which its tensors need; {SAVE_AGAIN}")
-            return archive.read(entry)
+                raise WeightsError(
+                    f"has no entry {entry[:LONGEST_NAME]}, which its tensors need; {SAVE_AGAIN}"
+                )
+            stored = archive.read(entry)
+            return swap_bytes(stored, storage.dtype.itemsize) if big_endian else stored
 
-        return {
-            name: to_array(name, tensor, content(tensor.storage.key), big_endian=big_endian)
-            for name, tensor in tensors.items()
-        }
+        return {name: to_array(name, tensor, content(tensor.storage)) for name, tensor in tensors.items()}
 
 
 def _check_sizes(archive: zipfile.ZipFile, file_size: int) -> None:
@@ -165,6 +174,8 @@ def _check_sizes(archive: zipfile.ZipFile, file_size: int) -> None:
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise WeightsError(f"is a compressed archive, which torch.save does not write; {SAVE_AGAIN}")
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise WeightsError(f"has two entries of one name, which torch.save does not write; {SAVE_AGAIN}")
     if (declared := sum(entry.file_size for entry in entries)) > file_size:
         raise WeightsError(
             f"declares {declared:,} bytes and has {file_size:,}; fetch it again, or {SAVE_AGAIN}"

@@ -1,8 +1,5 @@
 """Reads pickles of PyTorch tensors, without torch and without executing them."""
 
-import io
-import pickle
-import pickletools
 import reprlib
 from typing import Any, NamedTuple
 
@@ -10,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradrev_jax.errors import WeightsError
+from gradrev_jax.weights.instructions import Instructions
 
 # The class of a storage in a pickle -> the dtype of its numbers.
 STORAGES = {
@@ -24,6 +22,8 @@ STORAGES = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
+MOST_DIMENSIONS = 64  # of an array of NumPy
+LONGEST_NAME = 200  # of a global, in an error
 LARGEST_PICKLE = 2**24  # bytes; a pickle has only names and shapes, a few kB for AlexNet
 SAVE_AGAIN = "save the weights alone, where torch is: torch.save(model.state_dict(), PATH)"
 
@@ -64,58 +64,94 @@ class Tensor(NamedTuple):
 
 
 class _Dict(dict[Any, Any]):
-    """Stands in for OrderedDict; ignores its attributes, in which torch stores the versions of modules."""
-
-    def __setstate__(self, state: object) -> None:
-        """Ignores the attributes."""
+    """Stands in for OrderedDict; its attributes, such as the versions of torch's modules, are ignored."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that knows tensors and nothing else.
+class _Global(NamedTuple):
+    """The name of a function or a class that a pickle refers to; it is never looked up."""
 
-    A pickle can call the objects that it obtains, and set their state. Here it obtains only objects that
-    neither can harm: a string for the class of a storage, functions created for one lookup, named tuples, and
-    a dict that ignores state; no array and no dtype.
-    """
+    module: str
+    name: str
 
-    def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content))
+
+TENSOR, PARAMETER = (
+    _Global("torch._utils", "_rebuild_tensor_v2"),
+    _Global("torch._utils", "_rebuild_parameter"),
+)
+ORDERED_DICT = _Global("collections", "OrderedDict")
+GLOBALS = {TENSOR, PARAMETER, ORDERED_DICT, *(_Global("torch", name) for name in STORAGES)}
+
+
+class _Tensors(Instructions):
+    """Follows a pickle that has tensors and plain Python objects."""
+
+    objects, advice = "tensors", SAVE_AGAIN
+
+    def __init__(self) -> None:
+        super().__init__()
         self.storages: dict[str, Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the object that stands in for a global name in the pickle."""
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda *arguments: _tensor(*arguments)
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return _Dict
-        if module == "torch" and name in STORAGES:
-            return name
-        raise WeightsError(
-            f"has {f'{module}.{name}'!r}, which is not a tensor; nothing of the file was run; {SAVE_AGAIN}"
-        )
+    def find(self, module: Any, name: Any) -> _Global:
+        """Returns a global name, if it is one of those that tensors need."""
+        if type(module) is not str or type(name) is not str:  # the message would show any other in full
+            raise ValueError("the name of a global is no string")
+        if (module, name) not in GLOBALS:
+            raise WeightsError(
+                f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not a tensor; nothing of the file was "
+                f"run; {SAVE_AGAIN}"
+            )
+        return _Global(module, name)
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def call(self, function: Any, arguments: Any) -> Any:
+        """Returns a tensor, or a new dict; ignores whether a tensor needs a gradient, hooks and metadata."""
+        if type(function) is not _Global or type(arguments) is not tuple:
+            raise ValueError("it calls what is no function")
+        if function == TENSOR:
+            return _tensor(*arguments[:4])
+        if function == PARAMETER:
+            return arguments[0]
+        if function == ORDERED_DICT:
+            return self._ordered_dict(*arguments)
+        raise ValueError(f"it calls {function.name}")
+
+    def _ordered_dict(self, pairs: Any = ()) -> _Dict:
+        """Returns a dict of a list of pairs, as Python 2 wrote it."""
+        if type(pairs) not in (list, tuple):
+            raise ValueError("a dict is made of what is no list")
+        self.spend(len(pairs))
+        if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
+            raise ValueError("a dict is made of what are no pairs")
+        return _Dict((key, value) for key, value in pairs if self.check_key(key))
+
+    def set_state(self, target: Any, state: Any) -> None:
+        """Ignores the attributes of dicts; nothing else has any."""
+        if type(target) is not _Dict:
+            raise ValueError("it sets the state of what has none")
+
+    def refer(self, pid: Any) -> Storage:
         """Returns the storage of ("storage", class, key, device, size); before torch 1.6, a None follows."""
-        kind, name, key, _, size, *view = pid
-        if kind != "storage" or name not in STORAGES or type(key) is not str or not are_counts((size,)):
+        if type(pid) is not tuple or len(pid) < 5:
             raise ValueError(f"no storage: {reprlib.repr(pid)}")
-        if view not in ([], [None]):
+        kind, made, key, _, size, *view = pid
+        is_class = type(made) is _Global and made.name in STORAGES
+        if kind != "storage" or not is_class or type(key) is not str or not are_counts((size,)):
+            raise ValueError(f"no storage: {reprlib.repr(pid)}")
+        if view and (len(view) > 1 or view[0] is not None):
             raise WeightsError(f"has a storage that is a view of another; {SAVE_AGAIN}")
-        storage = Storage(key, STORAGES[name], size)
+        storage = Storage(key, STORAGES[made.name], size)
         if self.storages.setdefault(key, storage) != storage:
-            raise WeightsError(f"describes its storage {key} in two ways; {SAVE_AGAIN}")
+            raise WeightsError(f"describes its storage {key[:LONGEST_NAME]} in two ways; {SAVE_AGAIN}")
         return storage
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """Returns a tensor; ignores whether it needs a gradient, its hooks and its metadata."""
-    if not isinstance(storage, Storage) or not are_counts((offset, *shape, *strides)):
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
+    """Returns a tensor, if it is described by counts."""
+    are_tuples = type(shape) is tuple and type(strides) is tuple
+    if not are_tuples or len(shape) > MOST_DIMENSIONS or len(shape) != len(strides):
+        raise ValueError(f"no tensor: shape {reprlib.repr(shape)}, strides {reprlib.repr(strides)}")
+    if type(storage) is not Storage or not are_counts((offset, *shape, *strides)):
         raise ValueError(f"no tensor: {reprlib.repr((offset, shape, strides))}")  # repr may have no end
-    if len(shape) != len(strides):
-        raise ValueError(f"no tensor: shape {shape}, strides {strides}")
-    return Tensor(storage, offset, tuple(shape), tuple(strides))
+    return Tensor(storage, offset, shape, strides)
 
 
 def are_counts(numbers: tuple[Any, ...]) -> bool:
@@ -139,6 +175,7 @@ def unpickle(content: bytes) -> Any:
       Exception: the pickle is damaged; ``pickle`` and ``pickletools`` raise errors of many types.
 
     Example:
+      >>> import pickle
       >>> unpickle(pickle.dumps({"epoch": 3}))
       {'epoch': 3}
       >>> unpickle(pickle.dumps(print))
@@ -152,16 +189,12 @@ def unpickle_with_storages(content: bytes) -> tuple[Any, dict[str, Storage]]:
     """Reads a pickle as ``unpickle`` does; also returns all storages that it refers to, by key.
 
     Example:
+      >>> import pickle
       >>> unpickle_with_storages(pickle.dumps([1, 2]))
       ([1, 2], {})
     """
-    # The unpickler allocates memory for memo indices and lengths before it reads what belongs there, so eight
-    # bytes can ask for gigabytes. They are checked first; genops checks the lengths.
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
-            raise ValueError(f"memo index {argument}")
-    unpickler = _Unpickler(content)
-    return unpickler.load(), unpickler.storages
+    tensors = _Tensors()
+    return tensors.follow(content), tensors.storages
 
 
 def find_tensors(checkpoint: Any) -> dict[str, Tensor]:
@@ -196,14 +229,27 @@ def find_tensors(checkpoint: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def to_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = False) -> np.ndarray:
-    """Converts a tensor to an array: a read-only view of the storage, or of a copy if bytes are swapped.
+def swap_bytes(content: bytes, size: int) -> bytes:
+    r"""Returns the bytes of big-endian numbers as those of little-endian ones.
+
+    Args:
+      content: the bytes; what lies behind the last whole number is left out.
+      size: the number of bytes of one.
+
+    Example:
+      >>> swap_bytes(b"\1\2\3\4\5", 2)
+      b'\x02\x01\x04\x03'
+    """
+    return np.frombuffer(content, f"u{size}", len(content) // size).byteswap().tobytes()
+
+
+def to_array(name: str, tensor: Tensor, content: bytes) -> np.ndarray:
+    """Converts a tensor to an array: a read-only view of its storage.
 
     Args:
       name: the name of the tensor, for errors.
       tensor: the tensor.
-      content: the bytes of its storage.
-      big_endian: whether the numbers are big-endian.
+      content: the bytes of its storage, little-endian.
 
     Raises:
       WeightsError: the tensor extends beyond its storage, or the storage beyond its bytes.
@@ -216,10 +262,10 @@ def to_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = Fa
              [12, 14]], dtype=uint8)
     """
     storage, offset, shape, strides = tensor
-    dtype, size = storage.dtype, storage.size
+    dtype, size, shown = storage.dtype, storage.size, name[:LONGEST_NAME]
     if len(content) < storage.num_bytes:
         raise WeightsError(
-            f"has {len(content):,} bytes for {name}, which is declared as {size:,} numbers of {dtype}; "
+            f"has {len(content):,} bytes for {shown}, which is declared as {size:,} numbers of {dtype}; "
             f"{SAVE_AGAIN}"
         )
     if 0 in shape:
@@ -227,9 +273,9 @@ def to_array(name: str, tensor: Tensor, content: bytes, *, big_endian: bool = Fa
     last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
     if last >= size:
         raise WeightsError(
-            f"has the tensor {name} reach to element {last:,} of a storage of {size:,}; {SAVE_AGAIN}"
+            f"has the tensor {shown} reach to element {last:,} of a storage of {size:,}; {SAVE_AGAIN}"
         )
-    integers = np.frombuffer(content, f"{'>' if big_endian else '<'}u{dtype.itemsize}", size)
+    integers = np.frombuffer(content, f"<u{dtype.itemsize}", size)
     elements = integers.astype(integers.dtype.newbyteorder("="), copy=False).view(dtype)[offset:]
     return np.lib.stride_tricks.as_strided(
         elements, shape, [stride * dtype.itemsize for stride in strides], writeable=False

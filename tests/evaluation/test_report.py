@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import result_table, write_report
-from gradrev_jax.evaluation.report_folder import read_records
 from gradrev_jax.evaluation.scores import Scores, read_scores
+from gradrev_jax.runs.metrics_log import read_records
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")
 HISTORY = [{"step": 2, "loss_cls": 1.0, "loss_rev": 2.0, "w_rev": 0.1}]

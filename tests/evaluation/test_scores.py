@@ -12,6 +12,7 @@ from gradrev_jax.evaluation.scores import (
     resampled_accuracies,
     write_scores,
 )
+from gradrev_jax.runs import array_files
 
 
 def fields(scores):
@@ -145,4 +146,35 @@ def test_what_cannot_be_read_says_how_to_get_it_anew(make_scores, path):
         read_scores(path)
     np.savez(path, **{name: array for name, array in vars(make_scores()).items() if name != "by_metric"})
     with pytest.raises(WorkdirError, match="another version: it has no retrieval metric; evaluate again"):
+        read_scores(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ks": np.array(3)},
+        {"ks": np.array([1.5, 2, 3])},
+        {"reference": np.full(3, 10**6)},
+        {"neighbors": np.zeros(3, np.int32)},
+        {"labels": np.zeros((2, 9), np.int32)},
+        {"correct": np.zeros((1, 2), np.int8)},
+        {"hit_rate": np.zeros((1, 1), np.float32)},
+        {"other": np.zeros((1, 1), bool)},
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_damage(make_scores, path, changed):
+    write_scores(path, make_scores())
+    with np.load(path) as arrays:
+        good = dict(arrays)
+    np.savez(path, **good)
+    read_scores(path)
+    np.savez(path, **{**good, **changed})
+    with pytest.raises(WorkdirError, match=r"queries.npz cannot be read: .*; evaluate again"):
+        read_scores(path)
+
+
+def test_a_small_file_cannot_ask_for_gigabytes(path, monkeypatch):
+    np.savez_compressed(path, reference=np.zeros(10**6))
+    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
+    with pytest.raises(WorkdirError, match="it has 8,000,... bytes of arrays, at most 1,000,000 are read"):
         read_scores(path)

@@ -333,3 +333,16 @@ def test_a_score_that_comes_later_counts(tmp_path):
             checkpoints.save(step, items(step), score=0.1)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert (checkpoints.steps, checkpoints.best_step) == ((2, 4, 5), 2)
+
+
+@pytest.mark.parametrize("content", ["{", '{"other": 1}', '{"score": "high"}', "[]"])
+def test_damaged_scores_are_one_kind_of_error(tmp_path, content):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, items(1), score=0.5)
+    (path,) = tmp_path.rglob("metrics/metrics")
+    path.write_text(content)
+    with (
+        pytest.raises(CheckpointError, match=f"cannot (open|read the scores of) {tmp_path}"),
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+    ):
+        _ = checkpoints.best_step

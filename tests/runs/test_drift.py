@@ -1,5 +1,6 @@
 import pathlib
 
+import numpy as np
 import pytest
 
 from gradrev_jax.errors import DataError, WorkdirError, join_names
@@ -152,3 +153,11 @@ def test_ten_images_are_named_and_the_others_counted():
     many = {**IMAGES, **{name: ("test", name, 0, 0) for name in images}}
     (sentence,) = described(drift(many))
     assert sentence.startswith("1,234 images are added: 0.jpg (test), 1.jpg (test), ")
+
+
+@pytest.mark.parametrize("labels", [np.full((len(IMAGES), 2), 5), np.zeros((len(IMAGES), 3), int)])
+def test_labels_of_other_attributes_are_damage(labels):
+    before = fingerprint(make(IMAGES))._replace(labels=labels.astype(np.int32))
+    for check in (check_evaluated, lambda *each: check_resumed(*each, accept=True)):
+        with pytest.raises(WorkdirError, match="catalogue.npz has labels of other attributes than the run"):
+            check(before, fingerprint(make(IMAGES)), SCHEMA, RUN)

@@ -6,6 +6,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS, Catalogue
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.runs import array_files
 from gradrev_jax.runs.fingerprints import (
     FILE,
     GONE,
@@ -146,3 +147,42 @@ def test_what_was_trained_on_stays_so_when_a_run_goes_on():
         "v.jpg",
     }  # what was never trained on may be forgotten
     assert following(None, before) is before
+
+
+GOOD = {
+    "names": np.frombuffer(b"a.jpg\0b.jpg", np.uint8),
+    "contents": np.arange(2).astype(np.uint64),
+    "labels": np.zeros((2, 2), np.int8),
+    "parts": np.zeros(2, np.uint8),
+    "trained_on": np.ones(2, bool),
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"names": np.frombuffer(b"a.jpg", np.uint8)},
+        {"names": np.zeros(2, np.float32)},
+        {"contents": np.zeros(3, np.uint64)},
+        {"contents": np.zeros(2, np.int64)},
+        {"labels": np.zeros(2, np.int8)},
+        {"labels": np.full((2, 2), -2, np.int8)},
+        {"labels": np.zeros((1, 2), np.int8)},
+        {"parts": np.full(2, GONE + 1, np.uint8)},
+        {"parts": np.zeros((2, 1), np.uint8)},
+        {"trained_on": np.ones(2, np.uint8)},
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_damage(tmp_path, changed):
+    np.savez(tmp_path / FILE, **GOOD)
+    assert read_fingerprint(tmp_path).names == ("a.jpg", "b.jpg")
+    np.savez(tmp_path / FILE, **{**GOOD, **changed})
+    with pytest.raises(WorkdirError, match=f"{FILE}, which says what the run was trained on, cannot be read"):
+        read_fingerprint(tmp_path)
+
+
+def test_a_small_file_cannot_ask_for_gigabytes(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / FILE, **{**GOOD, "contents": np.zeros(10**6, np.uint64)})
+    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
+    with pytest.raises(WorkdirError, match="it has 8,00.,... bytes of arrays, at most 1,000,000 are read"):
+        read_fingerprint(tmp_path)

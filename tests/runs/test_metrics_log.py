@@ -1,11 +1,12 @@
 import errno
 import json
 import os
+import re
 
 import pytest
 
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.runs.metrics_log import MetricsLog
+from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 
 
 def record(step, **values):
@@ -64,3 +65,29 @@ def test_a_full_disk_is_one_error_and_the_torn_line_is_dropped_later(tmp_path):
     with MetricsLog(tmp_path, "encoder", 5) as log:
         log.write(record(10))
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"stage": "enc\xffoder", "step": 5}', "line 2 is damaged: 'ascii' codec can't decode"),
+        (b'{"stage": "encoder" "step": 5}', "line 2 is damaged: Expecting ',' delimiter"),
+        (b"[5]", "line 2 is damaged: it is no record; remove the line"),
+        (b"[" * 100_000, "line 2 is damaged: maximum recursion depth"),
+        (b'{"step": 5}', "whose field 'stage' is no str; remove its line"),
+        (b'{"stage": "encoder", "step": "5"}', "whose field 'step' is no int; remove its line"),
+    ],
+)
+def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path, line, message):
+    path = tmp_path / "metrics.jsonl"
+    content = b"\n".join([json.dumps(record(4)).encode(), line, json.dumps(record(6)).encode(), b""])
+    path.write_bytes(content)
+    with pytest.raises(WorkdirError, match=re.escape(message)) as caught:
+        MetricsLog(tmp_path, "encoder", 6)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_a_line_may_have_the_line_ends_of_other_systems_within(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"note": "a\\u2028b", "step": 1}\n')
+    assert read_records(tmp_path / "metrics.jsonl") == [{"note": "a\u2028b", "step": 1}]

@@ -1,11 +1,12 @@
 import json
 import pathlib
+import time
 
 import pytest
 
 from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.runs.fields.table import default_config
-from gradrev_jax.runs.shared_config import check_given, check_placed, check_shared, portable
+from gradrev_jax.runs.shared_config import check_given, check_placed, check_shared, check_types, portable
 
 PATH = pathlib.Path("model/config.json")
 
@@ -115,6 +116,38 @@ def test_what_belongs_to_the_model_is_not_given():
     check_given({"root": "x", "format": "table", "table": "mine.csv"})
     with pytest.raises(ConfigError, match=r"data.image_size belongs to the model"):
         check_given({"image_size": 10})
+
+
+def test_many_unknown_fields_take_no_time(config):
+    """What is near to each of them takes long to find."""
+    config["data"] |= {f"field{number}" * 20: 0 for number in range(3000)}
+    begun = time.monotonic()
+    with pytest.raises(WorkdirError, match="there is no such field") as caught:
+        check_shared(config, PATH)
+    assert time.monotonic() - begun < 5
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("data", "image_size", "227", "data.image_size = '227': a value of the type int"),
+        ("train", "learning_rate", 10**400, "train.learning_rate = 1000.*: a number that a float can hold"),
+        ("protocol", "ks", 5, "protocol.ks = 5: a list of values of its type"),
+        ("data", "format", None, "data.format = None: it must be set"),
+        ("model", "width", [[[[[[1]]]]]], "model.width = .*: a value of the type float"),
+    ],
+)
+def test_the_types_of_a_run_are_checked(config, section, name, value, message):
+    check_types(config, PATH)
+    check_types({**config, "of another version": 3}, PATH)
+    with pytest.raises(WorkdirError, match=f"^model/config.json cannot be used; restore it.*\n  {message}"):
+        check_types({**config, section: {**config[section], name: value}}, PATH)
+    del config[section][name]
+    with pytest.raises(WorkdirError, match=f"{section}.{name} is missing"):
+        check_types(config, PATH)
+    with pytest.raises(WorkdirError, match="is missing"):
+        check_types({**config, section: 3}, PATH)
 
 
 @pytest.mark.parametrize("stranger", [{"outside": True, "largest_image": 170.0}, {}])

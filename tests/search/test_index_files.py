@@ -131,3 +131,92 @@ def test_a_folder_that_is_there_stays_as_it_is(folder):
         save_index(ManipulationIndex.build(GALLERY[:5], MEMORY, SCHEMA), folder)
     assert (folder / "index.json").read_bytes() == before
     assert [path.name for path in folder.parent.iterdir()] == ["index"]
+
+
+def header(shape, kind="<f4", start=b"\x93NUMPY\1\0"):
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return start + len(text).to_bytes(2, "little") + text
+
+
+def zipped(tmp_path):
+    np.savez(tmp_path / "archive.npz", a=np.ones(3))
+    return (tmp_path / "archive.npz").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["features", "rows", "table", "entries", "largest"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda _: b"",
+        lambda _: b"\x80\x04N.",
+        lambda _: header("(" * 99),
+        lambda _: header("(1000000000, 1000000000, 1000000000)"),
+        lambda _: header("(3, 2)", "|O"),
+        lambda _: header("(0,)"),
+        zipped,
+    ],
+    ids=["empty", "pickle", "nested", "huge", "objects", "nothing", "archive"],
+)
+def test_damaged_arrays_are_one_kind_of_error(folder, tmp_path, name, content):
+    (folder / f"{name}.npy").write_bytes(content(tmp_path))
+    with pytest.raises(DataError, match=f"index is no index that can be read: .*{name}"):
+        open_index(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("features", lambda array: array[:-1], r"features.npy has the shape \(29, 2, 4\), not \(30, 2, 4\)"),
+        ("rows", lambda array: array[:, :1], "has the shape"),
+        ("rows", lambda array: array[:, :, 0], "its rows are"),
+        ("rows", lambda array: array.astype(np.float64), "has numbers of the type float32, not float64"),
+        ("rows", lambda array: array.astype(np.int32), "rows.npy has numbers of the type int32"),
+        (
+            "square_norms",
+            lambda array: array * np.float32(np.nan),
+            "square_norms.npy has numbers that are not",
+        ),
+        ("memory", lambda array: array + np.float32(1), "its memory is not the one that it was saved with"),
+        ("memory", lambda array: array * 0, "part.npy|has the shape"),
+        ("memory_norms", lambda array: array[:-1], "memory_norms.npy has the shape"),
+        ("table", lambda array: array[:-1], "table.npy has the shape"),
+        ("part", lambda array: array + 1, "part.npy or entries.npy is damaged"),
+        ("entries", lambda array: array[::-1], "part.npy or entries.npy is damaged"),
+        ("entries", lambda array: array.astype(np.float32), "entries.npy has numbers of the type float32"),
+        ("largest", lambda array: array[None], "largest.npy has the shape"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(folder, name, change, message):
+    np.save(folder / f"{name}.npy", change(np.load(folder / f"{name}.npy")))
+    with pytest.raises(DataError, match=f"is no index that can be read: .*{message}"):
+        open_index(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"normalize": "l2"}, "its normalisation is 'l2'"),
+        ({"normalize": ["none"]}, "unhashable|its normalisation"),
+        ({"weights": [1.0]}, r"it has the weights \[1.0\] for 2 blocks"),
+        ({"weights": [1.0, -1.0]}, "it has the weights"),
+        ({"weights": [1.0, 10**400]}, "too large|it has the weights"),
+        ({"replacement": {"attribute_of": [0, 0, 0, 1, 2], "has_absent": False}}, "beyond the 2 blocks"),
+        (
+            {"replacement": {"attribute_of": [0, 0, 0, 1], "has_absent": False}},
+            "has 4 values, and its memory 5",
+        ),
+        (
+            {"replacement": {"attribute_of": [0, 0, 0, 1, 1], "has_absent": True}},
+            "has 5 values, and its memory",
+        ),
+        ({"replacement": {"attribute_of": [0, 0, 0, 1, 1], "has_absent": 0}}, "neither true nor false"),
+        ({"replacement": {"attribute_of": [0.0] * 5, "has_absent": False}}, "no list of whole numbers"),
+        ({"replacement": 3}, "not subscriptable"),
+        ({"version": [[[]]]}, r"is an index of version \[\[\[\]\]\], not 4"),
+    ],
+)
+def test_a_damaged_description_is_named(folder, fields, message):
+    about = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**about, **fields}))
+    with pytest.raises(DataError, match=message):
+        open_index(folder)

@@ -207,3 +207,12 @@ def test_what_a_stranger_links_to_is_not_removed(model, tmp_path, capsys):
     Retriever.open(model, progress=False)
     assert "is not kept, so the next start encodes it again" in capsys.readouterr().err
     assert [path.read_text() for path in mine.iterdir()] == ["dear"]
+
+
+def test_a_network_that_overflows_is_refused_before_anything_is_compared(model):
+    """Its numbers are finite, and those that it gives are not, which JSON has no word for."""
+    with safetensors.safe_open(model / FILE, framework="numpy") as file:
+        names = [name for name in file.keys() if name.startswith("encoder/params") and "kernel" in name]  # noqa: SIM118
+        large = {name: np.full_like(file.get_tensor(name), 1e38) for name in names}
+    change(model, large)
+    assert f"the network of {model} gives numbers that are not finite" in refusal(model)

@@ -100,6 +100,7 @@ def test_a_name_that_is_there_gets_another_commit(hub, published, small_model):
         ("hub:", "names no model of the hub"),
         ("hub:a/b/c", "names no model of the hub"),
         ("hub:../secret", "names no model of the hub"),
+        ("hub:a/b@v1/../../../secret", "names no model of the hub"),
         ("hub:a/b@", "names no model of the hub"),
         ("hub:a/b@../x y", "names no model of the hub"),
     ],

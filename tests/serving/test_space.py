@@ -88,6 +88,31 @@ def damage(path, change):
         ),
         (lambda about, arrays: arrays["space/absent"].fill(np.nan), "not all numbers are finite"),
         (lambda about, arrays: arrays.update({"space/weights": np.ones(99)}), "weights are"),
+        (lambda about, arrays: about.update(strength=10**400), "int too large"),
+        (lambda about, arrays: about.update(strength=1e300), "strength and look are"),
+        (lambda about, arrays: arrays["space/memory"].fill(1e35), "of a size to compute with"),
+        (lambda about, arrays: about.update(look=-1.0), "strength and look are"),
+        (
+            lambda about, arrays: arrays["space/temperatures"].fill(0),
+            "temperatures or weights are not above 0",
+        ),
+        (
+            lambda about, arrays: arrays.update({"space/weights": np.zeros(arrays["space/memory"].shape[1])}),
+            "temperatures or weights are not above 0",
+        ),
+        (
+            lambda about, arrays: arrays.update({"space/memory": arrays["space/memory"].astype(np.int32)}),
+            "memory is int32",
+        ),
+        (
+            lambda about, arrays: arrays.update(
+                {
+                    "space/memory": np.zeros((*arrays["space/memory"].shape[:2], 0)),
+                    "space/absent": np.zeros((len(arrays["space/absent"]), 0)),
+                }
+            ),
+            r"is float64 \(.*, 0\)",
+        ),
     ],
 )
 def test_a_damaged_space_is_refused(rng, tmp_path, change, message):

@@ -10,7 +10,7 @@ import pytest
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.files import LFS_ADVICE
-from gradrev_jax.weights import numpy_pickle
+from gradrev_jax.weights import instructions
 from gradrev_jax.weights.numpy_pickle import KINDS, read_numpy_pickle
 from tests.handmade_pickles import Built, Call, Global, dump, emit
 from tests.torch_tensors import LEGACY_FILE, ZIP_FILE
@@ -316,7 +316,7 @@ def test_nested_objects_are_not_followed(nested, read):
 
 
 def test_instructions_without_an_end(read, monkeypatch):
-    monkeypatch.setattr(numpy_pickle, "MOST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(instructions, "MOST_INSTRUCTIONS", 1000)
     read(pickle.dumps({str(number): np.ones(3) for number in range(20)}))
     with pytest.raises(WeightsError, match="has more than 1,000 instructions, too many for arrays; save"):
         read(b"\x80\x02" + b"N" * 1000 + b".")

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.weights.reader import read_state_dict
+from tests.handmade_pickles import Call, Global, Persistent, dump
 from tests.torch_tensors import EXPECTED, LEGACY_FILE, ZIP_FILE, assert_same
 
 SAFETENSORS_FILE = safetensors.numpy.save({"bias": np.ones(3, np.float32), "half": np.ones(3, np.float16)})
@@ -164,6 +165,30 @@ def test_a_compressed_archive(path):
     write_zip(path, {**entries(), "archive/data/0": bytes(10**6)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(WeightsError, match="is a compressed archive, which torch.save does not write; save"):
         read_state_dict(path)
+
+
+def test_two_entries_of_one_name(path):
+    write_zip(path, entries())
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("archive/data/0", entries()["archive/data/0"])
+    with pytest.raises(
+        WeightsError, match=r"has two entries of one name, which torch.save does not write; s"
+    ):
+        read_state_dict(path)
+
+
+def test_big_endian_tensors_of_one_storage_share_its_memory(path):
+    """A copy per tensor would take any amount of memory, of a small file."""
+    window = Call(
+        Global("torch._utils", "_rebuild_tensor_v2"),
+        (Persistent(("storage", Global("torch", "FloatStorage"), "0", "cpu", 3)), 0, (3,), (1,), False, None),
+    )
+    pickled = dump({"a": window, "b": window})
+    content = {"x/data.pkl": pickled, "x/data/0": np.arange(3, dtype=">f4").tobytes(), "x/byteorder": b"big"}
+    write_zip(path, content)
+    found = read_state_dict(path)
+    assert_same(found, dict.fromkeys("ab", np.arange(3, dtype=np.float32)))
+    assert np.shares_memory(found["a"], found["b"])
 
 
 def test_entries_that_are_the_same_bytes(path):

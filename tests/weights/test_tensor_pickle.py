@@ -1,18 +1,20 @@
 import os
 import pickle
 import resource
+import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.weights import tensor_pickle
+from gradrev_jax.weights import instructions
 from gradrev_jax.weights.tensor_pickle import (
     STORAGES,
     Storage,
     Tensor,
     find_tensors,
+    swap_bytes,
     to_array,
     unpickle,
     unpickle_with_storages,
@@ -158,18 +160,16 @@ def test_what_torch_does_not_write(value):
     assert unpickle(dump(tensor())) == Tensor(FLOATS, 0, (3, 4), (4, 1)), "it has changed the reader"
 
 
-def test_state_set_on_a_function_stays_with_that_pickle():
+def test_functions_have_no_state():
     for state in ({"a": 1}, (None, {"__defaults__": (1, 2, 3, 4), "__kwdefaults__": {"a": 1}})):
-        unpickle(dump([Built(REBUILD, state), Built(Global("torch._utils", "_rebuild_parameter"), state)]))
-    assert tensor_pickle._tensor.__defaults__ is None
-    assert "a" not in vars(tensor_pickle._tensor)
+        for function in (REBUILD, Global("torch._utils", "_rebuild_parameter"), ORDERED_DICT):
+            with pytest.raises(ValueError, match="it sets the state of what has none"):
+                unpickle(dump([Built(function, state)]))
 
 
 @pytest.mark.parametrize(
     "bomb",
     [
-        b"\x80\x02Nr\xff\xff\xff\x0f.",  # a memo index
-        b"Np200000000\n.",
         b"\x80\x05\x96\xff\xff\xff\x7f\x01\0\0\0.",  # the length of a bytearray
         b"\x80\x04\x8e\xff\xff\xff\x7f\x01\0\0\0.",  # the length of bytes
         b"\x80\x04\x95\xff\xff\xff\x7f\x01\0\0\0.",  # the length of a frame
@@ -179,7 +179,74 @@ def test_a_small_pickle_cannot_ask_for_gigabytes(bomb):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises((ValueError, pickle.UnpicklingError)):
         unpickle(bomb)
+    for index in (b"r\xff\xff\xff\x0f", b"p200000000\n"):  # of the memo
+        assert unpickle(b"\x80\x02N" + index + b".") is None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+DEEP = b")" + b"\x85" * 40_000  # a tuple in a tuple in a tuple: its hash would overflow the stack
+DOUBLED = b")" + b"q\x00h\x00\x86" * 200  # a tuple that holds twice a tuple ...: its hash would never end
+COLLIDING = b"".join(
+    b"\x8a\x18" + (number * (2**61 - 1)).to_bytes(24, "little") + b"N" for number in range(20_000)
+)
+
+
+@pytest.mark.parametrize("key", [DEEP, DOUBLED], ids=["deep", "doubled"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda key: b"}" + key + b"Ns" + emit("bias") + emit(tensor()) + b"s",
+        lambda key: emit(ORDERED_DICT) + b"((" + key + b"Nt(" + emit("bias") + emit(tensor()) + b"tl\x85R",
+        lambda key: b"}" + emit("bias") + emit(tensor()) + b"s" + emit("set") + b"\x8f(" + key + b"\x90s",
+        lambda key: b"}" + emit("bias") + emit(tensor()) + b"s" + emit("set") + b"(" + key + b"\x91s",
+    ],
+    ids=["dict", "ordered dict", "set", "frozen set"],
+)
+def test_a_key_that_no_hash_ends_of_is_passed_over(key, place):
+    assert unpickle(b"\x80\x04" + place(key) + b".")["bias"] == Tensor(FLOATS, 0, (3, 4), (4, 1))
+
+
+@pytest.mark.parametrize("nested", [DEEP, DOUBLED], ids=["deep", "doubled"])
+def test_nested_objects_are_neither_compared_nor_shown(nested):
+    pid = b"(" + emit("storage") + nested + emit("0") + emit("cpu") + emit(3) + b"tQ"
+    rebuilt = emit(REBUILD) + b"(" + emit(storage()) + nested + emit((3,)) + emit((1,)) + b"tR"
+    shaped = emit(REBUILD) + b"(" + emit(storage()) + emit(0) + nested + nested + b"tR"
+    for hostile in (pid, nested + b"Q", rebuilt, shaped, nested + emit("a") + b"\x93", nested + b")R"):
+        with pytest.raises(ValueError, match="no storage|no tensor|the name of a global|it calls"):
+            unpickle(b"\x80\x04" + hostile + b".")
+    with pytest.raises(WeightsError, match="has no tensors by name"):
+        find_tensors(unpickle(b"\x80\x04" + nested + b"."))
+
+
+def test_integers_of_one_hash_take_no_time():
+    begun = time.monotonic()
+    assert unpickle(b"\x80\x04}(" + COLLIDING + b"u.") == {
+        0: None,
+        2**61 - 1: None,
+        2 * (2**61 - 1): None,
+    } | {number * (2**61 - 1): None for number in range(3, 5) if number * (2**61 - 1) < 2**63}
+    assert time.monotonic() - begun < 10
+
+
+def test_instructions_without_an_end(monkeypatch):
+    monkeypatch.setattr(instructions, "MOST_INSTRUCTIONS", 1000)
+    unpickle(dump({f"{number}": tensor() for number in range(20)}))
+    copies = (
+        b"\x80\x02(" + emit([("a", 1)] * 100) + b"q\x00" + b"0" + (emit(ORDERED_DICT) + b"h\x00\x85R0") * 20
+    )
+    for endless in (b"\x80\x02" + b"N" * 1000 + b".", copies + b"t."):
+        with pytest.raises(
+            WeightsError, match="has more than 1,000 instructions, too many for tensors; save"
+        ):
+            unpickle(endless)
+
+
+def test_a_tensor_has_few_dimensions():
+    """A long shape that stands once in a pickle could otherwise be copied in every few bytes of it."""
+    with pytest.raises(ValueError, match="no tensor: shape"):
+        unpickle(dump(tensor(shape=(1,) * 65, strides=(1,) * 65)))
+    with pytest.raises(ValueError, match="no tensor: shape"):
+        unpickle(dump(tensor(shape=b"123", strides=(1,) * 3)))
 
 
 @pytest.mark.parametrize(
@@ -254,13 +321,10 @@ def check_view(kind, offset, shape, strides, rng):
 
 
 def test_big_endian_numbers():
-    tensor = Tensor(Storage("0", np.dtype(np.float32), 3), 0, (3,), (1,))
-    content = np.array([1, 2, 3], ">f4").tobytes()
-    array = to_array("weight", tensor, content, big_endian=True)
-    assert array.tolist() == [1, 2, 3]
-    assert array.dtype.isnative
+    assert swap_bytes(np.array([1, 2, 3], ">f4").tobytes(), 4) == np.array([1, 2, 3], "<f4").tobytes()
     brain = Tensor(Storage("0", np.dtype(jnp.bfloat16), 1), 0, (1,), (1,))
-    assert to_array("weight", brain, b"\x3f\xc0", big_endian=True).tolist() == [1.5]
+    assert to_array("weight", brain, swap_bytes(b"\x3f\xc0", 2)).tolist() == [1.5]
+    assert swap_bytes(b"\1\2", 1) == b"\1\2"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.fields.table import names_with
+from gradrev_jax.runs.shared_config import check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +125,7 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Eval
     """
     if _is_report(directory):
         return _read_report(directory.parent, directory)
-    config = workdir.read_config(directory)
-    stages = config["stages"]
+    stages = _read_config(directory)["stages"]
     stage = stages[0] if prototypes_alone else stages[-1]
     report = workdir.report_directory(directory, stage, stages)
     again = f"python evaluate.py --workdir={directory}" + (f" --stage={stage}" if prototypes_alone else "")
@@ -140,13 +140,20 @@ def read_run(directory: pathlib.Path, *, prototypes_alone: bool = False) -> Eval
     return read
 
 
+def _read_config(directory: pathlib.Path) -> dict[str, Any]:
+    """Reads the config of a run, whose fields have their types."""
+    config = workdir.read_config(directory)
+    check_types(config, directory / workdir.CONFIG)
+    return config
+
+
 def _is_report(directory: pathlib.Path) -> bool:
     return (directory / METRICS_FILE).is_file() and (directory.parent / workdir.CONFIG).is_file()
 
 
 def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
     """Reads one report of the run of a folder."""
-    config, scores = workdir.read_config(directory), read_scores(report / SCORES_FILE)
+    config, scores = _read_config(directory), read_scores(report / SCORES_FILE)
     names = [name for name in scores.by_metric if not is_of_one(name)]
     metrics = read_metrics(report, names, ks=scores.ks.tolist())
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
@@ -242,7 +249,7 @@ def _has_prototypes_report(directory: pathlib.Path) -> bool:
     """Returns whether a run that fine-tunes a memory was evaluated without it, too."""
     if _is_report(directory):
         return False
-    stages = workdir.read_config(directory)["stages"]
+    stages = _read_config(directory)["stages"]
     return len(stages) > 1 and workdir.report_directory(directory, stages[0], stages).is_dir()
 
 

@@ -146,7 +146,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WorkdirError(
             f"{path} cannot be read ({first_line(error).strip()}); remove it, and trackers get a new run"
         ) from error

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gradrev_jax.serving.web.answers import Answers, to_json
 from gradrev_jax.serving.web.caches import Recent
+from gradrev_jax.serving.web.fields import Query, parse_json
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.names import Names
 from gradrev_jax.serving.web.photos import Photos, check_photo
@@ -255,3 +256,14 @@ def test_answers_to_many_threads_are_those_to_one(shop, make_client):
         )
 
     assert [answer.json["items"] for answer in asyncio.run(together())] == alone[:15]
+
+
+def test_repeated_names_are_found_in_no_time():
+    """A long body has thousands of names, all of which differ but the last."""
+    names = [*(f"{number:x}" for number in range(20_000)), "7"]
+    begun = time.monotonic()
+    with pytest.raises(Refused, match="the field '7' is given twice"):
+        parse_json(("{" + ",".join(f'"{name}":0' for name in names) + "}").encode())
+    with pytest.raises(Refused, match="the field '7' is given twice"):
+        Query([(name, "") for name in names])
+    assert time.monotonic() - begun < 2

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+
+from gradrev_jax.serving.gallery import EncodedGallery, keep_gallery, kept_folder, open_gallery
+from tests.encoded_images import SCHEMA, material
+from tests.serving.test_space import make
+
+OF = {"version": 1, "count": 6}
+PARTS = ("test",)
+
+
+@pytest.fixture
+def gallery(rng):
+    space = make(material(rng, missing="ignore"), "posterior")
+    blocks = rng.normal(size=(6, *space.fitted.memory.shape[1:])).astype(np.float32)
+    logits = rng.normal(size=(6, SCHEMA.num_values)).astype(np.float32)
+    return EncodedGallery(space, "encoder", 7, blocks, logits)
+
+
+def test_what_is_kept_is_opened(tmp_path, gallery, capsys):
+    assert open_gallery(tmp_path, PARTS, OF) is None
+    keep_gallery(tmp_path, PARTS, OF, gallery)
+    opened = open_gallery(tmp_path, PARTS, OF)
+    assert (opened.stage, opened.step) == ("encoder", 7)
+    np.testing.assert_array_equal(opened.blocks, gallery.blocks)
+    np.testing.assert_array_equal(opened.own_logits, gallery.own_logits)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("blocks.npy", b""),
+        ("blocks.npy", b"\x93NUMPY\1\0\x08\0{'descr'"),
+        ("blocks.npy", np.zeros((6, 2, 2), np.float32)),
+        ("own_logits.npy", np.zeros((6, 1), np.float32)),
+        ("own_logits.npy", np.zeros((6, SCHEMA.num_values), np.float64)),
+        ("gallery.json", {"made_of": OF, "stage": "other", "step": 7}),
+        ("gallery.json", {"made_of": OF, "stage": "encoder", "step": float("inf")}),
+        ("gallery.json", [3]),
+        ("gallery.json", b"[" * 100_000),
+        ("space.safetensors", b""),
+    ],
+)
+def test_a_damaged_one_is_encoded_again(tmp_path, gallery, capsys, file, content):
+    keep_gallery(tmp_path, PARTS, OF, gallery)
+    path = kept_folder(tmp_path, PARTS) / file
+    if isinstance(content, np.ndarray):
+        np.save(path, content)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    assert open_gallery(tmp_path, PARTS, OF) is None
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("linked", ["serving", "serving/test"])
+def test_nothing_is_read_or_written_where_a_strangers_folder_links_to(tmp_path, gallery, capsys, linked):
+    mine, model = tmp_path / "mine", tmp_path / "model"
+    for folder in (mine, model):
+        folder.mkdir()
+    keep_gallery(mine, PARTS, OF, gallery)
+    before = sorted(mine.rglob("*"))
+    (model / linked).parent.mkdir(exist_ok=True)
+    (model / linked).symlink_to(mine / linked)
+    assert open_gallery(model, PARTS, OF) is None
+    keep_gallery(model, PARTS, OF, gallery._replace(step=8))
+    assert "is a link to another folder" in capsys.readouterr().err
+    assert sorted(mine.rglob("*")) == before
+    assert open_gallery(mine, PARTS, OF).step == 7
