@@ -28,9 +28,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"benchmarks", "configs", "gradrev_commands", "gradrev_jax", "tests"}
 # Extras of those who work on the project; the package itself needs none of them.
-OF_DEVELOPERS = {"dev", "docs", "lint", "notebook", "page", "test", "torch"}
+OF_DEVELOPERS = {"dev", "docs", "fuzz", "lint", "notebook", "page", "test", "torch"}
 # Distributions that need not be installed here, by the module that is imported.
 DISTRIBUTIONS = {
+    "atheris": "atheris",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "faiss": "faiss-cpu",
     "griffe": "griffelib",
