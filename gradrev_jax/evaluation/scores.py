@@ -133,6 +133,11 @@ def write_scores(path: pathlib.Path, scores: Scores) -> None:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # of its other keywords
 
 
+def is_of_one(metric: str) -> bool:
+    """Returns whether a metric is of one attribute or nuisance, as ``kept.color``."""
+    return "." in metric
+
+
 def read_scores(path: pathlib.Path) -> Scores:
     """Reads what ``write_scores`` wrote; the metrics are those that the file has.
 
@@ -151,7 +156,7 @@ def read_scores(path: pathlib.Path) -> Scores:
     names = [field.name for field in dataclasses.fields(Scores) if field.name != BY_METRIC]
     missing = [name for name in names if name not in arrays]
     by_metric = {name: array for name, array in arrays.items() if name not in names}
-    if missing or not by_metric:
+    if missing or all(map(is_of_one, by_metric)):
         what = missing[0] if missing else "retrieval metric"
         raise WorkdirError(f"{path} was written by another version: it has no {what}; {again}")
     if problem := _disagreement(arrays, list(by_metric)):

@@ -96,6 +96,8 @@ def decode_image(
                 return attempt(io.BytesIO(bare))
         if isinstance(error, UnidentifiedImageError):
             raise ValueError(unreadable_format(content[:HEAD])) from error
+        if isinstance(error, MemoryError):  # Pillow asks at once for as many bytes as a header claims
+            raise ValueError("it claims to be larger than the memory") from error
         raise
 
 

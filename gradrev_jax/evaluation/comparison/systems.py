@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, read_scores
+from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, is_of_one, read_scores
 from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
@@ -183,11 +183,6 @@ def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
     """
     first, *others = [run.scores.by_metric for system in systems for run in system.runs]
     return tuple(name for name in first if not is_of_one(name) and all(name in other for other in others))
-
-
-def is_of_one(metric: str) -> bool:
-    """Returns whether a metric is of one attribute or nuisance, as ``kept.color``."""
-    return "." in metric
 
 
 def describe_config(config: Mapping[str, Any], *, prototypes_alone: bool = False) -> str:

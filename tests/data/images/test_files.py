@@ -170,6 +170,14 @@ def test_damage_to_the_pixels_is_named_even_beside_damaged_metadata():
         read(bytes(broken))
 
 
+def test_an_image_that_claims_more_than_the_memory_is_refused():
+    def fill_memory(image):
+        raise MemoryError
+
+    with pytest.raises(ValueError, match="it claims to be larger than the memory"):
+        decode_image(png_with(b"tIME", b""), SIZE, fill_memory)
+
+
 GREY = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)
 
 
