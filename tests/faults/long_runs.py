@@ -105,7 +105,7 @@ def config_of(case, steps, *, count, cache):
     config.data.cache_dir = str(cache)
     config.train.max_steps = config.memory.max_steps = steps
     config.train.epochs = config.memory.epochs = steps  # more than there will be
-    config.train.checkpoint_every = max(steps // 20, 1)
+    config.train.checkpoint_every = max(steps // 10, 1)
     return config
 
 

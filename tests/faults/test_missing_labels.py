@@ -43,7 +43,8 @@ def config(tiny_config):
     return tiny_config
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), pytest.param(("train",), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("parts", [("train", "test"), ("train",)])
 def test_an_attribute_that_nothing_is_labelled_for_is_left_out_of_the_report(config, hide, tmp_path, parts):
     hide([LENGTH], *parts)
     assert all_finite(jax.device_get(train(config, tmp_path / "run", progress=False)))

@@ -104,7 +104,7 @@ def assert_finite_at_the_edges(name, dtype, size=BATCH):
     assert finite.all(), [edge for edge, each in zip(EDGES, finite, strict=True) if not each.all()]
 
 
-LIKE_OTHERS = ("fixed", "schedule", "decorrelated")  # the program of another but for a factor
+LIKE_OTHERS = ("fixed", "schedule", "decorrelated", "compact")  # nearly the programs of others
 
 
 @pytest.mark.parametrize(
