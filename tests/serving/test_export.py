@@ -22,11 +22,11 @@ def shop_model(shop_run, tmp_path_factory):
 
 
 def assert_same_search(model, run, **options):
-    """A model must answer exactly as the run that it was exported from."""
+    """A model must answer as the run that it was exported from."""
     a, b = (Retriever.open(each, progress=False, **options) for each in (model, run))
-    np.testing.assert_array_equal(a._gallery.blocks, b._gallery.blocks)
-    np.testing.assert_array_equal(a._space.fitted.memory, b._space.fitted.memory)
-    np.testing.assert_array_equal(a._probabilities, b._probabilities)
+    assert_rounded(a._gallery.blocks, b._gallery.blocks)
+    assert_rounded(a._space.fitted.memory, b._space.fitted.memory)
+    assert_rounded(a._probabilities, b._probabilities)
     name = a.schema.names[0]
     for row in range(4):
         value = a.schema.values[0][(row + 1) % a.schema.sizes[0]]
@@ -35,9 +35,14 @@ def assert_same_search(model, run, **options):
     assert_same_found(*(each.photo(photo).search(k=7) for each in (a, b)))
 
 
+def assert_rounded(found, expected):
+    """Some versions of XLA add in another order where parameters come from another file: 2.9e-5 was seen."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
 def assert_same_found(found, expected):
     assert found.rows.tolist() == expected.rows.tolist()
-    assert found.distances.tolist() == expected.distances.tolist()
+    assert_rounded(found.distances, expected.distances)
 
 
 def assert_same_metrics(model, expected, folder):
@@ -84,7 +89,7 @@ def test_what_is_exported_may_be_searched_in_another_way(small_run, tmp_path):
     assert "was not evaluated" in (model / "README.md").read_text()
     found = Retriever.open(model, progress=False)
     expected = Retriever.open(small_run, protocol={"representation": "posterior"}, progress=False)
-    np.testing.assert_array_equal(found._gallery.blocks, expected._gallery.blocks)
+    assert_rounded(found._gallery.blocks, expected._gallery.blocks)
     with pytest.raises(ConfigError, match=r"so protocol.edit cannot be given; give it to gradrev-export"):
         Retriever.open(model, protocol={"edit": "add"}, progress=False)
 
