@@ -40,8 +40,9 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
       >>> config = {"data": {"root": "/home/me/shop", "table": "/home/me/shop/labels.csv"}, "model": {}}
-      >>> portable(config)["data"]
-      {'root': None, 'table': 'labels.csv'}
+      >>> made = portable(config)["data"]
+      >>> made["root"], made["table"]
+      (None, 'labels.csv')
     """
     made = {
         name: dict(section) if isinstance(section, Mapping) else section for name, section in config.items()
@@ -181,7 +182,7 @@ def _type_problem(name: str, value: Any) -> str | None:
     kind = field.kind or type(field.default)
     if kind is tuple:
         elements = {type(each) for each in field.default} or {str, int, float, list}
-        if not isinstance(value, list) or not {type(each) for each in value} <= elements:
+        if not isinstance(value, list | tuple) or not {type(each) for each in value} <= elements:
             return "a list of values of its type"
     elif type(value) is not kind and not (kind is float and type(value) is int):
         return f"a value of the type {kind.__name__}"

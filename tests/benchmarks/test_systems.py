@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import study_figures, systems
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.evaluation.report_folder import read_records
+from gradrev_jax.runs.metrics_log import read_records
 
 NUMBERS = {"hit_rate@10": 0.6, "conditional_leakage": 0.4, "mlp_conditional_leakage": 0.5}
 

@@ -19,6 +19,14 @@ from gradrev_jax.training.run import train
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGINT, which a shell makes its background commands ignore, has Python's handler."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 class Left(BaseException):
     """The process would have ended here."""
 

@@ -22,7 +22,7 @@ CASES = [
     (2, "Pass --help to see the flags", "train", "--config=garments", "--worddir=x"),
     (2, "train.epochs = 0: at least 1", *TRAIN, "--config.train.epochs=0", NONE),
     (2, "--workdir=FILE: this is not a folder", *TRAIN, "--workdir=FILE"),
-    (3, "NONE does not exist", "train", "--config=catalogue", "--config.data.root=NONE", NONE),
+    (3, "NOWHERE does not exist", "train", "--config=catalogue", "--config.data.root=NOWHERE", NONE),
     (4, "started with another config", *TRAIN, RUN),
     (6, "FILE", *TRAIN, "--config.model.pretrained=FILE", NONE),
     (2, "the protocol has no field k", "evaluate", RUN, "--protocol.k=3"),
