@@ -16,6 +16,7 @@ from gradrev_jax.training.parallel import Taken
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
 from gradrev_jax.training.update import TrainState, all_finite
+from gradrev_jax.training.validation import Validation
 
 _all_finite = jax.jit(all_finite)
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
@@ -121,9 +122,9 @@ class StageObserver:
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
         if saves:
             self._check_state(state, done)
-            self._checkpoints.save(
-                done, checkpoint_items(state), score=self._validate(state, done) if epoch_ends else None
-            )
+            validation = self._validate(state, done) if epoch_ends else Validation({}, None)
+            self._record(validation, done)
+            self._checkpoints.save(done, checkpoint_items(state), score=validation.score)
             self._meter.restart()  # neither validation nor copying is part of the training speed
         self._bar.update(len(steps))
 
@@ -141,31 +142,33 @@ class StageObserver:
         raise TrainingStopped(self._stage.name, step)
 
     def validate_late(self, state: TrainState) -> None:
-        """Validates the state that a stage goes on from, if it was stopped before it had done this."""
-        done = int(state.step)
-        if (
-            self._epoch_ends(done)
-            and self._checkpoints.latest_step == done
-            and not self._checkpoints.has_score(done)
-        ):
-            score = self._validate(state, done)
-            if score is not None:
-                self._checkpoints.add_score(done, score)
+        """Validates the state that a stage goes on from, which was stopped before it had done this.
 
-    def _validate(self, state: TrainState, done: int) -> float | None:
-        """Returns the score of a state on the held-out part, after recording it.
+        The record comes last: where there is one, a score that there is has been kept, too.
+        """
+        done = int(state.step)
+        if not self._epoch_ends(done) or self._checkpoints.latest_step != done:
+            return
+        validation = self._validate(state, done)
+        if validation.score is not None and not self._checkpoints.has_score(done):
+            self._checkpoints.add_score(done, validation.score)
+        self._record(validation, done)
+
+    def _validate(self, state: TrainState, done: int) -> Validation:
+        """Validates a state on the held-out part.
 
         Raises:
           TrainingStopped: validation was given up; the state is saved without a score.
         """
         try:
-            validation = self._stage.validate(distributed.addressable(state.params))
+            return self._stage.validate(distributed.addressable(state.params))
         except ValidationStopped as error:
             self._checkpoints.save(done, checkpoint_items(state))
             raise TrainingStopped(self._stage.name, done) from error
+
+    def _record(self, validation: Validation, done: int) -> None:
         if validation.record:
             self._log({**self._place(done), **validation.record})
-        return validation.score
 
     def _epoch_ends(self, done: int) -> bool:
         return done > 0 and (done % self._stage.epoch_steps == 0 or done == self._stage.last_step)

@@ -14,7 +14,7 @@ from gradrev_jax import distributed
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
-from gradrev_jax.runs.metrics_log import MetricsLog
+from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 from gradrev_jax.training.feed import Feed, calls
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, checkpoint_items
@@ -64,7 +64,8 @@ def run_stage(
             _feed(stage, options, first_step) as feed,
         ):
             observer = StageObserver(stage, options, checkpoints, log, bar, SpeedMeter(stage, feed))
-            observer.validate_late(state)
+            if not _is_validated(directory, stage.name, first_step):
+                observer.validate_late(state)
             for steps, inputs, targets in feed:
                 if observer.ends_before(steps.start):
                     break
@@ -75,6 +76,14 @@ def run_stage(
                     during_steps.enter_context(options.during_steps())
                 observer.observe(state, taken, steps)
     return state
+
+
+def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
+    """Returns whether the validation of a stage after a step is recorded; records of steps have a loss."""
+    return any(
+        (record["stage"], record["step"]) == (name, step) and "loss" not in record
+        for record in read_records(directory / workdir.METRICS)
+    )
 
 
 def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:

@@ -200,6 +200,25 @@ def test_a_validation_that_was_given_up_is_done_when_the_stage_goes_on(tmp_path,
     assert logged == validated
 
 
+def test_a_validation_without_a_score_is_not_done_twice(tmp_path):
+    """That of a memory, where the latest is taken and not the best."""
+    validated = []
+
+    def validate(params):
+        validated.append(float(params["x"]))
+        return Validation({"validation_accuracy": {"macro": 0.5}}, None)
+
+    def stage():
+        return dataclasses.replace(counting()[0], validate=validate)
+
+    with pytest.raises(TrainingStopped):
+        run(stage(), tmp_path, stop=after(8))
+    run(stage(), tmp_path)
+    assert validated == [4, 8, 10]
+    logged = [record["step"] for record in records(tmp_path) if "validation_accuracy" in record]
+    assert logged == validated
+
+
 def test_there_is_work_to_lose_from_the_first_step_until_all_is_written(tmp_path):
     seen = []
 
