@@ -9,7 +9,7 @@ from tests.faults.fuzz import main
 from tests.faults.fuzzing import FAILED, READ, Target, Trial, load_targets
 from tests.faults.planted import FAULTS
 
-INPUTS = 20  # of each target
+INPUTS = 10  # of each target
 # Reads of other files of a damaged checkpoint may end after Orbax has closed its event loop, in a thread of
 # tensorstore's, where nobody can catch that.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
