@@ -80,9 +80,8 @@ def test_a_damaged_checkpoint_is_refused_with_those_that_are_whole(run, tmp_path
     (copy / "checkpoints" / "encoder" / "step_2" / "params" / "_METADATA").unlink()
     with pytest.raises(CheckpointError) as error:
         restore(copy, "encoder", ENCODER, 64, "latest")
-    assert str(error.value).startswith(
-        f"cannot read step 2 of {copy / 'checkpoints' / 'encoder'}: the metadata "
-    )
+    reason = str(error.value).removeprefix(f"cannot read step 2 of {copy / 'checkpoints' / 'encoder'}: ")
+    assert "metadata" in reason.splitlines()[0].lower()  # in the words of this version of Orbax
     assert str(error.value).endswith("\nIt is damaged; whole checkpoints of this stage: --step=1")
     assert restore(copy, "encoder", ENCODER, 64, "1").step == 1
     (copy / "checkpoints" / "encoder" / "step_1" / "params" / "_METADATA").unlink()
