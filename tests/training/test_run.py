@@ -384,12 +384,13 @@ def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
 
 
 def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path, monkeypatch):
-    worse_and_worse = iter((0.5, 0.4, 0.3, 0.2))
-    monkeypatch.setattr(
-        training_run,
-        "make_validator",
-        lambda *arguments, **options: lambda params, memory: Validation({}, next(worse_and_worse)),
-    )
+    worse_and_worse = iter((0.5, 0.4, 0.3))
+
+    def validate(params, memory):
+        score = next(worse_and_worse)
+        return Validation({"validation_accuracy": {"macro": score}}, score)
+
+    monkeypatch.setattr(training_run, "make_validator", lambda *arguments, **options: validate)
     two_stages.train.update({"patience": 1, "epochs": 10})
     two_stages.memory.max_steps = 1
     run(two_stages, tmp_path)
