@@ -1,12 +1,13 @@
 """Follows the instructions of a pickle on a stack of plain values, without Python's unpickler."""
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from gradrev_jax.errors import WeightsError
 
 MOST_INSTRUCTIONS = 2**20  # some 40 for an array or a tensor
+LONGEST_NAME = 200  # of a global, in an error
 # Instructions that push what follows them in the pickle.
 INTEGERS = {"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4"}
 FLOATS = {"FLOAT", "BINFLOAT"}
@@ -36,11 +37,15 @@ class Instructions:
 
     Attributes:
       objects: what the pickle should hold, for errors.
+      one: one of them, with its article.
+      names: what stands for each global name that the pickle may have, by module and name.
       advice: what to do if it holds others.
       unneeded: the instructions that are refused by name.
     """
 
     objects: str
+    one: str
+    names: ClassVar[Mapping[tuple[str, str], Any]]
     advice: str
     unneeded: frozenset[str] = frozenset()
 
@@ -50,8 +55,15 @@ class Instructions:
         self._left = MOST_INSTRUCTIONS
 
     def find(self, module: Any, name: Any) -> Any:
-        """Returns what stands for a global name."""
-        raise NotImplementedError
+        """Returns what stands for a global name, if it is one of those that the objects need."""
+        if type(module) is not str or type(name) is not str:  # the message would show any other in full
+            raise ValueError("the name of a global is no string")
+        if (module, name) not in self.names:
+            shown = f"{module}.{name}"[:LONGEST_NAME]
+            raise WeightsError(
+                f"has {shown!r}, which is not {self.one}; nothing of the file was run; {self.advice}"
+            )
+        return self.names[module, name]
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Returns what stands for the result of a call."""

@@ -3,7 +3,7 @@
 import math
 import os
 import reprlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from gradrev_jax.weights.tensor_pickle import are_counts
 KINDS = frozenset(f"f{size}" for size in (2, 4, 8)) | {f"{k}{size}" for k in "iu" for size in (1, 2, 4, 8)}
 MOST_DIMENSIONS = 32  # every release of NumPy has arrays of so many
 DEEPEST = 100  # dicts inside one another
-LONGEST_NAME = 200  # of a global, in an error
 SAVE_AGAIN = "save dicts of arrays of numbers alone, as pickle.dump does, or a .safetensors file"
 # What a pickle of arrays names -> what stands for it here; NumPy 2 renamed its modules.
 GLOBALS = {
@@ -103,18 +102,8 @@ def is_plain_pickle(start: bytes) -> bool:
 class _Records(Instructions):
     """Follows a pickle to dicts of records of what it would make."""
 
-    objects, advice, unneeded = "arrays", SAVE_AGAIN, UNNEEDED
-
-    def find(self, module: Any, name: Any) -> _Global:
-        """Returns the name of a function or a class, if it is one of those that arrays need."""
-        if type(module) is not str or type(name) is not str:  # the message would show any other in full
-            raise ValueError("the name of a global is no string")
-        if (module, name) not in GLOBALS:
-            raise WeightsError(
-                f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not an array; nothing of the file was "
-                f"run; {SAVE_AGAIN}"
-            )
-        return _Global(GLOBALS[module, name])
+    objects, one, advice, unneeded = "arrays", "an array", SAVE_AGAIN, UNNEEDED
+    names: ClassVar = {key: _Global(kind) for key, kind in GLOBALS.items()}
 
     def call(self, function: Any, arguments: Any) -> _Call:
         """Returns a record of a call."""

@@ -14,10 +14,10 @@ import safetensors
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.weights.instructions import LONGEST_NAME
 from gradrev_jax.weights.legacy_reader import is_legacy, read_legacy
 from gradrev_jax.weights.tensor_pickle import (
     LARGEST_PICKLE,
-    LONGEST_NAME,
     SAVE_AGAIN,
     Storage,
     find_tensors,

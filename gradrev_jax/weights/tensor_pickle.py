@@ -1,13 +1,13 @@
 """Reads pickles of PyTorch tensors, without torch and without executing them."""
 
 import reprlib
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from gradrev_jax.errors import WeightsError
-from gradrev_jax.weights.instructions import Instructions
+from gradrev_jax.weights.instructions import LONGEST_NAME, Instructions
 
 # The class of a storage in a pickle -> the dtype of its numbers.
 STORAGES = {
@@ -23,7 +23,6 @@ STORAGES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 MOST_DIMENSIONS = 64  # of an array of NumPy
-LONGEST_NAME = 200  # of a global, in an error
 LARGEST_PICKLE = 2**24  # bytes; a pickle has only names and shapes, a few kB for AlexNet
 SAVE_AGAIN = "save the weights alone, where torch is: torch.save(model.state_dict(), PATH)"
 
@@ -85,22 +84,12 @@ GLOBALS = {TENSOR, PARAMETER, ORDERED_DICT, *(_Global("torch", name) for name in
 class _Tensors(Instructions):
     """Follows a pickle that has tensors and plain Python objects."""
 
-    objects, advice = "tensors", SAVE_AGAIN
+    objects, one, advice = "tensors", "a tensor", SAVE_AGAIN
+    names: ClassVar = {name: name for name in GLOBALS}
 
     def __init__(self) -> None:
         super().__init__()
         self.storages: dict[str, Storage] = {}
-
-    def find(self, module: Any, name: Any) -> _Global:
-        """Returns a global name, if it is one of those that tensors need."""
-        if type(module) is not str or type(name) is not str:  # the message would show any other in full
-            raise ValueError("the name of a global is no string")
-        if (module, name) not in GLOBALS:
-            raise WeightsError(
-                f"has {f'{module}.{name}'[:LONGEST_NAME]!r}, which is not a tensor; nothing of the file was "
-                f"run; {SAVE_AGAIN}"
-            )
-        return _Global(module, name)
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Returns a tensor, or a new dict; ignores whether a tensor needs a gradient, hooks and metadata."""
