@@ -5,9 +5,8 @@ import re
 
 from gradrev_jax.errors import DataError
 
-LONGEST_LINE = (
-    2**24
-)  # in bytes: longer lines are of a file that is no table, or damaged, or made to fill memory
+# In bytes: longer lines are of a file that is no table, or damaged, or made to fill memory.
+LONGEST_LINE = 2**24
 
 
 def read_bytes(path: pathlib.Path) -> bytes:

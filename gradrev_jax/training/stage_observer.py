@@ -141,13 +141,17 @@ class StageObserver:
             self._checkpoints.save(step, checkpoint_items(state))
         raise TrainingStopped(self._stage.name, step)
 
-    def validate_late(self, state: TrainState) -> None:
-        """Validates the state that a stage goes on from, which was stopped before it had done this.
+    def validate_late(self, state: TrainState, is_recorded: Callable[[int], bool]) -> None:
+        """Validates the state that a stage goes on from, if it was stopped before it had done this.
 
         The record comes last: where there is one, a score that there is has been kept, too.
+
+        Args:
+          state: the state.
+          is_recorded: the function that says whether the validation after a step is recorded.
         """
         done = int(state.step)
-        if not self._epoch_ends(done) or self._checkpoints.latest_step != done:
+        if not self._epoch_ends(done) or self._checkpoints.latest_step != done or is_recorded(done):
             return
         validation = self._validate(state, done)
         if validation.score is not None and not self._checkpoints.has_score(done):

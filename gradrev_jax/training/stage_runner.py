@@ -64,8 +64,7 @@ def run_stage(
             _feed(stage, options, first_step) as feed,
         ):
             observer = StageObserver(stage, options, checkpoints, log, bar, SpeedMeter(stage, feed))
-            if not _is_validated(directory, stage.name, first_step):
-                observer.validate_late(state)
+            observer.validate_late(state, functools.partial(_is_validated, directory, stage.name))
             for steps, inputs, targets in feed:
                 if observer.ends_before(steps.start):
                     break
