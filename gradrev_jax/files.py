@@ -126,7 +126,7 @@ def remove_leftovers(path: pathlib.Path) -> None:
             # Network file systems lock only files that are open for writing.
             lock = os.open(left, os.O_RDONLY if left.is_dir() else os.O_RDWR)
             try:
-                if _lock(lock):
+                if try_lock(lock):
                     _remove(left)
             finally:
                 os.close(lock)
@@ -141,7 +141,7 @@ def _locked_sibling(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int
             lock = os.open(new, os.O_RDONLY)
         else:
             lock, new = tempfile.mkstemp(PART, prefix, path.parent)
-        if _lock(lock) is False:  # another process is about to remove it: it was not locked yet
+        if try_lock(lock) is False:  # another process is about to remove it: it was not locked yet
             os.close(lock)
             continue
         with contextlib.suppress(FileNotFoundError):
@@ -150,8 +150,20 @@ def _locked_sibling(path: pathlib.Path, folder: bool) -> tuple[pathlib.Path, int
         os.close(lock)
 
 
-def _lock(descriptor: int) -> bool | None:
-    """Locks an open file or folder; returns whether no one else holds it, None if there are no locks."""
+def try_lock(descriptor: int) -> bool | None:
+    """Locks an open file or folder, without waiting, until its descriptor is closed.
+
+    Args:
+      descriptor: the descriptor of the file, or of the folder.
+
+    Returns:
+      Whether no one else holds it; None if the system, or the file system, has no locks.
+
+    Example:
+      >>> with tempfile.TemporaryFile() as file:
+      ...     try_lock(file.fileno())
+      True
+    """
     if fcntl is None:
         return None
     try:

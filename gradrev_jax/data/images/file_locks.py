@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from gradrev_jax.errors import PLATFORMS, DataError
+from gradrev_jax.files import try_lock
 
 try:
     import fcntl
@@ -49,10 +50,4 @@ def mark_in_use(file: IO[Any]) -> None:
 
 def is_in_use(file: IO[Any]) -> bool:
     """Returns whether others hold or share an open file; true if there are no locks that could tell."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
+    return try_lock(file.fileno()) is not True

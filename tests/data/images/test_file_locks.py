@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 
+from gradrev_jax import files
 from gradrev_jax.data.images import file_locks
 from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
@@ -44,7 +45,8 @@ def test_a_shared_file_is_in_use_as_long_as_it_is_mapped(tmp_path):
 
 
 def test_without_locks_it_says_which_systems_have_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(file_locks, "fcntl", None)
+    for module in (file_locks, files):
+        monkeypatch.setattr(module, "fcntl", None)
     with (
         pytest.raises(DataError, match="on Linux and macOS; on Windows, run it under WSL"),
         hold_lock(tmp_path / "a"),
