@@ -1,4 +1,4 @@
-"""How a command ends that fails: one paragraph on stderr in place of a traceback, and a status."""
+"""Ends a command that fails with one paragraph on stderr in place of a traceback, and with a status."""
 
 import contextlib
 import errno
@@ -18,6 +18,7 @@ from gradrev_jax.errors import ConfigError, UserError, first_line
 
 DEBUG = "debug"  # the name of the flag
 UNEXPECTED, INTERRUPTED = 1, 130  # statuses; those of UserErrors are their exit codes
+GOES_ON = "interrupted; give the same command again to go on"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 NOT_PRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -68,7 +69,7 @@ def ending_of(error: BaseException) -> Ending:
       'error: /run/config.json: Permission denied'
     """
     if isinstance(error, KeyboardInterrupt):
-        return Ending(INTERRUPTED, "interrupted; give the same command again to go on")
+        return Ending(INTERRUPTED, GOES_ON)
     if distributed.is_peer_failure(error):
         return Ending(
             UserError.exit_code,

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from gradrev_commands.endings import GOES_ON
+
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 REPEATED = 0.5  # seconds in which a terminal and a launcher may both send the first signal
 GRACE = 5.0  # seconds that a command has to take its temporary files away, whatever it is busy with
@@ -105,7 +107,7 @@ def handled() -> Iterator[None]:
     except (KeyboardInterrupt, Terminated):
         if not requested():
             raise  # by the code itself
-        print("interrupted; give the same command again to go on", file=sys.stderr)
+        print(GOES_ON, file=sys.stderr)
         with contextlib.suppress(OSError):  # whoever reads the output may have been ended, too
             sys.stdout.flush()
             sys.stderr.flush()

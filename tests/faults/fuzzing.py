@@ -58,7 +58,7 @@ class Hang(BaseException):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one input.
+    """The outcome of one input.
 
     Attributes:
       result: read, refused or failed.

@@ -150,7 +150,7 @@ def last_checkpoint(folder):
 
 
 def all_finite_records(records):
-    """Whether all numbers of some records are finite."""
+    """Returns whether all numbers of some records are finite."""
     numbers = [value for entry in records for value in jax.tree.leaves(entry) if isinstance(value, float)]
     return bool(np.isfinite(numbers).all())
 
@@ -177,7 +177,7 @@ def measured(seen, steps):
 
 
 def failures(case, result, *, whole):
-    """What is wrong with the result of a run, in words.
+    """Returns the faults of the result of a run, in words.
 
     Args:
       case: the run.

@@ -82,7 +82,7 @@ def test_a_file_that_another_program_would_draw_is_refused_and_none_is_run(monke
 
 
 def test_a_format_that_another_package_registers_is_still_read(monkeypatch):
-    """As pillow-heif does."""
+    """Registers a format, as pillow-heif does."""
     Image.init()
     monkeypatch.setattr(Image, "ID", [*Image.ID, "MINE"])
     made = lambda file, name: Image.new("RGB", (4, 4), "red")  # noqa: E731

@@ -25,7 +25,7 @@ def root(tmp_path):
 
 
 def oracle(root, path):
-    """Whether a path leads out, by the whole path resolved from scratch."""
+    """Returns whether a path leads out, by the whole path resolved from scratch."""
     if os.path.isabs(path) or ".." in pathlib.PurePath(path).parts:
         return True
     return not (root / path).resolve().is_relative_to(root.resolve())

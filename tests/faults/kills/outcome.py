@@ -1,4 +1,4 @@
-"""What a run leaves when it has ended, in a form that two runs can be compared in."""
+"""Collects all that a run leaves when it has ended, in a form that two runs can be compared in."""
 
 import hashlib
 import json

@@ -312,7 +312,7 @@ def test_the_files_of_images_may_be_left_out_and_their_paths_are_still_checked(t
 
 @pytest.fixture
 def linked(root):
-    """The same images, and one that lies elsewhere; its link is ``images/e.jpg``."""
+    """Writes the same images, and one elsewhere; its link is ``images/e.jpg``."""
     elsewhere = root.parent / f"{root.name}_elsewhere.jpg"
     Image.new("RGB", (2, 2)).save(elsewhere)
     (root / "images" / "e.jpg").symlink_to(elsewhere)
