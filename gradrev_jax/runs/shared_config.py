@@ -4,7 +4,7 @@ import pathlib
 import re
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from gradrev_jax.errors import ConfigError, WorkdirError, did_you_mean, join_lines
@@ -84,12 +84,7 @@ def check_shared(config: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
         f"{name[:LONGEST]}: there is no such field; {did_you_mean(name, FIELDS, otherwise=otherwise)}"
         for name in unknown[:MOST_UNKNOWN]  # finding what is near takes long
     ]
-    problems += [f"{name} is missing" for name in FIELDS if name not in flat and name not in EARLIER_VALUES]
-    problems += [
-        f"{name} = {_short(value)}: {problem}"
-        for name, value in flat.items()
-        if name in FIELDS and (problem := _problem(name, value))
-    ]
+    problems += _field_problems(flat, FIELDS.keys() - EARLIER_VALUES.keys(), _problem)
     if not problems and (count := flat["protocol.batch_size"] * flat["data.image_size"] ** 2) > LARGEST_BATCH:
         problems = [f"protocol.batch_size * data.image_size**2 = {count:,}: at most {LARGEST_BATCH:,}"]
     if problems:
@@ -108,14 +103,21 @@ def check_types(config: Mapping[str, Any], path: pathlib.Path) -> None:
       WorkdirError: fields are missing or of another type.
     """
     flat = _flatten(config)
-    problems = [f"{name} is missing" for name in FIELDS if name not in flat]
-    problems += [
-        f"{name} = {_short(value)}: {problem}"
-        for name, value in flat.items()
-        if name in FIELDS and (problem := _type_problem(name, value))
-    ]
+    problems = _field_problems(flat, FIELDS.keys(), _type_problem)
     if problems:
         raise WorkdirError(f"{path} cannot be used; restore it from a copy:\n{join_lines(problems)}")
+
+
+def _field_problems(
+    flat: Mapping[str, Any], needed: Set[str], problem_of: Callable[[str, Any], str | None]
+) -> list[str]:
+    """Returns a sentence for each field that is missing, and for each that has a problem."""
+    missing = [f"{name} is missing" for name in FIELDS if name in needed and name not in flat]
+    return missing + [
+        f"{name} = {_short(value)}: {problem}"
+        for name, value in flat.items()
+        if name in FIELDS and (problem := problem_of(name, value))
+    ]
 
 
 def check_given(fields: Mapping[str, Any]) -> None:

@@ -6,29 +6,13 @@ import pytest
 from benchmarks import study_figures, systems
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs.metrics_log import read_records
+from tests.benchmarks.studies import study_options
 
 NUMBERS = {"hit_rate@10": 0.6, "conditional_leakage": 0.4, "mlp_conditional_leakage": 0.5}
 
 
 def options_of(folder, *arguments, **fields):
-    fields = {
-        "data.count": 150,
-        "data.test_fraction": 0.4,
-        "model.feature_dim": 4,
-        "train.batch_size": 8,
-        "train.epochs": 1,
-        "protocol.leakage": False,
-        **fields,
-    }
-    return [
-        "--config=garments",
-        "--name=tiny",
-        f"--runs={folder / 'runs'}",
-        f"--results={folder / 'results'}",
-        *arguments,
-        "--set",
-        *(f"{name}={value}" for name, value in fields.items()),
-    ]
+    return study_options(folder, *arguments, **{"protocol.leakage": False, **fields})
 
 
 def config_of(folder, system, seed, **fields):

@@ -14,26 +14,11 @@ from benchmarks.unlabelled_results import (
     summarize,
 )
 from gradrev_jax.errors import ConfigError
+from tests.benchmarks.studies import study_options
 
 
 def options_of(folder, cache_dir, backbone):
-    fields = {
-        "data.count": 150,
-        "data.test_fraction": 0.4,
-        "data.cache_dir": cache_dir,
-        "model.backbone": backbone,
-        "model.feature_dim": 4,
-        "train.batch_size": 8,
-        "train.epochs": 1,
-    }
-    return [
-        "--config=garments",
-        "--name=tiny",
-        f"--runs={folder / 'runs'}",
-        f"--results={folder / 'results'}",
-        "--set",
-        *(f"{name}={value}" for name, value in fields.items()),
-    ]
+    return study_options(folder, **{"data.cache_dir": cache_dir, "model.backbone": backbone})
 
 
 def test_a_system_may_have_several_words(tmp_path):
