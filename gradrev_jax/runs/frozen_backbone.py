@@ -19,8 +19,8 @@ from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.runs import model_file
 from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
+from gradrev_jax.weights.instructions import LONGEST_NAME
 from gradrev_jax.weights.reader import read_state_dict
-from gradrev_jax.weights.tensor_pickle import LONGEST_NAME
 from gradrev_jax.weights.writer import write_state_dict
 
 FILE = "backbone.safetensors"
@@ -59,11 +59,14 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
     example = backbone.inputs.example(config.data.image_size)
     path = directory / FILE
-    shapes = jax.eval_shape(network.init, jax.random.key(0), example)
-    if model_file.holds_model(directory):  # which its config cannot lead anywhere else from
-        variables = model_file.read_tree(directory, model_file.BACKBONE, shapes)
-    elif path.exists():
-        variables = _read_variables(path, shapes)
+    is_shared = model_file.holds_model(directory)  # which its config cannot lead anywhere else from
+    if is_shared or path.exists():
+        shapes = jax.eval_shape(network.init, jax.random.key(0), example)
+        variables = (
+            model_file.read_tree(directory, model_file.BACKBONE, shapes)
+            if is_shared
+            else _read_variables(path, shapes)
+        )
     else:
         variables = jax.jit(network.init)(jax.random.key(config.seed), example)
         variables = with_starting_weights(variables, read_starting_weights(config, variables))

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.core.vectors import length
-from gradrev_jax.search.table_layout import nonzero_parts, pad_lists, table_layout
+from gradrev_jax.search.table_layout import nonzero_parts, pad_lists, place_parts
 
 LANES = 16  # partial sums that run side by side in a squared norm
 # The bytes of the gallery that are prepared per step. On a CPU a step fits its cache, and reuses its memory;
@@ -100,7 +100,7 @@ def gallery_products(
         rows = jnp.asarray(features[start : start + step], dtype)
         arrays = _add_rows(arrays, rows, start, prototypes, sources, normalize, factors)
     rows, norms, table = arrays
-    layout = table_layout(memory, normalize)
+    layout = place_parts(value, part, len(memory))
     return GalleryProducts(
         rows,
         norms,

@@ -41,8 +41,25 @@ def table_layout(
       ([0, 0, 1, 0], [[0, 3], [1, 2]])
     """
     _, value, part = nonzero_parts(memory, normalize)
-    entries = pad_lists([np.flatnonzero(value == v) for v in range(len(memory))], len(value))
-    return np.append(part, 0), entries
+    return place_parts(value, part, len(memory))
+
+
+def place_parts(
+    value: Int[np.ndarray, " E"], part: Int[np.ndarray, " E"], count: int
+) -> tuple[Int[np.ndarray, " E1"], Int[np.ndarray, "J L"]]:
+    """Returns ``part`` and ``entries`` of the products of a memory whose nonzero parts are known.
+
+    Args:
+      value: [E], the value of each nonzero part.
+      part: [E], its part.
+      count: the number of values, J.
+
+    Example:
+      >>> part, entries = place_parts(np.array([0, 1, 1]), np.array([0, 0, 1]), 2)
+      >>> part.tolist(), entries.tolist()
+      ([0, 0, 1, 0], [[0, 3], [1, 2]])
+    """
+    return np.append(part, 0), pad_lists([np.flatnonzero(value == v) for v in range(count)], len(value))
 
 
 def pad_lists(lists: Sequence[Int[np.ndarray, " _"]], fill: int) -> Int[np.ndarray, "M L"]:
