@@ -116,7 +116,7 @@ def read_tfds(
     whole = whole and part_of_split == {"train": TRAIN, "test": TEST}
     carried = shopping100k.MANIPULATIONS if whole and shopping100k.MANIPULATIONS.issubset(available) else ()
     cells = _read_cells(builder, records, {*paths.values(), *carried}, progress=progress)
-    columns = _label_features(builder, paths, cells, features.min_count)
+    columns = _label_features(builder, available, paths, cells, features.min_count)
     catalogue = Catalogue(
         schema=AttributeSchema(tuple(paths), tuple(values for values, _ in columns)),
         images=TfdsImages.from_feature(records, described, features.image_feature, limits.largest_image),
@@ -127,16 +127,20 @@ def read_tfds(
 
 
 def _label_features(
-    builder: Any, paths: Mapping[str, str], cells: Mapping[str, Sequence[Any]], min_count: int
+    builder: Any,
+    available: Mapping[str, Any],
+    paths: Mapping[str, str],
+    cells: Mapping[str, Sequence[Any]],
+    min_count: int,
 ) -> list[tuple[tuple[str, ...], np.ndarray]]:
     """Returns the values and the labels of each attribute.
 
     Raises:
       DataError: a value is none of its feature's, or an attribute has too few values.
     """
-    from gradrev_jax.data.formats.tfds.features import feature_labels, leaves
+    from gradrev_jax.data.formats.tfds.features import feature_labels
 
-    columns, available = [], leaves(builder.info.features)
+    columns = []
     for attribute, path in paths.items():
         try:
             values, labels = feature_labels(available[path], cells[path], min_count)
