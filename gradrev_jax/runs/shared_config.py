@@ -40,9 +40,8 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
       >>> config = {"data": {"root": "/home/me/shop", "table": "/home/me/shop/labels.csv"}, "model": {}}
-      >>> made = portable(config)["data"]
-      >>> made["root"], made["table"]
-      (None, 'labels.csv')
+      >>> portable(config)["data"]
+      {'root': None, 'table': 'labels.csv', 'outside': False, 'largest_image': 100.0}
     """
     made = {
         name: dict(section) if isinstance(section, Mapping) else section for name, section in config.items()
