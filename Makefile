@@ -17,7 +17,7 @@ demo: .venv/installed  ## train on drawn garments, evaluate, and write the repor
 page: .venv/installed  ## the demo's run as a page in the browser
 	$(BIN)/python serve.py --workdir=$(DEMO)
 
-test: .venv/installed  ## the tests, in fourteen minutes
+test: .venv/installed  ## the tests, in nine minutes
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile
 
 test-long: .venv/installed  ## those of whole runs, which CI runs, too
