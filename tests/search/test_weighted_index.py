@@ -47,7 +47,8 @@ def test_features_and_sessions_are_weighted_like_the_gallery(rng, how):
     for session in (index.session(int(reference[2])), index.session(features=gallery[reference[2]])):
         found = session.search(indicators[2:3], k=K)
         np.testing.assert_array_equal(found.indices[0], expected.indices[2])
-        np.testing.assert_allclose(found.distances[0], expected.distances[2], rtol=1e-6)
+        # Sums over one query and over several may have another order: 1.3e-6 with JAX 0.12.
+        np.testing.assert_allclose(found.distances[0], expected.distances[2], rtol=5e-6)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)

@@ -162,10 +162,11 @@ def test_triplet_losses_add_up(params):
     whole = whole / jnp.linalg.norm(whole, axis=1, keepdims=True)
     by_label = semi_hard_triplet_loss(whole, LABELS, margin=0.7)
     assert by_attribute > 0
-    np.testing.assert_allclose(metrics.terms["attribute_triplet"], by_attribute, rtol=1e-5)
-    np.testing.assert_allclose(metrics.terms["label_triplet"], by_label, rtol=1e-5)
+    # The loss is a difference of distances: features whose sums have another order differ by 6e-5 of it.
+    np.testing.assert_allclose(metrics.terms["attribute_triplet"], by_attribute, rtol=2e-4)
+    np.testing.assert_allclose(metrics.terms["label_triplet"], by_label, rtol=2e-4)
     np.testing.assert_allclose(
-        metrics.loss, metrics.loss_cls + 0.2 * by_attribute + 3.0 * by_label, rtol=1e-5
+        metrics.loss, metrics.loss_cls + 0.2 * by_attribute + 3.0 * by_label, rtol=2e-4
     )
     expected = jax.tree.map(lambda n, a, b: n + 0.2 * (a - n) + 3.0 * (b - n), none, one, other)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-3), both, expected)
