@@ -392,7 +392,7 @@ def test_a_server_answers_as_the_embedded_engine_does_and_its_end_is_said(made, 
     start = time.monotonic()
     with pytest.raises(DataError, match=r"http://127.0.0.1:\d+: the engine failed at search"):
         engine.nearest(made[1].vectors[0], 3, where={}, exclude=())
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30  # pymilvus 3.0.0 itself tries for ten seconds
     engine.close()
 
 
