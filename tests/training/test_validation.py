@@ -20,7 +20,9 @@ def params():
 
 
 def validator(labels, **options):
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), 64, 64, 3), dtype=np.uint8)
+    # Large squares of one colour: images of noise are so alike that rounding decides which is nearer.
+    squares = np.random.default_rng(0).integers(0, 256, (len(labels), 2, 2, 3), dtype=np.uint8)
+    images = squares.repeat(32, axis=1).repeat(32, axis=2)
     settings = {"normalize": "global", "batch_size": 4, "progress": False, **options}
     return images, make_validator(ENCODER, images, labels, settings.pop("queries", None), **settings)
 
@@ -74,21 +76,21 @@ def test_a_memory_is_judged_by_its_hit_rate(params):
 
 
 def test_a_memory_is_judged_at_the_weights_that_are_given(params):
-    labels = np.random.default_rng(3).integers(0, 2, (12, 2)).astype(np.int32)
+    labels = np.random.default_rng(5).integers(0, 2, (12, 2)).astype(np.int32)
     queries = generate_queries(labels, SCHEMA)
     images, _ = validator(labels)
     normalized = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     features = np.asarray(ENCODER.apply(params, jnp.asarray(normalized, jnp.float32)).features)
-    memory = np.random.default_rng(1).normal(size=(4, 2, 3)).astype(np.float32) * np.abs(features).max()
-    scores = set()
+    memory = np.random.default_rng(3).normal(size=(4, 2, 3)).astype(np.float32) * np.abs(features).max()
+    scores = []
     for weights in ([1.0, 0.01], [0.01, 1.0]):
         index = make_index(features, memory, "global", weights)
         found = retrieve(index, queries.reference, queries.indicators, 6, progress=False)
         expected = (labels[found] == queries.targets[:, None]).all(axis=2).any(axis=1).mean()
         _, validate = validator(labels, queries=queries, weights=np.array(weights))
         assert validate(params, memory)[1] == pytest.approx(expected)
-        scores.add(expected)
-    assert len(scores) == 2, "the weights make a difference"
+        scores.append(expected)
+    assert abs(scores[0] - scores[1]) > 0.3, "the weights make a difference"
 
 
 @pytest.mark.parametrize(
