@@ -23,6 +23,7 @@ from benchmarks.ways import Way, parse_value, parse_way, protocol_fields
 from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs.fields.general import ENCODER, STAGES
+from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.training.run import train
 
 # Metric -> its cut-offs in the record.
@@ -139,8 +140,9 @@ def _leakage(leakage: dict[str, Any] | None) -> dict[str, float | None]:
 
 
 def recorded_fields(options: argparse.Namespace) -> list[str]:
-    """Returns the config fields of the command line, without those of this machine."""
-    return [field for field in options.set if not field.startswith("data.cache_dir")]
+    """Returns the config fields of the command line, without those that say where files are here."""
+    places = names_with("movable")
+    return [field for field in options.set if field.split("=")[0] not in places]
 
 
 def add_options(parser: argparse.ArgumentParser, *, systems: str) -> None:

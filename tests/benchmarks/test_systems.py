@@ -31,7 +31,7 @@ def test_an_unknown_system_is_named(tmp_path):
 
 
 def test_folders_of_this_machine_are_not_recorded(tmp_path):
-    arguments = options_of(tmp_path, **{"data.cache_dir": "somewhere"})
+    arguments = options_of(tmp_path, **{"data.cache_dir": "somewhere", "data.splits": "somewhere"})
     fields = systems.recorded_fields(systems._parser().parse_args(arguments))
     assert "data.count=150" in fields
     assert not [field for field in fields if "somewhere" in field]
