@@ -48,8 +48,9 @@ from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.fields.data import DEVICE, PLACEMENTS
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.systems.backbone import PRECISIONS
+from gradrev_jax.systems.objective import ENCODER, MEMORY
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stage_runner import run_stage
@@ -264,6 +265,12 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     whole = options.whole or options.seconds is not None
     pixels = random_pixels(sizes["train"] if whole else 4 * batch_size, size)
     images = {TRAIN: pixels, VALIDATION: pixels[:0], TEST: pixels[: sizes["test"]]}
+    system, labels = builders.system_of(config), catalogue.part_labels(TRAIN)
+    assert system.second_stage is not None
+    objectives = {
+        ENCODER: system.encoder_objective(config, encoder, labels),
+        MEMORY: system.second_stage.objective(config, encoder),
+    }
     run = Run(
         config,
         directory,
@@ -271,7 +278,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         dict(images),
         encoder,
         starting_weights={},
-        reversal_scale=1.0,
+        objectives=objectives,
         triplets=builders.triplets_of(catalogue, config),
         validate=lambda params, memory: Validation({}, None),
         progress=True,
@@ -384,9 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     on_gpu = jax.default_backend() == "gpu"
-    parser.add_argument(
-        "--precision", choices=tuple(builders.PRECISIONS), default="bfloat16" if on_gpu else "float32"
-    )
+    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="bfloat16" if on_gpu else "float32")
     parser.add_argument("--placement", choices=PLACEMENTS, default="device" if on_gpu else "host")
     parser.add_argument("--steps-per-call", type=int, default=10 if on_gpu else 1)
     parser.add_argument("--epochs", type=int, default=25, help="epochs of each stage")

@@ -38,10 +38,11 @@ from benchmarks.traces import device_events, reduce
 from gradrev_jax import AttributeEncoder
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.memory_loss import MemoryObjective
+from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
+from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.feed import Feed
-from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
 from gradrev_jax.training.update import INPUT_SCOPE, TrainState, make_update
 
 FULL: dict[str, Any] = {

@@ -22,8 +22,8 @@ from benchmarks.recording import record
 from benchmarks.ways import Way, parse_value, parse_way, protocol_fields
 from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.runs.fields.general import ENCODER, STAGES
 from gradrev_jax.runs.fields.table import names_with
+from gradrev_jax.systems.objective import ENCODER, STAGES
 from gradrev_jax.training.run import train
 
 # Metric -> its cut-offs in the record.

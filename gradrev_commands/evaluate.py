@@ -6,9 +6,9 @@ from gradrev_commands import cli
 from gradrev_jax.distributed import is_first
 from gradrev_jax.evaluation.report import result_table
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.runs.workdir import CONFIG, read_json, report_directory
+from gradrev_jax.systems.objective import STAGES
 
 
 def main() -> None:

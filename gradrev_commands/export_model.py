@@ -9,11 +9,11 @@ from absl import flags
 
 from gradrev_commands import cli
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.export import export_model
 from gradrev_jax.serving.hub import CARD, push_model
 from gradrev_jax.serving.hub_metadata import CardChoices
+from gradrev_jax.systems.objective import STAGES
 
 
 def main() -> None:

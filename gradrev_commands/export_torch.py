@@ -7,7 +7,7 @@ memory. gradrev_jax/weights/adde.py describes their tensors; torch.load(FILE, we
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.runs.fields.general import STAGES
+from gradrev_jax.systems.objective import STAGES
 from gradrev_jax.training.torch_runs import export_run
 from gradrev_jax.weights.writer import WRITERS
 

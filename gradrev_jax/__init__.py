@@ -26,7 +26,8 @@ from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
 
 if TYPE_CHECKING:
     from gradrev_jax.models.alexnet import AlexNet
-    from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+    from gradrev_jax.models.encoder import AttributeEncoder
+    from gradrev_jax.models.interface import EncoderOutput
     from gradrev_jax.serving.retriever import Retriever
 
 __all__ = [
@@ -59,10 +60,14 @@ def __getattr__(name: str) -> Any:
         from gradrev_jax.models.alexnet import AlexNet
 
         return AlexNet
-    if name in ("AttributeEncoder", "EncoderOutput"):
-        from gradrev_jax.models import encoder
+    if name == "AttributeEncoder":
+        from gradrev_jax.models.encoder import AttributeEncoder
 
-        return getattr(encoder, name)
+        return AttributeEncoder
+    if name == "EncoderOutput":
+        from gradrev_jax.models.interface import EncoderOutput
+
+        return EncoderOutput
     if name == "Retriever":
         from gradrev_jax.serving.retriever import Retriever
 

@@ -12,7 +12,18 @@ import gradrev_jax
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE, COMMANDS = ROOT / "gradrev_jax", ROOT / "gradrev_commands"
 MODULES = sorted([*PACKAGE.rglob("*.py"), *COMMANDS.rglob("*.py")])
-ROOMS = {"core", "search", "models", "data", "weights", "runs", "training", "evaluation", "serving"}
+ROOMS = {
+    "core",
+    "search",
+    "models",
+    "data",
+    "weights",
+    "systems",
+    "runs",
+    "training",
+    "evaluation",
+    "serving",
+}
 LONGEST_FUNCTION, MOST_PARAMETERS, LONGEST_MODULE = 60, 8, 300
 DRAWING = ("figures.py", "drawing.py")
 
@@ -53,12 +64,14 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
     names = ("builders", "config_check", "formats", "protocol", *inputs)
     runs = {f"gradrev_jax/runs/{name}.py" for name in names}
     training = {
-        f"gradrev_jax/training/{name}.py" for name in ("objectives", "opening", "run", "stages", "torch_runs")
+        f"gradrev_jax/training/{name}.py"
+        for name in ("adversaries", "opening", "run", "stages", "torch_runs")
     }
+    systems = {f"gradrev_jax/systems/{name}.py" for name in ("backbone", "gradrev", "system")}
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
     serving = {f"gradrev_jax/serving/{name}.py" for name in ("network", "opening")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
-    assert knows == runs | training | serving | commands | others
+    assert knows == systems | runs | training | serving | commands | others
 
 
 def test_the_torch_reference_knows_nothing_of_the_package():

@@ -27,7 +27,8 @@ from gradrev_jax.models.efficientnet import EfficientNetLite0
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state, make_train_step
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.training.encoder_step import init_state, make_train_step
 from gradrev_jax.training.parallel import Mode, Parallel
 from gradrev_jax.training.update import make_update
 

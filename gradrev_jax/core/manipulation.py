@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels, sanitize_labels
 from gradrev_jax.core.feature_arguments import check_features
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.vectors import as_floating
 
 
@@ -57,16 +58,48 @@ def prototype_sums(
     return PrototypeSums(sums, counts)
 
 
-def memory_from_sums(sums: PrototypeSums, schema: AttributeSchema) -> Float[Array, "J N d"]:
-    """Computes the memory of prototypes (Eq. 6): the mean of value v at ``memory[v, n(v)]``, zeros elsewhere.
+def memory_from_sums(
+    sums: PrototypeSums,
+    schema: AttributeSchema,
+    blocks: FeatureBlocks | None = None,
+) -> Float[Array, "J P d"]:
+    """Computes the memory of prototypes (Eq. 6): the mean of value v in the block of its attribute n(v).
+
+    Elsewhere it is zero.
 
     Args:
       sums: the sums and counts per value.
       schema: the attributes.
+      blocks: the block that each attribute is read from; None: one of its own.
     """
     prototypes = sums.sums / jnp.maximum(sums.counts, 1)[:, None]
+    blocks = blocks or FeatureBlocks.own(schema)
+    is_own = blocks.of_value(schema)[:, None] == np.arange(blocks.count)
     # Not a product with 0 and 1, which would spread NaN and infinity over all blocks.
-    return jnp.where(schema.membership[:, :, None] > 0, prototypes[:, None, :], 0)
+    return jnp.where(is_own[:, :, None], prototypes[:, None, :], 0)
+
+
+def mean_prototypes(
+    memory: Float[Array | np.ndarray, "J P d"],
+    schema: AttributeSchema,
+    blocks: FeatureBlocks | None = None,
+) -> Float[Array, "N d"]:
+    """Computes the mean of each attribute's prototypes, in its own block; values without images count as 0.
+
+    Args:
+      memory: [J, P, d], the prototypes.
+      schema: the attributes.
+      blocks: the block that each attribute is read from; None: one of its own.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> mean_prototypes(np.array([[[1.0]], [[3.0]]]), schema).tolist()
+      [[2.0]]
+    """
+    of_value = (blocks or FeatureBlocks.own(schema)).of_value(schema)
+    own = jnp.asarray(memory)[np.arange(schema.num_values), of_value]
+    sums = jax.ops.segment_sum(own, schema.attribute_of, schema.num_attributes)
+    return sums / np.asarray(schema.sizes, np.float32)[:, None]
 
 
 def class_prototypes(

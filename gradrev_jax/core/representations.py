@@ -8,9 +8,8 @@ material or any that come later, by what was fitted. To add one, write both, and
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -19,6 +18,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.discriminant import fit_discriminants, project
 from gradrev_jax.core.erasure import Erasure, apply_erasure, fit_conditional_erasure
 from gradrev_jax.core.fitted_memory import fit_memory
+from gradrev_jax.core.manipulation import mean_prototypes
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.posteriors import fit_temperatures, one_hot_memory, posterior_blocks, prior_blocks
@@ -36,6 +36,8 @@ class Representation(NamedTuple):
       normalize: the normalisation of its vectors; None: the one that the protocol gives.
       needs_training: whether it is fitted to training images.
       has_look: whether ``Material.look`` matters; it is then kept as the array ``look``.
+      reads: what it reads of an encoder: its ``features`` as they are, in any blocks, which a learned edit
+        may change; ``blocks``, one for each attribute; or ``outputs`` of classifiers, whatever the features.
     """
 
     meaning: str
@@ -44,6 +46,7 @@ class Representation(NamedTuple):
     normalize: Normalization | None = None
     needs_training: bool = False
     has_look: bool = False
+    reads: Literal["features", "blocks", "outputs"] = "blocks"
 
 
 def make_space(name: str, material: Material) -> Space:
@@ -73,12 +76,12 @@ def describe_material(material: Material, fitted: Fitted, describe: Describe) ->
 
 def fit_features(material: Material) -> Fitted:
     """Takes the prototypes that are the means of features (Eq. 6)."""
-    return Fitted(material.memory, _mean_prototypes(material.memory, material.schema))
+    return Fitted(material.memory, mean_prototypes(material.memory, material.schema, material.blocks))
 
 
 def take_features(
     images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
-) -> Float[Array | np.ndarray, "M N d"]:
+) -> Float[Array | np.ndarray, "M P d"]:
     """Takes the features as they are."""
     return images.features
 
@@ -167,7 +170,7 @@ def fit_discriminant(material: Material) -> Fitted:
     training = _training_images(material)
     matrices = fit_discriminants(training.features, training.labels, material.schema)
     memory = project(jnp.asarray(material.memory, jnp.float32), matrices)
-    return Fitted(memory, _mean_prototypes(memory, material.schema), {"matrices": matrices})
+    return Fitted(memory, mean_prototypes(memory, material.schema), {"matrices": matrices})
 
 
 def describe_by_discriminants(
@@ -206,7 +209,7 @@ def with_erasure(material: Material, erasure: Erasure) -> Fitted:
     memory = np.einsum("vnd,ned->vne", np.asarray(material.memory), erasure.matrices)
     memory[np.arange(schema.num_values), schema.attribute_of] += erasure.offsets[schema.attribute_of]
     memory = memory.astype(np.float32)
-    return Fitted(memory, _mean_prototypes(memory, schema), erasure._asdict())
+    return Fitted(memory, mean_prototypes(memory, schema), erasure._asdict())
 
 
 def erased_space(material: Material, erasure: Erasure) -> Space:
@@ -238,16 +241,25 @@ def fit_least_squares(material: Material) -> Fitted:
     """
     training = _training_images(material)
     memory = fit_memory(training.features, training.labels, material.schema)
-    return Fitted(memory, _mean_prototypes(memory, material.schema))
+    return Fitted(memory, mean_prototypes(memory, material.schema))
 
 
 REPRESENTATIONS: dict[str, Representation] = {
-    "features": Representation("the features (the paper)", fit_features, take_features),
+    "features": Representation("the features (the paper)", fit_features, take_features, reads="features"),
     "posterior": Representation(
-        "the square roots of the class probabilities", fit_posteriors, describe_by_posteriors, "none"
+        "the square roots of the class probabilities",
+        fit_posteriors,
+        describe_by_posteriors,
+        "none",
+        reads="outputs",
     ),
     "hybrid": Representation(
-        "these, and the backbone's embedding", fit_hybrid, describe_hybrid, "none", has_look=True
+        "these, and the backbone's embedding",
+        fit_hybrid,
+        describe_hybrid,
+        "none",
+        has_look=True,
+        reads="outputs",
     ),
     "discriminant": Representation(
         "the features, projected onto what tells the values of their attribute apart",
@@ -273,12 +285,3 @@ REPRESENTATIONS: dict[str, Representation] = {
 def _training_images(material: Material) -> Images:
     assert material.training is not None, "it needs training images"
     return material.training
-
-
-def _mean_prototypes(
-    memory: Float[Array | np.ndarray, "J N w"], schema: AttributeSchema
-) -> Float[Array, "N w"]:
-    """Returns the mean of each attribute's prototypes, in its own block; values without images count as 0."""
-    own = jnp.asarray(memory)[np.arange(schema.num_values), schema.attribute_of]
-    sums = jax.ops.segment_sum(own, schema.attribute_of, schema.num_attributes)
-    return sums / np.asarray(schema.sizes, np.float32)[:, None]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.missing_labels import Missing
 
 
@@ -14,14 +15,14 @@ class Images(NamedTuple):
     """Represents the encoded images of one part.
 
     Attributes:
-      features: the features of all attributes, [M, N, d].
+      features: the features, [M, P, d]; see ``Material.blocks`` for which is whose.
       own_logits: the logits of each attribute's classes, by its own classifier, [M, C]; C counts a class for
         missing labels where there is one.
       embeddings: the outputs of the backbone, [M, H].
       labels: the labels, [M, N], -1 = not labelled.
     """
 
-    features: Float[Array | np.ndarray, "M N d"]
+    features: Float[Array | np.ndarray, "M P d"]
     own_logits: Float[Array | np.ndarray, "M C"]
     embeddings: Float[Array | np.ndarray, "M H"]
     labels: Int[np.ndarray, "M N"]
@@ -33,22 +34,24 @@ class Material(NamedTuple):
     Attributes:
       schema: the attributes.
       missing: what became of missing labels in training.
-      memory: the prototypes of the features, [J, N, d].
+      memory: the prototypes of the features, [J, P, d].
       gallery: the images that are searched.
       held_out: the validation images, of which there may be none.
       training: some of the training images; None if no representation needs any.
       train_labels: the labels of all training images, [T, N].
       look: the weight of what no attribute says, see ``hybrid``.
+      blocks: the block of the features that each attribute is read from; None: one of its own.
     """
 
     schema: AttributeSchema
     missing: Missing
-    memory: Float[Array | np.ndarray, "J N d"]
+    memory: Float[Array | np.ndarray, "J P d"]
     gallery: Images
     held_out: Images
     training: Images | None
     train_labels: Int[np.ndarray, "T N"]
     look: float
+    blocks: FeatureBlocks | None = None
 
 
 class Fitted(NamedTuple):

@@ -94,16 +94,12 @@ def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 
 def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features from which least squares erased all other attributes (LEACE)."""
-    held_out = inputs.material.held_out
-    return _search_erased(inputs, fit_erasure(held_out.features, held_out.labels, inputs.material.schema))
+    return _search_erased(inputs, fit_erasure)
 
 
 def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features from which all that the own label does not explain of others was erased."""
-    held_out = inputs.material.held_out
-    return _search_erased(
-        inputs, fit_conditional_erasure(held_out.features, held_out.labels, inputs.material.schema)
-    )
+    return _search_erased(inputs, fit_conditional_erasure)
 
 
 # The order is that of the tables.
@@ -130,8 +126,15 @@ def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]
         return None
 
 
-def _search_erased(inputs: BaselineInputs, erasure: Erasure) -> Int[np.ndarray, "Q K"] | None:
-    """Searches with features and prototypes that were erased alike; None if their means alone are left."""
+def _search_erased(inputs: BaselineInputs, fit: Callable[..., Erasure]) -> Int[np.ndarray, "Q K"] | None:
+    """Searches with features and prototypes that were erased alike; None if their means alone are left.
+
+    Of features that several attributes share, nothing can be erased without what else they are read for.
+    """
+    schema, blocks, held_out = inputs.material.schema, inputs.material.blocks, inputs.material.held_out
+    if blocks is not None and not blocks.are_own:
+        return None
+    erasure = fit(held_out.features, held_out.labels, schema)
     if np.abs(erasure.matrices).max() < NOTHING_LEFT:
         return None
     return _search_at_best(inputs, erased_space(inputs.material, erasure), inputs.way)

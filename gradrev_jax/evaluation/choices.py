@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import NORMALIZATIONS, scale_weights
-from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.replacement import EDITS, Edit
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.catalogue import VALIDATION
@@ -19,8 +20,7 @@ from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.searching import Way, make_held_out, with_rest
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
 from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
-from gradrev_jax.search.gallery import make_index, retrieve
-from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CHOSEN_AT = 10  # K of the hit rate that decides
@@ -88,7 +88,7 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     protocol = run.protocol
     weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
     strength = Strength(1.0 if protocol.strength is None else protocol.strength, {})
-    ways = _ways(protocol, strength, weights)
+    ways = _ways(run, strength, weights)
     if not (protocol.strength is None or protocol.chooses_weights or len(ways) > 1):
         return Choices(ways[0], {}, strength, weights)
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
@@ -119,13 +119,17 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     return Choices(way._replace(strength=strength.value), hit_rates, strength, weights)
 
 
-def _ways(protocol: Protocol, strength: Strength, weights: Weights) -> list[Way]:
+def _ways(run: OpenedRun, strength: Strength, weights: Weights) -> list[Way]:
     """Returns all normalisations with all edits, of those that the protocol leaves open."""
-    fixed = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
+    representation, protocol = REPRESENTATIONS[run.protocol.representation], run.protocol
+    fixed = representation.normalize or protocol.normalize
+    edits: Sequence[Edit | LearnedEdit] = (protocol.edit,) if protocol.edit else EDITS
+    if representation.reads == "features" and run.edits != EDITS:
+        edits = run.edits
     return [
         Way(normalize, edit, strength.value, weights.value)
         for normalize in ((fixed,) if fixed else NORMALIZATIONS)
-        for edit in ((protocol.edit,) if protocol.edit else EDITS)
+        for edit in edits
     ]
 
 
@@ -220,7 +224,7 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
     return Weights(of_blocks, hit_rates)
 
 
-def _index(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> ManipulationIndex:
+def _index(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> GalleryIndex:
     """Returns the index of the images, with weights."""
     return make_index(
         held_out.features,
@@ -260,7 +264,7 @@ def _draw(queries: Queries, num_images: int, num_weights: int) -> Queries:
     return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
 
 
-def _hit_rate(index: ManipulationIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:
+def _hit_rate(index: GalleryIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:
     """Returns the share of the queries that find a match."""
     queries, k = held_out.queries, _chosen_at(held_out)
     found = retrieve(

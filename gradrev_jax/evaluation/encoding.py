@@ -24,7 +24,7 @@ class EncodedRun(NamedTuple):
 
 
 def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
-    """Computes the prototypes of a run that has no memory, and encodes the images that are compared."""
+    """Computes the prototypes of a run that keeps none, and encodes the images that are compared."""
     batch_size, catalogue = run.protocol.batch_size, run.catalogue
     memory = run.memory
     if memory is None:
@@ -36,6 +36,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
             feature_dim=run.encoder.feature_dim,
             batch_size=batch_size,
             progress=progress,
+            blocks=run.encoder.blocks,
         )
     gallery, of_gallery = encode_part(run, TEST, run.inputs[TEST], progress=progress)
     held_out = encode_part(run, VALIDATION, run.inputs[VALIDATION], progress=progress)[1]
@@ -49,6 +50,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         training=encode_part(run, TRAIN, run.inputs[TRAIN], progress=progress)[1] if is_fitted else None,
         train_labels=catalogue.part_labels(TRAIN),
         look=run.protocol.look or 0.0,
+        blocks=run.encoder.blocks,
     )
     return EncodedRun(gallery, material)
 

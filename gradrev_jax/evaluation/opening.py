@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,33 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.learned_edits import LearnedEdit
+from gradrev_jax.core.replacement import EDITS, Edit
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue, Transform
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.evaluation.pictures import FilePictures, Pictures
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_evaluated
-from gradrev_jax.runs.fields.general import ENCODER
 from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
 from gradrev_jax.runs.inputs import input_size, is_vectors, open_frozen, open_inputs
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.pixels import open_images
-from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol, evaluation_queries
+from gradrev_jax.runs.protocol import (
+    Protocol,
+    build_protocol,
+    check_compared,
+    check_protocol,
+    evaluation_queries,
+)
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.runs.shared_config import check_given, check_placed, check_types
+from gradrev_jax.systems.objective import ENCODER, MEMORY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +59,10 @@ class OpenedRun:
       pictures: the pictures of the test images, by gallery row.
       encoder: the model.
       params: the parameters of the encoder.
-      memory: the fine-tuned memory, [J, N, d], or the prototypes that a model to share has; None if they are
+      memory: the fine-tuned memory, [J, P, d], or the prototypes that a model to share has; None if they are
         to be computed.
+      edits: the edits that the system has for its features: those by prototypes, or the one that stage 2 has
+        learned.
     """
 
     directory: pathlib.Path
@@ -67,9 +77,10 @@ class OpenedRun:
     queries: Queries
     inputs: Mapping[str, Rows]
     pictures: Pictures
-    encoder: AttributeEncoder
+    encoder: Encoder
     params: Any
-    memory: Float[Array | np.ndarray, "J N d"] | None
+    memory: Float[Array | np.ndarray, "J P d"] | None
+    edits: Sequence[Edit | LearnedEdit] = EDITS
 
     @property
     def schema(self) -> AttributeSchema:
@@ -99,25 +110,29 @@ def open_run(
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(checked, catalogue)
     workdir.check_schema(directory, catalogue.schema)
-    trained = None if holds_model(directory) else read_fingerprint(directory)
-    _find_drift(trained, catalogue, directory)  # by names and labels alone
+    seen = None if holds_model(directory) else read_fingerprint(directory)
+    _find_drift(seen, catalogue, directory)  # by names and labels alone
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
+    edit = builders.make_edit(config, encoder) if stage != ENCODER else None
+    check_compared(checked, encoder.blocks, config.model.system, is_learned=edit is not None)
     frozen = open_frozen(config, directory)
-    keeps_memory = stage != ENCODER or holds_model(directory)
+    keeps_memory = (stage != ENCODER and edit is None) or holds_model(directory)
     parts = _needed_parts(checked, keeps_memory=keeps_memory)
     inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)
     workdir.check_vectors(directory, catalogue.vectors)
-    drift = _find_drift(trained, catalogue, directory)  # by the contents of the images, too
+    drift = _find_drift(seen, catalogue, directory)  # by the contents of the images, too
     for sentence in drift:
         say(sentence)
-    number, params, memory = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step)
+    beside = builders.memory_shapes(config, encoder) if stage != ENCODER else None
+    restored = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step, memory=beside)
+    trained = {ENCODER: restored.params, MEMORY: restored.memory}
     return OpenedRun(
         directory=directory,
         stages=tuple(config.stages),
         stage=stage,
-        step=number,
+        step=restored.step,
         seed=config.seed,
         protocol=checked,
         protocol_fields=workdir.flat_fields(config.protocol.to_dict()),
@@ -127,9 +142,17 @@ def open_run(
         inputs=inputs,
         pictures=_pictures(catalogue, config, inputs[TEST]),
         encoder=encoder,
-        params=params,
-        memory=memory,
+        params=restored.params,
+        memory=restored.memory if keeps_memory else None,
+        edits=_edits(encoder, None if edit is None else LearnedEdit(edit, trained)),
     )
+
+
+def _edits(encoder: Encoder, learned: LearnedEdit | None) -> Sequence[Edit | LearnedEdit]:
+    """Returns the edits that features have: what shares a block with others cannot be replaced."""
+    if learned is not None:
+        return (learned,)
+    return EDITS if encoder.blocks.are_own else ("add",)
 
 
 def gallery_pictures(

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from tqdm import tqdm
 
 from gradrev_jax import distributed
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
@@ -121,7 +122,9 @@ def search_baselines(
     A baseline of which nothing is left is left out.
     """
     protocol = run.protocol
-    way = choices.way if protocol.representation == "features" else Way("global", choices.way.edit)
+    # Features of baselines are edited by their prototypes, whatever a system has learned.
+    edit = "add" if isinstance(choices.way.edit, LearnedEdit) else choices.way.edit
+    way = choices.way._replace(edit=edit) if protocol.representation == "features" else Way("global", edit)
     inputs = BaselineInputs(
         material=material,
         queries=run.queries,

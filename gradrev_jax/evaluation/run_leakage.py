@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.evaluation.leakage import measure_leakage
@@ -38,8 +39,12 @@ def leakage_of_run(material: Material, space: Space, *, progress: bool) -> dict[
         measured = measure_leakage(*inputs, extra=extra, folds=FOLDS, progress=progress, **options)
         return measured.as_json(schema)
 
-    def attributes_alone(blocks: Float[Array | np.ndarray, "M P w"]) -> Float[np.ndarray, "M N w"]:
-        return np.asarray(blocks)[:, : schema.num_attributes]
+    # Of a representation, the first blocks are the attributes'; features stand where the encoder has them.
+    are_features = space.gallery.shape[1:] == np.shape(gallery.features)[1:]
+    blocks = material.blocks if are_features and material.blocks else FeatureBlocks.own(schema)
+
+    def attributes_alone(vectors: Float[Array | np.ndarray, "M P w"]) -> Float[np.ndarray, "M N w"]:
+        return np.asarray(blocks.by_attribute(np.asarray(vectors)))
 
     posteriors = make_space("posterior", material)
     controls = {

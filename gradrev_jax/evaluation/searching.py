@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.weighted_hits import HeldOut
-from gradrev_jax.search.gallery import make_index, retrieve
-from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
 
 class Way(NamedTuple):
@@ -20,18 +20,18 @@ class Way(NamedTuple):
 
     Attributes:
       normalize: the normalisation of the vectors.
-      edit: the edit of an attribute's block.
+      edit: the edit of an attribute's block, by prototypes; or one that is learned.
       strength: the factor of the prototypes.
       weights: the weight of each block, [P]; None: all 1.
     """
 
     normalize: Normalization
-    edit: Edit
+    edit: Edit | LearnedEdit
     strength: float = 1.0
     weights: Float[np.ndarray, " P"] | None = None
 
 
-def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> ManipulationIndex:
+def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> GalleryIndex:
     """Creates the index of a gallery.
 
     Args:
@@ -103,7 +103,7 @@ class Answers(NamedTuple):
 
 
 def ask(
-    index: ManipulationIndex,
+    index: GalleryIndex,
     queries: Queries,
     k: int,
     *,

@@ -49,7 +49,7 @@ def summarize(
         "look": look.value,
         "looks_on_validation": look.hit_rates,
         "normalize": choices.way.normalize,
-        "edit": choices.way.edit,
+        "edit": str(choices.way.edit),
         "ways_on_validation": choices.hit_rates,
         "strength": choices.way.strength,
         "strengths_on_validation": choices.strength.hit_rates,

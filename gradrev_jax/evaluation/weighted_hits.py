@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit, replace_blocks
@@ -31,7 +32,7 @@ class HeldOut(NamedTuple):
       queries: the queries whose gallery these images are.
       normalize: how features are normalised after the manipulation.
       exclude_query: whether the query image itself is left out of its result.
-      edit: the kind of edits, as for ``ManipulationIndex.build``.
+      edit: the kind of edits, as for ``ManipulationIndex.build``, or one that is learned.
       attribute_of: the attribute of each value, [J]; ``replace`` alone needs it.
       absent: for ``replace``, the block of an attribute whose value is removed without another, [N, d]; None:
         zeros.
@@ -43,7 +44,7 @@ class HeldOut(NamedTuple):
     queries: Queries
     normalize: Normalization = "global"
     exclude_query: bool = False
-    edit: Edit = "add"
+    edit: Edit | LearnedEdit = "add"
     attribute_of: Int[np.ndarray, " J"] | None = None
     absent: Float[Array | np.ndarray, "N d"] | None = None
 
@@ -153,6 +154,8 @@ def _edit(
     strength: float,
 ) -> Float[Array, "C P d"]:
     """Returns features edited as the images are to be."""
+    if isinstance(held_out.edit, LearnedEdit):
+        return held_out.edit(features, indicators, strength=strength)
     memory = jnp.asarray(held_out.memory, jnp.float32)
     if held_out.edit == "add":
         return _manipulate(features, (strength * indicators).astype(np.float32), memory)

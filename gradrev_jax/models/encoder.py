@@ -1,23 +1,21 @@
 """The attribute encoder: a backbone, one small MLP per attribute, and classifiers that read every feature."""
 
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batched, lecun_normal_batched
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.classifiers import Classifiers
 from gradrev_jax.models.inputs import Pixels, Vectors
+from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.models.variables import STATISTICS
 
 Heads = Literal["shared", "pairwise"]
 HEADS: tuple[Heads, ...] = get_args(Heads)
@@ -25,34 +23,7 @@ Reach = Literal["backbone", "mlp"]
 REACHES: tuple[Reach, ...] = get_args(Reach)
 
 
-class EncoderOutput(NamedTuple):
-    """The output of the encoder for a batch.
-
-    Attributes:
-      features: the features, one per attribute, [B, N, d].
-      logits: the logits, [B, N, J]; ``logits[b, j, v]`` is that of value v, computed from feature j. J counts
-        the encoder's ``classes``.
-    """
-
-    features: Float[Array, "B N d"]
-    logits: Float[Array, "B N J"]
-
-
-class Description(NamedTuple):
-    """All that the encoder says of a batch, without dropout.
-
-    Attributes:
-      embedding: the output of the backbone, which all MLPs read, [B, H].
-      features: the features, [B, N, d].
-      logits: the logits, [B, N, J], see ``EncoderOutput``.
-    """
-
-    embedding: Float[Array, "B H"]
-    features: Float[Array, "B N d"]
-    logits: Float[Array, "B N J"]
-
-
-class AttributeEncoder(nn.Module):
+class AttributeEncoder(Encoder):
     """A backbone, N attribute MLPs and N classifiers, with gradient reversal on the adversarial pathways.
 
     Every classifier reads every feature. The gradient from a classifier to the feature of its own attribute
@@ -83,6 +54,7 @@ class AttributeEncoder(nn.Module):
         batch, or too small for the backbone; or ``reversal_scale`` has another shape.
 
     Example:
+      >>> from gradrev_jax import AttributeSchema
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
       >>> encoder = AttributeEncoder(schema, feature_dim=8, width=0.125)
       >>> params = encoder.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
@@ -91,8 +63,6 @@ class AttributeEncoder(nn.Module):
       ((4, 2, 8), (4, 2, 5))
     """
 
-    schema: AttributeSchema
-    feature_dim: int = 340
     heads: Heads = "shared"
     tap: str | None = None
     width: float = 1.0
@@ -100,21 +70,8 @@ class AttributeEncoder(nn.Module):
     reach: Reach = "backbone"
     dtype: DTypeLike = jnp.float32
     backbone: str = "alexnet"
-    frozen_statistics: bool = False
-    missing: Missing = "ignore"
     unit_features: bool = False
     logit_scale: float = 20.0
-
-    @property
-    def classes(self) -> AttributeSchema:
-        """The classes that the classifiers tell apart: the schema's values, and perhaps missing labels."""
-        return classes_of(self.schema, self.missing)
-
-    def class_labels(
-        self, labels: Int[Array | np.ndarray, "*batch N"]
-    ) -> Int[Array | np.ndarray, "*batch N"]:
-        """Converts labels, -1 = not labelled, to numbers of ``classes``; -1 stays if it is ignored."""
-        return class_labels(labels, self.schema, self.missing)
 
     @property
     def inputs(self) -> Pixels | Vectors:
@@ -228,52 +185,3 @@ class AttributeEncoder(nn.Module):
             own, others = jnp.where(is_own, -1.0, 0.0), jnp.where(is_own, 0.0, adversarial)
             pathways = [(features, own), (stopped, others)]
         return self.classifiers(*pathways)
-
-
-def apply_in_training(
-    encoder: AttributeEncoder,
-    variables: Any,
-    images: Float[Array, "B S S 3"] | Float[Array, "B D"],
-    *,
-    dropout_key: PRNGKeyArray,
-    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0,
-    shard: BatchShard | None = None,
-) -> tuple[EncoderOutput, Any]:
-    """Computes the features and logits of a batch as in training, with dropout.
-
-    Args:
-      encoder: the model.
-      variables: its parameters and statistics.
-      images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
-      dropout_key: the random key of the dropout, for the whole batch.
-      reversal_scale: the scale of the reversed gradient, see ``AttributeEncoder``.
-      shard: the part of the batch that the images are; None: all of it.
-
-    Returns:
-      The output for these images; and the variables with the statistics after the step, which are those
-      before it if they are frozen.
-
-    Example:
-      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
-      >>> encoder = AttributeEncoder(schema, feature_dim=8, backbone="embeddings")
-      >>> variables = encoder.init(jax.random.key(0), jnp.zeros((1, 16)))
-      >>> output, _ = apply_in_training(encoder, variables, jnp.ones((4, 16)), dropout_key=jax.random.key(1))
-      >>> output.features.shape
-      (4, 1, 8)
-    """
-    updated = [] if encoder.frozen_statistics else [STATISTICS]
-    output, changes = encoder.apply(
-        variables,
-        images,
-        train=True,
-        reversal_scale=reversal_scale,
-        shard=shard,
-        rngs={"dropout": dropout_key},
-        mutable=updated,
-    )
-    return cast(EncoderOutput, output), {**variables, **changes}
-
-
-def parameter_count(params: object) -> int:
-    """Returns the number of parameters in a tree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

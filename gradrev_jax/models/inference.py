@@ -14,8 +14,8 @@ from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.missing_labels import value_positions
-from gradrev_jax.models.encoder import AttributeEncoder, Description, EncoderOutput
-from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.inputs import Rows, Vectors
+from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
 from gradrev_jax.models.shards import AXIS
 
 Output = TypeVar("Output")
@@ -27,7 +27,7 @@ Forward = Callable[
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
-def make_forward(encoder: AttributeEncoder) -> Forward:
+def make_forward(encoder: Encoder) -> Forward:
     """Returns a jitted function of (params, inputs) that gives an ``EncoderOutput`` without dropout.
 
     The inputs are uint8 images, or vectors, as ``models.inputs.Rows`` gives them.
@@ -41,7 +41,7 @@ def make_forward(encoder: AttributeEncoder) -> Forward:
 
 
 @functools.lru_cache(maxsize=8)
-def make_describe(encoder: AttributeEncoder) -> Callable[[Any, Any], Description]:
+def make_describe(encoder: Encoder) -> Callable[[Any, Any], Description]:
     """Returns a jitted function like that of ``make_forward``, that gives a ``Description``.
 
     Args:
@@ -119,17 +119,18 @@ class Encoded(NamedTuple):
     """The features of M images, what else is known of them, and the correct predictions of the classifiers.
 
     Attributes:
-      features: the features, [M, N, d].
+      features: the features, in P blocks, [M, P, d].
       own_logits: the logits of each attribute's classes, by its own classifier from its own feature, [M, C];
         C counts the encoder's ``classes``.
       embeddings: the outputs of the backbone, [M, H].
-      correct: the number of correct predictions per feature (row) and classifier (column), [N, N].
+      correct: the number of correct predictions per feature (row) and classifier (column), [N, N]; the
+        feature of a row is the block that its attribute is read from.
       labelled: the number of labelled images per attribute, [N].
       own_correct: int8 [M, N], 1 if an attribute's classifier, reading its own feature of the image, is
         correct, 0 if it is not, and -1 if the image is not labelled.
     """
 
-    features: Float[np.ndarray, "M N d"]
+    features: Float[np.ndarray, "M P d"]
     own_logits: Float[np.ndarray, "M C"]
     embeddings: Float[np.ndarray, "M H"]
     correct: Int[np.ndarray, "N N"]
@@ -141,7 +142,7 @@ def encode(
     params: Any,
     images: Rows,
     labels: Int[np.ndarray, "M N"],
-    encoder: AttributeEncoder,
+    encoder: Encoder,
     *,
     batch_size: int,
     description: str,
@@ -162,7 +163,7 @@ def encode(
     """
     total, share = len(images), distributed.local_rows(len(images))
     classes = encoder.classes
-    widths = (encoder.schema.num_attributes, encoder.feature_dim), (classes.num_values,)
+    widths = (encoder.blocks.count, encoder.feature_dim), (classes.num_values,)
     features, own_logits = (np.zeros((len(labels[share]), *width), np.float32) for width in widths)
     embeddings: list[np.ndarray] = []
     batches = predict_batches(
@@ -179,28 +180,42 @@ def encode(
         for rows, output in batches:
             features[rows] = output.features
             embeddings.append(np.asarray(output.embedding))
-            of_all = np.asarray(output.logits)
+            of_all = np.asarray(encoder.blocks.by_attribute(output.logits))
             own_logits[rows] = select_own(of_all, classes)
             yield rows, of_all
 
     correct, own_correct = _compare(logits(), labels[share], encoder)
-    width = params["params"]["mlp_hidden"]["kernel"].shape[1]
-    empty = np.zeros((0, width), np.float32)  # of a share without images
+    if not embeddings:
+        size = images.shape[-1] if isinstance(encoder.inputs, Vectors) else images.shape[1]
+        width = embedding_dim(encoder, params, size)
+        embeddings.append(np.zeros((0, width), np.float32))  # of a share without images
     return Encoded(
         features=distributed.gather(features, total),
         own_logits=distributed.gather(own_logits, total),
-        embeddings=distributed.gather(np.concatenate([empty, *embeddings]), total),
+        embeddings=distributed.gather(np.concatenate(embeddings), total),
         correct=distributed.sum_over_processes(correct),
         labelled=(labels != NOT_LABELLED).sum(axis=0),
         own_correct=distributed.gather(own_correct, total),
     )
 
 
+def embedding_dim(encoder: Encoder, params: Any, size: int) -> int:
+    """Returns how many numbers the backbone of an encoder gives of an image, without computing any.
+
+    Args:
+      encoder: the encoder.
+      params: its parameters.
+      size: the height and width of its images, or the width of its vectors.
+    """
+    describe = functools.partial(encoder.apply, method="describe")
+    return int(jax.eval_shape(describe, params, encoder.inputs.example(size)).embedding.shape[1])
+
+
 def select_own(logits: Float[np.ndarray, "M N C"], classes: AttributeSchema) -> Float[np.ndarray, "M C"]:
     """Selects the logits of each attribute's classes that its own classifier gives from its own feature.
 
     Args:
-      logits: the logits of all classifiers, reading every feature, [M, N, C].
+      logits: the logits of all classifiers, reading the feature of every attribute, [M, N, C].
       classes: the encoder's ``classes``.
     """
     return logits[:, classes.attribute_of, np.arange(classes.num_values)]
@@ -223,7 +238,7 @@ def count_correct(
     params: Any,
     images: Rows,
     labels: Int[np.ndarray, "M N"],
-    encoder: AttributeEncoder,
+    encoder: Encoder,
     *,
     batch_size: int,
     description: str,
@@ -251,7 +266,7 @@ def count_correct(
         share=share,
         progress=progress,
     )
-    logits = ((rows, np.asarray(output.logits)) for rows, output in batches)
+    logits = ((rows, np.asarray(encoder.blocks.by_attribute(output.logits))) for rows, output in batches)
     correct, _ = _compare(logits, labels[share], encoder)
     return Counts(distributed.sum_over_processes(correct), (labels != NOT_LABELLED).sum(axis=0))
 
@@ -259,7 +274,7 @@ def count_correct(
 def _compare(
     logits: Iterable[tuple[slice, Float[np.ndarray, "B N J"]]],
     labels: Int[np.ndarray, "M N"],
-    encoder: AttributeEncoder,
+    encoder: Encoder,
 ) -> tuple[Int[np.ndarray, "N N"], Int[np.ndarray, "M N"]]:
     """Compares logits with labels, by batches, among the values alone.
 

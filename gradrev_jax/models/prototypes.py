@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax import distributed
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
 from gradrev_jax.models.inference import Forward, predict_batches
 from gradrev_jax.models.inputs import Rows
@@ -24,7 +25,8 @@ def build_memory(
     feature_dim: int,
     batch_size: int,
     progress: bool = True,
-) -> Float[Array, "J N d"]:
+    blocks: FeatureBlocks | None = None,
+) -> Float[Array, "J P d"]:
     """Computes the memory of prototypes over the images of all parts (Eq. 6).
 
     Each of several processes encodes a part of the images; all return the same memory.
@@ -37,7 +39,9 @@ def build_memory(
       feature_dim: the width of a feature, d.
       batch_size: the number of images in a batch.
       progress: whether a progress bar is shown.
+      blocks: the block that each attribute is read from; None: one of its own.
     """
+    blocks = blocks or FeatureBlocks.own(schema)
     shape = (schema.num_values, feature_dim)
     total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
     for images, all_labels in parts:
@@ -52,5 +56,6 @@ def build_memory(
             share=share,
             progress=progress,
         ):
-            total = jax.tree.map(jnp.add, total, prototype_sums(output.features, labels[rows], schema))
-    return memory_from_sums(distributed.sum_over_processes(total), schema)
+            features = blocks.by_attribute(output.features)
+            total = jax.tree.map(jnp.add, total, prototype_sums(features, labels[rows], schema))
+    return memory_from_sums(distributed.sum_over_processes(total), schema, blocks)

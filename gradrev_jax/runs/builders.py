@@ -1,14 +1,15 @@
 """Builds the objects that a run's config describes; training and evaluation share them."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
+import jax
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.learned_edits import EditFunction
 from gradrev_jax.data.catalogue import TRAIN, Catalogue, hold_out_validation
 from gradrev_jax.data.leave_out import leave_out
 from gradrev_jax.data.triplets import Triplets, generate_triplets
@@ -18,12 +19,13 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError, naming
 from gradrev_jax.files import expand
 from gradrev_jax.models.backbones import BACKBONES
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
-
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+from gradrev_jax.runs.restore import memory_shape
+from gradrev_jax.systems.registry import SYSTEMS
+from gradrev_jax.systems.system import System
 
 
 def open_catalogue(config: ConfigDict) -> Catalogue:
@@ -118,44 +120,26 @@ def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
     override(config, "data", fields)
 
 
-def build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
+def system_of(config: ConfigDict) -> System:
+    """Returns the system that a config names."""
+    return SYSTEMS[config.model.system]
+
+
+def build_encoder(config: ConfigDict, schema: AttributeSchema) -> Encoder:
     """Builds the model of a run; if its backbone is frozen, the model that reads what the backbone gives."""
-    is_frozen = config.model.freeze_backbone
-    is_uneven = is_frozen and config.model.tap in BACKBONES[config.model.backbone].uneven_taps
-    frozen_tap = "balanced" if is_uneven else None
-    return AttributeEncoder(
-        schema,
-        feature_dim=config.model.feature_dim,
-        heads=config.model.heads,
-        tap=frozen_tap if is_frozen else config.model.tap,
-        width=1.0 if is_frozen else config.model.width,
-        reach=config.reversal.reach,
-        dropout=config.model.dropout,
-        dtype=PRECISIONS[config.precision],
-        backbone="embeddings" if is_frozen else config.model.backbone,
-        frozen_statistics=is_frozen or config.model.pretrained is not None,
-        missing=config.data.missing,
-        unit_features=config.model.unit_features,
-        logit_scale=config.model.logit_scale,
-    )
+    return system_of(config).build(config, schema)
 
 
-def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.ndarray:
-    """Returns lambda of all pathways, or of each, [N, N]: one row per feature, one column per classifier.
+def memory_shapes(config: ConfigDict, encoder: Encoder) -> Any:
+    """Returns the shapes of what stage 2 of a run trains beside the encoder, without computing any."""
+    second = system_of(config).second_stage
+    assert second is not None, "the config was checked"
+    return jax.eval_shape(functools.partial(second.begin, config, encoder), memory_shape(encoder))
 
-    Raises:
-      ConfigError: reversal.strengths is not N rows of N numbers.
-    """
-    if not config.reversal.strengths:
-        return config.reversal.scale
-    n = schema.num_attributes
-    try:
-        strengths = np.array(config.reversal.strengths, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"reversal.strengths has an entry that is not a number: {error}") from error
-    if strengths.shape != (n, n) or not np.isfinite(strengths).all():
-        raise ConfigError(
-            f"reversal.strengths must be {n} rows of {n} numbers, one row per feature and one column per "
-            f"classifier, both in the order {', '.join(schema.names)}; got shape {strengths.shape}"
-        )
-    return config.reversal.scale * strengths
+
+def make_edit(config: ConfigDict, encoder: Encoder) -> EditFunction | None:
+    """Returns the edit that stage 2 of a run's system learns; None: prototypes edit."""
+    second = system_of(config).second_stage
+    if second is None or second.make_edit is None:
+        return None
+    return second.make_edit(config, encoder)

@@ -10,6 +10,9 @@ from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.inputs import Pixels, Vectors
 from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
+from gradrev_jax.systems.objective import MEMORY, STAGES
+from gradrev_jax.systems.registry import SYSTEMS
+from gradrev_jax.systems.system import System
 
 
 def check(config: ConfigDict, where: str = "the config") -> None:
@@ -44,6 +47,8 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
         )
     if config.model.backbone in BACKBONES:
         yield from _problems_with_backbone(config, BACKBONES[config.model.backbone])
+    if config.model.system in SYSTEMS:
+        yield from _problems_with_system(config, SYSTEMS[config.model.system])
     if config.reversal.adversaries > 0:
         yield from _problems_with_adversaries(config.reversal)
     if data.format not in FORMATS:
@@ -55,6 +60,14 @@ def _problems_between_fields(config: ConfigDict) -> Iterator[str]:
     for name, what in chosen.required.items():
         if not data[name]:
             yield f"data.{name} is not set: {what}"
+
+
+def _problems_with_system(config: ConfigDict, system: System) -> Iterator[str]:
+    """Yields what makes no sense for the system that a config names."""
+    name = config.model.system
+    if MEMORY in config.stages and system.second_stage is None:
+        yield f"stages = {tuple(config.stages)!r}: {STAGES[:1]!r}, because the system {name!r} has no stage 2"
+    yield from system.problems(config)
 
 
 def _problems_with_adversaries(reversal: ConfigDict) -> Iterator[str]:

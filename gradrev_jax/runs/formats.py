@@ -22,7 +22,7 @@ from gradrev_jax.data.images.limits import ImageLimits
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError, name_arguments, naming
 from gradrev_jax.files import expand
-from gradrev_jax.runs.field import Field, Rule
+from gradrev_jax.systems.field import Field, Rule
 
 FIELD = "data.{}"  # the config field of an argument
 SEED = {"seed": "seed"}

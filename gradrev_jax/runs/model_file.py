@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from gradrev_jax.errors import WorkdirError, first_line, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
-from gradrev_jax.runs.fields.general import STAGES
+from gradrev_jax.systems.objective import STAGES
 
 FILE = "model.safetensors"
 ENCODER, MEMORY, BACKBONE, SPACE = "encoder", "memory", "backbone", "space"  # the parts of the file

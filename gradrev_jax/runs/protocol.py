@@ -8,8 +8,10 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.normalization import Normalization, scale_weights
 from gradrev_jax.core.replacement import Edit
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.changes import Kind
 from gradrev_jax.data.queries import Queries, generate_queries
@@ -105,6 +107,39 @@ def check_protocol(protocol: Protocol, catalogue: Catalogue) -> None:
             f"protocol.ks asks for the {largest} nearest, but the gallery (the test part) has {gallery} "
             f"images{besides}; leave out what is above {gallery}, as --config.protocol.ks='(1, 5)' for "
             "train.py or --protocol.ks='(1, 5)' for evaluate.py"
+        )
+
+
+def check_compared(protocol: Protocol, blocks: FeatureBlocks, system: str, *, is_learned: bool) -> None:
+    """Checks that a protocol compares and edits features in a way that the system has.
+
+    Args:
+      protocol: the protocol.
+      blocks: the blocks of the system's features.
+      system: its name, for messages.
+      is_learned: whether its features are edited by what stage 2 has learned.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    representation = REPRESENTATIONS[protocol.representation]
+    others = " or ".join(name for name, each in REPRESENTATIONS.items() if each.reads != "blocks")
+    if representation.reads == "blocks" and not blocks.are_own:
+        raise ConfigError(
+            f"protocol.representation = {protocol.representation!r} needs a feature of its own for every "
+            f"attribute, which the system {system!r} has not; give {others}"
+        )
+    if representation.reads != "features":
+        return
+    if protocol.edit == "replace" and (is_learned or not blocks.are_own):
+        reason = "edits by what it has learned" if is_learned else "has no block for each attribute"
+        raise ConfigError(
+            f"protocol.edit = 'replace': add or validation, because the system {system!r} {reason}"
+        )
+    if protocol.weights != NO_WEIGHTS and not blocks.are_own:
+        raise ConfigError(
+            f"protocol.weights = {protocol.weights!r}: {NO_WEIGHTS}, because the system {system!r} has no "
+            "block for each attribute"
         )
 
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from gradrev_jax.errors import CheckpointError, WorkdirError
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import model_file, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints, DamagedCheckpointError
-from gradrev_jax.runs.fields.general import ENCODER
+from gradrev_jax.systems.objective import ENCODER, MEMORY
 
 
 def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | None) -> str:
@@ -30,7 +30,7 @@ def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | N
     return wanted or stages[-1]
 
 
-def parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
+def parameter_shapes(encoder: Encoder, input_size: int) -> Any:
     """Returns the shapes of an encoder's parameters and statistics, without computing one.
 
     Args:
@@ -38,7 +38,7 @@ def parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
       input_size: the height and width of its images, or the width of its vectors.
 
     Example:
-      >>> from gradrev_jax import AttributeSchema
+      >>> from gradrev_jax import AttributeEncoder, AttributeSchema
       >>> encoder = AttributeEncoder(AttributeSchema(("size",), (("s", "m"),)), feature_dim=8, width=1 / 32)
       >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
       (8, 2)
@@ -47,7 +47,7 @@ def parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are traced once in a process
-def _parameter_shapes(encoder: AttributeEncoder, input_size: int) -> Any:
+def _parameter_shapes(encoder: Encoder, input_size: int) -> Any:
     return jax.eval_shape(encoder.init, jax.random.key(0), encoder.inputs.example(input_size))
 
 
@@ -57,8 +57,8 @@ class Restored(NamedTuple):
     Attributes:
       step: the step of the checkpoint.
       params: the parameters of the encoder.
-      memory: the fine-tuned memory, [J, N, d], or the prototypes of a model that is shared; None after
-        stage 1 of a run, which keeps none.
+      memory: what stage 2 trained beside it: the memory, [J, P, d], or what a learned edit has; or the
+        prototypes of a model that is shared. None after stage 1 of a run, which keeps none.
     """
 
     step: int
@@ -67,7 +67,13 @@ class Restored(NamedTuple):
 
 
 def restore(
-    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, input_size: int, step: str
+    directory: pathlib.Path,
+    stage: str,
+    encoder: Encoder,
+    input_size: int,
+    step: str,
+    *,
+    memory: Any = None,
 ) -> Restored:
     """Restores the parameters of a checkpoint, or of a model that is shared.
 
@@ -77,6 +83,7 @@ def restore(
       encoder: the model of the run.
       input_size: the height and width of its images, or the width of its vectors.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
+      memory: the shapes of what stage 2 trains beside the encoder; None: those of a memory [J, P, d].
 
     Raises:
       UserError: it is not there, damaged, or of another model.
@@ -96,10 +103,19 @@ def restore(
         shapes = parameter_shapes(encoder, input_size)
         if stage == ENCODER:
             return Restored(number, _read(checkpoints, number, shapes), None)
-        n, d = encoder.schema.num_attributes, encoder.feature_dim
-        memory = jax.ShapeDtypeStruct((encoder.schema.num_values, n, d), jnp.float32)
-        params = _read(checkpoints, number, {"encoder": shapes, "memory": memory})
-        return Restored(number, params["encoder"], params["memory"])
+        beside = memory_shape(encoder) if memory is None else memory
+        params = _read(checkpoints, number, {ENCODER: shapes, MEMORY: beside})
+        return Restored(number, params[ENCODER], params[MEMORY])
+
+
+def memory_shape(encoder: Encoder) -> jax.ShapeDtypeStruct:
+    """Returns the shape of the prototypes of an encoder's values, [J, P, d].
+
+    Args:
+      encoder: the model.
+    """
+    shape = encoder.schema.num_values, encoder.blocks.count, encoder.feature_dim
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def _read(checkpoints: Checkpoints, number: int, shapes: Any) -> Any:
@@ -126,7 +142,7 @@ def _is_whole(checkpoints: Checkpoints, step: int, shapes: Any) -> bool:
 
 
 def _restore_shared(
-    directory: pathlib.Path, stage: str, encoder: AttributeEncoder, input_size: int, step: str
+    directory: pathlib.Path, stage: str, encoder: Encoder, input_size: int, step: str
 ) -> Restored:
     """Restores the parameters of a model that is shared, which are those of one checkpoint."""
     held = model_file.read_checkpoint(directory)
@@ -136,8 +152,7 @@ def _restore_shared(
             f"{stage}"
         )
     params = model_file.read_tree(directory, model_file.ENCODER, parameter_shapes(encoder, input_size))
-    shape = (encoder.schema.num_values, encoder.schema.num_attributes, encoder.feature_dim)
-    memory = jax.ShapeDtypeStruct(shape, jnp.float32)
+    memory = memory_shape(encoder)
     return Restored(
         held.step,
         jax.tree.map(jnp.asarray, params),

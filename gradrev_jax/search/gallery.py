@@ -1,36 +1,43 @@
 """Manipulation and retrieval over a whole gallery, shared between processes."""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from gradrev_jax import distributed
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.normalization import Normalization, Weights, scale_weights
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.errors import DataError
 from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.changes import make_replacement
+from gradrev_jax.search.edited_index import EditedIndex
 from gradrev_jax.search.index import ManipulationIndex
+
+GalleryIndex = ManipulationIndex | EditedIndex
 
 
 def make_index(
     gallery: Float[Array | np.ndarray, "G P d"],
-    memory: Float[Array | np.ndarray, "J P d"],
+    memory: Float[Array | np.ndarray, "J P d"] | None,
     normalize: Normalization = "global",
     weights: Weights | None = None,
     *,
-    edit: Edit = "add",
+    edit: Edit | LearnedEdit = "add",
     attribute_of: Int[Array | np.ndarray, " J"] | None = None,
     absent: Float[Array | np.ndarray, "N d"] | None = None,
-) -> ManipulationIndex:
-    """Creates the search index of an encoder's features and prototypes.
+) -> GalleryIndex:
+    """Creates the search index of an encoder's features, which prototypes or a learned edit change.
 
     Args:
       gallery: [G, P, d], the features, not normalised; the first N blocks are those of the attributes.
-      memory: [J, P, d], the prototypes.
+      memory: [J, P, d], the prototypes; a learned edit needs none.
       normalize: the normalisation of the features after the manipulation.
       weights: [P], the weight of each block in the distance; 0 leaves it out. None: all 1.
-      edit: the kind of edits, as for ``ManipulationIndex.build``.
+      edit: the kind of edits, as for ``ManipulationIndex.build``, or one that is learned.
       attribute_of: [J], the attribute of each value; ``replace`` alone needs it.
       absent: [N, d], for ``replace``: the block of an attribute whose value is removed without another; None:
         zeros.
@@ -41,11 +48,24 @@ def make_index(
     """
     # First, so that an error of what follows is one of the features.
     scale_weights(weights, gallery.shape[1])
-    make_replacement(memory, edit, attribute_of, absent)
-    try:
-        return ManipulationIndex.build_without_schema(
-            gallery, memory, normalize, weights, edit, attribute_of, absent
+    build: Callable[[], GalleryIndex]
+    if isinstance(edit, LearnedEdit):
+        build = functools.partial(EditedIndex.build, gallery, edit, normalize, weights)
+    else:
+        assert memory is not None, "prototypes edit"
+        make_replacement(memory, edit, attribute_of, absent)
+        build = functools.partial(
+            ManipulationIndex.build_without_schema,
+            gallery,
+            memory,
+            normalize,
+            weights,
+            edit,
+            attribute_of,
+            absent,
         )
+    try:
+        return build()
     except ValueError as error:
         raise DataError(
             f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
@@ -55,7 +75,7 @@ def make_index(
 
 
 def retrieve(
-    index: ManipulationIndex,
+    index: GalleryIndex,
     reference: Int[np.ndarray, " Q"],
     indicators: Int[np.ndarray, "Q J"],
     k: int,

@@ -19,7 +19,7 @@ from gradrev_jax.runs.shared_config import portable
 from gradrev_jax.serving.hub import CARD, PHOTOGRAPHS, PICTURES
 from gradrev_jax.serving.hub_metadata import RETRIEVAL, CardChoices
 from gradrev_jax.serving.model_card import Card, write_card
-from gradrev_jax.serving.opening import fit_space
+from gradrev_jax.serving.opening import check_served, fit_space
 from gradrev_jax.serving.space import SearchSpace
 
 
@@ -66,6 +66,7 @@ def export_model(
         raise WorkdirError(f"{out} exists already; give a folder that does not", arguments=("out",))
     protocol, data = protocol or {}, data or {}
     config = read_run_config(directory, protocol, data)
+    check_served(config, workdir.read_schema(directory), stage)
     run = open_run(directory, step=step, stage=stage, protocol=protocol, data=data, progress=progress)
     encoded = encode_run(run, progress=progress)
     space = fit_space(run, encoded, progress=progress)

@@ -18,10 +18,10 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.fields.general import STAGES
 from gradrev_jax.search.mapped_arrays import map_array
 from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space
+from gradrev_jax.systems.objective import STAGES
 
 FOLDER = "serving"
 ABOUT, SPACE = "gallery.json", "space.safetensors"

@@ -12,8 +12,8 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.spaces import Images
 from gradrev_jax.data.images.limits import LARGEST_IMAGE
 from gradrev_jax.errors import DataError
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_describe, select_own
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
 from gradrev_jax.runs.inputs import open_frozen
@@ -31,7 +31,7 @@ class Network(NamedTuple):
       largest_image: the size of the largest photograph that is decoded, in megapixels.
     """
 
-    encoder: AttributeEncoder
+    encoder: Encoder
     params: Any
     frozen: FrozenBackbone | None
     image_size: int
@@ -56,7 +56,8 @@ class Network(NamedTuple):
                 "the network gives numbers that are not finite for this photograph; take another one, or "
                 "open another checkpoint"
             )
-        own_logits = select_own(np.asarray(found.logits), self.encoder.classes)
+        logits = np.asarray(self.encoder.blocks.by_attribute(found.logits))
+        own_logits = select_own(logits, self.encoder.classes)
         labels = np.full((1, self.encoder.schema.num_attributes), NOT_LABELLED)
         return Images(np.asarray(found.features), own_logits, np.asarray(found.embedding), labels)
 

@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.missing_labels import class_labels, classes_of
 from gradrev_jax.core.posteriors import fit_temperatures
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Images, Material
 from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
@@ -32,6 +34,7 @@ from gradrev_jax.serving.gallery import (
 from gradrev_jax.serving.network import Network, embedding_width, open_network
 from gradrev_jax.serving.shared_model import check_protocol_fields, open_gallery_catalogue, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
+from gradrev_jax.systems.objective import ENCODER
 
 
 class ServedRun(NamedTuple):
@@ -84,6 +87,7 @@ def open_served(
     schema = workdir.read_schema(directory)
     catalogue = open_gallery_catalogue(config, schema, data) if is_shared else builders.open_catalogue(config)
     workdir.check_schema(directory, catalogue.schema)
+    check_served(config, catalogue.schema, None)
     rows = catalogue.rows(*parts)
     if not len(rows):
         raise DataError(f"the gallery is empty: the catalogue has no image in {' or '.join(parts)}")
@@ -100,6 +104,30 @@ def open_served(
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
     kept = kept_folder(directory, parts) if is_kept else None  # or what is kept there is of another gallery
     return ServedRun(directory, catalogue, rows, gallery, load, kept)
+
+
+def check_served(config: ConfigDict, schema: AttributeSchema, stage: str | None) -> None:
+    """Raises unless the garments of a run are edited attribute by attribute, by prototypes.
+
+    Args:
+      config: the config of the run.
+      schema: its attributes.
+      stage: the stage that is served; None: the run's last.
+
+    Raises:
+      ConfigError: they are not; the message says which representations are.
+    """
+    if REPRESENTATIONS[config.protocol.representation].reads != "features":
+        return
+    encoder = builders.build_encoder(config, schema)
+    is_learned = (stage or config.stages[-1]) != ENCODER and builders.make_edit(config, encoder) is not None
+    if is_learned or not encoder.blocks.are_own:
+        others = [n for n, each in REPRESENTATIONS.items() if each.reads == "outputs"]
+        raise ConfigError(
+            f"the features of the system {config.model.system!r} are no blocks that prototypes edit, one for "
+            f"each attribute, so they can be evaluated but not served; give --protocol.representation="
+            f"{' or '.join(others)}, which describe garments by what its classifiers say"
+        )
 
 
 def fit_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> SearchSpace:

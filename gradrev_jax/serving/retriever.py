@@ -210,10 +210,9 @@ class Retriever:
         """Finds the garments nearest to an edited item; see ``Edited.search``."""
         started = time.perf_counter()
         _check_k(k)
-        item, way = edited.item, self._space.way
-        edit = make_edit(
-            edited.asked, item.described, self.schema, way.edit, strength=way.strength, removes=removes
-        )
+        item, space, asked = edited.item, self._space, edited.asked
+        strength = space.way.strength
+        edit = make_edit(asked, item.described, self.schema, space.edit, strength=strength, removes=removes)
         hits = self._nearest(item, edit, int(k), self._space.rest(look), where, exclude)
         rows = hits.rows
         predicted = self.predicted[rows]

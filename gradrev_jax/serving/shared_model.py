@@ -16,9 +16,9 @@ from gradrev_jax.data.images.paths import paths_outside, quote_path
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError, first_line, join_lines, join_names
 from gradrev_jax.files import expand
-from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import encode
+from gradrev_jax.models.inference import embedding_dim, encode
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.formats import FORMATS, image_limits
 from gradrev_jax.runs.model_file import FILE, Checkpoint, read_checkpoint
@@ -56,7 +56,7 @@ class SharedModel(NamedTuple):
     """
 
     checkpoint: Checkpoint
-    encoder: AttributeEncoder
+    encoder: Encoder
     params: Any
     space: SearchSpace
 
@@ -91,7 +91,7 @@ class SharedModel(NamedTuple):
 
 
 def open_model(
-    directory: pathlib.Path, encoder: AttributeEncoder, representation: str, size: int, step: str
+    directory: pathlib.Path, encoder: Encoder, representation: str, size: int, step: str
 ) -> SharedModel:
     """Opens a model to share; its space is read and not fitted.
 
@@ -107,11 +107,12 @@ def open_model(
     """
     checkpoint = read_checkpoint(directory)
     params = restore(directory, checkpoint.stage, encoder, size, step).params
-    return SharedModel(checkpoint, encoder, params, read_space(directory, encoder, representation, params))
+    space = read_space(directory, encoder, representation, params, size)
+    return SharedModel(checkpoint, encoder, params, space)
 
 
 def read_space(
-    directory: pathlib.Path, encoder: AttributeEncoder, representation: str, params: Any
+    directory: pathlib.Path, encoder: Encoder, representation: str, params: Any, size: int
 ) -> SearchSpace:
     """Reads the space of a model, and checks that it is one for its encoder.
 
@@ -120,6 +121,7 @@ def read_space(
       encoder: its encoder.
       representation: the representation that its config names.
       params: the encoder's parameters.
+      size: the height and width of its images, or the width of its vectors.
 
     Raises:
       DataError: there is no such space.
@@ -129,9 +131,10 @@ def read_space(
     named = (space.schema, space.missing, space.representation)
     if named != (encoder.schema, encoder.missing, representation):
         raise DataError(f"{path} has the search space of another config or schema; export the model again")
-    n, width = encoder.schema.num_attributes, params["params"]["mlp_hidden"]["kernel"].shape[1]
+    n = encoder.schema.num_attributes
+    width = embedding_dim(encoder, params, size)
     blank = Images(
-        np.zeros((1, n, encoder.feature_dim), np.float32),
+        np.zeros((1, encoder.blocks.count, encoder.feature_dim), np.float32),
         np.zeros((1, encoder.classes.num_values), np.float32),
         np.zeros((1, width), np.float32),
         np.full((1, n), NOT_LABELLED),

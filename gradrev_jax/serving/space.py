@@ -15,10 +15,11 @@ import safetensors.numpy
 from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.missing_labels import MISSING, Missing, classes_of, value_positions
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.posteriors import posterior_blocks
-from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.core.replacement import EDITS, Edit
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Fitted, Images
 from gradrev_jax.errors import ConfigError, DataError
@@ -53,6 +54,12 @@ class SearchSpace:
     way: Way
     look: float | None
     temperatures: Float[np.ndarray, " N"]
+
+    @property
+    def edit(self) -> Edit:
+        """The edit of an attribute's block, which is by prototypes: ``check_served`` has seen to it."""
+        assert not isinstance(self.way.edit, LearnedEdit), "a learned edit is not served"
+        return self.way.edit
 
     def describe(self, images: Images) -> Float[np.ndarray, "M P w"]:
         """Computes the blocks of images, with a look of weight 1.
@@ -127,7 +134,7 @@ class SearchSpace:
             "missing": self.missing,
             "representation": self.representation,
             "normalize": self.way.normalize,
-            "edit": self.way.edit,
+            "edit": self.edit,
             "strength": self.way.strength,
             LOOK: self.look,
         }

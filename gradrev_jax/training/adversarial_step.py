@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gradrev_jax.core.losses import pathway_losses, reversal_weight
 from gradrev_jax.core.removal import removal_losses
 from gradrev_jax.models.adversaries import Adversaries
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.training.encoder_step import EncoderObjective
-from gradrev_jax.training.update import LossParts, Objective, TrainState, Update, make_update
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.objective import LossParts, Objective
+from gradrev_jax.training.update import TrainState, Update, make_update
 
 
 class AdversaryState(NamedTuple):
@@ -137,7 +138,7 @@ class _AgainstAdversaries(Objective):
 
     def loss(
         self,
-        encoder: AttributeEncoder,
+        encoder: Encoder,
         params: Any,
         images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
         targets: Int[Array, "B N"],
@@ -170,7 +171,7 @@ class _AgainstAdversaries(Objective):
 
 def make_adversarial_update(
     removal: Removal,
-    encoder: AttributeEncoder,
+    encoder: Encoder,
     optimizer: optax.GradientTransformation,
     objective: EncoderObjective,
     *,

@@ -4,7 +4,6 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
@@ -12,8 +11,8 @@ from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError, WorkdirError, naming, together
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.variables import backbone_variables
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
@@ -21,7 +20,6 @@ from gradrev_jax.runs.damaged_checkpoints import set_unscored_aside
 from gradrev_jax.runs.disk_use import check_room, checkpoint_bytes, describe_use
 from gradrev_jax.runs.drift import check_resumed
 from gradrev_jax.runs.fields.data import DEVICE
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.runs.fingerprints import (
     Fingerprint,
     fingerprint,
@@ -34,11 +32,13 @@ from gradrev_jax.runs.pixels import cache_folder, cache_limit
 from gradrev_jax.runs.protocol import (
     Protocol,
     build_protocol,
+    check_compared,
     check_protocol,
     evaluation_queries,
 )
 from gradrev_jax.runs.restore import parameter_shapes
 from gradrev_jax.runs.starting_weights import read_starting_weights
+from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage_observer import has_checkpoint, is_over
 from gradrev_jax.training.stages import STAGES, last_step, memory_epoch_steps, patient_steps, stage_devices
@@ -61,7 +61,6 @@ class Data(NamedTuple):
 
     Attributes:
       catalogue: the catalogue, with its validation part.
-      reversal_scale: lambda, see ``AttributeEncoder``.
       inputs: the inputs of the model by part.
       frozen: the backbone that computed the inputs; None: they are pixels, or the user's own vectors.
       triplets: the triplets of stage 2; None without it.
@@ -71,7 +70,6 @@ class Data(NamedTuple):
     """
 
     catalogue: Catalogue
-    reversal_scale: float | np.ndarray
     inputs: dict[str, Rows]
     frozen: FrozenBackbone | None
     triplets: Triplets | None
@@ -85,13 +83,15 @@ class Model(NamedTuple):
 
     Attributes:
       encoder: the model.
+      objectives: what each stage minimises, by its name.
       starting_weights: the parameters and statistics that its backbone starts from, without those of layers
         that start at random.
       devices: the devices of each stage, by its name.
       note: what the user is told about the disk.
     """
 
-    encoder: AttributeEncoder
+    encoder: Encoder
+    objectives: dict[str, Objective]
     starting_weights: Any
     devices: dict[str, Parallel]
     note: str
@@ -122,7 +122,6 @@ def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, 
     """Opens what a run is trained on; what needs no image is checked before any image is read."""
     protocol = build_protocol(config)
     catalogue = _open_catalogue(config, protocol, directory, history)
-    reversal_scale = builders.reversal_scale(config, catalogue.schema)
     frozen = open_frozen(config, directory)
     # What evaluation needs is looked at too, so that no hours of training precede an error.
     triplets, _, inputs = together(
@@ -133,7 +132,7 @@ def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, 
     workdir.check_vectors(directory, catalogue.vectors)
     notes = _drift(history, catalogue, directory, config)  # by the contents of images, too
     validation_part = TEST if protocol.select_on_test else VALIDATION
-    return Data(catalogue, reversal_scale, inputs, frozen, triplets, validation_part, protocol, notes)
+    return Data(catalogue, inputs, frozen, triplets, validation_part, protocol, notes)
 
 
 def _open_catalogue(
@@ -155,6 +154,8 @@ def _open_catalogue(
 def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
     """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
     encoder = builders.build_encoder(config, data.catalogue.schema)
+    check_compared(data.protocol, encoder.blocks, config.model.system, is_learned=False)
+    objectives = _objectives(config, encoder, data.catalogue)
     devices = {name: stage_devices(config, name) for name in config.stages}
     shapes = parameter_shapes(encoder, input_size(config, data.inputs[TRAIN]))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -166,7 +167,17 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
     check_room(directory, needed)
     cache = cache_folder(config.data.cache_dir) if data.catalogue.vectors is None else None
     note = describe_use(directory, needed, cache, cache_limit(config))
-    return Model(encoder, _starting_weights(shapes, config, directory), devices, note)
+    return Model(encoder, objectives, _starting_weights(shapes, config, directory), devices, note)
+
+
+def _objectives(config: ConfigDict, encoder: Encoder, catalogue: Catalogue) -> dict[str, Objective]:
+    """Returns what each stage of a run minimises."""
+    system = builders.system_of(config)
+    objectives = {ENCODER: system.encoder_objective(config, encoder, catalogue.part_labels(TRAIN))}
+    if MEMORY in config.stages:
+        assert system.second_stage is not None, "the config was checked"
+        objectives[MEMORY] = system.second_stage.objective(config, encoder)
+    return objectives
 
 
 def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:

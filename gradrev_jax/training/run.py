@@ -157,7 +157,7 @@ def _stage_inputs(
         inputs=data.inputs,
         encoder=model.encoder,
         starting_weights=model.starting_weights,
-        reversal_scale=data.reversal_scale,
+        objectives=model.objectives,
         triplets=data.triplets,
         validate=validate,
         progress=progress,

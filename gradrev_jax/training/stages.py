@@ -2,39 +2,39 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.models.embeddings import vector_statistics
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import Rows, Vectors
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.models.variables import STATISTICS, backbone_variables, with_backbone_variables
-from gradrev_jax.runs import workdir
+from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
 from gradrev_jax.runs.inputs import input_size
 from gradrev_jax.runs.starting_weights import with_starting_weights
+from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, Objective
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
-from gradrev_jax.training.encoder_step import StepMetrics, init_state
-from gradrev_jax.training.memory_step import MemoryTargets
-from gradrev_jax.training.objectives import encoder_objective, memory_objective, removal_of
+from gradrev_jax.training.adversaries import removal_of
+from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, Stage
 from gradrev_jax.training.stage_observer import has_checkpoint
-from gradrev_jax.training.update import TrainState, make_update
+from gradrev_jax.training.update import TrainState, Update, make_update
 from gradrev_jax.training.validation import Validate
 
 
@@ -49,7 +49,7 @@ class Run(NamedTuple):
       encoder: the model.
       starting_weights: the parameters and statistics that the encoder's backbone starts from; those that are
         not there are random.
-      reversal_scale: lambda, see ``AttributeEncoder``.
+      objectives: what each stage minimises, by its name.
       triplets: the triplets of stage 2, rows of the training part; None without it.
       validate: the function that a checkpoint is chosen by.
       progress: whether progress bars are shown.
@@ -59,9 +59,9 @@ class Run(NamedTuple):
     directory: pathlib.Path
     catalogue: Catalogue
     inputs: dict[str, Rows]
-    encoder: AttributeEncoder
+    encoder: Encoder
     starting_weights: Any
-    reversal_scale: float | np.ndarray
+    objectives: Mapping[str, Objective]
     triplets: Triplets | None
     validate: Validate
     progress: bool
@@ -78,13 +78,16 @@ def _encoder_stage(run: Run) -> Stage:
     labels = run.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
+    objective = run.objectives[ENCODER]
     classes = np.asarray(encoder.class_labels(labels))
     removal = removal_of(config, classes, encoder.classes, schedule)
-    make = make_update if removal is None else functools.partial(make_adversarial_update, removal)
+    make: Callable[..., Update] = (
+        make_update if removal is None else functools.partial(make_adversarial_update, removal)
+    )
     update = make(
         encoder,
         optimizer,
-        encoder_objective(config, run.reversal_scale, classes, encoder.classes),
+        objective,
         seed=config.seed,
         mirror=config.train.mirror,
         total_steps=config.train.epochs * epoch_steps,
@@ -101,7 +104,7 @@ def _encoder_stage(run: Run) -> Stage:
         update=update,
         images=run.inputs[TRAIN],
         batch=batch,
-        describe=lambda metrics: _describe_pathways(metrics, encoder.schema),
+        describe=lambda metrics: objective.describe(metrics, encoder.schema),
         validate=lambda params: run.validate(params, None),
         schedule=schedule,
         batch_size=config.train.batch_size,
@@ -130,12 +133,13 @@ def _memory_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
+    objective, edit = run.objectives[MEMORY], builders.make_edit(config, encoder)
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps)
     update = make_update(
         encoder,
         optimizer,
-        memory_objective(config, run.reversal_scale),
+        objective,
         seed=config.seed,
         mirror=config.train.mirror,
     )
@@ -153,10 +157,10 @@ def _memory_stage(run: Run) -> Stage:
         update=update,
         images=run.inputs[TRAIN],
         batch=batch,
-        describe=lambda metrics: {
-            name: float(value) for name, value in metrics._asdict().items() if name != "loss"
-        },
-        validate=lambda params: run.validate(params[ENCODER], params[MEMORY]),
+        describe=lambda metrics: objective.describe(metrics, encoder.schema),
+        validate=lambda params: run.validate(
+            params[ENCODER], params[MEMORY] if edit is None else LearnedEdit(edit, params)
+        ),
         schedule=schedule,
         batch_size=3 * config.memory.batch_size,
         epoch_steps=epoch_steps,
@@ -236,7 +240,7 @@ def patient_steps(config: ConfigDict, epoch_steps: int) -> int | None:
 
 
 def _initial_memory(run: Run) -> dict[str, Any]:
-    """Returns the best encoder of stage 1, and the prototypes that it gives (Eq. 6).
+    """Returns the best encoder of stage 1, and what is trained beside it, from its prototypes (Eq. 6).
 
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
@@ -244,15 +248,18 @@ def _initial_memory(run: Run) -> dict[str, Any]:
         run.encoder, optax.identity(), input_size=run.input_size, seed=run.config.seed
     ).params
     if has_checkpoint(run.directory, MEMORY):
-        n, d = run.catalogue.schema.num_attributes, run.encoder.feature_dim
-        return {ENCODER: template, MEMORY: jnp.zeros((run.catalogue.schema.num_values, n, d))}
+        shapes = builders.memory_shapes(run.config, run.encoder)
+        return {
+            ENCODER: template,
+            MEMORY: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+        }
     with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise WorkdirError(
                 f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
             )
         params = checkpoints.restore(checkpoints.best_step, {PARAMS: template})[PARAMS]
-    memory = build_memory(
+    prototypes = build_memory(
         make_forward(run.encoder),
         params,
         [(run.inputs[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
@@ -260,26 +267,11 @@ def _initial_memory(run: Run) -> dict[str, Any]:
         feature_dim=run.encoder.feature_dim,
         batch_size=run.config.protocol.batch_size,
         progress=run.progress,
+        blocks=run.encoder.blocks,
     )
-    return {ENCODER: params, MEMORY: memory}
-
-
-def _describe_pathways(metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
-    """Returns what is logged of a step of stage 1: its losses, those of all pathways, and norms."""
-    rows = np.asarray(metrics.pathways).tolist()
-    return {
-        "loss_cls": float(metrics.loss_cls),
-        "loss_rev": float(metrics.loss_rev),
-        "w_rev": float(metrics.w_rev),
-        **{f"loss_{name}": float(term) for name, term in metrics.terms.items()},
-        "pathways": {
-            feature: dict(zip(schema.names, row, strict=True))
-            for feature, row in zip(schema.names, rows, strict=True)
-        },
-        "feature_norms": dict(
-            zip(schema.names, np.asarray(metrics.feature_norms).tolist(), strict=True),
-        ),
-    }
+    second = builders.system_of(run.config).second_stage
+    assert second is not None, "the config was checked"
+    return {ENCODER: params, MEMORY: second.begin(run.config, run.encoder, prototypes)}
 
 
 STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}

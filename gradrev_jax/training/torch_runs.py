@@ -10,17 +10,18 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TRAIN
-from gradrev_jax.errors import WeightsError, WorkdirError, naming
+from gradrev_jax.errors import ConfigError, WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY, STAGES
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
-from gradrev_jax.training.objectives import removal_of
+from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
+from gradrev_jax.training.adversaries import removal_of
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
@@ -76,7 +77,7 @@ def import_run(
     }
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(decided)
-    encoder = builders.build_encoder(config, schema)
+    encoder = _build_encoder(config, schema)
     with naming("model.{}"), _named(extractor):
         params = encoder_from_torch(
             parameter_shapes(encoder, config.data.image_size), tensors, encoder.classes
@@ -126,7 +127,7 @@ def export_run(
     config = ConfigDict(workdir.read_config(directory))
     check(config)
     schema = workdir.read_schema(directory)
-    encoder = builders.build_encoder(config, schema)
+    encoder = _build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     _, params, memory = restore(directory, stage, encoder, config.data.image_size, step)
     with naming("model.{}"):
@@ -137,6 +138,21 @@ def export_run(
         for name, tensors in files.items():
             write_state_dict(folder / name, tensors)
     return [out / name for name in files]
+
+
+def _build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEncoder:
+    """Builds the model of a run, if it is one that files of PyTorch have.
+
+    Raises:
+      ConfigError: it is not.
+    """
+    encoder = builders.build_encoder(config, schema)
+    if not isinstance(encoder, AttributeEncoder):
+        raise ConfigError(
+            f"model.system = {config.model.system!r}: files of PyTorch have the paper's encoder alone, "
+            "model.system = 'gradrev'"
+        )
+    return encoder
 
 
 def _state_at_step_0(

@@ -1,17 +1,17 @@
 """One step of gradient descent on an objective, as a pure function."""
 
-import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int
 
-from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import trainable, with_statistics
+from gradrev_jax.systems.objective import LossParts, Objective
 
 # Names under which a profile of a step has these parts; see benchmarks/step_profile.py.
 INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
@@ -38,56 +38,13 @@ class TrainState(NamedTuple):
         return cls(jnp.zeros((), jnp.int32), params, optimizer.init(trainable(params)))
 
 
-class LossParts(NamedTuple):
-    """Represents what a loss returns besides its value.
-
-    Attributes:
-      metrics: the metrics that a step reports.
-      variables: the parameters with the statistics after the step, see ``models.variables``; of this tree,
-        only the statistics are taken.
-      features: the features of the whole batch, where others are trained on them.
-    """
-
-    metrics: Any
-    variables: Any
-    features: Any = None
-
-
-class Objective(abc.ABC):
-    """Represents the loss that a stage minimises, with its settings."""
-
-    @abc.abstractmethod
-    def loss(
-        self,
-        encoder: AttributeEncoder,
-        params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
-        targets: Any,
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: Float[Array, ""],
-        shard: BatchShard | None,
-    ) -> tuple[Float[Array, ""], LossParts]:
-        """Computes the total loss of a batch, the metrics that a step reports, and the new statistics.
-
-        Args:
-          encoder: the model.
-          params: its parameters and statistics, with those of a memory where the stage has one.
-          images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
-          targets: what the images are compared with, of the whole batch: labels, or ``MemoryTargets``.
-          dropout_key: the random key of the dropout.
-          progress: the fraction of the training that is done, for schedules.
-          shard: the part of the batch that the images are; None: all of it.
-        """
-
-
 # An update: (state, inputs of a shard, targets of the whole batch, shard) -> (state, metrics). The inputs are
 # uint8 images [b, S, S, 3] or vectors [b, V, D], see ``models.inputs.Rows``.
 Update = Callable[[TrainState, Array, Any, BatchShard | None], tuple[TrainState, Any]]
 
 
 def make_update(
-    encoder: AttributeEncoder,
+    encoder: Encoder,
     optimizer: optax.GradientTransformation,
     objective: Objective,
     *,

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary
+from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import Encoded, count_correct, encode, make_forward
 from gradrev_jax.models.inputs import Rows
-from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.models.interface import Encoder
+from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
 SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
 
@@ -31,11 +32,14 @@ class Validation(NamedTuple):
     score: float | None
 
 
-Validate = Callable[[Any, Float[Array | np.ndarray, "J N d"] | None], Validation]
+# What is validated besides the parameters of an encoder: the memory that edits its features, [J, P, d], or a
+# learned edit; None: the encoder alone.
+Memory = Float[Array | np.ndarray, "J P d"] | LearnedEdit | None
+Validate = Callable[[Any, Memory], Validation]
 
 
 def make_validator(
-    encoder: AttributeEncoder,
+    encoder: Encoder,
     images: Rows,
     labels: Int[np.ndarray, "M N"],
     queries: Queries | None,
@@ -61,7 +65,7 @@ def make_validator(
       progress: whether a progress bar is shown.
     """
 
-    def validate(params: Any, memory: Float[Array | np.ndarray, "J N d"] | None) -> Validation:
+    def validate(params: Any, memory: Memory) -> Validation:
         is_searched = memory is not None and queries is not None and len(queries) > 0
         # Features fill the memory where the part is large.
         see = encode if is_searched else functools.partial(count_correct, make_forward(encoder))
@@ -84,7 +88,7 @@ def make_validator(
             score = None
             if isinstance(seen, Encoded) and queries is not None:
                 k = min(SELECTED_AT, (len(labels) + 1) // 2)
-                index = make_index(seen.features, memory, normalize, weights)
+                index = _index(seen.features, memory, normalize, weights)
                 asked = queries.reference, queries.indicators
                 found = retrieve(index, *asked, k, progress=progress)
                 score = float(hit_rate(labels[found], queries.targets, k))
@@ -92,3 +96,14 @@ def make_validator(
         return Validation(record, score)
 
     return validate
+
+
+def _index(
+    features: Float[np.ndarray, "M P d"],
+    memory: Float[Array | np.ndarray, "J P d"] | LearnedEdit,
+    normalize: Normalization,
+    weights: Float[np.ndarray, " N"] | None,
+) -> GalleryIndex:
+    if isinstance(memory, LearnedEdit):
+        return make_index(features, None, normalize, weights, edit=memory)
+    return make_index(features, memory, normalize, weights)

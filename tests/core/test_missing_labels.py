@@ -7,7 +7,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.missing_labels import MISSING, class_labels, classes_of, value_positions
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import count_correct, encode, make_forward
-from gradrev_jax.training.encoder_step import encoder_loss
+from gradrev_jax.systems.encoder_loss import encoder_loss
 
 SCHEMA = AttributeSchema(("color", "size", "one"), (("blue", "red", "green"), ("s", "m"), ("x",)))
 LABELS = np.array([[0, 1, 0], [2, -1, -1], [-1, 0, 0], [1, 1, -1]])

@@ -17,7 +17,8 @@ from benchmarks.side_by_side.inputs import random_images, random_labels
 from gradrev_jax import AttributeEncoder
 from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import random_flip
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state, make_train_step
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.training.encoder_step import init_state, make_train_step
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import make_update
 

@@ -16,7 +16,8 @@ from gradrev_jax import (
     reverse_gradient,
 )
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.update import TrainState, make_update
 
 pytestmark = pytest.mark.gpu

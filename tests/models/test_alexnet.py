@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from gradrev_jax.models.alexnet import TAPS, AlexNet, _max_pool, adaptive_average_pool
-from gradrev_jax.models.encoder import parameter_count
+from gradrev_jax.models.interface import parameter_count
 
 CONVOLUTIONS = sum(
     kernel * kernel * inputs * filters + filters

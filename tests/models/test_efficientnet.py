@@ -10,7 +10,7 @@ from gradrev_jax.models.efficientnet import (
     EfficientNetLite0,
     same_padding,
 )
-from gradrev_jax.models.encoder import parameter_count
+from gradrev_jax.models.interface import parameter_count
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.models.encoder import AttributeEncoder, EncoderOutput
+from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import count_correct, encode, make_forward, predict_batches
+from gradrev_jax.models.interface import EncoderOutput
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, tap="dense", backbone="toy")

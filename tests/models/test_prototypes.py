@@ -5,7 +5,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
-from gradrev_jax.models.encoder import EncoderOutput
+from gradrev_jax.models.interface import EncoderOutput
 from gradrev_jax.models.prototypes import build_memory
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))

@@ -10,8 +10,9 @@ from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
-from gradrev_jax.training.encoder_step import EncoderObjective, make_train_step
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.objective import ENCODER, MEMORY
+from gradrev_jax.training.encoder_step import make_train_step
 from gradrev_jax.training.memory_step import make_memory_step
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (

@@ -10,6 +10,7 @@ from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.protocol import build_protocol, queries_of
+from gradrev_jax.systems import gradrev
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 
@@ -50,16 +51,16 @@ def test_overrides_are_checked(tiny_config):
 @pytest.mark.parametrize("strengths", [((1, 2), (3,)), ((1.0, "x"),), ((1.0,),), ((float("nan"),) * 6,) * 6])
 def test_a_strength_matrix_must_be_n_by_n_numbers(tiny_config, strengths):
     schema = builders.open_catalogue(tiny_config).schema
-    assert builders.reversal_scale(tiny_config, schema) == 1.0
+    assert gradrev.reversal_scale(tiny_config, schema) == 1.0
     tiny_config.reversal.strengths = strengths
     with pytest.raises(ConfigError, match=r"reversal\.strengths"):
-        builders.reversal_scale(tiny_config, schema)
+        gradrev.reversal_scale(tiny_config, schema)
 
 
 def test_strengths_multiply_the_scale(tiny_config):
     tiny_config.reversal.scale = 0.5
     tiny_config.reversal.strengths = tuple(tuple(range(n, n + 6)) for n in range(6))
-    scale = builders.reversal_scale(tiny_config, builders.open_catalogue(tiny_config).schema)
+    scale = gradrev.reversal_scale(tiny_config, builders.open_catalogue(tiny_config).schema)
     assert scale[1].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 
 

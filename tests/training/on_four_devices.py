@@ -20,9 +20,11 @@ from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.memory_loss import MemoryObjective
+from gradrev_jax.systems.objective import MemoryTargets
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state
-from gradrev_jax.training.memory_step import MemoryObjective, MemoryTargets
+from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
 from tests.small_backbone import LeftColour, NormedColour

@@ -13,7 +13,8 @@ from gradrev_jax.core.losses import classification_loss, pathway_losses, reversa
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.training.encoder_step import EncoderObjective, encoder_loss, init_state, make_train_step
+from gradrev_jax.systems.encoder_loss import EncoderObjective, encoder_loss
+from gradrev_jax.training.encoder_step import init_state, make_train_step
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, backbone="small")

@@ -11,14 +11,10 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, reversal_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
+from gradrev_jax.systems.memory_loss import MemoryObjective, MemoryWeights, memory_loss
+from gradrev_jax.systems.objective import MemoryTargets
 from gradrev_jax.training.encoder_step import init_state
-from gradrev_jax.training.memory_step import (
-    MemoryObjective,
-    MemoryTargets,
-    MemoryWeights,
-    make_memory_step,
-    memory_loss,
-)
+from gradrev_jax.training.memory_step import make_memory_step
 from gradrev_jax.training.update import TrainState
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))

@@ -1,4 +1,4 @@
-from gradrev_jax.runs.fields.general import ENCODER, MEMORY
+from gradrev_jax.systems.objective import ENCODER, MEMORY
 from gradrev_jax.training.stages import STAGES, last_step
 
 

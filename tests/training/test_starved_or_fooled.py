@@ -14,8 +14,9 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
-from gradrev_jax.training.encoder_step import EncoderObjective, init_state
+from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.update import make_update
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))

@@ -13,11 +13,12 @@ import numpy as np
 import optax
 
 from gradrev_jax.models import convolution
-from gradrev_jax.models.encoder import EncoderOutput
 from gradrev_jax.models.inference import predict_batches
+from gradrev_jax.models.interface import EncoderOutput
 from gradrev_jax.models.shards import whole_batch
+from gradrev_jax.systems.objective import LossParts
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.update import LossParts, TrainState, descend
+from gradrev_jax.training.update import TrainState, descend
 
 BATCH = 15  # one less than four devices share equally, so that there is padding
 OPTIMIZER = optax.adam(1e-3)

@@ -3,8 +3,8 @@
 from gradrev_jax.core.missing_labels import MISSING
 from gradrev_jax.data.catalogue import SPLITS_BY
 from gradrev_jax.data.images.limits import LARGEST_IMAGE, MOST_MEGAPIXELS
-from gradrev_jax.runs.field import Field, Rule, at_least, one_of
 from gradrev_jax.runs.formats import FORMATS
+from gradrev_jax.systems.field import Field, Rule, at_least, one_of
 
 PLACEMENTS = HOST, DEVICE = "host", "device"
 

@@ -6,9 +6,10 @@ from gradrev_jax.core.losses import WEIGHTINGS
 from gradrev_jax.core.removal import REMOVALS
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
-from gradrev_jax.runs.field import Field, Rule, at_least, number, one_of
+from gradrev_jax.systems.field import Field, Rule, at_least, number, one_of
+from gradrev_jax.systems.objective import ENCODER, STAGES
+from gradrev_jax.systems.registry import SYSTEMS
 
-STAGES = ENCODER, MEMORY = "encoder", "memory"
 PARALLEL_MODES = ("pmap", "jit")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -52,6 +53,14 @@ RUN = {
 }
 
 MODEL = {
+    "system": Field(
+        default="gradrev",
+        meaning="System: what is trained, and how it edits; "
+        + ", ".join(f"`{name}`: {system.meaning}" for name, system in SYSTEMS.items())
+        + ".",
+        rule=one_of(SYSTEMS),
+        earlier="gradrev",
+    ),
     "backbone": Field(
         default="alexnet",
         meaning="Network from images to what the attribute MLPs read: `alexnet` (the paper's), "

@@ -7,7 +7,7 @@ from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.field import Field, Rule, any_of, at_least, one_of, some_of
+from gradrev_jax.systems.field import Field, Rule, any_of, at_least, one_of, some_of
 
 CHOSEN = "validation"  # as a strength, or as weights: chosen on the validation part
 NO_WEIGHTS = "none"

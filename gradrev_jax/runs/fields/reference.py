@@ -5,8 +5,8 @@ Make it anew with: python -m gradrev_jax.runs.fields.reference > docs/configurat
 
 from collections.abc import Iterator, Mapping
 
-from gradrev_jax.runs.field import Field
 from gradrev_jax.runs.fields.table import SECTIONS
+from gradrev_jax.systems.field import Field
 
 TITLES = {
     "": "The run",
@@ -42,8 +42,12 @@ def _table(section: str, fields: Mapping[str, Field]) -> str:
         for name, field in fields.items()
     )
     return "\n".join(
-        [f"## {TITLES[section]}\n", "| field | default | meaning |", "| --- | --- | --- |", *rows, ""]
+        [f"## {_title(section)}\n", "| field | default | meaning |", "| --- | --- | --- |", *rows, ""]
     )
+
+
+def _title(section: str) -> str:
+    return TITLES.get(section, f"The system `{section}`")
 
 
 def _code(default: object) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from gradrev_jax.runs.field import SAME_AS_DEFAULT, Field
 from gradrev_jax.runs.fields.data import DATA
-from gradrev_jax.runs.fields.general import MEMORY as MEMORY_STAGE
 from gradrev_jax.runs.fields.general import MODEL, REVERSAL, RUN
 from gradrev_jax.runs.fields.protocol import PROTOCOL
 from gradrev_jax.runs.fields.training import MEMORY, MEMORY_WEIGHTS, TRAIN
+from gradrev_jax.systems.field import SAME_AS_DEFAULT, Field
+from gradrev_jax.systems.objective import MEMORY as MEMORY_STAGE
+from gradrev_jax.systems.registry import SYSTEMS
 
 SECTIONS: dict[str, Mapping[str, Field]] = {
     "": RUN,
@@ -22,6 +23,7 @@ SECTIONS: dict[str, Mapping[str, Field]] = {
     "train": TRAIN,
     "memory": MEMORY,
     "memory.weights": MEMORY_WEIGHTS,
+    **{name: system.fields for name, system in SYSTEMS.items() if system.fields},
     "protocol": {
         # A run may be evaluated by another protocol; what chose its checkpoints is part of the run.
         name: dataclasses.replace(field, resumable=name != "select_on_test")

@@ -6,8 +6,8 @@ from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.core.memory_losses import BLOCKS
 from gradrev_jax.core.optimizers import SCHEDULES
 from gradrev_jax.data.changes import KINDS
-from gradrev_jax.runs.field import Field, Rule, any_of, at_least, one_of, some_of
 from gradrev_jax.runs.loggers.registry import LOGGERS
+from gradrev_jax.systems.field import Field, Rule, any_of, at_least, one_of, some_of
 
 TRAIN = {
     "batch_size": Field(default=128, meaning="Images per step.", rule=at_least(1), paper="Section 4.2"),

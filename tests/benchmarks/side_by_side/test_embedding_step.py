@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.side_by_side import inputs, jax_side
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.training.encoder_step import encoder_loss
+from gradrev_jax.systems.encoder_loss import encoder_loss
 
 torch = pytest.importorskip("torch")
 BATCH, WIDTH, DIM = 6, 10, 4

@@ -3,9 +3,9 @@ import pathlib
 import pytest
 
 from gradrev_jax.core.loss_terms import TERMS
-from gradrev_jax.runs.field import Field, any_of, at_least, number, one_of, some_of
 from gradrev_jax.runs.fields import table
 from gradrev_jax.runs.fields.reference import reference_page
+from gradrev_jax.systems.field import Field, any_of, at_least, number, one_of, some_of
 
 ROOT = pathlib.Path(__file__).parents[3]
 MODULES = [*ROOT.glob("gradrev_jax/**/*.py"), *ROOT.glob("gradrev_commands/*.py")]

@@ -1,0 +1,221 @@
+"""The loss of memory fine-tuning (stage 2, as in ADDE-M), as a pure function."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
+from gradrev_jax.core.manipulation import manipulate
+from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
+from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
+from gradrev_jax.core.vectors import unit_with_safe_gradient
+from gradrev_jax.models.interface import Encoder, apply_in_training
+from gradrev_jax.models.shards import BatchShard, whole_batch
+from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective
+
+Weight = float | Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryWeights:
+    """Represents the weights of the terms of the loss; the defaults are ADDE-M's.
+
+    Attributes:
+      classification: the weight of the cross-entropies of the three images' features and the manipulated one.
+      semi_hard: the weight of the semi-hard triplet loss on reference, manipulated feature and negative.
+      margin: the weight of the triplet loss with the manipulated feature as anchor.
+      consistency: the weight of the distances between features and what the memory composes of their labels.
+      off_block: the weight of the memory's entries outside its blocks.
+    """
+
+    classification: Weight = 0.2
+    semi_hard: Weight = 1.0
+    margin: Weight = 1.0
+    consistency: Weight = 1.0
+    off_block: Weight = 0.4
+
+
+class MemoryMetrics(NamedTuple):
+    """Represents the metrics of a step, before its update; the terms are without their weights."""
+
+    loss: Float[Array, ""]
+    loss_cls: Float[Array, ""]
+    loss_semi_hard: Float[Array, ""]
+    loss_margin: Float[Array, ""]
+    loss_consistency: Float[Array, ""]
+    loss_off_block: Float[Array, ""]
+    loss_rev: Float[Array, ""]
+    w_rev: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryObjective(Objective):
+    """The loss of stage 2 (ADDE-M's), with the reversal of the paper where it is kept on.
+
+    Attributes:
+      weights: the weights of the terms.
+      block: ``soft``: the memory may leave its blocks, at a price; ``hard``: what lies outside is masked.
+      freeze_encoder: whether the memory alone is trained.
+      reversal: whether the reversal loss of the three images, with the balanced weight, is kept on.
+      beta: the share of the reversal.
+      reversal_scale: lambda, of all pathways or [N, N] of each, see ``AttributeEncoder``.
+      margin: the margin of both triplet losses.
+
+    Example:
+      >>> MemoryObjective(block="hard").weights.off_block
+      0.4
+    """
+
+    weights: MemoryWeights = MemoryWeights()
+    block: Block = "soft"
+    freeze_encoder: bool = False
+    reversal: bool = False
+    beta: float = 0.1
+    reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0
+    margin: float = 0.5
+
+    def loss(
+        self,
+        encoder: Encoder,
+        params: Any,
+        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        targets: MemoryTargets,
+        *,
+        dropout_key: PRNGKeyArray,
+        progress: float | Float[Array, ""] = 1.0,
+        shard: BatchShard | None = None,
+    ) -> tuple[Float[Array, ""], LossParts]:
+        """Computes ``memory_loss``, which does not depend on the progress."""
+        del progress
+        return memory_loss(encoder, params, images, targets, dropout_key, self, shard=shard)
+
+
+def memory_loss(
+    encoder: Encoder,
+    params: Any,
+    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+    targets: MemoryTargets,
+    dropout_key: PRNGKeyArray,
+    objective: MemoryObjective = MemoryObjective(),
+    *,
+    shard: BatchShard | None = None,
+) -> tuple[Float[Array, ""], LossParts]:
+    """Computes the total loss of a batch of triplets; its parts, as ``MemoryMetrics``; and the statistics.
+
+    Args:
+      encoder: the model.
+      params: ``{"encoder": its parameters and statistics, "memory": [J, N, d]}``.
+      images: the inputs of ``AttributeEncoder``, 3 B of them: references, then positives, then negatives;
+        those of a shard, if there is one.
+      targets: the labels and the indicators, of the whole batch.
+      dropout_key: the random key of the dropout; a frozen encoder has none.
+      objective: the weights and what is trained.
+      shard: the part of the 3 B images that these are; None: all of them.
+    """
+    schema, labels, weights = encoder.schema, jnp.asarray(targets.labels), objective.weights
+    is_frozen = objective.freeze_encoder
+    memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
+    local: Any
+    if is_frozen:
+        variables = jax.lax.stop_gradient(params[ENCODER])
+        local = encoder.apply(variables, images, reversal_scale=objective.reversal_scale, shard=shard)
+    else:
+        local, variables = apply_in_training(
+            encoder,
+            params[ENCODER],
+            images,
+            dropout_key=dropout_key,
+            reversal_scale=objective.reversal_scale,
+            shard=shard,
+        )
+    output = whole_batch(local, shard)
+    features = output.features.reshape(*labels.shape, -1)
+    edited = manipulate(features[0], targets.indicators, memory)
+    edited_logits: Any = encoder.apply(variables, edited, method="classify")
+
+    logits = output.logits.reshape(*labels.shape, -1)
+    classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
+    loss_cls = _classification(logits, edited_logits, class_labels, classes)
+    semi_hard, margin_loss = _triplet_losses(features, edited, labels, objective.margin)
+    consistency = _consistency(features, edited, labels, memory, schema)
+    off_block = off_block_loss(memory, schema)
+    loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
+    total = (
+        weights.classification * loss_cls
+        + weights.semi_hard * semi_hard
+        + weights.margin * margin_loss
+        + weights.consistency * consistency
+        + weights.off_block * off_block
+        + w_rev * loss_rev
+    )
+    metrics = MemoryMetrics(total, loss_cls, semi_hard, margin_loss, consistency, off_block, loss_rev, w_rev)
+    return total, LossParts(metrics, {ENCODER: variables, MEMORY: params[MEMORY]})
+
+
+def _classification(
+    logits: Float[Array, "3 B N J"],
+    edited_logits: Float[Array, "B N J"],
+    labels: Int[Array, "3 B N"],
+    schema: AttributeSchema,
+) -> Float[Array, ""]:
+    """Sums the cross-entropies of the three images and of the edited features, read as the positives."""
+    read = (
+        (logits[0], labels[0]),
+        (logits[1], labels[1]),
+        (logits[2], labels[2]),
+        (edited_logits, labels[1]),
+    )
+    return jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
+
+
+def _triplet_losses(
+    features: Float[Array, "3 B N d"],
+    edited: Float[Array, "B N d"],
+    labels: Int[Array, "3 B N"],
+    margin: float,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Computes the semi-hard triplet loss and the margin loss, in both of which the edited feature counts."""
+
+    def embed(features: Array) -> Array:
+        return unit_with_safe_gradient(features.reshape(len(features), -1))
+
+    reference, positive, negative = features
+    # The manipulated feature stands for the positive's labels.
+    classes = labels.reshape(-1, labels.shape[-1])
+    batch = jnp.concatenate([embed(reference), embed(edited), embed(negative)])
+    semi_hard = semi_hard_triplet_loss(batch, classes, margin=margin)
+    return semi_hard, triplet_margin_loss(embed(edited), embed(positive), embed(negative), margin=margin)
+
+
+def _consistency(
+    features: Float[Array, "3 B N d"],
+    edited: Float[Array, "B N d"],
+    labels: Int[Array, "3 B N"],
+    memory: Float[Array, "J N d"],
+    schema: AttributeSchema,
+) -> Float[Array, ""]:
+    """Sums the distances between features and what the memory composes of their labels."""
+    composed = ((edited, labels[1]), (features[0], labels[0]), (features[2], labels[2]))
+    return jnp.stack([consistency_loss(f, y, memory, schema) for f, y in composed]).sum()
+
+
+def _reversal(
+    logits: Float[Array, "_ N J"],
+    labels: Int[Array, "3 B N"],
+    schema: AttributeSchema,
+    objective: MemoryObjective,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Computes the reversal loss of the three images and its balanced weight; 0 where it is off."""
+    if not objective.reversal:
+        return jnp.zeros(()), jnp.zeros(())
+    pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
+    own = jnp.trace(pathways)
+    loss_rev = pathways.sum() - own
+    w_cls = objective.weights.classification
+    w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=objective.beta, w_cls=w_cls)
+    return loss_rev, w_rev
