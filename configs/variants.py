@@ -28,6 +28,14 @@ SYSTEMS: dict[str, Change] = {
     # Not in the paper: adversaries with an optimiser of their own, and features that are done at chance.
     "repaired": {"reversal.adversaries": 3, "reversal.weighting": "fixed", "reversal.beta": 0.3},
     "adde_m": _adde_m,  # triplet losses instead of the reversal
+    # One feature for all attributes, and a memory that a learned layer works into it (Zhao et al., 2017).
+    "amnet": {
+        "model.system": "amnet",
+        "reversal.weighting": "off",
+        "memory.weights.semi_hard": 0.0,
+        "memory.weights.consistency": 0.0,
+        "memory.weights.off_block": 0.0,
+    },
 }
 
 # What the evidence of docs/study.md recommends, on any backbone.

@@ -98,15 +98,13 @@ class EditedIndex:
           exclude_reference: whether the reference itself is left out of its result.
 
         Raises:
-          ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
-            reference outside the gallery, or numbers of queries that disagree.
+          ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), or a
+            reference outside the gallery.
         """
         size = len(self.features)
         k = validate_k(k, size, exclude_reference=exclude_reference)
         ids = validate_reference_ids(np.asarray(reference_ids), size)
         indicators = np.asarray(indicators)
-        if indicators.ndim != 2 or len(indicators) != len(ids):
-            raise ValueError(f"{len(ids)} queries need as many indicators, got {indicators.shape}")
         chunks = range(0, len(ids), CHUNK)
         found = [
             self._search(

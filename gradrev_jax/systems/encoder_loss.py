@@ -13,9 +13,9 @@ from gradrev_jax.core.conditional_dependence import ExpectedLabels
 from gradrev_jax.core.decorrelation import Decorrelation, decorrelating_weights
 from gradrev_jax.core.loss_terms import TERMS, TermInputs
 from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
-from gradrev_jax.models.interface import Encoder, EncoderOutput, apply_in_training
-from gradrev_jax.models.shards import BatchShard, whole_batch
-from gradrev_jax.systems.objective import LossParts, Objective
+from gradrev_jax.models.interface import Encoder, EncoderOutput
+from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.systems.objective import LossParts, Objective, encode_batch
 
 
 class StepMetrics(NamedTuple):
@@ -136,7 +136,7 @@ def encoder_loss(
       progress: the fraction of the training that is done, for the weighting ``schedule``.
       shard: the part of the batch that the images are; None: all of it.
     """
-    local, variables = apply_in_training(
+    output, variables = encode_batch(
         encoder,
         params,
         images,
@@ -144,7 +144,6 @@ def encoder_loss(
         reversal_scale=objective.reversal_scale,
         shard=shard,
     )
-    output = whole_batch(local, shard)
     classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
     tables = objective.decorrelation
     weights = None if tables is None else decorrelating_weights(labels, tables, classes)

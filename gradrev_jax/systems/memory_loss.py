@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -14,9 +13,9 @@ from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
 from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
 from gradrev_jax.core.vectors import unit_with_safe_gradient
-from gradrev_jax.models.interface import Encoder, apply_in_training
-from gradrev_jax.models.shards import BatchShard, whole_batch
-from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective
+from gradrev_jax.models.interface import Encoder
+from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
 
 Weight = float | Float[Array, ""]
 
@@ -118,22 +117,16 @@ def memory_loss(
       shard: the part of the 3 B images that these are; None: all of them.
     """
     schema, labels, weights = encoder.schema, jnp.asarray(targets.labels), objective.weights
-    is_frozen = objective.freeze_encoder
     memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
-    local: Any
-    if is_frozen:
-        variables = jax.lax.stop_gradient(params[ENCODER])
-        local = encoder.apply(variables, images, reversal_scale=objective.reversal_scale, shard=shard)
-    else:
-        local, variables = apply_in_training(
-            encoder,
-            params[ENCODER],
-            images,
-            dropout_key=dropout_key,
-            reversal_scale=objective.reversal_scale,
-            shard=shard,
-        )
-    output = whole_batch(local, shard)
+    output, variables = encode_batch(
+        encoder,
+        params[ENCODER],
+        images,
+        dropout_key=dropout_key,
+        is_frozen=objective.freeze_encoder,
+        reversal_scale=objective.reversal_scale,
+        shard=shard,
+    )
     features = output.features.reshape(*labels.shape, -1)
     edited = manipulate(features[0], targets.indicators, memory)
     edited_logits: Any = encoder.apply(variables, edited, method="classify")

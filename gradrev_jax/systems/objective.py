@@ -3,15 +3,50 @@
 import abc
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard
+from gradrev_jax.models.interface import Encoder, EncoderOutput, apply_in_training
+from gradrev_jax.models.shards import BatchShard, whole_batch
 
 # The stages of training, and the two parts of what the second one trains.
 STAGES = ENCODER, MEMORY = "encoder", "memory"
+
+
+def encode_batch(
+    encoder: Encoder,
+    variables: Any,
+    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+    *,
+    dropout_key: PRNGKeyArray,
+    is_frozen: bool = False,
+    shard: BatchShard | None = None,
+    **options: Any,
+) -> tuple[EncoderOutput, Any]:
+    """Encodes a batch in training; on several devices, each encodes its images and has the output of all.
+
+    Args:
+      encoder: the model.
+      variables: its parameters and statistics.
+      images: the inputs of the model; those of a shard, if there is one.
+      dropout_key: the random key of the dropout, for the whole batch.
+      is_frozen: whether the encoder is not trained: it has no gradient, and no dropout.
+      shard: the part of the batch that the images are; None: all of it.
+      **options: what else the model is called with.
+
+    Returns:
+      The output of the whole batch; and the variables with the statistics after the step.
+    """
+    if is_frozen:
+        variables = jax.lax.stop_gradient(variables)
+        local: Any = encoder.apply(variables, images, shard=shard, **options)
+        return whole_batch(local, shard), variables
+    local, variables = apply_in_training(
+        encoder, variables, images, dropout_key=dropout_key, shard=shard, **options
+    )
+    return whole_batch(local, shard), variables
 
 
 class LossParts(NamedTuple):

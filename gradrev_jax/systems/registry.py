@@ -1,9 +1,10 @@
 """All systems by name; ``model.system`` chooses one."""
 
-from gradrev_jax.systems import gradrev
+from gradrev_jax.systems import amnet, gradrev
 from gradrev_jax.systems.system import System
 
 # To add one, see docs/extending.md.
 SYSTEMS: dict[str, System] = {
     "gradrev": gradrev.SYSTEM,
+    "amnet": amnet.SYSTEM,
 }
