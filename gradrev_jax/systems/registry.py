@@ -1,6 +1,7 @@
 """All systems by name; ``model.system`` chooses one."""
 
-from gradrev_jax.systems import amnet, gradrev
+from gradrev_jax.systems import gradrev
+from gradrev_jax.systems.amnet import system as amnet
 from gradrev_jax.systems.system import System
 
 # To add one, see docs/extending.md.

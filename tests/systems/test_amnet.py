@@ -15,18 +15,21 @@ from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.workdir import METRICS
-from gradrev_jax.systems import amnet
+from gradrev_jax.systems.amnet.edit import Memory, asked_values, edit_features
+from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
+from gradrev_jax.systems.amnet.model import EntangledEncoder
+from gradrev_jax.systems.amnet.system import begin
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
 from gradrev_jax.training.run import train
 
 SCHEMA = AttributeSchema(("color", "size", "kind"), (("blue", "red", "green"), ("s", "m"), ("x", "y")))
 J, D, H, B = SCHEMA.num_values, 5, 7, 6
-ENCODER_MODEL = amnet.EntangledEncoder(SCHEMA, feature_dim=D, backbone="embeddings", tap="raw", dropout=0.0)
+ENCODER_MODEL = EntangledEncoder(SCHEMA, feature_dim=D, backbone="embeddings", tap="raw", dropout=0.0)
 
 
 def make_memory(rng):
     prototypes, keep, change = rng.normal(size=(J, D)), rng.normal(size=(D, D)), rng.normal(size=(D, D))
-    return amnet.Memory(*(jnp.asarray(x, jnp.float32) for x in (prototypes, keep, change)))
+    return Memory(*(jnp.asarray(x, jnp.float32) for x in (prototypes, keep, change)))
 
 
 def make_indicators(rng, count=B):
@@ -86,7 +89,7 @@ def slow_forward(variables, x):
 
 def slow_memory_loss(params, x, labels, indicators, objective):
     features, logits, classify = slow_forward(params[ENCODER], np.asarray(x, np.float64))
-    memory = amnet.Memory(*(np.asarray(part, np.float64) for part in params[MEMORY]))
+    memory = Memory(*(np.asarray(part, np.float64) for part in params[MEMORY]))
     features, logits = features.reshape(3, B, D), logits.reshape(3, B, J)
     edited = np.array([slow_edit(f, i, memory) for f, i in zip(features[0], indicators, strict=True)])
     loss_cls = sum(slow_cross_entropy(logits[k], labels[k]) for k in range(3))
@@ -122,8 +125,8 @@ def loss_of(objective, params, x, targets, shard=None):
 def test_the_edit_is_that_of_loops(rng):
     memory, indicators = make_memory(rng), make_indicators(rng, 40)
     features = rng.normal(size=(40, 1, D)).astype(np.float32)
-    found = amnet.edit_features(jnp.asarray(features), jnp.asarray(indicators), memory, SCHEMA)
-    exact = amnet.Memory(*(np.asarray(part, np.float64) for part in memory))
+    found = edit_features(jnp.asarray(features), jnp.asarray(indicators), memory, SCHEMA)
+    exact = Memory(*(np.asarray(part, np.float64) for part in memory))
     expected = [slow_edit(f[0], i, exact) for f, i in zip(features, indicators, strict=True)]
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-5)
 
@@ -132,15 +135,15 @@ def test_a_value_that_is_replaced_is_not_mentioned_and_one_that_is_removed_is(rn
     swap, removal = np.zeros((2, J), np.int32)
     swap[[0, 1]] = -1, 1
     removal[0] = -1
-    asked = amnet.asked_values(jnp.asarray([swap, removal]), SCHEMA).tolist()
+    asked = asked_values(jnp.asarray([swap, removal]), SCHEMA).tolist()
     assert asked == [[0, 1, 0, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0, 0]]
 
 
 def test_before_its_first_step_stage_2_leaves_features_as_they_are(rng):
     prototypes = jnp.asarray(rng.normal(size=(J, 1, D)), jnp.float32)
-    memory = amnet.begin(ConfigDict(), ENCODER_MODEL, prototypes)
+    memory = begin(ConfigDict(), ENCODER_MODEL, prototypes)
     features = jnp.asarray(rng.normal(size=(B, 1, D)), jnp.float32)
-    edited = amnet.edit_features(features, jnp.asarray(make_indicators(rng)), memory, SCHEMA)
+    edited = edit_features(features, jnp.asarray(make_indicators(rng)), memory, SCHEMA)
     np.testing.assert_array_equal(edited, features)
     np.testing.assert_array_equal(memory.prototypes, prototypes[:, 0])
 
@@ -164,7 +167,7 @@ def test_the_loss_of_stage_1_is_that_of_loops(rng, stage_2, missing):
     labels = np.abs(targets.labels[0]) if missing == "none" else targets.labels[0].copy()
     if missing == "all of one attribute":
         labels[:, 1] = -1
-    total, parts = loss_of(amnet.EncoderObjective(weight=0.5), params[ENCODER], x[:B], jnp.asarray(labels))
+    total, parts = loss_of(EncoderObjective(weight=0.5), params[ENCODER], x[:B], jnp.asarray(labels))
     features, logits, _ = slow_forward(params[ENCODER], np.asarray(x[:B], np.float64))
     expected = slow_cross_entropy(logits, labels)
     np.testing.assert_allclose([total, parts.metrics.loss_cls], [expected / 2, expected], rtol=1e-5)
@@ -174,7 +177,7 @@ def test_the_loss_of_stage_1_is_that_of_loops(rng, stage_2, missing):
 
 def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
     params, x, targets = stage_2
-    objective = amnet.MemoryObjective(classification=0.3, margin_weight=2.0, margin=0.8)
+    objective = MemoryObjective(classification=0.3, margin_weight=2.0, margin=0.8)
     total, parts = loss_of(objective, params, x, targets)
     expected, loss_cls = slow_memory_loss(params, x, targets.labels, targets.indicators, objective)
     np.testing.assert_allclose([total, parts.metrics.loss_cls], [expected, loss_cls], rtol=1e-5)
@@ -185,7 +188,7 @@ def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
 def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
     """Along random directions, of the loops in float64."""
     params, x, targets = stage_2
-    objective = amnet.MemoryObjective(freeze_encoder=freeze)
+    objective = MemoryObjective(freeze_encoder=freeze)
     gradient = jax.grad(lambda params: loss_of(objective, params, x, targets)[0])(params)
     if freeze:
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient[ENCODER]))
@@ -205,7 +208,7 @@ def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
 def test_the_parts_of_a_batch_have_the_loss_of_the_whole(stage_2):
     """As on several devices: each encodes some of the images, and the loss is that of all."""
     params, x, targets = stage_2
-    objective = amnet.MemoryObjective()
+    objective = MemoryObjective()
 
     def on_device(rows):
         shard = BatchShard(rows, 3 * B, "device")
