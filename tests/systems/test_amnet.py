@@ -10,17 +10,24 @@ from ml_collections import ConfigDict
 
 from configs import variants
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import ConfigError
+from gradrev_jax.evaluation import run as evaluation
+from gradrev_jax.evaluation.encoding import encode_run
+from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.workdir import METRICS
+from gradrev_jax.serving.export import export_model
+from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.systems.amnet.edit import Memory, asked_values, edit_features
 from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.amnet.system import begin
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
 from gradrev_jax.training.run import train
+from gradrev_jax.training.torch_runs import export_run
 
 SCHEMA = AttributeSchema(("color", "size", "kind"), (("blue", "red", "green"), ("s", "m"), ("x", "y")))
 J, D, H, B = SCHEMA.num_values, 5, 7, 6
@@ -258,7 +265,7 @@ def test_a_protocol_that_the_system_has_not_leaves_no_folder(config, tmp_path, f
 
 @pytest.fixture(scope="module")
 def trained(make_tiny_config, small_backbone, tmp_path_factory):
-    """A run of both stages, and the metrics of each."""
+    """The config, the folder and the last state of a run of both stages."""
     config = make_tiny_config()
     variants.apply(config, "amnet")
     config.model.backbone, config.amnet.feature_dim = small_backbone, 6
@@ -266,20 +273,12 @@ def trained(make_tiny_config, small_backbone, tmp_path_factory):
     config.data.count = 240
     config.train.update({"epochs": 1, "learning_rate": 3e-3, "validation_fraction": 0.5})
     config.memory.update({"triplets": 40, "batch_size": 8, "epochs": 1})
-    config.protocol.strength = "validation"
-    config.protocol.normalize = "validation"
-    config.protocol.baselines = ("oracle", "posterior", "erased")
     folder = tmp_path_factory.mktemp("amnet") / "run"
-    state = train(config, folder, progress=False)
-    reports = {
-        stage: evaluate(folder, stage=stage, protocol={"leakage": stage == MEMORY}, progress=False)
-        for stage in (ENCODER, MEMORY)
-    }
-    return config, folder, state, reports
+    return config, folder, train(config, folder, progress=False)
 
 
 def test_both_stages_are_trained_and_their_losses_logged(trained):
-    _, folder, state, _ = trained
+    _, folder, state = trained
     assert set(state.params) == {ENCODER, MEMORY}
     assert np.any(state.params[MEMORY].change), "W2 starts at zero and is trained"
     records = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
@@ -288,21 +287,66 @@ def test_both_stages_are_trained_and_their_losses_logged(trained):
     assert any("validation_hit_rate" in record for record in records)
 
 
-def test_an_evaluation_reports_the_learned_edit_like_any_other(trained):
-    _, _, _, reports = trained
-    of_memory, of_encoder = reports[MEMORY], reports[ENCODER]
-    assert (of_memory["edit"], of_encoder["edit"]) == ("learned", "add")
-    for report in (of_memory, of_encoder):
-        assert 0 <= report["hit_rate"]["1"] <= report["hit_rate"]["5"] <= 1
-        assert set(report["baselines"]) == {"no_manipulation", "oracle", "posterior"}
-        assert len(report["cross_accuracy"]["matrix"]) == len(report["cross_accuracy"]["attributes"])
-        rows = np.array(report["cross_accuracy"]["matrix"])
-        np.testing.assert_array_equal(rows, np.broadcast_to(rows[0], rows.shape), "all read one feature")
-        assert set(report["strengths_on_validation"]) >= {"0.5", "1"}
-    assert len(of_memory["leakage"]["attributes"]) == len(of_memory["cross_accuracy"]["attributes"])
-
-
-def test_a_run_goes_on_and_is_evaluated_as_it_was_left(trained):
-    config, folder, state, _ = trained
+def test_a_run_that_has_ended_is_as_it_was_left(trained):
+    config, folder, state = trained
     again = train(config, folder, progress=False)
     jax.tree.map(np.testing.assert_array_equal, again.params, state.params)
+
+
+@pytest.fixture
+def blank_report(monkeypatch):
+    """No pictures, which take longer than all else."""
+    monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
+
+
+def test_an_evaluation_searches_with_the_learned_edit(trained, blank_report):
+    """Beside a search that edits and compares one query after the other."""
+    _, folder, _ = trained
+    report = evaluate(folder, protocol={"baselines": ("posterior", "erased")}, progress=False)
+    assert report["edit"] == "learned"
+    assert set(report["baselines"]) == {"no_manipulation", "posterior"}, "nothing to erase from one feature"
+    rows = np.array(report["cross_accuracy"]["matrix"])
+    np.testing.assert_array_equal(rows, np.broadcast_to(rows[0], rows.shape), "all read one feature")
+
+    run = open_run(folder, step="best", stage=None, protocol={}, data={}, progress=False)
+    labels, queries = run.catalogue.part_labels(TEST), run.queries
+    features = encode_run(run, progress=False).gallery.features[:, 0].astype(np.float64)
+    memory = jax.tree.map(lambda part: np.asarray(part, np.float64), run.edits[0].params[MEMORY])
+    hits = []
+    for row, indicator, target in zip(queries.reference, queries.indicators, queries.targets, strict=True):
+        q = np.maximum(indicator, 0)  # all queries swap or add
+        edited = features[row] @ memory.keep + (q @ memory.prototypes) @ memory.change
+        near = features / np.linalg.norm(features, axis=1, keepdims=True)
+        distances = np.linalg.norm(near - edited / np.linalg.norm(edited), axis=1)
+        found = labels[np.argsort(distances, kind="stable")[:5]]
+        hits.append((found == target).all(axis=1).any())
+    assert report["hit_rate"]["5"] == pytest.approx(np.mean(hits), abs=1.5 / len(hits))
+
+
+@pytest.mark.long
+def test_each_stage_is_chosen_for_and_reported_like_any_other(trained):
+    _, folder, _ = trained
+    chosen = {"strength": "validation", "normalize": "validation", "edit": "validation", "leakage": True}
+    reports = {
+        stage: evaluate(folder, stage=stage, protocol=chosen, progress=False) for stage in (ENCODER, MEMORY)
+    }
+    assert {stage: report["edit"] for stage, report in reports.items()} == {ENCODER: "add", MEMORY: "learned"}
+    for report in reports.values():
+        assert 0 <= report["hit_rate"]["1"] <= report["hit_rate"]["5"] <= 1
+        assert set(report["strengths_on_validation"]) >= {"0.5", "1"}
+        assert set(report["ways_on_validation"]) == {
+            f"{normalize}, {report['edit']}" for normalize in ("global", "attribute", "none")
+        }
+        assert len(report["leakage"]["attributes"]) == len(report["cross_accuracy"]["attributes"])
+
+
+def test_what_prototypes_of_attributes_are_needed_for_is_refused(trained, tmp_path):
+    _, folder, _ = trained
+    message = "can be evaluated but not served; give --protocol.representation=posterior or hybrid"
+    with pytest.raises(ConfigError, match=message):
+        export_model(folder, tmp_path / "model", progress=False)
+    with pytest.raises(ConfigError, match=message):
+        Retriever.open(folder, progress=False)
+    with pytest.raises(ConfigError, match="model.system = 'amnet': files of PyTorch"):
+        export_run(folder, tmp_path / "torch", suffix=".pth")
+    assert not list(tmp_path.iterdir())
