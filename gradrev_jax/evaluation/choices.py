@@ -89,7 +89,9 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
     strength = Strength(1.0 if protocol.strength is None else protocol.strength, {})
     ways = _ways(run, strength, weights)
-    if not (protocol.strength is None or protocol.chooses_weights or len(ways) > 1):
+    # Where attributes share a block, there is nothing to weigh.
+    weighs = protocol.chooses_weights and space.gallery.shape[1] >= run.schema.num_attributes
+    if not (protocol.strength is None or weighs or len(ways) > 1):
         return Choices(ways[0], {}, strength, weights)
     labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
     check_queries(queries, _first_chosen(protocol))
@@ -110,7 +112,7 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
         strength = of_way if protocol.strength is None else strength
     elif protocol.strength is None:
         strength = strength_of(way)
-    if protocol.chooses_weights:
+    if weighs:
         held_out = held_out_of(way)
         weights = choose_weights(held_out, strength=strength.value, progress=progress)
         way = way._replace(weights=weights.value)

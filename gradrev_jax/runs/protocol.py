@@ -136,9 +136,9 @@ def check_compared(protocol: Protocol, blocks: FeatureBlocks, system: str, *, is
         raise ConfigError(
             f"protocol.edit = 'replace': add or validation, because the system {system!r} {reason}"
         )
-    if protocol.weights != NO_WEIGHTS and not blocks.are_own:
+    if not isinstance(protocol.weights, str) and not blocks.are_own:
         raise ConfigError(
-            f"protocol.weights = {protocol.weights!r}: {NO_WEIGHTS}, because the system {system!r} has no "
+            f"protocol.weights gives numbers: {NO_WEIGHTS} or {CHOSEN}, because the system {system!r} has no "
             "block for each attribute"
         )
 

@@ -1,6 +1,7 @@
 """AMNet beside the equations as loops in float64, and whole as a run."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation import run as evaluation
+from gradrev_jax.evaluation.comparison.numbers import compare_systems
+from gradrev_jax.evaluation.comparison.systems import read_systems
 from gradrev_jax.evaluation.encoding import encode_run
 from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run import evaluate
@@ -252,7 +255,7 @@ def test_what_makes_no_sense_for_one_feature_is_refused_before_anything_is_opene
     ("fields", "message"),
     [
         ({"edit": "replace"}, "protocol.edit = 'replace': add or validation"),
-        ({"weights": "validation"}, "protocol.weights = 'validation': none"),
+        ({"weights": "category=2"}, "protocol.weights gives numbers: none or validation"),
         ({"representation": "erased"}, "needs a feature of its own for every attribute.*hybrid"),
     ],
 )
@@ -324,9 +327,10 @@ def test_an_evaluation_searches_with_the_learned_edit(trained, blank_report):
 
 
 @pytest.mark.long
-def test_each_stage_is_chosen_for_and_reported_like_any_other(trained):
+def test_each_stage_is_chosen_for_reported_and_compared_like_any_other(trained, tmp_path):
     _, folder, _ = trained
-    chosen = {"strength": "validation", "normalize": "validation", "edit": "validation", "leakage": True}
+    words = dict.fromkeys(("strength", "normalize", "edit", "weights"), "validation")
+    chosen = {**words, "leakage": True}
     reports = {
         stage: evaluate(folder, stage=stage, protocol=chosen, progress=False) for stage in (ENCODER, MEMORY)
     }
@@ -337,7 +341,13 @@ def test_each_stage_is_chosen_for_and_reported_like_any_other(trained):
         assert set(report["ways_on_validation"]) == {
             f"{normalize}, {report['edit']}" for normalize in ("global", "attribute", "none")
         }
+        assert report["weights"] is None, "one block has nothing to be weighed against"
         assert len(report["leakage"]["attributes"]) == len(report["cross_accuracy"]["attributes"])
+    shutil.copytree(folder, tmp_path / "again")
+    systems, schema = read_systems([f"amnet={folder}", f"again={tmp_path / 'again'}"])
+    comparison = compare_systems(systems, schema)
+    names = {system["name"] for system in comparison["systems"]}
+    assert names >= {"amnet", "amnet, prototypes alone", "again"}
 
 
 def test_what_prototypes_of_attributes_are_needed_for_is_refused(trained, tmp_path):
