@@ -1,5 +1,6 @@
 """What the model of every system is: from images to blocks of features, and from these to logits."""
 
+import dataclasses
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -59,8 +60,9 @@ class Encoder(nn.Module):
 
     schema: AttributeSchema
     feature_dim: int = 340
-    missing: Missing = "ignore"
-    frozen_statistics: bool = False
+    # By keyword, so that what a model adds comes before them.
+    missing: Missing = dataclasses.field(default="ignore", kw_only=True)
+    frozen_statistics: bool = dataclasses.field(default=False, kw_only=True)
 
     @property
     def classes(self) -> AttributeSchema:

@@ -131,7 +131,7 @@ def test_a_gallery_that_cannot_be_compared_is_refused(gallery, edit, spoil, norm
         EditedIndex.build(gallery, edit, normalize)
 
 
-def test_bad_arguments_are_refused(gallery, edit):
+def test_bad_arguments_are_refused(gallery, edit, unchecked):
     index = EditedIndex.build(gallery, edit)
     one = np.zeros((1, J), int)
     with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 39 rows besides"):
