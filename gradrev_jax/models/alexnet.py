@@ -14,6 +14,7 @@ from gradrev_jax.models.shards import BatchShard
 
 TAPS = ("fc6_relu", "fc6", "fc7", "fc7_relu")
 SMALLEST_IMAGE = 63  # pixels per side; the last pooling of a smaller image would have no outputs
+SMALLEST_IMAGE_OF_MAPS = 31  # the same, without the last pooling
 POOLED = 6  # rows, and columns, after the adaptive average pooling, as in torchvision
 
 he_normal = nn.initializers.he_normal()
@@ -64,13 +65,7 @@ class AlexNet(nn.Module):
         if self.tap not in TAPS:
             raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
         check_images(images, smallest=SMALLEST_IMAGE)
-        x = images.astype(self.dtype)
-        # ReLU after the pooling gives the same values, and a much faster backward pass on CPU.
-        x = nn.relu(_max_pool(self._convolution("conv1", 64, kernel=11, stride=4, padding=2)(x)))
-        x = nn.relu(_max_pool(self._convolution("conv2", 192, kernel=5, padding=2)(x)))
-        x = nn.relu(self._convolution("conv3", 384)(x))
-        x = nn.relu(self._convolution("conv4", 256)(x))
-        x = nn.relu(_max_pool(self._convolution("conv5", 256)(x)))
+        x = nn.relu(_max_pool(_convolutions(images, self.width, self.dtype)))
         x = adaptive_average_pool(x, POOLED)
         x = x.reshape(len(x), -1)
         x = self._linear("fc6", x, train, shard)
@@ -82,23 +77,86 @@ class AlexNet(nn.Module):
         x = self._linear("fc7", x, train, shard)
         return x if self.tap == "fc7" else nn.relu(x)
 
-    def _convolution(
-        self, name: str, filters: int, kernel: int = 3, stride: int = 1, padding: int = 1
-    ) -> nn.Conv:
-        return nn.Conv(
-            scaled(filters, self.width),
-            (kernel, kernel),
-            (stride, stride),
-            padding=padding,
-            kernel_init=he_normal,
-            dtype=self.dtype,
-            conv_general_dilated=convolve,
-            name=name,
-        )
-
     def _linear(self, name: str, x: jax.Array, train: bool, shard: BatchShard | None) -> jax.Array:
         x = Dropout(self.dropout if train else 0.0)(x, shard)
         return nn.Dense(scaled(4096, self.width), kernel_init=he_normal, dtype=self.dtype, name=name)(x)
+
+
+class AlexNetMaps(nn.Module):
+    """AlexNet's five convolutions, without the pooling after the last.
+
+    Their parameters have the names that they have in ``AlexNet``.
+
+    Attributes:
+      width: the factor of all numbers of filters; 1 gives AlexNet.
+      dtype: the dtype of the computation; parameters are float32.
+
+    Raises:
+      ValueError: the images are not a batch of normalised RGB images, or they are smaller than 31 x 31
+        pixels.
+
+    Example:
+      >>> maps = AlexNetMaps(width=0.125).init_with_output(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))[0]
+      >>> maps.shape
+      (1, 3, 3, 32)
+    """
+
+    width: float = 1.0
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B h w C"]:
+        """Computes the map after the last convolution's ReLU; it has 13 x 13 cells for 224 x 224 pixels."""
+        check_images(images, smallest=SMALLEST_IMAGE_OF_MAPS)
+        return nn.relu(_convolutions(images, self.width, self.dtype))
+
+
+def _convolutions(images: Float[Array, "B S S 3"], width: float, dtype: DTypeLike) -> Float[Array, "B h w C"]:
+    """Computes the last convolution, before its ReLU, with layers of the module that calls it."""
+    x = images.astype(dtype)
+    # ReLU after the pooling gives the same values, and a much faster backward pass on CPU.
+    x = nn.relu(_max_pool(convolution("conv1", 64, width, dtype, kernel=11, stride=4, padding=2)(x)))
+    x = nn.relu(_max_pool(convolution("conv2", 192, width, dtype, kernel=5, padding=2)(x)))
+    x = nn.relu(convolution("conv3", 384, width, dtype)(x))
+    x = nn.relu(convolution("conv4", 256, width, dtype)(x))
+    return convolution("conv5", 256, width, dtype)(x)
+
+
+def convolution(
+    name: str,
+    filters: int,
+    width: float,
+    dtype: DTypeLike,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+) -> nn.Conv:
+    """Returns a convolution as AlexNet has it.
+
+    Args:
+      name: its name in the parameters of the module that calls this.
+      filters: the number of filters at full width.
+      width: the factor of the number of filters.
+      dtype: the dtype of the computation.
+      kernel: the number of rows, and of columns, of the kernel.
+      stride: the stride of rows and columns.
+      padding: the number of zeros on each side.
+
+    Example:
+      >>> convolution("conv6", 512, 0.5, jnp.float32).features
+      256
+    """
+    return nn.Conv(
+        scaled(filters, width),
+        (kernel, kernel),
+        (stride, stride),
+        padding=padding,
+        kernel_init=he_normal,
+        dtype=dtype,
+        conv_general_dilated=convolve,
+        name=name,
+    )
 
 
 def scaled(units: int, width: float) -> int:

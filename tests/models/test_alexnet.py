@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from gradrev_jax.models.alexnet import TAPS, AlexNet, _max_pool, adaptive_average_pool
+from gradrev_jax.models.alexnet import TAPS, AlexNet, AlexNetMaps, _max_pool, adaptive_average_pool
 from gradrev_jax.models.interface import parameter_count
+from tests.slow_fsn import slow_convolution, slow_max_pool
 
 CONVOLUTIONS = sum(
     kernel * kernel * inputs * filters + filters
@@ -62,34 +63,15 @@ def test_layers_against_explicit_loops():
         ("conv5", 1, 1, True),
     ]:
         x = np.maximum(slow_convolution(x, params[name], stride, padding), 0)
+        maps = x
         x = slow_max_pool(x) if pool else x
+    found = jax.jit(AlexNetMaps(width=1 / 32).apply)({"params": params}, IMAGES)
+    np.testing.assert_allclose(found, maps, rtol=1e-4, atol=1e-4)
     x = slow_adaptive_pool(x, 6).reshape(2, -1)
     x = np.maximum(x @ np.asarray(params["fc6"]["kernel"], np.float64) + params["fc6"]["bias"], 0)
     x = x @ np.asarray(params["fc7"]["kernel"], np.float64) + params["fc7"]["bias"]
     found = jax.jit(tiny("fc7").apply)({"params": params}, IMAGES)
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
-
-
-def slow_convolution(x, params, stride, padding):
-    kernel = np.asarray(params["kernel"], np.float64)
-    size = kernel.shape[0]
-    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    out = (x.shape[1] - size) // stride + 1
-    result = np.zeros((len(x), out, out, kernel.shape[-1]))
-    for i in range(out):
-        for j in range(out):
-            window = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
-            result[:, i, j] = np.tensordot(window, kernel, axes=3)
-    return result + np.asarray(params["bias"])
-
-
-def slow_max_pool(x):
-    out = (x.shape[1] - 3) // 2 + 1
-    result = np.zeros((len(x), out, out, x.shape[-1]))
-    for i in range(out):
-        for j in range(out):
-            result[:, i, j] = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max(axis=(1, 2))
-    return result
 
 
 def slow_adaptive_pool(x, size):
