@@ -36,6 +36,16 @@ SYSTEMS: dict[str, Change] = {
         "memory.weights.consistency": 0.0,
         "memory.weights.off_block": 0.0,
     },
+    # FashionSearchNet: each attribute is read inside a box of its own.
+    "fsn": {
+        "model.system": "fsn",
+        "stages": ("encoder",),
+        "reversal.weighting": "off",
+        "train.attribute_triplet_weight": 1.0,
+        "train.label_triplet_weight": 1.0,
+        "protocol.representation": "features",
+        "protocol.edit": "replace",
+    },
 }
 
 # What the evidence of docs/study.md recommends, on any backbone.

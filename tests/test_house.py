@@ -67,7 +67,10 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
         f"gradrev_jax/training/{name}.py"
         for name in ("adversaries", "opening", "run", "stages", "torch_runs")
     }
-    systems = {f"gradrev_jax/systems/{name}.py" for name in ("amnet/system", "backbone", "gradrev", "system")}
+    systems = {
+        f"gradrev_jax/systems/{name}.py"
+        for name in ("amnet/system", "backbone", "fsn/system", "gradrev", "system")
+    }
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
     serving = {f"gradrev_jax/serving/{name}.py" for name in ("network", "opening")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gradrev_jax.errors import join_names
+from gradrev_jax.evaluation.attention_figure import AttentionExample, attention_grid
 from gradrev_jax.evaluation.figures import (
     RetrievalExample,
     cross_accuracy_heat_map,
@@ -20,25 +21,11 @@ from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder
+from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 
 DPI = 110
 NO_MANIPULATION = "no_manipulation"
-BASELINES = (
-    "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
-    "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
-    "Erased: the features without what a linear map tells of other attributes; given own: without what it "
-    "tells beyond the own label."
-)
-LEAKAGE = (
-    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
-    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "
-    "what the feature's own label tells, as a fraction of what is left to tell."
-)
-CROSS_ACCURACY = (
-    "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
-    "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
-)
 
 
 def write_report(
@@ -50,6 +37,7 @@ def write_report(
     successes: Sequence[RetrievalExample],
     failures: Sequence[RetrievalExample],
     title: str,
+    attention: Sequence[AttentionExample] = (),
 ) -> None:
     """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
@@ -63,6 +51,7 @@ def write_report(
       successes: queries with a match among the neighbours shown.
       failures: queries without a match among them.
       title: the title of the report.
+      attention: where the model looks in some images; empty if it does not tell.
 
     Raises:
       WorkdirError: the folder cannot be written to.
@@ -81,6 +70,8 @@ def write_report(
         figures["retrieved.png"] = retrieval_grid(successes)
     if failures:
         figures["failures.png"] = retrieval_grid(failures)
+    if attention:
+        figures["attention.png"] = attention_grid(attention, metrics["cross_accuracy"]["attributes"])
     if history:
         figures["training.png"] = training_curves(history)
     note = missing_note(figures.values())
@@ -145,6 +136,7 @@ def _markdown(metrics: Mapping[str, Any], figures: Mapping[str, Figure], title: 
             *_introduction(metrics, title, note),
             *_retrieval_section(metrics, figures),
             *_accuracy_section(metrics, figures),
+            *_picture(figures, "attention.png", "Attention", ATTENTION),
             *_picture(figures, "training.png", "Training", "From metrics.jsonl."),
         ]
     )

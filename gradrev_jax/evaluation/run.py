@@ -15,6 +15,7 @@ from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
+from gradrev_jax.evaluation.attention import attention_examples
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
 from gradrev_jax.evaluation.choices import Choices, held_out_queries
 from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
@@ -163,7 +164,7 @@ def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scor
 def write_run_report(
     run: OpenedRun, metrics: Mapping[str, Any], scores: Scores, report: str | None = None
 ) -> None:
-    """Writes the report of a run, with pictures of some queries.
+    """Writes the report of a run, with pictures of some queries, and of where a model looks that tells it.
 
     Args:
       run: the run.
@@ -187,4 +188,5 @@ def write_run_report(
         successes=show(is_hit),
         failures=show(~is_hit),
         title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",
+        attention=attention_examples(run, name_of),
     )

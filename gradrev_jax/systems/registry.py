@@ -2,10 +2,12 @@
 
 from gradrev_jax.systems import gradrev
 from gradrev_jax.systems.amnet import system as amnet
+from gradrev_jax.systems.fsn import system as fsn
 from gradrev_jax.systems.system import System
 
 # To add one, see docs/extending.md.
 SYSTEMS: dict[str, System] = {
     "gradrev": gradrev.SYSTEM,
     "amnet": amnet.SYSTEM,
+    "fsn": fsn.SYSTEM,
 }

@@ -21,6 +21,8 @@ from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.fsn.losses import LocalizedObjective
+from gradrev_jax.systems.fsn.model import FashionSearchNet
 from gradrev_jax.systems.memory_loss import MemoryObjective
 from gradrev_jax.systems.objective import MemoryTargets
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
@@ -33,6 +35,7 @@ SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m"
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
 # Of a feature with a single live unit, which features of width 3 may have, the length does not matter.
 UNIT = AttributeEncoder(SCHEMA, feature_dim=12, backbone="small", dtype=jnp.float64, unit_features=True)
+LOCALIZED = FashionSearchNet(SCHEMA, feature_dim=3, width=1 / 64, dtype=jnp.float64)
 NORMED = AttributeEncoder(SCHEMA, feature_dim=3, backbone="normed", dtype=jnp.float64)
 STEPS = 10
 RNG = np.random.default_rng(0)
@@ -118,6 +121,11 @@ STAGES = {
     "memory": memory_stage,
     "normed encoder": functools.partial(encoder_stage, encoder=NORMED),
     "variants": functools.partial(encoder_stage, encoder=UNIT, objective=VARIANTS),
+    "localized encoder": functools.partial(
+        encoder_stage,
+        encoder=LOCALIZED,
+        objective=LocalizedObjective(term_weights=TRIPLETS.term_weights, localization_share=0.3),
+    ),
     "normed memory": functools.partial(memory_stage, encoder=NORMED),
 }
 

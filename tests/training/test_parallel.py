@@ -25,6 +25,7 @@ CASES = [
     ("normed encoder", 7, "jit", 1, False),
     ("variants", 7, "pmap", 1, False),
     ("normed memory", 3, "jit", 1, False),
+    ("localized encoder", 7, "pmap", 2, False),
 ]
 MODES = PARALLEL_MODES
 MORE_CASES = [

@@ -1,0 +1,22 @@
+"""The paragraphs of a report that explain its tables and pictures."""
+
+BASELINES = (
+    "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
+    "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
+    "Erased: the features without what a linear map tells of other attributes; given own: without what it "
+    "tells beyond the own label."
+)
+LEAKAGE = (
+    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
+    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "
+    "what the feature's own label tells, as a fraction of what is left to tell."
+)
+CROSS_ACCURACY = (
+    "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
+    "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
+)
+ATTENTION = (
+    "Some photographs of the test part and, for each attribute, where the model sees the value that it "
+    "predicts, which is written below. The brighter, the more it sees there; the attribute's feature is read "
+    "inside the box."
+)

@@ -1,0 +1,121 @@
+"""FashionSearchNet as a system: from a config to its model and its objective."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.loss_terms import TERMS
+from gradrev_jax.models.interface import Encoder
+from gradrev_jax.systems.backbone import PRECISIONS
+from gradrev_jax.systems.field import Field, Rule, at_least, one_of
+from gradrev_jax.systems.fsn.losses import LocalizedObjective
+from gradrev_jax.systems.fsn.model import HIDDEN, WEIGHTS, FashionSearchNet
+from gradrev_jax.systems.system import System
+
+TRIPLETS = ("attribute_triplet", "label_triplet")  # the terms of ``TERMS`` that it is trained with
+
+
+def build(config: ConfigDict, schema: AttributeSchema) -> FashionSearchNet:
+    """Builds the model."""
+    own = config.fsn
+    return FashionSearchNet(
+        schema,
+        feature_dim=config.model.feature_dim,
+        missing=config.data.missing,
+        width=config.model.width,
+        dropout=config.model.dropout,
+        dtype=PRECISIONS[config.precision],
+        threshold=own.threshold,
+        grid=own.grid,
+        hidden=own.hidden,
+        weights=own.weights,
+    )
+
+
+def encoder_objective(
+    config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M N"]
+) -> LocalizedObjective:
+    """Returns the objective that a config describes; the labels are not needed."""
+    train = config.train
+    return LocalizedObjective(
+        w_cls=train.classification_weight,
+        w_localization=config.fsn.localization_weight,
+        term_weights={name: train[f"{name}_weight"] for name in TRIPLETS},
+        triplet_margin=train.triplet_margin,
+        localization_share=config.fsn.localization_share,
+    )
+
+
+def problems(config: ConfigDict) -> Iterable[str]:
+    """Yields what makes no sense for FashionSearchNet."""
+    model, reversal, train = config.model, config.reversal, config.train
+    if model.backbone != "alexnet":
+        yield f"model.backbone = {model.backbone!r}: alexnet, because fsn reads the map of its convolutions"
+    if model.freeze_backbone:
+        yield "model.freeze_backbone = True: False, because fsn reads a map, not vectors"
+    if model.unit_features:
+        yield "model.unit_features = True: False, because the features of fsn have any length"
+    if reversal.weighting != "off":
+        yield f"reversal.weighting = {reversal.weighting!r}: off, because fsn has no reversal"
+    if reversal.adversaries:
+        yield f"reversal.adversaries = {reversal.adversaries}: 0, because fsn has no reversal"
+    unused = [f"{name}_weight" for name in TERMS if name not in TRIPLETS]
+    for name in (*unused, "decorrelate"):
+        if train[name]:
+            yield f"train.{name} = {train[name]}: 0, because the loss of fsn has no such term"
+
+
+def below_one() -> Rule:
+    """Creates the rule that a value is a fraction, and not all."""
+    return Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
+
+
+FIELDS = {
+    "threshold": Field(
+        default=0.2,
+        meaning="Fraction of an activation map's maximum that the cells of its box are above.",
+        rule=below_one(),
+        earlier=0.2,
+    ),
+    "grid": Field(
+        default=3,
+        meaning="Rows, and columns, of the grid that the inside of a box is resampled to.",
+        rule=at_least(1),
+        earlier=3,
+    ),
+    "hidden": Field(
+        default=HIDDEN,
+        meaning="Units of the first two layers of each branch, times `model.width`.",
+        rule=at_least(1),
+        earlier=HIDDEN,
+    ),
+    "weights": Field(
+        default="learned",
+        meaning="Weights of the attributes in the whole feature: `learned`, one per attribute, or `equal`.",
+        rule=one_of(WEIGHTS),
+        earlier="learned",
+    ),
+    "localization_weight": Field(
+        default=1.0,
+        meaning="Weight of the cross-entropies of the classifiers that the boxes come from.",
+        rule=at_least(0),
+        earlier=1.0,
+    ),
+    "localization_share": Field(
+        default=0.0,
+        meaning="Part of the training, from its start, in which these classifiers alone are trained.",
+        rule=below_one(),
+        earlier=0.0,
+    ),
+}
+
+SYSTEM = System(
+    meaning="FashionSearchNet, which reads each attribute where the image shows it",
+    build=build,
+    encoder_objective=encoder_objective,
+    fields=FIELDS,
+    problems=problems,
+)
