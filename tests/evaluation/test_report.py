@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation.attention_figure import AttentionExample
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import result_table, write_report
 from gradrev_jax.evaluation.scores import Scores, read_scores
@@ -23,6 +24,7 @@ EXAMPLE = RetrievalExample(
     neighbor_labels=("",),
     matches=np.array([True]),
 )
+BOXES = np.array([[0, 0, 1, 1]] * 2)
 NONE = np.zeros((1, 2))
 SCORES = Scores(
     reference=np.array([3]),
@@ -69,7 +71,7 @@ def metrics():
     }
 
 
-def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(EXAMPLE,)):
+def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(EXAMPLE,), attention=()):
     write_report(
         directory,
         metrics=metrics,
@@ -78,6 +80,7 @@ def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(E
         successes=successes,
         failures=failures,
         title="my run",
+        attention=attention,
     )
     return (directory / "report.md").read_text()
 
@@ -124,6 +127,13 @@ def test_a_report_names_every_picture_there_is_and_no_other(metrics, tmp_path, b
     files = {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()}
     assert set(files) == pictures | {"metrics.json", "queries.npz", "report.md"}
     assert all(files[name].startswith(b"\x89PNG") for name in pictures)
+
+
+def test_a_report_shows_where_a_model_looks_that_tells_it(metrics, tmp_path, blank_pictures):
+    shown = AttentionExample(EXAMPLE.query_image, "a.jpg", ("red", "s"), np.ones((2, 1, 1)), BOXES)
+    text = write(tmp_path / "report", metrics, attention=[shown])
+    assert "![Attention](attention.png)" in text
+    assert (tmp_path / "report" / "attention.png").exists()
 
 
 def test_the_weights_of_the_attributes_are_named(metrics, tmp_path, blank_pictures):
