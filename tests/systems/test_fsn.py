@@ -143,19 +143,22 @@ def test_the_config_says_what_is_built_and_minimised():
 @pytest.mark.parametrize(
     ("field", "value", "problem"),
     [
-        ("model.backbone", "efficientnet_lite0", "alexnet, because fsn reads the map"),
-        ("model.freeze_backbone", True, "False, because fsn reads a map"),
-        ("model.unit_features", True, "False, because the features"),
-        ("reversal.weighting", "balanced", "off, because fsn has no reversal"),
-        ("reversal.adversaries", 2, "0, because fsn has no reversal"),
-        ("train.conditional_dependence_weight", 1.0, "0, because the loss"),
-        ("train.decorrelate", 5.0, "0, because the loss"),
+        ("model.backbone", "efficientnet_lite0", "'alexnet', because the system 'fsn' has nothing else"),
+        ("model.freeze_backbone", True, "False, because"),
+        ("model.heads", "pairwise", "'shared', because"),
+        ("model.unit_features", True, "False, because"),
+        ("reversal.weighting", "balanced", "'off', because"),
+        ("reversal.adversaries", 2, "0, because"),
+        ("train.conditional_dependence_weight", 1.0, "0, because"),
+        ("train.decorrelate", 5.0, "0, because"),
+        ("train.patience", 5, "unset, or more than the 5 epochs of fsn.localization_share"),
         ("fsn.threshold", 1.0, "at least 0 and below 1"),
         ("fsn.weights", "learnt", "one of learned, equal; did you mean learned?"),
     ],
 )
 def test_what_makes_no_sense_is_refused(field, value, problem):
     config = garments.get_config("fsn")
+    config.fsn.localization_share = 0.25
     check(config)
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError) as error:

@@ -1,6 +1,9 @@
 """FashionSearchNet as a system: from a config to its model and its objective."""
 
+import functools
+import operator
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -50,22 +53,27 @@ def encoder_objective(
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
-    """Yields what makes no sense for FashionSearchNet."""
-    model, reversal, train = config.model, config.reversal, config.train
-    if model.backbone != "alexnet":
-        yield f"model.backbone = {model.backbone!r}: alexnet, because fsn reads the map of its convolutions"
-    if model.freeze_backbone:
-        yield "model.freeze_backbone = True: False, because fsn reads a map, not vectors"
-    if model.unit_features:
-        yield "model.unit_features = True: False, because the features of fsn have any length"
-    if reversal.weighting != "off":
-        yield f"reversal.weighting = {reversal.weighting!r}: off, because fsn has no reversal"
-    if reversal.adversaries:
-        yield f"reversal.adversaries = {reversal.adversaries}: 0, because fsn has no reversal"
-    unused = [f"{name}_weight" for name in TERMS if name not in TRIPLETS]
-    for name in (*unused, "decorrelate"):
-        if train[name]:
-            yield f"train.{name} = {train[name]}: 0, because the loss of fsn has no such term"
+    """Yields what a config asks for that FashionSearchNet has not."""
+    unused: dict[str, Any] = {
+        "model.backbone": "alexnet",
+        "model.freeze_backbone": False,
+        "model.heads": "shared",
+        "model.unit_features": False,
+        "reversal.weighting": "off",
+        "reversal.adversaries": 0,
+        "train.decorrelate": 0,
+        **{f"train.{name}_weight": 0 for name in TERMS if name not in TRIPLETS},
+    }
+    for name, value in unused.items():
+        given = functools.reduce(operator.getitem, name.split("."), config)
+        if given != value:
+            yield f"{name} = {given!r}: {value!r}, because the system 'fsn' has nothing else"
+    train, alone = config.train, config.fsn.localization_share * config.train.epochs
+    if train.patience is not None and train.patience <= alone:
+        yield (
+            f"train.patience = {train.patience}: unset, or more than the {alone:g} epochs of "
+            "fsn.localization_share, in which no validation score can rise"
+        )
 
 
 def below_one() -> Rule:
