@@ -99,7 +99,8 @@ class FashionSearchNet(Encoder):
       >>> from gradrev_jax import AttributeSchema
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m", "l")))
       >>> encoder = FashionSearchNet(schema, feature_dim=8, width=1 / 32)
-      >>> (features, logits), _ = encoder.init_with_output(jax.random.key(0), jnp.zeros((4, 64, 64, 3)))
+      >>> images = jnp.zeros((4, 64, 64, 3))
+      >>> features, logits = jax.eval_shape(encoder.init_with_output, jax.random.key(0), images)[0]
       >>> features.shape, logits.shape
       ((4, 2, 8), (4, 2, 5))
     """
