@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.edit_losses import edit_consistency_loss, edit_triplet_losses
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
 from gradrev_jax.core.manipulation import manipulate
-from gradrev_jax.core.memory_losses import Block, consistency_loss, off_block_loss, only_blocks
-from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss, triplet_margin_loss
-from gradrev_jax.core.vectors import unit_with_safe_gradient
+from gradrev_jax.core.memory_losses import Block, off_block_loss, only_blocks
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
@@ -134,8 +133,8 @@ def memory_loss(
     logits = output.logits.reshape(*labels.shape, -1)
     classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
     loss_cls = _classification(logits, edited_logits, class_labels, classes)
-    semi_hard, margin_loss = _triplet_losses(features, edited, labels, objective.margin)
-    consistency = _consistency(features, edited, labels, memory, schema)
+    semi_hard, margin_loss = edit_triplet_losses(features, edited, labels, objective.margin)
+    consistency = edit_consistency_loss(features, edited, labels, memory, schema)
     off_block = off_block_loss(memory, schema)
     loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
     total = (
@@ -164,37 +163,6 @@ def _classification(
         (edited_logits, labels[1]),
     )
     return jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
-
-
-def _triplet_losses(
-    features: Float[Array, "3 B N d"],
-    edited: Float[Array, "B N d"],
-    labels: Int[Array, "3 B N"],
-    margin: float,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Computes the semi-hard triplet loss and the margin loss, in both of which the edited feature counts."""
-
-    def embed(features: Array) -> Array:
-        return unit_with_safe_gradient(features.reshape(len(features), -1))
-
-    reference, positive, negative = features
-    # The manipulated feature stands for the positive's labels.
-    classes = labels.reshape(-1, labels.shape[-1])
-    batch = jnp.concatenate([embed(reference), embed(edited), embed(negative)])
-    semi_hard = semi_hard_triplet_loss(batch, classes, margin=margin)
-    return semi_hard, triplet_margin_loss(embed(edited), embed(positive), embed(negative), margin=margin)
-
-
-def _consistency(
-    features: Float[Array, "3 B N d"],
-    edited: Float[Array, "B N d"],
-    labels: Int[Array, "3 B N"],
-    memory: Float[Array, "J N d"],
-    schema: AttributeSchema,
-) -> Float[Array, ""]:
-    """Sums the distances between features and what the memory composes of their labels."""
-    composed = ((edited, labels[1]), (features[0], labels[0]), (features[2], labels[2]))
-    return jnp.stack([consistency_loss(f, y, memory, schema) for f, y in composed]).sum()
 
 
 def _reversal(
