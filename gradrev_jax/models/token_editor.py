@@ -46,10 +46,7 @@ class TokenBlock(nn.Module):
         width = tokens.shape[-1]
         read = nn.LayerNorm(dtype=self.dtype, name="tokens_norm")(tokens)
         seen = read if others is None else nn.LayerNorm(dtype=self.dtype, name="others_norm")(others)
-        is_narrow = jnp.finfo(self.dtype).bits < 32
-        attention = nn.MultiHeadDotProductAttention(
-            self.heads, dtype=self.dtype, force_fp32_for_softmax=is_narrow, name="attention"
-        )
+        attention = nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype, name="attention")
         tokens = tokens + attention(read, seen, mask=None if present is None else present[:, None, None, :])
         read = nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(tokens)
         hidden = nn.gelu(nn.Dense(HIDDEN * width, dtype=self.dtype, name="mlp_hidden")(read))
@@ -161,4 +158,4 @@ class TokenEditor(nn.Module):
         """Returns the root mean square of each attribute's prototypes, a constant; 1 where they are zero."""
         squares = jax.lax.stop_gradient(own**2).mean(axis=-1)
         means = (self.schema.membership.T @ squares) / np.asarray(self.schema.sizes)
-        return jnp.where(means > 0, jnp.sqrt(jnp.where(means > 0, means, 1)), 1)[:, None]
+        return jnp.where(means > 0, jnp.sqrt(means), 1)[:, None]
