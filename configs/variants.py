@@ -46,6 +46,15 @@ SYSTEMS: dict[str, Change] = {
         "protocol.representation": "features",
         "protocol.edit": "replace",
     },
+    # After the abstract of GAMMA (Casula et al., 2024): Transformers edit the features of any of the above.
+    "gamma": {
+        "model.system": "gamma",
+        "stages": ("encoder", "memory"),
+        "protocol.representation": "features",
+        "protocol.edit": "add",
+        "protocol.strength": "1",
+        "protocol.weights": "none",
+    },
 }
 
 # What the evidence of docs/study.md recommends, on any backbone.

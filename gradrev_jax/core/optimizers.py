@@ -1,5 +1,6 @@
 """The optimiser and its learning rate (Section 4.2), with common options besides the paper's."""
 
+from collections.abc import Collection
 from typing import Any, Literal, get_args
 
 import jax
@@ -55,7 +56,11 @@ def learning_rate_schedule(
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, weight_decay: float = 0.0, clip_norm: float | None = None
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    frozen: Collection[str] = (),
 ) -> optax.GradientTransformation:
     """Creates Adam (Section 4.2) or, with a weight decay, AdamW, which spares the biases.
 
@@ -63,6 +68,7 @@ def make_optimizer(
       schedule: the learning rate by step.
       weight_decay: the share of each weight that a step subtracts, times the learning rate; 0: none.
       clip_norm: the global norm that larger gradients are scaled down to; None: no clipping.
+      frozen: the names of parts of the parameters whose gradient is 0, and which are not to decay either.
 
     Example:
       >>> optimizer = make_optimizer(optax.constant_schedule(0.1), clip_norm=1.0)
@@ -73,7 +79,10 @@ def make_optimizer(
     """
 
     def is_weight(params: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+        def decays(path: tuple[Any, ...], leaf: Any) -> bool:
+            return leaf.ndim > 1 and not any(getattr(key, "key", None) in frozen for key in path[:1])
+
+        return jax.tree_util.tree_map_with_path(decays, params)
 
     optimizer = optax.adam(schedule)
     if weight_decay:

@@ -77,6 +77,11 @@ class MemoryObjective(Objective):
     reversal_scale: float | Float[Array | np.ndarray, "N N"] = 1.0
     margin: float = 0.5
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The encoder, if the memory alone is trained."""
+        return (ENCODER,) if self.freeze_encoder else ()
+
     def loss(
         self,
         encoder: Encoder,

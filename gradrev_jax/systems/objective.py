@@ -67,6 +67,11 @@ class LossParts(NamedTuple):
 class Objective(abc.ABC):
     """Represents the loss that a stage minimises, with its settings."""
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of the parts of the parameters that have no gradient, and no step may change."""
+        return ()
+
     @abc.abstractmethod
     def loss(
         self,

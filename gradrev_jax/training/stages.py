@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -135,7 +135,7 @@ def _memory_stage(run: Run) -> Stage:
     assert triplets is not None, "train made them, because the stage is in the config"
     objective, edit = run.objectives[MEMORY], builders.make_edit(config, encoder)
     epoch_steps = memory_epoch_steps(config, triplets)
-    schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps)
+    schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps, objective.frozen)
     update = make_update(
         encoder,
         optimizer,
@@ -184,7 +184,7 @@ def stage_devices(config: ConfigDict, name: str) -> Parallel:
 
 
 def stage_optimizer(
-    config: ConfigDict, section: ConfigDict, epoch_steps: int
+    config: ConfigDict, section: ConfigDict, epoch_steps: int, frozen: Collection[str] = ()
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """Returns the learning rate by step, and the optimizer that follows it, of the stage of a section."""
     schedule = learning_rate_schedule(
@@ -196,7 +196,10 @@ def stage_optimizer(
         total_steps=last_step(section, epoch_steps),
     )
     return schedule, make_optimizer(
-        schedule, weight_decay=config.train.weight_decay, clip_norm=config.train.clip_norm
+        schedule,
+        weight_decay=config.train.weight_decay,
+        clip_norm=config.train.clip_norm,
+        frozen=frozen,
     )
 
 

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -53,6 +54,13 @@ def test_weight_decay_shrinks_weights_and_leaves_biases():
     np.testing.assert_allclose(shrunk["kernel"], -0.1 * 0.5 * 3.0)
     np.testing.assert_array_equal(shrunk["bias"], 0)
     np.testing.assert_array_equal(updates(zero, params)["kernel"], 0)
+
+
+def test_frozen_parts_do_not_decay():
+    params = {"encoder": {"kernel": jnp.full((2, 2), 3.0)}, "memory": jnp.full((2, 2), 3.0)}
+    shrunk = updates(jax.tree.map(jnp.zeros_like, params), params, weight_decay=0.5, frozen=("encoder",))
+    np.testing.assert_array_equal(shrunk["encoder"]["kernel"], 0)
+    np.testing.assert_allclose(shrunk["memory"], -0.1 * 0.5 * 3.0)
 
 
 def test_gradients_are_clipped_by_their_global_norm():

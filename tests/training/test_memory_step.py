@@ -181,6 +181,8 @@ def test_a_frozen_encoder_has_no_gradient_and_its_memory_the_same(params):
     frozen, both = gradients(params, freeze_encoder=True), gradients(params)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(frozen["encoder"]))
     np.testing.assert_allclose(frozen["memory"], both["memory"], atol=1e-6)
+    assert MemoryObjective(freeze_encoder=True).frozen == ("encoder",)
+    assert MemoryObjective().frozen == ()
 
 
 def test_the_reversal_adds_its_balanced_share(params):
