@@ -90,7 +90,9 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         config = check_shared(config, path)
     for field, value in EARLIER_VALUES.items():
         section, _, name = field.partition(".")
-        if isinstance(fields := config.get(section), dict):
+        if isinstance(
+            fields := config.setdefault(section, {}), dict
+        ):  # a later system's section is not there
             fields.setdefault(name, value)
     return config
 

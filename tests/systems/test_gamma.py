@@ -20,7 +20,8 @@ from gradrev_jax.models.token_editor import TokenEditor
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.restore import restore
-from gradrev_jax.runs.workdir import flat_fields
+from gradrev_jax.runs.shared_config import check_types
+from gradrev_jax.runs.workdir import read_config
 from gradrev_jax.systems import gamma
 from gradrev_jax.systems.memory_loss import MemoryWeights
 from gradrev_jax.systems.objective import MemoryTargets
@@ -205,13 +206,13 @@ def test_the_word_edits_features_on_any_backbone(words):
         assert config.protocol.strength == "1"
 
 
-def test_earlier_runs_have_its_defaults(tiny_config):
-    fields = flat_fields(tiny_config.to_dict())
-    assert {name: fields[name] for name in fields if name.startswith("gamma.")} == {
-        "gamma.width": 128,
-        "gamma.heads": 4,
-        "gamma.layers": 2,
-    }
+def test_a_run_of_a_version_without_it_is_read_with_its_defaults(tiny_config, tmp_path):
+    earlier = tiny_config.to_dict()
+    del earlier["gamma"]
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    config = read_config(tmp_path)
+    assert config["gamma"] == {"width": 128, "heads": 4, "layers": 2}
+    check_types(config, tmp_path)
 
 
 @pytest.mark.long
