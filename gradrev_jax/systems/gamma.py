@@ -18,13 +18,13 @@ from gradrev_jax.core.edit_losses import edit_losses
 from gradrev_jax.core.learned_edits import EditFunction
 from gradrev_jax.core.memory_losses import Block, only_blocks
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard, whole_batch
+from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.token_editor import TokenEditor
 from gradrev_jax.systems import gradrev
 from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, at_least
 from gradrev_jax.systems.memory_loss import MemoryWeights
-from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective
+from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
 from gradrev_jax.systems.system import SecondStage, System
 
 # What stage 2 trains beside the encoder.
@@ -88,9 +88,11 @@ class EditorObjective(Objective):
         shard: BatchShard | None = None,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the loss of a batch of triplets; nothing is dropped out, or depends on the progress."""
-        del dropout_key, progress
-        variables, labels = jax.lax.stop_gradient(params[ENCODER]), jnp.asarray(targets.labels)
-        output: Any = whole_batch(encoder.apply(variables, images, shard=shard), shard)
+        del progress
+        output, variables = encode_batch(
+            encoder, params[ENCODER], images, dropout_key=dropout_key, is_frozen=True, shard=shard
+        )
+        labels = jnp.asarray(targets.labels)
         features = output.features.reshape(*labels.shape, -1)
         memory = params[MEMORY][PROTOTYPES]
         if self.block == "hard":
