@@ -50,6 +50,7 @@ SYSTEMS: dict[str, Change] = {
     "gamma": {
         "model.system": "gamma",
         "stages": ("encoder", "memory"),
+        "memory.learning_rate": 1e-3,  # of layers that start at random; no encoder is trained with them
         "protocol.representation": "features",
         "protocol.edit": "add",
         "protocol.strength": "1",
