@@ -50,7 +50,9 @@ SYSTEMS: dict[str, Change] = {
     "gamma": {
         "model.system": "gamma",
         "stages": ("encoder", "memory"),
-        "memory.learning_rate": 1e-3,  # of layers that start at random; no encoder is trained with them
+        # For layers that start at random; no encoder is trained with them.
+        "memory.learning_rate": 1e-3,
+        "memory.epochs": 5,
         "protocol.representation": "features",
         "protocol.edit": "add",
         "protocol.strength": "1",

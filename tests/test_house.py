@@ -69,10 +69,7 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
     }
     systems = {
         f"gradrev_jax/systems/{name}.py"
-    systems = {
-        f"gradrev_jax/systems/{name}.py"
         for name in ("amnet/system", "backbone", "fsn/system", "gamma", "gradrev", "system")
-    }
     }
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
     serving = {f"gradrev_jax/serving/{name}.py" for name in ("network", "opening")}
