@@ -113,6 +113,8 @@ def make_absolute(config: ConfigDict) -> None:
             data[field] = str(expand(data[field], f"data.{field}").absolute())
     if data.get("splits"):
         data.splits = str(expand(data.splits, "data.splits"))
+    if config.get("compilation_cache"):
+        config.compilation_cache = str(expand(config.compilation_cache, "compilation_cache").absolute())
 
 
 def define_folder(

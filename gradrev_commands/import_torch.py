@@ -11,6 +11,7 @@ of the file. Without --memory, evaluation computes prototypes from the training 
 import shlex
 
 from gradrev_commands import cli
+from gradrev_jax.runs.compilation_cache import use_compilation_cache
 from gradrev_jax.training.torch_runs import import_run
 
 
@@ -24,7 +25,9 @@ def main() -> None:
     )
 
     def work() -> None:
-        decided = import_run(read_config(), workdir.value, extractor.value, memory.value)
+        config = read_config()
+        use_compilation_cache(config.get("compilation_cache"))
+        decided = import_run(config, workdir.value, extractor.value, memory.value)
         fields = [f'--config.{field}="{value}"' for field, value in decided.items()]
         flag = f"--workdir={workdir.value}"
         print(f"Next: {cli.command_line('evaluate', flag)}")

@@ -4,6 +4,7 @@ import sys
 
 from gradrev_commands import cli, signals
 from gradrev_jax.distributed import is_first
+from gradrev_jax.runs.compilation_cache import use_compilation_cache
 from gradrev_jax.training.run import train
 from gradrev_jax.training.stopping import TrainingStopped
 
@@ -18,8 +19,10 @@ def main() -> None:
 
     def work() -> None:
         initialize_processes()
+        config = read_config()
+        use_compilation_cache(config.get("compilation_cache"))
         try:
-            train(read_config(), workdir.value, stop=signals.requested, during_steps=signals.deferred)
+            train(config, workdir.value, stop=signals.requested, during_steps=signals.deferred)
         except TrainingStopped as stopped:
             if is_first():
                 print(f"{stopped}; to go on: {cli.command_line('train', *sys.argv[1:])}", file=sys.stderr)

@@ -30,9 +30,10 @@ def make_earlier(directory):
     path = directory / workdir.CONFIG
     fields = json.loads(path.read_text())
     for name, value in EARLIER_VALUES.items():
-        section, _, last = name.partition(".")
-        if fields[section].get(last) == (list(value) if isinstance(value, tuple) else value):
-            del fields[section][last]
+        section, _, last = name.rpartition(".")
+        holder = fields[section] if section else fields
+        if holder.get(last) == (list(value) if isinstance(value, tuple) else value):
+            del holder[last]
     assert "representation" not in fields["protocol"]
     fields["data"]["missing"] = fields["data"].pop("missing_fraction")
     path.write_text(json.dumps(fields))

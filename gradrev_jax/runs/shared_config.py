@@ -14,7 +14,7 @@ from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS, SECTIONS
 from gradrev_jax.runs.formats import FORMATS
 
 # Fields that say where files lie on one machine; whoever opens a model says where they lie on theirs.
-PLACES = ("data.root", "data.embeddings", "data.tfds_dir", "data.cache_dir")
+PLACES = ("compilation_cache", "data.root", "data.embeddings", "data.tfds_dir", "data.cache_dir")
 # Fields that protect whoever opens a model, who alone may change them, also where the config lacks them.
 SAFEGUARDS = ("data.outside", "data.largest_image")
 # Fields that name files within the folder of the catalogue, so that they hold on every machine.
@@ -226,10 +226,16 @@ def _short(value: Any) -> str:
 
 
 def _get(config: Mapping[str, Any], name: str) -> Any:
-    section, field = name.split(".")
-    return config[section].get(field)
+    holder, field = _holder(config, name)
+    return holder.get(field)
 
 
 def _set(config: Mapping[str, Any], name: str, value: Any) -> None:
-    section, field = name.split(".")
-    config[section][field] = value
+    holder, field = _holder(config, name)
+    holder[field] = value
+
+
+def _holder(config: Mapping[str, Any], name: str) -> tuple[Any, str]:
+    """Returns the section of a field, or the config itself, and the name of the field there."""
+    section, _, field = name.rpartition(".")
+    return (config[section] if section else config), field

@@ -89,10 +89,10 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     if holds_model(workdir):
         config = check_shared(config, path)
     for field, value in EARLIER_VALUES.items():
-        section, _, name = field.partition(".")
-        if isinstance(
-            fields := config.setdefault(section, {}), dict
-        ):  # a later system's section is not there
+        section, _, name = field.rpartition(".")
+        # The section of a later system is not there.
+        fields = config.setdefault(section, {}) if section else config
+        if isinstance(fields, dict):
             fields.setdefault(name, value)
     return config
 

@@ -25,7 +25,9 @@ def test_what_is_exported_is_accepted_and_names_no_place(config):
     config["data"] |= {"table": "/home/someone/shop/a/b.csv", "splits": "/elsewhere/splits"}
     config["data"] |= {"image_template": "/home/someone/shop/images/{id}.jpg"}
     config["model"]["pretrained"] = "/weights/alexnet.pth"
+    config["compilation_cache"] = "/home/someone/programs"
     made = portable(config)
+    assert made["compilation_cache"] is None
     assert "/home" not in json.dumps(made)
     assert [made["data"][name] for name in ("root", "embeddings", "cache_dir", "tfds_dir")] == [
         None,
@@ -48,7 +50,10 @@ def test_other_pretrained_weights_are_names_already(config):
 
 def test_places_that_a_stranger_names_are_forgotten(config):
     config["data"] |= {"root": "/etc", "embeddings": "/etc/passwd", "tfds_dir": "/", "cache_dir": "/root"}
-    data = check_shared(config, PATH)["data"]
+    config["compilation_cache"] = "model/programs"  # which this process would run
+    checked = check_shared(config, PATH)
+    assert checked["compilation_cache"] is None
+    data = checked["data"]
     assert [data[name] for name in ("root", "embeddings", "cache_dir", "tfds_dir")] == [None, None, "", ""]
 
 

@@ -50,6 +50,16 @@ RUN = {
         ),
         resumable=True,
     ),
+    "compilation_cache": Field(
+        default=None,
+        kind=str,
+        meaning="Folder where compiled programs are kept for later starts, at most 512 MiB for each kind of "
+        "machine; unset: $XDG_CACHE_HOME/gradrev_jax/programs or ~/.cache/gradrev_jax/programs; empty: none. "
+        "JAX_COMPILATION_CACHE_DIR of the environment comes first.",
+        resumable=True,
+        descriptive=False,
+        earlier=None,
+    ),
 }
 
 MODEL = {

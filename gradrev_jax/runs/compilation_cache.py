@@ -1,0 +1,218 @@
+"""Keeps compiled programs from one start to the next, in JAX's persistent compilation cache."""
+
+import builtins
+import contextlib
+import glob
+import hashlib
+import os
+import pathlib
+import platform
+import re
+import stat
+import warnings
+from typing import Any
+
+import filelock
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from gradrev_jax.distributed import say
+from gradrev_jax.errors import UserError, WorkdirError
+from gradrev_jax.files import expand
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.pixels import cache_folder
+
+FIELD = "compilation_cache"
+PROGRAMS = "programs"  # the folder within the user's cache folder
+MOST = 1000  # programs that are kept at a start; JAX looks at all of them whenever it adds one
+PATIENCE = 5.0  # seconds to wait for a process that writes
+ENABLED, DIRECTORY = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
+SETTINGS = {
+    # JAX locks the folder, and bounds it, only if there is a largest size.
+    "jax_compilation_cache_max_size": 512 * 2**20,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+    # What XLA keeps by itself has no bound, and makes the folder's path a part of every key.
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
+# The names that JAX gives to its files.
+PROGRAM, USED, LOCK = "-cache", "-atime", ".lockfile"
+USED_BYTES = 8
+PROBLEM = re.compile(
+    r"Error (?P<what>reading|writing) persistent compilation cache entry for '(?P<name>.*?)': "
+    r"(?P<reason>(?P<kind>\w+).*)",
+    re.DOTALL,
+)
+
+
+def use_compilation_cache(given: str | None) -> None:
+    """Has JAX keep what this process compiles from now on, and read what was compiled before.
+
+    This changes settings of JAX for the whole process, so commands do it, and no other function of the
+    library. A cache that the environment or the process has chosen remains. A folder that cannot be used is
+    a note and no error: programs are then compiled as if there were no cache.
+
+    Args:
+      given: the folder; None: ``programs`` in gradrev_jax's part of the user's cache folder; empty: none.
+
+    Example:
+      >>> use_compilation_cache("")
+    """
+    if given == "" or not _setting(ENABLED) or _setting(DIRECTORY):
+        return
+    try:
+        folder = programs_folder(given)
+        _prepare(folder)
+    except (OSError, NotImplementedError, UserError, filelock.Timeout) as error:
+        hint = f"{FIELD}=FOLDER keeps them elsewhere, {FIELD}='' nowhere"
+        say(f"compiled programs are not kept: {error}; {hint}")
+        return
+    for name, value in SETTINGS.items():
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+    jax.config.update(DIRECTORY, str(folder))
+    _watch(folder)
+
+
+def cache_of_run(directory: pathlib.Path) -> str | None:
+    """Returns what the config of a run says of the cache; None also where there is no config to read.
+
+    A model to share never says where programs lie, because they would be run.
+
+    Args:
+      directory: the run's folder.
+
+    Example:
+      >>> cache_of_run(pathlib.Path("/no/such/run"))
+    """
+    try:
+        given = workdir.read_config(directory).get(FIELD)
+    except WorkdirError:
+        return None  # which whoever opens the run says
+    return given if isinstance(given, str) else None
+
+
+def programs_folder(given: str | None = None) -> pathlib.Path:
+    """Returns the folder of the programs that are compiled on this machine.
+
+    Args:
+      given: the folder that has one such folder per machine; None: that in the user's cache folder.
+
+    Raises:
+      ConfigError: the user has no home folder, and the path needs one.
+
+    Example:
+      >>> programs_folder("/scratch/programs").parent.as_posix()
+      '/scratch/programs'
+    """
+    parent = expand(given, FIELD) if given else cache_folder("") / PROGRAMS
+    return parent / _machine()
+
+
+def _setting(name: str) -> Any:
+    """Returns the value of one of JAX's settings."""
+    return getattr(jax.config, name)
+
+
+def _machine() -> str:
+    """Returns a digest of all that a CPU's program depends on besides what JAX's own keys have.
+
+    These keys have the program, the versions, flags and devices; but a program that was compiled for one
+    processor may use instructions that another one lacks, and is divided among the cores that there were.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = [platform.machine(), _processor(), str(cores), os.environ.get("NPROC", "")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Returns the processor's model and instruction sets; where they are not known, this machine's name."""
+    names = ("model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant", "isa", "uarch")
+    found: list[str] = []
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if not line.strip() and found:
+                break  # the other cores are the same
+            if line.partition(":")[0].strip() in names:
+                found.append(line)
+    return "".join(found) or platform.node()
+
+
+def _prepare(folder: pathlib.Path) -> None:
+    """Makes the folder of the programs, for this user alone, and removes what cannot be used of it.
+
+    Raises:
+      OSError: it cannot be written to, or others can, whose programs this process would run.
+      filelock.Timeout: another process holds it.
+      NotImplementedError: the file system has no locks.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"others may write to {folder}")
+    with filelock.FileLock(folder / LOCK, timeout=PATIENCE):
+        _tidy(folder)
+
+
+def _tidy(folder: pathlib.Path) -> None:
+    """Removes programs that a killed process has left half-written, and those unused for longest.
+
+    JAX writes first a program and then when it was used. It never replaces a file, and adds none beside one
+    that lacks the latter.
+    """
+    with os.scandir(folder) as entries:
+        files = {entry.name: entry.stat().st_size for entry in entries}
+    names = {name.removesuffix(end) for end in (PROGRAM, USED) for name in files if name.endswith(end)}
+    whole = {name for name in names if files.get(name + PROGRAM) and files.get(name + USED) == USED_BYTES}
+    for name in names - whole:
+        _remove(folder, name)
+    if len(whole) > MOST:
+        used = {name: int.from_bytes((folder / (name + USED)).read_bytes(), "little") for name in whole}
+        for name in sorted(whole, key=lambda name: used[name])[:-MOST]:
+            _remove(folder, name)
+
+
+def _remove(folder: pathlib.Path, name: str) -> None:
+    for end in (PROGRAM, USED):
+        (folder / (name + end)).unlink(missing_ok=True)
+
+
+def _watch(folder: pathlib.Path) -> None:
+    """Answers JAX's warnings of entries that cannot be read or written, in place of showing them."""
+    show = warnings.showwarning
+
+    def showwarning(message: Warning | str, *arguments: Any, **named: Any) -> None:
+        problem = PROBLEM.match(str(message))
+        if problem is None:
+            show(message, *arguments, **named)
+        elif _setting(DIRECTORY) == str(folder):
+            _answer(problem, folder)
+
+    warnings.showwarning = showwarning
+    warnings.filterwarnings("always", PROBLEM.pattern, UserWarning)
+
+
+def _answer(problem: re.Match[str], folder: pathlib.Path) -> None:
+    """Removes a damaged program, which JAX then compiles and keeps anew; else does without the cache."""
+    if problem["what"] == "reading" and _is_damage(problem["kind"]):
+        with (
+            contextlib.suppress(OSError, filelock.Timeout),
+            filelock.FileLock(folder / LOCK, timeout=PATIENCE),
+        ):
+            for path in folder.glob(f"{glob.escape(problem['name'])}-*{PROGRAM}"):
+                _remove(folder, path.name.removesuffix(PROGRAM))
+            return
+    jax.config.update(DIRECTORY, None)
+    compilation_cache.reset_cache()
+    say(f"compiled programs are no longer kept in {folder}: {problem['reason'].splitlines()[0]}")
+
+
+def _is_damage(kind: str) -> bool:
+    """Returns whether an error of some kind is due to what a file holds, and not to the system.
+
+    Args:
+      kind: the name of the error's class.
+    """
+    error = getattr(builtins, kind, None)
+    return kind != filelock.Timeout.__name__ and not (isinstance(error, type) and issubclass(error, OSError))
