@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.interface import Encoder
@@ -23,8 +23,8 @@ TrainStep = Callable[
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
-def _jitted_init(encoder: Encoder) -> Callable[..., Any]:
-    return jax.jit(encoder.init)
+def _jitted_init(encoder: Encoder, input_size: int) -> Callable[[PRNGKeyArray], Any]:
+    return jax.jit(lambda key: encoder.init(key, encoder.inputs.example(input_size)))
 
 
 def init_state(
@@ -38,7 +38,7 @@ def init_state(
       input_size: the height and width of the images, or the width of the vectors.
       seed: the seed of the parameters.
     """
-    params = _jitted_init(encoder)(jax.random.key(seed), encoder.inputs.example(input_size))
+    params = _jitted_init(encoder, input_size)(jax.random.key(seed))
     return TrainState.begin(params, optimizer)
 
 

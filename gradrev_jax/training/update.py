@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
@@ -35,7 +36,9 @@ class TrainState(NamedTuple):
     @classmethod
     def begin(cls, params: Any, optimizer: optax.GradientTransformation) -> "TrainState":
         """Creates the state before the first step."""
-        return cls(jnp.zeros((), jnp.int32), params, optimizer.init(trainable(params)))
+        # One program in place of one per shape: so many small ones take longer to load than to run.
+        opt_state = jax.jit(optimizer.init)(trainable(params))
+        return cls(jnp.asarray(np.zeros((), np.int32)), params, opt_state)
 
 
 # An update: (state, inputs of a shard, targets of the whole batch, shard) -> (state, metrics). The inputs are
