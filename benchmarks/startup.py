@@ -141,7 +141,7 @@ def measure_training(place: Place, name: str, fields: Sequence[str], repeats: in
 
 
 def measure_evaluation(place: Place, repeats: int) -> dict[str, list[float]]:
-    """Times evaluations of a run of the demo's config: once without programs, then with those of the first."""
+    """Times evaluations of a run of the demo's config: without programs, then with those of the first."""
     place.train("evaluated", ("train.epochs=1",))
     arguments = f"--workdir={place.run('evaluated')}"
     place.forget_programs()

@@ -10,9 +10,9 @@ import platform
 import re
 import stat
 import warnings
+import zlib
 from typing import Any
 
-import filelock
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -24,20 +24,19 @@ from gradrev_jax.runs.pixels import cache_folder
 
 FIELD = "compilation_cache"
 PROGRAMS = "programs"  # the folder within the user's cache folder
-MOST = 1000  # programs that are kept at a start; JAX looks at all of them whenever it adds one
-PATIENCE = 5.0  # seconds to wait for a process that writes
+LARGEST = 512 * 2**20  # bytes that are kept at a start
+MOST = 5000  # programs that are kept at a start
 ENABLED, DIRECTORY = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
 SETTINGS = {
-    # JAX locks the folder, and bounds it, only if there is a largest size.
-    "jax_compilation_cache_max_size": 512 * 2**20,
+    # With a largest size, JAX looks at every file whenever it adds one, and an evaluation adds hundreds.
+    "jax_compilation_cache_max_size": -1,
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
     # What XLA keeps by itself has no bound, and makes the folder's path a part of every key.
     "jax_persistent_cache_enable_xla_caches": "none",
 }
-# The names that JAX gives to its files.
-PROGRAM, USED, LOCK = "-cache", "-atime", ".lockfile"
-USED_BYTES = 8
+PROGRAM, USED = "-cache", "-atime"  # how JAX's files end; the latter only where a largest size is set
+ZLIB = b"\x78"  # the first byte of what zlib has compressed
 PROBLEM = re.compile(
     r"Error (?P<what>reading|writing) persistent compilation cache entry for '(?P<name>.*?)': "
     r"(?P<reason>(?P<kind>\w+).*)",
@@ -63,7 +62,7 @@ def use_compilation_cache(given: str | None) -> None:
     try:
         folder = programs_folder(given)
         _prepare(folder)
-    except (OSError, NotImplementedError, UserError, filelock.Timeout) as error:
+    except (OSError, UserError) as error:
         hint = f"{FIELD}=FOLDER keeps them elsewhere, {FIELD}='' nowhere"
         say(f"compiled programs are not kept: {error}; {hint}")
         return
@@ -139,43 +138,40 @@ def _processor() -> str:
 
 
 def _prepare(folder: pathlib.Path) -> None:
-    """Makes the folder of the programs, for this user alone, and removes what cannot be used of it.
+    """Makes the folder of the programs, for this user alone, and removes those that are too many.
 
     Raises:
       OSError: it cannot be written to, or others can, whose programs this process would run.
-      filelock.Timeout: another process holds it.
-      NotImplementedError: the file system has no locks.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=stat.S_IRWXU, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"others may write to {folder}")
-    with filelock.FileLock(folder / LOCK, timeout=PATIENCE):
-        _tidy(folder)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(f"this user may not write to {folder}")
+    _tidy(folder)
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes programs that a killed process has left half-written, and those unused for longest.
-
-    JAX writes first a program and then when it was used. It never replaces a file, and adds none beside one
-    that lacks the latter.
-    """
+    """Removes the programs that were not used for longest, where there are too many or too large ones."""
+    found = []
     with os.scandir(folder) as entries:
-        files = {entry.name: entry.stat().st_size for entry in entries}
-    names = {name.removesuffix(end) for end in (PROGRAM, USED) for name in files if name.endswith(end)}
-    whole = {name for name in names if files.get(name + PROGRAM) and files.get(name + USED) == USED_BYTES}
-    for name in names - whole:
-        _remove(folder, name)
-    if len(whole) > MOST:
-        used = {name: int.from_bytes((folder / (name + USED)).read_bytes(), "little") for name in whole}
-        for name in sorted(whole, key=lambda name: used[name])[:-MOST]:
-            _remove(folder, name)
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
+                if entry.name.endswith(PROGRAM):
+                    status = entry.stat()
+                    found.append((max(status.st_atime, status.st_mtime), status.st_size, entry.name))
+    kept = 0
+    for number, (_, size, name) in enumerate(sorted(found, reverse=True)):
+        kept += size
+        if number >= MOST or kept > LARGEST:
+            _remove(folder / name)
 
 
-def _remove(folder: pathlib.Path, name: str) -> None:
-    for end in (PROGRAM, USED):
-        (folder / (name + end)).unlink(missing_ok=True)
+def _remove(program: pathlib.Path) -> None:
+    program.unlink(missing_ok=True)
+    program.with_name(program.name.removesuffix(PROGRAM) + USED).unlink(missing_ok=True)
 
 
 def _watch(folder: pathlib.Path) -> None:
@@ -194,14 +190,16 @@ def _watch(folder: pathlib.Path) -> None:
 
 
 def _answer(problem: re.Match[str], folder: pathlib.Path) -> None:
-    """Removes a damaged program, which JAX then compiles and keeps anew; else does without the cache."""
+    """Removes a damaged program, which JAX then compiles and keeps anew; else does without the cache.
+
+    A program is damaged, too, while another process writes it, or if that was killed meanwhile: JAX writes it
+    in place, and never replaces a file.
+    """
     if problem["what"] == "reading" and _is_damage(problem["kind"]):
-        with (
-            contextlib.suppress(OSError, filelock.Timeout),
-            filelock.FileLock(folder / LOCK, timeout=PATIENCE),
-        ):
-            for path in folder.glob(f"{glob.escape(problem['name'])}-*{PROGRAM}"):
-                _remove(folder, path.name.removesuffix(PROGRAM))
+        with contextlib.suppress(OSError):
+            programs = list(folder.glob(f"{glob.escape(problem['name'])}-*{PROGRAM}"))
+            for program in [each for each in programs if not _is_whole(each)] or programs:
+                _remove(program)
             return
     jax.config.update(DIRECTORY, None)
     compilation_cache.reset_cache()
@@ -215,4 +213,12 @@ def _is_damage(kind: str) -> bool:
       kind: the name of the error's class.
     """
     error = getattr(builtins, kind, None)
-    return kind != filelock.Timeout.__name__ and not (isinstance(error, type) and issubclass(error, OSError))
+    return not (isinstance(error, type) and issubclass(error, OSError))
+
+
+def _is_whole(program: pathlib.Path) -> bool:
+    """Returns whether a file is as zlib has compressed it; False also where something else has."""
+    content = program.read_bytes()
+    with contextlib.suppress(zlib.error):
+        return content.startswith(ZLIB) and bool(zlib.decompress(content))
+    return False
