@@ -31,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.recording import machine_name, record
+from benchmarks.side_by_side.tables import startup_table
 from benchmarks.training_runs import spread
 from gradrev_jax.data.formats.garments.catalogue import SCHEMA
 from gradrev_jax.runs.workdir import METRICS
@@ -183,9 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             seconds["train"][TORCH] = measure_torch(options.torch, sizes, options.repeats)
     for name, kinds in seconds.items():
         result["seconds"][name] = {kind: spread(values) for kind, values in kinds.items()}
-        for kind, values in kinds.items():
-            found = spread(values)
-            print(f"{name}, {kind}: {found['median']:.1f} s [{found['least']:.1f}, {found['most']:.1f}]")
+    print(startup_table(result))
     record(options.out / f"startup_{machine_name()}.json", result)
     return result
 

@@ -327,6 +327,26 @@ def _milliseconds(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
+def startup_table(result: Mapping[str, Any]) -> str:
+    """Tabulates the seconds of first and second starts, and of PyTorch's.
+
+    Args:
+      result: the result of benchmarks/startup.py.
+    """
+    titles = {
+        "train": "`train.py`, AlexNet, 224 px, batch 64, to the end of its first step",
+        "demo": "the training of `make demo`, to the end of its first step",
+        "evaluate": "`evaluate.py` on the demo's run",
+    }
+    kinds = ("first", "second", "torch")
+    header = ["seconds", "first start", "later starts", "torch"]
+    lines = [_line(header), _line(["---", *["---:"] * len(kinds)])]
+    for name, seconds in result["seconds"].items():
+        cells = [_spread(seconds[kind], ".1f") if kind in seconds else "" for kind in kinds]
+        lines.append(_line([titles[name], *cells]))
+    return "\n".join(lines)
+
+
 def _spread(values: Mapping[str, float], form: str) -> str:
     """Formats the median, the least and the most."""
     median, least, most = (format(values[statistic], form) for statistic in ("median", "least", "most"))
@@ -409,6 +429,7 @@ def with_results(path: pathlib.Path) -> str:
         ("card_*.json", card_table),
         ("profile_*.json", profile_table),
         ("search_*.json", search_table),
+        ("startup_*.json", startup_table),
         ("many_embeddings.json", many_embeddings_table),
     ):
         for result in sorted((ROOT / "benchmarks" / "results").glob(pattern)):

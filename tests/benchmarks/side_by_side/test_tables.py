@@ -14,6 +14,7 @@ from benchmarks.side_by_side.tables import (
     profile_table,
     search_table,
     speeds,
+    startup_table,
     with_results,
 )
 
@@ -199,6 +200,18 @@ def test_a_search():
         f"| one more manipulation, 1,000,000 x 4,080 | gradrev_jax | {shown}",
         f"| one more manipulation, 1,000,000 x 4,080 | torch on the GPU | {shown}",
         "| one more manipulation, 9 x 12 | skipped | needs 40.0 GiB |  |",
+    ]
+
+
+def test_starts_stand_beside_torchs_where_it_was_there():
+    spread = {"median": 4.0, "least": 3.0, "most": 5.06, "count": 3}
+    result = {
+        "seconds": {"train": dict.fromkeys(("first", "second", "torch"), spread), "demo": {"first": spread}}
+    }
+    shown = "4.0 [3.0, 5.1]"
+    assert startup_table(result).splitlines()[2:] == [
+        f"| `train.py`, AlexNet, 224 px, batch 64, to the end of its first step | {shown} | {shown} | {shown} |",
+        f"| the training of `make demo`, to the end of its first step | {shown} |  |  |",
     ]
 
 
