@@ -145,7 +145,7 @@ def train_stage(
 
     def train(state: Any, last_step: int) -> Any:
         return run_stage(
-            dataclasses.replace(stage, state=state, last_step=last_step),
+            dataclasses.replace(stage, begin=lambda: state, last_step=last_step),
             run.directory,
             RunOptions(
                 parallel=parallel,

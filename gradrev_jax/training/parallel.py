@@ -146,6 +146,8 @@ class Parallel:
         # In a loop, convolutions on a CPU are ten times as slow.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
         if self.mode == "jit" and len(self.devices) == 1:
+            if pixels is None:
+                return jax.jit(functools.partial(steps, pixels=None, shard=None), donate_argnums=0)
             return _with_pixels(jax.jit(functools.partial(steps, shard=None), donate_argnums=0), pixels)
         share = self.padded(size) // len(self.devices)
 

@@ -35,7 +35,7 @@ class Stage:
     Attributes:
       name: its name, in its folder of checkpoints and in its records.
       section: the section of the config that has its learning rate.
-      state: the state before its first step.
+      begin: the function that computes the state before its first step.
       update: the pure update of one step, see ``training.update.make_update``.
       images: the inputs of the images that batches are drawn from.
       batch: step -> the batch of this step.
@@ -45,12 +45,13 @@ class Stage:
       batch_size: the number of images per step.
       epoch_steps: the number of steps per epoch.
       last_step: the number of steps in all.
+      shapes: the shapes and dtypes of the state, where they are known before it; None: they are not.
       advice: what may help where the stage diverges, for a person.
     """
 
     name: str
     section: str
-    state: TrainState
+    begin: Callable[[], TrainState]
     update: Update
     images: Rows
     batch: Callable[[int], Batch]
@@ -60,7 +61,13 @@ class Stage:
     batch_size: int
     epoch_steps: int
     last_step: int
+    shapes: TrainState | None = None
     advice: str = "lower the learning rate"
+
+    @property
+    def state(self) -> TrainState:
+        """The state before the first step, computed anew."""
+        return self.begin()
 
 
 @dataclasses.dataclass(frozen=True)

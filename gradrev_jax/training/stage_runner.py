@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
+from gradrev_jax.training.ahead import compile_ahead
 from gradrev_jax.training.feed import Feed, calls
+from gradrev_jax.training.parallel import Steps
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, checkpoint_items
 from gradrev_jax.training.stopping import Stopping
@@ -41,16 +44,14 @@ def run_stage(
       TrainingStopped: `options.stop` asked for it; the steps done are saved.
     """
     distributed.barrier(f"stage {stage.name}")  # all have seen what was there before it
-    state = options.parallel.replicate(stage.state)
     stops = Stopping(options.stop)
     with (
         contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
         Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
     ):
+        state, compiled = _begin(stage, options, first=checkpoints.latest_step or 0)
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
-        pixels = options.parallel.replicate(np.asarray(stage.images)) if options.on_device else None
-        compiled = options.parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
         first_step = int(state.step)
         with (
             _records(directory, stage.name, first_step, loggers) as log,
@@ -77,6 +78,26 @@ def run_stage(
     return state
 
 
+def _begin(stage: Stage, options: RunOptions, *, first: int) -> tuple[TrainState, Steps]:
+    """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
+
+    Args:
+      stage: the stage.
+      options: how it is run.
+      first: the first step that is taken.
+    """
+    parallel = options.parallel
+    pixels = parallel.replicate(np.asarray(stage.images)) if options.on_device else None
+    steps = parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
+    if stage.shapes is None or options.on_device or len(parallel.devices) > 1 or first >= stage.last_step:
+        return parallel.replicate(stage.begin()), steps
+    with ThreadPoolExecutor(1, "begin") as aside:
+        begun = aside.submit(stage.begin)
+        _, inputs, targets = _prepare(stage, options, next(_calls(stage, options, first)))
+        steps = compile_ahead(parallel, steps, stage.shapes, inputs, targets)
+        return parallel.replicate(begun.result()), steps
+
+
 def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
     """Returns whether the validation of a stage after a step is recorded; records of steps have a loss."""
     return any(
@@ -87,13 +108,13 @@ def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
 
 def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:
     """Prepares the inputs of the coming calls ahead of them."""
-    coming = calls(
-        first_step,
-        stage.last_step,
-        at_most=options.steps_per_call,
-        ends=(stage.epoch_steps, options.checkpoint_every),
-    )
-    return Feed(functools.partial(_prepare, stage, options), coming)
+    return Feed(functools.partial(_prepare, stage, options), _calls(stage, options, first_step))
+
+
+def _calls(stage: Stage, options: RunOptions, first_step: int) -> Iterator[range]:
+    """Yields the steps of the calls from a step on."""
+    ends = (stage.epoch_steps, options.checkpoint_every)
+    return calls(first_step, stage.last_step, at_most=options.steps_per_call, ends=ends)
 
 
 def _prepare(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:

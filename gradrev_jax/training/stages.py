@@ -100,7 +100,7 @@ def _encoder_stage(run: Run) -> Stage:
     return Stage(
         name=ENCODER,
         section="train",
-        state=_initial_state(run, optimizer, removal),
+        begin=functools.partial(_initial_state, run, optimizer, removal),
         update=update,
         images=run.inputs[TRAIN],
         batch=batch,
@@ -110,15 +110,22 @@ def _encoder_stage(run: Run) -> Stage:
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.train, epoch_steps),
+        shapes=jax.eval_shape(functools.partial(_random_state, run, optimizer, removal)),
         advice=_advice(config, "train"),
     )
 
 
+def _random_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
+    """Creates random parameters."""
+    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
+    if removal is None:
+        return state
+    return removal.begin(state, feature_dim=run.encoder.feature_dim, seed=run.config.seed)
+
+
 def _initial_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
     """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
-    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
-    if removal is not None:
-        state = removal.begin(state, feature_dim=run.encoder.feature_dim, seed=run.config.seed)
+    state = _random_state(run, optimizer, removal)
     if has_checkpoint(run.directory, ENCODER):
         return state  # whose shapes alone matter
     weights = run.starting_weights
@@ -153,7 +160,7 @@ def _memory_stage(run: Run) -> Stage:
     return Stage(
         name=MEMORY,
         section="memory",
-        state=TrainState.begin(params, optimizer),
+        begin=functools.partial(TrainState.begin, params, optimizer),
         update=update,
         images=run.inputs[TRAIN],
         batch=batch,

@@ -1,8 +1,10 @@
 import contextlib
 import dataclasses
 import json
+import threading
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def counting(last_step=10, bad_steps=(), accuracies=None, bad="loss"):
     stage = Stage(
         name="count",
         section="train",
-        state=TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
+        begin=lambda: TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
         update=update,
         images=np.zeros((8, 2, 2, 3), np.uint8),
         batch=lambda step: Batch(np.arange(8), np.zeros(8)),
@@ -230,3 +232,54 @@ def test_there_is_work_to_lose_from_the_first_step_until_all_is_written(tmp_path
 
     run(counting()[0], tmp_path, during_steps=during_steps)
     assert seen == ["begun", 10]
+
+
+def with_shapes(stage):
+    """The stage with the shapes of its state, so that its steps are compiled before there is one."""
+    return dataclasses.replace(stage, shapes=jax.eval_shape(stage.begin))
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_steps_that_are_compiled_ahead_are_those_of_the_calls(tmp_path, steps_per_call):
+    traced = []
+
+    def run_counted(stage, directory):
+        update = stage.update
+
+        def counted(*arguments):
+            traced.append(directory)
+            return update(*arguments)
+
+        return run(dataclasses.replace(stage, update=counted), directory, steps_per_call=steps_per_call)
+
+    later = run_counted(counting()[0], tmp_path / "later")
+    ahead = run_counted(with_shapes(counting()[0]), tmp_path / "ahead")
+    jax.tree.map(np.testing.assert_array_equal, later, ahead)
+    assert traced.count(tmp_path / "ahead") == traced.count(tmp_path / "later")
+    assert [record["loss"] for record in records(tmp_path / "later")] == [
+        record["loss"] for record in records(tmp_path / "ahead")
+    ]
+
+
+def test_the_first_state_is_computed_while_the_steps_are_compiled(tmp_path):
+    stage, _ = counting()
+    update, begin, compiling = stage.update, stage.begin, threading.Event()
+
+    def signalling(*arguments):
+        compiling.set()
+        return update(*arguments)
+
+    def waiting():
+        assert compiling.wait(60)
+        return begin()
+
+    stage = dataclasses.replace(with_shapes(stage), update=signalling, begin=waiting)
+    assert float(run(stage, tmp_path).params["x"]) == 10
+
+
+def test_a_first_state_that_cannot_be_computed_is_an_error_of_the_stage(tmp_path):
+    def fail():
+        raise DivergedError("no first state")
+
+    with pytest.raises(DivergedError, match="no first state"):
+        run(dataclasses.replace(with_shapes(counting()[0]), begin=fail), tmp_path)

@@ -209,10 +209,9 @@ def test_starts_stand_beside_torchs_where_it_was_there():
         "seconds": {"train": dict.fromkeys(("first", "second", "torch"), spread), "demo": {"first": spread}}
     }
     shown = "4.0 [3.0, 5.1]"
-    assert startup_table(result).splitlines()[2:] == [
-        f"| `train.py`, AlexNet, 224 px, batch 64, to the end of its first step | {shown} | {shown} | {shown} |",
-        f"| the training of `make demo`, to the end of its first step | {shown} |  |  |",
-    ]
+    rows = [line.split(" | ") for line in startup_table(result).splitlines()[2:]]
+    assert [row[0].split(",")[0] for row in rows] == ["| `train.py`", "| the training of `make demo`"]
+    assert [row[1:] for row in rows] == [[shown, shown, f"{shown} |"], [shown, "", " |"]]
 
 
 DOCUMENTS = tuple(f"docs/{name}.md" for name in ("design", "gpu", "results", "scaling"))
