@@ -23,7 +23,6 @@ TRIPLETS = ("attribute_triplet", "label_triplet")  # the terms of ``TERMS`` that
 
 def build(config: ConfigDict, schema: AttributeSchema) -> FashionSearchNet:
     """Builds the model."""
-    own = config.fsn
     return FashionSearchNet(
         schema,
         feature_dim=config.model.feature_dim,
@@ -31,10 +30,10 @@ def build(config: ConfigDict, schema: AttributeSchema) -> FashionSearchNet:
         width=config.model.width,
         dropout=config.model.dropout,
         dtype=PRECISIONS[config.precision],
-        threshold=own.threshold,
-        grid=own.grid,
-        hidden=own.hidden,
-        weights=own.weights,
+        threshold=config.fsn.threshold,
+        grid=config.fsn.grid,
+        hidden=config.fsn.hidden,
+        weights=config.fsn.weights,
     )
 
 
