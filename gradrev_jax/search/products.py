@@ -106,7 +106,7 @@ def gallery_products(
         norms,
         jnp.sqrt(norms.max()),
         memory,
-        length(memory),
+        jax.jit(length)(memory),
         table,
         jnp.asarray(layout[0]),
         jnp.asarray(layout[1]),

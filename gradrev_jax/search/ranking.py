@@ -6,6 +6,7 @@ sums of (q - g)².
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -14,15 +15,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.edits import EditedFeatures, Edits, References, apply_edits
-from gradrev_jax.search.neighbors import TILE_BYTES
-from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.candidates import find_candidates
+from gradrev_jax.search.edits import Edits, References, apply_edits
+from gradrev_jax.search.products import GalleryProducts, norm_operations
 
 # A squared distance is computed exactly where the relative error bound of its score exceeds this.
 MAX_RELATIVE_ERROR = 2**-9
 # The numbers of pairs per call of the exact distances, few so that few programs are compiled. A CPU computes
 # the padding, too, so it has small batches; another device has large ones, as the host waits for each call.
 PAIR_BATCHES, DEVICE_PAIR_BATCHES = (16, 256), (16, 256, 8192)
+DIRECT_LANES = 32  # partial sums that run side by side in a direct sum
 
 
 class CertifiedNeighbors(NamedTuple):
@@ -67,12 +69,7 @@ def search_edits(
     num_rows, *block = products.rows.shape
     num_candidates = min(num_rows, k + spare_candidates)
     edited = apply_edits(products, references, edits, normalize)
-    # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
-    rank_rows = rank if len(edits.reference) == 1 else _rank_by_one_thread
-    ranked = rank_rows(
-        products, (references.products, references.blocks), edits.reference, edited, num_candidates
-    )
-    scores, candidates = map(np.asarray, ranked)
+    scores, candidates = find_candidates(products, references, edits.reference, edited, num_candidates)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
     was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.reference]
     if not np.isfinite(norms[was_finite]).all():
@@ -82,22 +79,24 @@ def search_edits(
             "divide features and memory by one factor"
         )
     squares = norms[:, None] + scores
-    # Twice the relative error of direct sums, which go block by block, and of norms; see ``errors``.
-    rounding = (sum(block) + 4) * np.finfo(scores.dtype).eps
+    # Twice the relative error of direct sums, and of norms; see ``errors``.
+    operations = max(direct_operations(math.prod(block)), norm_operations(*block))
+    rounding = (operations + 4) * np.finfo(scores.dtype).eps
     # The smallest squared distance that a row outside the candidates can have.
     bounds = (squares[:, -1] - errors - rounding * norms) * (1 - rounding)
 
     groups, closed = _group_candidates(squares, 2 * errors, k, is_all=num_candidates == num_rows)
     query, column = np.nonzero(_undecided(squares, errors, groups, k) | ~closed[:, None] | exact_distances)
-    squares[query, column] = exact_squared_distances(
-        products.rows, edited.vectors, query, candidates[query, column]
-    )
-    order = np.lexsort((candidates, squares, groups), axis=1)[:, :k]
-    indices, squares = (np.take_along_axis(x, order, axis=1) for x in (candidates, squares))
+    rows, group = candidates[query, column], groups[query, column]
+    exact = exact_squared_distances(products.rows, edited.vectors, query, rows)
+    # These candidates stand group by group, and each group has its places already.
+    order = np.lexsort((rows, exact, group, query))
+    candidates[query, column], squares[query, column] = rows[order], exact[order]
+    candidates, squares = candidates[:, :k], squares[:, :k]
     certified = closed | (squares[:, -1] < bounds)
     # Exact distances and those from scores differ by rounding, which must not spoil the ascending order.
     squares = np.maximum.accumulate(np.maximum(squares, 0), axis=1)
-    return CertifiedNeighbors(indices, np.sqrt(squares).astype(scores.dtype), certified)
+    return CertifiedNeighbors(candidates, np.sqrt(squares).astype(scores.dtype), certified)
 
 
 def _group_candidates(
@@ -171,84 +170,39 @@ def _pair_squares(
     query: Int[Array | np.ndarray, " M"],
     candidate: Int[Array | np.ndarray, " M"],
 ) -> Float[Array, " M"]:
-    blocks = jnp.square(rows[candidate] - vectors[query]).sum(axis=-1)
-    return jax.lax.optimization_barrier(blocks).sum(axis=-1)  # XLA would merge both into one long sum
+    def square(pair: tuple[Int[Array, ""], Int[Array, ""]]) -> Float[Array, ""]:
+        return direct_square((rows[pair[1]] - vectors[pair[0]]).reshape(-1))
+
+    pairs = jnp.asarray(query), jnp.asarray(candidate)
+    # On a CPU one pair at a time, because XLA would read a batch of rows number by number.
+    return jax.lax.map(square, pairs) if jax.default_backend() == "cpu" else jax.vmap(square)(pairs)
 
 
-def _rank(
-    products: GalleryProducts,
-    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    reference: Int[Array | np.ndarray, " Q"],
-    edited: EditedFeatures,
-    num_candidates: int,
-) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
-    """Returns the m smallest scores |g|² - 2 q·g of each query, ascending, and their gallery rows g.
+def direct_square(difference: Float[Array, " D"]) -> Float[Array, ""]:
+    """Returns a squared length, summed in partial sums that run side by side.
 
     Args:
-      products: the products of the gallery and the memory.
-      reference_products: those of the references: of their parts, and of the blocks that may be taken out.
-      reference: [Q], the position of each query's reference among the references.
-      edited: the references as the queries edit them.
-      num_candidates: m.
-    """
-    of_parts, of_blocks = reference_products
-
-    def search(
-        query: tuple[tuple[Array, ...], tuple[Array, Array] | None],
-    ) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
-        (row, scale, entry, factor), taken_out = query
-        # One slice per row, because XLA would copy the result of a gather.
-        sums = jax.lax.dynamic_index_in_dim(of_parts, row, axis=1, keepdims=False)
-        terms = [scale[s] * sums[s] for s in range(len(scale))]
-        if of_blocks is not None and taken_out is not None:
-            for block, block_factor in zip(*taken_out, strict=True):
-                product = jax.lax.dynamic_slice(of_blocks, (block, row, 0), (1, 1, of_blocks.shape[2]))
-                terms.append(block_factor * product[0, 0])
-        for e in range(len(entry)):
-            terms.append(factor[e] * jax.lax.dynamic_index_in_dim(products.table, entry[e], keepdims=False))
-        scores = products.square_norms - 2 * functools.reduce(jnp.add, terms)
-        scores = jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
-        return smallest(scores, num_candidates)
-
-    taken_out = None if edited.blocks is None else (edited.blocks, edited.block_factors)
-    queries = (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
-    if len(reference) == 1:
-        scores, rows = search(jax.tree.map(lambda x: x[0], queries))
-        return scores[None], rows[None]
-    # On a CPU, the scores of one query at a time stay in the cache.
-    num_terms = edited.entry_factors.shape[1] + (0 if edited.blocks is None else edited.blocks.shape[1])
-    tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + num_terms)))
-    return jax.lax.map(search, queries, batch_size=None if jax.default_backend() == "cpu" else tile)
-
-
-rank = jax.jit(_rank, static_argnames="num_candidates")
-_rank_by_one_thread = jax.jit(
-    _rank, static_argnames="num_candidates", compiler_options={"xla_cpu_multi_thread_eigen": False}
-)
-
-
-def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
-    """Returns the m smallest of finite scores, ascending, and their positions.
-
-    The m smallest lie in the m groups with the smallest minima, so only those are searched.
-
-    Args:
-      scores: [G], finite.
-      m: the number of scores to return.
+      difference: [D].
 
     Example:
-      >>> [x.tolist() for x in smallest(jnp.array([3.0, 1.0, 2.0, 5.0]), 2)]
-      [[1.0, 2.0], [1, 2]]
+      >>> float(direct_square(jnp.full(35, 2.0)))
+      140.0
     """
-    count = len(scores)
-    size = round((count / m) ** 0.5)
-    if size < 4:
-        negated, positions = jax.lax.top_k(-scores, m)
-        return -negated, positions
-    num_groups = count // size
-    num_grouped = num_groups * size
-    groups = jax.lax.top_k(-scores[:num_grouped].reshape(size, num_groups).min(axis=0), m)[1]
-    positions = (jnp.arange(size)[:, None] * num_groups + groups).reshape(-1)
-    positions = jnp.concatenate([positions, jnp.arange(num_grouped, count)])  # with the ungrouped rest
-    negated, chosen = jax.lax.top_k(-scores[positions], m)
-    return -negated, positions[chosen]
+    squares = jnp.square(difference)
+    whole = len(squares) // DIRECT_LANES * DIRECT_LANES
+    # Without the barrier, XLA would merge both sums into a long one.
+    lanes = jax.lax.optimization_barrier(squares[:whole].reshape(-1, DIRECT_LANES).sum(axis=0))
+    return lanes.sum() + squares[whole:].sum()
+
+
+def direct_operations(width: int) -> int:
+    """Returns an upper bound of the roundings that a term of ``direct_square`` passes through.
+
+    Args:
+      width: D.
+
+    Example:
+      >>> direct_operations(4080), direct_operations(24)
+      (159, 24)
+    """
+    return width // DIRECT_LANES + min(width, DIRECT_LANES)

@@ -1,0 +1,180 @@
+"""Finds the gallery rows with the smallest scores |g|² - 2 q·g, which are sums of products."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gradrev_jax.search.edits import EditedFeatures, References
+from gradrev_jax.search.neighbors import TILE_BYTES
+from gradrev_jax.search.products import GalleryProducts
+
+
+def find_candidates(
+    products: GalleryProducts,
+    references: References,
+    reference: Int[np.ndarray, " Q"],
+    edited: EditedFeatures,
+    m: int,
+) -> tuple[Float[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
+    """Returns the m smallest scores |g|² - 2 q·g of each query, ascending, and their gallery rows g.
+
+    Args:
+      products: the products of the gallery and the memory.
+      references: the references and their products.
+      reference: [Q], the position of each query's reference among the references.
+      edited: the references as the queries edit them.
+      m: the number of rows per query.
+    """
+    of_references = references.products, references.blocks
+    if jax.default_backend() != "cpu":
+        scores, rows = rank(products, of_references, reference, edited, m)
+        return np.array(scores), np.array(rows)  # copies, because a caller may write into them
+    # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
+    score = score_rows if len(reference) == 1 else _score_rows_by_one_thread
+    scores, minima = score(products, of_references, reference, edited, group_size(products.table.shape[1], m))
+    return smallest_on_host(np.asarray(scores), np.asarray(minima), m)
+
+
+def _scores_of_one(
+    products: GalleryProducts,
+    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    query: tuple[tuple[Array, ...], tuple[Array, Array] | None],
+) -> Float[Array, " G"]:
+    """Returns the scores of one query, finite.
+
+    Args:
+      products: the products of the gallery and the memory.
+      reference_products: those of the references: of their parts, and of the blocks that may be taken out.
+      query: what ``_queries`` returns, without its first axis.
+    """
+    of_parts, of_blocks = reference_products
+    (row, scale, entry, factor), taken_out = query
+    # One slice per row, because XLA would copy the result of a gather.
+    sums = jax.lax.dynamic_index_in_dim(of_parts, row, axis=1, keepdims=False)
+    terms = [scale[s] * sums[s] for s in range(len(scale))]
+    if of_blocks is not None and taken_out is not None:
+        for block, block_factor in zip(*taken_out, strict=True):
+            product = jax.lax.dynamic_slice(of_blocks, (block, row, 0), (1, 1, of_blocks.shape[2]))
+            terms.append(block_factor * product[0, 0])
+    for e in range(len(entry)):
+        terms.append(factor[e] * jax.lax.dynamic_index_in_dim(products.table, entry[e], keepdims=False))
+    scores = products.square_norms - 2 * functools.reduce(jnp.add, terms)
+    return jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
+
+
+def _queries(
+    reference: Int[Array | np.ndarray, " Q"], edited: EditedFeatures
+) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
+    """Returns what scores are computed from; the first axis of every array is that of the queries."""
+    taken_out = None if edited.blocks is None else (edited.blocks, edited.block_factors)
+    return (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
+
+
+def _score_rows(
+    products: GalleryProducts,
+    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    reference: Int[Array | np.ndarray, " Q"],
+    edited: EditedFeatures,
+    size: int,
+) -> tuple[Float[Array, "Q G"], Float[Array, "Q n"]]:
+    """Returns all scores of each query, and the least score of each group of rows; see ``smallest``."""
+
+    def search(query: tuple[tuple[Array, ...], tuple[Array, Array] | None]) -> tuple[Array, Array]:
+        scores = _scores_of_one(products, reference_products, query)
+        return scores, group_minima(scores, size)
+
+    queries = _queries(reference, edited)
+    if len(reference) == 1:
+        return jax.tree.map(lambda x: x[None], search(jax.tree.map(lambda x: x[0], queries)))
+    return jax.lax.map(search, queries)  # one query at a time, whose scores stay in the cache
+
+
+score_rows = jax.jit(_score_rows, static_argnames="size")
+_score_rows_by_one_thread = jax.jit(
+    _score_rows, static_argnames="size", compiler_options={"xla_cpu_multi_thread_eigen": False}
+)
+
+
+@functools.partial(jax.jit, static_argnames="m")
+def rank(
+    products: GalleryProducts,
+    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    reference: Int[Array | np.ndarray, " Q"],
+    edited: EditedFeatures,
+    m: int,
+) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
+    """Returns ``find_candidates`` as one program, for devices other than a CPU."""
+
+    def search(query: tuple[tuple[Array, ...], tuple[Array, Array] | None]) -> tuple[Array, Array]:
+        return smallest(_scores_of_one(products, reference_products, query), m)
+
+    # Several queries at a time, as many as their terms fit into memory.
+    num_terms = edited.entry_factors.shape[1] + (0 if edited.blocks is None else edited.blocks.shape[1])
+    tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + num_terms)))
+    return jax.lax.map(search, _queries(reference, edited), batch_size=tile)
+
+
+def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], Int[Array, " m"]]:
+    """Returns the m smallest of finite scores, ascending, and their positions.
+
+    The m smallest lie in the m groups with the smallest minima, so only those are searched.
+
+    Args:
+      scores: [G], finite.
+      m: the number of scores to return.
+
+    Example:
+      >>> [x.tolist() for x in smallest(jnp.array([3.0, 1.0, 2.0, 5.0]), 2)]
+      [[1.0, 2.0], [1, 2]]
+    """
+    size = group_size(len(scores), m)
+    minima = group_minima(scores, size)
+    rows = _rows_of_groups(jax.lax.top_k(-minima, m)[1], len(scores))
+    negated, chosen = jax.lax.top_k(-scores[rows], m)
+    return -negated, rows[chosen]
+
+
+def smallest_on_host(
+    scores: Float[np.ndarray, "Q G"], minima: Float[np.ndarray, "Q n"], m: int
+) -> tuple[Float[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
+    """Returns ``smallest`` of each query; NumPy selects several times as fast as XLA on a CPU.
+
+    Args:
+      scores: [Q, G], finite.
+      minima: [Q, n], those of the groups, from ``group_minima``.
+      m: the number of scores to return.
+    """
+    groups = np.argpartition(minima, m - 1, axis=1)[:, :m]
+    rows = _rows_of_groups(groups, scores.shape[1])
+    least = np.take_along_axis(scores, rows, axis=1)
+    chosen = np.argpartition(least, m - 1, axis=1)[:, :m]
+    rows, least = (np.take_along_axis(x, chosen, axis=1) for x in (rows, least))
+    order = np.argsort(least, axis=1)
+    return np.take_along_axis(least, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def group_size(count: int, m: int) -> int:
+    """Returns the number of rows per group, with which the m smallest of a count are quickly found."""
+    size = round((count / m) ** 0.5)
+    return size if size >= 4 else 1
+
+
+def group_minima(scores: Float[Array, " G"], size: int) -> Float[Array, " n"]:
+    """Returns the minimum of each group: of n groups, group i has the rows i, i + n, i + 2 n and so on."""
+    num_groups = len(scores) // size
+    return scores[: num_groups * size].reshape(size, num_groups).min(axis=0)
+
+
+def _rows_of_groups(groups: Int[Array | np.ndarray, "*Q m"], count: int) -> Int[Array | np.ndarray, "*Q r"]:
+    """Returns the rows of m groups, and those of no group, which are fewer than a group has."""
+    xp = np if isinstance(groups, np.ndarray) else jnp
+    size = group_size(count, groups.shape[-1])
+    num_groups = count // size
+    rows = groups[..., None, :] + num_groups * xp.arange(size)[:, None]
+    rest = xp.broadcast_to(
+        xp.arange(num_groups * size, count), (*groups.shape[:-1], count - num_groups * size)
+    )
+    return xp.concatenate([rows.reshape(*groups.shape[:-1], -1), rest], axis=-1)

@@ -1,0 +1,28 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gradrev_jax.search.candidates import group_minima, group_size, smallest, smallest_on_host
+
+
+def select_on_host(scores, m):
+    minima = group_minima(jnp.asarray(scores), group_size(len(scores), m))
+    least, rows = smallest_on_host(scores[None], np.asarray(minima)[None], m)
+    return least[0], rows[0]
+
+
+COUNTS = [(1, 1), (5, 3), (15, 1), (64, 1), (97, 3), (97, 40), (97, 97), (1000, 3), (1023, 40)]
+
+
+@pytest.mark.parametrize("select", [jax.jit(smallest, static_argnums=1), select_on_host])
+@pytest.mark.parametrize(("count", "m"), COUNTS)
+def test_smallest_against_a_sort(rng, select, count, m):
+    """Some scores are equal, and the rest that fills no group counts, too."""
+    scores = rng.integers(0, 500, count).astype(np.float32)
+    for last in (scores[-1], -1):
+        scores[-1] = last
+        least, rows = select(scores, m)
+        np.testing.assert_array_equal(least, np.sort(scores)[:m])
+        np.testing.assert_array_equal(scores[rows], least)
+        assert len(set(rows.tolist())) == m
