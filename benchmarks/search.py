@@ -1,9 +1,11 @@
 """Times the search for manipulated features beside faiss; both are exact.
 
-    python benchmarks/search.py
+    python benchmarks/search.py [--run=FOLDER]
 
-It measures all queries of an evaluation at Shopping100k's sizes, including the index and the manipulations on
-every side; and one more manipulation of an item in a session, beside one query of a flat index, for galleries
+It measures all queries of an evaluation, including the index and the manipulations on every side: at
+Shopping100k's sizes, with features that have class structure and with independent normal numbers; and with the
+features and queries of a run, in its own gallery and in all of its images. And it measures one more
+manipulation of an item in a session, beside one query of a flat index, for galleries
 of several sizes. The other sides are faiss's flat index on the CPU and, if JAX and torch both find a GPU,
 torch's matrix product and ``topk`` there. All run in one process, one after the other; the result has medians
 and spread. Sides that are not installed, and galleries that do not fit, are skipped and reported.
@@ -27,15 +29,16 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
-from benchmarks.evaluation import random_evaluation
 from benchmarks.recording import machine_name, record
 from benchmarks.schemas import schema_of_sizes
+from benchmarks.search_galleries import Gallery, galleries_of_run, with_classes, without_classes
 from benchmarks.side_by_side.cases import attribute_sizes
-from gradrev_jax import ManipulationIndex, class_prototypes
+from gradrev_jax import ManipulationIndex
 from gradrev_jax.training.parallel import free_bytes
 
-FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340, "k": 50, "checked": 200}
-TINY = {"gallery": 300, "references": 10, "queries": 40, "dim": 4, "k": 5, "checked": 10}
+FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340}
+TINY = {"gallery": 300, "references": 10, "queries": 40, "dim": 4}
+FOUND, CHECKED = 50, 200  # the neighbours that are found, and the queries that are compared with float64
 # The (rows, d) of galleries with 12 features per image, with growing rows and growing d.
 GALLERIES = ((20_000, 340), (100_000, 340), (100_000, 20), (1_000_000, 20), (1_000_000, 40))
 GPU_GALLERIES = ((20_000, 340), (1_000_000, 40), (1_000_000, 340))
@@ -48,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--run", type=pathlib.Path, help="the folder of a run whose features are searched, too"
+    )
+    parser.add_argument("--representation", default="features", help="what is compared of the run")
+    parser.add_argument("--skip-manipulations", action="store_true", help="measure evaluations alone")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
@@ -61,9 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "torch on the GPU": "measured" if torch_on_gpu() else "not installed, or it finds no GPU",
         "one_more_manipulation": [],
     }
-    result["evaluation"] = evaluation(TINY if options.tiny else FULL, options.repeats)
-    record(path, result, quiet=True)  # whoever ends it keeps what is done
-    for rows, dim in tqdm(galleries):
+    sizes = TINY if options.tiny else FULL
+    made = {"": with_classes, "_without_classes": without_classes}
+    for name, make in made.items():
+        result[f"evaluation{name}"] = evaluation(make(**sizes), options.repeats)
+        record(path, result, quiet=True)  # whoever ends it keeps what is done
+    for name, gallery in galleries_of_run(options.run, options.representation) if options.run else ():
+        result[f"evaluation_{name}"] = evaluation(gallery, options.repeats)
+        record(path, result, quiet=True)
+    for rows, dim in () if options.skip_manipulations else tqdm(galleries):
         result["one_more_manipulation"].append(one_more(rows, dim, options.tiny))
         record(path, result, quiet=True)
     print(result)
@@ -116,29 +130,22 @@ def spread(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def evaluation(sizes: dict[str, int], repeats: int) -> dict[str, Any]:
-    """Times all queries of an evaluation, from features to neighbours, after a warm-up."""
-    k = sizes["k"]
-    features, labels, queries, schema = random_evaluation(
-        sizes["gallery"], sizes["references"], sizes["queries"], sizes["dim"]
-    )
-    memory = np.asarray(class_prototypes(features, labels, schema))
+def evaluation(gallery: Gallery, repeats: int) -> dict[str, Any]:
+    """Times all queries of an evaluation, from features to neighbours, after a warm-up; sides take turns."""
+    features, memory, reference, indicators, schema = gallery
+    k = min(FOUND, len(features))
 
     def ours() -> np.ndarray:
         index = ManipulationIndex.build(features, memory, schema)
-        found = index.search(reference_ids=queries.reference, indicators=queries.indicators, k=k)
-        return np.asarray(found.indices)
-
-    def manipulated(rows: slice) -> np.ndarray:
-        changes = queries.indicators[rows].astype(np.float32) @ memory.reshape(len(memory), -1)
-        flat = features[queries.reference[rows]].reshape(len(changes), -1)
-        return normalized(flat + changes)
+        return np.asarray(index.search(reference_ids=reference, indicators=indicators, k=k).indices)
 
     def with_faiss() -> np.ndarray:
-        return faiss_index(normalized(features)).search(manipulated(slice(None)), k)[1]
+        changes = indicators.astype(np.float32) @ memory.reshape(len(memory), -1)
+        queries = normalized(features[reference].reshape(len(changes), -1) + changes)
+        return faiss_index(normalized(features)).search(queries, k)[1]
 
     def with_torch() -> np.ndarray:
-        return torch_search(torch_on_gpu(), features, memory, queries.reference, queries.indicators, k)
+        return torch_search(torch_on_gpu(), features, memory, reference, indicators, k)
 
     sides = {"gradrev_jax": ours}
     if faiss_index(np.zeros((1, 1), np.float32)):
@@ -151,13 +158,14 @@ def evaluation(sizes: dict[str, int], repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         for name, work in sides.items():
             times[name].append(timed(work)[0])
-    return {
-        "sizes": sizes,
-        **{name: spread(seconds) for name, seconds in times.items()},
-        "largest_excess_of_a_squared_distance": excess(
-            features, memory, queries.reference, queries.indicators, found, sizes["checked"]
-        ),
-    }
+    result: dict[str, Any] = {"sizes": gallery.sizes | {"k": k}}
+    result |= {name: spread(seconds) for name, seconds in times.items()}
+    if "faiss" in times:
+        ratios = [theirs / own for own, theirs in zip(times["gradrev_jax"], times["faiss"], strict=True)]
+        result["times_faster_than_faiss"] = {"median": statistics.median(ratios), "least": min(ratios)}
+    checked = min(CHECKED, len(reference))
+    error = excess(features, memory, reference, indicators, found, checked)
+    return result | {"largest_excess_of_a_squared_distance": error}
 
 
 def excess(

@@ -19,6 +19,13 @@ KINDS = {
     "evaluation": "evaluation",
     "loading": "loading, later epochs",
 }
+# The evaluations of benchmarks/search.py, and what their queries are called.
+SEARCHES = {
+    "evaluation": "",
+    "evaluation_without_classes": " without class structure",
+    "evaluation_run": " of a run",
+    "evaluation_run_all_images": " of a run, in all of its images",
+}
 ROOT = pathlib.Path(__file__).parents[2]
 SHOWN_SIZES = {
     "image": "{} px",
@@ -151,10 +158,12 @@ def search_table(result: Mapping[str, Any]) -> str:
     sides = ("gradrev_jax", "torch on the GPU", "faiss")
     lines = [_line(["search, ms", "side", "median [least, most]", "p99"]), _line(["---"] * 2 + ["---:"] * 2)]
     cases = {}
-    if evaluation := result.get("evaluation"):
-        sizes = evaluation["sizes"]
-        what = f"{sizes['queries']:,} queries, {sizes['gallery']:,} x {12 * sizes['dim']:,}, index included"
-        cases[what] = evaluation
+    for name, kind in SEARCHES.items():
+        if evaluation := result.get(name):
+            sizes = evaluation["sizes"]
+            width = sizes.get("blocks", 12) * sizes["dim"]
+            what = f"{sizes['queries']:,} queries{kind}, {sizes['gallery']:,} x {width:,}, index included"
+            cases[what] = evaluation
     for case in result.get("one_more_manipulation", ()):
         cases[f"one more manipulation, {case['rows']:,} x {case['width']:,}"] = case
     for what, case in cases.items():

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+LANES = 32  # partial sums that run side by side in a squared length
+
 
 def as_floating(x: Array | np.ndarray) -> Array:
     """Converts integers to float32; arrays of a floating-point dtype stay as they are.
@@ -31,13 +33,44 @@ def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
       >>> (lengths * jnp.array([1e-25, 1e25, 1.0])).round(3).tolist()
       [5.0, 5.0, 0.0]
     """
-    plain = jnp.linalg.norm(x, axis=-1)
+    plain = jnp.sqrt(squared_length(x))
 
     def scaled() -> Float[Array, "*batch"]:
         scale = _power_of_two(x)
-        return jnp.linalg.norm(x * scale, axis=-1) / scale[..., 0]
+        return jnp.sqrt(squared_length(x * scale)) / scale[..., 0]
 
     return jax.lax.cond(_are_accurate(plain), lambda: plain, scaled)
+
+
+def squared_length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """Sums squares in partial sums side by side: on a CPU several times as fast as one sum, and closer.
+
+    Args:
+      x: [..., d].
+
+    Example:
+      >>> float(squared_length(jnp.full(35, 2.0)))
+      140.0
+    """
+    squares = jnp.square(x)
+    count = x.shape[-1] // LANES
+    lanes, rest = jnp.split(squares, [count * LANES], axis=-1)
+    # Without the barrier, XLA would merge both sums into a long one.
+    lanes = jax.lax.optimization_barrier(lanes.reshape(*x.shape[:-1], count, LANES).sum(axis=-2))
+    return lanes.sum(axis=-1) + rest.sum(axis=-1)
+
+
+def squared_length_operations(width: int) -> int:
+    """Returns an upper bound of the additions that a square passes through in ``squared_length``.
+
+    Args:
+      width: d.
+
+    Example:
+      >>> squared_length_operations(4080), squared_length_operations(24)
+      (159, 24)
+    """
+    return width // LANES + min(width, LANES)
 
 
 def unit_of_any_size(x: Float[Array, "... d"]) -> Float[Array, "... d"]:

@@ -15,16 +15,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
+from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
 from gradrev_jax.search.edits import Edits, References, apply_edits
 from gradrev_jax.search.products import GalleryProducts, norm_operations
 
 # A squared distance is computed exactly where the relative error bound of its score exceeds this.
 MAX_RELATIVE_ERROR = 2**-9
-# The numbers of pairs per call of the exact distances, few so that few programs are compiled. A CPU computes
-# the padding, too, so it has small batches; another device has large ones, as the host waits for each call.
-PAIR_BATCHES, DEVICE_PAIR_BATCHES = (16, 256), (16, 256, 8192)
-DIRECT_LANES = 32  # partial sums that run side by side in a direct sum
+PAIR_BATCHES = (16, 256, 8192)  # pairs of a query and a row per call, few so that few programs are compiled
 
 
 class CertifiedNeighbors(NamedTuple):
@@ -80,7 +78,7 @@ def search_edits(
         )
     squares = norms[:, None] + scores
     # Twice the relative error of direct sums, and of norms; see ``errors``.
-    operations = max(direct_operations(math.prod(block)), norm_operations(*block))
+    operations = max(squared_length_operations(math.prod(block)), norm_operations(*block))
     rounding = (operations + 4) * np.finfo(scores.dtype).eps
     # The smallest squared distance that a row outside the candidates can have.
     bounds = (squares[:, -1] - errors - rounding * norms) * (1 - rounding)
@@ -154,12 +152,12 @@ def exact_squared_distances(
       candidate: [M], the gallery row of each pair.
     """
     squares = np.zeros(len(query), rows.dtype)
-    sizes = PAIR_BATCHES if jax.default_backend() == "cpu" else DEVICE_PAIR_BATCHES
-    size = next((size for size in sizes if size >= len(query)), sizes[-1])
+    size = next((size for size in PAIR_BATCHES if size >= len(query)), PAIR_BATCHES[-1])
     for start in range(0, len(query), size):
         batch = slice(start, start + size)
+        count = len(query[batch])
         pairs = (np.resize(x[batch], size) for x in (query, candidate))
-        squares[batch] = np.asarray(_pair_squares(rows, vectors, *pairs))[: len(query) - start]
+        squares[batch] = np.asarray(_pair_squares(rows, vectors, *pairs, count))[:count]
     return squares
 
 
@@ -169,40 +167,19 @@ def _pair_squares(
     vectors: Float[Array, "Q P d"],
     query: Int[Array | np.ndarray, " M"],
     candidate: Int[Array | np.ndarray, " M"],
+    count: Int[Array, ""] | int,
 ) -> Float[Array, " M"]:
-    def square(pair: tuple[Int[Array, ""], Int[Array, ""]]) -> Float[Array, ""]:
-        return direct_square((rows[pair[1]] - vectors[pair[0]]).reshape(-1))
-
+    """Returns the squared distances of the first pairs, as many as ``count`` says; the others pad."""
     pairs = jnp.asarray(query), jnp.asarray(candidate)
-    # On a CPU one pair at a time, because XLA would read a batch of rows number by number.
-    return jax.lax.map(square, pairs) if jax.default_backend() == "cpu" else jax.vmap(square)(pairs)
 
+    def square(query: Int[Array, ""], candidate: Int[Array, ""]) -> Float[Array, ""]:
+        return squared_length((rows[candidate] - vectors[query]).reshape(-1))
 
-def direct_square(difference: Float[Array, " D"]) -> Float[Array, ""]:
-    """Returns a squared length, summed in partial sums that run side by side.
+    if jax.default_backend() != "cpu":
+        return jax.vmap(square)(*pairs)
 
-    Args:
-      difference: [D].
+    def add(i: Int[Array, ""], squares: Float[Array, " M"]) -> Float[Array, " M"]:
+        return squares.at[i].set(square(pairs[0][i], pairs[1][i]))
 
-    Example:
-      >>> float(direct_square(jnp.full(35, 2.0)))
-      140.0
-    """
-    squares = jnp.square(difference)
-    whole = len(squares) // DIRECT_LANES * DIRECT_LANES
-    # Without the barrier, XLA would merge both sums into a long one.
-    lanes = jax.lax.optimization_barrier(squares[:whole].reshape(-1, DIRECT_LANES).sum(axis=0))
-    return lanes.sum() + squares[whole:].sum()
-
-
-def direct_operations(width: int) -> int:
-    """Returns an upper bound of the roundings that a term of ``direct_square`` passes through.
-
-    Args:
-      width: D.
-
-    Example:
-      >>> direct_operations(4080), direct_operations(24)
-      (159, 24)
-    """
-    return width // DIRECT_LANES + min(width, DIRECT_LANES)
+    # One pair at a time, because XLA would read a batch of rows number by number.
+    return jax.lax.fori_loop(0, count, add, jnp.zeros(len(query), rows.dtype))

@@ -1,8 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from gradrev_jax.core.vectors import length, unit_of_any_size, unit_with_safe_gradient
+from gradrev_jax.core.vectors import (
+    length,
+    squared_length,
+    squared_length_operations,
+    unit_of_any_size,
+    unit_with_safe_gradient,
+)
 
 
 def test_lengths_of_every_size():
@@ -43,3 +50,13 @@ def test_a_zero_vector_stays_zero_and_may_have_a_gradient_of_0():
     value, gradient = jax.jit(jax.value_and_grad(lambda x: unit_with_safe_gradient(x).sum()))(zeros)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("width", [1, 24, 32, 100, 4080])
+def test_squared_lengths_err_less_than_they_may(rng, width):
+    """Summands of one sign, and of sizes that differ by as much as a float32 has digits."""
+    for scale in (1, 10.0 ** rng.integers(-4, 4, width)):
+        difference = (scale * rng.normal(size=width)).astype(np.float32)
+        exact = np.square(difference, dtype=np.float64).sum()
+        error = abs(float(squared_length(jnp.asarray(difference))) - exact)
+        assert error <= (squared_length_operations(width) + 1) * np.finfo(np.float32).eps / 2 * exact

@@ -8,8 +8,6 @@ from gradrev_jax.search.edits import apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.ranking import (
     PAIR_BATCHES,
-    direct_operations,
-    direct_square,
     exact_squared_distances,
     search_edits,
 )
@@ -139,16 +137,3 @@ def test_exact_squared_distances_against_float64(rng, pairs):
     expected = np.square(rows[row].astype(np.float64) - vectors[query]).sum(axis=(1, 2))
     found = exact_squared_distances(jnp.asarray(rows), jnp.asarray(vectors), query, row)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("width", [1, 24, 32, 100, 4080])
-def test_direct_sums_err_less_than_they_may(rng, width):
-    """Summands of one sign, and of sizes that differ by as much as a float32 has digits."""
-    for scale in (1, 10.0 ** rng.integers(-4, 4, width)):
-        difference = (scale * rng.normal(size=width)).astype(np.float32)
-        exact = np.square(difference, dtype=np.float64).sum()
-        roundings = direct_operations(width) + 1
-        assert (
-            abs(float(direct_square(jnp.asarray(difference))) - exact)
-            <= roundings * np.finfo(np.float32).eps / 2 * exact
-        )

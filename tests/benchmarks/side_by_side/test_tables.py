@@ -189,6 +189,10 @@ def test_a_search():
     times = {**spread(0.0005, "{}_seconds"), "p99_seconds": 0.0009}
     result = {
         "evaluation": {"sizes": {"queries": 14_361, "gallery": 20_000, "dim": 340}, "gradrev_jax": times},
+        "evaluation_run": {
+            "sizes": {"queries": 16, "gallery": 1_600, "blocks": 6, "dim": 340},
+            "gradrev_jax": times,
+        },
         "one_more_manipulation": [
             {"rows": 1_000_000, "width": 4_080, "gradrev_jax": times, "torch on the GPU": times},
             {"rows": 9, "width": 12, "skipped": "needs 40.0 GiB"},
@@ -197,6 +201,7 @@ def test_a_search():
     shown = "0.50 [0.25, 1.00] | 0.90 |"
     assert search_table(result).splitlines()[2:] == [
         f"| 14,361 queries, 20,000 x 4,080, index included | gradrev_jax | {shown}",
+        f"| 16 queries of a run, 1,600 x 2,040, index included | gradrev_jax | {shown}",
         f"| one more manipulation, 1,000,000 x 4,080 | gradrev_jax | {shown}",
         f"| one more manipulation, 1,000,000 x 4,080 | torch on the GPU | {shown}",
         "| one more manipulation, 9 x 12 | skipped | needs 40.0 GiB |  |",
