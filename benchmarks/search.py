@@ -3,10 +3,10 @@
     python benchmarks/search.py [--run=FOLDER]
 
 It measures all queries of an evaluation, including the index and the manipulations on every side: at
-Shopping100k's sizes, with features that have class structure and with independent normal numbers; and with the
-features and queries of a run, in its own gallery and in all of its images. And it measures one more
-manipulation of an item in a session, beside one query of a flat index, for galleries
-of several sizes. The other sides are faiss's flat index on the CPU and, if JAX and torch both find a GPU,
+Shopping100k's sizes, with features that have class structure and with independent normal numbers; and with
+the features and queries of a run, in its own gallery and in all of its images. And it measures one more
+manipulation of an item in a session, beside one query of a flat index, for galleries of several sizes. The
+other sides are faiss's flat index on the CPU and, if JAX and torch both find a GPU,
 torch's matrix product and ``topk`` there. All run in one process, one after the other; the result has medians
 and spread. Sides that are not installed, and galleries that do not fit, are skipped and reported.
 """
