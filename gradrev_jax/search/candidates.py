@@ -11,6 +11,8 @@ from gradrev_jax.search.edits import EditedFeatures, References
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
 
+SCORE_BYTES = 2**21  # of the scores that a CPU holds at a time; more leave its cache before they are selected
+
 
 def find_candidates(
     products: GalleryProducts,
@@ -34,8 +36,16 @@ def find_candidates(
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
     score = score_rows if len(reference) == 1 else _score_rows_by_one_thread
-    scores, minima = score(products, of_references, reference, edited, group_size(products.table.shape[1], m))
-    return smallest_on_host(np.asarray(scores), np.asarray(minima), m)
+    queries, size = _queries(reference, edited), group_size(products.table.shape[1], m)
+    count = min(len(reference), max(1, SCORE_BYTES // products.square_norms.nbytes))
+    found = np.zeros((len(reference), m), products.rows.dtype), np.zeros((len(reference), m), np.int32)
+    for start in range(0, len(reference), count):
+        start = min(start, len(reference) - count)  # the last repeats some, so that one program serves all
+        scores, minima = score(products, of_references, queries, start, count=count, size=size)
+        selected = smallest_on_host(np.asarray(scores), np.asarray(minima), m)
+        for whole, part in zip(found, selected, strict=True):
+            whole[start : start + count] = part
+    return found
 
 
 def _scores_of_one(
@@ -76,25 +86,27 @@ def _queries(
 def _score_rows(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    reference: Int[Array | np.ndarray, " Q"],
-    edited: EditedFeatures,
+    queries: tuple[tuple[Array, ...], tuple[Array, Array] | None],
+    start: Int[Array, ""] | int,
+    *,
+    count: int,
     size: int,
-) -> tuple[Float[Array, "Q G"], Float[Array, "Q n"]]:
-    """Returns all scores of each query, and the least score of each group of rows; see ``smallest``."""
+) -> tuple[Float[Array, "count G"], Float[Array, "count n"]]:
+    """Returns all scores of some queries, and the least score of each group of rows; see ``smallest``."""
 
     def search(query: tuple[tuple[Array, ...], tuple[Array, Array] | None]) -> tuple[Array, Array]:
         scores = _scores_of_one(products, reference_products, query)
         return scores, group_minima(scores, size)
 
-    queries = _queries(reference, edited)
-    if len(reference) == 1:
-        return jax.tree.map(lambda x: x[None], search(jax.tree.map(lambda x: x[0], queries)))
-    return jax.lax.map(search, queries)  # one query at a time, whose scores stay in the cache
+    taken = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, count), queries)
+    if count == 1:
+        return jax.tree.map(lambda x: x[None], search(jax.tree.map(lambda x: x[0], taken)))
+    return jax.lax.map(search, taken)  # one query at a time, whose scores stay in the cache
 
 
-score_rows = jax.jit(_score_rows, static_argnames="size")
+score_rows = jax.jit(_score_rows, static_argnames=("count", "size"))
 _score_rows_by_one_thread = jax.jit(
-    _score_rows, static_argnames="size", compiler_options={"xla_cpu_multi_thread_eigen": False}
+    _score_rows, static_argnames=("count", "size"), compiler_options={"xla_cpu_multi_thread_eigen": False}
 )
 
 
@@ -132,7 +144,7 @@ def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], In
     """
     size = group_size(len(scores), m)
     minima = group_minima(scores, size)
-    rows = _rows_of_groups(jax.lax.top_k(-minima, m)[1], len(scores))
+    rows = jnp.asarray(_rows_of_groups(jax.lax.top_k(-minima, m)[1], len(scores)))
     negated, chosen = jax.lax.top_k(-scores[rows], m)
     return -negated, rows[chosen]
 
@@ -148,7 +160,7 @@ def smallest_on_host(
       m: the number of scores to return.
     """
     groups = np.argpartition(minima, m - 1, axis=1)[:, :m]
-    rows = _rows_of_groups(groups, scores.shape[1])
+    rows = np.asarray(_rows_of_groups(groups, scores.shape[1]))
     least = np.take_along_axis(scores, rows, axis=1)
     chosen = np.argpartition(least, m - 1, axis=1)[:, :m]
     rows, least = (np.take_along_axis(x, chosen, axis=1) for x in (rows, least))
