@@ -79,7 +79,9 @@ def _queries(
     reference: Int[Array | np.ndarray, " Q"], edited: EditedFeatures
 ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
     """Returns what scores are computed from; the first axis of every array is that of the queries."""
-    taken_out = None if edited.blocks is None else (edited.blocks, edited.block_factors)
+    taken_out = None
+    if edited.blocks is not None and edited.block_factors is not None:
+        taken_out = edited.blocks, edited.block_factors
     return (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
 
 
