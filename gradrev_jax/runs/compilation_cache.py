@@ -25,6 +25,7 @@ from gradrev_jax.runs.pixels import cache_folder
 FIELD = "compilation_cache"
 PROGRAMS = "programs"  # the folder within the user's cache folder
 LARGEST = 512 * 2**20  # bytes that are kept at a start
+QUIET_SINCE = (0, 10, 2)  # JAX 0.10.0 prints two kilobytes on stderr for each program that it reads
 MOST = 5000  # programs that are kept at a start
 ENABLED, DIRECTORY = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
 SETTINGS = {
@@ -52,12 +53,15 @@ def use_compilation_cache(given: str | None) -> None:
     a note and no error: programs are then compiled as if there were no cache.
 
     Args:
-      given: the folder; None: ``programs`` in gradrev_jax's part of the user's cache folder; empty: none.
+      given: the folder; None: ``programs`` in gradrev_jax's part of the user's cache folder, or none with a
+        JAX that is not quiet about it; empty: none.
 
     Example:
       >>> use_compilation_cache("")
     """
     if given == "" or not _setting(ENABLED) or _setting(DIRECTORY):
+        return
+    if given is None and jax.__version_info__ < QUIET_SINCE:
         return
     try:
         folder = programs_folder(given)

@@ -31,6 +31,7 @@ def fresh(monkeypatch, tmp_path):
     for name in NAMES:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setattr(programs, "QUIET_SINCE", (0,))
 
     def restart():
         compilation_cache.reset_cache()
@@ -52,6 +53,14 @@ def double(number=np.float32(3)):  # noqa: B008
         return 2 * x
 
     return np.asarray(double(number))
+
+
+def test_a_jax_that_is_loud_about_it_keeps_programs_only_where_it_is_asked_to(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "QUIET_SINCE", (99,))
+    use_compilation_cache(None)
+    assert getattr(jax.config, programs.DIRECTORY) is None
+    use_compilation_cache(str(tmp_path / "given"))
+    assert getattr(jax.config, programs.DIRECTORY) == str(programs_folder(str(tmp_path / "given")))
 
 
 def compiled():

@@ -54,8 +54,8 @@ RUN = {
         default=None,
         kind=str,
         meaning="Folder where compiled programs are kept for later starts, at most 512 MiB for each kind of "
-        "machine; unset: $XDG_CACHE_HOME/gradrev_jax/programs or ~/.cache/gradrev_jax/programs; empty: none. "
-        "JAX_COMPILATION_CACHE_DIR of the environment comes first.",
+        "machine; unset: $XDG_CACHE_HOME/gradrev_jax/programs or ~/.cache/gradrev_jax/programs, if JAX is "
+        "0.10.2 or later; empty: none. JAX_COMPILATION_CACHE_DIR of the environment comes first.",
         resumable=True,
         descriptive=False,
         earlier=None,
