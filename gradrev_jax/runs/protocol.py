@@ -134,12 +134,13 @@ def check_compared(protocol: Protocol, blocks: FeatureBlocks, system: str, *, is
     if protocol.edit == "replace" and (is_learned or not blocks.are_own):
         reason = "edits by what it has learned" if is_learned else "has no block for each attribute"
         raise ConfigError(
-            f"protocol.edit = 'replace': add or validation, because the system {system!r} {reason}"
+            f"protocol.edit = 'replace' cannot be, because the system {system!r} {reason}; give add or "
+            "validation"
         )
     if not isinstance(protocol.weights, str) and not blocks.are_own:
         raise ConfigError(
-            f"protocol.weights gives numbers: {NO_WEIGHTS} or {CHOSEN}, because the system {system!r} has no "
-            "block for each attribute"
+            f"protocol.weights cannot give numbers, because the system {system!r} has no block for each "
+            f"attribute; give {NO_WEIGHTS} or {CHOSEN}"
         )
 
 

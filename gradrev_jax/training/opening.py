@@ -141,6 +141,9 @@ def _open_catalogue(
     """Opens the catalogue and checks that the run in the folder may be trained on it."""
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(protocol, catalogue)
+    encoder = builders.build_encoder(config, catalogue.schema)
+    is_learned = MEMORY in config.stages and builders.make_edit(config, encoder) is not None
+    check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
     _drift(history, catalogue, directory, config)  # by names and labels
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
@@ -154,7 +157,6 @@ def _open_catalogue(
 def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
     """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
     encoder = builders.build_encoder(config, data.catalogue.schema)
-    check_compared(data.protocol, encoder.blocks, config.model.system, is_learned=False)
     objectives = _objectives(config, encoder, data.catalogue)
     devices = {name: stage_devices(config, name) for name in config.stages}
     shapes = parameter_shapes(encoder, input_size(config, data.inputs[TRAIN]))

@@ -29,6 +29,7 @@ from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.amnet.system import begin
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
+from gradrev_jax.training import opening
 from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run
 
@@ -254,14 +255,25 @@ def test_what_makes_no_sense_for_one_feature_is_refused_before_anything_is_opene
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"edit": "replace"}, "protocol.edit = 'replace': add or validation"),
-        ({"weights": "category=2"}, "protocol.weights gives numbers: none or validation"),
+        ({"edit": "replace"}, "has no block for each attribute; give add or validation"),
+        ({"weights": "category=2"}, "protocol.weights cannot give numbers.*give none or validation"),
         ({"representation": "erased"}, "needs a feature of its own for every attribute.*hybrid"),
     ],
 )
-def test_a_protocol_that_the_system_has_not_leaves_no_folder(config, tmp_path, fields, message):
+def test_a_protocol_that_the_system_has_not_is_refused_before_an_image_is_read(
+    config, tmp_path, monkeypatch, fields, message
+):
+    monkeypatch.setattr(opening, "open_inputs", lambda *_, **__: pytest.fail("images are read"))
     config.protocol.update(fields)
     with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_learned_is_not_replaced_either(config, tmp_path):
+    config.stages = (ENCODER, MEMORY)
+    config.protocol.edit = "replace"
+    with pytest.raises(ConfigError, match="edits by what it has learned; give add or validation"):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
