@@ -54,12 +54,13 @@ def leakage_figure(points: Sequence[dict[str, Any]]) -> Figure:
     for axes, (key, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         for point in points:
             position = 100 * point[key], 100 * point["hit_rate@10"]
-            axes.plot(*position, "o")
-            axes.annotate(point["name"], position, textcoords="offset points", xytext=(5, 4), fontsize=8)
+            axes.plot(*position, "o", label=point["name"])
         axes.set_xlabel(f"conditional leakage by {title} (%)")
-        axes.margins(x=0.25)
+        axes.margins(x=0.1)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("hit_rate@10 (%)")
+    # Beside the points and not at them, because some lie as good as on each other.
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
 
 
