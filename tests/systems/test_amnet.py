@@ -200,6 +200,7 @@ def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
     """Along random directions, of the loops in float64."""
     params, x, targets = stage_2
     objective = MemoryObjective(freeze_encoder=freeze)
+    assert objective.frozen == ((ENCODER,) if freeze else ())
     gradient = jax.grad(lambda params: loss_of(objective, params, x, targets)[0])(params)
     if freeze:
         assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient[ENCODER]))

@@ -84,6 +84,11 @@ class MemoryObjective(Objective):
     margin: float = 0.5
     freeze_encoder: bool = False
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The encoder, if the memory and its layers alone are trained."""
+        return (ENCODER,) if self.freeze_encoder else ()
+
     def loss(
         self,
         encoder: Encoder,
