@@ -25,7 +25,7 @@ from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, at_least
 from gradrev_jax.systems.memory_loss import MemoryWeights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
-from gradrev_jax.systems.system import SecondStage, System
+from gradrev_jax.systems.system import SecondStage, System, unlike
 
 # What stage 2 trains beside the encoder.
 PROTOTYPES, EDITOR = "prototypes", "editor"
@@ -175,8 +175,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
         yield (
             f"gamma.width = {config.gamma.width}: a multiple of gamma.heads, which is {config.gamma.heads}"
         )
-    if config.memory.reversal:
-        yield "memory.reversal = True: False, because stage 2 of the system 'gamma' trains no encoder"
+    yield from unlike(config, {"memory.reversal": False}, "stage 2 of the system 'gamma' trains no encoder")
 
 
 SYSTEM = System(

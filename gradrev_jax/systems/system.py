@@ -1,7 +1,9 @@
-"""What a system is: its model, what its stages minimise, and how it edits features."""
+"""Declares what a system is: its model, what its stages minimise, and how it edits features."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,28 @@ def no_problem(config: ConfigDict) -> Iterable[str]:
     return ()
 
 
+def unlike(config: ConfigDict, fixed: Mapping[str, Any], reason: str) -> Iterator[str]:
+    """Yields the fields of a config that differ from the only values a system has, a sentence each.
+
+    Args:
+      config: the config.
+      fixed: the values, by the fields' whole names.
+      reason: the words after "because".
+
+    Example:
+      >>> config = ConfigDict({"model": {"heads": "pairwise", "width": 1.0}})
+      >>> list(unlike(config, {"model.heads": "shared", "model.width": 1}, "it has no others"))
+      ["model.heads = 'pairwise': 'shared', because it has no others"]
+    """
+    for name, value in fixed.items():
+        given = functools.reduce(operator.getitem, name.split("."), config)
+        if given != value:
+            yield f"{name} = {given!r}: {value!r}, because {reason}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondStage:
-    """What stage 2 of a system trains on triplets beside the encoder, and the edit that results.
+    """Represents what stage 2 of a system trains on triplets beside the encoder, and the resulting edit.
 
     Stage 2 trains the tree ``{"encoder": the encoder's variables, "memory": what ``begin`` returns}``.
 

@@ -1,7 +1,5 @@
 """AMNet as a system: from a config to its model, its objectives and its edit."""
 
-import functools
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +17,7 @@ from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.backbone import backbone_fields
 from gradrev_jax.systems.field import Field, at_least
 from gradrev_jax.systems.objective import MEMORY
-from gradrev_jax.systems.system import SecondStage, System
+from gradrev_jax.systems.system import SecondStage, System, unlike
 
 
 def build(config: ConfigDict, schema: AttributeSchema) -> EntangledEncoder:
@@ -45,7 +43,7 @@ def make_edit(config: ConfigDict, encoder: Encoder) -> EditFunction:
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
-    """Yields what a config asks for that this system has not."""
+    """Returns what a config asks for that this system has not."""
     unused: dict[str, Any] = {
         "model.heads": "shared",
         "model.unit_features": False,
@@ -56,10 +54,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
     if MEMORY in config.stages:
         unused |= {f"memory.weights.{name}": 0 for name in ("semi_hard", "consistency", "off_block")}
         unused |= {"memory.block": "soft", "memory.reversal": False}
-    for name, value in unused.items():
-        given = functools.reduce(operator.getitem, name.split("."), config)
-        if given != value:
-            yield f"{name} = {given!r}: {value!r}, because the system 'amnet' has one feature for all"
+    return unlike(config, unused, "the system 'amnet' has one feature for all")
 
 
 SYSTEM = System(

@@ -1,7 +1,5 @@
 """FashionSearchNet as a system: from a config to its model and its objective."""
 
-import functools
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +14,7 @@ from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, Rule, at_least, one_of
 from gradrev_jax.systems.fsn.losses import LocalizedObjective
 from gradrev_jax.systems.fsn.model import HIDDEN, WEIGHTS, FashionSearchNet
-from gradrev_jax.systems.system import System
+from gradrev_jax.systems.system import System, unlike
 
 TRIPLETS = ("attribute_triplet", "label_triplet")  # the terms of ``TERMS`` that it is trained with
 
@@ -63,10 +61,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
         "train.decorrelate": 0,
         **{f"train.{name}_weight": 0 for name in TERMS if name not in TRIPLETS},
     }
-    for name, value in unused.items():
-        given = functools.reduce(operator.getitem, name.split("."), config)
-        if given != value:
-            yield f"{name} = {given!r}: {value!r}, because the system 'fsn' has nothing else"
+    yield from unlike(config, unused, "the system 'fsn' has nothing else")
     train, alone = config.train, config.fsn.localization_share * config.train.epochs
     if train.patience is not None and train.patience <= alone:
         yield (
