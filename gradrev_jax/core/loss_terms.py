@@ -3,7 +3,7 @@
 To add a term, write a function of ``TermInputs`` and name it in ``TERMS``; docs/extending.md has an example.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -119,3 +119,19 @@ TERMS: dict[str, LossTerm] = {
         "Weight of the features' dependence on other attributes' labels, given their own (CIRCE).", dependence
     ),
 }
+
+
+def weighted_terms(inputs: TermInputs, weights: Mapping[str, float]) -> dict[str, Float[Array, ""]]:
+    """Computes the terms that have a weight, without their weights.
+
+    Args:
+      inputs: the batch.
+      weights: the weights, by the terms' names; those of 0 are left out.
+
+    Example:
+      >>> schema = AttributeSchema(("color",), (("blue", "red"),))
+      >>> batch = TermInputs(jnp.eye(2)[:, None], jnp.zeros((2, 1, 2)), jnp.array([[0], [1]]), schema, 0.5)
+      >>> list(weighted_terms(batch, {"attribute_triplet": 0.2, "label_triplet": 0.0}))
+      ['attribute_triplet']
+    """
+    return {name: TERMS[name].loss(inputs) for name, weight in weights.items() if weight}

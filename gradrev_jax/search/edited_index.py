@@ -19,6 +19,7 @@ from gradrev_jax.core.normalization import (
 from gradrev_jax.core.vectors import as_floating
 from gradrev_jax.search.batching import drop_excluded, validate_k, validate_reference_ids
 from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
+from gradrev_jax.search.products import check_rows
 
 CHUNK = 256  # queries that are edited and searched in one call
 
@@ -151,11 +152,4 @@ def _check_rows(
         "attribute": np.any(zero_blocks, axis=1),
         "none": np.zeros(len(rows), bool),
     }[normalize]
-    for bad, what in ((~np.all(np.isfinite(rows), axis=(1, 2)), "not finite"), (zero, "zero")):
-        if bad.any():
-            where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
-            hint = ", so it has no direction to normalise" if what == "zero" else ""
-            raise ValueError(
-                f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
-                f"({int(bad.sum())} such rows of {len(rows)})"
-            )
+    check_rows(np.all(np.isfinite(rows), axis=(1, 2)), zero, normalize, limit="")

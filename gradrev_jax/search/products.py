@@ -134,13 +134,30 @@ def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -
         is_zero = norms < least
     most = float(np.finfo(norms.dtype).max) ** 0.5
     limit = f"; without a normalisation, none may be longer than {most:.2g}" if normalize == "none" else ""
-    for bad, what in ((~np.isfinite(norms), "not finite"), (is_zero, "zero")):
+    check_rows(np.isfinite(norms), is_zero, normalize, limit)
+
+
+def check_rows(
+    is_finite: Bool[np.ndarray, " G"], is_zero: Bool[np.ndarray, " G"], normalize: Normalization, limit: str
+) -> None:
+    """Raises if a row of a gallery is not finite, or is zero and was to be normalised.
+
+    Args:
+      is_finite: [G], which rows are finite.
+      is_zero: [G], which rows could not be normalised.
+      normalize: the normalisation that was applied.
+      limit: the words on what is finite, at the end of that message.
+
+    Raises:
+      ValueError: there is one; the message has the first row and their number.
+    """
+    for bad, what in ((~is_finite, "not finite"), (is_zero, "zero")):
         if bad.any():
             where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
             hint = ", so it has no direction to normalise" if what == "zero" else ""
             raise ValueError(
                 f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
-                f"({int(bad.sum())} such rows of {len(norms)}){limit if what == 'not finite' else ''}"
+                f"({int(bad.sum())} such rows of {len(bad)}){limit if what == 'not finite' else ''}"
             )
 
 

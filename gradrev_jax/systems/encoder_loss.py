@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import ExpectedLabels
 from gradrev_jax.core.decorrelation import Decorrelation, decorrelating_weights
-from gradrev_jax.core.loss_terms import TERMS, TermInputs
+from gradrev_jax.core.loss_terms import TERMS, TermInputs, weighted_terms
 from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.interface import Encoder, EncoderOutput
 from gradrev_jax.models.shards import BatchShard
@@ -187,4 +187,4 @@ def _term_losses(
         cosine_scale=encoder.cosine_scale,
         expected=objective.expected,
     )
-    return {name: TERMS[name].loss(inputs) for name, weight in objective.term_weights.items() if weight}
+    return weighted_terms(inputs, objective.term_weights)

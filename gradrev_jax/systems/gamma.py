@@ -113,7 +113,7 @@ class EditorObjective(Objective):
             missing=encoder.missing,
             margin=self.margin,
         )
-        total = sum(getattr(self.weights, name) * term for name, term in terms._asdict().items())
+        total = self.weights.total(terms)
         return total, LossParts(EditorMetrics(total, *terms), params)
 
 

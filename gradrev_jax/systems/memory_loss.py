@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.edit_losses import edit_consistency_loss, edit_triplet_losses
+from gradrev_jax.core.edit_losses import EditLosses, edit_consistency_loss, edit_triplet_losses
 from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, off_block_loss, only_blocks
@@ -36,6 +36,14 @@ class MemoryWeights:
     margin: Weight = 1.0
     consistency: Weight = 1.0
     off_block: Weight = 0.4
+
+    def total(self, terms: EditLosses) -> Float[Array, ""]:
+        """Computes the weighted sum of the terms.
+
+        Args:
+          terms: the terms, of which each has its weight here.
+        """
+        return sum(getattr(self, name) * term for name, term in terms._asdict().items())
 
 
 class MemoryMetrics(NamedTuple):
@@ -120,7 +128,7 @@ def memory_loss(
       objective: the weights and what is trained.
       shard: the part of the 3 B images that these are; None: all of them.
     """
-    schema, labels, weights = encoder.schema, jnp.asarray(targets.labels), objective.weights
+    schema, labels = encoder.schema, jnp.asarray(targets.labels)
     memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
     output, variables = encode_batch(
         encoder,
@@ -137,20 +145,15 @@ def memory_loss(
 
     logits = output.logits.reshape(*labels.shape, -1)
     classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
-    loss_cls = _classification(logits, edited_logits, class_labels, classes)
-    semi_hard, margin_loss = edit_triplet_losses(features, edited, labels, objective.margin)
-    consistency = edit_consistency_loss(features, edited, labels, memory, schema)
-    off_block = off_block_loss(memory, schema)
-    loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
-    total = (
-        weights.classification * loss_cls
-        + weights.semi_hard * semi_hard
-        + weights.margin * margin_loss
-        + weights.consistency * consistency
-        + weights.off_block * off_block
-        + w_rev * loss_rev
+    terms = EditLosses(
+        _classification(logits, edited_logits, class_labels, classes),
+        *edit_triplet_losses(features, edited, labels, objective.margin),
+        edit_consistency_loss(features, edited, labels, memory, schema),
+        off_block_loss(memory, schema),
     )
-    metrics = MemoryMetrics(total, loss_cls, semi_hard, margin_loss, consistency, off_block, loss_rev, w_rev)
+    loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
+    total = objective.weights.total(terms) + w_rev * loss_rev
+    metrics = MemoryMetrics(total, *terms, loss_rev, w_rev)
     return total, LossParts(metrics, {ENCODER: variables, MEMORY: params[MEMORY]})
 
 

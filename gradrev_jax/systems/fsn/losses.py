@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.loss_terms import TERMS, TermInputs
+from gradrev_jax.core.loss_terms import TermInputs, weighted_terms
 from gradrev_jax.core.losses import classification_loss
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard, whole_batch
@@ -89,7 +89,7 @@ class LocalizedObjective(Objective):
         localization = classification_loss(every_pathway, labels, classes)
         loss_cls = classification_loss(output.logits, labels, classes)
         inputs = TermInputs(output.features, output.logits, labels, classes, self.triplet_margin)
-        terms = {name: TERMS[name].loss(inputs) for name, weight in self.term_weights.items() if weight}
+        terms = weighted_terms(inputs, self.term_weights)
         branches = self.w_cls * loss_cls + sum(self.term_weights[name] * term for name, term in terms.items())
         total = self.w_localization * localization
         total += jnp.where(progress < self.localization_share, 0.0, branches)
