@@ -1,4 +1,4 @@
-"""What an edit is trained by (stage 2, as in ADDE-M), on triplets of a reference, a positive and a negative.
+"""Losses of an edit (stage 2, as in ADDE-M), on triplets of a reference, a positive and a negative.
 
 A positive has exactly the labels that the edit of its reference asks for; a negative has others.
 """

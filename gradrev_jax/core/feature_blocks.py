@@ -55,7 +55,7 @@ class FeatureBlocks:
 
     @functools.cached_property
     def are_own(self) -> bool:
-        """Whether each attribute has a block of its own: block n is that of attribute n."""
+        """True if each attribute has a block of its own: block n is that of attribute n."""
         return self.of_attribute == tuple(range(len(self.of_attribute)))
 
     def of_value(self, schema: AttributeSchema) -> Int[np.ndarray, " J"]:

@@ -146,10 +146,8 @@ class AttributeEncoder(Encoder):
         Raises:
           ValueError: the features have another shape.
         """
-        n, d = self.schema.num_attributes, self.feature_dim
-        if features.ndim != 3 or features.shape[1:] != (n, d):
-            raise ValueError(f"features must be [B, {n}, {d}], got {features.shape}")
-        scale = jnp.full((n, self.classes.num_values), -1.0)
+        self.check_features(features)
+        scale = jnp.full((self.schema.num_attributes, self.classes.num_values), -1.0)
         return self._out(self.classifiers((self._finished(features), scale)))
 
     def _out(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What the model of every system is: from images to blocks of features, and from these to logits."""
+"""Declares the model of every system: from images to blocks of features, and from these to logits."""
 
 import dataclasses
 from typing import Any, NamedTuple, cast
@@ -114,6 +114,19 @@ class Encoder(nn.Module):
           images: the inputs, as for a call.
         """
         raise NotImplementedError
+
+    def check_features(self, features: Float[Array, "B P d"]) -> None:
+        """Raises unless features have the blocks of this model, and their width.
+
+        Args:
+          features: the features, [B, P, d].
+
+        Raises:
+          ValueError: they have another shape.
+        """
+        count, width = self.blocks.count, self.feature_dim
+        if features.ndim != 3 or features.shape[1:] != (count, width):
+            raise ValueError(f"features must be [B, {count}, {width}], got {features.shape}")
 
     def classify(self, features: Float[Array, "B P d"]) -> Float[Array, "B P J"]:
         """Computes the logits of given features, for example edited ones.

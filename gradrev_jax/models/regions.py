@@ -1,4 +1,4 @@
-"""What a model says of where in an image it looks."""
+"""Regions of an image that a model looks at."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 

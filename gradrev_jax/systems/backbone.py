@@ -1,4 +1,4 @@
-"""What a config says of a model's backbone, for systems that let any backbone run below them."""
+"""Reads a model's backbone from a config, for systems that let any backbone run below them."""
 
 from typing import Any
 

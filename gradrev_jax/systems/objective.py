@@ -1,4 +1,4 @@
-"""What a stage of training minimises: a loss of a batch, with its settings."""
+"""Declares the objective of a stage of training: a loss of a batch, with its settings."""
 
 import abc
 from typing import Any, NamedTuple

@@ -10,7 +10,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 
 
 class Memory(NamedTuple):
-    """What stage 2 trains beside the encoder.
+    """Represents the arrays that stage 2 trains beside the encoder.
 
     Attributes:
       prototypes: [J, D], the memory M, which starts as the mean feature of each value.

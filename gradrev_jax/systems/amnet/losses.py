@@ -1,4 +1,4 @@
-"""What the two stages of AMNet minimise."""
+"""The losses of the two stages of AMNet."""
 
 import dataclasses
 from typing import Any, NamedTuple

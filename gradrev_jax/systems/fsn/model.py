@@ -191,9 +191,7 @@ class FashionSearchNet(Encoder):
         Raises:
           ValueError: the features have another shape.
         """
-        n, d = self.schema.num_attributes, self.feature_dim
-        if features.ndim != 3 or features.shape[1:] != (n, d):
-            raise ValueError(f"features must be [B, {n}, {d}], got {features.shape}")
+        self.check_features(features)
         return self._out(self._logits(features.astype(self.dtype)))
 
     def attribute_weights(self) -> Float[Array, " N"]:
