@@ -265,12 +265,6 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     whole = options.whole or options.seconds is not None
     pixels = random_pixels(sizes["train"] if whole else 4 * batch_size, size)
     images = {TRAIN: pixels, VALIDATION: pixels[:0], TEST: pixels[: sizes["test"]]}
-    system, labels = builders.system_of(config), catalogue.part_labels(TRAIN)
-    assert system.second_stage is not None
-    objectives = {
-        ENCODER: system.encoder_objective(config, encoder, labels),
-        MEMORY: system.second_stage.objective(config, encoder),
-    }
     run = Run(
         config,
         directory,
@@ -278,7 +272,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         dict(images),
         encoder,
         starting_weights={},
-        objectives=objectives,
+        objectives=builders.objectives(config, encoder, catalogue.part_labels(TRAIN)),
         triplets=builders.triplets_of(catalogue, config),
         validate=lambda params, memory: Validation({}, None),
         progress=True,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
@@ -24,6 +26,7 @@ from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
 from gradrev_jax.runs.restore import memory_shape
+from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS
 from gradrev_jax.systems.system import System
 
@@ -137,9 +140,28 @@ def memory_shapes(config: ConfigDict, encoder: Encoder) -> Any:
     return jax.eval_shape(functools.partial(second.begin, config, encoder), memory_shape(encoder))
 
 
-def make_edit(config: ConfigDict, encoder: Encoder) -> EditFunction | None:
-    """Returns the edit that stage 2 of a run's system learns; None: prototypes edit."""
+def objectives(config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M N"]) -> dict[str, Objective]:
+    """Returns the objective of each stage of a run, by its name.
+
+    Args:
+      config: the config of the run.
+      encoder: its model.
+      labels: those of the training images, -1 = not labelled.
+
+    Raises:
+      UserError: as for the system's ``encoder_objective``.
+    """
+    system = system_of(config)
+    by_stage = {ENCODER: system.encoder_objective(config, encoder, labels)}
+    if MEMORY in config.stages:
+        assert system.second_stage is not None, "the config was checked"
+        by_stage[MEMORY] = system.second_stage.objective(config, encoder)
+    return by_stage
+
+
+def make_edit(config: ConfigDict, encoder: Encoder, stage: str) -> EditFunction | None:
+    """Returns the edit that a run has learned after a stage; None: prototypes edit."""
     second = system_of(config).second_stage
-    if second is None or second.make_edit is None:
+    if stage == ENCODER or second is None or second.make_edit is None:
         return None
     return second.make_edit(config, encoder)

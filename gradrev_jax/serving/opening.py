@@ -34,7 +34,6 @@ from gradrev_jax.serving.gallery import (
 from gradrev_jax.serving.network import Network, embedding_width, open_network
 from gradrev_jax.serving.shared_model import check_protocol_fields, open_gallery_catalogue, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
-from gradrev_jax.systems.objective import ENCODER
 
 
 class ServedRun(NamedTuple):
@@ -120,7 +119,7 @@ def check_served(config: ConfigDict, schema: AttributeSchema, stage: str | None)
     if REPRESENTATIONS[config.protocol.representation].reads != "features":
         return
     encoder = builders.build_encoder(config, schema)
-    is_learned = (stage or config.stages[-1]) != ENCODER and builders.make_edit(config, encoder) is not None
+    is_learned = builders.make_edit(config, encoder, stage or config.stages[-1]) is not None
     if is_learned or not encoder.blocks.are_own:
         others = [n for n, each in REPRESENTATIONS.items() if each.reads == "outputs"]
         raise ConfigError(

@@ -142,7 +142,7 @@ def _open_catalogue(
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(protocol, catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)
-    is_learned = MEMORY in config.stages and builders.make_edit(config, encoder) is not None
+    is_learned = builders.make_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
     _drift(history, catalogue, directory, config)  # by names and labels
@@ -157,7 +157,7 @@ def _open_catalogue(
 def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
     """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
     encoder = builders.build_encoder(config, data.catalogue.schema)
-    objectives = _objectives(config, encoder, data.catalogue)
+    objectives = builders.objectives(config, encoder, data.catalogue.part_labels(TRAIN))
     devices = {name: stage_devices(config, name) for name in config.stages}
     shapes = parameter_shapes(encoder, input_size(config, data.inputs[TRAIN]))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
@@ -170,16 +170,6 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
     cache = cache_folder(config.data.cache_dir) if data.catalogue.vectors is None else None
     note = describe_use(directory, needed, cache, cache_limit(config))
     return Model(encoder, objectives, _starting_weights(shapes, config, directory), devices, note)
-
-
-def _objectives(config: ConfigDict, encoder: Encoder, catalogue: Catalogue) -> dict[str, Objective]:
-    """Returns what each stage of a run minimises."""
-    system = builders.system_of(config)
-    objectives = {ENCODER: system.encoder_objective(config, encoder, catalogue.part_labels(TRAIN))}
-    if MEMORY in config.stages:
-        assert system.second_stage is not None, "the config was checked"
-        objectives[MEMORY] = system.second_stage.objective(config, encoder)
-    return objectives
 
 
 def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:

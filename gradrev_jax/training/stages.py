@@ -140,7 +140,7 @@ def _memory_stage(run: Run) -> Stage:
     config, encoder = run.config, run.encoder
     labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
-    objective, edit = run.objectives[MEMORY], builders.make_edit(config, encoder)
+    objective, edit = run.objectives[MEMORY], builders.make_edit(config, encoder, MEMORY)
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps, objective.frozen)
     update = make_update(

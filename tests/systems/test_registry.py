@@ -63,7 +63,7 @@ def test_its_stages_have_objectives_and_a_template(config):
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), begun) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
-    edit = builders.make_edit(config, encoder)
+    edit = builders.make_edit(config, encoder, MEMORY)
     if edit is None:
         assert shapes == memory_shape(encoder)
         return
