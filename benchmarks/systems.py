@@ -11,7 +11,6 @@ each way. ``gradrev-compare`` then compares the folders; the last line printed i
 
 import argparse
 import pathlib
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +18,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks.recording import record
+from benchmarks.training_runs import trained_seconds
 from benchmarks.ways import Way, parse_value, parse_way, protocol_fields
 from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.systems.objective import ENCODER, STAGES
-from gradrev_jax.training.run import train
 
 # Metric -> its cut-offs in the record.
 RECORDED = {"hit_rate": ("10", "30"), "ndcg": ("30",), "ndcg_target": ("30",), "ndcg_others": ("30",)}
@@ -85,11 +84,9 @@ def measure(config: ConfigDict, directory: pathlib.Path, ways: Sequence[Way] = (
       ways: the ways; each has a report of its own. Without any, each stage is evaluated as the config says.
 
     Returns:
-      The seconds of the training and the numbers of each stage, or way.
+      The seconds of the training, see ``trained_seconds``, and the numbers of each stage, or way.
     """
-    started = time.perf_counter()
-    train(config, directory, progress=False)
-    seconds = {"training_seconds": round(time.perf_counter() - started, 1)}
+    seconds = {"training_seconds": trained_seconds(config, directory)}
     evaluated = {
         way.name: evaluate(directory, report=way.name, protocol=protocol_fields(config, way), progress=False)
         for way in ways

@@ -3,6 +3,7 @@
 import pathlib
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,21 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "most": max(values),
         "count": len(values),
     }
+
+
+def trained_seconds(config: ConfigDict, directory: pathlib.Path) -> float | None:
+    """Trains a run, unless it is finished.
+
+    Args:
+      config: the config of the run.
+      directory: the folder of the run.
+
+    Returns:
+      The seconds of the training; None where an earlier call began it, whose seconds are not known.
+    """
+    has_begun, started = (directory / METRICS).exists(), time.perf_counter()
+    train(config, directory, progress=False)
+    return None if has_begun else round(time.perf_counter() - started, 1)
 
 
 def step_records(workdir: pathlib.Path, stage: str) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ The numbers of every run are in ``benchmarks/results/unlabelled_NAME.json``; the
 import argparse
 import pathlib
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.recording import record
 from benchmarks.systems import add_options, make_config, recorded_fields
+from benchmarks.training_runs import trained_seconds
 from benchmarks.unlabelled_results import (
     MEASURES,
     Answers,
@@ -41,7 +41,6 @@ from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs.builders import open_catalogue, override
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol
-from gradrev_jax.training.run import train
 
 NOTHING = "nothing"
 # What this study does not show, and evaluations need not compute, of what the protocol has fields for.
@@ -155,9 +154,7 @@ def measure(
     Returns:
       The name of each way, the scores of its queries, and the numbers that are recorded.
     """
-    started = time.perf_counter()
-    train(config, directory, progress=False)
-    seconds = round(time.perf_counter() - started, 1)
+    seconds = trained_seconds(config, directory)
     measured = []
     for way in ways:
         metrics = evaluate(directory, protocol=shown_fields(config, way), progress=False)

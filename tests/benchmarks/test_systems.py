@@ -62,6 +62,8 @@ def test_every_way_of_every_run_is_recorded(tmp_path, cache_dir, small_backbone,
     assert log.read_text() == before  # a finished run is not trained again
     again = json.loads((tmp_path / "results" / "systems_tiny.json").read_text())
     assert [run["plain"] for run in again["runs"]] == [run["plain"] for run in written["runs"]]
+    assert written["runs"][0]["training_seconds"] > 0
+    assert again["runs"][0]["training_seconds"] is None  # which are not those of its training
 
     panels = study_figures.reversal_figure(read_records(log)).axes
     norms = [record["feature_norms"] for record in read_records(log) if "w_rev" in record]
