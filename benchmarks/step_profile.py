@@ -1,13 +1,14 @@
 """Reduces a trace of ten training steps to the time of each kind of work on the device.
 
     python benchmarks/step_profile.py
+    python benchmarks/step_profile.py --systems amnet fsn gamma
 
-It traces both stages at the paper's sizes, on random images and labels; on a GPU in bfloat16 with all images
-on the device, as in benchmarks/paper_scale.py. For each stage, it reports the time per step that the device
-spends on convolutions, products, the optimiser, input (gathering, mirroring and normalising images, and
-transfers from the host), copies and everything else; the idle time; the share of the time that steps wait for
-their batches; the longest kernels; and the FLOP/s of the convolutions and products beside the rate of large
-matrix products.
+It traces the stages of the paper's system at its sizes, or those of other systems, on random images and
+labels; on a GPU in bfloat16 with all images on the device, as in benchmarks/paper_scale.py. For each stage,
+it reports the time per step that the device spends on convolutions, products, the optimiser, input
+(gathering, mirroring and normalising images, and transfers from the host), copies and everything else; the
+idle time; the share of the time that steps wait for their batches; the longest kernels; and the FLOP/s of the
+convolutions and products beside the rate of large matrix products.
 
 On a GPU the steps run without CUDA graphs, so that each kernel can be attributed to its instruction; the idle
 time is then an upper bound.
@@ -25,6 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -35,15 +37,15 @@ from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from benchmarks.side_by_side.inputs import random_images, random_labels
 from benchmarks.side_by_side.tables import profile_table
 from benchmarks.traces import device_events, reduce
-from gradrev_jax import AttributeEncoder
+from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
-from gradrev_jax.systems.encoder_loss import EncoderObjective
-from gradrev_jax.systems.memory_loss import MemoryObjective
+from gradrev_jax.runs import builders
+from gradrev_jax.runs.restore import memory_shape
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.feed import Feed
-from gradrev_jax.training.update import INPUT_SCOPE, TrainState, make_update
+from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update, make_update
 
 FULL: dict[str, Any] = {
     "image": 224,
@@ -56,27 +58,27 @@ FULL: dict[str, Any] = {
 CPU = {**FULL, "images": 256, "encoder_batch": 16, "memory_batch": 8}
 TINY = {**FULL, "image": 64, "images": 32, "encoder_batch": 4, "memory_batch": 2, "dim": 4, "width": 1 / 32}
 STEPS, WARM_UP = 10, 5
+OURS = "shared"  # the paper's system
 WITHOUT_GRAPHS = "--xla_gpu_enable_command_buffer="
 
 
-def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainState, Any]]:
+def stages(sizes: dict[str, Any], precision: str, system: str) -> dict[str, tuple[Any, TrainState, Any]]:
     """Returns each stage's update, its first state, and the function from a step to its rows and targets.
 
     Args:
       sizes: the sizes of the images, the batches and the model.
       precision: the dtype of the computation.
+      system: a word of ``configs/variants.py``.
     """
     schema = schema_of_sizes(SHOPPING100K_SIZES)
     labels = random_labels(sizes["images"], schema.sizes).astype(np.int32)
-    encoder = AttributeEncoder(
-        schema, feature_dim=sizes["dim"], width=sizes["width"], dtype=jnp.dtype(precision)
-    )
-    optimizer = make_optimizer(lambda step: 1e-4)
-    state = init_state(encoder, optimizer, input_size=sizes["image"], seed=0)
-    both = {
-        ENCODER: state.params,
-        MEMORY: jnp.zeros((schema.num_values, schema.num_attributes, sizes["dim"])),
-    }
+    config = read_config(find_config("catalogue"), system)
+    fields = {"precision": precision, "model.feature_dim": sizes["dim"], "model.width": sizes["width"]}
+    config.update_from_flattened_dict(fields)
+    second = builders.system_of(config).second_stage
+    config.stages = (ENCODER,) if second is None else (ENCODER, MEMORY)
+    encoder = builders.build_encoder(config, schema)
+    objectives = builders.objectives(config, encoder, labels)
 
     def encoder_batch(step: int) -> tuple[np.ndarray, Any]:
         rows = np.random.default_rng(step).integers(0, sizes["images"], sizes["encoder_batch"])
@@ -87,18 +89,19 @@ def stages(sizes: dict[str, Any], precision: str) -> dict[str, tuple[Any, TrainS
         changes = indicators_between(labels[rows[0]], labels[rows[1]], schema)
         return rows.reshape(-1), MemoryTargets(labels[rows], changes)
 
-    return {
-        ENCODER: (
-            make_update(encoder, optimizer, EncoderObjective(), seed=0, total_steps=1000),
-            state,
-            encoder_batch,
-        ),
-        MEMORY: (
-            make_update(encoder, optimizer, MemoryObjective(), seed=0),
-            TrainState.begin(both, optimizer),
-            memory_batch,
-        ),
-    }
+    def optimizer_of(stage: str) -> optax.GradientTransformation:
+        return make_optimizer(lambda step: 1e-4, frozen=objectives[stage].frozen)
+
+    def update_of(stage: str) -> Update:
+        return make_update(encoder, optimizer_of(stage), objectives[stage], seed=0, total_steps=1000)
+
+    state = init_state(encoder, optimizer_of(ENCODER), input_size=sizes["image"], seed=0)
+    found = {ENCODER: (update_of(ENCODER), state, encoder_batch)}
+    if second is not None:
+        memory = second.begin(config, encoder, jnp.zeros(memory_shape(encoder).shape))
+        begun = TrainState.begin({ENCODER: state.params, MEMORY: memory}, optimizer_of(MEMORY))
+        found[MEMORY] = (update_of(MEMORY), begun, memory_batch)
+    return found
 
 
 def profile(update: Any, state: TrainState, batch: Any, pixels: jax.Array, folder: str) -> dict[str, Any]:
@@ -169,13 +172,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="bfloat16" if on_gpu else "float32"
     )
+    parser.add_argument(
+        "--systems", nargs="+", default=[OURS], metavar="WORD", help="words of configs/variants.py"
+    )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
     sizes = TINY if options.tiny else FULL if on_gpu else CPU
     matrix = 64 if options.tiny else 8192 if on_gpu else 2048
     rate = matrix_rate(options.precision, matrix, burst=10 if on_gpu else 1)
-    path = options.out / f"profile_{machine_name()}.json"
+    kind = "profile" if options.systems == [OURS] else "profile_systems"
+    path = options.out / f"{kind}_{machine_name()}.json"
     result: dict[str, Any] = {
         "sizes": sizes,
         "precision": options.precision,
@@ -183,11 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "stages": {},
     }
     pixels = jax.device_put(random_images(sizes["images"], sizes["image"]))
-    for name, (update, state, batch) in stages(sizes, options.precision).items():
-        with tempfile.TemporaryDirectory() as folder:
-            measured = profile(update, state, batch, pixels, folder)
-        result["stages"][name] = rated(measured, rate["median"])
-        record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
+    for system in options.systems:
+        for stage, (update, state, batch) in stages(sizes, options.precision, system).items():
+            with tempfile.TemporaryDirectory() as folder:
+                measured = profile(update, state, batch, pixels, folder)
+            name = stage if system == OURS else f"{system}, {stage}"
+            result["stages"][name] = rated(measured, rate["median"])
+            record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
     print(profile_table(result))
     print(f"written to {path}")
     return result

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 TEST_PROCESSES = 4  # the number of test processes that share the card
 EXIT_SECONDS = 20.0  # the part of the last step's time for starting and ending
+OTHERS = ("amnet", "fsn", "gamma")  # the systems beside the paper's that have a model of their own
 TEST_FLAGS = ("-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--durations=5")
 
 
@@ -52,8 +53,9 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
     return [
         Step("card", script("card"), 45, "card"),
         Step("tests", tests, 100, None, optimised),
-        Step("compare", script("compare", "--quick", *kinds, repeats), 200, "compare"),
+        Step("compare", script("compare", "--quick", *kinds, repeats), 180, "compare"),
         Step("profile", script("step_profile"), 50, "profile"),
+        Step("systems", script("step_profile", "--systems", *OTHERS), 40, "profile_systems"),
         Step("search", script("search", repeats), 60, "search"),
         Step("paper", script("paper_scale", *epochs), float("inf"), "paper_scale"),
     ]

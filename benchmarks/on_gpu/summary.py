@@ -125,6 +125,8 @@ def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) 
     if results.get("profile", {}).get("stages"):
         profile = results["profile"]
         parts += [tables.profile_table(profile), tables.kernels_table(profile, KERNELS)]
+    if results.get("profile_systems", {}).get("stages"):
+        parts.append(tables.profile_table(results["profile_systems"]))
     if "search" in results:
         parts.append(tables.search_table(results["search"]))
     if results.get("paper_scale", {}).get("seconds") is not None:

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import step_profile
@@ -18,6 +19,25 @@ def test_both_stages_are_reduced_to_kinds_of_work(tmp_path, capsys):
     flops = [stage["flop_per_step"]["convolutions"] for stage in result["stages"].values()]
     assert flops[1] == pytest.approx(6 / 4 * flops[0])
     assert "| convolutions |" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # the dry run of on_gpu.sh runs it, too
+def test_the_stages_of_other_systems_are_told_apart(tmp_path):
+    step_profile.main(["--tiny", "--systems", "fsn", "gamma", f"--out={tmp_path}"])
+    stages = json.loads((tmp_path / "profile_systems_cpu.json").read_text())["stages"]
+    assert list(stages) == ["fsn, encoder", "gamma, encoder", "gamma, memory"]
+    assert not (tmp_path / "profile_cpu.json").exists()
+
+
+@pytest.mark.parametrize(("system", "expected"), [("fsn", ("encoder",)), ("gamma", ("encoder", "memory"))])
+def test_a_system_has_its_own_stages(system, expected):
+    stages = step_profile.stages(step_profile.TINY, "float32", system)
+    assert tuple(stages) == expected
+    for stage, (_, state, batch) in stages.items():
+        rows, targets = batch(0)
+        images = {"encoder": 1, "memory": 3}[stage] * step_profile.TINY[f"{stage}_batch"]
+        assert (len(rows), int(state.step)) == (images, 0)
+        assert isinstance(targets, np.ndarray) == (stage == "encoder")
 
 
 def test_achieved_rates_are_those_of_the_work_alone():

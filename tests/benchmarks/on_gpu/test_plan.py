@@ -1,13 +1,14 @@
 import pathlib
 
-from benchmarks.on_gpu.plan import EXIT_SECONDS, plan, with_time
+from benchmarks.on_gpu.plan import EXIT_SECONDS, OTHERS, plan, with_time
+from gradrev_jax.systems.registry import SYSTEMS
 
 OUT = pathlib.Path("/results")
 
 
 def test_the_order_is_the_one_that_was_asked_for():
     assert [step.name for step in plan(OUT, dry_run=False)] == [
-        *("card", "tests", "compare", "profile", "search", "paper")
+        *("card", "tests", "compare", "profile", "systems", "search", "paper")
     ]
 
 
@@ -15,6 +16,10 @@ def test_all_but_the_last_leave_it_a_minute_of_nine():
     *others, last = plan(OUT, dry_run=False)
     assert sum(step.limit for step in others) < 9 * 60 - 60
     assert last.limit == float("inf")
+
+
+def test_every_system_with_a_model_of_its_own_is_profiled():
+    assert {*OTHERS, "gradrev"} == set(SYSTEMS)
 
 
 def test_only_a_dry_run_is_tiny():

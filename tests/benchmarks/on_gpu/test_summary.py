@@ -40,6 +40,7 @@ PART = {"seconds": 100.0, "how": "measured", "details": {}}
 RESULTS = {
     "compare": {"cases": [step_case(130, 100)], "skipped": ["loading: it needs real files"]},
     "profile": {"precision": "bfloat16", "stages": {"encoder": STAGE}},
+    "profile_systems": {"precision": "bfloat16", "stages": {"fsn, encoder": STAGE}},
     "search": {
         "evaluation": {
             "sizes": {"gallery": 20_000, "queries": 14_361, "dim": 340},
@@ -107,6 +108,7 @@ def test_the_summary_has_every_table_and_what_failed(folder):
     assert "| the paper's whole training, partly extrapolated, minutes | 12.0 | at most 14.0 | yes |" in text
     assert "skipped: loading: it needs real files" in text
     assert "| encoder | kernel | convolutions | 1.000 | 1.0 |" in text
+    assert "| ms a step, bfloat16 | fsn, encoder |" in text
     assert "needs 40.0 GiB on the device" in text
     assert text.rstrip().endswith("tests failed; it printed last:\nF.\n1 failed, 10 passed in 60.00s")
     assert "dry run" not in text
