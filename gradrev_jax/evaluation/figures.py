@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, UInt8
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -106,52 +105,6 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
     return figure
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws the losses, the reversal weight and the validation accuracy over the steps of a run.
-
-    Args:
-      history: the records of metrics.jsonl; each may have any of these quantities.
-    """
-    validation = [record for record in history if "validation_accuracy" in record]
-    by_step = [(record["step"], record["validation_accuracy"]) for record in validation]
-    attributes = list(dict.fromkeys(name for _, accuracy in by_step for name in accuracy["per_attribute"]))
-    with lettered(attributes) as spell:
-        names = shorten_all(attributes, NAME_WIDTH, spell)
-        height = min(max(2.7, legend_height(len(names) + 1, fontsize=7) / 2), 6)
-        columns = -(-legend_height(len(names) + 1, fontsize=7) // height)
-        width = columns * (inches(["macro", *names], 7) + 0.5)
-        figure = Figure(figsize=(9 + width, 2.7 + height), layout="constrained")
-        (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.7, height))
-        with rc_context({"text.parse_math": True}):  # the powers of ten beside a logarithm are formulas
-            _show_losses(top.subplots(1, 3), history)
-        axes = bottom.subplots()
-        for position, (attribute, name) in enumerate(zip(attributes, names, strict=True)):
-            points = [
-                (step, accuracy["per_attribute"][attribute])
-                for step, accuracy in by_step
-                if attribute in accuracy["per_attribute"]
-            ]
-            color, style = line_look(position)
-            axes.plot(*_columns(points), linewidth=1, label=name, color=color, linestyle=style)
-        macro = [(step, accuracy["macro"]) for step, accuracy in by_step]
-        axes.plot(*_columns(macro), color="black", linewidth=2, label="macro")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        tidy(axes, "step", "validation accuracy")
-        axes.legend(
-            axes.lines,
-            [*names, "macro"],  # not taken from the lines, of which Matplotlib skips those named "_..."
-            frameon=False,
-            fontsize=7,
-            ncols=int(columns),
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            labelspacing=0.4,
-            columnspacing=1,
-        )
-    return figure
-
-
 def heat_map(
     axes: Axes, matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, fontsize: int
 ) -> AxesImage:
@@ -207,21 +160,6 @@ def line_look(position: int) -> tuple[Any, Any]:
     shade = 0.55 if others // len(LINE_STYLES) % 2 else 1.0
     color = tuple(shade * part for part in to_rgb(palette[position % len(palette)]))
     return color, LINE_STYLES[others % len(LINE_STYLES)]
-
-
-def _show_losses(row: Sequence[Axes] | np.ndarray, history: Sequence[Mapping[str, Any]]) -> None:
-    panels = (
-        ("loss_cls", "L_cls (Eq. 1)", "linear"),
-        ("loss_rev", "L_rev (Eq. 2)", "log"),
-        ("w_rev", "w_rev (Eq. 5)", "log"),
-    )
-    for axes, (name, label, scale) in zip(row, panels, strict=True):
-        points = [(record["step"], record[name]) for record in history if name in record]
-        if scale == "log" and not any(value > 0 for _, value in points):
-            scale = "linear"  # nothing to show on a logarithm: the reversal is off
-        axes.plot(*_columns(points), color=OURS, linewidth=1)
-        axes.set_yscale(scale)
-        tidy(axes, "step", label)
 
 
 def show_query(axes: Axes, example: RetrievalExample, spell: Callable[[str], str]) -> None:
@@ -286,8 +224,3 @@ def tidy(axes: Axes, x: str, y: str) -> None:
 
 def _cut_offs(curve: Mapping[str, float]) -> list[int]:
     return [int(k) for k in curve]
-
-
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    """Returns points as a list of x and a list of y."""
-    return [x for x, _ in points], [y for _, y in points]

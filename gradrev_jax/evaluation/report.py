@@ -15,7 +15,6 @@ from gradrev_jax.evaluation.figures import (
     cross_accuracy_heat_map,
     hit_rate_curve,
     retrieval_grid,
-    training_curves,
 )
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
@@ -23,6 +22,7 @@ from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
+from gradrev_jax.evaluation.training_figure import training_curves
 
 DPI = 110
 NO_MANIPULATION = "no_manipulation"

@@ -14,8 +14,8 @@ from gradrev_jax.evaluation.figures import (
     cross_accuracy_heat_map,
     hit_rate_curve,
     retrieval_grid,
-    training_curves,
 )
+from gradrev_jax.evaluation.training_figure import training_curves
 
 
 def saved(figure):
@@ -157,6 +157,30 @@ def test_a_logarithm_is_taken_only_where_something_is_positive(values, scale):
     cls, rev, weight, _ = saved(training_curves(history)).axes
     assert cls.get_yscale() == "linear"
     assert rev.get_yscale() == weight.get_yscale() == scale
+
+
+def test_the_steps_of_a_second_stage_follow_those_of_the_first():
+    first = [{"stage": "encoder", **losses(step)} for step in (2, 4)]
+    second = [{"stage": "memory", "step": step, "loss_cls": 1.0} for step in (2, 3)]
+    history = [*first, {"stage": "encoder", **validation(4, size=0.5)}, *second]
+    cls, rev, _, accuracy = saved(training_curves([*history, {"stage": "memory", **validation(3)}])).axes
+    curve, mark = cls.lines
+    assert curve.get_xydata().tolist() == [[2, 5.0], [4, 2.5], [6, 1.0], [7, 1.0]]
+    assert mark.get_xdata() == rev.lines[1].get_xdata() == [4, 4]
+    assert curves(accuracy)["macro"] == [[4, 0.5], [7, 0.5]]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["size", "macro"]
+
+
+def test_a_system_without_reversal_shows_the_terms_that_its_loss_has():
+    terms = {"loss_cls": 1.0, "loss_label_triplet": 0.5, "loss_margin": 0.3, "loss_consistency": 0.2}
+    figure = saved(training_curves([{"step": step, "loss": 2.0, "rate": 0.1, **terms} for step in (1, 2)]))
+    *panels, _ = figure.axes
+    labels = [axes.get_ylabel() for axes in panels]
+    assert labels == ["L_cls (Eq. 1)", "label triplet", "margin", "consistency"]
+    assert panels[2].lines[0].get_xydata().tolist() == [[1, 0.3], [2, 0.3]]
+    whole, axes, _, drawn = boxes(figure)
+    assert within(drawn, whole)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(axes, 2))
 
 
 def test_a_run_without_validation_has_no_attribute_curves():
