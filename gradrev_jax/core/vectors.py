@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-LANES = 32  # partial sums that run side by side in a squared length
+LANES = 128  # partial sums that run side by side in a squared length
 
 
 def as_floating(x: Array | np.ndarray) -> Array:

@@ -36,14 +36,13 @@ def find_candidates(
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
     score = score_rows if len(reference) == 1 else _score_rows_by_one_thread
-    queries, size = _queries(reference, edited), group_size(products.table.shape[1], m)
+    queries = _queries(reference, edited)
     count = min(len(reference), max(1, SCORE_BYTES // products.square_norms.nbytes))
     found = np.zeros((len(reference), m), products.rows.dtype), np.zeros((len(reference), m), np.int32)
     for start in range(0, len(reference), count):
         start = min(start, len(reference) - count)  # the last repeats some, so that one program serves all
-        scores, minima = score(products, of_references, queries, start, count=count, size=size)
-        selected = smallest_on_host(np.asarray(scores), np.asarray(minima), m)
-        for whole, part in zip(found, selected, strict=True):
+        scores = np.asarray(score(products, of_references, queries, start, count=count))
+        for whole, part in zip(found, smallest_on_host(scores, m), strict=True):
             whole[start : start + count] = part
     return found
 
@@ -92,23 +91,18 @@ def _score_rows(
     start: Int[Array, ""] | int,
     *,
     count: int,
-    size: int,
-) -> tuple[Float[Array, "count G"], Float[Array, "count n"]]:
-    """Returns all scores of some queries, and the least score of each group of rows; see ``smallest``."""
-
-    def search(query: tuple[tuple[Array, ...], tuple[Array, Array] | None]) -> tuple[Array, Array]:
-        scores = _scores_of_one(products, reference_products, query)
-        return scores, group_minima(scores, size)
-
+) -> Float[Array, "count G"]:
+    """Returns all scores of some queries."""
+    score = functools.partial(_scores_of_one, products, reference_products)
     taken = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, count), queries)
     if count == 1:
-        return jax.tree.map(lambda x: x[None], search(jax.tree.map(lambda x: x[0], taken)))
-    return jax.lax.map(search, taken)  # one query at a time, whose scores stay in the cache
+        return score(jax.tree.map(lambda x: x[0], taken))[None]
+    return jax.lax.map(score, taken)  # one query at a time, whose scores stay in the cache
 
 
-score_rows = jax.jit(_score_rows, static_argnames=("count", "size"))
+score_rows = jax.jit(_score_rows, static_argnames="count")
 _score_rows_by_one_thread = jax.jit(
-    _score_rows, static_argnames=("count", "size"), compiler_options={"xla_cpu_multi_thread_eigen": False}
+    _score_rows, static_argnames="count", compiler_options={"xla_cpu_multi_thread_eigen": False}
 )
 
 
@@ -146,27 +140,37 @@ def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], In
     """
     size = group_size(len(scores), m)
     minima = group_minima(scores, size)
-    rows = jnp.asarray(_rows_of_groups(jax.lax.top_k(-minima, m)[1], len(scores)))
+    num_groups = len(minima)
+    groups = jax.lax.top_k(-minima, m)[1] + num_groups * jnp.arange(size)[:, None]
+    # The last rows, fewer than a group has, are in no group.
+    rows = jnp.concatenate([groups.reshape(-1), jnp.arange(num_groups * size, len(scores))])
     negated, chosen = jax.lax.top_k(-scores[rows], m)
     return -negated, rows[chosen]
 
 
 def smallest_on_host(
-    scores: Float[np.ndarray, "Q G"], minima: Float[np.ndarray, "Q n"], m: int
+    scores: Float[np.ndarray, "Q G"], m: int
 ) -> tuple[Float[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
     """Returns ``smallest`` of each query; NumPy selects several times as fast as XLA on a CPU.
 
+    The m-th smallest minimum of the groups is a limit that at least m scores keep, and few others.
+
     Args:
       scores: [Q, G], finite.
-      minima: [Q, n], those of the groups, from ``group_minima``.
       m: the number of scores to return.
     """
-    groups = np.argpartition(minima, m - 1, axis=1)[:, :m]
-    rows = np.asarray(_rows_of_groups(groups, scores.shape[1]))
-    least = np.take_along_axis(scores, rows, axis=1)
-    chosen = np.argpartition(least, m - 1, axis=1)[:, :m]
-    rows, least = (np.take_along_axis(x, chosen, axis=1) for x in (rows, least))
-    order = np.argsort(least, axis=1)
+    minima = group_minima(scores, group_size(scores.shape[1], m))
+    limits = np.partition(minima, m - 1, axis=1)[:, m - 1 : m]
+    position = np.flatnonzero(scores <= limits)
+    firsts = np.searchsorted(position, scores.shape[1] * np.arange(len(scores) + 1))
+    counts = np.diff(firsts)
+    # One line per query, padded behind.
+    place = np.arange(len(position)) + np.repeat(np.arange(len(scores)) * counts.max() - firsts[:-1], counts)
+    least = np.full((len(scores), counts.max()), np.inf, scores.dtype)
+    rows = np.zeros(least.shape, np.int32)
+    least.put(place, scores.ravel()[position])
+    rows.put(place, position % scores.shape[1])
+    order = np.argsort(least, axis=1)[:, :m]
     return np.take_along_axis(least, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
@@ -176,19 +180,8 @@ def group_size(count: int, m: int) -> int:
     return size if size >= 4 else 1
 
 
-def group_minima(scores: Float[Array, " G"], size: int) -> Float[Array, " n"]:
+def group_minima(scores: Float[Array | np.ndarray, "*Q G"], size: int) -> Float[Array | np.ndarray, "*Q n"]:
     """Returns the minimum of each group: of n groups, group i has the rows i, i + n, i + 2 n and so on."""
-    num_groups = len(scores) // size
-    return scores[: num_groups * size].reshape(size, num_groups).min(axis=0)
-
-
-def _rows_of_groups(groups: Int[Array | np.ndarray, "*Q m"], count: int) -> Int[Array | np.ndarray, "*Q r"]:
-    """Returns the rows of m groups, and those of no group, which are fewer than a group has."""
-    xp = np if isinstance(groups, np.ndarray) else jnp
-    size = group_size(count, groups.shape[-1])
-    num_groups = count // size
-    rows = groups[..., None, :] + num_groups * xp.arange(size)[:, None]
-    rest = xp.broadcast_to(
-        xp.arange(num_groups * size, count), (*groups.shape[:-1], count - num_groups * size)
-    )
-    return xp.concatenate([rows.reshape(*groups.shape[:-1], -1), rest], axis=-1)
+    num_groups = scores.shape[-1] // size
+    grouped = scores[..., : num_groups * size].reshape(*scores.shape[:-1], size, num_groups)
+    return grouped.min(axis=-2)

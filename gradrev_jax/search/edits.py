@@ -18,11 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import length
-from gradrev_jax.search.products import (
-    GalleryProducts,
+from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.sums import (
     norm_operations,
     part_products,
     square_norms,
+    sum_operations,
     whole_and_block_products,
 )
 
@@ -216,27 +217,31 @@ def _apply_one(
     entry_factors = jnp.repeat(factors, products.entries.shape[1]) * scales[products.part[entries]]
 
     # A sum of m products errs by at most m eps / 2 times the sum of their absolute values, whatever the order
-    # of the additions (Higham, 2002, 3.1). Here m counts the d products of a block, the P blocks, the parts,
-    # a few roundings per edit, and a few more. ``reach`` bounds these absolute values, before they cancel: a
-    # block whose product is subtracted from that of the whole counts twice.
-    reach = references.norms[reference]
-    num_edits, part_scales, blocks, block_factors = len(values), scales, None, None
+    # of the additions (Higham, 2002, 3.1). Here m counts the roundings of the products of the reference or of
+    # a prototype, one per term that a score adds and per edit of the vector, and a few of the factors.
+    # ``reach`` bounds these absolute values, before they cancel: a block whose product is subtracted from
+    # that of the whole counts twice.
+    reach, num_terms = references.norms[reference], len(scales) + len(entries)
+    part_scales, blocks, block_factors = scales, None, None
     if replaced is not None and references.blocks is None:
         # Nothing of such a part is added, unless it is not finite: 0 times NaN is NaN, whatever bounds it.
         reach = jnp.where(is_kept | ~jnp.isfinite(reach), reach, 0)
         part_scales = jnp.where(is_kept, scales, 0)
     elif replaced is not None:
         reach = reach * (2 - is_kept)
-        num_edits += len(replaced)
+        num_terms += len(replaced)
         blocks, block_factors = jnp.maximum(replaced, 0), jnp.where(replaced < 0, 0, -scales[0])
-    reach += (jnp.abs(factors)[:, None] * products.memory_norms[values]).sum(axis=0)
-    reach = jnp.linalg.norm(scales * reach)
+    added = (jnp.abs(factors)[:, None] * products.memory_norms[values]).sum(axis=0)
+    by_block, few = sum_operations(dim) + num_blocks, num_terms + len(values) + 8
+    is_whole = len(scales) == 1 and references.blocks is None
+    operations = sum_operations(num_blocks * dim) if is_whole else by_block
+    reach = jnp.linalg.norm((operations + few) * (scales * reach) + (by_block + few) * (scales * added))
     largest = products.largest
-    operations = dim + num_blocks + len(scales) + 4 * num_edits + 16
-    errors = 2 * operations * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
+    errors = 2 * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
     half_eps = 0.525 * jnp.finfo(vector.dtype).eps  # 5 % more, for the rounding of the bound itself
     # Underflow may take the smallest normal number from each product, which matters to tiny features.
-    terms = (1 + num_edits - len(values) + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
+    num_blocks_out = 0 if blocks is None else len(blocks)
+    terms = (1 + num_blocks_out + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
     errors = half_eps * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
     norm = square_norms(vector[None])[0]
     return EditedFeatures(vector, norm, part_scales, entries, entry_factors, errors, blocks, block_factors)

@@ -22,9 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.core.vectors import length
+from gradrev_jax.search.sums import short_sums, square_norms
 from gradrev_jax.search.table_layout import nonzero_parts, pad_lists, place_parts
 
-LANES = 16  # partial sums that run side by side in a squared norm
 # The bytes of the gallery that are prepared per step. On a CPU a step fits its cache, and reuses its memory;
 # another device waits for the transfer of each step, so its steps are few and large.
 ROWS_BYTES, DEVICE_ROWS_BYTES = 2**22, 2**28
@@ -210,10 +210,7 @@ def _add_rows(
 ) -> tuple[Float[Array, "G P d"], Float[Array, " G"], Float[Array, "E1 G"]]:
     """Writes the normalised rows, their squared norms and their products from ``start`` on."""
     rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
-    by_block = [
-        jnp.matmul(blocks, rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
-        for n, blocks in enumerate(prototypes)
-    ]
+    by_block = [short_sums(blocks, rows[:, n]) for n, blocks in enumerate(prototypes)]
     products = jnp.concatenate([*by_block, jnp.zeros((1, len(rows)), rows.dtype)])
     # One after the other, because XLA would hold all of them to add them in one go.
     table = sum((products[source] for source in sources.T), jnp.zeros((len(sources), len(rows)), rows.dtype))
@@ -223,70 +220,3 @@ def _add_rows(
         update(arrays[1], square_norms(rows), start, axis=0),
         update(arrays[2], table, start, axis=1),
     )
-
-
-@functools.partial(jax.jit, static_argnames="by_block")
-def part_products(
-    vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, by_block: bool = False
-) -> Float[Array, "S M G"]:
-    """Returns the products of every vector with every row, per block (S = P) or of the whole (S = 1).
-
-    Both go block by block: a sum of P sums of d products has a smaller rounding error than one sum of P * d.
-    """
-
-    def block(n: Int[Array, ""]) -> Float[Array, "M G"]:
-        # Highest precision: TF32, a GPU's default, would need an error bound a thousand times as wide.
-        return jnp.matmul(vectors[:, n], rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
-
-    blocks = jnp.arange(rows.shape[1])
-    if by_block:
-        return jax.lax.map(block, blocks)
-    start = jnp.zeros((len(vectors), len(rows)), rows.dtype)
-    return jax.lax.scan(lambda total, n: (total + block(n), None), start, blocks)[0][None]
-
-
-@functools.partial(jax.jit, static_argnames="num_blocks")
-def whole_and_block_products(
-    vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, num_blocks: int
-) -> tuple[Float[Array, "1 M G"], Float[Array, "N M G"]]:
-    """Returns ``part_products`` of the whole, and those of the first N blocks, at the cost of the former.
-
-    Args:
-      vectors: [M, P, d].
-      rows: [G, P, d].
-      num_blocks: N, the number of blocks whose products are kept.
-    """
-
-    def block(
-        total: Float[Array, "M G"], n: Int[Array, ""]
-    ) -> tuple[Float[Array, "M G"], Float[Array, "M G"]]:
-        product = jnp.matmul(vectors[:, n], rows[:, n].T, precision=jax.lax.Precision.HIGHEST)
-        return total + product, product
-
-    start = jnp.zeros((len(vectors), len(rows)), rows.dtype)
-    total, blocks = jax.lax.scan(block, start, jnp.arange(num_blocks))
-    rest = jnp.arange(num_blocks, rows.shape[1])
-    return jax.lax.scan(lambda total, n: (block(total, n)[0], None), total, rest)[0][None], blocks
-
-
-def square_norms(rows: Float[Array, "M P d"]) -> Float[Array, " M"]:
-    """Returns squared norms, each of three short sums instead of a long one, for a smaller rounding error."""
-    lanes = jnp.pad(jnp.square(rows), ((0, 0), (0, 0), (0, -rows.shape[-1] % LANES)))
-    # Without the barriers, XLA would merge the three sums into one.
-    lanes = jax.lax.optimization_barrier(lanes.reshape(*rows.shape[:2], -1, LANES).sum(axis=2))
-    blocks = jax.lax.optimization_barrier(lanes.sum(axis=2))
-    return blocks.sum(axis=1)
-
-
-def norm_operations(num_blocks: int, dim: int) -> int:
-    """Returns an upper bound of the roundings that a term of ``square_norms`` passes through.
-
-    Args:
-      num_blocks: P, the number of blocks per row.
-      dim: d, the width of a block.
-
-    Example:
-      >>> norm_operations(12, 340)
-      50
-    """
-    return LANES + -(-dim // LANES) + num_blocks

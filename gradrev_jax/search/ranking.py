@@ -18,7 +18,8 @@ from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
 from gradrev_jax.search.edits import Edits, References, apply_edits
-from gradrev_jax.search.products import GalleryProducts, norm_operations
+from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.sums import norm_operations
 
 # A squared distance is computed exactly where the relative error bound of its score exceeds this.
 MAX_RELATIVE_ERROR = 2**-9

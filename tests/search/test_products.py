@@ -3,30 +3,9 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features
-from gradrev_jax.search.products import (
-    LANES,
-    gallery_products,
-    part_products,
-    square_norms,
-    whole_and_block_products,
-)
+from gradrev_jax.search.products import gallery_products
 
 VALUES, ATTRIBUTES, DIM, ROWS = 5, 3, 30, 120
-
-
-def test_part_products_against_einsum(rng):
-    a, b = rng.normal(size=(7, 3, 5)).astype(np.float32), rng.normal(size=(11, 3, 5)).astype(np.float32)
-    blocks = np.einsum("mnd,gnd->nmg", a.astype(np.float64), b)
-    np.testing.assert_allclose(part_products(a, b, by_block=True), blocks, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(part_products(a, b)[0], blocks.sum(axis=0), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("num_blocks", [1, 2, 3])
-def test_products_of_the_whole_and_of_some_blocks_are_those_of_parts(rng, num_blocks):
-    a, b = rng.normal(size=(7, 3, 5)).astype(np.float32), rng.normal(size=(11, 3, 5)).astype(np.float32)
-    whole, blocks = whole_and_block_products(a, b, num_blocks=num_blocks)
-    np.testing.assert_allclose(whole, part_products(a, b), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(blocks, part_products(a, b, by_block=True)[:num_blocks], rtol=1e-6)
 
 
 @pytest.mark.parametrize("how", NORMALIZATIONS)
@@ -64,16 +43,6 @@ def test_a_gallery_may_pass_through_in_any_portions(rng, monkeypatch, how, rows_
     rows, prototypes = (x.reshape(len(x), parts, -1) for x in (np.asarray(products.rows), memory))
     table = np.einsum("vpd,gpd->pvg", prototypes.astype(np.float64), rows)
     np.testing.assert_allclose(products.table[:-1], table.reshape(-1, ROWS), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("dim", [1, 16, 30, 340])
-def test_square_norms_err_less_than_one_long_sum_may(rng, dim):
-    rows = rng.normal(size=(ROWS, ATTRIBUTES, dim)).astype(np.float32)
-    exact = np.square(rows, dtype=np.float64).sum(axis=(1, 2))
-    roundings = LANES + -(-dim // LANES) + ATTRIBUTES + 1
-    assert (
-        np.abs(square_norms(jnp.asarray(rows)) - exact) <= roundings * np.finfo(np.float32).eps / 2 * exact
-    ).all()
 
 
 def test_norms_for_the_bound(rng):
