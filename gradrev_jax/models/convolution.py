@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from gradrev_jax.models.tile_transforms import OUTPUTS, POINTS
+from gradrev_jax.models.tile_transforms import KERNELS
 from gradrev_jax.models.winograd import (
     Geometry,
     output_length,
@@ -27,7 +27,7 @@ from gradrev_jax.models.winograd import (
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEWEST_CHANNELS = 32  # with fewer, the matrix products are too narrow to be fast
-FEWEST_TILES = 256  # per batch; with fewer, transforming the kernel costs more than the tiles save
+FEWEST_OUTPUTS = 768  # per batch; with fewer, transforming the kernel costs more than the tiles save
 
 
 def convolve(
@@ -76,10 +76,10 @@ def is_worthwhile(images: jax.Array, kernel: jax.Array, geometry: Geometry) -> b
     return (
         images.dtype == kernel.dtype == jnp.float32
         and rows == columns
-        and size in POINTS
+        and size in KERNELS
         and min(outputs) > 0
         and min(channels * geometry.stride**2, filters) >= FEWEST_CHANNELS
-        and len(images) * math.prod(-(-n // OUTPUTS) for n in outputs) >= FEWEST_TILES
+        and len(images) * math.prod(outputs) >= FEWEST_OUTPUTS
     )
 
 

@@ -1,21 +1,28 @@
 """The transforms of Winograd's convolution: its matrices, and tiles of images, kernels and outputs.
 
 ``gradrev_jax.models.winograd`` has the equation, and combines them into a convolution.
+
+A transform is a sum of shifted arrays times the columns of a matrix; its rows become a new axis. So a transform
+is one or two kernels of XLA on a CPU. With a kernel for each of t * t pixels, compiling them took most of the
+time until the first step.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
-OUTPUTS = 2  # m
-# Kernel size -> the points, besides infinity, at which the polynomials are evaluated. Those for size 5 have
-# the smallest error of several that were tried.
-POINTS = {3: (0.0, 1.0, -1.0), 5: (0.0, 1.0, -1.0, 2.0, -0.5)}
+OUTPUTS = (2, 3, 4)  # the numbers of rows, and of columns, of outputs that a tile may have
+# The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them. They
+# have small errors among several that were tried.
+POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0, 0.5)
+KERNELS = (3, 5)
 
 
 class Algorithm(NamedTuple):
@@ -33,8 +40,8 @@ class Algorithm(NamedTuple):
 
 
 @functools.cache
-def make_algorithm(size: int) -> Algorithm:
-    """Returns the matrices for a kernel size.
+def make_algorithm(size: int, outputs: int) -> Algorithm:
+    """Returns the matrices for a size of kernels and of tiles.
 
     The convolution of a tile with a kernel is a product of polynomials, computed by their values at some
     points: A and G hold the powers of the points, and B' is the transpose of the interpolation from the
@@ -43,13 +50,14 @@ def make_algorithm(size: int) -> Algorithm:
 
     Args:
       size: the number of rows, and of columns, of the kernel.
+      outputs: the number of rows, and of columns, of a tile's outputs.
 
     Example:
-      >>> make_algorithm(3).outputs
+      >>> make_algorithm(3, 2).outputs
       array([[ 1.,  1.,  1.,  0.],
              [ 0.,  1., -1.,  1.]])
     """
-    points = np.asarray(POINTS[size])
+    points = np.asarray(POINTS[: size + outputs - 2])
 
     def powers(count: int) -> np.ndarray:
         at_infinity = np.eye(count)[-1:]
@@ -58,69 +66,110 @@ def make_algorithm(size: int) -> Algorithm:
     inputs = np.linalg.inv(powers(len(points) + 1)).T
     inputs[np.abs(inputs) < 1e-12] = 0
     scale = np.array([np.abs(row[row != 0]).min() for row in inputs])[:, None]
-    return Algorithm(inputs / scale, powers(size) * scale, powers(OUTPUTS).T)
+    return Algorithm(inputs / scale, powers(size) * scale, powers(outputs).T)
 
 
 def kernel_tiles(kernel: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """Transforms a kernel [k, k, C, F] into t * t matrices [C, F]."""
-    size = len(kernel)
-    rows = transform_both_axes(algorithm.kernel, [kernel[i, j] for i in range(size) for j in range(size)])
+    """Transforms a kernel [k, k, C, F] into matrices [p, C, F], in groups of the t * t pixels of a tile."""
+    groups = []
+    for rows in _row_groups(algorithm):
+        by_row = _combine(algorithm.kernel[rows], list(kernel), axis=0)
+        groups.append(_combine(algorithm.kernel, _unstack(by_row, 1), axis=1).reshape(-1, *kernel.shape[2:]))
     # The barrier keeps XLA from repeating the transform for each chunk.
-    return list(lax.optimization_barrier([matrix for row in rows for matrix in row]))
+    return list(lax.optimization_barrier(groups))
 
 
 def input_tiles(images: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """Transforms images [b, H, W, C] into t * t matrices [tiles, C]."""
-    return _transform_tiles(images, algorithm.inputs)
+    """Transforms images [b, H, W, C] into matrices [p, tiles, C], grouped as those of ``kernel_tiles``."""
+    return _transform_tiles(images, algorithm.inputs, algorithm)
 
 
 def gradient_tiles(gradient: jax.Array, algorithm: Algorithm) -> list[jax.Array]:
-    """Transforms the outputs' gradient [b, h, w, F] into t * t matrices [tiles, F]."""
-    rows, columns = ((0, -n % OUTPUTS, 0) for n in gradient.shape[1:3])
+    """Transforms the outputs' gradient [b, h, w, F] into matrices [p, tiles, F], in the same groups."""
+    rows, columns = ((0, -n % len(algorithm.outputs), 0) for n in gradient.shape[1:3])
     padded = lax.pad(gradient, np.zeros((), gradient.dtype), ((0, 0, 0), rows, columns, (0, 0, 0)))
-    return _transform_tiles(padded, algorithm.outputs.T)
+    return _transform_tiles(padded, algorithm.outputs.T, algorithm)
 
 
-def _transform_tiles(images: jax.Array, matrix: np.ndarray) -> list[jax.Array]:
-    """Computes ``matrix`` X ``matrix``' for all tiles X; neighbouring tiles begin OUTPUTS pixels apart."""
-    size = matrix.shape[1]
+def _transform_tiles(images: jax.Array, matrix: np.ndarray, algorithm: Algorithm) -> list[jax.Array]:
+    """Computes ``matrix`` X ``matrix``' for all tiles X, whose outputs are next to each other."""
+    size, step = matrix.shape[1], len(algorithm.outputs)
 
     def shifted(x: jax.Array, axis: int) -> list[jax.Array]:
         stop = x.shape[axis] - size + 1
-        return [lax.slice_in_dim(x, i, i + stop, OUTPUTS, axis) for i in range(size)]
+        return [lax.slice_in_dim(x, i, i + stop, step, axis) for i in range(size)]
 
-    rows = [_linear_combination(row, shifted(images, 1)) for row in matrix]
+    # [b, tiles down, t, W, C]: the new axis is inside, so that the shifted rows are read from the cache.
+    by_row = compute_apart(lambda images: _combine(matrix, shifted(images, 1), axis=2), images)
     return [
-        _linear_combination(column, shifted(row, 2)).reshape(-1, images.shape[3])
-        for row in rows
-        for column in matrix
+        _combine(matrix, shifted(jnp.moveaxis(by_row[:, :, rows], 2, 0), 3), axis=1).reshape(
+            len(rows) * len(matrix), -1, images.shape[3]
+        )
+        for rows in _row_groups(algorithm)
     ]
 
 
 def merge_output_tiles(
     products: list[jax.Array], algorithm: Algorithm, batch: int, shape: Sequence[int]
 ) -> jax.Array:
-    """Transforms t * t products [tiles, F] into outputs [b, h, w, F]."""
-    rows, columns = (-(-n // OUTPUTS) for n in shape)
-    tiles = [product.reshape(batch, rows, columns, -1) for product in products]
-    pixels = transform_both_axes(algorithm.outputs, tiles)
-    merged = jnp.stack([jnp.stack(row, axis=3) for row in pixels], axis=2)
-    return merged.reshape(batch, rows * OUTPUTS, columns * OUTPUTS, -1)[:, : shape[0], : shape[1]]
+    """Transforms products [p, tiles, F], in their groups, into outputs [b, h, w, F]."""
+    outputs = len(algorithm.outputs)
+    rows, columns = (-(-n // outputs) for n in shape)
+    # [t, tiles, m, F]
+    by_row = compute_apart(
+        lambda *products: _combine(algorithm.outputs, _rows_of_groups(products, algorithm), axis=2), *products
+    )
+    pixels = _combine(algorithm.outputs, _unstack(by_row, 0), axis=2)
+    merged = pixels.reshape(batch, rows, columns, outputs, outputs, -1).swapaxes(2, 3)
+    return merged.reshape(batch, rows * outputs, columns * outputs, -1)[:, : shape[0], : shape[1]]
 
 
-def transform_both_axes(matrix: np.ndarray, square: Sequence[jax.Array]) -> list[list[jax.Array]]:
-    """Computes ``matrix`` S ``matrix``' for a square S of arrays, given row by row."""
-    size = matrix.shape[1]
-    rows = [[_linear_combination(row, square[j::size]) for j in range(size)] for row in matrix]
-    return [[_linear_combination(column, row) for column in matrix] for row in rows]
+def merge_kernel_tiles(products: Sequence[jax.Array], algorithm: Algorithm) -> jax.Array:
+    """Transforms sums of products [p, C, F], in their groups, into the gradient of a kernel [k, k, C, F]."""
+    matrix = algorithm.kernel.T
+    # [t, C, k, F]
+    by_row = compute_apart(
+        lambda *products: _combine(matrix, _rows_of_groups(products, algorithm), axis=2), *products
+    )
+    return jnp.moveaxis(_combine(matrix, _unstack(by_row, 0), axis=0), 2, 0)
 
 
-def _linear_combination(coefficients: Iterable[float], terms: Iterable[jax.Array]) -> jax.Array:
-    """Returns the sum of coefficient times term, leaving out coefficients of 0."""
+def compute_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Calls a function whose operations XLA fuses with each other, but not with those around them.
+
+    XLA would compute the first half of a transform anew for each term of the second.
+    """
+    with set_xla_metadata(inlineable="false"):
+        result: jax.Array = jax.jit(function)(*arrays)
+    return result
+
+
+def _row_groups(algorithm: Algorithm) -> list[np.ndarray]:
+    """Returns the rows of a tile that each group of products holds.
+
+    XLA computes a batch of small products on one core, but several batches at the same time.
+    """
+    size = len(algorithm.inputs)
+    return np.array_split(np.arange(size), min(size, max(2, os.cpu_count() or 1)))
+
+
+def _rows_of_groups(groups: Sequence[jax.Array], algorithm: Algorithm) -> list[jax.Array]:
+    """Returns the t products [t, n, F] of all rows of a tile."""
+    size = len(algorithm.inputs)
+    return [row for group in groups for row in group.reshape(-1, size, *group.shape[1:])]
+
+
+def _unstack(x: jax.Array, axis: int) -> list[jax.Array]:
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+
+
+def _combine(matrix: np.ndarray, terms: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Returns sums of the terms, one for each row of coefficients; the rows become an axis of the result."""
     total: jax.Array | None = None
-    for coefficient, term in zip(coefficients, terms, strict=True):
-        if coefficient:
-            scaled = term if coefficient == 1 else term * np.asarray(coefficient, term.dtype)
-            total = scaled if total is None else total + scaled
+    for column, term in zip(matrix.T, terms, strict=True):
+        expanded = jnp.expand_dims(term, axis)
+        shape = [-1 if other == axis else 1 for other in range(expanded.ndim)]
+        scaled = expanded * np.asarray(column, term.dtype).reshape(shape)
+        total = scaled if total is None else total + scaled
     assert total is not None
     return total

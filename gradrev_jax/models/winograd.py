@@ -7,7 +7,8 @@ for a kernel of k x k pixels:
 
 for a tile X, a kernel K, and small matrices A, B and G. Summed over the channels, the elementwise product is
 t * t matrix products over all tiles. It takes t * t multiplications per tile, channel and filter; a direct
-convolution takes m * m * k * k.
+convolution takes m * m * k * k. m is 2, 3 or 4, whichever takes the fewest multiplications for the outputs of
+a layer.
 
 The batch is processed in chunks of images whose tiles fit into the processor's cache. With the whole batch at
 once, writing and reading the tiles costs more time than the algorithm saves.
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 from gradrev_jax.models.tile_transforms import (
@@ -31,8 +33,8 @@ from gradrev_jax.models.tile_transforms import (
     input_tiles,
     kernel_tiles,
     make_algorithm,
+    merge_kernel_tiles,
     merge_output_tiles,
-    transform_both_axes,
 )
 
 CACHED_BYTES = 16 * 2**20  # the largest size of a chunk's tiles
@@ -82,13 +84,13 @@ def tiled(
     """
     kernel_size = len(kernel)
     folded = _fold_kernel(kernel, geometry.stride)
-    algorithm = make_algorithm(len(folded))
-    matrices = kernel_tiles(folded, algorithm)
     shape = [output_length(length, kernel_size, geometry) for length in images.shape[1:3]]
+    algorithm = _choose_algorithm(len(folded), shape)
+    matrices = kernel_tiles(folded, algorithm)
 
     def convolve_chunk(images: jax.Array) -> jax.Array:
         tiles = input_tiles(_fold_images(images, kernel_size, geometry, algorithm), algorithm)
-        products = [tile @ matrix for tile, matrix in zip(tiles, matrices, strict=True)]
+        products = [tile @ matrix for tile, matrix in zip(tiles, matrices, strict=True)]  # batches of p
         return merge_output_tiles(products, algorithm, len(images), shape)
 
     channels, filters = folded.shape[2:]
@@ -114,7 +116,8 @@ def tiled_images_gradient(
       gradient: the gradient with respect to the outputs, [B, h, w, F].
       geometry: the padding, and a stride of 1.
     """
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    # In this order in memory: XLA would leave the kernel as it is, and read it across for each of its matrices.
+    turned = with_layout_constraint(kernel[::-1, ::-1].swapaxes(2, 3), Layout(major_to_minor=(0, 1, 2, 3)))
     return tiled(gradient, turned, Geometry(1, len(kernel) - 1 - geometry.padding))
 
 
@@ -132,13 +135,13 @@ def tiled_kernel_gradient(
       size: the number of rows, and of columns, of the kernel.
     """
     stride, channels, filters = geometry.stride, images.shape[3], gradient.shape[3]
-    algorithm = make_algorithm(-(-size // stride))
     shape = gradient.shape[1:3]
+    algorithm = _choose_algorithm(-(-size // stride), shape)
 
     def multiply_chunk(images: jax.Array, gradient: jax.Array) -> list[jax.Array]:
         tiles = input_tiles(_fold_images(images, size, geometry, algorithm), algorithm)
         others = gradient_tiles(gradient, algorithm)
-        return [tile.T @ other for tile, other in zip(tiles, others, strict=True)]
+        return [tile.mT @ other for tile, other in zip(tiles, others, strict=True)]
 
     chunk_size = _chunk_size(images, shape, algorithm, channels * stride**2 + filters)
     image_chunks = _split_into_chunks(images, chunk_size)
@@ -148,12 +151,27 @@ def tiled_kernel_gradient(
         products = multiply_chunk(_take_chunk(image_chunks, step), _take_chunk(gradient_chunks, step))
         return [total + product for total, product in zip(sums, products, strict=True)]
 
-    zeros = [jnp.zeros((channels * stride**2, filters), images.dtype)] * algorithm.inputs.size
+    sums = jax.eval_shape(multiply_chunk, image_chunks[:, 0], gradient_chunks[:, 0])
+    zeros = [jnp.zeros(total.shape, total.dtype) for total in sums]
     products = lax.fori_loop(0, image_chunks.shape[1], add_chunk, zeros)
-    folded_gradient = jnp.stack([jnp.stack(row) for row in transform_both_axes(algorithm.kernel.T, products)])
+    folded_gradient = merge_kernel_tiles(products, algorithm)
     fold = functools.partial(_fold_kernel, stride=stride)
     kernel_shape = jax.ShapeDtypeStruct((size, size, channels, filters), images.dtype)
     return jax.linear_transpose(fold, kernel_shape)(folded_gradient)[0]
+
+
+def _choose_algorithm(size: int, shape: Sequence[int]) -> Algorithm:
+    """Returns the algorithm with the fewest multiplications.
+
+    Args:
+      size: the number of rows, and of columns, of the kernel, after folding.
+      shape: the number of rows and columns of the outputs.
+    """
+
+    def multiplications(outputs: int) -> int:
+        return (outputs + size - 1) ** 2 * math.prod(-(-n // outputs) for n in shape)
+
+    return make_algorithm(size, min(OUTPUTS, key=multiplications))
 
 
 def _chunk_size(images: jax.Array, shape: Sequence[int], algorithm: Algorithm, width: int) -> int:
@@ -167,7 +185,7 @@ def _chunk_size(images: jax.Array, shape: Sequence[int], algorithm: Algorithm, w
       algorithm: the matrices of the transforms.
       width: the number of channels of a tile plus that of its products.
     """
-    tiles = math.prod(-(-n // OUTPUTS) for n in shape)
+    tiles = math.prod(-(-n // len(algorithm.outputs)) for n in shape)
     per_image = tiles * algorithm.inputs.size * width * images.dtype.itemsize
     largest = max(1, min(len(images), CACHED_BYTES // per_image))
     # Padding the batch would cost computation, and a copy of all images and outputs.
@@ -218,9 +236,10 @@ def _fold_images(images: jax.Array, kernel: int, geometry: Geometry, algorithm: 
     """
     stride, padding = geometry
     batch, *lengths, channels = images.shape
-    overlap = len(algorithm.inputs) - OUTPUTS
+    outputs = len(algorithm.outputs)
+    overlap = len(algorithm.inputs) - outputs
     blocks = [
-        -(-output_length(length, kernel, geometry) // OUTPUTS) * OUTPUTS + overlap for length in lengths
+        -(-output_length(length, kernel, geometry) // outputs) * outputs + overlap for length in lengths
     ]
     sides = [(padding, n * stride - length - padding, 0) for n, length in zip(blocks, lengths, strict=True)]
     padded = lax.pad(images, np.zeros((), images.dtype), ((0, 0, 0), *sides, (0, 0, 0)))
