@@ -1,12 +1,17 @@
 """AlexNet as in torchvision, with images in NHWC (Krizhevsky, 2014: "One weird trick")."""
 
+import functools
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from gradrev_jax.core.fusion import compute_apart
 from gradrev_jax.models.convolution import convolve
 from gradrev_jax.models.dropout import Dropout
 from gradrev_jax.models.inputs import check_images
@@ -65,7 +70,7 @@ class AlexNet(nn.Module):
         if self.tap not in TAPS:
             raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
         check_images(images, smallest=SMALLEST_IMAGE)
-        x = nn.relu(_max_pool(_convolutions(images, self.width, self.dtype)))
+        x = nn.relu(max_pool(_convolutions(images, self.width, self.dtype)))
         x = adaptive_average_pool(x, POOLED)
         x = x.reshape(len(x), -1)
         x = self._linear("fc6", x, train, shard)
@@ -115,8 +120,8 @@ def _convolutions(images: Float[Array, "B S S 3"], width: float, dtype: DTypeLik
     """Computes the last convolution, before its ReLU, with layers of the module that calls it."""
     x = images.astype(dtype)
     # ReLU after the pooling gives the same values, and a much faster backward pass on CPU.
-    x = nn.relu(_max_pool(convolution("conv1", 64, width, dtype, kernel=11, stride=4, padding=2)(x)))
-    x = nn.relu(_max_pool(convolution("conv2", 192, width, dtype, kernel=5, padding=2)(x)))
+    x = nn.relu(max_pool(convolution("conv1", 64, width, dtype, kernel=11, stride=4, padding=2)(x)))
+    x = nn.relu(max_pool(convolution("conv2", 192, width, dtype, kernel=5, padding=2)(x)))
     x = nn.relu(convolution("conv3", 384, width, dtype)(x))
     x = nn.relu(convolution("conv4", 256, width, dtype)(x))
     return convolution("conv5", 256, width, dtype)(x)
@@ -195,19 +200,69 @@ def _pooling_matrix(length: int, size: int) -> np.ndarray:
     return matrix
 
 
-def _max_pool(x: jax.Array) -> jax.Array:
-    """Computes 3 x 3 max pooling of stride 2 as the elementwise maximum of nine strided slices.
+@jax.custom_vjp
+def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """Computes 3 x 3 max pooling of stride 2. Equal maxima share the gradient.
 
-    On CPU, the backward pass of XLA's window reduction (select-and-scatter) is slower than that of these
-    slices. Equal maxima share the gradient.
+    On CPU, the backward pass of XLA's window reduction (select-and-scatter) is slower. It can be
+    differentiated in reverse mode alone.
+
+    Args:
+      x: the input, [B, H, W, C], of at least 3 x 3.
+
+    Example:
+      >>> max_pool(jnp.arange(25.0).reshape(1, 5, 5, 1))[0, :, :, 0].tolist()
+      [[12.0, 14.0], [22.0, 24.0]]
     """
+    return functools.reduce(jnp.maximum, _window_slices(x))
+
+
+def _max_pool_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    pooled = max_pool(x)
+    return pooled, (x, pooled)
+
+
+def _max_pool_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    return (compute_apart(_max_pool_gradient, *saved, gradient),)
+
+
+def _max_pool_gradient(x: jax.Array, pooled: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Sums, for each pixel, the gradients of the windows that it is the maximum of.
+
+    A cell of 2 x 2 pixels is seen by the window that begins in it, and the first of its rows, or columns, by
+    the window that begins in the cell before, too. In this order memory is read in long runs, which it is not
+    where the gradients of nine strided slices are added.
+    """
+    count = sum((values == pooled).astype(gradient.dtype) for values in _window_slices(x))
+    share = gradient / jnp.maximum(count, 1)
+    batch, height, width, channels = x.shape
+    rows, columns = (n + 1 for n in pooled.shape[1:3])
+    cells = _pad(x, (0, 2 * rows - height), (0, 2 * columns - width))
+    cells = cells.reshape(batch, rows, 2, columns, 2, channels)
+    total = jnp.zeros((), x.dtype)
+    for above, left in itertools.product((0, 1), repeat=2):
+        seen = np.ones((2, 1, 2, 1), x.dtype)
+        seen[2 - above :] = seen[:, :, 2 - left :] = 0
+        largest, part = (
+            _pad(values, (above, 1 - above), (left, 1 - left))[:, :, None, :, None]
+            for values in (pooled, share)
+        )
+        total += jnp.where(cells == largest, part * seen, 0)
+    return total.reshape(batch, 2 * rows, 2 * columns, channels)[:, :height, :width]
+
+
+def _pad(x: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
+    """Pads images with zeros."""
+    return lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _window_slices(x: jax.Array) -> list[jax.Array]:
+    """Returns the nine slices of an input whose elements are those of the windows."""
     height, width = ((n - 3) // 2 + 1 for n in x.shape[1:3])
-    slices = (
+    return [
         x[:, row : row + 2 * height - 1 : 2, column : column + 2 * width - 1 : 2]
-        for row in range(3)
-        for column in range(3)
-    )
-    pooled = next(slices)
-    for other in slices:
-        pooled = jnp.maximum(pooled, other)
-    return pooled
+        for row, column in itertools.product(range(3), repeat=2)
+    ]

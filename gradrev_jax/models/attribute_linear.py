@@ -31,6 +31,8 @@ class AttributeLinear(nn.Module):
         shape = (self.num_attributes, x.shape[-1], self.units)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.num_attributes, self.units))
-        inputs = "bc" if x.ndim == 2 else "bnc"
-        product = jnp.einsum(f"{inputs},ncd->bnd", x.astype(self.dtype), kernel.astype(self.dtype))
+        x, inputs = x.astype(self.dtype), "bnc"
+        if x.ndim == 2:  # so that the layers are a batch; as one wide layer XLA would transpose the weight
+            x, inputs = jnp.broadcast_to(x, (self.num_attributes, *x.shape)), "nbc"
+        product = jnp.einsum(f"{inputs},ncd->bnd", x, kernel.astype(self.dtype))
         return product + bias.astype(self.dtype)

@@ -2,25 +2,26 @@
 
 ``gradrev_jax.models.winograd`` has the equation, and combines them into a convolution.
 
-A transform is a sum of shifted arrays times the columns of a matrix; its rows become a new axis. So a transform
-is one or two kernels of XLA on a CPU. With a kernel for each of t * t pixels, compiling them took most of the
-time until the first step.
+A transform is a sum of shifted arrays times the columns of a matrix; its rows become a new axis. So it is one
+or two kernels of XLA on a CPU. With a kernel for each of t * t pixels, compiling them took most of the time
+until the first step.
 """
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
+
+from gradrev_jax.core.fusion import compute_apart
 
 OUTPUTS = (2, 3, 4)  # the numbers of rows, and of columns, of outputs that a tile may have
-# The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them. They
-# have small errors among several that were tried.
+# The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them.
+# They have small errors among several that were tried.
 POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0, 0.5)
 KERNELS = (3, 5)
 
@@ -132,16 +133,6 @@ def merge_kernel_tiles(products: Sequence[jax.Array], algorithm: Algorithm) -> j
         lambda *products: _combine(matrix, _rows_of_groups(products, algorithm), axis=2), *products
     )
     return jnp.moveaxis(_combine(matrix, _unstack(by_row, 0), axis=0), 2, 0)
-
-
-def compute_apart(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """Calls a function whose operations XLA fuses with each other, but not with those around them.
-
-    XLA would compute the first half of a transform anew for each term of the second.
-    """
-    with set_xla_metadata(inlineable="false"):
-        result: jax.Array = jax.jit(function)(*arrays)
-    return result
 
 
 def _row_groups(algorithm: Algorithm) -> list[np.ndarray]:

@@ -116,7 +116,8 @@ def tiled_images_gradient(
       gradient: the gradient with respect to the outputs, [B, h, w, F].
       geometry: the padding, and a stride of 1.
     """
-    # In this order in memory: XLA would leave the kernel as it is, and read it across for each of its matrices.
+    # In this order in memory: XLA would leave the kernel as it is, and read it across for each of t * t
+    # matrices.
     turned = with_layout_constraint(kernel[::-1, ::-1].swapaxes(2, 3), Layout(major_to_minor=(0, 1, 2, 3)))
     return tiled(gradient, turned, Geometry(1, len(kernel) - 1 - geometry.padding))
 

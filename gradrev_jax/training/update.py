@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
+from gradrev_jax.core.fusion import compute_apart
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import trainable, with_statistics
@@ -102,11 +103,27 @@ def descend(
     gradients, parts = jax.grad(loss_of_trainable, has_aux=True)(params)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
+    gradients = jax.lax.platform_dependent(gradients, cpu=_all_computed, default=lambda gradients: gradients)
     with jax.named_scope(OPTIMIZER_SCOPE):
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, updates)
     params = with_statistics(params, parts.variables)
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts.metrics
+
+
+def _all_computed(gradients: Any) -> Any:
+    """Returns the gradients, each of which depends on all others.
+
+    So no parameter changes before the last use of any, and XLA writes the new ones over the old ones. It
+    cannot tell the order otherwise, and copies all parameters first.
+    """
+
+    def zero(*leaves: Array) -> Array:
+        numbers = [jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False) for leaf in leaves]
+        return 0 * jnp.stack(numbers).sum()  # not folded, because it may be NaN
+
+    nothing = compute_apart(zero, *jax.tree.leaves(gradients))
+    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), gradients)
 
 
 def all_finite(tree: Any) -> Bool[Array, ""]:

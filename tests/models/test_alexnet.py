@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from gradrev_jax.models.alexnet import TAPS, AlexNet, AlexNetMaps, _max_pool, adaptive_average_pool
+from gradrev_jax.models.alexnet import TAPS, AlexNet, AlexNetMaps, adaptive_average_pool, max_pool
 from gradrev_jax.models.interface import parameter_count
 from tests.slow_fsn import slow_convolution, slow_max_pool
 
@@ -109,7 +109,7 @@ def test_max_pool_is_flax_max_pool_with_its_gradient(size):
         gradient, outputs = jax.jit(jax.grad(weighted, has_aux=True))(x)
         return outputs, gradient
 
-    outputs, gradient = outputs_and_gradient(_max_pool)
+    outputs, gradient = outputs_and_gradient(max_pool)
     expected, expected_gradient = outputs_and_gradient(lambda x: nn.max_pool(x, (3, 3), (2, 2)))
     np.testing.assert_array_equal(outputs, expected)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)

@@ -1,0 +1,31 @@
+"""What XLA may fuse: operations that are computed once, and apart from those around them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+
+def compute_apart(function: Callable[..., Any], *arrays: Any) -> Any:
+    """Calls a function whose operations XLA fuses with each other, but not with those around them.
+
+    XLA on a CPU fuses what is cheap into all that reads it, where it is computed anew for each reader. An
+    ``optimization_barrier`` does not prevent this: it is gone before XLA fuses.
+
+    Args:
+      function: the function of arrays.
+      *arrays: its arguments.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> compute_apart(jnp.square, jnp.arange(3.0)).tolist()
+      [0.0, 1.0, 4.0]
+    """
+
+    def without_metadata(*arrays: Any) -> Any:
+        with set_xla_metadata(inlineable=None):  # else JAX's own functions within would stay apart, too
+            return function(*arrays)
+
+    with set_xla_metadata(inlineable="false"):
+        return jax.jit(without_metadata)(*arrays)
