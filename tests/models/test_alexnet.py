@@ -115,6 +115,20 @@ def test_max_pool_is_flax_max_pool_with_its_gradient(size):
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (4, 6), (7, 5), (8, 9)])
+def test_equal_maxima_share_the_gradient(shape):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, (2, *shape, 2)).astype(np.float32)
+    weight = draw(1, (2, *((n - 1) // 2 for n in shape), 2))
+    expected = np.zeros(x.shape)
+    for image, row, column, channel in np.ndindex(*weight.shape):
+        window = np.s_[image, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3, channel]
+        is_largest = x[window] == x[window].max()
+        expected[window] += is_largest / is_largest.sum() * weight[image, row, column, channel]
+    gradient = jax.jit(jax.grad(lambda x: (max_pool(x) * weight).sum()))(x)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
 def test_taps():
     params = parameters("fc7")
     features = jax.jit(lambda params, images: {tap: tiny(tap).apply(params, images) for tap in TAPS})(

@@ -1,9 +1,13 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 
+from gradrev_jax.models.tile_transforms import KERNELS, OUTPUTS, make_algorithm
 from gradrev_jax.models.winograd import (
     Geometry,
+    _choose_algorithm,
     output_length,
     tiled,
     tiled_images_gradient,
@@ -19,6 +23,8 @@ CASES = [
     (2, 21, 18, 3, 11, 2, 4, 2),
     (1, 12, 13, 2, 10, 3, 4, 0),
     (2, 9, 9, 2, 9, 3, 3, 1),
+    (2, 3, 3, 2, 5, 2, 1, 2),
+    (2, 2, 2, 2, 5, 2, 1, 2),
 ]
 
 
@@ -104,3 +110,32 @@ def test_chunks_of_any_size(monkeypatch, chunk_size):
     outputs, expected, found = both(images, kernel, gradient)
     close(outputs, slow(images, kernel, geometry))
     close(found, np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", KERNELS)
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_the_matrices_give_a_correlation(size, outputs):
+    algorithm = make_algorithm(size, outputs)
+    rng = np.random.default_rng(0)
+    tile, kernel = rng.normal(size=size + outputs - 1), rng.normal(size=size)
+    ours = algorithm.outputs @ ((algorithm.kernel @ kernel) * (algorithm.inputs @ tile))
+    np.testing.assert_allclose(ours, np.correlate(tile, kernel, "valid"), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "outputs"),
+    [(3, (13, 13), 4), (3, (5, 5), 3), (3, (2, 2), 2), (5, (27, 27), 4), (5, (3, 3), 3), (5, (2, 1), 2)],
+)
+def test_tiles_have_the_size_that_takes_the_fewest_multiplications(size, shape, outputs):
+    assert len(_choose_algorithm(size, shape).outputs) == outputs
+
+
+def test_a_convolution_is_few_programs_to_compile():
+    """A fusion per pixel of a tile, 36 or 64 of them, made the first step wait for the compiler."""
+    images, kernel, gradient, geometry = draw((4, 8, 8, 4, 5, 4, 1, 2))
+    for function, arguments in (
+        (jitted_tiled, (images, kernel, geometry)),
+        (jitted_kernel_gradient, (images, gradient, geometry, 5)),
+    ):
+        text = function.lower(*arguments).compile().as_text()
+        assert len(re.findall(r" fusion\(", text)) < 25
