@@ -57,13 +57,20 @@ def search_all(
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
     parts = products.rows.shape[1] if normalize == "attribute" else 1 + changes.num_replaceable
-    size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts)
+    # On a CPU each thread has a chunk of references to itself, if these are many: their products are faster on
+    # one core each than one after the other on all, because only a part of the work for them is divided.
+    is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
+    workers = NUM_WORKERS if is_divided else 1
+    size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts, workers)
     order = np.argsort(reference, kind="stable")
-    for chunk in _chunks(np.arange(len(distinct)), size):
+
+    def search(chunk: Int[np.ndarray, " R"]) -> None:
         first, last = np.searchsorted(reference[order], (chunk.min(), chunk.max() + 1))
         queries = order[first:last]
         taken = take_references(distinct[chunk])
-        references = make_references(products, *taken, normalize, changes.num_replaceable)
+        references = make_references(
+            products, *taken, normalize, changes.num_replaceable, by_one_thread=is_divided
+        )
         indices[queries], distances[queries] = search_references(
             products,
             references,
@@ -72,7 +79,11 @@ def search_all(
             k,
             normalize,
             exact_distances,
+            workers=1 if is_divided else NUM_WORKERS,
         )
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(search, _chunks(np.arange(len(distinct)), size)))
     return indices, distances
 
 
@@ -99,6 +110,8 @@ def search_references(
     k: int,
     normalize: Normalization,
     exact_distances: bool = False,
+    *,
+    workers: int = NUM_WORKERS,
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
     """Returns the result of ``search_all`` for references whose products are computed already.
 
@@ -110,6 +123,7 @@ def search_references(
       k: the number of neighbours.
       normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums.
+      workers: the number of threads.
     """
     indices = np.zeros((len(reference), k), np.int32)
     distances = np.zeros((len(reference), k), products.rows.dtype)
@@ -132,7 +146,7 @@ def search_references(
         pending = np.flatnonzero(~certified)
         chunks = list(_chunks(pending, _chunk_size(len(pending), query_bytes)))
         if len(chunks) > 1:
-            with ThreadPoolExecutor(NUM_WORKERS) as pool:
+            with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(search, chunks, itertools.repeat(spare_candidates)))
         elif chunks:
             search(chunks[0], spare_candidates)
@@ -233,7 +247,7 @@ def _chunk_size(total: int, item_bytes: int) -> int:
     return next((size for size in allowed if size >= total), allowed[-1])
 
 
-def reference_chunk_size(total: int, reference_bytes: int) -> int:
+def reference_chunk_size(total: int, reference_bytes: int, workers: int = 1) -> int:
     """Splits many references into equal chunks, as large as memory allows, and returns their size.
 
     Large products cost less per row than small ones. Few references are chunked like queries.
@@ -241,11 +255,14 @@ def reference_chunk_size(total: int, reference_bytes: int) -> int:
     Args:
       total: the number of references.
       reference_bytes: the bytes of one reference's products.
+      workers: the number of threads that have a chunk each at the same time.
     """
+    reference_bytes *= workers
     largest = min(MAX_REFERENCES, CHUNK_BYTES // reference_bytes // PADDING * PADDING)
     if total <= CHUNK_SIZES[-1] or largest <= CHUNK_SIZES[-1]:
         return _chunk_size(total, reference_bytes)
-    size = -(-total // -(-total // largest))
+    rounds = -(-total // (largest * workers))
+    size = -(-total // (rounds * workers))
     return -(-size // PADDING) * PADDING
 
 

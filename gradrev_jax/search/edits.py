@@ -22,9 +22,11 @@ from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.sums import (
     norm_operations,
     part_products,
+    part_products_by_one_thread,
     square_norms,
     sum_operations,
     whole_and_block_products,
+    whole_and_block_products_by_one_thread,
 )
 
 MAX_UNROLLED = 8  # edits per query up to which their additions are unrolled
@@ -57,6 +59,8 @@ def make_references(
     rows: Float[Array, "R P d"],
     normalize: Normalization,
     num_replaceable: int = 0,
+    *,
+    by_one_thread: bool = False,
 ) -> References:
     """Multiplies references with the gallery.
 
@@ -66,12 +70,15 @@ def make_references(
       rows: [R, P, d], the normalised references.
       normalize: the normalisation that was applied.
       num_replaceable: the number of blocks, the first ones, that an edit may take out.
+      by_one_thread: whether a CPU leaves other cores to other threads.
     """
     blocks = None
     if normalize == "attribute" or not num_replaceable:
-        with_rows = part_products(features, products.rows, by_block=normalize == "attribute")
+        multiply = part_products_by_one_thread if by_one_thread else part_products
+        with_rows = multiply(features, products.rows, by_block=normalize == "attribute")
     else:
-        with_rows, blocks = whole_and_block_products(features, products.rows, num_blocks=num_replaceable)
+        multiply = whole_and_block_products_by_one_thread if by_one_thread else whole_and_block_products
+        with_rows, blocks = multiply(features, products.rows, num_blocks=num_replaceable)
     scales, norms = _scales_and_norms(features, rows, len(with_rows))
     return References(features, rows, scales, norms, with_rows, blocks)
 

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 LANES = 16  # partial sums that run side by side in a squared norm
-SUM_WIDTH = 170  # the products that one matrix product sums; shorter sums err less, but take longer
 SUM_ROWS = 2048  # the gallery's rows whose sums a CPU adds up at a time, so that these stay in its cache
 
 
-@functools.partial(jax.jit, static_argnames="by_block")
-def part_products(
+def _part_products(
     vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, by_block: bool = False
 ) -> Float[Array, "S M G"]:
     """Returns the products of every vector with every row, per block (S = P) or of the whole (S = 1)."""
@@ -21,8 +19,7 @@ def part_products(
     return _sum_products(vectors.reshape(len(vectors), -1), rows.reshape(len(rows), -1))[None]
 
 
-@functools.partial(jax.jit, static_argnames="num_blocks")
-def whole_and_block_products(
+def _whole_and_block_products(
     vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, num_blocks: int
 ) -> tuple[Float[Array, "1 M G"], Float[Array, "N M G"]]:
     """Returns ``part_products`` of the whole, and those of the first N blocks, at the cost of the former.
@@ -45,33 +42,72 @@ def whole_and_block_products(
     return jax.lax.scan(lambda total, n: (block(total, n)[0], None), total, rest)[0][None], blocks
 
 
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
+part_products = jax.jit(_part_products, static_argnames="by_block")
+part_products_by_one_thread = jax.jit(_part_products, static_argnames="by_block", compiler_options=ONE_THREAD)
+whole_and_block_products = jax.jit(_whole_and_block_products, static_argnames="num_blocks")
+whole_and_block_products_by_one_thread = jax.jit(
+    _whole_and_block_products, static_argnames="num_blocks", compiler_options=ONE_THREAD
+)
+
+
 def _sum_products(vectors: Float[Array, "M D"], rows: Float[Array, "G D"]) -> Float[Array, "M G"]:
     """Returns the products of every vector with every row, on a CPU some rows at a time."""
     if jax.default_backend() != "cpu" or len(rows) <= SUM_ROWS:
         return short_sums(vectors, rows)
 
     def add(i: Int[Array, ""], products: Float[Array, "M G"]) -> Float[Array, "M G"]:
-        start = jnp.minimum(i * SUM_ROWS, len(rows) - SUM_ROWS)  # the last step repeats some rows
-        taken = jax.lax.dynamic_slice_in_dim(rows, start, SUM_ROWS)
-        return jax.lax.dynamic_update_slice_in_dim(products, short_sums(vectors, taken), start, axis=1)
+        first = jnp.minimum(i * SUM_ROWS, len(rows) - SUM_ROWS)  # the last step repeats some rows
+        sums = short_sums(vectors, rows, first, SUM_ROWS)
+        return jax.lax.dynamic_update_slice_in_dim(products, sums, first, axis=1)
 
     products = jnp.zeros((len(vectors), len(rows)), rows.dtype)
     return jax.lax.fori_loop(0, -(-len(rows) // SUM_ROWS), add, products)
 
 
-def short_sums(vectors: Float[Array, "M D"], rows: Float[Array, "G D"]) -> Float[Array, "M G"]:
-    """Returns products by short sums, whose sums have a smaller rounding error than one long sum."""
+def short_sums(
+    vectors: Float[Array, "M D"],
+    rows: Float[Array, "G D"],
+    first: Int[Array, ""] | int = 0,
+    count: int | None = None,
+) -> Float[Array, "M _"]:
+    """Returns products by short sums, whose sums have a smaller rounding error than one long sum.
 
-    def product(start: Int[Array, ""] | int, width: int) -> Float[Array, "M G"]:
-        a, b = (jax.lax.dynamic_slice_in_dim(x, start, width, axis=1) for x in (vectors, rows))
+    Args:
+      vectors: [M, D].
+      rows: [G, D].
+      first: the first of the rows to multiply with.
+      count: the number of these rows; None: all.
+    """
+    num_rows = len(rows) if count is None else count
+
+    def product(start: Int[Array, ""] | int, width: int) -> Float[Array, "M _"]:
+        a = jax.lax.dynamic_slice_in_dim(vectors, start, width, axis=1)
+        b = jax.lax.dynamic_slice(rows, (first, start), (num_rows, width))
         # Highest precision: TF32, a GPU's default, would need an error bound a thousand times as wide.
         return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
 
-    count, last = divmod(vectors.shape[1] - 1, SUM_WIDTH)
-    total = product(count * SUM_WIDTH, last + 1)
-    if not count:
+    width = sum_width(vectors.shape[1])
+    num_full, last = divmod(vectors.shape[1] - 1, width)
+    total = product(num_full * width, last + 1)
+    if not num_full:
         return total
-    return jax.lax.fori_loop(0, count, lambda i, total: total + product(i * SUM_WIDTH, SUM_WIDTH), total)
+    return jax.lax.fori_loop(0, num_full, lambda i, total: total + product(i * width, width), total)
+
+
+def sum_width(width: int) -> int:
+    """Returns how many of a sum's products one matrix product sums.
+
+    The root of the width would err least. Three times as much takes less time, and errs little more.
+
+    Args:
+      width: the number of products in the sum.
+
+    Example:
+      >>> sum_width(340), sum_width(4080)
+      (57, 195)
+    """
+    return -(-width // max(1, int(width**0.5 / 3)))
 
 
 def sum_operations(width: int) -> int:
@@ -82,9 +118,9 @@ def sum_operations(width: int) -> int:
 
     Example:
       >>> sum_operations(340), sum_operations(4080)
-      (171, 193)
+      (62, 215)
     """
-    return min(width, SUM_WIDTH) + -(-width // SUM_WIDTH) - 1
+    return sum_width(width) + -(-width // sum_width(width)) - 1
 
 
 def square_norms(rows: Float[Array, "M P d"]) -> Float[Array, " M"]:

@@ -17,6 +17,13 @@ def test_many_references_are_split_into_equal_chunks():
     assert reference_chunk_size(1025, 1) == 528
 
 
+def test_every_thread_has_as_many_chunks_as_the_others():
+    assert reference_chunk_size(1581, 1, workers=2) == 800
+    assert reference_chunk_size(1024, 1, workers=2) == 512
+    assert reference_chunk_size(2100, 1, workers=2) == 528
+    assert reference_chunk_size(1581, CHUNK_BYTES // 1200, workers=2) == 400
+
+
 def test_the_excluded_row_goes_or_else_the_last():
     indices, distances = drop_excluded(
         np.array([[4, 2, 9], [4, 2, 9], [4, 2, 9]]), np.array([[0.0, 1, 2]] * 3), np.array([2, 7, 9])

@@ -150,8 +150,10 @@ def test_any_number_of_queries(rng, queries):
     return None
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("how", ["global", "attribute"])
-def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how):
+def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how, workers):
+    monkeypatch.setattr("gradrev_jax.search.batching.NUM_WORKERS", workers)
     monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_SIZES", (1, 4))
     check(example(rng, queries=45), K, how)
     # Room for the scores of a single query, whatever the sizes.

@@ -197,3 +197,10 @@ def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
         one = index.session(int(data[2][1])).search(data[3][1:2], K)
         expected = oracle(data, K, how, weights=data[4], absent=data[5])
         np.testing.assert_array_equal(one.indices, expected[0][1:2])
+
+
+@pytest.mark.parametrize("how", ["global", "attribute"])
+def test_every_thread_may_have_references_to_itself(rng, monkeypatch, how):
+    monkeypatch.setattr("gradrev_jax.search.batching.NUM_WORKERS", 2)
+    monkeypatch.setattr("gradrev_jax.search.batching.CHUNK_SIZES", (1, 4))
+    check(example(rng), K, how)
