@@ -57,8 +57,8 @@ def search_all(
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
     parts = products.rows.shape[1] if normalize == "attribute" else 1 + changes.num_replaceable
-    # On a CPU each thread has a chunk of references to itself, if these are many: their products are faster on
-    # one core each than one after the other on all, because only a part of the work for them is divided.
+    # On a CPU each thread has a chunk of references to itself, if these are many: of their products, the
+    # additions of short sums are not divided among the cores.
     is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
     workers = NUM_WORKERS if is_divided else 1
     size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts, workers)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.search.edits import EditedFeatures, References
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.sums import ONE_THREAD
 
 SCORE_BYTES = 2**21  # of the scores that a CPU holds at a time; more leave its cache before they are selected
 
@@ -101,9 +102,7 @@ def _score_rows(
 
 
 score_rows = jax.jit(_score_rows, static_argnames="count")
-_score_rows_by_one_thread = jax.jit(
-    _score_rows, static_argnames="count", compiler_options={"xla_cpu_multi_thread_eigen": False}
-)
+_score_rows_by_one_thread = jax.jit(_score_rows, static_argnames="count", compiler_options=ONE_THREAD)
 
 
 @functools.partial(jax.jit, static_argnames="m")

@@ -19,7 +19,7 @@ from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
 from gradrev_jax.search.edits import Edits, References, apply_edits
 from gradrev_jax.search.products import GalleryProducts
-from gradrev_jax.search.sums import norm_operations
+from gradrev_jax.search.sums import ONE_THREAD, norm_operations
 
 # A squared distance is computed exactly where the relative error bound of its score exceeds this.
 MAX_RELATIVE_ERROR = 2**-9
@@ -162,7 +162,7 @@ def exact_squared_distances(
     return squares
 
 
-@functools.partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
+@functools.partial(jax.jit, compiler_options=ONE_THREAD)
 def _pair_squares(
     rows: Float[Array, "G P d"],
     vectors: Float[Array, "Q P d"],

@@ -1,11 +1,10 @@
 """Sums of products and of squares in parts, and the most roundings that a summand passes through."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}  # the compiler's option for threads that share the cores
 LANES = 16  # partial sums that run side by side in a squared norm
 SUM_ROWS = 2048  # the gallery's rows whose sums a CPU adds up at a time, so that these stay in its cache
 
@@ -42,7 +41,6 @@ def _whole_and_block_products(
     return jax.lax.scan(lambda total, n: (block(total, n)[0], None), total, rest)[0][None], blocks
 
 
-ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
 part_products = jax.jit(_part_products, static_argnames="by_block")
 part_products_by_one_thread = jax.jit(_part_products, static_argnames="by_block", compiler_options=ONE_THREAD)
 whole_and_block_products = jax.jit(_whole_and_block_products, static_argnames="num_blocks")
