@@ -82,8 +82,8 @@ def backbone_layers(image: int, batch: int, width: float) -> list[Layer]:
         layers.append(Layer(layers[-1].name.replace("conv", "pool"), images.shape))
         return max_pool(images)
 
-    max_pool = alexnet._max_pool
-    with mock.patch.multiple(alexnet, convolve=convolution, _max_pool=pooling):
+    max_pool = alexnet.max_pool
+    with mock.patch.multiple(alexnet, convolve=convolution, max_pool=pooling):
         images = jax.ShapeDtypeStruct((batch, image, image, 3), jnp.float32)
         jax.eval_shape(alexnet.AlexNet(width=width).init, jax.random.key(0), images)
     return layers
@@ -116,7 +116,7 @@ def convolution_passes(geometry: Geometry) -> dict[str, dict[str, Function]]:
 def pooling_passes() -> dict[str, dict[str, Function]]:
     """Returns the passes of a pooling, alone and with a ReLU before or after it."""
     sides: dict[str, Function] = {
-        OURS: alexnet._max_pool,
+        OURS: alexnet.max_pool,
         PLAIN: functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2)),
     }
     inside = map_sides(sides, lambda pool: lambda images: pool(nn.relu(images)))

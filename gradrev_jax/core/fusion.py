@@ -8,10 +8,11 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def compute_apart(function: Callable[..., Any], *arrays: Any) -> Any:
-    """Calls a function whose operations XLA fuses with each other, but not with those around them.
+    """Calls a function whose operations XLA fuses, on a CPU, with each other but not with those around them.
 
-    XLA on a CPU fuses what is cheap into all that reads it, where it is computed anew for each reader. An
-    ``optimization_barrier`` does not prevent this: it is gone before XLA fuses.
+    There, XLA fuses what is cheap into all that reads it, where it is computed anew for each reader. An
+    ``optimization_barrier`` does not prevent this: it is gone before XLA fuses. On other devices the function
+    is called as it is: their compilers take no call that is not inlined.
 
     Args:
       function: the function of arrays.
@@ -27,5 +28,8 @@ def compute_apart(function: Callable[..., Any], *arrays: Any) -> Any:
         with set_xla_metadata(inlineable=None):  # else JAX's own functions within would stay apart, too
             return function(*arrays)
 
-    with set_xla_metadata(inlineable="false"):
-        return jax.jit(without_metadata)(*arrays)
+    def apart(*arrays: Any) -> Any:
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(without_metadata)(*arrays)
+
+    return jax.lax.platform_dependent(*arrays, cpu=apart, default=function)

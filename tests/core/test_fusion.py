@@ -3,6 +3,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gradrev_jax.core.fusion import compute_apart
 
@@ -42,3 +43,9 @@ def test_values_and_gradients_are_those_of_the_function():
 def test_it_takes_and_returns_trees():
     pair = compute_apart(lambda tree, x: {"sum": tree["a"] + x, "a": tree["a"]}, {"a": jnp.ones(2)}, 2.0)
     assert jax.tree.map(lambda leaf: leaf.tolist(), pair) == {"sum": [3.0, 3.0], "a": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_only_a_cpu_leaves_a_call_in_the_program(platform, expected):
+    traced = jax.jit(lambda x: second(compute_apart(first, x))).trace(jnp.ones(8))
+    assert ("inlineable" in traced.lower(lowering_platforms=(platform,)).as_text()) == expected
