@@ -1,11 +1,11 @@
 """Leakage: what fresh probes read of every attribute in every feature, on images that no encoder saw."""
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
@@ -17,8 +17,10 @@ from gradrev_jax.evaluation.linear_probe import score_linear
 from gradrev_jax.evaluation.mlp_probe import score_mlp
 from gradrev_jax.evaluation.neighbor_probe import predict_by_neighbors
 from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored, conditional_inputs, plain_inputs
+from gradrev_jax.search.batching import NUM_WORKERS
 
 KINDS = ("mlp", "knn", "control")
+WIDTHS = 16  # linear probes are compiled for multiples of so many inputs, so that few programs serve all
 Extra = tuple[Float[np.ndarray, "V N d"], Int[np.ndarray, "V N"]]
 
 
@@ -183,24 +185,33 @@ def _check(
         )
 
 
-@functools.partial(jax.jit, static_argnames="schema")
-def _run_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
-    return jax.lax.map(lambda one: score_linear(one, folds, schema), inputs)
-
-
-@functools.partial(jax.jit, static_argnames="schema")
-def _run_mlp(
-    inputs: ProbeInputs, linear: Scored, folds: Folds, seeds: Any, schema: AttributeSchema
-) -> Scored:
-    return jax.lax.map(lambda one: score_mlp(one[0], one[1], folds, one[2], schema), (inputs, linear, seeds))
+_run_linear = functools.partial(jax.jit, static_argnames="schema")(score_linear)
+_run_mlp = functools.partial(jax.jit, static_argnames="schema")(score_mlp)
 
 
 def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
-    return jax.tree.map(np.asarray, _run_linear(inputs, folds, schema))
+    """Scores the linear probes of all features; of features that read the same, those of one."""
+    wide = inputs.widened(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS)
+    same = all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide))
+    scored = _by_feature(
+        lambda one: _run_linear(one, folds, schema),
+        jax.tree.map(lambda leaf: leaf[:1], wide) if same else wide,
+    )
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (schema.num_attributes, *leaf.shape[1:])), scored)
 
 
 def _score_mlp(
     inputs: ProbeInputs, linear: Scored, folds: Folds, seed: int, schema: AttributeSchema
 ) -> Scored:
-    seeds = jnp.arange(schema.num_attributes) + seed * schema.num_attributes
-    return jax.tree.map(np.asarray, _run_mlp(inputs, linear, folds, seeds, schema))
+    seeds = np.arange(schema.num_attributes) + seed * schema.num_attributes
+    return _by_feature(lambda one: _run_mlp(*one[:2], folds, one[2], schema), (inputs, linear, seeds))
+
+
+def _by_feature(score: Callable[[Any], Scored], inputs: Any) -> Scored:
+    """Scores the probes of several features at once: one takes a core."""
+    features = [
+        jax.tree.map(lambda leaf, j=j: leaf[j], inputs) for j in range(len(jax.tree.leaves(inputs)[0]))
+    ]
+    with ThreadPoolExecutor(NUM_WORKERS) as pool:
+        scored = list(pool.map(lambda one: jax.tree.map(np.asarray, score(one)), features))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *scored)

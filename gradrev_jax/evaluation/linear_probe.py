@@ -1,8 +1,9 @@
 """Logistic probes of many attributes on one feature, for several sets of fitting images at once.
 
-All heads of a feature are one weight [r, F, J]: r inputs, F sets of fitting images, J values. They are fitted
+All heads of a feature are one weight [J, F, r]: J values, F sets of fitting images, r inputs. They are fitted
 together by conjugate gradients whose steps are Newton's along the line. The logits are linear in the weights,
-so a step needs one product forward and one backward, and the line search needs none.
+so a step needs one product forward and one backward, and the line search needs none. Images are the last axis
+of all that there is per image, so that sums over the values of an attribute add up whole rows.
 """
 
 import functools
@@ -31,12 +32,12 @@ class Heads(NamedTuple):
     """Represents fitted heads of one feature.
 
     Attributes:
-      weights: the weights, [r, F, J].
-      logits: the logits of all images, the base included, [m, F, J].
+      weights: the weights, [J, F, r].
+      logits: the logits of all images, the base included, [J, F, m].
     """
 
-    weights: Float[Array, "r F J"]
-    logits: Float[Array, "m F J"]
+    weights: Float[Array, "J F r"]
+    logits: Float[Array, "J F m"]
 
 
 class Objective(NamedTuple):
@@ -46,30 +47,30 @@ class Objective(NamedTuple):
       x: the inputs, [m, r].
       penalty: the factor of each input's squared weights, [r]; 0 for the intercept.
       moment: the second moment of each input, [r].
-      one_hot: the labels, [m, J]; zeros where not labelled.
-      share: the share that each image has in the mean, [m, F, N]; 0 if it is not for fitting.
-      strength: the strength of L2, [F, N].
-      free: whether the heads are fitted at all, [F, N]; others keep their weights.
+      one_hot: the labels, [J, m]; zeros where not labelled.
+      share: the share that each image has in the mean, [N, F, m]; 0 if it is not for fitting.
+      strength: the strength of L2, [N, F].
+      free: whether the heads are fitted at all, [N, F]; others keep their weights.
     """
 
     x: Float[Array | np.ndarray, "m r"]
     penalty: Float[Array | np.ndarray, " r"]
     moment: Float[Array | np.ndarray, " r"]
-    one_hot: Float[Array, "m J"]
-    share: Float[Array, "m F N"]
-    strength: Float[Array, "F N"]
-    free: Bool[Array, "F N"]
+    one_hot: Float[Array, "J m"]
+    share: Float[Array, "N F m"]
+    strength: Float[Array, "N F"]
+    free: Bool[Array, "N F"]
 
 
 class _Descent(NamedTuple):
-    """Represents the state of conjugate gradients; numbers [F, N] belong to one head each."""
+    """Represents the state of conjugate gradients; numbers [N, F] belong to one head each."""
 
     heads: Heads
-    direction: Float[Array, "r F J"]
-    gradient: Float[Array, "r F J"]
-    slope: Float[Array, "F N"]
-    step: Float[Array, "F N"]
-    loss: Float[Array, "F N"]
+    direction: Float[Array, "J F r"]
+    gradient: Float[Array, "J F r"]
+    slope: Float[Array, "N F"]
+    step: Float[Array, "N F"]
+    loss: Float[Array, "N F"]
 
 
 def fit_heads(start: Heads, objective: Objective, schema: AttributeSchema, steps: int) -> Heads:
@@ -83,41 +84,37 @@ def fit_heads(start: Heads, objective: Objective, schema: AttributeSchema, steps
       schema: the attributes.
       steps: the number of steps.
     """
-    to_values, to_attributes = schema.membership.T, schema.membership
-    strength = _multiply(objective.strength, to_values)
-    free = _multiply(objective.free.astype(jnp.float32), to_values)
-    decay = objective.penalty[:, None, None] * strength
-    scale = free / (CURVATURE * objective.moment[:, None, None] + decay + 1e-9)
-    weighted_one_hot = objective.one_hot[:, None] * _multiply(objective.share, to_values)
+    to_values = functools.partial(_to_values, schema=schema)
+    decay = to_values(objective.strength)[..., None] * objective.penalty
+    free = to_values(objective.free.astype(jnp.float32))[..., None]
+    scale = free / (CURVATURE * objective.moment + decay + 1e-9)
+    weighted_one_hot = objective.one_hot[:, None] * to_values(objective.share)
 
-    def by_head(x: Float[Array | np.ndarray, "k F J"]) -> Float[Array, "F N"]:
-        return _multiply(x.sum(axis=0), to_attributes)
+    def by_head(x: Float[Array, "J F k"]) -> Float[Array, "N F"]:
+        return _sum_values(x.sum(axis=-1), schema)
 
     def advance(_: Int[Array, ""], state: _Descent) -> _Descent:
         weights, logits = state.heads
         exponentials, normalizer = _exponentials(logits, schema)
-        ratio = objective.share / normalizer
-        probability = exponentials * _multiply(ratio, to_values)
-        log_likelihood = by_head(weighted_one_hot * logits)
-        loss = (objective.share * jnp.log(normalizer)).sum(axis=0) - log_likelihood
+        probability = exponentials * to_values(objective.share / normalizer)
+        loss = (objective.share * jnp.log(normalizer)).sum(axis=-1) - by_head(weighted_one_hot * logits)
         loss += 0.5 * by_head(decay * weights**2)
-        gradient = _transposed_product(objective.x, probability - weighted_one_hot) + decay * weights
+        gradient = _product(probability - weighted_one_hot, objective.x) + decay * weights
         good = loss <= state.loss + 1e-6 * jnp.abs(state.loss)
         scaled = scale * gradient
         slope = by_head(gradient * scaled)
         turn = by_head((gradient - state.gradient) * scaled) / jnp.maximum(state.slope, 1e-30)
-        turn = _multiply(jnp.maximum(turn, 0.0), to_values)
-        conjugate = turn * state.direction - scaled
-        descends = _multiply((by_head(gradient * conjugate) < 0).astype(jnp.float32), to_values)
+        conjugate = to_values(jnp.maximum(turn, 0.0))[..., None] * state.direction - scaled
+        descends = to_values((by_head(gradient * conjugate) < 0).astype(jnp.float32))[..., None]
         conjugate = jnp.where(descends > 0, conjugate, -scaled)
-        kept = _multiply(good.astype(jnp.float32), to_values) > 0
+        kept = to_values(good.astype(jnp.float32))[..., None] > 0
         direction = jnp.where(kept, conjugate, state.direction)
-        change = _product(objective.x, direction)
-        mean = _multiply(probability * change, to_attributes)
-        variance = (mean**2 / jnp.maximum(objective.share, 1e-30)).sum(axis=0)
-        curvature = by_head(probability * change**2) - variance + by_head(decay * direction**2)
+        change = _product(direction, objective.x.T)
+        changed = probability * change
+        variance = (_sum_values(changed, schema) ** 2 / jnp.maximum(objective.share, 1e-30)).sum(axis=-1)
+        curvature = by_head(changed * change) - variance + by_head(decay * direction**2)
         newton = -by_head(gradient * direction) / jnp.maximum(curvature, 1e-30)
-        move = _multiply(jnp.where(good, newton, -0.75 * state.step), to_values)
+        move = to_values(jnp.where(good, newton, -0.75 * state.step))[..., None]
         return _Descent(
             Heads(weights + move * direction, logits + move * change),
             direction,
@@ -133,19 +130,19 @@ def fit_heads(start: Heads, objective: Objective, schema: AttributeSchema, steps
 
 
 def cross_entropies(
-    logits: Float[Array, "m F J"], one_hot: Float[Array, "m J"], schema: AttributeSchema
-) -> Float[Array, "m F N"]:
+    logits: Float[Array, "J F m"], one_hot: Float[Array, "J m"], schema: AttributeSchema
+) -> Float[Array, "N F m"]:
     """Computes the cross-entropy of each image and attribute; of no meaning where it is not labelled."""
     _, normalizer = _exponentials(logits, schema)
-    return jnp.log(normalizer) - _multiply(one_hot[:, None] * logits, schema.membership)
+    return jnp.log(normalizer) - _sum_values(one_hot[:, None] * logits, schema)
 
 
 class _Choice(NamedTuple):
     """Represents the best heads so far of each fold and attribute, by the loss on the inner fold."""
 
-    loss: Float[Array, "T N"]
-    strength: Float[Array, "T N"]
-    weights: Float[Array, "r T J"]
+    loss: Float[Array, "N T"]
+    strength: Float[Array, "N T"]
+    weights: Float[Array, "J T r"]
 
 
 def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
@@ -159,11 +156,10 @@ def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> 
       folds: which images probes are fitted to, and scored on.
       schema: the attributes.
     """
-    one_hot = schema.one_hot(inputs.labels)
-    labelled = (jnp.asarray(inputs.labels) >= 0).astype(jnp.float32)
-    base = inputs.base[inputs.own]
+    one_hot, labelled = labels_by_value(inputs.labels, schema)
+    base = base_of_images(inputs)
     pairs = folds.without_pair.shape[1]
-    every = jnp.ones((pairs, schema.num_attributes))
+    every = jnp.ones((schema.num_attributes, pairs))
     objective = Objective(
         inputs.x,
         inputs.penalty,
@@ -178,28 +174,31 @@ def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> 
     objective = objective._replace(
         share=shares(labelled, folds.without_fold), strength=jnp.where(free, choice.strength, 1.0), free=free
     )
-    heads = Heads(choice.weights, base[:, pairs:] + _product(inputs.x, choice.weights))
+    heads = Heads(choice.weights, base[:, pairs:] + _product(choice.weights, inputs.x.T))
     heads = fit_heads(heads, objective, schema, REFIT_STEPS)
-    logits = jnp.take_along_axis(heads.logits, folds.fold[:, None, None], axis=1)
-    own_loss = cross_entropies(logits, one_hot, schema)[:, 0]
-    base_logits = jnp.take_along_axis(base[:, pairs:], folds.fold[:, None, None], axis=1)
-    base_loss = cross_entropies(base_logits, one_hot, schema)[:, 0]
-    return Scored(own_loss, base_loss, predictions(logits[:, 0], schema), choice.loss, choice.strength)
+    logits, base_logits = (of_fold(x, folds.fold) for x in (heads.logits, base[:, pairs:]))
+    return Scored(
+        cross_entropies(logits[:, None], one_hot, schema)[:, 0].T,
+        cross_entropies(base_logits[:, None], one_hot, schema)[:, 0].T,
+        predictions(logits, schema).T,
+        choice.loss.T,
+        choice.strength.T,
+    )
 
 
 def _choose(
     objective: Objective,
-    base: Float[Array, "m P J"],
-    inner: Float[Array, "m T N"],
+    base: Float[Array, "J P m"],
+    inner: Float[Array, "N T m"],
     folds: Folds,
     schema: AttributeSchema,
 ) -> _Choice:
     """Fits heads at all strengths, and returns those with the least loss on each inner fold."""
-    weights = jnp.zeros((objective.x.shape[1], *base.shape[1:]))
+    weights = jnp.zeros((*base.shape[:2], objective.x.shape[1]))
 
-    def inner_loss(heads: Heads) -> Float[Array, "T N"]:
+    def inner_loss(heads: Heads) -> Float[Array, "N T"]:
         losses = cross_entropies(heads.logits, objective.one_hot, schema)[:, folds.pair_of]
-        return (inner * losses).sum(axis=0)
+        return (inner * losses).sum(axis=-1)
 
     def tighten(carry: tuple[Heads, _Choice], strength: Float[Array, ""]) -> tuple:
         heads, best = carry
@@ -207,7 +206,7 @@ def _choose(
         heads = fit_heads(heads, objective._replace(strength=strengths), schema, PATH_STEPS)
         loss = inner_loss(heads)
         better = loss < best.loss
-        of_values = _multiply(better.astype(jnp.float32), schema.membership.T) > 0
+        of_values = _to_values(better.astype(jnp.float32), schema)[..., None] > 0
         best = _Choice(
             jnp.where(better, loss, best.loss),
             jnp.where(better, strength, best.strength),
@@ -222,41 +221,62 @@ def _choose(
     return best
 
 
-def predictions(logits: Float[Array, "m J"], schema: AttributeSchema) -> Int[Array, "m N"]:
+def labels_by_value(
+    labels: Int[Array | np.ndarray, "m N"], schema: AttributeSchema
+) -> tuple[Float[Array, "J m"], Float[Array, "N m"]]:
+    """Returns labels one-hot, zeros where there is none, and whether there is one, 0/1."""
+    return schema.one_hot(labels).T, (jnp.asarray(labels) >= 0).astype(jnp.float32).T
+
+
+def base_of_images(inputs: ProbeInputs) -> Float[Array, "J F m"]:
+    """Returns what is known of each image's values without the feature, as log-probabilities."""
+    return jnp.asarray(inputs.base).T[..., inputs.own]
+
+
+def of_fold(numbers: Float[Array, "k F m"], positions: Int[Array | np.ndarray, " m"]) -> Float[Array, "k m"]:
+    """Returns of several sets of fitting images the numbers of one for each image."""
+    return jnp.take_along_axis(numbers, positions[None, None], axis=1)[:, 0]
+
+
+def predictions(logits: Float[Array, "J m"], schema: AttributeSchema) -> Int[Array, "N m"]:
     """Returns the value of each attribute with the largest logit; ties go to the lower value."""
     return jnp.stack(
         [
-            logits[:, offset : offset + size].argmax(axis=1)
+            logits[offset : offset + size].argmax(axis=0)
             for offset, size in zip(schema.offsets, schema.sizes, strict=True)
-        ],
-        axis=1,
+        ]
     )
 
 
-def shares(labelled: Float[Array, "m N"], fits: Float[Array | np.ndarray, "m F"]) -> Float[Array, "m F N"]:
+def shares(labelled: Float[Array, "N m"], fits: Float[Array | np.ndarray, "m F"]) -> Float[Array, "N F m"]:
     """Returns the share that each image has in the mean loss of each attribute."""
-    counted = labelled[:, None] * fits[:, :, None]
-    return counted / jnp.maximum(counted.sum(axis=0), 1)
+    counted = labelled[:, None] * fits.T
+    return counted / jnp.maximum(counted.sum(axis=-1, keepdims=True), 1)
+
+
+def _sum_values(numbers: Float[Array, "J *rest"], schema: AttributeSchema) -> Float[Array, "N *rest"]:
+    """Returns sums over the values of each attribute."""
+    return _product(schema.membership.T, numbers)
+
+
+def _to_values(numbers: Float[Array, "N *rest"], schema: AttributeSchema) -> Float[Array, "J *rest"]:
+    """Returns for each value the numbers of its attribute."""
+    return _product(schema.membership, numbers)
 
 
 def _exponentials(
-    logits: Float[Array, "m F J"], schema: AttributeSchema
-) -> tuple[Float[Array, "m F J"], Float[Array, "m F N"]]:
+    logits: Float[Array, "J F m"], schema: AttributeSchema
+) -> tuple[Float[Array, "J F m"], Float[Array, "N F m"]]:
     """Returns the exponentials of logits and their sums by attribute; logits are bounded, not shifted.
 
     The bases are log-probabilities and the weights are penalised, so no logit comes near the bound, and a
     shift by each attribute's maximum would cost as much as the rest of a step.
     """
     exponentials = jnp.exp(jnp.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
-    return exponentials, _multiply(exponentials, schema.membership)
+    return exponentials, _sum_values(exponentials, schema)
 
 
-def _product(x: Float[Array | np.ndarray, "m r"], weights: Float[Array, "r F J"]) -> Float[Array, "m F J"]:
-    """Multiplies inputs with all heads in one product."""
-    return _multiply(x, weights.reshape(len(weights), -1)).reshape(len(x), *weights.shape[1:])
-
-
-def _transposed_product(
-    x: Float[Array | np.ndarray, "m r"], errors: Float[Array, "m F J"]
-) -> Float[Array, "r F J"]:
-    return _multiply(x.T, errors.reshape(len(errors), -1)).reshape(x.shape[1], *errors.shape[1:])
+def _product(left: Float[Array | np.ndarray, "*a k"], right: Float[Array | np.ndarray, "k *b"]) -> Array:
+    """Multiplies with all further axes of either side in one product."""
+    rows, columns = left.reshape(-1, left.shape[-1]), right.reshape(len(right), -1)
+    return _multiply(rows, columns).reshape(*left.shape[:-1], *right.shape[1:])

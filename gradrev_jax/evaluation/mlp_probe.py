@@ -10,7 +10,14 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
-from gradrev_jax.evaluation.linear_probe import cross_entropies, predictions, shares
+from gradrev_jax.evaluation.linear_probe import (
+    base_of_images,
+    cross_entropies,
+    labels_by_value,
+    of_fold,
+    predictions,
+    shares,
+)
 from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored
 
 HIDDEN = 128
@@ -25,9 +32,9 @@ WEIGHT_DECAY = 1e-2
 class _Networks(NamedTuple):
     """Represents one network per pair of folds (P) and restart (R); the first layer is one product."""
 
-    hidden: Float[Array, "r P R H"]
-    output: Float[Array, "P R H J"]
-    bias: Float[Array, "P R 1 J"]
+    hidden: Float[Array, "P R H r"]
+    output: Float[Array, "P R J H"]
+    bias: Float[Array, "P R J 1"]
 
 
 def score_mlp(
@@ -46,9 +53,8 @@ def score_mlp(
       schema: the attributes.
     """
     rows, pairs = len(inputs.labels), folds.without_pair.shape[1]
-    one_hot = schema.one_hot(inputs.labels)
-    labelled = (jnp.asarray(inputs.labels) >= 0).astype(jnp.float32)
-    base = inputs.base[inputs.own][:, :pairs]
+    one_hot, labelled = labels_by_value(inputs.labels, schema)
+    base = base_of_images(inputs)[:, :pairs]
     share = shares(labelled, folds.without_pair) * rows
     inner = shares(labelled, folds.inner)
     batches = min(max(FEWEST_BATCHES, rows // BATCH), rows)
@@ -59,10 +65,10 @@ def score_mlp(
     optimizer = make_optimizer(schedule, weight_decay=WEIGHT_DECAY)
 
     def loss(networks: _Networks, batch: Int[Array, " B"]) -> Float[Array, ""]:
-        logits = base[batch][:, :, None] + _apply(networks, inputs.x[batch])
-        flat = logits.reshape(len(batch), -1, schema.num_values)
-        losses = cross_entropies(flat, one_hot[batch], schema)
-        return (jnp.repeat(share[batch], RESTARTS, axis=1) * losses).sum() / len(batch)
+        logits = base[:, :, batch][:, :, None] + _apply(networks, inputs.x[batch])
+        flat = logits.reshape(schema.num_values, -1, len(batch))
+        losses = cross_entropies(flat, one_hot[:, batch], schema)
+        return (jnp.repeat(share[..., batch], RESTARTS, axis=1) * losses).sum() / len(batch)
 
     def update(carry: tuple, batch: Int[Array, " B"]) -> tuple:
         networks, state = carry
@@ -86,23 +92,21 @@ def score_mlp(
 
 def _better(
     best: Scored,
-    logits: Float[Array, "m P J"],
-    one_hot: Float[Array, "m J"],
-    inner: Float[Array, "m T N"],
+    logits: Float[Array, "J P m"],
+    one_hot: Float[Array, "J m"],
+    inner: Float[Array, "N T m"],
     folds: Folds,
     schema: AttributeSchema,
 ) -> Scored:
     """Returns the scores of networks where their loss on the inner fold is less, and the best else."""
     losses = cross_entropies(logits, one_hot, schema)
-    inner_loss = (inner * losses[:, folds.pair_of]).sum(axis=0)
+    inner_loss = (inner * losses[:, folds.pair_of]).sum(axis=-1).T
     wins = inner_loss < best.inner_loss
     of_images = wins[folds.fold]
-    pair = jnp.asarray(folds.pair_of)[folds.fold][:, None, None]
-    loss = jnp.take_along_axis(losses, pair, axis=1)[:, 0]
-    predicted = predictions(jnp.take_along_axis(logits, pair, axis=1)[:, 0], schema)
+    pair = jnp.asarray(folds.pair_of)[folds.fold]
     return best._replace(
-        loss=jnp.where(of_images, loss, best.loss),
-        predicted=jnp.where(of_images, predicted, best.predicted),
+        loss=jnp.where(of_images, of_fold(losses, pair).T, best.loss),
+        predicted=jnp.where(of_images, predictions(of_fold(logits, pair), schema).T, best.predicted),
         inner_loss=jnp.where(wins, inner_loss, best.inner_loss),
     )
 
@@ -111,15 +115,13 @@ def _start(key: Array, width: int, pairs: int, schema: AttributeSchema) -> _Netw
     """Returns networks whose outputs are 0, so that training starts at the base."""
     hidden = jax.random.normal(key, (width, 1, RESTARTS, HIDDEN)) / np.sqrt(width)
     return _Networks(
-        jnp.broadcast_to(hidden, (width, pairs, RESTARTS, HIDDEN)),
-        jnp.zeros((pairs, RESTARTS, HIDDEN, schema.num_values)),
-        jnp.zeros((pairs, RESTARTS, 1, schema.num_values)),
+        jnp.broadcast_to(jnp.moveaxis(hidden, 0, -1), (pairs, RESTARTS, HIDDEN, width)),
+        jnp.zeros((pairs, RESTARTS, schema.num_values, HIDDEN)),
+        jnp.zeros((pairs, RESTARTS, schema.num_values, 1)),
     )
 
 
-def _apply(networks: _Networks, x: Float[Array | np.ndarray, "m r"]) -> Float[Array, "m P R J"]:
-    hidden = jax.nn.relu(x @ networks.hidden.reshape(x.shape[1], -1)).reshape(
-        len(x), *networks.hidden.shape[1:]
-    )
-    output = jnp.einsum("mprh,prhv->prmv", hidden, networks.output) + networks.bias
-    return jnp.moveaxis(output, 2, 0)
+def _apply(networks: _Networks, x: Float[Array | np.ndarray, "m r"]) -> Float[Array, "J P R m"]:
+    hidden = networks.hidden
+    hidden = jax.nn.relu(hidden.reshape(-1, x.shape[1]) @ x.T).reshape(*hidden.shape[:-1], len(x))
+    return jnp.moveaxis(networks.output @ hidden + networks.bias, 2, 0)

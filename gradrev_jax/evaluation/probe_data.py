@@ -82,6 +82,19 @@ class ProbeInputs(NamedTuple):
     base: Float[np.ndarray | Array, "*N V F J"]
     labels: Int[np.ndarray | Array, "*N m A"]
 
+    def widened(self, width: int) -> "ProbeInputs":
+        """Returns the same inputs with further ones that are 0, of which a linear probe learns nothing.
+
+        Args:
+          width: the number of inputs, at least as many as there are.
+        """
+        more = width - self.x.shape[-1]
+
+        def pad(leaf: Float[np.ndarray, "*rest r"]) -> Float[np.ndarray, "*rest w"]:
+            return np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, more)])
+
+        return self._replace(x=pad(self.x), penalty=pad(self.penalty), moment=pad(self.moment))
+
 
 class Scored(NamedTuple):
     """Represents how a probe did; of all features with a further first axis.
