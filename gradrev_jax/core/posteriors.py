@@ -11,6 +11,8 @@ number of values, and a block is edited by replacing it with a value's one-hot r
 calibrated by one temperature per attribute (Guo et al., "On calibration of modern neural networks", 2017).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +66,15 @@ def posterior_blocks(
     elif not is_traced(temperatures):
         _check_temperatures(np.asarray(temperatures), schema)
     logits = as_floating(own_logits)
-    inverse = 1 / jnp.asarray(temperatures, logits.dtype)[:, None]
+    return _posterior_blocks(logits, jnp.asarray(temperatures, logits.dtype), schema)
+
+
+@functools.partial(jax.jit, static_argnames="schema")
+def _posterior_blocks(
+    logits: Float[Array, "*batch J"], temperatures: Float[Array, " N"], schema: AttributeSchema
+) -> Float[Array, "*batch N k"]:
+    """Computes ``posterior_blocks`` of arguments that fit."""
+    inverse = 1 / temperatures[:, None]
     slices = jnp.where(_own_slots(schema), logits[..., schema.slice_index], -jnp.inf)
     # The largest logit goes before the temperature does, so that no logit overflows.
     scaled = (slices - jax.lax.stop_gradient(slices.max(axis=-1, keepdims=True))) * inverse

@@ -254,12 +254,12 @@ def shares(labelled: Float[Array, "N m"], fits: Float[Array | np.ndarray, "m F"]
     return counted / jnp.maximum(counted.sum(axis=-1, keepdims=True), 1)
 
 
-def _sum_values(numbers: Float[Array, "J *rest"], schema: AttributeSchema) -> Float[Array, "N *rest"]:
+def _sum_values(numbers: Float[Array, "J ..."], schema: AttributeSchema) -> Float[Array, "N ..."]:
     """Returns sums over the values of each attribute."""
     return _product(schema.membership.T, numbers)
 
 
-def _to_values(numbers: Float[Array, "N *rest"], schema: AttributeSchema) -> Float[Array, "J *rest"]:
+def _to_values(numbers: Float[Array, "N ..."], schema: AttributeSchema) -> Float[Array, "J ..."]:
     """Returns for each value the numbers of its attribute."""
     return _product(schema.membership, numbers)
 
@@ -276,7 +276,7 @@ def _exponentials(
     return exponentials, _sum_values(exponentials, schema)
 
 
-def _product(left: Float[Array | np.ndarray, "*a k"], right: Float[Array | np.ndarray, "k *b"]) -> Array:
+def _product(left: Float[Array | np.ndarray, "... k"], right: Float[Array | np.ndarray, "k ..."]) -> Array:
     """Multiplies with all further axes of either side in one product."""
     rows, columns = left.reshape(-1, left.shape[-1]), right.reshape(len(right), -1)
     return _multiply(rows, columns).reshape(*left.shape[:-1], *right.shape[1:])

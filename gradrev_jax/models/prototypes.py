@@ -1,5 +1,6 @@
 """Computes the memory from all training images, without keeping their features."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax import distributed
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.feature_arguments import check_features
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
 from gradrev_jax.models.inference import Forward, predict_batches
@@ -57,5 +59,17 @@ def build_memory(
             progress=progress,
         ):
             features = blocks.by_attribute(output.features)
-            total = jax.tree.map(jnp.add, total, prototype_sums(features, labels[rows], schema))
+            check_features(features, labels[rows], schema)
+            total = _add(total, features, labels[rows], schema)
     return memory_from_sums(distributed.sum_over_processes(total), schema, blocks)
+
+
+@functools.partial(jax.jit, static_argnames="schema")
+def _add(
+    total: PrototypeSums,
+    features: Float[Array | np.ndarray, "B N d"],
+    labels: Int[Array | np.ndarray, "B N"],
+    schema: AttributeSchema,
+) -> PrototypeSums:
+    """Adds the sums and counts of a batch."""
+    return jax.tree.map(jnp.add, total, prototype_sums(features, labels, schema))

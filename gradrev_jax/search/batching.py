@@ -129,7 +129,7 @@ def search_references(
     distances = np.zeros((len(reference), k), products.rows.dtype)
     certified = np.zeros(len(reference), bool)
     edits = make_edits(reference, *changes)
-    query_bytes = max(products.square_norms.nbytes, products.rows[0].nbytes)
+    query_bytes = max(products.square_norms.nbytes, products.rows.nbytes // len(products.rows))
 
     def search(queries: Int[np.ndarray, " T"], spare_candidates: int) -> None:
         indices[queries], distances[queries], certified[queries] = search_edits(

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -98,8 +97,8 @@ def make_replacement(
     blocks = as_floating(absent)
     if (bad := ~np.isfinite(np.asarray(blocks)).all(axis=1)).any():
         raise ValueError(f"absent is not finite for attribute {int(bad.argmax())}")
-    rows = jnp.eye(num_attributes, num_blocks, dtype=blocks.dtype)[:, :, None] * blocks[:, None]
-    return jnp.concatenate([jnp.asarray(memory), rows]), replacement
+    rows = np.eye(num_attributes, num_blocks, dtype=blocks.dtype)[:, :, None] * np.asarray(blocks)[:, None]
+    return np.concatenate([np.asarray(memory), rows]), replacement
 
 
 def make_changes(

@@ -103,7 +103,8 @@ def retrieve(
     by_reference = np.argsort(reference, kind="stable")
     share = by_reference[distributed.local_rows(len(by_reference))]
     _, first = np.unique(reference[share], return_index=True)
-    chunks = np.split(share, first[MAX_REFERENCES::MAX_REFERENCES])
+    size = -(-len(first) // max(1, -(-len(first) // MAX_REFERENCES)))  # of equal chunks, which share programs
+    chunks = np.split(share, first[size::size] if size else [])
     found = [
         index.search(
             reference_ids=reference[chunk],

@@ -1,7 +1,9 @@
 """Exact search for manipulated features, by the linearity of Eq. 7 and of edits by replacement."""
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -246,11 +248,26 @@ class ManipulationIndex:
     def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
         """Returns gallery rows, weighted but not normalised, and as the search compares them."""
         products = self.products
-        features = jnp.asarray(self.features[ids], products.rows.dtype)
-        return weigh_features(features, self.normalize, products.weights), products.rows[ids]
+        on_device = isinstance(self.features, jax.Array)
+        features = self.features if on_device else np.asarray(self.features[ids], products.rows.dtype)
+        places = ids if on_device else np.arange(len(ids))
+        return _take(features, places, products.rows, ids, self.normalize, products.weights)
 
     def _validate_features(self, features: Float[Array | np.ndarray, "Q P d"]) -> Float[Array, "Q P d"]:
         if features.shape[1:] != self.features.shape[1:]:
             _, p, d = self.features.shape
             raise ValueError(f"features must be [..., {p}, {d}], as the gallery's; got {features.shape}")
         return jnp.asarray(features, self.products.rows.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="normalize")
+def _take(
+    features: Float[Array | np.ndarray, "M P d"],
+    places: Int[Array | np.ndarray, " R"],
+    rows: Float[Array, "G P d"],
+    ids: Int[Array | np.ndarray, " R"],
+    normalize: Normalization,
+    weights: Float[Array, " P"] | None,
+) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
+    """Returns some features, weighted, and some rows."""
+    return weigh_features(jnp.asarray(features, rows.dtype)[places], normalize, weights), rows[ids]

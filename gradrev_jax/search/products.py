@@ -76,9 +76,10 @@ def gallery_products(
     dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     factors = None if weights is None else jnp.asarray(weights, dtype)
     memory = weigh_features(jnp.asarray(memory, dtype), normalize, factors)
-    filled, value, part = nonzero_parts(memory, normalize)
+    on_host: np.ndarray = np.asarray(memory)  # where no choice of rows takes a program of its own
+    filled, value, part = nonzero_parts(on_host, normalize)
     # The nonzero blocks of the prototypes, attribute after attribute, and which of them each table row sums.
-    prototypes = tuple(memory[is_filled, n] for n, is_filled in enumerate(filled.T))
+    prototypes = tuple(on_host[is_filled, n] for n, is_filled in enumerate(filled.T))
     block, block_value = np.nonzero(filled.T)
     summands = [
         np.flatnonzero((block_value == v) & ((normalize != "attribute") | (block == n)))
@@ -93,7 +94,7 @@ def gallery_products(
         jnp.zeros((len(value) + 1, count), dtype),
     )
     step_bytes = ROWS_BYTES if jax.default_backend() == "cpu" else DEVICE_ROWS_BYTES
-    step = min(count, max(1, step_bytes // (memory[0].nbytes or 1)))
+    step = min(count, max(1, step_bytes // (memory.nbytes // len(memory) or 1)))
     for start in range(0, count, step):
         # The last step repeats rows of the one before, so that all have one size and share one program.
         start = min(start, count - step)

@@ -4,6 +4,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.erasure import fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.representations import erased_space, make_space
+from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.evaluation import baselines
 from gradrev_jax.evaluation.baselines import BASELINES, BaselineInputs, search_baseline
@@ -106,6 +107,22 @@ def test_the_oracle_finds_all_matches_first_and_then_the_images_that_miss_least(
         everything = set(range(GALLERY)) - ({queries.reference[query]} if exclude else set())
         assert set(found[query].tolist()) == everything
     assert several > 10
+
+
+@pytest.mark.parametrize(("exclude", "held"), [(False, 2**27), (True, 1)])
+def test_the_oracle_is_the_exact_search_with_one_hot_labels(rng, monkeypatch, exclude, held):
+    """A block is a label, the last number of each that there is none; also a few rows at a time."""
+    monkeypatch.setattr(baselines, "ORACLE_BYTES", held)
+    inputs = make_inputs(rng, exclude=exclude, kinds=("swap", "add", "remove"), num_changes=2)
+    sizes = np.array(SCHEMA.sizes)
+    blocks = np.eye(sizes.max() + 1)
+    labels = inputs.material.gallery.labels
+    one_hot = blocks[np.where(labels < 0, sizes, labels)]
+    memory = np.zeros((SCHEMA.num_values, 2, len(blocks)))
+    for value, n in enumerate(SCHEMA.attribute_of):
+        memory[value, n] = blocks[value - SCHEMA.offsets[n]]
+    space = Space(one_hot, one_hot[:0], memory, blocks[sizes])
+    assert_found(search_baseline("oracle", inputs), space, inputs, Way("none", "replace"), 1.0)
 
 
 @pytest.mark.parametrize("missing", ["ignore", "value"])
