@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -88,14 +89,19 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     look, material, _, space, choices = choose_space(run, encoded, progress=progress)
-    with naming("train.{}"):
-        answers = search_gallery(run, space, choices, progress=progress)
-        baselines = search_baselines(run, material, choices, progress=progress)
-    scored = score_queries(run, encoded, answers)
-    leakage = leakage_of_run(material, space, progress=progress) if run.protocol.leakage else None
-    metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage)
-    scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
-    metrics |= beyond
+    with ThreadPoolExecutor(1) as beside:  # the probes leave cores free, and Python waits for them
+        probed = (
+            beside.submit(leakage_of_run, material, space, progress=progress)
+            if run.protocol.leakage
+            else None
+        )
+        with naming("train.{}"):
+            answers = search_gallery(run, space, choices, progress=progress)
+            baselines = search_baselines(run, material, choices, progress=progress)
+        scored = score_queries(run, encoded, answers)
+        scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
+    leakage = None if probed is None else probed.result()
+    metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage) | beyond
     if distributed.is_first():
         write_run_report(run, metrics, scores, report)
     return metrics

@@ -186,7 +186,11 @@ def _shares(
 def _distance(a: np.ndarray, b: np.ndarray, period: float) -> np.ndarray:
     """Returns the distances of values; the shorter way round, if they have a period."""
     distance = np.abs(a - b)
-    return distance if np.isinf(period) else np.minimum(distance % period, -distance % period)
+    if np.isinf(period):
+        return distance
+    if not (distance >= period).any():  # remainders are slow, and these leave all as it is
+        return np.minimum(distance, period - distance)
+    return np.minimum(distance % period, -distance % period)
 
 
 def _mean_distance(values: Float[np.ndarray, " G"], period: float) -> float:

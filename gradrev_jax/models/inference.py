@@ -100,9 +100,10 @@ def predict_batches(
         for start in starts:
             batch = images[start : min(start + batch_size, last)]
             padded = np.pad(batch, ((0, batch_size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
+            output = forward(params, jax.device_put(padded, split))
             if computing is not None:
                 yield finish(*computing)
-            computing = start, forward(params, jax.device_put(padded, split))
+            computing = start, output
         if computing is not None:
             yield finish(*computing)
 
