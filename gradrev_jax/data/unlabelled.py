@@ -56,3 +56,11 @@ class Nuisances:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def of_rows(self, rows: Int[np.ndarray, " R"]) -> Float[np.ndarray, "R L"]:
+        """Returns the values of some images.
+
+        Args:
+          rows: the rows of the images.
+        """
+        return self.values[rows]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.evaluation.probe_data import Folds, Scored
+from gradrev_jax.evaluation.probe_data import Folds, Scored, one_hot_labels
 
 FEWEST_LABELLED = 20  # test images of an attribute that is measured
 SMALLEST_ENTROPY = 0.01  # nats: an attribute that the own label determines leaves nothing to measure
@@ -94,7 +94,7 @@ class ProbeScores:
         self.labels = labels[:scored]
         self.labelled = self.labels != NOT_LABELLED
         self.count = self.labelled.sum(axis=0)
-        one_hot = np.asarray(schema.one_hot(labels))
+        one_hot = one_hot_labels(labels, schema)
         counts = np.einsum("mt,mv->tv", folds.without_fold, one_hot)
         frequent = np.stack(
             [

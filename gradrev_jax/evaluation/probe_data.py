@@ -90,8 +90,8 @@ class ProbeInputs(NamedTuple):
         """
         more = width - self.x.shape[-1]
 
-        def pad(leaf: Float[np.ndarray, "*rest r"]) -> Float[np.ndarray, "*rest w"]:
-            return np.pad(leaf, [(0, 0)] * (leaf.ndim - 1) + [(0, more)])
+        def pad(leaf: Float[np.ndarray | Array, "*rest r"]) -> Float[np.ndarray, "*rest w"]:
+            return np.pad(np.asarray(leaf), [(0, 0)] * (leaf.ndim - 1) + [(0, more)])
 
         return self._replace(x=pad(self.x), penalty=pad(self.penalty), moment=pad(self.moment))
 
@@ -164,7 +164,7 @@ def conditional_inputs(
     parts = []
     for j in range(schema.num_attributes):
         mine = np.eye(known_values + 1, dtype=np.float32)[own[:, j]]
-        one_hot = np.asarray(schema.one_hot(labels[j]))
+        one_hot = one_hot_labels(labels[j], schema)
         known = (labels[j] != NOT_LABELLED) @ schema.membership.T
         base = _bases(mine, one_hot, known, folds, schema)
         residuals = one_hot[scored:] - known[scored:] * _means(
@@ -243,6 +243,12 @@ def log_frequencies(
         scores.append((counts * np.log(others[0] / others[1])).sum(axis=0) @ schema.membership)
     best = np.argmax(scores, axis=0)[schema.attribute_of]
     return np.take_along_axis(np.stack(tables), best[None, None], axis=0)[0]
+
+
+def one_hot_labels(labels: Int[np.ndarray, "m N"], schema: AttributeSchema) -> Float[np.ndarray, "m J"]:
+    """Returns ``schema.one_hot`` by NumPy, for which nothing is compiled."""
+    position = np.arange(schema.num_values) - np.asarray(schema.offsets)[schema.attribute_of]
+    return (labels[:, schema.attribute_of] == position).astype(np.float32)
 
 
 def _bases(

@@ -75,8 +75,9 @@ def _all_scores(
             labels = catalogue.unlabelled.labels[rows, n]
             found[UNLABELLED, name] = kept_scores(labels, neighbors, scores.reference, matches, ks)
     if (known := catalogue.nuisances) is not None:
+        values = known.of_rows(rows)
         for n, (name, period) in enumerate(zip(known.names, known.periods, strict=True)):
-            near = near_scores(known.values[rows, n], neighbors, scores.reference, ks, period=period)
+            near = near_scores(values[:, n], neighbors, scores.reference, ks, period=period)
             found[NUISANCES, name] = {NEAR: near}
     return found
 

@@ -1,6 +1,7 @@
 """Threads that read or decode the images of any source, and name all that they cannot read."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.errors import DataError, UserError, join_lines
 
 Result = TypeVar("Result")
+CHUNK = 16  # images that a thread is given at once: of small ones, each costs less than handing it over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +58,23 @@ class ImagePool:
                 faults[position] = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 return None
 
-        count = len(self.rows)
-        with ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
+        count, workers = len(self.rows), self.workers or os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
             try:
-                attempts = pool.map(attempt, range(count))
+                size = min(CHUNK, max(1, count // (4 * workers)))
+                attempts = pool.map(
+                    lambda start: [attempt(position) for position in range(start, min(start + size, count))],
+                    range(0, count, size),
+                )
                 title = f"{verb} {self.description}"
-                bar = tqdm(attempts, title, count, unit="image", disable=not self.progress, leave=False)
+                bar = tqdm(
+                    itertools.chain.from_iterable(attempts),
+                    title,
+                    count,
+                    unit="image",
+                    disable=not self.progress,
+                    leave=False,
+                )
                 results = list(bar)
             except BaseException:
                 pool.shutdown(cancel_futures=True)

@@ -4,10 +4,11 @@ They are for clothes what dSprites is for shapes: six attributes, independent of
 """
 
 import dataclasses
+import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue, Transform, check_test_fraction, split_parts
@@ -64,10 +65,9 @@ class GarmentImages:
         margin = (transform.resize - transform.size) // 2
         return picture[margin : margin + transform.size, margin : margin + transform.size]
 
-    def nuisances(self) -> Nuisances:
-        """Returns what the drawings have that no attribute decides, see ``garment_nuisances``."""
-        values = [garment_nuisances(self._garment(row), self._random(row)) for row in range(len(self))]
-        return Nuisances(tuple(PERIODS), np.stack(values), tuple(PERIODS.values()))
+    def nuisances(self, row: int) -> Float[np.ndarray, " L"]:
+        """Returns what a drawing has that no attribute decides, see ``garment_nuisances``."""
+        return garment_nuisances(self._garment(row), self._random(row))
 
     def _garment(self, row: int) -> dict[str, str]:
         """Returns the values of a garment by attribute."""
@@ -82,6 +82,36 @@ class GarmentImages:
     def _random(self, row: int) -> np.random.Generator:
         """Returns the random numbers that a garment is drawn with."""
         return np.random.default_rng((self.seed, row, PIXELS))
+
+
+class GarmentNuisances(Nuisances):
+    """The nuisances of drawn garments, which are computed when they are read: a training reads none.
+
+    Args:
+      images: the garments.
+    """
+
+    _images: GarmentImages
+
+    def __init__(self, images: GarmentImages) -> None:
+        for name, value in {
+            "names": tuple(PERIODS),
+            "periods": tuple(PERIODS.values()),
+            "_images": images,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @functools.cached_property
+    def values(self) -> Float[np.ndarray, "M L"]:
+        """The nuisances of all garments."""
+        return self.of_rows(np.arange(len(self)))
+
+    def of_rows(self, rows: Int[np.ndarray, " R"]) -> Float[np.ndarray, "R L"]:
+        """Computes the nuisances of some garments."""
+        return np.stack([self._images.nuisances(row) for row in rows.tolist()])
 
 
 def garments_catalogue(
@@ -141,7 +171,7 @@ def garments_catalogue(
         images,
         labels,
         split_parts(np.where(is_test, TEST, TRAIN)),
-        nuisances=images.nuisances(),
+        nuisances=GarmentNuisances(images),
     )
 
 
