@@ -1,5 +1,6 @@
 """The command lines: each defines flags and calls one function of gradrev_jax."""
 
+import gc
 import sys
 from types import TracebackType
 
@@ -12,5 +13,8 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
         sys.__excepthook__(kind, error, trace)
 
 
+# Importing and tracing make objects by the million, nearly all of which stay: at Python's own threshold, they
+# would be looked through again and again.
+gc.set_threshold(100_000, 20, 20)
 if sys.excepthook is sys.__excepthook__:
     sys.excepthook = _show
