@@ -10,7 +10,7 @@ from gradrev_jax.evaluation import leakage as leakage_module
 from gradrev_jax.evaluation.leakage import measure_leakage, permute_within
 from gradrev_jax.evaluation.leakage_scores import mean_of_others
 from gradrev_jax.evaluation.neighbor_probe import predict_by_neighbors
-from gradrev_jax.evaluation.probe_data import Folds, conditional_inputs
+from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, conditional_inputs, plain_inputs
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 OTHERS = ~np.eye(2, dtype=bool)
@@ -130,6 +130,25 @@ def test_the_linear_probe_is_the_logistic_regression_of_its_strength(rng, missin
         solution = minimize(objective, np.zeros(2 * x.shape[1]), tol=1e-10)
         expected = losses(solution.x, scored_here)
         np.testing.assert_allclose(found.loss[j, scored_here, n], expected, atol=2e-3)
+
+
+def test_wider_inputs_change_nothing_and_features_that_read_the_same_are_probed_once(rng, monkeypatch):
+    features, labels = small(rng)
+    features[:, 1] = features[:, 0]
+    folds = Folds.random(300, ROWS - 300, 5, 0)
+    inputs = plain_inputs(features, labels, SCHEMA, folds, 300)
+    counted, run = [], leakage_module._run_linear
+    monkeypatch.setattr(leakage_module, "_run_linear", lambda *each: counted.append(each) or run(*each))
+    found = leakage_module._score_linear(inputs, folds, SCHEMA)
+    assert len(counted) == 1
+    assert counted[0][0].x.shape == (ROWS, leakage_module.WIDTHS)
+    for feature in range(2):
+        alone = run(ProbeInputs(*(leaf[feature] for leaf in inputs)), folds, SCHEMA)
+        for name, values in alone._asdict().items():
+            np.testing.assert_allclose(getattr(found, name)[feature], values, atol=1e-5, err_msg=name)
+    other = inputs._replace(labels=np.stack([labels, 1 - labels % 2]))
+    leakage_module._score_linear(other, folds, SCHEMA)
+    assert len(counted) == 3
 
 
 @pytest.mark.parametrize("missing", [0, 0.5, 0.99])

@@ -128,3 +128,13 @@ def test_a_nuisance_with_one_value_says_nothing():
 def test_cut_offs_must_lie_within_the_answers(ks):
     with pytest.raises(ValueError, match="cut-off"):
         near_scores(np.array([0.0, 1.0]), np.array([[1, 0]]), np.array([0]), ks)
+
+
+def test_whole_periods_change_no_distance(rng):
+    """Values within one period take a shorter way than those beyond it."""
+    values, rows = rng.random(40), rng.integers(0, 40, (30, 4))
+    found = [
+        near_scores(values + further, rows, rows[:, 0], (3,), period=1.0)
+        for further in (0, rng.integers(0, 3, 40))
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.data.catalogue import Transform
-from gradrev_jax.data.formats.garments.catalogue import SCHEMA, garments_catalogue
+from gradrev_jax.data.formats.garments.catalogue import SCHEMA, GarmentImages, garments_catalogue
 from gradrev_jax.data.formats.garments.drawing import COLORS
 from gradrev_jax.data.formats.garments.nuisances import GREYS, PERIODS
 
@@ -99,3 +99,14 @@ def test_only_stripes_have_angles_beyond_those_of_a_symmetric_pattern(drawn):
     turned = np.abs(angle[is_striped] - np.pi / 2) <= 0.5
     assert 0.2 < turned.mean() < 0.8
     assert (np.abs(angle[is_striped][~turned]) <= 0.5).all()
+
+
+def test_nuisances_of_some_garments_are_those_of_all_and_computed_when_they_are_read(monkeypatch):
+    read, compute = [], GarmentImages.nuisances
+    monkeypatch.setattr(GarmentImages, "nuisances", lambda self, row: read.append(row) or compute(self, row))
+    nuisances = garments_catalogue(count=20, seed=3).nuisances
+    assert (read, len(nuisances)) == ([], 20)
+    some = nuisances.of_rows(np.array([7, 2]))
+    assert read == [7, 2]
+    np.testing.assert_array_equal(some, nuisances.values[[7, 2]])
+    assert not np.array_equal(some, nuisances.values[[2, 7]], equal_nan=True)
