@@ -1,9 +1,9 @@
 """Evaluates a run: from its folder to its report."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from gradrev_jax.evaluation.examples import (
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import write_report
-from gradrev_jax.evaluation.run_leakage import leakage_of_run
+from gradrev_jax.evaluation.run_leakage import leakage_beside
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
@@ -89,18 +89,14 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     look, material, _, space, choices = choose_space(run, encoded, progress=progress)
-    with ThreadPoolExecutor(1) as beside:  # the probes leave cores free, and Python waits for them
-        probed = (
-            beside.submit(leakage_of_run, material, space, progress=progress)
-            if run.protocol.leakage
-            else None
-        )
+    beside = leakage_beside(material, space, progress=progress)
+    with beside if run.protocol.leakage else contextlib.nullcontext(lambda: None) as leakage_measured:
         with naming("train.{}"):
             answers = search_gallery(run, space, choices, progress=progress)
             baselines = search_baselines(run, material, choices, progress=progress)
         scored = score_queries(run, encoded, answers)
         scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
-    leakage = None if probed is None else probed.result()
+        leakage = leakage_measured()
     metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage) | beyond
     if distributed.is_first():
         write_run_report(run, metrics, scores, report)

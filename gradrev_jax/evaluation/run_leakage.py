@@ -1,5 +1,9 @@
 """Measures the leakage of a run's features, beside that of what bounds it."""
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,39 @@ from gradrev_jax.evaluation.leakage import measure_leakage
 SEED, FOLDS = 0, 5
 
 
-def leakage_of_run(material: Material, space: Space, *, progress: bool) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def leakage_beside(
+    material: Material, space: Space, *, progress: bool
+) -> Iterator[Callable[[], dict[str, Any] | None]]:
+    """Measures the leakage of a run in a thread during a block: probes and searches leave each other cores.
+
+    An error in the block, such as Ctrl-C, waits for the measurement that is under way, and for no other.
+
+    Args:
+      material: the encoded images.
+      space: the images as they are compared.
+      progress: whether progress bars are shown.
+
+    Yields:
+      The function that waits for the leakage and returns it, see ``leakage_of_run``.
+    """
+    cancelled = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            options: dict[str, Any] = {"progress": progress, "is_cancelled": cancelled.is_set}
+            yield thread.submit(leakage_of_run, material, space, **options).result
+        except BaseException:
+            cancelled.set()
+            raise
+
+
+def leakage_of_run(
+    material: Material,
+    space: Space,
+    *,
+    progress: bool,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
     """Measures what each attribute's block tells of the other attributes.
 
     Beside it stand, by the linear probe alone, the ``posterior`` of the same classifiers; a
@@ -25,15 +61,21 @@ def leakage_of_run(material: Material, space: Space, *, progress: bool) -> dict[
       material: the encoded images.
       space: the images as they are compared.
       progress: whether progress bars are shown.
+      is_cancelled: the function that says before each measurement whether nobody waits for it any more.
 
     Returns:
       The entry of metrics.json; None if there are too few images to measure anything.
+
+    Raises:
+      CancelledError: nobody does.
     """
     schema, gallery, held_out = material.schema, material.gallery, material.held_out
     if len(gallery.labels) < FOLDS:
         return None
 
     def measure(of_gallery: Array | np.ndarray, of_held_out: Array | np.ndarray, **options: Any) -> Any:
+        if is_cancelled():
+            raise CancelledError
         extra = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
         inputs = np.asarray(of_gallery), gallery.labels, schema
         measured = measure_leakage(*inputs, extra=extra, folds=FOLDS, progress=progress, **options)

@@ -1,4 +1,5 @@
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.evaluation import run_leakage
 from gradrev_jax.evaluation.leakage import measure_leakage
-from gradrev_jax.evaluation.run_leakage import leakage_of_run
+from gradrev_jax.evaluation.run_leakage import leakage_beside, leakage_of_run
 from tests.encoded_images import DIM, SCHEMA, WIDTH, material
 
 CONTROLS = ("posterior", "random_projection", "backbone")
@@ -115,3 +116,37 @@ def test_a_tiny_gallery_has_an_entry_without_numbers(rng):
     extra = np.asarray(space.held_out), made.held_out.labels
     whole = measure_leakage(np.asarray(space.gallery), made.gallery.labels, SCHEMA, extra=extra)
     assert {name: found[name] for name in found if name != "controls"} == whole.as_json(SCHEMA)
+
+
+def test_beside_other_work_it_is_the_same(rng, measured):
+    made = material(rng, gallery=9, held_out=6)
+    space = make_space("features", made)
+    with leakage_beside(made, space, progress=False) as result:
+        beside = result()
+    measured.clear()
+    assert beside == leakage_of_run(made, space, progress=False)
+
+
+def test_an_error_in_other_work_waits_for_one_measurement_alone(rng, monkeypatch):
+    begun, waiting = threading.Semaphore(0), threading.Event()
+    calls = []
+
+    def measure(*arguments, **options):
+        calls.append(arguments)
+        begun.release()
+        waiting.wait(10)
+        numbers = dict.fromkeys(("own_accuracy", "mean", "conditional_mean"), 0.0)
+        return SimpleNamespace(as_json=lambda schema: numbers)
+
+    monkeypatch.setattr(run_leakage, "measure_leakage", measure)
+    made = material(rng, gallery=9, held_out=6)
+
+    def interrupted():
+        with leakage_beside(made, make_space("features", made), progress=False):
+            assert begun.acquire(timeout=10)
+            threading.Timer(0.2, waiting.set).start()  # when the block has been left
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(calls) == 1
