@@ -19,10 +19,12 @@ from jax import lax
 
 from gradrev_jax.core.fusion import compute_apart
 
-OUTPUTS = (2, 3, 4)  # the numbers of rows, and of columns, of outputs that a tile may have
+# The numbers of rows, and of columns, of outputs that a tile may have. With 4 there would be fewer
+# multiplications, and rounding errors of a size at which max pooling chooses other pixels than torch.
+OUTPUTS = (2, 3)
 # The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them.
 # They have small errors among several that were tried.
-POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0, 0.5)
+POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0)
 KERNELS = (3, 5)
 
 

@@ -7,8 +7,8 @@ for a kernel of k x k pixels:
 
 for a tile X, a kernel K, and small matrices A, B and G. Summed over the channels, the elementwise product is
 t * t matrix products over all tiles. It takes t * t multiplications per tile, channel and filter; a direct
-convolution takes m * m * k * k. m is 2, 3 or 4, whichever takes the fewest multiplications for the outputs of
-a layer.
+convolution takes m * m * k * k. m is 2 or 3, whichever takes the fewest multiplications for the outputs of a
+layer.
 
 The batch is processed in chunks of images whose tiles fit into the processor's cache. With the whole batch at
 once, writing and reading the tiles costs more time than the algorithm saves.
