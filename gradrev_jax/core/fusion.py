@@ -1,4 +1,4 @@
-"""What XLA may fuse: operations that are computed once, and apart from those around them."""
+"""Keeps operations apart from those around them, so that XLA computes them once."""
 
 from collections.abc import Callable
 from typing import Any
