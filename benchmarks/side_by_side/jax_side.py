@@ -28,7 +28,7 @@ from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.systems.encoder_loss import EncoderObjective
-from gradrev_jax.training.encoder_step import init_state, make_train_step
+from gradrev_jax.training.encoder_step import init_state, make_train_step, state_shapes
 from gradrev_jax.training.parallel import Mode, Parallel
 from gradrev_jax.training.update import make_update
 
@@ -252,7 +252,7 @@ def flop_per_image(kind: str, sizes: Mapping[str, Any]) -> float:
     schema = schema_of(sizes.get("attributes", 12))
     encoder = AttributeEncoder(schema, feature_dim=sizes.get("dim", 340), width=sizes.get("width", 1.0))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
-    state = jax.eval_shape(lambda: init_state(encoder, optimizer, input_size=sizes["image"], seed=0))
+    state = state_shapes(encoder, optimizer, input_size=sizes["image"])
     images = jax.ShapeDtypeStruct((sizes["batch"], sizes["image"], sizes["image"], 3), np.uint8)
     if kind == "inference":
         counts = count_flops(make_forward(encoder), state.params, images)

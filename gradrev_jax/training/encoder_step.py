@@ -22,9 +22,16 @@ TrainStep = Callable[
 ]
 
 
+# A program that runs once is compiled with few optimisations: on a CPU, in less than half of the time.
+RUN_ONCE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+
+
 @functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
 def _jitted_init(encoder: Encoder, input_size: int) -> Callable[[PRNGKeyArray], Any]:
-    return jax.jit(lambda key: encoder.init(key, encoder.inputs.example(input_size)))
+    def init(key: PRNGKeyArray) -> Any:
+        return encoder.init(key, encoder.inputs.example(input_size))
+
+    return jax.jit(init, compiler_options=RUN_ONCE if jax.default_backend() == "cpu" else None)
 
 
 def init_state(
@@ -40,6 +47,21 @@ def init_state(
     """
     params = _jitted_init(encoder, input_size)(jax.random.key(seed))
     return TrainState.begin(params, optimizer)
+
+
+def state_shapes(encoder: Encoder, optimizer: optax.GradientTransformation, *, input_size: int) -> TrainState:
+    """Returns the shapes and dtypes of the initial state; computes no parameter.
+
+    Args:
+      encoder: the model.
+      optimizer: the Optax optimizer.
+      input_size: the height and width of the images, or the width of the vectors.
+    """
+
+    def begin(key: PRNGKeyArray) -> TrainState:
+        return TrainState.begin(encoder.init(key, encoder.inputs.example(input_size)), optimizer)
+
+    return jax.eval_shape(begin, jax.random.key(0))
 
 
 def make_train_step(

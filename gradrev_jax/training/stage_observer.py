@@ -46,6 +46,7 @@ class SpeedMeter:
 
     def __init__(self, stage: Stage, feed: Feed[Any, Any]) -> None:
         self._stage, self._feed = stage, feed
+        self._learning_rate = jax.jit(stage.schedule)  # one program in place of one per operation
         self._metrics: Any = None
         self.restart()
 
@@ -69,7 +70,7 @@ class SpeedMeter:
         record = {
             "loss": float(self._metrics.loss),
             **self._stage.describe(self._metrics),
-            "learning_rate": float(self._stage.schedule(step - 1)),
+            "learning_rate": float(self._learning_rate(step - 1)),
             "images_per_second": self._steps * self._stage.batch_size / seconds,
             "input_wait": (self._feed.waited - self._waited) / seconds,
         }

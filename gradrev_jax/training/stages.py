@@ -30,7 +30,7 @@ from gradrev_jax.runs.starting_weights import with_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, Objective
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
 from gradrev_jax.training.adversaries import removal_of
-from gradrev_jax.training.encoder_step import init_state
+from gradrev_jax.training.encoder_step import init_state, state_shapes
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, Stage
 from gradrev_jax.training.stage_observer import has_checkpoint
@@ -110,7 +110,7 @@ def _encoder_stage(run: Run) -> Stage:
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.train, epoch_steps),
-        shapes=jax.eval_shape(functools.partial(_random_state, run, optimizer, removal)),
+        shapes=_state_shapes(run, optimizer, removal),
         advice=_advice(config, "train"),
     )
 
@@ -118,6 +118,17 @@ def _encoder_stage(run: Run) -> Stage:
 def _random_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
     """Creates random parameters."""
     state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
+    return _with_adversaries(run, removal, state)
+
+
+def _state_shapes(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
+    """Returns the shapes and dtypes of the random parameters."""
+    shapes = state_shapes(run.encoder, optimizer, input_size=run.input_size)
+    return jax.eval_shape(functools.partial(_with_adversaries, run, removal), shapes)
+
+
+def _with_adversaries(run: Run, removal: Removal | None, state: TrainState) -> TrainState:
+    """Returns a first state with the adversaries that a stage trains against, if it does."""
     if removal is None:
         return state
     return removal.begin(state, feature_dim=run.encoder.feature_dim, seed=run.config.seed)

@@ -14,7 +14,7 @@ from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_tr
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.systems.encoder_loss import EncoderObjective, encoder_loss
-from gradrev_jax.training.encoder_step import init_state, make_train_step
+from gradrev_jax.training.encoder_step import init_state, make_train_step, state_shapes
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 ENCODER = AttributeEncoder(SCHEMA, feature_dim=5, backbone="small")
@@ -116,6 +116,20 @@ def run(steps, seed=0, state=None):
     for _ in range(steps):
         state, metrics = step(state, PIXELS, LABELS)
     return state, metrics
+
+
+def test_the_shapes_of_the_first_state_are_known_before_it():
+    state = init_state(ENCODER, ADAM, input_size=64, seed=0)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    assert state_shapes(ENCODER, ADAM, input_size=64) == shapes
+
+
+def test_few_optimisations_do_not_change_the_first_parameters(params):
+    def begin(key):
+        return ENCODER.init(key, ENCODER.inputs.example(64))
+
+    optimised = jax.jit(begin, compiler_options={"xla_backend_optimization_level": 3})
+    jax.tree.map(np.testing.assert_array_equal, params, optimised(jax.random.key(0)))
 
 
 def test_a_pure_function_of_seed_and_step():
