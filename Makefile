@@ -17,10 +17,10 @@ demo: .venv/installed  ## train on drawn garments, evaluate, and write the repor
 page: .venv/installed  ## the demo's run as a page in the browser
 	$(BIN)/python serve.py --workdir=$(DEMO)
 
-test: .venv/installed  ## the tests, in nine minutes
+test: .venv/installed  ## the tests, but for long ones
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile  # a file's tests share what they compile
 
-test-long: .venv/installed  ## those of whole runs, which CI runs, too
+test-long: .venv/installed  ## seconds each: whole runs, finite differences, large oracles; CI runs them, too
 	$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile
 
 test-slow: .venv/installed  ## minutes each

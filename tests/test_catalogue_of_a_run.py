@@ -93,12 +93,14 @@ def changes(directory):
     return evaluate(directory, progress=False)["catalogue_changes"]
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_catalogue_that_is_as_it_was(copies, capsys):
     _, directory = copies("fixed")
     assert changes(directory) == []
     assert "note" not in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_row_that_goes_takes_no_image_from_its_part(copies, capsys):
     """Where the parts are drawn: without the row, the same test images are left."""
     root, directory = copies("image")
@@ -121,6 +123,7 @@ def test_parts_by_the_order_of_the_rows_are_refused_once_a_row_is_gone(copies):
     assert not (directory / "report").exists()
 
 
+@pytest.mark.long
 def test_labels_that_changed_are_told(copies):
     root, directory = copies("fixed")
     other = {"red": "blue", "blue": "red"}
@@ -145,6 +148,7 @@ def test_a_value_that_is_new_is_named(copies):
         changes(directory)
 
 
+@pytest.mark.long
 def test_a_run_without_a_fingerprint_is_evaluated_with_a_word(copies, capsys):
     _, directory = copies("fixed")
     (directory / FILE).unlink()
@@ -171,6 +175,7 @@ def test_a_run_does_not_go_on_with_other_training_images(copies, config_of, caps
         changes(directory)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_where_only_the_test_part_grew(copies, config_of, capsys):
     root, directory = copies("fixed")
     Image.new("RGB", (64, 64), "red").save(root / "images" / "new.png")
@@ -197,6 +202,7 @@ def test_what_is_wrong_with_a_catalogue_is_said_at_once_and_before_training(cata
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_copies_in_both_parts_are_told_before_training(catalogue, config_of, tmp_path, capsys):
     root = tmp_path / "catalogue"
     shutil.copytree(catalogue, root)
@@ -207,6 +213,7 @@ def test_copies_in_both_parts_are_told_before_training(catalogue, config_of, tmp
     assert changes(tmp_path / "run") == []
 
 
+@pytest.mark.long
 def test_a_run_that_was_ended_before_its_first_step_begins_anew(copies, config_of):
     """Whatever its folder says by then, nothing has been trained on."""
     root, directory = copies("fixed")

@@ -144,6 +144,7 @@ def test_a_split_directory_trains_every_system_and_is_evaluated_on_its_queries(t
     assert metrics["gallery"] == 48
 
 
+@pytest.mark.long
 def test_strength_and_weights_are_chosen_on_the_validation_part(tiny, tmp_path):
     config = tiny("sane")
     config.train.validation_fraction = 0.3
@@ -165,6 +166,7 @@ def test_strength_and_weights_are_chosen_on_the_validation_part(tiny, tmp_path):
     assert rates.get("chosen", 1) >= rates["equal"]
 
 
+@pytest.mark.long
 def test_without_a_validation_part_no_strength_can_be_chosen(tiny, tmp_path):
     train(tiny("shared"), tmp_path, progress=False)
     with pytest.raises(DataError, match="protocol.strength=validation has no query to choose by"):

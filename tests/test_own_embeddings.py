@@ -71,6 +71,7 @@ def test_vectors_are_learned_and_searched_without_any_image(config, root, tmp_pa
     assert not (root / "cache").exists()
 
 
+@pytest.mark.long
 def test_pictures_are_those_of_the_images_where_they_are(config, root, tmp_path):
     run(config, tmp_path / "run")
     evaluate(tmp_path / "run", progress=False)

@@ -1,8 +1,11 @@
 import json
 
+import pytest
+
 from benchmarks.photos import SIZES, main
 
 
+@pytest.mark.long
 def test_a_photograph_is_timed_up_to_its_results(tmp_path):
     result = main(["--tiny", f"--out={tmp_path}"])
     (path,) = tmp_path.glob("photos_*.json")

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from benchmarks.search_galleries import galleries_of_run, with_classes, without_classes
 from gradrev_jax.core.normalization import normalize_features
@@ -6,6 +7,7 @@ from gradrev_jax.core.normalization import normalize_features
 SIZES = {"gallery": 400, "references": 10, "queries": 40, "dim": 20}
 
 
+@pytest.mark.long
 def test_without_classes_nothing_is_near():
     """The prototypes have one block each, 1.5 times as long as the features'; classes bring rows together."""
     gallery, other = without_classes(**SIZES), with_classes(**SIZES)

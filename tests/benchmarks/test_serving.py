@@ -1,10 +1,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import serving
 
 
+@pytest.mark.long
 def test_it_measures_a_small_gallery(tmp_path, monkeypatch):
     (tmp_path / "small_gallery.py").write_text(
         "from benchmarks.serving import random_retriever\n\n\n"

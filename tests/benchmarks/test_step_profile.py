@@ -29,6 +29,7 @@ def test_the_stages_of_other_systems_are_told_apart(tmp_path):
     assert not (tmp_path / "profile_cpu.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("system", "expected"), [("fsn", ("encoder",)), ("gamma", ("encoder", "memory"))])
 def test_a_system_has_its_own_stages(system, expected):
     stages = step_profile.stages(step_profile.TINY, "float32", system)

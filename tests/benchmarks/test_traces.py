@@ -124,6 +124,7 @@ def test_events_within_others_are_busy_once():
     assert busy(events) == pytest.approx(150e-9)
 
 
+@pytest.mark.long
 def test_a_real_trace_of_a_cpu_has_products_where_they_were_asked_for(tmp_path):
     function = jax.jit(lambda x: (x @ x).sum())
     x = jnp.ones((256, 256))

@@ -95,6 +95,7 @@ def test_what_cannot_run_says_why_in_one_message_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_scripts_end_with_a_message_and_a_status(tmp_path):
     """As a process of its own; in the others this one's parts are tested."""
     ended = start("evaluate.py", f"--workdir={tmp_path / 'run'}")
@@ -104,6 +105,7 @@ def test_scripts_end_with_a_message_and_a_status(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.long
 def test_on_windows_one_sentence_says_where_it_runs():
     """Windows has no fcntl, and no posix_fallocate."""
     windows = """
@@ -221,6 +223,7 @@ def test_from_a_folder_with_configs_of_its_own(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs"]
 
 
+@pytest.mark.long
 def test_help_lists_the_flags_of_a_command_without_the_fields_of_configs():
     ended = start("evaluate.py", "--help")
     assert ended.returncode == 0

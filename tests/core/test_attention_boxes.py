@@ -94,6 +94,7 @@ def test_no_gradient_flows_through_boxes():
 BOXES = [[0, 0, 6, 5], [0, 0, 1, 1], [5, 4, 6, 5], [1, 2, 5, 3], [2, 0, 3, 5]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_crops_against_loops(rng, size):
     maps = rng.normal(size=(2, 6, 5, 3))

@@ -101,6 +101,7 @@ def test_an_offset_adds_no_discriminant(rng):
     np.testing.assert_allclose(far, matrices, atol=1e-4)
 
 
+@pytest.mark.long
 def test_projecting_and_manipulating_commute(rng):
     features, labels = example(rng)
     matrices = fit_discriminants(features, labels, SCHEMA).astype(np.float32)

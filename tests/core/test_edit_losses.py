@@ -105,6 +105,7 @@ def test_every_term_against_loops(arrays, missing):
         np.testing.assert_allclose(term, expected, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_gradients_against_finite_differences(arrays, missing):
     with jax.enable_x64(True):
         for k in range(len(EditLosses._fields)):
@@ -117,6 +118,7 @@ def test_gradients_against_finite_differences(arrays, missing):
             check_grads(term, arguments, order=1, modes=["rev"], rtol=1e-4, atol=1e-6, eps=1e-6)
 
 
+@pytest.mark.long
 def test_an_editor_descends_the_gradient_of_finite_differences(arrays):
     """The gradient by all parameters of an editor, and by its memory, along random directions."""
     editor = TokenEditor(SCHEMA, width=8, heads=2, layers=1)
@@ -167,6 +169,7 @@ def test_without_a_label_there_is_no_cross_entropy_and_no_negative(arrays):
     assert all(np.isfinite(term) for term in found)
 
 
+@pytest.mark.long
 def test_one_attribute_of_one_value(rng):
     schema = AttributeSchema(("color",), (("blue",),))
     features, edited = jnp.asarray(rng.normal(size=(3, 1, 1, 2))), jnp.asarray(rng.normal(size=(1, 1, 2)))

@@ -52,6 +52,7 @@ def make(missing, **fields):
     return encoder, encoder.init(jax.random.key(0), jnp.zeros((1, 16)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heads", ["shared", "pairwise"])
 def test_a_missing_label_is_trained_on_as_any_other(heads):
     """With the class, the loss is that of a schema that has it as a value and of images that are labelled."""
@@ -64,6 +65,7 @@ def test_a_missing_label_is_trained_on_as_any_other(heads):
     np.testing.assert_array_equal(given, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", MISSING)
 def test_labelled_images_are_judged_among_the_values_alone(missing):
     """An image that has a label is never predicted to have none."""

@@ -48,6 +48,7 @@ def logits(rng):
     return rng.normal(size=(7, 2, 5)).astype(np.float32) * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", REMOVALS)
 def test_losses_are_those_of_one_sample_at_a_time(logits, prior, target):
     losses = removal_losses(logits, LABELS, prior, SCHEMA, target=target)

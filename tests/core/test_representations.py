@@ -53,6 +53,7 @@ def slow_temperature(these, schema, missing, n):
     return np.exp(minimize_scalar(loss, bounds=np.log([0.05, 20]), method="bounded", options=options).x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("held_out", [30, 0])
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
@@ -89,6 +90,7 @@ def test_a_missing_label_that_counts_is_as_far_from_every_value_as_they_are_from
     np.testing.assert_allclose(distances, np.sqrt(2) * (1 - np.eye(4)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("held_out", [30, 0])
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)

@@ -157,6 +157,7 @@ def test_random_rows_are_uniform_and_each_is_drawn_once(rng, exclude, k):
     np.testing.assert_array_equal(found, search_baseline("random", repeated))
 
 
+@pytest.mark.long
 def test_the_backbone_compares_centred_outputs_and_ignores_edits(rng):
     inputs = make_inputs(rng, k=GALLERY)
     found = search_baseline("backbone", inputs)
@@ -179,6 +180,7 @@ def test_a_backbone_whose_outputs_are_all_the_same_is_left_out(rng):
     assert search_baseline("backbone", inputs._replace(material=dead)) is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("missing", ["ignore", "value"])
 def test_posteriors_are_replaced_at_the_strength_that_serves_best(rng, missing, exclude):
@@ -188,6 +190,7 @@ def test_posteriors_are_replaced_at_the_strength_that_serves_best(rng, missing, 
     assert_found(found, space, inputs, way, best_strength(space, inputs, way))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "fit"), [("erased", fit_erasure), ("erased_given_own", fit_conditional_erasure)]
 )
@@ -201,6 +204,7 @@ def test_erased_features_are_searched_in_the_way_of_the_run(rng, name, fit):
     )
 
 
+@pytest.mark.long
 def test_erasure_that_leaves_nothing_is_left_out(rng):
     """The other attribute's values outnumber the dimensions, so a mean is all that is left."""
     inputs = make_inputs(rng, schema=MANY, held_out=100)

@@ -51,6 +51,7 @@ def planted(noise, normalize, rows=150):
     return HeldOut(features, labels, memory, generate_queries(labels, TWO), normalize, True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_an_attribute_whose_feature_is_mostly_noise_loses_its_weight(normalize):
     """Labels of three colours are seen; of the sizes, next to nothing is."""
@@ -67,6 +68,7 @@ def test_weights_stay_equal_where_no_others_find_more(normalize):
     assert rates["equal"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("normalize", ["global", "none"])
 def test_a_rest_that_is_noise_loses_its_weight_as_one(normalize):
     held_out = planted([0.2, 0.2], normalize)
@@ -134,6 +136,7 @@ def encoded(rng):
     return Space(*(np.asarray(part) * sizes for part in space)), made.held_out.labels
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 def test_all_normalisations_are_tried_with_all_edits_and_the_best_is_taken(encoded, exclude):
     space, labels = encoded
@@ -189,6 +192,7 @@ def test_what_is_given_is_kept_and_nothing_is_looked_at(encoded):
     assert exact.way.strength == exact.strength.value == 0.123456789
 
 
+@pytest.mark.long
 def test_a_representation_with_a_normalisation_of_its_own_keeps_it(rng):
     made = material(rng, held_out=40)
     space = make_space("posterior", made)
@@ -209,6 +213,7 @@ def test_weights_that_are_given_leave_the_rest_as_it_is(rng):
     assert choose(space, made.held_out.labels, **fields).way.weights is None
 
 
+@pytest.mark.long
 def test_weights_are_chosen_in_the_best_way_and_then_the_strength_again(encoded):
     space, labels = encoded
     fields = {"normalize": "validation", "edit": "validation", "weights": "validation"}
@@ -224,6 +229,7 @@ def test_weights_are_chosen_in_the_best_way_and_then_the_strength_again(encoded)
     assert made.way.strength == made.strength.value == CANDIDATES[rates.index(max(rates))]
 
 
+@pytest.mark.long
 def test_weights_are_chosen_with_one_for_the_rest(rng):
     made = material(rng, held_out=40, look=3.0)
     space = make_space("hybrid", made)

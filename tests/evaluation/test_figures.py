@@ -149,6 +149,7 @@ def test_training_curves_show_every_record_that_has_the_quantity():
     assert labels == ["L_cls (Eq. 1)", "L_rev (Eq. 2)", "w_rev (Eq. 5)", "validation accuracy"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("values", "scale"), [([0.0, 0.0], "linear"), ([0.0, 0.1], "log"), ([0.1, 0.2], "log"), ([], "linear")]
 )
@@ -222,6 +223,7 @@ def within(inner, outer):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 5, 26, 100])
 def test_a_legend_of_many_attributes_leaves_the_curves_alone(count):
     names = named(count)

@@ -90,6 +90,7 @@ def test_a_leak_is_found_in_a_direction_that_hardly_varies(rng):
     assert measure_leakage(*arguments, kinds=()).linear.conditional[OTHERS].min() > 0.9
 
 
+@pytest.mark.long
 def test_a_leak_that_is_not_linear_is_found_by_the_mlp_and_by_neighbours(rng):
     """A label is whether two numbers have the same sign."""
     features, labels = small(rng, rows=1200)
@@ -101,6 +102,7 @@ def test_a_leak_that_is_not_linear_is_found_by_the_mlp_and_by_neighbours(rng):
     assert min(leakage.mlp.leakage[0, 1], leakage.knn.leakage[0, 1]) > 0.75
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", [0, 0.3])
 def test_the_linear_probe_is_the_logistic_regression_of_its_strength(rng, missing):
     features, labels = small(rng)
@@ -132,6 +134,7 @@ def test_the_linear_probe_is_the_logistic_regression_of_its_strength(rng, missin
         np.testing.assert_allclose(found.loss[j, scored_here, n], expected, atol=2e-3)
 
 
+@pytest.mark.long
 def test_wider_inputs_change_nothing_and_features_that_read_the_same_are_probed_once(rng, monkeypatch):
     features, labels = small(rng)
     features[:, 1] = features[:, 0]
@@ -169,6 +172,7 @@ def test_neighbours_vote_as_in_a_plain_loop(rng, missing):
             assert ranks[tied.index(found[row, n])] == min(ranks)
 
 
+@pytest.mark.long
 def test_missing_labels_change_nothing_but_what_is_counted(rng):
     features, labels = small(rng)
     features[:, 0, :2] = np.eye(2)[labels[:, 1]]
@@ -228,6 +232,7 @@ def test_what_is_not_measured_is_none_in_json(rng):
     assert np.isnan(mean_of_others(leakage.mlp.leakage))
 
 
+@pytest.mark.long
 def test_one_attribute_leaks_into_no_other(rng):
     features, labels = small(rng, rows=60)
     leakage = measure_leakage(features[:, :1], labels[:, :1], words((3,)), kinds=())
@@ -236,6 +241,7 @@ def test_one_attribute_leaks_into_no_other(rng):
     assert (content["mlp"], content["knn"], content["control"]) == (None, None, None)
 
 
+@pytest.mark.long
 def test_as_few_images_as_folds_are_too_few_to_measure(rng):
     features, labels = small(rng, rows=5)
     assert np.isnan(measure_leakage(features, labels, SCHEMA, kinds=()).linear.accuracy).all()

@@ -24,6 +24,7 @@ def looks(monkeypatch):
     return look_module.LOOKS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 def test_the_most_that_costs_no_match_is_chosen(rng, looks, exclude):
     made = material(rng, held_out=40)
@@ -39,6 +40,7 @@ def test_the_most_that_costs_no_match_is_chosen(rng, looks, exclude):
     assert found.value == 0.02, "neither none nor all"
 
 
+@pytest.mark.long
 def test_the_way_is_the_one_that_serves_best_without_look(rng, looks):
     made = material(rng, held_out=40)
     found = choose(made, representation="hybrid", look="validation", edit="validation")

@@ -216,6 +216,7 @@ def test_every_query_and_every_image_is_kept(run):
         assert low < run.metrics["attribute_accuracy"][mean] < high
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "protocol",
     [
@@ -292,6 +293,7 @@ def test_a_further_metric_is_in_every_report(run, further_metric, tmp_path):
     assert all("precision@1" in system["metrics"] for system in both["systems"])
 
 
+@pytest.mark.long
 def test_the_checkpoint_asked_for_is_evaluated(run):
     save_another(run, STEPS + 1, accuracy=0.0)
     best, latest, numbered = (evaluate(run.directory, step=step) for step in ("best", "latest", str(STEPS)))
@@ -389,6 +391,7 @@ def test_a_stage_that_the_run_does_not_have(run):
         evaluate(run.directory, stage="memory")
 
 
+@pytest.mark.long
 def test_evaluating_again_with_the_data_elsewhere_gives_identical_numbers(run, tmp_path, monkeypatch):
     written = (run.directory / "report" / "metrics.json").read_bytes()
     monkeypatch.chdir(run.directory)

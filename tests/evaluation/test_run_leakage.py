@@ -106,6 +106,7 @@ def test_below_five_images_nothing_is_measured(rng, measured, gallery):
     assert measured == []
 
 
+@pytest.mark.long
 def test_a_tiny_gallery_has_an_entry_without_numbers(rng):
     """Five images are as many as there are folds, and too few to measure anything on."""
     made = material(rng, gallery=5)

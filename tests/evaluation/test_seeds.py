@@ -137,6 +137,7 @@ def drawn_with_replacement(rng, resampled, count):
     return resampled.means + deviations[rng.integers(seeds, size=(count, seeds))].mean(axis=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seeds", "between"), [(2, 1.0), (3, 1.0), (3, 0.2), (10, 0.5)])
 def test_intervals_cover_the_truth_of_other_seeds_and_other_references(seeds, between):
     """The true mean is 0; the standard error from the references is about 0.16."""

@@ -73,6 +73,7 @@ def test_parts_do_not_depend_on_what_is_left_out(config_of):
         np.testing.assert_array_equal(rest.parts[part], rows)
 
 
+@pytest.mark.long
 def test_the_run_knows_nothing_of_what_is_left_out(trained):
     directory, metrics = trained
     names = ("category", "length", "neckline", "pattern")
@@ -152,6 +153,7 @@ def test_no_reference_with_a_label_gives_no_number(run, monkeypatch):
     assert json.loads((run / "report" / "metrics.json").read_text())["unlabelled"]["color"] == found
 
 
+@pytest.mark.long
 def test_runs_that_left_something_out_compare_and_no_others(run, trained, whole):
     systems, schema = read_systems([str(trained[0]), f"other={run}"])
     compared = compare_systems(systems, schema)

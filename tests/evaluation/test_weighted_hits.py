@@ -20,6 +20,7 @@ def held_out(rng, normalize, exclude_query=False, rows=70):
     return HeldOut(features.astype(np.float32), labels, memory, queries, normalize, exclude_query)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", [256, 50])
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
@@ -37,6 +38,7 @@ def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query
     assert len(set(found.tolist())) > 1, "the weights make a difference"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rest", [0, 3])
 @pytest.mark.parametrize("has_absent", [False, True])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)

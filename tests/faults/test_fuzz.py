@@ -26,6 +26,7 @@ def trial(request, tmp_path_factory):
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trial", TARGETS, indirect=True)
 def test_mutated_files_are_read_or_refused(trial):
     @hypothesis.settings(max_examples=INPUTS, derandomize=True, deadline=None, database=None)

@@ -26,6 +26,7 @@ def short(tmp_path_factory, cache_dir):
     return run_short
 
 
+@pytest.mark.long
 def test_a_balanced_run_compiles_once_and_leaves_nothing_behind(short, tmp_path, monkeypatch):
     case = cases(100)["shared balanced 10"]
     folder, result = short(case, 100)
@@ -41,6 +42,7 @@ def test_a_balanced_run_compiles_once_and_leaves_nothing_behind(short, tmp_path,
     assert (seen.threads, seen.files) == ([], [])
 
 
+@pytest.mark.long
 def test_a_fixed_run_that_diverges_keeps_a_checkpoint_that_can_be_gone_on_from(short):
     case = cases(60)["shared fixed 10, high rate"]
     folder, result = short(case, 60)

@@ -109,6 +109,7 @@ def assert_finite_at_the_edges(name, dtype, size=BATCH):
 LIKE_OTHERS = ("fixed", "schedule", "decorrelated", "compact")  # nearly the programs of others
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LIKE_OTHERS)) for name in SYSTEMS]
 )
@@ -116,6 +117,7 @@ def test_every_system_stays_finite_at_the_edges(name):
     assert_finite_at_the_edges(name, jnp.float32)
 
 
+@pytest.mark.long
 def test_a_batch_of_one_in_bfloat16_is_trained_on():
     assert_finite_at_the_edges("independent", jnp.bfloat16, size=1)
 
@@ -127,6 +129,7 @@ def test_every_system_stays_finite_at_the_edges_in_bfloat16(name, size):
     assert_finite_at_the_edges(name, jnp.bfloat16, size)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "dtype", "size"),
     [

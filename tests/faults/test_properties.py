@@ -25,6 +25,7 @@ TABLES = st.integers(1, 4).flatmap(
 )
 
 
+@pytest.mark.long
 @settings
 @given(TABLES, st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 def test_what_csv_writes_is_read_back(rows, delimiter, encoding):
@@ -60,6 +61,7 @@ def test_line_ends_are_those_of_universal_newlines(text):
     assert count_line_ends(text) == io.StringIO(text, newline=None).read().count("\n")
 
 
+@pytest.mark.long
 @settings
 @given(
     st.lists(st.text(max_size=6).filter(lambda name: "/" not in name), min_size=1, unique=True), st.randoms()

@@ -43,6 +43,7 @@ def slow_logits(params, features, labels):
     return logits
 
 
+@pytest.mark.long
 def test_logits_are_those_of_one_mlp_at_a_time(params, features):
     logits = ADVERSARIES.apply(params, features, LABELS, PRIOR)
     np.testing.assert_allclose(logits, slow_logits(params, features, LABELS), rtol=1e-4, atol=1e-4)
@@ -56,6 +57,7 @@ def test_they_start_at_chance_from_different_weights(features):
     assert np.abs(first - second).min() > 0
 
 
+@pytest.mark.long
 def test_only_directions_are_read(params, features):
     """A feature cannot grow out of an adversary's reach, and its gradient is across it."""
     lengths = np.array([1e-3, 1.0, 30.0, 7.0], np.float32)[:, None, None]

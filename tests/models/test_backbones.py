@@ -13,6 +13,7 @@ from gradrev_jax.training.encoder_step import init_state, make_train_step
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 
 
+@pytest.mark.long
 def test_a_backbone_of_one_line_in_the_dict_is_trained_and_evaluated(rng):
     encoder = AttributeEncoder(SCHEMA, feature_dim=3, tap="dense", backbone="toy")
     optimizer = optax.sgd(0.1)

@@ -40,6 +40,7 @@ def moments(x):
     return np.array(means), np.array(squares) / count, np.array(squares) / max(count - 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 5, 3), (1, 1, 1, 3)])
 def test_training_uses_the_batch_and_moves_the_running_statistics(shape, variables, rng):
     x = jnp.asarray(rng.normal(2, 3, size=shape), jnp.float32)
@@ -124,6 +125,7 @@ def test_gradients_are_those_of_finite_differences(variables, rng):
             np.testing.assert_allclose(gradient[place], (values[0] - values[1]) / 2e-5, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_four_devices_compute_what_one_computes():
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.batch_norm_on_four_devices"],

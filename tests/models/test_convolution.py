@@ -33,6 +33,7 @@ def results(convolution, images, kernel):
     return outputs, *gradients
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_outputs_and_gradients_are_those_of_xla(layer):
     shape, kernel_shape, stride, padding = layer
@@ -89,6 +90,7 @@ def test_xla_computes_what_tiles_are_not_worth(monkeypatch, unchecked, changes, 
     np.testing.assert_array_equal(convolve(images, kernel, strides, padding, **settings), expected)
 
 
+@pytest.mark.long
 def test_a_convolution_can_be_mapped_and_looped():
     images, kernel = draw(*LAYERS[2][:2])
     geometry = Geometry(1, 1)
@@ -107,6 +109,7 @@ def test_a_convolution_can_be_mapped_and_looped():
     np.testing.assert_allclose(gradients[1], 2 * single, atol=3e-5 * float(jnp.abs(single).max()))
 
 
+@pytest.mark.long
 def test_gradients_of_gradients():
     """Reverse mode over reverse mode, as for a gradient penalty; a custom_vjp has no forward mode."""
     images, kernel = draw(*LAYERS[2][:2])

@@ -37,6 +37,7 @@ def draw(rng, shape, size):
     return images, jnp.asarray(rng.normal(size=(size, size, shape[-1])), jnp.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), CASES, ids=str)
 @pytest.mark.parametrize("function", [depthwise_convolve, grouped])
 def test_outputs_are_those_of_a_loop(function, shape, size, stride, padding, rng):
@@ -45,6 +46,7 @@ def test_outputs_are_those_of_a_loop(function, shape, size, stride, padding, rng
     np.testing.assert_allclose(outputs, slow(images, kernel, stride, padding), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("shape", "size", "stride", "padding"), CASES[:-1], ids=str)
 def test_gradients_are_those_of_the_definition(shape, size, stride, padding, rng):
     """The outputs are linear in either input, so a gradient is the output for each of its units."""
@@ -74,6 +76,7 @@ def test_other_devices_use_the_convolution_of_xla(rng):
         assert ("stablehlo.convolution" in lowered.as_text()) == has_convolutions, platform
 
 
+@pytest.mark.long
 def test_it_can_be_mapped_and_differentiated_twice(rng):
     images, kernel = draw(rng, (2, 5, 5, 3), 3)
 

@@ -106,6 +106,7 @@ def test_it_has_the_parameters_of_efficientnet_lite0():
     assert sum(name.startswith("block") for name in shapes["params"]) == 16
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tap", "size", "at_once"),
     [("levels", 40, 2 * 40**2), ("pooled", 45, 0)],
@@ -182,6 +183,7 @@ def training(dropout=0.5):
     return jax.jit(train, static_argnums=2)
 
 
+@pytest.mark.long
 def test_training_drops_features_and_moves_statistics(rng):
     variables = narrow_variables()
     images = jnp.asarray(rng.normal(size=(3, 64, 64, 3)), jnp.float32)
@@ -191,6 +193,7 @@ def test_training_drops_features_and_moves_statistics(rng):
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.long
 def test_frozen_statistics_train_as_inference_computes(rng):
     network, variables = EfficientNetLite0(width=NARROW, dropout=0.0), narrow_variables()
     images = jnp.asarray(rng.normal(size=(2, 64, 64, 3)), jnp.float32)
@@ -200,6 +203,7 @@ def test_frozen_statistics_train_as_inference_computes(rng):
     np.testing.assert_allclose(frozen, inference, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_padding_of_a_shard_changes_nothing(rng):
     """But for rounding, which batch normalisation of three images magnifies."""
     variables = narrow_variables()
@@ -211,6 +215,7 @@ def test_padding_of_a_shard_changes_nothing(rng):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), changes, expected_changes)
 
 
+@pytest.mark.long
 def test_half_precision_is_close(rng):
     variables = drawn_variables(rng, narrow_variables())
     images = jnp.asarray(rng.normal(size=(2, 32, 32, 3)), jnp.float32)

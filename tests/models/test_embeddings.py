@@ -66,6 +66,7 @@ def test_what_vectors_do_not_have(fields, message):
         Embeddings(**fields).init(jax.random.key(0), jnp.zeros((1, 4)))
 
 
+@pytest.mark.long
 def test_a_step_trains_the_parameters_and_leaves_the_statistics(rng):
     encoder = AttributeEncoder(SCHEMA, feature_dim=3, backbone="embeddings")
     state = init_state(encoder, optax.adam(0.1), input_size=8, seed=0)

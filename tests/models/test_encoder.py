@@ -152,6 +152,7 @@ def test_heads_learn_to_predict_and_the_rest_to_prevent_it():
     assert np.abs(plain["backbone"]["colour"]["kernel"]).max() > 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heads", HEADS)
 def test_each_pathway_has_its_own_strength(heads):
     """Against a loop over pathways: head from its weights, then the reversal's scale by hand."""
@@ -221,6 +222,7 @@ def test_the_own_pathway_is_not_reversed():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), reversed_, plain)
 
 
+@pytest.mark.long
 def test_one_attribute_with_one_value():
     schema = AttributeSchema(("only",), (("x",),))
     output, _ = jax.jit(tiny(schema).init_with_output)(jax.random.key(0), IMAGES)
@@ -274,6 +276,7 @@ def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heads", HEADS)
 def test_unit_features_are_directions_and_their_logits_scaled_cosines(cosine_parameters, heads):
     params = cosine_parameters[heads]

@@ -37,6 +37,7 @@ def together(parts):
     return np.asarray(forward(0.01, images).features), labels
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("counts", "batch_size"),
     [((8,), 4), ((8, 4), 4), ((11,), 4), ((7, 0, 6), 64), ((0, 3), 64), ((1, 1), 1)],

@@ -123,6 +123,7 @@ def slow_edit(params, feature, indicator, memory, schema=SCHEMA, layers=2):
     return edited + np.stack(residual) * np.array(sizes)[:, None]
 
 
+@pytest.mark.long
 def test_the_edit_is_that_of_one_token_at_a_time(features, memory):
     edited = edit(params(), features, INDICATORS, memory)
     slow = np.stack(
@@ -132,6 +133,7 @@ def test_the_edit_is_that_of_one_token_at_a_time(features, memory):
     assert np.abs(slow - manipulate(features, INDICATORS, memory))[np.arange(5) != UNCHANGED].min() > 1e-3
 
 
+@pytest.mark.long
 def test_an_editor_that_has_not_been_trained_edits_by_eq_7(features, memory):
     start = jax.jit(EDITOR.init)(jax.random.key(0), features, INDICATORS, memory)
     expected = manipulate(features, INDICATORS, memory)
@@ -143,6 +145,7 @@ def test_no_change_leaves_features_exactly_as_they_are(features, memory):
     np.testing.assert_array_equal(edited, features)
 
 
+@pytest.mark.long
 def test_an_image_without_a_change_trains_nothing(features, memory):
     def total(params, memory, indicators):
         return (EDITOR.apply(params, features, indicators, memory) ** 2).sum()
@@ -211,6 +214,7 @@ def test_the_order_of_attributes_does_not_matter(features, memory):
     np.testing.assert_allclose(edited, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_one_attribute_of_one_value_can_be_added_and_removed(rng):
     schema = AttributeSchema(("color",), (("blue",),))
     editor = TokenEditor(schema, width=4, heads=1, layers=1)
@@ -223,6 +227,7 @@ def test_one_attribute_of_one_value_can_be_added_and_removed(rng):
     np.testing.assert_allclose(edit(own, features, indicators, memory, editor), slow, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_memory_of_zeros_gives_finite_edits_and_gradients(features, memory):
     def total(params, features, memory):
         return (EDITOR.apply(params, features, INDICATORS, memory) ** 2).sum()

@@ -63,12 +63,14 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_is_a_convolution(case):
     images, kernel, _, geometry = draw(case)
     close(jitted_tiled(images, kernel, geometry), slow(images, kernel, geometry))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if case[6] == 1], ids=str)
 def test_the_images_gradient(case):
     """A convolution is linear in its images, so <conv(X), dY> = <X, gradient> for every X."""
@@ -81,6 +83,7 @@ def test_the_images_gradient(case):
     close(jitted_images_gradient(kernel, gradient, geometry), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_kernels_gradient(case):
     images, kernel, gradient, geometry = draw(case)
@@ -95,6 +98,7 @@ def test_the_kernels_gradient(case):
     close(jitted_kernel_gradient(images, gradient, geometry, len(kernel)), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk_size", [1, 3])
 def test_chunks_of_any_size(monkeypatch, chunk_size):
     from gradrev_jax.models import winograd

@@ -17,6 +17,7 @@ def test_it_says_what_it_was_made_with(arrays):
     assert set(golden.under(arrays, "versions")) == {"torch", "numpy", "faiss"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case",
     [
@@ -29,6 +30,7 @@ def test_training(arrays, case):
     assert_parity(case, ours.run(case, weights, batch), expected)
 
 
+@pytest.mark.long
 def test_retrieval(arrays):
     queries, neighbors, expected = golden.retrieval(arrays)
     assert_retrieval(queries, neighbors, cases.SIZES)

@@ -260,6 +260,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_taken(tmp_path, capsys, damage):
     directory = tmp_path / "c"

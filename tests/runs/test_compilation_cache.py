@@ -174,6 +174,7 @@ def test_only_the_damaged_one_of_several_programs_is_compiled_anew(fresh):
     assert other.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.long
 def test_programs_may_be_read_while_others_write_them_or_are_killed(fresh, capsys):
     use_compilation_cache(None)
     compiled()

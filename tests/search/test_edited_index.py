@@ -58,6 +58,7 @@ def slow(gallery, edit, reference, indicators, k, *, normalize, weights, strengt
     return np.array(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize(
     ("normalize", "weights", "strength"),
@@ -92,6 +93,7 @@ def test_equal_rows_stand_in_their_order_and_the_reference_alone_is_left_out(gal
     assert index.search(**asked, exclude_reference=True).indices[0, :2].tolist() == [7, 23]
 
 
+@pytest.mark.long
 def test_a_linear_edit_finds_what_the_index_of_prototypes_finds(rng, gallery):
     memory = rng.normal(size=(J, P, D)).astype(np.float32)
     linear = LearnedEdit(

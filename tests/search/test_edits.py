@@ -33,6 +33,7 @@ def example(rng, how, offset=0.0, weights=None):
     return products, references, edits, indicators
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_references_know_how_they_were_scaled(rng, how, weights):
@@ -69,6 +70,7 @@ def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
     np.testing.assert_allclose(looped.vectors, edited.vectors, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_editing_is_manipulating_and_normalising(rng, how):
     products, references, edits, indicators = example(rng, how)
@@ -103,6 +105,7 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights
     assert (bounds < 3000 * errors).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [None, [1, 0.01, 4]])
 @pytest.mark.parametrize("size", [1, 1e5])
 @pytest.mark.parametrize("how", NORMALIZATIONS)

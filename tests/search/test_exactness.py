@@ -109,6 +109,7 @@ def check(index, reference, indicators, ks):
                 assert max(squares[row] for row in indices) <= nearest_left_out * (1 + off)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_no_neighbour_is_wrong(rng, how, soft):
@@ -119,6 +120,7 @@ def test_no_neighbour_is_wrong(rng, how, soft):
         check(index, reference, indicators, (1, 5, ROWS))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["global", "none"])
 def test_no_neighbour_is_wrong_with_one_attribute(rng, how):
     schema = AttributeSchema(("color",), (("blue", "red"),))

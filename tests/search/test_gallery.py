@@ -59,6 +59,7 @@ def check(arguments, k, **settings):
     assert found.tolist() == slow_retrieve(*arguments, k, **settings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_equals_the_oracle(rng, normalize, exclude_query):
@@ -93,6 +94,7 @@ def test_only_the_reference_itself_is_left_out_and_not_its_duplicates(rng):
     assert found.tolist() == [[i % 8 + 8 if i < 8 else i % 8] for i in range(24)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude_query", [False, True])
 @pytest.mark.parametrize("queries", [1, 8, 16, 19])
 def test_more_references_than_are_searched_at_once(rng, monkeypatch, queries, exclude_query):

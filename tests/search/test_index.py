@@ -94,6 +94,7 @@ def plain_search(gallery, memory, features, indicators, how):
     return nearest_neighbors(edited, normalize_features(gallery, how), K)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exclude", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
@@ -108,6 +109,7 @@ def test_strengths(rng, how, strength):
     check(example(rng), K, how, strength)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equals_the_plain_path_to_the_bit_of_every_index(rng, how):
     gallery, memory, reference, indicators = example(rng, rows=320)
@@ -150,6 +152,7 @@ def test_any_number_of_queries(rng, queries):
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("how", ["global", "attribute"])
 def test_more_references_and_queries_than_are_searched_at_once(rng, monkeypatch, how, workers):
@@ -178,6 +181,7 @@ def test_ties_go_to_the_lower_index(rng, k):
     check((gallery, memory, rng.integers(0, 150, 12), indicators), k, "none")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "copies"), [("global", 2), *((how, 2 * SPARE_CANDIDATES) for how in NORMALIZATIONS)]
 )
@@ -240,6 +244,7 @@ def test_rows_that_cannot_be_normalised(rng, how, bad, message):
         ManipulationIndex.build(gallery, memory, SCHEMA, how)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_a_session_finds_what_the_index_does(rng, how):
     gallery, memory, _, indicators = example(rng)
@@ -283,6 +288,7 @@ def test_what_no_session_can_begin_with(built, unchecked):
         index.session(3).search(np.zeros((1, 5), int), 2)
 
 
+@pytest.mark.long
 def test_real_sizes_against_float64(rng):
     """Near-ties that float32 products do not tell apart, in blocks of the paper's width."""
     gallery = rng.normal(size=(400, 3, 340)).astype(np.float32)
@@ -355,6 +361,7 @@ def test_what_cannot_be_built(rng, unchecked):
             ManipulationIndex.build(features, prototypes, SCHEMA)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 @pytest.mark.parametrize("rows", [8, 90])
 @pytest.mark.parametrize("size", [1e-25, 1e-18, 1e-9, 1e17, 1e25])
@@ -434,6 +441,7 @@ def test_k_may_be_a_number_of_numpys(rng, built, unchecked):
         np.testing.assert_array_equal(found.indices, expected.indices)
 
 
+@pytest.mark.long
 def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
     """All in one test, because programs are compiled anew before and after it."""
     for how, soft in (("global", True), ("attribute", False), ("attribute", True), ("none", False)):

@@ -24,6 +24,7 @@ def folder(tmp_path):
     return tmp_path / "index"
 
 
+@pytest.mark.long
 def test_what_is_opened_finds_what_was_saved(folder):
     opened = open_index(folder, features=GALLERY, memory=MEMORY)
     assert opened.normalize == "attribute"
@@ -59,6 +60,7 @@ def test_a_folder_of_before_there_were_weights_has_none(folder):
         open_index(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [None, [0.5, 3, 1]])
 @pytest.mark.parametrize("absent", [None, np.float32(0.1) * MEMORY[:2, 0]])
 def test_an_edit_by_replacement_is_saved_with_the_index(tmp_path, absent, weights):

@@ -92,6 +92,7 @@ def test_it_finds_what_a_slow_search_finds(rng, normalize, edit, weighted):
         np.testing.assert_allclose(found.distances, distances, rtol=1e-12, atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_it_finds_what_the_index_finds(rng, normalize, edit):
@@ -160,6 +161,7 @@ def test_rows_that_float32_cannot_tell_apart_are_in_the_right_order(rng):
     )
 
 
+@pytest.mark.long
 def test_a_zero_item_and_zero_rows_have_distances(rng):
     for normalize in NORMALIZATIONS:
         gallery = make(rng, normalize, count=5)

@@ -33,6 +33,7 @@ def small_integers(rng, *shape, largest=3):
     return rng.integers(0, largest + 1, shape).astype(np.float32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rows", "width", "k"), [(1, 1, 1), (5, 3, 5), (40, 8, 1), (300, 7, 20), (300, 7, 300)]
 )
@@ -54,6 +55,7 @@ def test_more_ties_than_candidates(rng):
     check(np.ones_like(queries), np.ones((4 * SPARE_CANDIDATES, 5), np.float32), 10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "copies"), [(1, 41), (7, 2), (7, 41), (64, 3), (1001, 2), (1001, 41)])
 def test_equal_rows_tie_whatever_their_values(rng, width, copies):
     """Equal rows must get equal sums, to the last bit, wherever in the gallery they stand."""
@@ -91,6 +93,7 @@ def test_every_order_is_that_of_direct_sums(rng):
     check(base[None], gallery, 400)
 
 
+@pytest.mark.long
 def test_several_tiles_give_what_one_gives(rng, monkeypatch):
     queries, gallery = rng.normal(size=(37, 16)), rng.normal(size=(150, 16))
     whole = nearest_neighbors(queries, gallery, 5)

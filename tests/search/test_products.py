@@ -8,6 +8,7 @@ from gradrev_jax.search.products import gallery_products
 VALUES, ATTRIBUTES, DIM, ROWS = 5, 3, 30, 120
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_zero_blocks_of_the_memory_have_no_place_in_the_table(rng, how):
     memory = rng.normal(size=(VALUES, ATTRIBUTES, DIM)).astype(np.float32)
@@ -29,6 +30,7 @@ def test_zero_blocks_of_the_memory_have_no_place_in_the_table(rng, how):
         np.testing.assert_allclose(product, direct, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "rows_at_once"), [("global", 1), *((how, 7) for how in NORMALIZATIONS)])
 def test_a_gallery_may_pass_through_in_any_portions(rng, monkeypatch, how, rows_at_once):
     features = rng.normal(size=(ROWS, ATTRIBUTES, DIM)).astype(np.float32)

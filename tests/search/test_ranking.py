@@ -62,6 +62,7 @@ def exact_pairs(monkeypatch):
     return counts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("k", [1, 10, 108, 120])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_far_rows_need_no_exact_distance(rng, exact_pairs, how, k):
@@ -74,6 +75,7 @@ def test_far_rows_need_no_exact_distance(rng, exact_pairs, how, k):
     assert sum(exact_pairs) < 0.1 * QUERIES * k + 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_rows_that_rounding_hides_from_each_other_are_compared_exactly(rng, exact_pairs, how):
     """Groups of five rows that differ by a few times the rounding error, in random order."""
@@ -101,6 +103,7 @@ def test_distances_that_rounding_could_hide_are_computed_exactly(rng):
     assert (found.distances[:, 1] > 0.1).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [13, 14, 200])
 def test_equal_rows_are_certified_only_if_all_are_candidates(rng, rows):
     """All rows are equal, so any row outside the 13 candidates is as near as those inside."""
@@ -116,6 +119,7 @@ def test_equal_rows_are_certified_only_if_all_are_candidates(rng, rows):
         assert (found.indices == 0).all()
 
 
+@pytest.mark.long
 def test_exact_distances_certify_candidates_that_no_gap_separates(rng):
     """Rows a quarter of the bound apart are one group; that the k-th is nearer than the last is certain."""
     direction = rng.normal(size=(ATTRIBUTES, DIM))

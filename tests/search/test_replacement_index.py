@@ -81,6 +81,7 @@ def check(data, k, how, strength=1.0, schema=SCHEMA, *, weights=None, absent=Non
     return index
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
@@ -92,6 +93,7 @@ def test_equals_the_oracle(rng, how, soft, weighted):
         check(data, K - exclude, how, strength, weights=weights, absent=absent, exclude=exclude)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("schema", "rest"), [(SCHEMA, 0), (ONE_ATTRIBUTE, 0), (ONE_ATTRIBUTE, 3), (ONE_VALUE, 0), (ONE_VALUE, 1)]
 )
@@ -108,6 +110,7 @@ def test_a_strength_has_no_say_in_what_is_replaced(rng, how, strength):
     check(data, K, how, strength, absent=data[5])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equals_the_plain_path_to_the_bit_of_every_index(rng, how):
     """A block of NaN may be taken out; a query of NaN is treated alike, and spoils no other."""
@@ -126,6 +129,7 @@ def test_equals_the_plain_path_to_the_bit_of_every_index(rng, how):
     assert np.isfinite(found.distances[1]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_a_session_finds_what_the_index_does(rng, how):
     data = gallery, _, _, indicators, weights, absent = example(rng)
@@ -138,6 +142,7 @@ def test_a_session_finds_what_the_index_does(rng, how):
             np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_shards_find_what_one_index_finds(rng, how):
     gallery, memory, reference, indicators, weights, absent = data = example(rng)
@@ -152,6 +157,7 @@ def test_shards_find_what_one_index_finds(rng, how):
     np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_an_unedited_reference_is_at_distance_0_and_ties_go_to_the_lower_index(rng, how):
     data = gallery, _, _, indicators, weights, absent = example(rng, rows=13)
@@ -166,6 +172,7 @@ def test_an_unedited_reference_is_at_distance_0_and_ties_go_to_the_lower_index(r
     np.testing.assert_array_equal(found.indices, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 @pytest.mark.parametrize("size", [1, 1e4])
 def test_near_ties_keep_the_order_of_float64(rng, how, size):
@@ -189,6 +196,7 @@ def test_near_ties_keep_the_order_of_float64(rng, how, size):
     np.testing.assert_allclose(np.square(found.distances), expected, rtol=3e-6)
 
 
+@pytest.mark.long
 def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
     """All in one test, because programs are compiled anew before and after it."""
     for how in ("global", "attribute"):
@@ -199,6 +207,7 @@ def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
         np.testing.assert_array_equal(one.indices, expected[0][1:2])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["global", "attribute"])
 def test_every_thread_may_have_references_to_itself(rng, monkeypatch, how):
     monkeypatch.setattr("gradrev_jax.search.batching.NUM_WORKERS", 2)

@@ -30,6 +30,7 @@ def brute_force(normalize, strength):
     return np.square(normal(edited)[:, None] - normal(GALLERY)[None]).sum(axis=-1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("normalize", "count"), [("global", 1), ("global", 3), ("attribute", 3), ("none", 5)]
 )
@@ -51,6 +52,7 @@ def test_shards_find_what_one_index_finds(normalize, count):
     np.testing.assert_allclose(in_order, np.sort(squares, axis=1), atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("normalize", ["global", "attribute", "none"])
 def test_shards_with_weights_find_what_one_index_finds(normalize):
     weights = [0.4, 3]

@@ -29,6 +29,7 @@ def test_products_of_the_whole_and_of_some_blocks_are_those_of_parts(rng, num_bl
     np.testing.assert_allclose(blocks, part_products(a, b, by_block=True)[:num_blocks], rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [1, SUM_ROWS, SUM_ROWS + 1, 2 * SUM_ROWS + 5])
 @pytest.mark.parametrize("width", [1, 31, 100, 340, 341])
 def test_sums_of_products_err_less_than_they_may(rng, rows, width):

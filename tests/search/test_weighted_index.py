@@ -17,6 +17,7 @@ def draw_weights(rng):
     return weights * (rng.permutation(ATTRIBUTES) > 0) if rng.random() < 0.5 else weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equals_the_oracle_and_the_plain_search_at_any_weights(rng, how, soft):
@@ -36,6 +37,7 @@ def test_equals_the_oracle_and_the_plain_search_at_any_weights(rng, how, soft):
         np.testing.assert_allclose(found.distances, plain.distances, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_features_and_sessions_are_weighted_like_the_gallery(rng, how):
     gallery, memory, reference, indicators = example(rng)
@@ -60,6 +62,7 @@ def test_equal_weights_are_no_weights_to_the_bit(rng, how):
     jax.tree.map(np.testing.assert_array_equal, dataclasses.astuple(equal), dataclasses.astuple(plain))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_equal_rows_tie_whatever_the_weights(rng, how):
     gallery, memory, _, indicators = example(rng, rows=13)
@@ -102,6 +105,7 @@ def test_a_weighted_row_is_at_most_1_long(rng):
         np.testing.assert_allclose(index.products.square_norms, 1, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_near_ties_at_the_papers_width_keep_the_order_of_float64(rng):
     """Rows that float32 products do not tell apart, with weights that hide all but their noise."""
     gallery = rng.normal(size=(300, 3, 340)).astype(np.float32)

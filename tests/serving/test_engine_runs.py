@@ -71,6 +71,7 @@ def test_what_is_wrong_is_said_as_without_an_engine(shops):
     del there._engine.most_candidates
 
 
+@pytest.mark.long
 def test_another_way_of_comparing_is_another_gallery(shop_run, tmp_path):
     engine = f"milvus:{tmp_path}/gallery.db"
     index_run(shop_run, engine, progress=False)
@@ -91,6 +92,7 @@ def test_an_engine_that_cannot_be_filled_is_said_before_anything_is_encoded(tmp_
     assert not (tmp_path / "new.db").exists()
 
 
+@pytest.mark.long
 def test_the_command_fills_an_engine_and_says_no_more_than_how_many_garments_it_holds(shop_run, tmp_path):
     command = [sys.executable, "index.py", f"--workdir={shop_run}", f"--engine=milvus:{tmp_path}/new/shop.db"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

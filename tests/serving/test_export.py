@@ -57,6 +57,7 @@ def reported(run, report="report"):
     return json.loads((run / report / "metrics.json").read_text())
 
 
+@pytest.mark.long
 def test_a_model_answers_as_its_run(shop_model, shop_run):
     assert_same_search(shop_model, shop_run)
     assert_same_search(shop_model, shop_run, parts=("train", "test"))
@@ -67,6 +68,7 @@ def test_a_model_is_measured_as_its_run(shop_model, shop_run, tmp_path):
     assert_same_metrics(shop_model, reported(shop_run), tmp_path)
 
 
+@pytest.mark.long
 def test_a_frozen_backbone_a_memory_and_a_class_for_missing_labels_are_shared(
     small_model, small_run, tmp_path
 ):
@@ -151,6 +153,7 @@ def test_the_hub_reads_its_metadata(shop_run, tmp_path):
     assert (model / "retrieved.png").exists() == (shop_run / "report" / "retrieved.png").exists()
 
 
+@pytest.mark.long
 def test_a_card_says_where_there_is_no_report(paper_run, tmp_path):
     model = export_model(paper_run, tmp_path / "model", progress=False)
     card = (model / "README.md").read_text()

@@ -48,6 +48,7 @@ def rewrite(path, **fields):
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.long
 def test_a_model_cut_short_is_refused(model):
     content = (model / FILE).read_bytes()
     for length in (0, 1, 9, 100, 2000, len(content) // 2, len(content) - 1):
@@ -157,6 +158,7 @@ def test_an_unknown_field_is_refused(model):
     assert "data.hook: there is no such field" in refusal(model)
 
 
+@pytest.mark.long
 def test_no_place_that_a_stranger_names_is_read(model, tmp_path):
     trap = tmp_path / "trap"
     trap.mkdir()

@@ -49,6 +49,7 @@ def published(hub, small_model):
     return "someone/dresses"
 
 
+@pytest.mark.long
 def test_what_is_published_is_what_others_open(hub, published, small_model, capfd):
     capfd.readouterr()
     fetched = Retriever.open(f"hub:{published}", progress=False)
@@ -92,6 +93,7 @@ def test_a_name_that_is_there_gets_another_commit(hub, published, small_model):
     assert len(hub.models[published]) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "message"),
     [

@@ -47,6 +47,7 @@ def evaluated(directory):
     return run, chosen, index_gallery(chosen.space, run.schema, chosen.choices.way)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["shop", "paper_shop"])
 def test_it_finds_what_an_evaluation_finds(name, request):
     shop = request.getfixturevalue(name)
@@ -322,6 +323,7 @@ def test_the_gallery_is_encoded_once(shop, shop_run, monkeypatch):
     assert again.item(0).search().rows.tolist() == shop.item(0).search().rows.tolist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["labels", "weights", "damaged", "gone"])
 def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change, capsys, monkeypatch):
     run = tmp_path / "run"
@@ -375,6 +377,7 @@ def test_the_digest_of_a_gallery_goes_with_it(shop_run, tmp_path, capsys):
     assert served(run, "hybrid").kept is None
 
 
+@pytest.mark.long
 def test_a_gallery_may_have_several_parts(shop_run):
     whole = Retriever.open(shop_run, parts=("train", "test"), progress=False)
     test = Retriever.open(shop_run, progress=False)

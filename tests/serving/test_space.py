@@ -22,6 +22,7 @@ def make(made, name, *, look=0.5, weights=None):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_a_saved_space_describes_images_as_before(rng, tmp_path, name, missing):

@@ -159,6 +159,7 @@ def test_before_its_first_step_stage_2_leaves_features_as_they_are(rng):
     np.testing.assert_array_equal(memory.prototypes, prototypes[:, 0])
 
 
+@pytest.mark.long
 def test_the_features_and_logits_are_those_of_float64(rng, stage_2):
     params, x, _ = stage_2
     output = ENCODER_MODEL.apply(params[ENCODER], x)
@@ -195,6 +196,7 @@ def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
     assert set(objective.describe(parts.metrics, SCHEMA)) == {"loss_cls", "loss_margin"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
     """Along random directions, of the loops in float64."""
@@ -217,6 +219,7 @@ def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
         np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_the_parts_of_a_batch_have_the_loss_of_the_whole(stage_2):
     """As on several devices: each encodes some of the images, and the loss is that of all."""
     params, x, targets = stage_2
@@ -293,6 +296,7 @@ def trained(make_tiny_config, small_backbone, tmp_path_factory):
     return config, folder, train(config, folder, progress=False)
 
 
+@pytest.mark.long
 def test_both_stages_are_trained_and_their_losses_logged(trained):
     _, folder, state = trained
     assert set(state.params) == {ENCODER, MEMORY}
@@ -315,6 +319,7 @@ def blank_report(monkeypatch):
     monkeypatch.setattr(evaluation, "write_run_report", lambda *arguments: None)
 
 
+@pytest.mark.long
 def test_an_evaluation_searches_with_the_learned_edit(trained, blank_report):
     """Beside a search that edits and compares one query after the other."""
     _, folder, _ = trained

@@ -82,6 +82,7 @@ def cross_entropy(logits, schema):
     return total
 
 
+@pytest.mark.long
 def test_the_loss_of_a_batch_and_its_parts_against_one_image_at_a_time(params):
     loss, metrics, _ = gradient(params)
     slow = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])

@@ -63,6 +63,7 @@ def slow(params):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fields", [{}, {"grid": 2, "threshold": 0.6, "weights": "equal"}], ids=str)
 def test_against_one_attribute_and_one_pixel_at_a_time(fields):
     params = parameters(**fields)
@@ -123,6 +124,7 @@ def has_gradient(tree):
     return any(leaf.any() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.long
 def test_the_branches_do_not_train_the_localising_classifiers_nor_these_the_branches():
     of_branches, of_regions = gradients(1, 1, 0), gradients(0, 0, 1)
     assert has_gradient(of_branches["backbone"])

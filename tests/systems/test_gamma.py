@@ -68,6 +68,7 @@ def loss(params, inputs=INPUTS, targets=TARGETS, shard=None, encoder=ENCODER, **
     return objective.loss(encoder, params, inputs, targets, dropout_key=jax.random.key(0), shard=shard)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", ["ignore", "value"])
 def test_the_loss_weighs_the_terms_of_an_edit(missing):
     encoder = ENCODER.clone(missing=missing)
@@ -93,6 +94,7 @@ def test_the_loss_weighs_the_terms_of_an_edit(missing):
     assert [field.name for field in dataclasses.fields(WEIGHTS)] == list(terms._fields)
 
 
+@pytest.mark.long
 def test_only_the_editor_and_its_prototypes_have_a_gradient():
     gradient, parts = jax.jit(jax.grad(loss, has_aux=True))(params())
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient["encoder"]))
@@ -103,6 +105,7 @@ def test_only_the_editor_and_its_prototypes_have_a_gradient():
     jax.tree.map(np.testing.assert_array_equal, parts.variables, params())
 
 
+@pytest.mark.long
 def test_a_hard_block_has_no_gradient_outside():
     gradient, parts = jax.jit(jax.grad(functools.partial(loss, block="hard"), has_aux=True))(params())
     for v, n in enumerate(SCHEMA.attribute_of):
@@ -111,6 +114,7 @@ def test_a_hard_block_has_no_gradient_outside():
     assert parts.metrics.loss_off_block == 0
 
 
+@pytest.mark.long
 def test_padding_changes_nothing():
     whole, _ = loss(params())
     padded = jnp.concatenate([INPUTS, INPUTS[:4]])
@@ -153,6 +157,7 @@ def test_the_edit_of_a_run_is_that_of_its_loss(rng):
     assert np.abs(expected - manipulate(features, INDICATORS, params()["memory"]["prototypes"])).max() > 0.1
 
 
+@pytest.mark.long
 def test_it_learns_an_edit_that_no_memory_has(rng):
     """Here a garment's color says which way its size moves, so that every sum of prototypes is half wrong."""
     features = jnp.asarray(rng.normal(size=(64, 2, 5)), jnp.float32)

@@ -51,6 +51,7 @@ def test_its_model_declares_what_it_computes(config):
     assert logits == output.logits
 
 
+@pytest.mark.long
 def test_its_stages_have_objectives_and_a_template(config):
     system, encoder = builders.system_of(config), builders.build_encoder(config, SCHEMA)
     labels = np.array([[0, 1], [2, -1]], np.int32)

@@ -57,6 +57,7 @@ def over_pathways(losses, scale=1.0):
     return (jnp.stack(losses) * (1 - jnp.eye(2)) * scale).sum(axis=(1, 2)).mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", REMOVALS)
 def test_a_step_descends_for_both_sides_as_each_alone(target):
     """Features go down what is to be removed, adversaries down cross-entropies, both written out here."""
@@ -96,6 +97,7 @@ def assert_moved_by(factor, slopes, before, after):
     jax.tree.map(check, slopes, before, after)
 
 
+@pytest.mark.long
 def test_more_steps_are_steps_on_the_same_features():
     """The features of the encoder before its step."""
     played = removal(steps=3)
@@ -111,6 +113,7 @@ def test_more_steps_are_steps_on_the_same_features():
     )
 
 
+@pytest.mark.long
 def test_before_the_first_step_of_adversaries_the_encoder_trains_without_reversal():
     """They start at chance, where nothing is left to remove."""
     played = removal()
@@ -124,6 +127,7 @@ def test_before_the_first_step_of_adversaries_the_encoder_trains_without_reversa
     assert float(metrics.w_rev) == pytest.approx(0.7)
 
 
+@pytest.mark.long
 def test_the_weight_may_rise_from_0():
     objective = dataclasses.replace(OBJECTIVE, weighting="schedule")
     played = removal()
@@ -133,6 +137,7 @@ def test_the_weight_may_rise_from_0():
     assert float(first.w_rev) == 0 < float(later.w_rev) < 0.7
 
 
+@pytest.mark.long
 def test_one_attribute_has_nothing_to_remove():
     schema = AttributeSchema(("color",), (("blue", "green", "red"),))
     encoder = dataclasses.replace(ENCODER, schema=schema)
@@ -160,6 +165,7 @@ def test_without_adversaries_a_state_has_none():
     assert after.adversaries is None
 
 
+@pytest.mark.long
 def test_missing_labels_that_are_a_class_are_removed_too():
     encoder = dataclasses.replace(ENCODER, missing="value")
     classes, labels = encoder.classes, np.asarray(encoder.class_labels(LABELS))

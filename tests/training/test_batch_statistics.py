@@ -53,6 +53,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_statistics(config, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, run(config, tmp_path / "parts").params, whole.params)
 
 
+@pytest.mark.long
 def test_pretrained_statistics_stay_as_they_are(config, tmp_path, monkeypatch, capsys):
     def load(backbone, variables, path):
         norm = {"mean": np.full(8, 0.25, np.float32), "var": np.full(8, 4.0, np.float32)}

@@ -59,6 +59,7 @@ def own_loss(loss, scale):
     return jax.jit(jax.value_and_grad(total))
 
 
+@pytest.mark.long
 def test_the_norms_are_those_of_each_attributes_features(params):
     _, metrics = loss_gradient(params, weighting="off")
     features = without_dropout().apply(params, normalize_images(PIXELS)).features
@@ -72,6 +73,7 @@ def combine(w_cls, classification, w_rev, reversal):
     return jax.tree.map(lambda c, r: w_cls * c + w_rev * r, classification, reversal)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "weight"),
     [
@@ -162,6 +164,7 @@ def test_a_batch_without_labels_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, state.params, before)
 
 
+@pytest.mark.long
 def test_triplet_losses_add_up(params):
     """Total and its gradient with ADDE-M's two triplet losses, beside each alone."""
     settings = {"weighting": "off", "triplet_margin": 0.7}
@@ -204,6 +207,7 @@ def objective_of(**settings):
     return *jax.jit(total)(params), output
 
 
+@pytest.mark.long
 def test_terms_without_an_adversary_add_up():
     expected = expected_labels(LABELS, SCHEMA)
     weights = {"compactness": 2.0, "conditional_dependence": 3.0}
@@ -221,6 +225,7 @@ def test_terms_without_an_adversary_add_up():
     np.testing.assert_allclose(total, metrics.loss_cls + 2 * sum(squares) + 3 * dependence, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_decorrelating_weights_are_those_of_the_classifiers():
     training = np.repeat([[0, 0], [0, 1], [1, 1], [2, 0]], [90, 10, 60, 40], axis=0)
     tables = decorrelation(training, SCHEMA)
@@ -238,6 +243,7 @@ def test_terms_that_lack_what_they_need(params):
         loss_gradient(params, term_weights={"compactness": 1.0})
 
 
+@pytest.mark.long
 def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing():
     optimizer = optax.sgd(1.0)
 

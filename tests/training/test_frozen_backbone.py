@@ -41,6 +41,7 @@ def opened(config, directory, part="train"):
     return catalogue, frozen, open_inputs(catalogue, [part], config, frozen, progress=False)[part]
 
 
+@pytest.mark.long
 def test_inputs_are_what_the_backbone_gives_of_images_and_their_mirror_images(config, tmp_path):
     config.model.tap = "fc7"
     catalogue, frozen, vectors = opened(config, tmp_path / "run")
@@ -55,6 +56,7 @@ def test_inputs_are_what_the_backbone_gives_of_images_and_their_mirror_images(co
     assert test.shape[1:] == (1, 16)
 
 
+@pytest.mark.long
 def test_the_statistics_are_those_of_the_training_vectors(config, tmp_path):
     _, _, vectors = opened(config, tmp_path / "run")
     known = run(config, tmp_path / "run").params["batch_stats"]["backbone"]
@@ -63,6 +65,7 @@ def test_the_statistics_are_those_of_the_training_vectors(config, tmp_path):
     np.testing.assert_allclose(known["std"], rows.std(axis=0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_images_are_embedded_once(config, tmp_path, monkeypatch):
     run(config, tmp_path / "first")
     cached = entries(tmp_path)
@@ -90,6 +93,7 @@ def test_other_weights_transforms_and_images_are_other_entries(config, tmp_path)
     assert [*found, len(entries(tmp_path))] == [1, 2, 3, 4]
 
 
+@pytest.mark.long
 def test_the_folder_keeps_the_weights_and_checkpoints_do_not(config, tmp_path):
     state = run(config, tmp_path / "run")
     assert "backbone" not in state.params["params"]
@@ -114,6 +118,7 @@ def test_an_interrupted_run_ends_in_the_same_parameters(config, tmp_path):
     assert_same(run(config, tmp_path / "parts"), whole)
 
 
+@pytest.mark.long
 def test_vectors_on_the_device_are_those_on_the_host(config, tmp_path):
     on_host = run(config, tmp_path / "host")
     config.data.placement = "device"

@@ -103,6 +103,7 @@ def semi_hard(embeddings, rows):
     return np.mean(losses)
 
 
+@pytest.mark.long
 def test_every_term_against_loops(params):
     """All five terms of METHOD's stage 2, written out image by image in float64."""
     images = inputs().reshape(-1, 64, 64, 3)
@@ -169,6 +170,7 @@ def gradients(params, **settings):
     return compute(params, **settings)[2]
 
 
+@pytest.mark.long
 def test_a_hard_block_has_no_gradient_outside(params):
     gradient = np.asarray(gradients(params, block="hard")["memory"])
     for v, n in enumerate([0, 0, 0, 1, 1]):
@@ -177,6 +179,7 @@ def test_a_hard_block_has_no_gradient_outside(params):
     assert loss(params, block="hard")[1].loss_off_block == 0
 
 
+@pytest.mark.long
 def test_a_frozen_encoder_has_no_gradient_and_its_memory_the_same(params):
     frozen, both = gradients(params, freeze_encoder=True), gradients(params)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(frozen["encoder"]))
@@ -185,6 +188,7 @@ def test_a_frozen_encoder_has_no_gradient_and_its_memory_the_same(params):
     assert MemoryObjective().frozen == ()
 
 
+@pytest.mark.long
 def test_the_reversal_adds_its_balanced_share(params):
     plain, _ = loss(params)
     total, metrics = loss(params, reversal=True, beta=0.3)
@@ -216,6 +220,7 @@ def run(params, steps, seed=0, state=None, mirror=True):
     return state, losses
 
 
+@pytest.mark.long
 def test_it_learns_its_batch_as_a_pure_function_of_seed_and_step(params):
     together, losses = run(params, 12)
     assert losses[-1] < 0.8 * losses[0]
@@ -225,6 +230,7 @@ def test_it_learns_its_batch_as_a_pure_function_of_seed_and_step(params):
     assert together.step == 12
 
 
+@pytest.mark.long
 def test_where_nothing_is_mirrored_or_dropped_the_seed_changes_nothing(params):
     plain, again = (run(params, 1, seed=seed, mirror=False)[1] for seed in (0, 1))
     assert plain == again

@@ -80,6 +80,7 @@ def die_before_step(monkeypatch, fatal, stage="encoder"):
     before_each_call(monkeypatch, die)
 
 
+@pytest.mark.long
 def test_a_run_leaves_what_it_promises(tiny_config, tmp_path):
     state = run(tiny_config, tmp_path / "run")
     assert int(state.step) == 8
@@ -115,6 +116,7 @@ def test_training_learns(tiny_config, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, monkeypatch, whole):
     tiny_config.train.checkpoint_every = 3
     with monkeypatch.context() as patch:
@@ -127,6 +129,7 @@ def test_an_interrupted_run_ends_in_the_same_parameters(tiny_config, tmp_path, m
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.long
 def test_a_run_may_go_on_with_other_loggers(tiny_config, tmp_path, monkeypatch, whole):
     tiny_config.train.loggers = ()
     with monkeypatch.context() as patch:
@@ -154,6 +157,7 @@ def test_a_tracker_that_is_not_installed_is_an_error_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_adversaries_go_on_where_they_were(tiny_config, tmp_path, monkeypatch, whole):
     """To the bit; and the checkpoint is read without them by all that does not train on."""
     tiny_config.update_from_flattened_dict(SYSTEMS["repaired"])
@@ -196,6 +200,7 @@ def test_a_finished_run_is_left_as_it_is(tiny_config, tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_the_seed_decides_everything(tiny_config, tmp_path, whole):
     expected = whole(tiny_config)
     assert_same(run(tiny_config, tmp_path / "again"), expected)
@@ -214,6 +219,7 @@ def test_another_config_is_refused_and_changes_nothing(tiny_config, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.long
 def test_a_diverged_state_is_named_and_never_saved(tiny_config, tmp_path):
     tiny_config.train.learning_rate = 1e30
     tiny_config.train.checkpoint_every = 1
@@ -235,6 +241,7 @@ def test_without_a_validation_part_the_latest_checkpoint_stands(tiny_config, tmp
         assert checkpoints.best_step == checkpoints.latest_step == 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
@@ -262,6 +269,7 @@ def two_stages(tiny_config):
     return tiny_config
 
 
+@pytest.mark.long
 def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole):
     state = run(two_stages, tmp_path)
     assert set(state.params) == {"encoder", "memory"}
@@ -274,6 +282,7 @@ def test_the_memory_is_fine_tuned_after_the_encoder(two_stages, tmp_path, whole)
     assert_same(run(two_stages, tmp_path), state)
 
 
+@pytest.mark.long
 def test_an_interrupted_memory_stage_ends_in_the_same_parameters(two_stages, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         die_before_step(patch, 5, "memory")
@@ -292,6 +301,7 @@ def test_adversaries_are_left_behind_by_the_memory(two_stages, tmp_path):
     assert set(end.params) == {"encoder", "memory"}
 
 
+@pytest.mark.long
 def test_a_memory_can_be_added_to_a_finished_encoder(two_stages, tmp_path, whole):
     two_stages.stages = ("encoder",)
     run(two_stages, tmp_path)
@@ -359,6 +369,7 @@ def test_a_catalogue_without_triplets_is_refused_before_the_encoder_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_the_memory_is_chosen_by_what_it_retrieves(two_stages, tmp_path):
     two_stages.data.count = 200
     two_stages.train.update({"validation_fraction": 0.3, "max_steps": 2})
@@ -370,6 +381,7 @@ def test_the_memory_is_chosen_by_what_it_retrieves(two_stages, tmp_path):
         assert checkpoints.best_step == (3 if rates[0] > rates[1] else 6)
 
 
+@pytest.mark.long
 def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
     two_stages.protocol.select_on_test = True
     two_stages.train.validation_fraction = 0.0
@@ -383,6 +395,7 @@ def test_selection_on_the_test_part_trains_on_all_others(two_stages, tmp_path):
     assert list(validated[-1]["validation_hit_rate"]) == ["12"], "of the 24 test images, the half"
 
 
+@pytest.mark.long
 def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path, monkeypatch):
     worse_and_worse = iter((0.5, 0.4, 0.3))
 
@@ -402,6 +415,7 @@ def test_a_stage_ends_when_it_gets_no_better(two_stages, tmp_path, monkeypatch):
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_path, monkeypatch):
     two_stages.memory.update({"triplets": 8, "batch_size": 2})
     catalogue = builders.open_catalogue(two_stages)
@@ -437,6 +451,7 @@ def torch_tensors(backbone):
     return tensors
 
 
+@pytest.mark.long
 def test_training_starts_from_a_pretrained_backbone(tiny_config, tmp_path):
     tiny_config.model.backbone = "alexnet"
     tiny_config.train.max_steps = 1
@@ -472,6 +487,7 @@ def test_a_pretrained_file_that_does_not_fit_leaves_no_folder(tiny_config, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mirror", [True, False])
 def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monkeypatch, mirror):
     two_stages.train.mirror = mirror
@@ -501,6 +517,7 @@ def test_a_folder_is_trained_in_once_at_a_time(tiny_config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tiny_config, tmp_path, capsys, whole):
     expected = whole(tiny_config)
     run(tiny_config, tmp_path)

@@ -118,6 +118,7 @@ def assert_diverges(stage, directory, message, *, kept, **settings):
     assert np.isfinite([record["loss"] for record in records(directory) if "loss" in record]).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at_once", [1, 3, 8])
 @pytest.mark.parametrize("bad_steps", [[7], [7, 8, 9]])
 def test_the_first_step_whose_loss_is_not_finite_is_named_and_nothing_after_it_saved(
@@ -153,6 +154,7 @@ def after(calls):
     return lambda: next(answers)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("steps_per_call", "calls", "step"), [(1, 0, 0), (1, 3, 3), (1, 4, 4), (3, 3, 7)])
 def test_it_stops_between_calls_with_all_steps_saved(tmp_path, steps_per_call, calls, step):
     first, before = counting(accuracies=[0.5, 0.6, 0.7])
@@ -239,6 +241,7 @@ def with_shapes(stage):
     return dataclasses.replace(stage, shapes=jax.eval_shape(stage.begin))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_steps_that_are_compiled_ahead_are_those_of_the_calls(tmp_path, steps_per_call):
     traced = []

@@ -113,6 +113,7 @@ def nearest(reference, indicator, gallery, memory, strength=1.0):
     return int(np.argmin(((rows - edited) ** 2).sum(axis=1)))
 
 
+@pytest.mark.long
 def test_a_pair_of_adde_becomes_a_run_that_is_evaluated(config, pair, tmp_path, monkeypatch):
     params, memory = pair
     config.data.count = 120
@@ -184,6 +185,7 @@ def test_an_imported_encoder_is_trained_on(config, make_pair, tmp_path, word):
         assert checkpoints.best_step == 1
 
 
+@pytest.mark.long
 def test_a_run_exported_and_imported_again_is_the_same_to_the_bit(config, tmp_path):
     config.train.max_steps = 2
     trained = train(config, tmp_path / "run", progress=False).params

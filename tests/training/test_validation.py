@@ -27,6 +27,7 @@ def validator(labels, **options):
     return images, make_validator(ENCODER, images, labels, settings.pop("queries", None), **settings)
 
 
+@pytest.mark.long
 def test_an_encoder_is_judged_by_its_macro_accuracy(params):
     labels = np.array([[0, 1], [1, -1], [0, 0], [1, 1], [0, 1]], np.int32)
     images, validate = validator(labels)
@@ -52,6 +53,7 @@ def test_features_are_kept_for_a_search_alone(params, monkeypatch):
         assert (list(record), score) == (["validation_accuracy"], None)
 
 
+@pytest.mark.long
 def test_a_memory_is_judged_by_its_hit_rate(params):
     labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]], np.int32)
     queries = generate_queries(labels, SCHEMA)

@@ -291,6 +291,7 @@ DEEP = b")" + b"\x85" * 40_000  # a tuple in a tuple in a tuple
 WIDE = b")" + b"q\x00h\x00\x86" * 200  # a tuple that holds twice a tuple that holds twice ...
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nested", [DEEP, WIDE])
 def test_nested_objects_are_not_followed(nested, read):
     """The hash, the comparison or the text of such a key would take all of the stack, or of time."""

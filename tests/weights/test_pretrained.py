@@ -65,6 +65,7 @@ def test_the_installed_alexnet_is_torchvisions_convolutions():
     np.testing.assert_allclose(first["bias"][0], -0.97055, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_installed_efficientnet_is_taken_whole():
     path = installed("efficientnet_lite0")
     variables = shapes("efficientnet_lite0")

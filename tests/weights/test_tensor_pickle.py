@@ -191,6 +191,7 @@ COLLIDING = b"".join(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", [DEEP, DOUBLED], ids=["deep", "doubled"])
 @pytest.mark.parametrize(
     "place",
@@ -206,6 +207,7 @@ def test_a_key_that_no_hash_ends_of_is_passed_over(key, place):
     assert unpickle(b"\x80\x04" + place(key) + b".")["bias"] == Tensor(FLOATS, 0, (3, 4), (4, 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("nested", [DEEP, DOUBLED], ids=["deep", "doubled"])
 def test_nested_objects_are_neither_compared_nor_shown(nested):
     pid = b"(" + emit("storage") + nested + emit("0") + emit("cpu") + emit(3) + b"tQ"

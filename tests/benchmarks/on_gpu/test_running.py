@@ -73,6 +73,7 @@ def test_a_program_that_is_not_there_is_a_failure_too(tmp_path):
     assert "no-such-program" in outcome.why
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ends", ["wait", "end"])
 def test_nothing_of_a_step_is_left(run, tmp_path, ends):
     limit = 3.0 if ends == "wait" else 30.0
@@ -82,6 +83,7 @@ def test_nothing_of_a_step_is_left(run, tmp_path, ends):
     until_gone(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.long
 def test_a_step_that_will_not_end_is_ended(run):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     start = time.monotonic()

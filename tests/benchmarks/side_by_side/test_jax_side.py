@@ -9,12 +9,14 @@ from benchmarks.side_by_side.cases import tiny
 SIZES = {case.kind: case.sizes for case in tiny(True)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["train_step", "embedding_step", "inference", "efficientnet_lite0"])
 def test_a_batch(kind):
     job = getattr(jax_side, kind)(**SIZES[kind])
     assert job()["units"] == SIZES[kind]["batch"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["train_step", "embedding_step", "inference"])
 def test_several_steps_a_turn_count_as_so_many(kind):
     once = getattr(jax_side, kind)(**SIZES[kind])()
@@ -58,6 +60,7 @@ def test_prototypes_count_what_goes_into_them():
     assert 160 * 12 * 0.6 < done["units"] < 160 * 12 * 0.8
 
 
+@pytest.mark.long
 def test_evaluation_gives_all_metrics(tmp_path):
     case = next(case for case in tiny(False) if case.kind == "evaluation")
     done = jax_side.evaluation(**prepare_evaluation(case, tmp_path))()

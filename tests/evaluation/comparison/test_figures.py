@@ -136,6 +136,7 @@ def test_a_legend_of_many_systems_leaves_the_curves_alone(count):
     assert labels[0] == "_ours"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 26, 63])
 def test_heat_maps_of_many_attributes_stay_within_the_picture(count):
     attributes = ["_a", *(f"attribute {number} {'x' * 40}" for number in range(count))][:count]

@@ -34,6 +34,7 @@ def train_here(place):
     train(config, place.run, progress=False)
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path):
     whole, place = (Place(tmp_path / name, TRAINED, tmp_path, SMALL) for name in ("whole", "killed"))
     train_here(whole)

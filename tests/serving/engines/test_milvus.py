@@ -129,6 +129,7 @@ def check_as_the_index(made, engine, count, k=10):
         assert (found.rows == expected)[apart & np.roll(apart, 1)].all()
 
 
+@pytest.mark.long
 def test_results_are_those_of_the_index_with_and_without_filters(made, engine):
     check_as_the_index(made, engine, 60)
 
@@ -319,6 +320,7 @@ def start_filling(text, killed_at):
     )
 
 
+@pytest.mark.long
 def test_a_filling_that_was_killed_goes_on(tmp_path, made, calls):
     text = f"milvus:{tmp_path}/shop.db"
     with start_filling(text, killed_at=4) as process:

@@ -153,6 +153,7 @@ def test_a_client_that_does_not_read_its_answer_is_let_go(server):
         until(lambda: not server.server_state.connections)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("header", [b"", b"Connection: close\r\n"])
 @pytest.mark.parametrize("count", [100, 200])
 def test_a_client_that_does_not_read_its_only_answer_is_let_go(header, count):
@@ -308,6 +309,7 @@ def test_the_address_is_one_that_a_browser_on_this_machine_can_open():
         assert address(taken) == f"http://127.0.0.1:{taken.getsockname()[1]}/"
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_it_at_once_whatever_clients_do():
     script = (
         "from tests.serving.web.fake import FakeRetriever\n"

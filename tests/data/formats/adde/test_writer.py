@@ -25,6 +25,7 @@ def catalogue(tmp_path, rng):
     return Catalogue(SCHEMA, ImageFiles(tmp_path, paths), labels, parts)
 
 
+@pytest.mark.long
 def test_what_is_written_is_read_back(catalogue, tmp_path):
     queries = generate_queries(catalogue.part_labels("test"), SCHEMA, kinds=("swap", "add", "remove"))
     rows = catalogue.rows("train", "validation")

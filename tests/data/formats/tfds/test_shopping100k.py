@@ -129,6 +129,7 @@ def fails(folder, data_dir):
     return str(error.value)
 
 
+@pytest.mark.long
 def test_attributes_of_another_data_set_are_refused(tmp_path):
     few = write_manual(tmp_path / "few", names=shopping100k.ATTRIBUTES[:5])
     assert "few/attr_num.txt has 5 attributes, but Shopping100k has 12: category, " in fails(
