@@ -27,6 +27,7 @@ from gradrev_jax.models.efficientnet import EfficientNetLite0
 from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.runs.freed_memory import return_freed_memory
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.training.encoder_step import init_state, make_train_step, state_shapes
 from gradrev_jax.training.parallel import Mode, Parallel
@@ -49,15 +50,19 @@ def train_step(
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
-    step = make_train_step(encoder, optimizer, seed=0, total_steps=1000)
+    step: Any = make_train_step(encoder, optimizer, seed=0, total_steps=1000)
     state = init_state(encoder, optimizer, input_size=image, seed=0)
     images = jax.device_put(inputs.random_images(batch, image))
     labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
+    compiled: Callable[..., Any] | None = None
 
     def job() -> dict[str, Any]:
-        nonlocal state
+        nonlocal state, compiled
+        if compiled is None:
+            compiled = step.lower(state, images, labels).compile()
+            return_freed_memory()  # as training does
         for _ in range(steps):
-            state, metrics = step(state, images, labels)
+            state, metrics = compiled(state, images, labels)
         jax.block_until_ready(state)
         return {"units": steps * batch, "loss": float(metrics.loss)}
 

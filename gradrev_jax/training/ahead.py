@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gradrev_jax.runs.freed_memory import return_freed_memory
 from gradrev_jax.training.parallel import Parallel, Steps, Taken
 from gradrev_jax.training.update import TrainState
 
@@ -34,6 +35,7 @@ def compile_ahead(parallel: Parallel, steps: Steps, shapes: TrainState, inputs: 
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes
     )
     compiled, shape = lower(state, inputs, targets).compile(), inputs.shape
+    return_freed_memory()  # the compiler's, before the first step needs as much
 
     def take_steps(state: TrainState, inputs: Any, targets: Any) -> tuple[TrainState, Taken]:
         return (compiled if inputs.shape == shape else steps)(state, inputs, targets)
