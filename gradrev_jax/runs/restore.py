@@ -1,6 +1,5 @@
 """Restores the parameters of a run from a checkpoint."""
 
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gradrev_jax.errors import CheckpointError, WorkdirError
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import model_file, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints, DamagedCheckpointError
@@ -28,27 +28,6 @@ def chosen_stage(directory: pathlib.Path, stages: Sequence[str], wanted: str | N
     if wanted is not None and wanted not in stages:
         raise WorkdirError(f"{directory} has no stage {wanted!r}; its stages are {', '.join(stages)}")
     return wanted or stages[-1]
-
-
-def parameter_shapes(encoder: Encoder, input_size: int) -> Any:
-    """Returns the shapes of an encoder's parameters and statistics, without computing one.
-
-    Args:
-      encoder: the model.
-      input_size: the height and width of its images, or the width of its vectors.
-
-    Example:
-      >>> from gradrev_jax import AttributeEncoder, AttributeSchema
-      >>> encoder = AttributeEncoder(AttributeSchema(("size",), (("s", "m"),)), feature_dim=8, width=1 / 32)
-      >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
-      (8, 2)
-    """
-    return jax.tree.map(lambda leaf: leaf, _parameter_shapes(encoder, input_size))  # a copy
-
-
-@functools.lru_cache(maxsize=8)  # so that equal encoders are traced once in a process
-def _parameter_shapes(encoder: Encoder, input_size: int) -> Any:
-    return jax.eval_shape(encoder.init, jax.random.key(0), encoder.inputs.example(input_size))
 
 
 class Restored(NamedTuple):

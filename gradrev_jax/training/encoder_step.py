@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Int, UInt8
 
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.initialization import parameter_shapes, random_parameters
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.encoder_loss import EncoderObjective, StepMetrics
 from gradrev_jax.training.update import TrainState, make_update
@@ -20,18 +20,6 @@ TrainStep = Callable[
     [TrainState, UInt8[Array | np.ndarray, "B S S 3"], Int[Array | np.ndarray, "B N"]],
     tuple[TrainState, StepMetrics],
 ]
-
-
-# A program that runs once is compiled with few optimisations: on a CPU, in less than half of the time.
-RUN_ONCE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
-
-
-@functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
-def _jitted_init(encoder: Encoder, input_size: int) -> Callable[[PRNGKeyArray], Any]:
-    def init(key: PRNGKeyArray) -> Any:
-        return encoder.init(key, encoder.inputs.example(input_size))
-
-    return jax.jit(init, compiler_options=RUN_ONCE if jax.default_backend() == "cpu" else None)
 
 
 def init_state(
@@ -45,8 +33,7 @@ def init_state(
       input_size: the height and width of the images, or the width of the vectors.
       seed: the seed of the parameters.
     """
-    params = _jitted_init(encoder, input_size)(jax.random.key(seed))
-    return TrainState.begin(params, optimizer)
+    return TrainState.begin(random_parameters(encoder, input_size=input_size, seed=seed), optimizer)
 
 
 def state_shapes(encoder: Encoder, optimizer: optax.GradientTransformation, *, input_size: int) -> TrainState:
@@ -57,11 +44,8 @@ def state_shapes(encoder: Encoder, optimizer: optax.GradientTransformation, *, i
       optimizer: the Optax optimizer.
       input_size: the height and width of the images, or the width of the vectors.
     """
-
-    def begin(key: PRNGKeyArray) -> TrainState:
-        return TrainState.begin(encoder.init(key, encoder.inputs.example(input_size)), optimizer)
-
-    return jax.eval_shape(begin, jax.random.key(0))
+    begin = functools.partial(TrainState.begin, optimizer=optimizer)
+    return jax.eval_shape(begin, parameter_shapes(encoder, input_size))
 
 
 def make_train_step(

@@ -11,6 +11,7 @@ from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import ConfigError, WorkdirError, naming, together
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.variables import backbone_variables
@@ -36,7 +37,6 @@ from gradrev_jax.runs.protocol import (
     check_protocol,
     evaluation_queries,
 )
-from gradrev_jax.runs.restore import parameter_shapes
 from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.training.parallel import Parallel

@@ -15,11 +15,12 @@ from gradrev_jax.data.catalogue import TRAIN
 from gradrev_jax.errors import ConfigError, WeightsError, WorkdirError, naming
 from gradrev_jax.files import new_folder
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
-from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
 from gradrev_jax.training.adversaries import removal_of
 from gradrev_jax.training.stage_observer import checkpoint_items

@@ -9,8 +9,9 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import CheckpointError, WorkdirError
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.runs.checkpoints import Checkpoints
-from gradrev_jax.runs.restore import chosen_stage, parameter_shapes, restore
+from gradrev_jax.runs.restore import chosen_stage, restore
 
 ENCODER = AttributeEncoder(AttributeSchema(("size",), (("s", "m"),)), feature_dim=4, width=1 / 32)
 

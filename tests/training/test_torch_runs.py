@@ -11,9 +11,10 @@ from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, Workd
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
 from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
-from gradrev_jax.runs.restore import parameter_shapes, restore
+from gradrev_jax.runs.restore import restore
 from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run, import_run
 from gradrev_jax.weights.adde import encoder_to_torch, memory_to_torch

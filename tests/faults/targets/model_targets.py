@@ -26,6 +26,7 @@ from gradrev_jax.evaluation.searching import Way
 from gradrev_jax.models.alexnet import TAPS, AlexNet
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.builders import build_encoder, with_defaults
@@ -35,7 +36,7 @@ from gradrev_jax.runs.frozen_backbone import open_frozen_backbone, save_frozen_b
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 from gradrev_jax.runs.model_file import FILE, Checkpoint, write_model
-from gradrev_jax.runs.restore import parameter_shapes, restore
+from gradrev_jax.runs.restore import restore
 from gradrev_jax.runs.shared_config import portable
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.index_files import open_index, save_index
