@@ -92,6 +92,7 @@ def slow_losses(features, edited, labels, memory, kernel, missing):
     return sum(cross_entropies), slow_semi_hard(batch, rows), np.mean(margin), consistency, off_block
 
 
+@pytest.mark.long
 def test_every_term_against_loops(arrays, missing):
     slow = slow_losses(
         *(arrays[name] for name in ("features", "edited")),

@@ -218,6 +218,7 @@ def test_a_permutation_keeps_the_joint_frequencies_with_the_own_label(rng):
         assert (permuted[j] != labels).any()
 
 
+@pytest.mark.long
 def test_what_is_not_measured_is_none_in_json(rng):
     features, labels = small(rng)
     labels[:, 1] = 0

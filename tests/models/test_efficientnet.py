@@ -125,6 +125,7 @@ def test_features_are_those_of_the_definition(tap, size, at_once, rng):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_only_a_cpu_computes_in_groups_and_without_grouped_convolutions():
     forward = jax.jit(EfficientNetLite0(width=NARROW, at_once=32**2).apply)
     traced = forward.trace(narrow_variables(), jnp.zeros((4, 32, 32, 3)))

@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder
@@ -10,6 +11,7 @@ ENCODER = AttributeEncoder(
 )
 
 
+@pytest.mark.long
 def test_few_optimisations_do_not_change_the_parameters():
     def init(key):
         return ENCODER.init(key, ENCODER.inputs.example(64))

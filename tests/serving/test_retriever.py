@@ -65,6 +65,7 @@ def test_it_finds_what_an_evaluation_finds(name, request):
         assert found.exact
 
 
+@pytest.mark.long
 def test_the_look_is_weighed_when_asked(shop, shop_run):
     run, chosen, _ = evaluated(shop_run)
     for look in (0.0, 0.3, 1.0):

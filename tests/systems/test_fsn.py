@@ -104,6 +104,7 @@ def test_the_loss_of_a_batch_and_its_parts_against_one_image_at_a_time(params):
     np.testing.assert_allclose(metrics.attribute_weights, np.exp(slow["log_weights"]), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_at_first_the_localising_classifiers_may_be_trained_alone(params):
     loss, metrics, alone = gradient(params, progress=0.29)
     np.testing.assert_allclose(loss, 0.3 * metrics.loss_localization, rtol=1e-6)

@@ -84,6 +84,7 @@ def test_against_one_attribute_and_one_pixel_at_a_time(fields):
     assert len(np.unique(regions.boxes, axis=0)) > 1  # not all the whole map
 
 
+@pytest.mark.long
 def test_all_ways_to_call_it_agree():
     params, found = parameters(), outputs()
     output, described, localized = found["__call__"], found["describe"], found["localized"]

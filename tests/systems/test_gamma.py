@@ -133,6 +133,7 @@ def begin(config):
     return gamma.SYSTEM.second_stage.begin(config, ENCODER, params()["memory"]["prototypes"])
 
 
+@pytest.mark.long
 def test_stage_2_starts_from_the_prototypes_and_from_eq_7(rng):
     start = begin(config_of())
     features = jnp.asarray(rng.normal(size=(4, 2, 5)), jnp.float32)

@@ -309,6 +309,7 @@ def test_a_memory_can_be_added_to_a_finished_encoder(two_stages, tmp_path, whole
     assert_same(run(two_stages, tmp_path), whole(two_stages))
 
 
+@pytest.mark.long
 def test_an_encoder_that_a_memory_stands_on_is_not_trained_further(two_stages, tmp_path):
     run(two_stages, tmp_path)
     two_stages.train.epochs = 2

@@ -46,6 +46,7 @@ def test_flop_of_an_image_are_those_that_the_papers_network_has():
     assert train == pytest.approx(2 * (3 * (forward + dense) - conv1 + 4 * heads), rel=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "steps"), [("train_step", 1), ("embedding_step", 20)])
 def test_a_train_step_trains(kind, steps):
     job = getattr(jax_side, kind)(**SIZES[kind], steps=steps)
