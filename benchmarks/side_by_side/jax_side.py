@@ -25,6 +25,7 @@ from gradrev_jax.distributed import initialize
 from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.efficientnet import EfficientNetLite0
 from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.initialization import random_parameters
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs.freed_memory import return_freed_memory
@@ -275,7 +276,7 @@ def schema_of(num_attributes: int) -> AttributeSchema:
 
 def random_params(encoder: AttributeEncoder, image: int) -> Any:
     """Returns initial parameters."""
-    return init_state(encoder, optax.identity(), input_size=image, seed=0).params
+    return random_parameters(encoder, input_size=image, seed=0)
 
 
 def peak_memory() -> int | None:

@@ -115,12 +115,6 @@ def _encoder_stage(run: Run) -> Stage:
     )
 
 
-def _random_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
-    """Creates random parameters."""
-    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
-    return _with_adversaries(run, removal, state)
-
-
 def _state_shapes(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
     """Returns the shapes and dtypes of the random parameters."""
     shapes = state_shapes(run.encoder, optimizer, input_size=run.input_size)
@@ -136,7 +130,8 @@ def _with_adversaries(run: Run, removal: Removal | None, state: TrainState) -> T
 
 def _initial_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
     """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
-    state = _random_state(run, optimizer, removal)
+    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
+    state = _with_adversaries(run, removal, state)
     if has_checkpoint(run.directory, ENCODER):
         return state  # whose shapes alone matter
     weights = run.starting_weights
