@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from benchmarks.on_gpu.plan import Step, plan, with_time
+from benchmarks.on_gpu.plan import DRY_RUN_LIMITS, MINUTES, Step, plan, with_time
 from benchmarks.on_gpu.running import Outcome, run_step
 from benchmarks.on_gpu.summary import summarise
 from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, lacking, unpack
@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
         prog="benchmarks/on_gpu.sh", description="All that a GPU can show, within minutes; see docs/gpu.md."
     )
     parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the results")
-    parser.add_argument("--minutes", type=float, default=9.0, help="time limit of the whole run; default: 9")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=f"time limit of the whole run; default: {MINUTES:g}, of a dry run {DRY_RUN_LIMITS} times that",
+    )
     parser.add_argument("--only", nargs="+", metavar="STEP", help="steps to run; default: all")
     parser.add_argument(
         "--wheels",
@@ -60,8 +64,11 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
     names = [step.name for step in steps]
     if unknown := [name for name in options.only or () if name not in names]:
         parser.error(f"--only: no step is called {', '.join(unknown)}; there are {', '.join(names)}")
-    if options.minutes <= 0:
-        parser.error(f"--minutes={options.minutes:g}: it needs some time")
+    minutes = options.minutes
+    if minutes is None:
+        minutes = MINUTES * (DRY_RUN_LIMITS if options.dry_run else 1)
+    if minutes <= 0:
+        parser.error(f"--minutes={minutes:g}: it needs some time")
 
     with tempfile.TemporaryDirectory(prefix="on_gpu_") as folder:
         environment = {
@@ -88,7 +95,7 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
         for step in steps:
             if options.only and step.name not in options.only:
                 continue
-            left = 60 * options.minutes - END_SECONDS - (time.perf_counter() - started)
+            left = 60 * minutes - END_SECONDS - (time.perf_counter() - started)
             command, limit = with_time(step, left)
             outcome = run_step(
                 step.name,

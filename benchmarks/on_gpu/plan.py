@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 TEST_PROCESSES = 4  # the number of test processes that share the card
 EXIT_SECONDS = 20.0  # the part of the last step's time for starting and ending
+MINUTES = 9.0  # the default time limit of a whole run on a card
+DRY_RUN_LIMITS = (
+    10  # times a card's limits: a dry run asks whether it works, on a CPU that others may use, too
+)
 OTHERS = ("amnet", "fsn", "gamma")  # the systems beside the paper's that have a model of their own
 TEST_FLAGS = ("-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--durations=5")
 
@@ -50,7 +54,7 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
     kinds = ("--only", "train_step", "inference")
     repeats = f"--repeats={2 if dry_run else 5}"
     epochs = ("--epochs=2",) if dry_run else ()
-    return [
+    steps = [
         Step("card", script("card"), 45, "card"),
         Step("tests", tests, 100, None, optimised),
         Step("compare", script("compare", "--quick", *kinds, repeats), 180, "compare"),
@@ -59,6 +63,8 @@ def plan(out: pathlib.Path, *, dry_run: bool) -> list[Step]:
         Step("search", script("search", repeats), 60, "search"),
         Step("paper", script("paper_scale", *epochs), float("inf"), "paper_scale"),
     ]
+    slower = DRY_RUN_LIMITS if dry_run else 1
+    return [step._replace(limit=slower * step.limit) for step in steps]
 
 
 def with_cpu(environment: Mapping[str, str]) -> dict[str, str]:

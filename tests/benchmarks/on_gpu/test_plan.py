@@ -18,6 +18,12 @@ def test_all_but_the_last_leave_it_a_minute_of_nine():
     assert last.limit == float("inf")
 
 
+def test_a_card_s_limits_do_not_end_a_dry_run_on_a_busy_cpu():
+    for real, dry in zip(plan(OUT, dry_run=False), plan(OUT, dry_run=True), strict=True):
+        assert dry.name == real.name
+        assert dry.limit == 10 * real.limit
+
+
 def test_every_system_with_a_model_of_its_own_is_profiled():
     assert {*OTHERS, "gradrev"} == set(SYSTEMS)
 
