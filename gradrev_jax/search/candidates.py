@@ -12,7 +12,7 @@ from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.sums import ONE_THREAD
 
-SCORE_BYTES = 2**21  # of the scores that a CPU holds at a time; more leave its cache before they are selected
+SCORE_BYTES = 2**22  # of the scores that a CPU holds at a time; more leave its cache before they are selected
 
 
 def find_candidates(

@@ -1,12 +1,17 @@
 """Sums of products and of squares in parts, and the most roundings that a summand passes through."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}  # the compiler's option for threads that share the cores
 LANES = 16  # partial sums that run side by side in a squared norm
-SUM_ROWS = 2048  # the gallery's rows whose sums a CPU adds up at a time, so that these stay in its cache
+LEAST_SUM = 128  # the products, or few more, that one matrix product sums
+SUM_ROWS = 1024  # the gallery's rows whose sums a CPU adds up at a time, so that these stay in its cache
+Found = TypeVar("Found")
 
 
 def _part_products(
@@ -21,24 +26,33 @@ def _part_products(
 def _whole_and_block_products(
     vectors: Float[Array, "M P d"], rows: Float[Array, "G P d"], *, num_blocks: int
 ) -> tuple[Float[Array, "1 M G"], Float[Array, "N M G"]]:
-    """Returns ``part_products`` of the whole, and those of the first N blocks, at the cost of the former.
+    """Returns ``part_products`` of the whole, and those of the first N blocks, of the same matrix products.
 
     Args:
       vectors: [M, P, d].
       rows: [G, P, d].
       num_blocks: N, the number of blocks whose products are kept.
     """
+    count, num_all, dim = rows.shape
+    Kept = tuple[Float[Array, "M _"], Float[Array, "N M G"]]
 
-    def block(
-        total: Float[Array, "M G"], n: Int[Array, ""]
-    ) -> tuple[Float[Array, "M G"], Float[Array, "M G"]]:
-        product = _sum_products(vectors[:, n], rows[:, n])
-        return total + product, product
+    def add(first: Int[Array, ""] | int, size: int, found: Kept) -> Kept:
+        def block_products(n: Int[Array, ""]) -> Float[Array, "M _"]:
+            return short_sums(vectors[:, n], jax.lax.dynamic_slice(rows, (first, n, 0), (size, 1, dim))[:, 0])
 
-    start = jnp.zeros((len(vectors), len(rows)), rows.dtype)
-    total, blocks = jax.lax.scan(block, start, jnp.arange(num_blocks))
-    rest = jnp.arange(num_blocks, rows.shape[1])
-    return jax.lax.scan(lambda total, n: (block(total, n)[0], None), total, rest)[0][None], blocks
+        def keep(n: Int[Array, ""], state: Kept) -> Kept:
+            product = block_products(n)
+            return state[0] + product, jax.lax.dynamic_update_slice(state[1], product[None], (n, 0, first))
+
+        total = jnp.zeros((len(vectors), size), rows.dtype)
+        total, blocks = jax.lax.fori_loop(0, num_blocks, keep, (total, found[1]))
+        total = jax.lax.fori_loop(num_blocks, num_all, lambda n, total: total + block_products(n), total)
+        return jax.lax.dynamic_update_slice_in_dim(found[0], total, first, axis=1), blocks
+
+    total = jnp.zeros((len(vectors), count), rows.dtype)
+    blocks = jnp.zeros((num_blocks, len(vectors), count), rows.dtype)
+    total, blocks = _some_rows_at_a_time(add, count, (total, blocks))
+    return total[None], blocks
 
 
 part_products = jax.jit(_part_products, static_argnames="by_block")
@@ -50,17 +64,34 @@ whole_and_block_products_by_one_thread = jax.jit(
 
 
 def _sum_products(vectors: Float[Array, "M D"], rows: Float[Array, "G D"]) -> Float[Array, "M G"]:
-    """Returns the products of every vector with every row, on a CPU some rows at a time."""
-    if jax.default_backend() != "cpu" or len(rows) <= SUM_ROWS:
-        return short_sums(vectors, rows)
+    """Returns the products of every vector with every row."""
 
-    def add(i: Int[Array, ""], products: Float[Array, "M G"]) -> Float[Array, "M G"]:
-        first = jnp.minimum(i * SUM_ROWS, len(rows) - SUM_ROWS)  # the last step repeats some rows
-        sums = short_sums(vectors, rows, first, SUM_ROWS)
+    def add(first: Int[Array, ""] | int, size: int, products: Float[Array, "M G"]) -> Float[Array, "M G"]:
+        sums = short_sums(vectors, rows, first, size)
         return jax.lax.dynamic_update_slice_in_dim(products, sums, first, axis=1)
 
-    products = jnp.zeros((len(vectors), len(rows)), rows.dtype)
-    return jax.lax.fori_loop(0, -(-len(rows) // SUM_ROWS), add, products)
+    return _some_rows_at_a_time(add, len(rows), jnp.zeros((len(vectors), len(rows)), rows.dtype))
+
+
+def _some_rows_at_a_time(
+    add: Callable[[Int[Array, ""] | int, int, Found], Found], count: int, found: Found
+) -> Found:
+    """Calls a function for all of the gallery's rows at once, or on a CPU for as many as its cache holds.
+
+    Args:
+      add: the function from the first of some rows, their number and what is found so far to what is found
+        with them.
+      count: the number of all rows.
+      found: what is found without any.
+    """
+    if jax.default_backend() != "cpu" or count <= SUM_ROWS:
+        return add(0, count, found)
+
+    def step(i: Int[Array, ""], found: Found) -> Found:
+        # The last step repeats some rows, so that all have one size.
+        return add(jnp.minimum(i * SUM_ROWS, count - SUM_ROWS), SUM_ROWS, found)
+
+    return jax.lax.fori_loop(0, -(-count // SUM_ROWS), step, found)
 
 
 def short_sums(
@@ -96,16 +127,17 @@ def short_sums(
 def sum_width(width: int) -> int:
     """Returns how many of a sum's products one matrix product sums.
 
-    The root of the width would err least. Three times as much takes less time, and errs little more.
+    Shorter sums err less, and so leave fewer rows in doubt; but matrix products of fewer than about LEAST_SUM
+    columns take longer than the doubt does.
 
     Args:
       width: the number of products in the sum.
 
     Example:
       >>> sum_width(340), sum_width(4080)
-      (57, 195)
+      (170, 132)
     """
-    return -(-width // max(1, int(width**0.5 / 3)))
+    return -(-width // max(1, width // LEAST_SUM))
 
 
 def sum_operations(width: int) -> int:
@@ -116,7 +148,7 @@ def sum_operations(width: int) -> int:
 
     Example:
       >>> sum_operations(340), sum_operations(4080)
-      (62, 215)
+      (171, 162)
     """
     return sum_width(width) + -(-width // sum_width(width)) - 1
 
