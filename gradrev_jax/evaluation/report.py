@@ -19,12 +19,11 @@ from gradrev_jax.evaluation.figures import (
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
-from gradrev_jax.evaluation.report_folder import replace_folder
+from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
 
-DPI = 110
 NO_MANIPULATION = "no_manipulation"
 
 
@@ -80,7 +79,7 @@ def write_report(
         write_scores(folder / SCORES_FILE, scores)
         (folder / "report.md").write_text(_markdown(metrics, figures, title, note), encoding="utf-8")
         for name, figure in figures.items():
-            figure.savefig(folder / name, dpi=DPI)
+            write_figure(folder / name, figure)
     if note:
         print(f"note: {note}", file=sys.stderr)
 

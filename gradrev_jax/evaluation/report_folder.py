@@ -1,11 +1,15 @@
-"""Replaces the folder of a report as a whole."""
+"""Replaces the folder of a report as a whole, and writes its pictures."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterator
 
+from matplotlib.figure import Figure
+
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.files import temporary_sibling
+
+DPI = 110
 
 
 @contextlib.contextmanager
@@ -37,3 +41,20 @@ def replace_folder(directory: pathlib.Path) -> Iterator[pathlib.Path]:
                     raise
     except OSError as error:
         raise WorkdirError(f"{directory} cannot be written: {error.strerror or error}") from error
+
+
+def write_figure(path: pathlib.Path, figure: Figure) -> None:
+    """Lays a figure out and writes it as a picture.
+
+    Matplotlib goes through all of a figure that has a layout twice. Laid out before, it is drawn once, and
+    its pixels are the same.
+
+    Args:
+      path: the file of the picture.
+      figure: the figure, which keeps the places that its axes get here.
+    """
+    figure.set_dpi(DPI)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    figure.savefig(path, dpi=DPI)

@@ -194,8 +194,20 @@ def _distance(a: np.ndarray, b: np.ndarray, period: float) -> np.ndarray:
 
 
 def _mean_distance(values: Float[np.ndarray, " G"], period: float) -> float:
-    """Returns the mean distance of two different images; 0 if there is one image, or one value."""
+    """Returns the mean distance of two different images; 0 if there is one image, or one value.
+
+    In ascending order, those ahead of a value are a stretch that is nearest forwards, and then, if there is a
+    period, one that is nearest the other way round; sums over both are differences of running totals.
+    """
     if len(values) > MOST_COMPARED:
         values = np.random.default_rng(0).permutation(values)[:MOST_COMPARED]
-    pairs = len(values) * (len(values) - 1)
-    return float(_distance(values[:, None], values, period).sum() / max(pairs, 1))
+    count = len(values)
+    shifted = values - values.min(initial=np.inf)  # so that images of one value are exactly 0 apart
+    ascending = np.sort(shifted if np.isinf(period) else shifted % period)
+    totals = np.concatenate([[0.0], np.cumsum(ascending)])
+    begin = np.arange(1, count + 1)  # of what is ahead
+    turn = np.maximum(np.searchsorted(ascending, ascending + period / 2, side="right"), begin)
+    total = totals[turn] - totals[begin] - (turn - begin) * ascending
+    if not np.isinf(period):
+        total += (count - turn) * (period + ascending) - (totals[-1] - totals[turn])
+    return float(2 * total.sum() / max(count * (count - 1), 1))

@@ -110,6 +110,18 @@ def test_near_scores_equal_those_of_a_loop(rng, answers, period):
             np.testing.assert_allclose(found[query, column], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 40, 41])
+@pytest.mark.parametrize("period", [math.inf, 1.0, 0.3])
+def test_the_mean_distance_is_that_of_all_pairs(rng, count, period):
+    values = rng.normal(size=count).round(1)  # some of them equal
+    pairs = [abs(a - b) for i, a in enumerate(values) for b in values[:i]]
+    if not math.isinf(period):
+        pairs = [min(distance % period, -distance % period) for distance in pairs]
+    expected = math.fsum(pairs) / max(len(pairs), 1)
+    assert unlabelled._mean_distance(values, period) == pytest.approx(expected, abs=1e-12)
+    assert unlabelled._mean_distance(np.full(count, 0.1), period) == 0
+
+
 def test_random_results_are_near_zero_and_the_mean_distance_of_many_is_that_of_some(rng, monkeypatch):
     values, rows = rng.random(1200), rng.permutation(1200)
     monkeypatch.setattr(unlabelled, "MOST_COMPARED", 600)

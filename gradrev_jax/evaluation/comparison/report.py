@@ -26,8 +26,8 @@ from gradrev_jax.evaluation.comparison.words import (
     format_difference,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.report import DPI, percent
-from gradrev_jax.evaluation.report_folder import replace_folder
+from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.short_text import shorten_all, text_width
 
 REPORT = "comparison.md"
@@ -79,7 +79,7 @@ def write_comparison(
         text = comparison_markdown(comparison, changes, no_queries=no_queries, note=note)
         (folder / REPORT).write_text(text, encoding="utf-8")
         for name, figure in pictures.items():
-            figure.savefig(folder / name, dpi=DPI)
+            write_figure(folder / name, figure)
     if note:
         print(f"note: {note}", file=sys.stderr)
 
