@@ -6,7 +6,7 @@ from gradrev_commands import cli
 from gradrev_jax.distributed import is_first
 from gradrev_jax.evaluation.report import result_table
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.runs.workdir import CONFIG, read_json, report_directory
 from gradrev_jax.systems.objective import STAGES
@@ -46,7 +46,7 @@ def main() -> None:
 
     def work() -> None:
         initialize_processes()
-        use_compilation_cache(cache_of_run(workdir.value))
+        use_cache_of_run(workdir.value)
         metrics = evaluate(
             workdir.value,
             step=step.value,

@@ -9,7 +9,7 @@ from absl import flags
 
 from gradrev_commands import cli
 from gradrev_jax.errors import ConfigError
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.export import export_model
 from gradrev_jax.serving.hub import CARD, push_model
@@ -54,7 +54,7 @@ def main() -> None:
                 "there is nothing to do: give --workdir to export a run, --push to publish, or both"
             )
         if workdir.value is not None:
-            use_compilation_cache(cache_of_run(workdir.value))
+            use_cache_of_run(workdir.value)
             export_model(
                 workdir.value,
                 out.value,

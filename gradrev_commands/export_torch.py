@@ -7,7 +7,7 @@ memory. gradrev_jax/weights/adde.py describes their tensors; torch.load(FILE, we
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.systems.objective import STAGES
 from gradrev_jax.training.torch_runs import export_run
 from gradrev_jax.weights.writer import WRITERS
@@ -24,7 +24,7 @@ def main() -> None:
     stage = flags.DEFINE_enum("stage", None, STAGES, "Stage to write; unset: the last of the run.")
 
     def work() -> None:
-        use_compilation_cache(cache_of_run(workdir.value))
+        use_cache_of_run(workdir.value)
         files = export_run(
             workdir.value, out.value, suffix=f".{suffix.value}", step=step.value, stage=stage.value
         )

@@ -9,7 +9,7 @@ from absl import flags
 from gradrev_commands import cli
 from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.errors import naming
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.engine_runs import index_run
 
@@ -47,7 +47,7 @@ def main() -> None:
     )
 
     def work() -> None:
-        use_compilation_cache(cache_of_run(workdir.value))
+        use_cache_of_run(workdir.value)
         with naming("--{}"):
             count = index_run(
                 workdir.value,

@@ -16,7 +16,7 @@ from gradrev_jax.data.images.files import decode_image
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError, join_names
 from gradrev_jax.files import replace_file
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.found import Found
@@ -140,7 +140,7 @@ def main() -> None:
         filters: dict[str, list[str | None]] = {}
         for attribute, value in (parse_assignment(text, "where") for text in where.value):
             filters.setdefault(attribute, []).append(value)
-        use_compilation_cache(cache_of_run(workdir.value))
+        use_cache_of_run(workdir.value)
         shop = Retriever.open(
             workdir.value,
             parts=parts.value,

@@ -7,7 +7,7 @@ from absl import flags
 
 from gradrev_commands import cli
 from gradrev_jax.errors import ConfigError, naming
-from gradrev_jax.runs.compilation_cache import cache_of_run, use_compilation_cache
+from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
 
 NEEDS = ("python_multipart", "starlette", "uvicorn")
@@ -49,7 +49,7 @@ def main() -> None:
             )
         from gradrev_jax.serving.web.run import serve_run
 
-        use_compilation_cache(cache_of_run(workdir.value))
+        use_cache_of_run(workdir.value)
         with naming("--{}"):
             serve_run(
                 workdir.value,

@@ -77,6 +77,15 @@ def use_compilation_cache(given: str | None) -> None:
     _watch(folder)
 
 
+def use_cache_of_run(directory: pathlib.Path) -> None:
+    """Does ``use_compilation_cache`` with the folder that the config of a run says.
+
+    Args:
+      directory: the run's folder; without a config, programs lie where they do by default.
+    """
+    use_compilation_cache(cache_of_run(directory))
+
+
 def cache_of_run(directory: pathlib.Path) -> str | None:
     """Returns what the config of a run says of the cache; None also where there is no config to read.
 

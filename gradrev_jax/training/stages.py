@@ -19,6 +19,7 @@ from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.models.embeddings import vector_statistics
 from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import Rows, Vectors
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.prototypes import build_memory
@@ -260,21 +261,16 @@ def _initial_memory(run: Run) -> dict[str, Any]:
 
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
-    template = init_state(
-        run.encoder, optax.identity(), input_size=run.input_size, seed=run.config.seed
-    ).params
+    shapes = parameter_shapes(run.encoder, run.input_size)
     if has_checkpoint(run.directory, MEMORY):
-        shapes = builders.memory_shapes(run.config, run.encoder)
-        return {
-            ENCODER: template,
-            MEMORY: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
-        }
+        every = {ENCODER: shapes, MEMORY: builders.memory_shapes(run.config, run.encoder)}
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), every)
     with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise WorkdirError(
                 f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
             )
-        params = checkpoints.restore(checkpoints.best_step, {PARAMS: template})[PARAMS]
+        params = checkpoints.restore(checkpoints.best_step, {PARAMS: shapes})[PARAMS]
     prototypes = build_memory(
         make_forward(run.encoder),
         params,
