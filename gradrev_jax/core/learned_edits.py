@@ -38,7 +38,7 @@ class LearnedEdit:
         features: Float[Array | np.ndarray, "Q P d"],
         indicators: Int[Array | np.ndarray, "Q J"],
         *,
-        strength: float = 1.0,
+        strength: float | Float[Array | np.ndarray, " Q"] = 1.0,
     ) -> Float[Array, "Q P d"]:
         r"""Edits features, and goes on or stops short on the way to what is learned.
 
@@ -51,7 +51,7 @@ class LearnedEdit:
         Args:
           features: [Q, P, d].
           indicators: [Q, J], +1 for a value that is added, -1 for one that is removed.
-          strength: s.
+          strength: s; one of all, or one of each, [Q].
         """
         return _edit(self.function, self.params, jnp.asarray(features), jnp.asarray(indicators), strength)
 
@@ -65,7 +65,8 @@ def _edit(
     params: Any,
     features: Float[Array, "Q P d"],
     indicators: Int[Array, "Q J"],
-    strength: float | Float[Array, ""],
+    strength: float | Float[Array, ""] | Float[Array, " Q"],
 ) -> Float[Array, "Q P d"]:
-    edited = (1 - strength) * features + strength * function(params, features, indicators)
+    share = jnp.reshape(strength, (-1, 1, 1))
+    edited = (1 - share) * features + share * function(params, features, indicators)
     return jnp.where((indicators != 0).any(axis=1)[:, None, None], edited, features)

@@ -186,7 +186,7 @@ def choose_strength(
     """
     check_queries(held_out.queries, "strength")
     index = _index(held_out, weights)
-    found = [_hit_rate(index, held_out, strength, progress=progress) for strength in candidates]
+    found = _hit_rates(index, held_out, candidates, progress=progress)
     hit_rates = {f"{strength:g}": rate for strength, rate in zip(candidates, found, strict=True)}
     return Strength(float(candidates[int(np.argmax(found))]), hit_rates)
 
@@ -211,7 +211,7 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
     equal = np.ones(held_out.num_weights)
 
     def search(weights: Float[np.ndarray, " P"]) -> float:
-        return _hit_rate(_index(held_out, weights), held_out, strength, progress=progress)
+        return _hit_rates(_index(held_out, weights), held_out, (strength,), progress=progress)[0]
 
     of_blocks = held_out.weights_of_blocks(equal)
     hit_rates = {"equal": search(of_blocks)}
@@ -266,19 +266,26 @@ def _draw(queries: Queries, num_images: int, num_weights: int) -> Queries:
     return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
 
 
-def _hit_rate(index: GalleryIndex, held_out: HeldOut, strength: float, *, progress: bool) -> float:
-    """Returns the share of the queries that find a match."""
+def _hit_rates(
+    index: GalleryIndex, held_out: HeldOut, strengths: Sequence[float], *, progress: bool
+) -> list[float]:
+    """Returns the share of the queries that find a match at each strength.
+
+    One search asks at all strengths, because what a search computes of a reference serves them all.
+    """
     queries, k = held_out.queries, _chosen_at(held_out)
+    repeated = queries.take(np.tile(np.arange(len(queries)), len(strengths)))
     found = retrieve(
         index,
-        queries.reference,
-        queries.indicators,
+        repeated.reference,
+        repeated.indicators,
         k,
-        strength=strength,
+        strength=np.repeat(np.asarray(strengths, float), len(queries)),
         exclude_query=held_out.exclude_query,
         progress=progress,
     )
-    return float(hit_rate(held_out.labels[found], queries.targets, k))
+    by_strength = found.reshape(len(strengths), len(queries), k)
+    return [float(hit_rate(held_out.labels[rows], queries.targets, k)) for rows in by_strength]
 
 
 def _chosen_at(held_out: HeldOut) -> int:

@@ -103,7 +103,7 @@ def make_replacement(
 
 def make_changes(
     indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
-    strength: float,
+    strength: float | Float[np.ndarray, " Q"],
     memory: Float[Array | np.ndarray, "M P d"],
     replacement: Replacement | None,
     num_queries: int,
@@ -112,13 +112,13 @@ def make_changes(
 
     Args:
       indicators: [Q, J].
-      strength: the factor.
+      strength: the factor; one of all queries, or one of each.
       memory: [M, P, d], the rows that an edit may add: the J prototypes, and maybe those of ``Replacement``.
       replacement: what the edit replaces; None: nothing (Eq. 7).
       num_queries: Q, the number of rows that the indicators must have.
 
     Raises:
-      ValueError: indicators of another shape, a strength that is no number, or a product that is not finite.
+      ValueError: indicators of another shape, a strength that is neither, or a product that is not finite.
 
     Example:
       >>> replacement = Replacement(np.array([0, 0, 1]), has_absent=True)
@@ -132,10 +132,10 @@ def make_changes(
         raise ValueError(
             f"{num_queries} queries need indicators [{num_queries}, {num_values}], got {indicators.shape}"
         )
-    if np.shape(strength) != () or not np.isfinite(strength):
-        raise ValueError(f"strength must be one finite number, got {strength}")
+    if np.shape(strength) not in ((), (num_queries,)) or not np.isfinite(strength).all():
+        raise ValueError(f"strength must be one finite number, or one of each query, got {strength}")
     unscaled = np.asarray(indicators, dtype)
-    scaled = unscaled * np.asarray(strength, dtype)
+    scaled = unscaled * np.reshape(np.asarray(strength, dtype), (-1, 1))
     finite = np.isfinite(scaled).all(axis=1)
     if not finite.all():
         raise ValueError(f"indicators times strength are not finite in row {int(finite.argmin())}")

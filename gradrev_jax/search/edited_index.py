@@ -86,7 +86,7 @@ class EditedIndex:
         reference_ids: Int[Array | np.ndarray, " Q"],
         indicators: Int[Array | np.ndarray, "Q J"],
         k: int,
-        strength: float = 1.0,
+        strength: float | Float[np.ndarray, " Q"] = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
         """Finds the k gallery rows nearest to each edited reference.
@@ -95,7 +95,8 @@ class EditedIndex:
           reference_ids: [Q], the gallery rows to edit.
           indicators: [Q, J], what the edit is told. Zeros leave the reference as it is.
           k: the number of neighbours.
-          strength: the share of the way to what is learned, see ``LearnedEdit``.
+          strength: the share of the way to what is learned, see ``LearnedEdit``; one of all queries, or one
+            of each, [Q].
           exclude_reference: whether the reference itself is left out of its result.
 
         Raises:
@@ -106,12 +107,11 @@ class EditedIndex:
         k = validate_k(k, size, exclude_reference=exclude_reference)
         ids = validate_reference_ids(np.asarray(reference_ids), size)
         indicators = np.asarray(indicators)
-        chunks = range(0, len(ids), CHUNK)
+        strengths = np.broadcast_to(np.asarray(strength, self.rows.dtype), len(ids))
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(ids), CHUNK)]
         found = [
-            self._search(
-                ids[start : start + CHUNK], indicators[start : start + CHUNK], k + exclude_reference, strength
-            )
-            for start in chunks
+            self._search(ids[some], indicators[some], k + exclude_reference, strengths[some])
+            for some in chunks
         ]
         nothing = np.zeros((0, k + exclude_reference), np.int32), np.zeros((0, k + exclude_reference))
         indices, distances = map(np.concatenate, zip(nothing, *found, strict=True))
@@ -120,12 +120,16 @@ class EditedIndex:
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances, self.rows.dtype))
 
     def _search(
-        self, ids: Int[np.ndarray, " q"], indicators: Int[np.ndarray, "q J"], k: int, strength: float
+        self,
+        ids: Int[np.ndarray, " q"],
+        indicators: Int[np.ndarray, "q J"],
+        k: int,
+        strengths: Float[np.ndarray, " q"],
     ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
         """Answers one chunk of queries, padded to the full size, so that all share one program."""
         padded = np.resize(np.arange(len(ids)), CHUNK)
         features = jnp.asarray(self.features[ids[padded]], self.rows.dtype)
-        edited = self.edit(features, indicators[padded], strength=strength)
+        edited = self.edit(features, indicators[padded], strength=strengths[padded])
         queries = _compared(edited.astype(self.rows.dtype), self.weights, self.normalize)
         found = nearest_neighbors(queries.reshape(CHUNK, -1), self.rows.reshape(len(self.rows), -1), k)
         return np.asarray(found.indices)[: len(ids)], np.asarray(found.distances)[: len(ids)]

@@ -80,7 +80,7 @@ def retrieve(
     indicators: Int[np.ndarray, "Q J"],
     k: int,
     *,
-    strength: float = 1.0,
+    strength: float | Float[np.ndarray, " Q"] = 1.0,
     exclude_query: bool = False,
     progress: bool = True,
 ) -> Int[np.ndarray, "Q k"]:
@@ -93,13 +93,14 @@ def retrieve(
       reference: [Q], the gallery row that each query manipulates.
       indicators: [Q, J], the edits; zeros leave the reference as it is.
       k: the number of neighbours.
-      strength: the factor of the edits, as for ``ManipulationIndex.search``.
+      strength: the factor of the edits, as for ``ManipulationIndex.search``; one of all queries, or of each.
       exclude_query: whether the reference itself is left out of its result.
       progress: whether a progress bar is shown.
 
     Raises:
       ValueError: k beyond the gallery (or, if the query is excluded, beyond its other rows).
     """
+    strengths = np.broadcast_to(strength, len(reference))
     by_reference = np.argsort(reference, kind="stable")
     share = by_reference[distributed.local_rows(len(by_reference))]
     _, first = np.unique(reference[share], return_index=True)
@@ -110,7 +111,7 @@ def retrieve(
             reference_ids=reference[chunk],
             indicators=indicators[chunk],
             k=k,
-            strength=strength,
+            strength=strengths[chunk],
             exclude_reference=exclude_query,
         ).indices
         for chunk in tqdm(chunks, desc="retrieval", unit="chunk", disable=not progress, leave=False)

@@ -154,7 +154,7 @@ class ManipulationIndex:
         features: Float[Array | np.ndarray, "Q P d"] | None = None,
         indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
         k: int,
-        strength: float = 1.0,
+        strength: float | Float[np.ndarray, " Q"] = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
         """Finds the k gallery rows nearest to each manipulated reference.
@@ -166,7 +166,7 @@ class ManipulationIndex:
             as it is.
           k: the number of neighbours.
           strength: the factor of the edits, f' = f + strength * (M i), or of the values that are put in; 1 is
-            Eq. 7.
+            Eq. 7. One of all queries, or one of each, [Q].
           exclude_reference: whether the reference itself is left out of its result.
 
         Returns:

@@ -90,7 +90,7 @@ class ShardedIndex:
         reference_ids: Int[Array | np.ndarray, " Q"],
         indicators: Int[Array | np.ndarray, "Q J"] | Float[Array | np.ndarray, "Q J"],
         k: int,
-        strength: float = 1.0,
+        strength: float | Float[np.ndarray, " Q"] = 1.0,
         exclude_reference: bool = False,
     ) -> Neighbors:
         """Finds the k rows of the whole gallery nearest to each manipulated reference.
@@ -99,7 +99,7 @@ class ShardedIndex:
           reference_ids: [Q], the gallery rows to manipulate.
           indicators: [Q, J], the edits; zeros leave the reference as it is.
           k: the number of neighbours.
-          strength: the factor of the edits.
+          strength: the factor of the edits; one of all queries, or one of each, [Q].
           exclude_reference: whether the reference itself is left out of its result.
 
         Returns:
