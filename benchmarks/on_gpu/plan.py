@@ -9,9 +9,7 @@ from typing import NamedTuple
 TEST_PROCESSES = 4  # the number of test processes that share the card
 EXIT_SECONDS = 20.0  # the part of the last step's time for starting and ending
 MINUTES = 9.0  # the default time limit of a whole run on a card
-DRY_RUN_LIMITS = (
-    10  # times a card's limits: a dry run asks whether it works, on a CPU that others may use, too
-)
+DRY_RUN_LIMITS = 10  # times those of a card, on a CPU that others may use, too
 OTHERS = ("amnet", "fsn", "gamma")  # the systems beside the paper's that have a model of their own
 TEST_FLAGS = ("-q", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "--durations=5")
 
