@@ -17,10 +17,10 @@ from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.searching import Way, make_held_out, with_rest
+from gradrev_jax.evaluation.searching import Way, index_held_out, make_held_out, with_rest
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
 from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
-from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
+from gradrev_jax.search.gallery import GalleryIndex, retrieve
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CHOSEN_AT = 10  # K of the hit rate that decides
@@ -185,7 +185,7 @@ def choose_strength(
       DataError: there is no query to choose by.
     """
     check_queries(held_out.queries, "strength")
-    index = _index(held_out, weights)
+    index = index_held_out(held_out, weights)
     found = _hit_rates(index, held_out, candidates, progress=progress)
     hit_rates = {f"{strength:g}": rate for strength, rate in zip(candidates, found, strict=True)}
     return Strength(float(candidates[int(np.argmax(found))]), hit_rates)
@@ -211,7 +211,7 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
     equal = np.ones(held_out.num_weights)
 
     def search(weights: Float[np.ndarray, " P"]) -> float:
-        return _hit_rates(_index(held_out, weights), held_out, (strength,), progress=progress)[0]
+        return _hit_rates(index_held_out(held_out, weights), held_out, (strength,), progress=progress)[0]
 
     of_blocks = held_out.weights_of_blocks(equal)
     hit_rates = {"equal": search(of_blocks)}
@@ -224,19 +224,6 @@ def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True)
         if hit_rates["chosen"] > hit_rates["equal"]:
             return Weights(weights, hit_rates)
     return Weights(of_blocks, hit_rates)
-
-
-def _index(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> GalleryIndex:
-    """Returns the index of the images, with weights."""
-    return make_index(
-        held_out.features,
-        held_out.memory,
-        held_out.normalize,
-        weights,
-        edit=held_out.edit,
-        attribute_of=held_out.attribute_of,
-        absent=held_out.absent,
-    )
 
 
 def _ascend(

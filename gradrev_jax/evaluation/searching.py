@@ -90,6 +90,27 @@ def make_held_out(
     )
 
 
+def index_held_out(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> GalleryIndex:
+    """Creates the index of validation images.
+
+    Args:
+      held_out: the images, and how they are compared and edited.
+      weights: the weight of each block; None: all 1.
+
+    Raises:
+      DataError: features that are not finite or cannot be normalised.
+    """
+    return make_index(
+        held_out.features,
+        held_out.memory,
+        held_out.normalize,
+        weights,
+        edit=held_out.edit,
+        attribute_of=held_out.attribute_of,
+        absent=held_out.absent,
+    )
+
+
 class Answers(NamedTuple):
     """Represents the answers to the queries: gallery rows, nearest first.
 
