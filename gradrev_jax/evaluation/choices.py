@@ -261,11 +261,10 @@ def _hit_rates(
     One search asks at all strengths, because what a search computes of a reference serves them all.
     """
     queries, k = held_out.queries, _chosen_at(held_out)
-    repeated = queries.take(np.tile(np.arange(len(queries)), len(strengths)))
     found = retrieve(
         index,
-        repeated.reference,
-        repeated.indicators,
+        np.tile(queries.reference, len(strengths)),
+        np.tile(queries.indicators, (len(strengths), 1)),
         k,
         strength=np.repeat(np.asarray(strengths, float), len(queries)),
         exclude_query=held_out.exclude_query,

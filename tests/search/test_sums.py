@@ -26,8 +26,8 @@ def test_part_products_against_einsum(rng):
 def test_products_of_the_whole_and_of_some_blocks_are_those_of_parts(rng, rows, num_blocks):
     a, b = rng.normal(size=(7, 3, 5)).astype(np.float32), rng.normal(size=(rows, 3, 5)).astype(np.float32)
     whole, blocks = whole_and_block_products(a, b, num_blocks=num_blocks)
-    np.testing.assert_allclose(whole, part_products(a, b), rtol=1e-6, atol=1e-5)
-    np.testing.assert_allclose(blocks, part_products(a, b, by_block=True)[:num_blocks], atol=1e-6)
+    np.testing.assert_allclose(whole, part_products(a, b), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(blocks, part_products(a, b, by_block=True)[:num_blocks], rtol=1e-6)
 
 
 @pytest.mark.long
