@@ -3,7 +3,7 @@
 import json
 import pathlib
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -32,6 +32,7 @@ def write_report(
     *,
     metrics: Mapping[str, Any],
     scores: Scores,
+    leakage: Callable[[], Mapping[str, Any] | None],
     history: Sequence[Mapping[str, Any]],
     successes: Sequence[RetrievalExample],
     failures: Sequence[RetrievalExample],
@@ -40,12 +41,14 @@ def write_report(
 ) -> None:
     """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
-    Characters that no installed font has are named in report.md and on stderr.
+    The leakage is asked for last, so that it can be measured while pictures are drawn. Characters that no
+    installed font has are named in report.md and on stderr.
 
     Args:
       directory: the report's folder, which is replaced as a whole when the new report is complete.
-      metrics: the content of metrics.json.
+      metrics: the content of metrics.json, but for the leakage.
       scores: the content of queries.npz.
+      leakage: the function that waits for the leakage; it returns None if none was measured.
       history: the records of metrics.jsonl.
       successes: queries with a match among the neighbours shown.
       failures: queries without a match among them.
@@ -63,8 +66,6 @@ def write_report(
             metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]
         ),
     }
-    if leakage := metrics["leakage"]:
-        figures["leakage.png"] = leakage_heat_map(leakage)
     if successes:
         figures["retrieved.png"] = retrieval_grid(successes)
     if failures:
@@ -73,13 +74,17 @@ def write_report(
         figures["attention.png"] = attention_grid(attention, metrics["cross_accuracy"]["attributes"])
     if history:
         figures["training.png"] = training_curves(history)
-    note = missing_note(figures.values())
     with replace_folder(directory) as folder:
-        (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         write_scores(folder / SCORES_FILE, scores)
-        (folder / "report.md").write_text(_markdown(metrics, figures, title, note), encoding="utf-8")
         for name, figure in figures.items():
             write_figure(folder / name, figure)
+        metrics = {**metrics, "leakage": leakage()}
+        if metrics["leakage"]:
+            figures["leakage.png"] = leakage_heat_map(metrics["leakage"])
+            write_figure(folder / "leakage.png", figures["leakage.png"])
+        note = missing_note(figures.values())
+        (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        (folder / "report.md").write_text(_markdown(metrics, figures, title, note), encoding="utf-8")
     if note:
         print(f"note: {note}", file=sys.stderr)
 

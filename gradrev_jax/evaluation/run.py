@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,11 +96,10 @@ def evaluate(
             baselines = search_baselines(run, material, choices, progress=progress)
         scored = score_queries(run, encoded, answers)
         scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
-        leakage = leakage_measured()
-    metrics = summarize(run, encoded.gallery, look, choices, scored, baselines, leakage) | beyond
-    if distributed.is_first():
-        write_run_report(run, metrics, scores, report)
-    return metrics
+        metrics = summarize(run, encoded.gallery, look, choices, scored, baselines) | beyond
+        if distributed.is_first():
+            write_run_report(run, metrics, scores, leakage_measured, report)
+        return metrics | {"leakage": leakage_measured()}
 
 
 def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
@@ -164,14 +163,19 @@ def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scor
 
 
 def write_run_report(
-    run: OpenedRun, metrics: Mapping[str, Any], scores: Scores, report: str | None = None
+    run: OpenedRun,
+    metrics: Mapping[str, Any],
+    scores: Scores,
+    leakage: Callable[[], Mapping[str, Any] | None],
+    report: str | None = None,
 ) -> None:
     """Writes the report of a run, with pictures of some queries, and of where a model looks that tells it.
 
     Args:
       run: the run.
-      metrics: the content of metrics.json.
+      metrics: the content of metrics.json, but for the leakage.
       scores: the content of queries.npz.
+      leakage: the function that waits for the leakage.
       report: the name of a report of its own; None: the run's.
     """
     name_of = gallery_names(run.catalogue)
@@ -186,6 +190,7 @@ def write_run_report(
         workdir.report_directory(run.directory, run.stage, run.stages, report),
         metrics=metrics,
         scores=scores,
+        leakage=leakage,
         history=read_records(run.directory / workdir.METRICS),
         successes=show(is_hit),
         failures=show(~is_hit),

@@ -23,9 +23,8 @@ def summarize(
     choices: Choices,
     scored: Scored,
     baselines: Mapping[str, RetrievalMetrics],
-    leakage: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Returns the content of metrics.json.
+    """Returns the content of metrics.json; None where the leakage stands, which takes longest.
 
     Args:
       run: the run.
@@ -34,7 +33,6 @@ def summarize(
       choices: the way in which the images were compared and edited.
       scored: the scores of the queries.
       baselines: the metrics of each baseline, by its name.
-      leakage: what each attribute's feature tells of others; None: it was not measured.
     """
     schema = run.schema
     labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
@@ -61,7 +59,7 @@ def summarize(
         **scored.means,
         "intervals": intervals(scored.scores),
         "baselines": {"no_manipulation": scored.baseline, **baselines},
-        "leakage": leakage,
+        "leakage": None,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
     }

@@ -71,11 +71,20 @@ def metrics():
     }
 
 
-def write(directory, metrics, history=HISTORY, successes=(EXAMPLE,), failures=(EXAMPLE,), attention=()):
+def write(
+    directory,
+    metrics,
+    history=HISTORY,
+    successes=(EXAMPLE,),
+    failures=(EXAMPLE,),
+    attention=(),
+    leakage=None,
+):
     write_report(
         directory,
         metrics=metrics,
         scores=SCORES,
+        leakage=leakage or (lambda: metrics["leakage"]),
         history=history,
         successes=successes,
         failures=failures,
@@ -198,6 +207,17 @@ def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_
     assert (tmp_path / "report" / "leakage.png").exists()
 
 
+def test_all_else_is_drawn_while_the_leakage_is_measured(metrics, tmp_path, blank_pictures):
+    drawn = []
+
+    def leakage():
+        drawn.extend(path.name for path in tmp_path.rglob("*.png"))
+
+    write(tmp_path / "report", metrics, leakage=leakage)
+    assert len(drawn) == len(list((tmp_path / "report").glob("*.png"))) == 5
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["leakage"] is None
+
+
 def test_zero_prototypes_and_changes_of_the_catalogue_are_told(metrics, tmp_path, blank_pictures):
     text = write(tmp_path / "report", metrics)
     assert "prototypes are zero" not in text
@@ -227,6 +247,7 @@ def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path, blank_pi
         tmp_path / "report",
         metrics=metrics,
         scores=SCORES,
+        leakage=lambda: metrics["leakage"],
         history=[],
         successes=[],
         failures=[],
