@@ -1,7 +1,7 @@
 """A nearest-neighbour probe of features, in the metric of retrieval."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 
@@ -54,25 +54,32 @@ def _vote(
     schema: AttributeSchema,
     neighbors: int,
 ) -> Int[np.ndarray, "Q N"]:
-    candidates = min(CANDIDATES, distances.shape[1])
-    nearest = np.argpartition(distances, candidates - 1, axis=1)[:, :candidates]
-    order = np.argsort(np.take_along_axis(distances, nearest, axis=1), axis=1, kind="stable")
-    nearest = np.take_along_axis(nearest, order, axis=1)
-    nearest_distances = np.take_along_axis(distances, nearest, axis=1)
+    nearest, is_near = _nearest(distances, CANDIDATES)
     predicted = np.full((len(distances), schema.num_attributes), NOT_LABELLED, np.int32)
     for n, size in enumerate(schema.sizes):
-        votes = np.where(np.isfinite(nearest_distances), labels[nearest, n], NOT_LABELLED)
+        votes = np.where(is_near, labels[nearest, n], NOT_LABELLED)
         enough = (votes != NOT_LABELLED).sum(axis=1) >= neighbors
         predicted[enough, n] = _most_voted(votes[enough], size, neighbors)
-        if not enough.all() and candidates < distances.shape[1]:
-            rest = distances[~enough]
-            order = np.argsort(rest, axis=1, kind="stable")
-            far = np.isinf(np.take_along_axis(rest, order, axis=1))
-            votes = np.where(far, NOT_LABELLED, labels[order, n])
+        labelled = np.flatnonzero(labels[:, n] != NOT_LABELLED)
+        if not enough.all() and labelled.size:
+            few, is_few = _nearest(distances[np.ix_(~enough, labelled)], neighbors)
+            votes = np.where(is_few, labels[labelled[few], n], NOT_LABELLED)
             predicted[~enough, n] = _most_voted(votes, size, neighbors)
-        elif not enough.all():
-            predicted[~enough, n] = _most_voted(votes[~enough], size, neighbors)
     return predicted
+
+
+def _nearest(
+    distances: Float[np.ndarray, "Q m"], count: int
+) -> tuple[Int[np.ndarray, "Q k"], Bool[np.ndarray, "Q k"]]:
+    """Returns the columns of the least distances, ascending, and whether each is finite."""
+    if count < distances.shape[1]:
+        columns = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    else:
+        columns = np.broadcast_to(np.arange(distances.shape[1]), distances.shape)
+    least = np.take_along_axis(distances, columns, axis=1)
+    order = np.argsort(least, axis=1, kind="stable")
+    columns = np.take_along_axis(columns, order, axis=1)
+    return columns, np.isfinite(np.take_along_axis(least, order, axis=1))
 
 
 def _most_voted(votes: Int[np.ndarray, "Q k"], size: int, neighbors: int) -> Int[np.ndarray, " Q"]:

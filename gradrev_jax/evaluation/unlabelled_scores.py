@@ -44,7 +44,11 @@ def score_unlabelled(
       comparison of runs draws paired intervals from; and what metrics.json has of them: ``unlabelled`` and
       ``nuisances``, by name.
     """
-    found, found_baseline = (_all_scores(catalogue, scores, rows) for rows in (neighbors, baseline))
+    known = catalogue.nuisances
+    nuisances = None if known is None else known.of_rows(catalogue.parts[TEST])
+    found, found_baseline = (
+        _all_scores(catalogue, nuisances, scores, rows) for rows in (neighbors, baseline)
+    )
     if not found:
         return scores, {}
     summary: dict[str, Any] = {}
@@ -64,20 +68,22 @@ def score_unlabelled(
 
 
 def _all_scores(
-    catalogue: Catalogue, scores: Scores, neighbors: Int[np.ndarray, "Q K"]
+    catalogue: Catalogue,
+    nuisances: Float[np.ndarray, "G L"] | None,
+    scores: Scores,
+    neighbors: Int[np.ndarray, "Q K"],
 ) -> dict[tuple[str, str], dict[str, QueryScores]]:
     """Returns the scores of every attribute that was left out and of every nuisance, by section and name."""
-    rows, ks = catalogue.parts[TEST], scores.ks.tolist()
+    ks = scores.ks.tolist()
     found: dict[tuple[str, str], dict[str, QueryScores]] = {}
     if catalogue.unlabelled is not None:
         matches = (scores.labels[neighbors] == scores.targets[:, None]).all(axis=-1)
         for n, name in enumerate(catalogue.unlabelled.schema.names):
-            labels = catalogue.unlabelled.labels[rows, n]
+            labels = catalogue.unlabelled.labels[catalogue.parts[TEST], n]
             found[UNLABELLED, name] = kept_scores(labels, neighbors, scores.reference, matches, ks)
-    if (known := catalogue.nuisances) is not None:
-        values = known.of_rows(rows)
+    if (known := catalogue.nuisances) is not None and nuisances is not None:
         for n, (name, period) in enumerate(zip(known.names, known.periods, strict=True)):
-            near = near_scores(values[:, n], neighbors, scores.reference, ks, period=period)
+            near = near_scores(nuisances[:, n], neighbors, scores.reference, ks, period=period)
             found[NUISANCES, name] = {NEAR: near}
     return found
 
