@@ -146,9 +146,7 @@ class AttributeSchema:
           >>> schema.one_hot(np.array([1, -1])).tolist()
           [0.0, 1.0, 0.0, 0.0]
         """
-        labels = jnp.asarray(sanitize_labels(labels, self))
-        position = np.arange(self.num_values, dtype=np.int32) - np.asarray(self.offsets)[self.attribute_of]
-        return (labels[..., self.attribute_of] == position).astype(jnp.float32)
+        return _one_hot(sanitize_labels(labels, self), self)
 
     def labels(self, one_hot: Real[Array | np.ndarray, "*batch J"]) -> Int[Array, "*batch N"]:
         """Converts 0/1 rows over the J values to labels; a slice without a one becomes -1.
@@ -225,6 +223,12 @@ def _position(names: tuple[str, ...], name: str, what: str) -> int:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     raise ValueError(f"no {what} is called {name!r}; {hint}")
+
+
+@functools.partial(jax.jit, static_argnames="schema", inline=True)
+def _one_hot(labels: Int[Array, "*batch N"], schema: AttributeSchema) -> Float[Array, "*batch J"]:
+    position = np.arange(schema.num_values) - np.asarray(schema.offsets)[schema.attribute_of]
+    return (labels[..., schema.attribute_of] == position).astype(jnp.float32)
 
 
 def check_labels(

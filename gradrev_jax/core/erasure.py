@@ -165,13 +165,21 @@ def apply_erasure(
       >>> apply_erasure(np.array([[3.0, 4.0]]), erasure).tolist()
       [[3.0, 9.0]]
     """
-    features = as_floating(features)
-    matrices, offsets = jnp.asarray(erasure.matrices), jnp.asarray(erasure.offsets)
+    matrices, offsets = erasure
     if features.shape[-2:] != offsets.shape or matrices.shape != (*offsets.shape, offsets.shape[-1]):
         raise ValueError(
             "features [..., N, d], matrices [N, d, d] and offsets [N, d] disagree; "
             f"got {features.shape}, {matrices.shape} and {offsets.shape}"
         )
+    return _apply_erasure(features, erasure)
+
+
+@jax.jit
+def _apply_erasure(
+    features: Float[Array | np.ndarray, "*batch N d"], erasure: Erasure
+) -> Float[Array, "*batch N d"]:
+    features = as_floating(features)
+    matrices, offsets = erasure
     mapped = jnp.einsum("...ne,nde->...nd", features, matrices, precision=jax.lax.Precision.HIGHEST)
     return (mapped + offsets).astype(features.dtype)
 

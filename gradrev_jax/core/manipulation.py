@@ -1,5 +1,6 @@
 """The memory of prototypes and the manipulation of features (Eqs. 6 and 7)."""
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ class PrototypeSums(NamedTuple):
       counts: [J], the number of these images.
     """
 
-    sums: Float[Array, "J d"]
-    counts: Float[Array, " J"]
+    sums: Float[Array | np.ndarray, "J d"]
+    counts: Float[Array | np.ndarray, " J"]
 
 
 def prototype_sums(
@@ -58,6 +59,7 @@ def prototype_sums(
     return PrototypeSums(sums, counts)
 
 
+@functools.partial(jax.jit, static_argnames=("schema", "blocks"))
 def memory_from_sums(
     sums: PrototypeSums,
     schema: AttributeSchema,
@@ -79,6 +81,7 @@ def memory_from_sums(
     return jnp.where(is_own[:, :, None], prototypes[:, None, :], 0)
 
 
+@functools.partial(jax.jit, static_argnames=("schema", "blocks"))
 def mean_prototypes(
     memory: Float[Array | np.ndarray, "J P d"],
     schema: AttributeSchema,

@@ -65,16 +65,18 @@ def posterior_blocks(
         raise ValueError(f"temperatures must be [{schema.num_attributes}], got {np.shape(temperatures)}")
     elif not is_traced(temperatures):
         _check_temperatures(np.asarray(temperatures), schema)
-    logits = as_floating(own_logits)
-    return _posterior_blocks(logits, jnp.asarray(temperatures, logits.dtype), schema)
+    return _posterior_blocks(own_logits, temperatures, schema)
 
 
 @functools.partial(jax.jit, static_argnames="schema")
 def _posterior_blocks(
-    logits: Float[Array, "*batch J"], temperatures: Float[Array, " N"], schema: AttributeSchema
+    logits: Float[Array | np.ndarray, "*batch J"],
+    temperatures: Float[Array | np.ndarray, " N"],
+    schema: AttributeSchema,
 ) -> Float[Array, "*batch N k"]:
     """Computes ``posterior_blocks`` of arguments that fit."""
-    inverse = 1 / temperatures[:, None]
+    logits = as_floating(logits)
+    inverse = 1 / jnp.asarray(temperatures, logits.dtype)[:, None]
     slices = jnp.where(_own_slots(schema), logits[..., schema.slice_index], -jnp.inf)
     # The largest logit goes before the temperature does, so that no logit overflows.
     scaled = (slices - jax.lax.stop_gradient(slices.max(axis=-1, keepdims=True))) * inverse

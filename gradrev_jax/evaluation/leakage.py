@@ -191,7 +191,7 @@ _run_mlp = functools.partial(jax.jit, static_argnames="schema")(score_mlp)
 
 def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
     """Scores the linear probes of all features; of features that read the same, those of one."""
-    wide = inputs.widened(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS)
+    wide = inputs.padded(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS, max(schema.sizes) + 1)
     same = all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide))
     scored = _by_feature(
         lambda one: _run_linear(one, folds, schema),

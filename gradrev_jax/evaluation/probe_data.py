@@ -82,18 +82,21 @@ class ProbeInputs(NamedTuple):
     base: Float[np.ndarray | Array, "*N V F J"]
     labels: Int[np.ndarray | Array, "*N m A"]
 
-    def widened(self, width: int) -> "ProbeInputs":
-        """Returns the same inputs with further ones that are 0, of which a linear probe learns nothing.
+    def padded(self, width: int, bases: int) -> "ProbeInputs":
+        """Returns the same inputs in larger arrays, of whose zeros a linear probe learns nothing.
 
         Args:
           width: the number of inputs, at least as many as there are.
+          bases: the number of rows of the base, at least as many as there are.
         """
-        more = width - self.x.shape[-1]
 
-        def pad(leaf: Float[np.ndarray | Array, "*rest r"]) -> Float[np.ndarray, "*rest w"]:
-            return np.pad(np.asarray(leaf), [(0, 0)] * (leaf.ndim - 1) + [(0, more)])
+        def pad(leaf: Float[np.ndarray | Array, "..."], size: int, axis: int) -> Float[np.ndarray, "..."]:
+            widths = [(0, 0)] * leaf.ndim
+            widths[axis] = 0, size - leaf.shape[axis]
+            return np.pad(np.asarray(leaf), widths)
 
-        return self._replace(x=pad(self.x), penalty=pad(self.penalty), moment=pad(self.moment))
+        x, penalty, moment = (pad(leaf, width, -1) for leaf in (self.x, self.penalty, self.moment))
+        return self._replace(x=x, penalty=penalty, moment=moment, base=pad(self.base, bases, -3))
 
 
 class Scored(NamedTuple):

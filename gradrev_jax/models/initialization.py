@@ -36,7 +36,7 @@ def parameter_shapes(encoder: Encoder, input_size: int) -> Any:
       >>> parameter_shapes(encoder, 64)["params"]["heads"]["kernel"].shape
       (8, 2)
     """
-    return _jitted_init(encoder, input_size).eval_shape(jax.random.key(0))
+    return _jitted_init(encoder, input_size).eval_shape(jax.eval_shape(jax.random.key, 0))
 
 
 @functools.lru_cache(maxsize=8)  # so that equal encoders are traced, and compiled, once in a process

@@ -45,7 +45,7 @@ def build_memory(
     """
     blocks = blocks or FeatureBlocks.own(schema)
     shape = (schema.num_values, feature_dim)
-    total = PrototypeSums(jnp.zeros(shape), jnp.zeros(schema.num_values))
+    total = PrototypeSums(np.zeros(shape, np.float32), np.zeros(schema.num_values, np.float32))
     for images, all_labels in parts:
         share = distributed.local_rows(len(images))
         labels = all_labels[share]

@@ -82,7 +82,7 @@ def _queries(
     taken_out = None
     if edited.blocks is not None and edited.block_factors is not None:
         taken_out = edited.blocks, edited.block_factors
-    return (jnp.asarray(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
+    return (jax.device_put(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
 
 
 def _score_rows(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
@@ -88,11 +89,7 @@ def gallery_products(
     sources = pad_lists([*summands, np.zeros(0, int)], len(block))
 
     count = len(features)
-    arrays = (
-        jnp.zeros((count, *memory.shape[1:]), dtype),
-        jnp.zeros(count, dtype),
-        jnp.zeros((len(value) + 1, count), dtype),
-    )
+    arrays = _zeros(((count, *memory.shape[1:]), (count,), (len(value) + 1, count)), dtype)
     step_bytes = ROWS_BYTES if jax.default_backend() == "cpu" else DEVICE_ROWS_BYTES
     step = min(count, max(1, step_bytes // (memory.nbytes // len(memory) or 1)))
     for start in range(0, count, step):
@@ -105,12 +102,12 @@ def gallery_products(
     return GalleryProducts(
         rows,
         norms,
-        jnp.sqrt(norms.max()),
+        jax.device_put(np.sqrt(np.asarray(norms).max())),
         memory,
         jax.jit(length)(memory),
         table,
-        jnp.asarray(layout[0]),
-        jnp.asarray(layout[1]),
+        jax.device_put(layout[0]),
+        jax.device_put(layout[1]),
         factors,
     )
 
@@ -192,11 +189,17 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
     if normalize != "none":
         return
     least = float(jnp.finfo(products.rows.dtype).tiny) ** 0.25
-    if products.largest < least and (products.rows != 0).any():
+    if float(products.largest) < least and (products.rows != 0).any():
         raise ValueError(
             f"the gallery's features are at most {float(products.largest):.2g} long; without a normalisation "
             f"the longest must have {least:.2g}: multiply features and memory by one factor"
         )
+
+
+@functools.partial(jax.jit, static_argnames=("shapes", "dtype"))
+def _zeros(shapes: tuple[tuple[int, ...], ...], dtype: DTypeLike) -> tuple[Float[Array, "..."], ...]:
+    """Returns arrays of zeros, by one program for all."""
+    return tuple(jnp.zeros(shape, dtype) for shape in shapes)
 
 
 @functools.partial(jax.jit, static_argnames="normalize", donate_argnames="arrays")
