@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -27,6 +27,20 @@ from gradrev_jax.evaluation.training_figure import training_curves
 NO_MANIPULATION = "no_manipulation"
 
 
+class Examples(NamedTuple):
+    """Represents the queries and images that a report has pictures of.
+
+    Attributes:
+      successes: queries with a match among the neighbours shown.
+      failures: queries without a match among them.
+      attention: where the model looks in some images; empty if it does not tell.
+    """
+
+    successes: Sequence[RetrievalExample]
+    failures: Sequence[RetrievalExample]
+    attention: Sequence[AttentionExample] = ()
+
+
 def write_report(
     directory: pathlib.Path,
     *,
@@ -34,10 +48,8 @@ def write_report(
     scores: Scores,
     leakage: Callable[[], Mapping[str, Any] | None],
     history: Sequence[Mapping[str, Any]],
-    successes: Sequence[RetrievalExample],
-    failures: Sequence[RetrievalExample],
+    examples: Examples,
     title: str,
-    attention: Sequence[AttentionExample] = (),
 ) -> None:
     """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
@@ -50,10 +62,8 @@ def write_report(
       scores: the content of queries.npz.
       leakage: the function that waits for the leakage; it returns None if none was measured.
       history: the records of metrics.jsonl.
-      successes: queries with a match among the neighbours shown.
-      failures: queries without a match among them.
+      examples: what pictures are drawn of; there is none where there is no example.
       title: the title of the report.
-      attention: where the model looks in some images; empty if it does not tell.
 
     Raises:
       WorkdirError: the folder cannot be written to.
@@ -66,12 +76,13 @@ def write_report(
             metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]
         ),
     }
-    if successes:
-        figures["retrieved.png"] = retrieval_grid(successes)
-    if failures:
-        figures["failures.png"] = retrieval_grid(failures)
-    if attention:
-        figures["attention.png"] = attention_grid(attention, metrics["cross_accuracy"]["attributes"])
+    if examples.successes:
+        figures["retrieved.png"] = retrieval_grid(examples.successes)
+    if examples.failures:
+        figures["failures.png"] = retrieval_grid(examples.failures)
+    if examples.attention:
+        names = metrics["cross_accuracy"]["attributes"]
+        figures["attention.png"] = attention_grid(examples.attention, names)
     if history:
         figures["training.png"] = training_curves(history)
     with replace_folder(directory) as folder:

@@ -28,7 +28,7 @@ from gradrev_jax.evaluation.examples import (
 )
 from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
-from gradrev_jax.evaluation.report import write_report
+from gradrev_jax.evaluation.report import Examples, write_report
 from gradrev_jax.evaluation.run_leakage import leakage_beside
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
@@ -192,8 +192,6 @@ def write_run_report(
         scores=scores,
         leakage=leakage,
         history=read_records(run.directory / workdir.METRICS),
-        successes=show(is_hit),
-        failures=show(~is_hit),
+        examples=Examples(show(is_hit), show(~is_hit), attention_examples(run, name_of)),
         title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",
-        attention=attention_examples(run, name_of),
     )

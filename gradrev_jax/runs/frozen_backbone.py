@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.backbones import find_backbone
+from gradrev_jax.models.initialization import jit_once
 from gradrev_jax.models.inputs import Pixels
 from gradrev_jax.runs import model_file
 from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
@@ -68,7 +69,7 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
             else _read_variables(path, shapes)
         )
     else:
-        variables = jax.jit(network.init)(jax.random.key(config.seed), example)
+        variables = jit_once(network.init)(jax.random.key(config.seed), example)
         variables = with_starting_weights(variables, read_starting_weights(config, variables))
     name = f"{config.model.backbone} {config.model.tap} {config.model.width}"
     return FrozenBackbone(network, backbone.inputs, variables, _fingerprint(name, variables))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.attention_figure import AttentionExample
 from gradrev_jax.evaluation.figures import RetrievalExample
-from gradrev_jax.evaluation.report import result_table, write_report
+from gradrev_jax.evaluation.report import Examples, result_table, write_report
 from gradrev_jax.evaluation.scores import Scores, read_scores
 from gradrev_jax.runs.metrics_log import read_records
 
@@ -86,10 +86,8 @@ def write(
         scores=SCORES,
         leakage=leakage or (lambda: metrics["leakage"]),
         history=history,
-        successes=successes,
-        failures=failures,
+        examples=Examples(successes, failures, attention),
         title="my run",
-        attention=attention,
     )
     return (directory / "report.md").read_text()
 
@@ -249,8 +247,7 @@ def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path, blank_pi
         scores=SCORES,
         leakage=lambda: metrics["leakage"],
         history=[],
-        successes=[],
-        failures=[],
+        examples=Examples([], []),
         title="run\udcff|*1*",
     )
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
