@@ -21,7 +21,7 @@ def jit_once(function: Callable[..., Any]) -> Any:
     """Returns the jitted function, for a program that runs once in a process.
 
     Args:
-      function: the function.
+      function: the function; nothing that is traced may call it.
     """
     return jax.jit(function, compiler_options=RUN_ONCE if jax.default_backend() == "cpu" else None)
 

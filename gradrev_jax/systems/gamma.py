@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 from gradrev_jax.core.edit_losses import edit_losses
 from gradrev_jax.core.learned_edits import EditFunction
 from gradrev_jax.core.memory_losses import Block, only_blocks
-from gradrev_jax.models.initialization import jit_once
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.token_editor import TokenEditor
@@ -146,7 +145,7 @@ def begin(config: ConfigDict, encoder: Encoder, prototypes: Float[Array, "J N d"
     """Returns what stage 2 starts from: the prototypes, and an editor that edits by Eq. 7."""
     editor, (num_values, *blocks) = build_editor(config, encoder), prototypes.shape
     example = jnp.zeros((1, *blocks)), jnp.zeros((1, num_values)), prototypes
-    variables = jit_once(editor.init)(jax.random.key(config.seed), *example)
+    variables = jax.jit(editor.init)(jax.random.key(config.seed), *example)
     return {PROTOTYPES: prototypes, EDITOR: variables["params"]}
 
 
