@@ -135,7 +135,7 @@ def test_the_linear_probe_is_the_logistic_regression_of_its_strength(rng, missin
 
 
 @pytest.mark.long
-def test_wider_inputs_change_nothing_and_features_that_read_the_same_are_probed_once(rng, monkeypatch):
+def test_padded_inputs_change_nothing_and_features_that_read_the_same_are_probed_once(rng, monkeypatch):
     features, labels = small(rng)
     features[:, 1] = features[:, 0]
     folds = Folds.random(300, ROWS - 300, 5, 0)
@@ -145,6 +145,7 @@ def test_wider_inputs_change_nothing_and_features_that_read_the_same_are_probed_
     found = leakage_module._score_linear(inputs, folds, SCHEMA)
     assert len(counted) == 1
     assert counted[0][0].x.shape == (ROWS, leakage_module.WIDTHS)
+    assert len(counted[0][0].base) == max(SCHEMA.sizes) + 1
     for feature in range(2):
         alone = run(ProbeInputs(*(leaf[feature] for leaf in inputs)), folds, SCHEMA)
         for name, values in alone._asdict().items():
