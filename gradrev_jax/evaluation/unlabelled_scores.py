@@ -44,8 +44,7 @@ def score_unlabelled(
       comparison of runs draws paired intervals from; and what metrics.json has of them: ``unlabelled`` and
       ``nuisances``, by name.
     """
-    known = catalogue.nuisances
-    nuisances = None if known is None else known.of_rows(catalogue.parts[TEST])
+    nuisances = _nuisances(catalogue)
     found, found_baseline = (
         _all_scores(catalogue, nuisances, scores, rows) for rows in (neighbors, baseline)
     )
@@ -67,9 +66,17 @@ def score_unlabelled(
     return dataclasses.replace(scores, by_metric={**scores.by_metric, **named}), summary
 
 
+def _nuisances(catalogue: Catalogue) -> dict[str, tuple[Float[np.ndarray, " G"], float]]:
+    """Returns each nuisance of the test images, and its period, by name; empty if none is known."""
+    if (known := catalogue.nuisances) is None:
+        return {}
+    values = known.of_rows(catalogue.parts[TEST])
+    return dict(zip(known.names, zip(values.T, known.periods, strict=True), strict=True))
+
+
 def _all_scores(
     catalogue: Catalogue,
-    nuisances: Float[np.ndarray, "G L"] | None,
+    nuisances: Mapping[str, tuple[Float[np.ndarray, " G"], float]],
     scores: Scores,
     neighbors: Int[np.ndarray, "Q K"],
 ) -> dict[tuple[str, str], dict[str, QueryScores]]:
@@ -81,10 +88,9 @@ def _all_scores(
         for n, name in enumerate(catalogue.unlabelled.schema.names):
             labels = catalogue.unlabelled.labels[catalogue.parts[TEST], n]
             found[UNLABELLED, name] = kept_scores(labels, neighbors, scores.reference, matches, ks)
-    if (known := catalogue.nuisances) is not None and nuisances is not None:
-        for n, (name, period) in enumerate(zip(known.names, known.periods, strict=True)):
-            near = near_scores(nuisances[:, n], neighbors, scores.reference, ks, period=period)
-            found[NUISANCES, name] = {NEAR: near}
+    for name, (values, period) in nuisances.items():
+        near = near_scores(values, neighbors, scores.reference, ks, period=period)
+        found[NUISANCES, name] = {NEAR: near}
     return found
 
 

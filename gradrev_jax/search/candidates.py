@@ -32,12 +32,13 @@ def find_candidates(
       m: the number of rows per query.
     """
     of_references = references.products, references.blocks
+    positions = jax.device_put(reference)  # jnp.asarray would compile a program for each shape
     if jax.default_backend() != "cpu":
-        scores, rows = rank(products, of_references, reference, edited, m)
+        scores, rows = rank(products, of_references, positions, edited, m)
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
     score = score_rows if len(reference) == 1 else _score_rows_by_one_thread
-    queries = _queries(reference, edited)
+    queries = _queries(positions, edited)
     count = min(len(reference), max(1, SCORE_BYTES // products.square_norms.nbytes))
     found = np.zeros((len(reference), m), products.rows.dtype), np.zeros((len(reference), m), np.int32)
     for start in range(0, len(reference), count):
@@ -76,13 +77,13 @@ def _scores_of_one(
 
 
 def _queries(
-    reference: Int[Array | np.ndarray, " Q"], edited: EditedFeatures
+    reference: Int[Array, " Q"], edited: EditedFeatures
 ) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
     """Returns what scores are computed from; the first axis of every array is that of the queries."""
     taken_out = None
     if edited.blocks is not None and edited.block_factors is not None:
         taken_out = edited.blocks, edited.block_factors
-    return (jax.device_put(reference), edited.scales, edited.entries, edited.entry_factors), taken_out
+    return (reference, edited.scales, edited.entries, edited.entry_factors), taken_out
 
 
 def _score_rows(
@@ -109,7 +110,7 @@ _score_rows_by_one_thread = jax.jit(_score_rows, static_argnames="count", compil
 def rank(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    reference: Int[Array | np.ndarray, " Q"],
+    reference: Int[Array, " Q"],
     edited: EditedFeatures,
     m: int,
 ) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
