@@ -9,12 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gradrev_jax.evaluation.figures import CAPTION_WIDTH, TITLE_WIDTH, show_picture
 from gradrev_jax.evaluation.fonts import lettered
+from gradrev_jax.evaluation.picture_page import (
+    CAPTION_WIDTH,
+    TITLE_WIDTH,
+    Cell,
+    blank_page,
+    line_height,
+    show_picture,
+    show_title,
+)
 from gradrev_jax.evaluation.short_text import shorten, shorten_all, shorten_path
 
 BOX, HEAT = "#00e5ff", "inferno"
 MOST_ATTRIBUTES = 24  # columns of a figure that can still be read
+SIDE = 1.4  # of a picture, in inches
+TITLE_SIZE = 8.0  # points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,49 +65,43 @@ def attention_grid(examples: Sequence[AttentionExample], attributes: Sequence[st
     texts = [text for example in examples for text in (example.name, *example.values)]
     with lettered([*attributes, *texts]) as spell:
         names = shorten_all(attributes, TITLE_WIDTH, spell)[:shown]
-        size = 1.5 * (1 + shown), 1.75 * len(examples) + 0.3
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(examples), 1 + shown, squeeze=False)
-        for row, example in zip(grid, examples, strict=True):
-            for axes in row:
-                axes.axis("off")
-            show_picture(row[0], example.image, shorten_path(spell(example.name), CAPTION_WIDTH))
-            for n, axes in enumerate(row[1:]):
-                show_picture(axes, example.image, shorten(spell(example.values[n]), CAPTION_WIDTH))
-                show_attention(axes, example.maps[n], example.boxes[n], side=len(example.image))
-        for axes, name in zip(grid[0, 1:], names, strict=True):
-            axes.set_title(name, fontsize=8, fontweight="bold")
-    return figure
+        titles = [line_height(TITLE_SIZE), *[0.0] * (len(examples) - 1)]
+        page = blank_page(titles, 1 + shown, side=SIDE)
+        for (first, *others), example in zip(page.rows, examples, strict=True):
+            show_picture(page.axes, example.image, first, shorten_path(spell(example.name), CAPTION_WIDTH))
+            for n, cell in enumerate(others):
+                caption = shorten(spell(example.values[n]), CAPTION_WIDTH)
+                show_picture(page.axes, example.image, cell, caption)
+                show_attention(page.axes, cell, example.maps[n], example.boxes[n])
+        for cell, name in zip(page.rows[0][1:], names, strict=True):
+            show_title(page.axes, cell, name, size=TITLE_SIZE)
+    return page.figure
 
 
 def show_attention(
-    axes: Axes, grid: Float[np.ndarray, "h w"], box: Int[np.ndarray, " 4"], *, side: int
+    axes: Axes, cell: Cell, grid: Float[np.ndarray, "h w"], box: Int[np.ndarray, " 4"]
 ) -> None:
     """Shows a map over an image, each of its cells over an equal part of it, and its box.
 
     Args:
-      axes: the axes that show the image.
+      axes: the axes of the page.
+      cell: the cell of the image.
       grid: the map.
       box: the box, in cells of the map.
-      side: the height and width of the image, in pixels.
     """
     most = float(grid.max())
-    limits = (-0.5, side - 0.5)
     axes.imshow(
         grid,
         cmap=HEAT,
         alpha=0.5,
         vmin=0,
         vmax=most if most > 0 else 1,
-        extent=(*limits, *limits[::-1]),
+        extent=cell.extent,
+        aspect="auto",
         interpolation="bilinear",
     )
-    down, right = (side / cells for cells in grid.shape)
+    down, right = (cell.side / cells for cells in grid.shape)
     top, left, bottom, end = box.tolist()
-    corner = left * right - 0.5, top * down - 0.5
-    axes.add_patch(
-        Rectangle(
-            corner, (end - left) * right, (bottom - top) * down, fill=False, edgecolor=BOX, linewidth=1.5
-        )
-    )
-    axes.set(xlim=limits, ylim=limits[::-1])
+    corner = cell.left + left * right, cell.top + top * down
+    size = (end - left) * right, (bottom - top) * down
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=BOX, linewidth=1.5))

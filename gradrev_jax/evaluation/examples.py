@@ -7,8 +7,8 @@ from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import describe_change
-from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.pictures import Pictures
+from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores
 from gradrev_jax.evaluation.short_text import shorten_all
 

@@ -10,17 +10,13 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import join_names
 from gradrev_jax.evaluation.attention_figure import AttentionExample, attention_grid
-from gradrev_jax.evaluation.figures import (
-    RetrievalExample,
-    cross_accuracy_heat_map,
-    hit_rate_curve,
-    retrieval_grid,
-)
+from gradrev_jax.evaluation.figures import cross_accuracy_heat_map, hit_rate_curve
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE
+from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
 

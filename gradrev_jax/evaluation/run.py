@@ -26,9 +26,9 @@ from gradrev_jax.evaluation.examples import (
     retrieval_example,
     shown_matches,
 )
-from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import Examples, write_report
+from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.run_leakage import leakage_beside
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (

@@ -10,7 +10,7 @@ from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images.files import decode_image
 from gradrev_jax.errors import DataError
-from gradrev_jax.evaluation.figures import RetrievalExample, retrieval_grid
+from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
 from gradrev_jax.evaluation.short_text import shorten_path
 from gradrev_jax.serving.changes import last_changes
 from gradrev_jax.serving.found import Found, name_labels

@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib.patches import Rectangle
 
 from gradrev_jax.evaluation.attention_figure import MOST_ATTRIBUTES, AttentionExample, attention_grid
+from tests.evaluation.page_reading import read_page
 
 
 def example(rng, attributes=3):
@@ -20,42 +20,46 @@ def example(rng, attributes=3):
 def drawn(examples, attributes):
     figure = attention_grid(examples, attributes)
     figure.savefig(io.BytesIO(), dpi=40)  # some warnings come only then
-    return np.array(figure.axes, object).reshape(len(examples), -1)
+    return read_page(figure)
 
 
 def test_a_row_has_the_image_and_a_map_with_its_box_for_each_attribute(rng):
     examples = [example(rng), example(rng)]
-    grid = drawn(examples, ["color", "size", "fit"])
-    assert grid.shape == (2, 4)
-    assert [axes.get_title() for axes in grid[0]] == ["", "color", "size", "fit"]
-    for row, shown in zip(grid, examples, strict=True):
-        assert [axes.texts[0].get_text() for axes in row] == ["shirts/a.jpg", *shown.values]
-        assert not row[0].patches
-        for n, axes in enumerate(row[1:]):
-            picture, heat = (image.get_array() for image in axes.images)
+    rows = drawn(examples, ["color", "size", "fit"])
+    assert [cell.title for cell in rows[0]] == ["", "color", "size", "fit"]
+    for row, shown in zip(rows, examples, strict=True):
+        assert [cell.caption for cell in row] == ["shirts/a.jpg", *shown.values]
+        first, *maps = row
+        np.testing.assert_array_equal(first.images, [shown.image])
+        assert not first.boxes
+        for n, cell in enumerate(maps):
+            picture, heat = cell.images
             np.testing.assert_array_equal(picture, shown.image)
             np.testing.assert_array_equal(heat, shown.maps[n])
-            (box,) = axes.patches
-            assert isinstance(box, Rectangle)
-            top, left, bottom, right = shown.boxes[n]
-            # A cell of the map is two pixels high and four wide; the first pixel begins at -0.5.
-            assert box.get_xy() == (4 * left - 0.5, 2 * top - 0.5)
-            assert (box.get_width(), box.get_height()) == (4 * (right - left), 2 * (bottom - top))
-            assert axes.get_xlim() == (-0.5, 7.5)
-            assert axes.get_ylim() == (7.5, -0.5)
+            (box,) = cell.boxes
+            left, right, bottom, top = cell.extent
+            down, across = (bottom - top) / 4, (right - left) / 2  # a cell of the map, in inches
+            rows_from, columns_from, rows_to, columns_to = shown.boxes[n]
+            assert box.get_bbox().extents.tolist() == pytest.approx(
+                [
+                    *(left + columns_from * across, top + rows_from * down),
+                    *(left + columns_to * across, top + rows_to * down),
+                ]
+            )
 
 
 def test_a_map_without_a_positive_cell_is_dark(rng):
     dark = example(rng)
     dark.maps[:] = -1
-    for axes in drawn([dark], ["a", "b", "c"])[0, 1:]:
-        assert axes.images[1].get_clim() == (0, 1)
+    (page,) = attention_grid([dark], ["a", "b", "c"]).axes
+    heats = [image for image in page.images if image.get_array().ndim == 2]
+    assert [heat.get_clim() for heat in heats] == [(0, 1)] * 3
 
 
 def test_of_many_attributes_the_first_are_drawn(rng):
     attributes = MOST_ATTRIBUTES + 2
-    grid = drawn([example(rng, attributes)], [f"a{n}" for n in range(attributes)])
-    assert grid.shape == (1, 1 + MOST_ATTRIBUTES)
+    (row,) = drawn([example(rng, attributes)], [f"a{n}" for n in range(attributes)])
+    assert [cell.title for cell in row] == ["", *(f"a{n}" for n in range(MOST_ATTRIBUTES))]
 
 
 def test_no_example_is_refused():

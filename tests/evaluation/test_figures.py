@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import itertools
 
@@ -9,11 +8,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.legend import Legend
 
 from gradrev_jax.evaluation.figures import (
-    MATCH,
-    RetrievalExample,
     cross_accuracy_heat_map,
     hit_rate_curve,
-    retrieval_grid,
 )
 from gradrev_jax.evaluation.training_figure import training_curves
 
@@ -24,73 +20,12 @@ def saved(figure):
     return figure
 
 
-def example(rng, matches, wrong=()):
-    count = len(matches)
-    return RetrievalExample(
-        query_image=rng.integers(0, 256, (6, 6, 3), dtype=np.uint8),
-        query_name="shirts/a.jpg",
-        change="color: red -> blue",
-        neighbor_images=rng.integers(0, 256, (count, 6, 6, 3), dtype=np.uint8),
-        neighbor_names=tuple(f"n{rank}.jpg" for rank in range(count)),
-        neighbor_labels=tuple(wrong or [""] * count),
-        matches=np.array(matches),
-    )
-
-
-def grid(figure, rows):
-    return np.array(figure.axes, object).reshape(rows, -1)
-
-
 def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
 def curves(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-
-
-def test_a_grid_has_a_row_an_example_and_a_column_a_neighbour(rng):
-    examples = [example(rng, [True, False, True]), example(rng, [False])]
-    figure = saved(retrieval_grid(examples))
-    assert len(figure.axes) == 2 * 4
-    for row, shown in zip(grid(figure, 2), examples, strict=True):
-        pictures = [image.get_array() for axes in row for image in axes.images]
-        expected = [shown.query_image, *shown.neighbor_images]
-        assert len(pictures) == len(expected)
-        for picture, image in zip(pictures, expected, strict=True):
-            np.testing.assert_array_equal(picture, image)
-    assert not any(axes.axison or axes.images for axes in grid(figure, 2)[1, 2:]), "no neighbour, no frame"
-
-
-def test_matches_and_only_matches_are_framed_in_green(rng):
-    matches = [True, False, False, True]
-    first, *neighbors = retrieval_grid([example(rng, matches)]).axes
-    for axes, match in zip(neighbors, matches, strict=True):
-        colors = {to_rgba(spine.get_edgecolor()) for spine in axes.spines.values()}
-        assert axes.axison
-        assert (colors == {to_rgba(MATCH)}) == match
-    assert not first.axison
-
-
-def test_a_grid_says_what_is_asked_for_and_what_is_wrong(rng):
-    figure = retrieval_grid([example(rng, [True, False], ["", "color: red"])] * 2)
-    query, best, second = grid(figure, 2)[0]
-    assert query.get_title() == "color: red -> blue"
-    assert texts(query) == ["shirts/a.jpg"]
-    assert texts(best) == ["n0.jpg"]
-    assert texts(second) == ["n1.jpg\ncolor: red"]
-    ranks = [[axes.get_title() for axes in row[1:]] for row in grid(figure, 2)]
-    assert ranks == [["1", "2"], ["", ""]]
-
-
-def test_long_names_are_shortened(rng):
-    (_, neighbor) = retrieval_grid([example(rng, [False], ["color: red, " * 30])]).axes
-    assert all(len(line) <= 26 for line in texts(neighbor)[0].splitlines())
-
-
-def test_a_grid_of_nothing_is_an_error():
-    with pytest.raises(ValueError, match="at least one example"):
-        retrieval_grid([])
 
 
 def test_a_heat_map_writes_each_accuracy_in_its_cell_and_leaves_none_blank():
@@ -188,9 +123,7 @@ def test_a_run_without_validation_has_no_attribute_curves():
     assert curves(saved(training_curves([losses(2)])).axes[-1]) == {"macro": []}
 
 
-def test_a_dollar_is_no_formula(rng):
-    priced = dataclasses.replace(example(rng, [True]), change="price: $ -> $$$", query_name="img_$1_$.jpg")
-    saved(retrieval_grid([priced]))
+def test_a_dollar_is_no_formula():
     saved(cross_accuracy_heat_map([[0.5]], ["$_$"]))
     history = [{"step": 1, "validation_accuracy": {"macro": 0.5, "per_attribute": {"$_$": 0.5}}}]
     saved(training_curves(history))
@@ -254,29 +187,6 @@ def test_a_heat_map_of_many_attributes_has_numbers_only_where_they_can_be_read(c
     ticks = [label.get_window_extent(renderer) for label in figure.axes[0].get_yticklabels()]
     assert not any(a.overlaps(b) for a, b in itertools.pairwise(ticks))
     assert max(figure.get_size_inches()) < 20
-
-
-def test_a_caption_shows_the_end_of_a_path_and_a_title_has_few_lines(rng):
-    shown = dataclasses.replace(
-        example(rng, [False], ["color: " + "red" * 100]),
-        query_name="catalogue/2024/spring/shirts/0017.jpg",
-        neighbor_names=("catalogue/2024/spring/shirts/0018.jpg",),
-        change=f"color: {'red ' * 80}-> {'blue' * 80}",
-    )
-    query, neighbor = saved(retrieval_grid([shown])).axes
-    assert texts(query) == [".../spring/shirts/0017.jpg"]
-    assert texts(neighbor)[0].splitlines()[0] == ".../spring/shirts/0018.jpg"
-    assert all(len(line) <= 26 for line in texts(neighbor)[0].splitlines())
-    assert len(query.get_title().splitlines()) <= 6
-    assert len(texts(neighbor)[0].splitlines()) <= 3
-
-
-@pytest.mark.parametrize("change", ["color: red -> blue", "[U+0E2A U+0E35]: WIDE -> LETTERS, " * 9])
-def test_a_grid_with_long_titles_stays_within_the_picture(rng, change):
-    shown = dataclasses.replace(example(rng, [True, False], ["", "COLOR: RED, " * 9]), change=change)
-    whole, axes, _, drawn = boxes(retrieval_grid([shown] * 3))
-    assert within(drawn, whole)
-    assert min(each.width for each in axes) > 1.5 * 100
 
 
 def test_powers_of_ten_are_formulas_beside_names_that_are_none():

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.attention_figure import AttentionExample
-from gradrev_jax.evaluation.figures import RetrievalExample
 from gradrev_jax.evaluation.report import Examples, result_table, write_report
+from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores, read_scores
 from gradrev_jax.runs.metrics_log import read_records
 

@@ -16,23 +16,28 @@ from gradrev_jax.evaluation.figures import (
     NAME_WIDTH,
     OTHER,
     WRITTEN_ATTRIBUTES,
-    RetrievalExample,
     cell_size,
-    change_title,
     heat_map,
     inches,
     legend_height,
-    row_height,
-    show_neighbors,
-    show_query,
-    show_ranks,
     tidy,
 )
 from gradrev_jax.evaluation.fonts import lettered
+from gradrev_jax.evaluation.picture_page import blank_page
+from gradrev_jax.evaluation.retrieval_figure import (
+    SIDE,
+    RetrievalExample,
+    change_title,
+    show_neighbors,
+    show_query,
+    show_ranks,
+    title_height,
+)
 from gradrev_jax.evaluation.short_text import left_to_right, shorten_all, wrap
 
 MAPS_IN_A_ROW = 3
 SYSTEM_WIDTH = 48  # the largest width of a system's name in a legend, in columns of text
+NAMES = 1.3  # the room for names of systems beside their rows, in inches
 FAMILY_STYLES = ("-", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 
@@ -159,16 +164,14 @@ def query_grid(answers: Sequence[tuple[str, RetrievalExample]]) -> Figure:
         raise ValueError("a query grid needs at least one system")
     columns = 1 + max(len(example.neighbor_images) for _, example in answers)
     with lettered(text for name, example in answers for text in (name, *example.texts)) as spell:
-        height = row_height("") * len(answers) + row_height(change_title(answers[0][1], spell)) - 2.2
-        figure = Figure(figsize=(1.75 * columns + 1.2, height), layout="constrained")
-        grid = figure.subplots(len(answers), columns, squeeze=False)
-        for axes in grid.ravel():
-            axes.axis("off")
-        show_query(grid[0, 0], answers[0][1], spell)
+        titles = [title_height(change_title(answers[0][1], spell)), *[0.0] * (len(answers) - 1)]
+        page = blank_page(titles, columns, side=SIDE, before=NAMES)
+        show_query(page.axes, page.rows[0][0], answers[0][1], spell)
         names = shorten_all((name for name, _ in answers), SYSTEM_WIDTH, spell)
-        for row, name, (_, example) in zip(grid, names, answers, strict=True):
+        for cells, name, (_, example) in zip(page.rows, names, answers, strict=True):
             label = left_to_right(wrap(name, 16, 5))
-            row[0].text(-0.08, 0.5, label, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
-            show_neighbors(row[1:], example, spell)
-        show_ranks(grid[0, 1:])
-    return figure
+            middle = cells[0].top + SIDE / 2
+            page.axes.text(NAMES - 0.05, middle, label, ha="right", va="center", fontsize=9)
+            show_neighbors(page.axes, cells[1:], example, spell)
+        show_ranks(page.axes, page.rows[0][1:])
+    return page.figure

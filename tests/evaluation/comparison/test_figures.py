@@ -11,7 +11,8 @@ from gradrev_jax.evaluation.comparison.figures import (
     hit_rate_curves,
     query_grid,
 )
-from gradrev_jax.evaluation.figures import MATCH, RetrievalExample
+from gradrev_jax.evaluation.retrieval_figure import MATCH, RetrievalExample
+from tests.evaluation.page_reading import read_page
 
 BAND = "95 % intervals over reference images, and over seeds where a system has several"
 
@@ -99,19 +100,20 @@ def test_a_query_is_answered_by_a_row_a_system(rng):
         ("a much longer name of a system", example(rng, [False, False], ["size: m", ""])),
     ]
     figure = saved(query_grid(answers))
-    grid = np.array(figure.axes, object).reshape(2, 3)
-    assert grid[0, 0].get_title() == "price: $ -> $$"
-    assert texts(grid[0, 0]) == ["a.jpg", "ours"]
-    assert (grid[0, 0].images[0].get_array() == 7).all()
-    assert not grid[1, 0].images
-    assert texts(grid[1, 0])[0].replace("\n", " ") == "a much longer name of a system"
-    assert [axes.get_title() for axes in grid[0, 1:]] == ["1", "2"]
-    for row, (_, shown) in zip(grid, answers, strict=True):
-        for axes, image, match in zip(row[1:], shown.neighbor_images, shown.matches, strict=True):
-            np.testing.assert_array_equal(axes.images[0].get_array(), image)
-            edges = {to_rgba(spine.get_edgecolor()) for spine in axes.spines.values()}
-            assert (edges == {to_rgba(MATCH)}) == match
-    assert texts(grid[0, 2]) == ["n1.jpg\ncolor: red"]
+    (query, *first), second = read_page(figure)
+    assert (query.title, query.caption) == ("price: $ -> $$", "a.jpg")
+    assert (query.images[0] == 7).all()
+    assert [cell.title for cell in first] == ["1", "2"]
+    for cells, (_, shown) in zip((first, second), answers, strict=True):
+        for cell, image, match in zip(cells, shown.neighbor_images, shown.matches, strict=True):
+            np.testing.assert_array_equal(cell.images, [image])
+            assert (cell.boxes[0].get_edgecolor() == to_rgba(MATCH)) == match
+    assert first[1].caption == "n1.jpg\ncolor: red"
+    assert second[0].extent[0] == first[0].extent[0], "the query is shown once, and its column left free"
+    for name, cells in zip(("ours", "a much longer name of a system"), (first, second), strict=True):
+        (label,) = [text for text in figure.axes[0].texts if text.get_text().replace("\n", " ") == name]
+        top, bottom = cells[0].extent[3], cells[0].extent[2]
+        assert label.get_position()[1] == pytest.approx((top + bottom) / 2), "beside its row"
 
 
 def drawn(figure):
@@ -155,7 +157,7 @@ def test_heat_maps_of_many_attributes_stay_within_the_picture(count):
 def test_names_of_systems_beside_a_query_take_few_lines(rng):
     answers = [("x" * 300, example(rng, [True], [""])), ("y" * 300, example(rng, [True], [""]))]
     figure = saved(query_grid(answers))
-    labels = [texts(axes)[-1] for axes in np.array(figure.axes, object).reshape(2, 2)[:, 0]]
+    labels = [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right"]
     assert [label[0] for label in labels] == ["x", "y"]
     assert all(len(label.splitlines()) <= 5 for label in labels)
 
