@@ -49,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = default.get_config()
     config.data.format = "tfds"
     words = list(filter(None, (arg or "").split(",")))
-    if words and words[0] not in {**variants.SYSTEMS, **variants.VARIANTS, **variants.PROTOCOLS}:
+    if words and words[0] not in variants.WORDS:
         config.data.tfds_name = words.pop(0)
         config.update_from_flattened_dict(SETTINGS.get(config.data.tfds_name, {}))
     return variants.apply(config, ",".join(words))

@@ -1,12 +1,14 @@
 """Defines the systems and protocols after a config's name, as in ``configs/catalogue.py:cpu,adde_m``."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeGuard
 
 from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
 
 Change = Mapping[str, object] | Callable[[ConfigDict], None]
+MODEL = "model.system"
 
 
 def _adde_m(config: ConfigDict) -> None:
@@ -30,7 +32,7 @@ SYSTEMS: dict[str, Change] = {
     "adde_m": _adde_m,  # triplet losses instead of the reversal
     # One feature for all attributes, and a memory that a learned layer works into it (Zhao et al., 2017).
     "amnet": {
-        "model.system": "amnet",
+        MODEL: "amnet",
         "reversal.weighting": "off",
         "memory.weights.semi_hard": 0.0,
         "memory.weights.consistency": 0.0,
@@ -38,7 +40,7 @@ SYSTEMS: dict[str, Change] = {
     },
     # FashionSearchNet: each attribute is read inside a box of its own.
     "fsn": {
-        "model.system": "fsn",
+        MODEL: "fsn",
         "stages": ("encoder",),
         "reversal.weighting": "off",
         "train.attribute_triplet_weight": 1.0,
@@ -46,9 +48,9 @@ SYSTEMS: dict[str, Change] = {
         "protocol.representation": "features",
         "protocol.edit": "replace",
     },
-    # After the abstract of GAMMA (Casula et al., 2024): Transformers edit the features of any of the above.
+    # After the abstract of GAMMA (Casula et al., 2024): Transformers edit the paper's features.
     "gamma": {
-        "model.system": "gamma",
+        MODEL: "gamma",
         "stages": ("encoder", "memory"),
         # For layers that start at random; no encoder is trained with them.
         "memory.learning_rate": 1e-3,
@@ -132,6 +134,8 @@ PROTOCOLS: dict[str, Change] = {
     },
 }
 
+WORDS: dict[str, Change] = {**SYSTEMS, **VARIANTS, **PRESETS, **PROTOCOLS}
+
 
 def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
     """Applies the words after a config's name to the config, in their order.
@@ -142,15 +146,26 @@ def apply(config: ConfigDict, arg: str | None, **own: Change) -> ConfigDict:
       **own: the words that only this config knows.
 
     Raises:
-      ConfigError: a word is unknown.
+      ConfigError: a word is unknown, or two words choose different models.
     """
-    known = {**own, **SYSTEMS, **VARIANTS, **PRESETS, **PROTOCOLS}
-    for word in filter(None, (arg or "").split(",")):
+    known = {**own, **WORDS}
+    words = list(filter(None, (arg or "").split(",")))
+    for word in words:
         if word not in known:
             raise ConfigError(f"unknown word {word!r} after the config's name; known: {', '.join(known)}")
-        change = known[word]
+    changes = [known[word] for word in words]
+    models = {word: c[MODEL] for word, c in zip(words, changes, strict=True) if _chooses_model(c)}
+    if len(set(models.values())) > 1:
+        raise ConfigError(
+            f"{' and '.join(models)} after the config's name are models apart; give one of them"
+        )
+    for change in changes:
         if callable(change):
             change(config)
         else:
             config.update_from_flattened_dict(change)
     return config
+
+
+def _chooses_model(change: Change) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(change, Mapping) and MODEL in change

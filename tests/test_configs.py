@@ -17,7 +17,7 @@ from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.data.triplets import generate_triplets
-from gradrev_jax.errors import DataError, WeightsError
+from gradrev_jax.errors import ConfigError, DataError, WeightsError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
@@ -27,7 +27,7 @@ from gradrev_jax.training.torch_runs import export_run
 
 NAMES = sorted(path.stem for path in pathlib.Path("configs").glob("*.py"))
 JOBS = [name for name in NAMES if name not in ("default", "variants", "__init__")]
-WORDS = (None, *variants.SYSTEMS, *variants.VARIANTS, *variants.PRESETS, *variants.PROTOCOLS, "adde_m,paper")
+WORDS = (None, *variants.WORDS, "adde_m,paper")
 
 
 def get(name, word=None):
@@ -60,6 +60,14 @@ def test_words_add_up():
     assert get("catalogue").to_json() == get("catalogue", "shared").to_json()
 
 
+@pytest.mark.parametrize("words", ["amnet,gamma", "gamma,tuned,fsn"])
+def test_two_models_are_not_combined(words):
+    first, *_, last = words.split(",")
+    with pytest.raises(ConfigError, match=f"{first} and {last} after .* give one of them"):
+        get("catalogue", words)
+    assert get("catalogue", "gamma,gamma").model.system == "gamma"
+
+
 def test_the_repaired_reversal_is_a_system_of_every_config():
     for name in JOBS:
         config = get(name, "repaired")
@@ -78,8 +86,9 @@ def test_the_first_word_of_tfds_is_the_data_set():
 
 def test_the_data_set_of_tfds_may_be_left_to_its_field():
     assert get("tfds").data.tfds_name is None
-    config = get("tfds", "pairwise")
-    assert (config.data.tfds_name, config.model.heads) == (None, "pairwise")
+    for word in variants.WORDS:
+        assert get("tfds", word).data.tfds_name is None, word
+    assert get("tfds", "pairwise").model.heads == "pairwise"
 
 
 @pytest.mark.parametrize("name", tfds.SETTINGS)

@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -26,6 +27,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for room in rooms():
         files.append(File.generated(config, f"api/{room}.md", content=room_page(room)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Leads a page's links to files of the repository's root to their pages."""
+    for source, page in PAGES.items():
+        markdown = markdown.replace(f"](../{source}", f"]({page}")
+    return markdown
 
 
 def rooms() -> list[str]:
