@@ -62,7 +62,7 @@ def make_optimizer(
     clip_norm: float | None = None,
     frozen: Collection[str] = (),
 ) -> optax.GradientTransformation:
-    """Creates Adam (Section 4.2) or, with a weight decay, AdamW, which spares the biases.
+    """Creates Adam (Section 4.2) or, with a weight decay, AdamW, which spares biases and vectors.
 
     Args:
       schedule: the learning rate by step.
@@ -80,7 +80,9 @@ def make_optimizer(
 
     def is_weight(params: Any) -> Any:
         def decays(path: tuple[Any, ...], leaf: Any) -> bool:
-            return leaf.ndim > 1 and not any(getattr(key, "key", None) in frozen for key in path[:1])
+            names = [getattr(key, "key", None) for key in path]
+            # Biases of several attributes, or attention heads, have two dimensions.
+            return leaf.ndim > 1 and "bias" not in names and not set(names[:1]) & set(frozen)
 
         return jax.tree_util.tree_map_with_path(decays, params)
 

@@ -48,11 +48,12 @@ def updates(gradients, params, **settings):
 
 
 def test_weight_decay_shrinks_weights_and_leaves_biases():
-    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
-    zero = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0), "heads": {"bias": jnp.ones((4, 2))}}
+    zero = jax.tree.map(jnp.zeros_like, params)
     shrunk = updates(zero, params, weight_decay=0.5)
     np.testing.assert_allclose(shrunk["kernel"], -0.1 * 0.5 * 3.0)
     np.testing.assert_array_equal(shrunk["bias"], 0)
+    np.testing.assert_array_equal(shrunk["heads"]["bias"], 0)  # one bias of several attributes
     np.testing.assert_array_equal(updates(zero, params)["kernel"], 0)
 
 

@@ -41,6 +41,10 @@ EARLIER_VALUES: dict[str, Any] = {
     name: field.earlier for name, field in FIELDS.items() if field.earlier is not SAME_AS_DEFAULT
 }
 
+# What says how long a stage is, and a field that makes a part of it something else.
+LENGTHS = ("train.epochs", "train.max_steps", "memory.epochs", "memory.max_steps")
+LOCALIZATION = "fsn.localization_share"
+
 # Section -> new name -> former name.
 RENAMED: dict[str, dict[str, str]] = {
     section: {name: field.formerly for name, field in fields.items() if field.formerly is not None}
@@ -88,10 +92,12 @@ def is_resumable(name: str, run: Mapping[str, Any]) -> bool:
       >>> is_resumable("train.epochs", {"reversal.weighting": "balanced", "stages": ("encoder",)})
       True
     """
-    if name == "train.epochs" and run.get("reversal.weighting") == "schedule":
-        return False  # the ramp of w_rev counts towards the last epoch
     if name.startswith("memory.") and MEMORY_STAGE not in run.get("stages", ()):
         return True  # that stage is not part of the run yet
+    if name in LENGTHS and run.get("train.schedule") == "cosine":
+        return False  # the learning rate counts towards the last step
+    if name == "train.epochs" and (run.get("reversal.weighting") == "schedule" or run.get(LOCALIZATION)):
+        return False  # the ramp of w_rev counts towards the last epoch, as FashionSearchNet's phases do
     return name in FIELDS and FIELDS[name].resumable
 
 

@@ -81,6 +81,18 @@ def test_a_run_may_go_on_with_another_value_of_some_fields_only():
     assert not table.is_resumable("a.field.of.another.version", run)
 
 
+def test_a_stage_is_no_longer_or_shorter_where_its_steps_count_towards_the_end():
+    cosine = {"reversal.weighting": "off", "train.schedule": "cosine", "stages": ["encoder"]}
+    assert not table.is_resumable("train.epochs", cosine)
+    assert not table.is_resumable("train.max_steps", cosine)
+    assert table.is_resumable("memory.epochs", cosine), "that stage has not begun"
+    assert not table.is_resumable("memory.epochs", {**cosine, "stages": ["encoder", "memory"]})
+    phases = {"reversal.weighting": "off", "train.schedule": "step", "stages": ["encoder"]}
+    assert table.is_resumable("train.epochs", {**phases, "fsn.localization_share": 0.0})
+    assert not table.is_resumable("train.epochs", {**phases, "fsn.localization_share": 0.25})
+    assert table.is_resumable("train.max_steps", {**phases, "fsn.localization_share": 0.25})
+
+
 def test_runs_of_versions_without_a_variant_of_training_go_on_without_it():
     off = {f"train.{name}_weight": 0.0 for name in TERMS}
     off |= {"model.unit_features": False, "model.logit_scale": 20.0, "train.decorrelate": 0.0}
