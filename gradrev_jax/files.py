@@ -215,6 +215,8 @@ def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[path
 def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> None:
     """Writes a file atomically: writes a temporary sibling, then renames it.
 
+    Others may read a new file; one that was there keeps its mode.
+
     Args:
       path: the path of the file; its folders are created.
       content: the new content.
@@ -231,6 +233,7 @@ def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> 
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_sibling(path) as temporary:
             temporary.write_bytes(content)
+            temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)  # mkstemp's are private
             os.replace(temporary, path)
     except OSError as reason:
         raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason

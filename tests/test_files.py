@@ -188,3 +188,12 @@ def test_a_file_that_is_not_replaced_leaves_no_other(error, tmp_path, monkeypatc
         files.replace_file(tmp_path / "file", b"new", DataError)
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_others_may_read_a_new_file_and_one_that_was_there_keeps_its_mode(tmp_path):
+    """A temporary file is its user's alone, and was renamed with that mode."""
+    new, private = tmp_path / "new", tmp_path / "private"
+    private.touch(0o600)
+    for path in (new, private):
+        replace_file(path, b"x", DataError)
+    assert [path.stat().st_mode & 0o777 for path in (new, private)] == [0o644, 0o600]

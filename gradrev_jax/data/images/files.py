@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import io
 import pathlib
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,6 +16,7 @@ from gradrev_jax.data.images.formats import OF_OTHER_PROGRAMS, unreadable_format
 from gradrev_jax.data.images.grey_levels import SIXTEEN_BITS, eight_bit_levels
 from gradrev_jax.data.images.limits import LARGEST_IMAGE, check_pixels
 from gradrev_jax.data.images.metadata import strip_metadata, turn_upright
+from gradrev_jax.data.images.quiet_pillow import quiet_pillow
 from gradrev_jax.files import HEAD
 
 DEEP_GREYS = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # Pillow's modes of more than 8 bits
@@ -104,8 +104,7 @@ def decode_image(
 @contextlib.contextmanager
 def _open_image(file: pathlib.Path | io.BytesIO) -> Iterator[Image.Image]:
     """Yields a Pillow image, without warnings of damaged metadata or large sizes: only its pixels matter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_pillow():
         Image.init()  # so that all formats are known, those of other packages too
         with Image.open(file, formats=[name for name in Image.ID if name not in OF_OTHER_PROGRAMS]) as image:
             yield image
