@@ -148,10 +148,17 @@ def _build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEnco
       ConfigError: it is not.
     """
     encoder = builders.build_encoder(config, schema)
-    if not isinstance(encoder, AttributeEncoder):
+    # What gamma trains beside the paper's encoder has no place in these files either.
+    if not isinstance(encoder, AttributeEncoder) or config.model.system != "gradrev":
         raise ConfigError(
             f"model.system = {config.model.system!r}: files of PyTorch have the paper's encoder alone, "
             "model.system = 'gradrev'"
+        )
+    if encoder.backbone != "alexnet" or config.model.freeze_backbone:
+        frozen = "frozen " if config.model.freeze_backbone else ""
+        raise ConfigError(
+            f"model.backbone = {frozen}{encoder.backbone}: files of PyTorch have the paper's encoder "
+            "on AlexNet, trained whole; export_model.py makes one file of any run"
         )
     return encoder
 

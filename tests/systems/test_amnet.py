@@ -1,5 +1,6 @@
 """AMNet beside the equations as loops in float64, and whole as a run."""
 
+import io
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import variants
 from gradrev_jax.core.attributes import AttributeSchema
@@ -366,6 +368,15 @@ def test_each_stage_is_chosen_for_reported_and_compared_like_any_other(trained, 
     comparison = compare_systems(systems, schema)
     names = {system["name"] for system in comparison["systems"]}
     assert names >= {"amnet", "amnet, prototypes alone", "again"}
+
+
+def test_its_classifiers_posteriors_are_served_for_photographs_too(trained):
+    _, folder, _ = trained
+    shop = Retriever.open(folder, protocol={"representation": "posterior", "edit": "replace"}, progress=False)
+    photo = Image.open(io.BytesIO(shop.picture(0, 64)))
+    attribute, values = shop.schema.names[0], shop.schema.values[0]
+    found = shop.photo(photo).change(**{attribute: values[0]}).search(k=3)
+    assert len(found) == 3
 
 
 def test_what_prototypes_of_attributes_are_needed_for_is_refused(trained, tmp_path):

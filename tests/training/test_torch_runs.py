@@ -15,6 +15,7 @@ from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.restore import restore
+from gradrev_jax.training import torch_runs
 from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run, import_run
 from gradrev_jax.weights.adde import encoder_to_torch, memory_to_torch
@@ -287,6 +288,25 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
     with pytest.raises(ConfigError, match="model.feature_dim = 0"):
         import_run(config, run, extractor)
     assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.system", "gamma", "model.system = 'gamma': files of PyTorch have"),
+        (
+            "model.backbone",
+            "efficientnet_lite0",
+            "model.backbone = efficientnet_lite0: files of PyTorch have",
+        ),
+        ("model.freeze_backbone", True, "model.backbone = frozen embeddings: files of PyTorch have"),
+    ],
+)
+def test_a_run_that_files_of_pytorch_cannot_hold_is_refused(monkeypatch, config, field, value, message):
+    """It was taken for a damaged one, because its checkpoint has other shapes."""
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=message):
+        torch_runs._build_encoder(config, builders.open_catalogue(config).schema)
 
 
 @pytest.mark.usefixtures("pair")
