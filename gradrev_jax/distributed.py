@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gradrev_jax.errors import ConfigError, first_line
 
 NETWORK = ("Gloo", "NCCL", "CoordinationService")  # names in the errors of the layers between processes
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the error of a device
 
 
 def initialize(
@@ -150,6 +151,9 @@ def is_peer_failure(error: BaseException) -> bool:
 def _is_network_error(error: BaseException) -> bool:
     """Returns whether an error comes from the network, judging by its type or its text.
 
-    The text is needed because a failure that shows when an array is read is raised as a ValueError.
+    The text is needed because a failure that shows when an array is read is raised as a ValueError, and
+    because memory that runs out here is no failure of another process.
     """
-    return isinstance(error, jax.errors.JaxRuntimeError) or any(name in str(error) for name in NETWORK)
+    if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error):
+        return True
+    return any(name in str(error) for name in NETWORK)

@@ -226,3 +226,10 @@ def test_a_note_is_a_line_on_stderr_that_one_process_prints(monkeypatch, capsys)
     monkeypatch.setattr(distributed, "is_first", lambda: False)
     distributed.say("said by another process")
     assert capsys.readouterr() == ("", "note: two spellings\n")
+
+
+def test_memory_that_runs_out_here_is_no_failure_of_another_process(monkeypatch):
+    monkeypatch.setattr(distributed, "is_multi_process", lambda: True)
+    assert distributed.is_peer_failure(jax.errors.JaxRuntimeError("gone"))
+    assert not distributed.is_peer_failure(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    assert distributed.is_peer_failure(ValueError("Gloo connection closed"))

@@ -21,6 +21,7 @@ from gradrev_jax.runs.damaged_checkpoints import set_unscored_aside
 from gradrev_jax.runs.disk_use import check_room, checkpoint_bytes, describe_use
 from gradrev_jax.runs.drift import check_resumed
 from gradrev_jax.runs.fields.data import DEVICE
+from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.fingerprints import (
     Fingerprint,
     fingerprint,
@@ -102,6 +103,10 @@ def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
     earlier = workdir.earlier_values(directory)
     if not earlier:
         return config
+    given = workdir.flat_fields(config.to_dict())
+    if unlike := [name for name, x in earlier.items() if given[name] not in (x, FIELDS[name].default)]:
+        values = ", ".join(f"{name}={earlier[name]!r}" for name in unlike)
+        distributed.say(f"{directory} was begun by an earlier version, and goes on as it was: {values}")
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(earlier)
     return config

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import math
 import os
+import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -19,6 +21,7 @@ from gradrev_jax.models.shards import AXIS, BatchShard
 from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update, all_finite
 
 Mode = Literal["pmap", "jit"]
+MEMORY = "/proc/meminfo"
 
 
 class Taken(NamedTuple):
@@ -289,4 +292,10 @@ def free_bytes(device: jax.Device) -> int:
     statistics = device.memory_stats()
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        (available,) = re.findall(
+            r"^MemAvailable: +(\d+) kB$", pathlib.Path(MEMORY).read_text(), re.MULTILINE
+        )
+        return int(available) * 1024
+    except (OSError, ValueError):  # another system, which does not tell what its file cache would give back
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

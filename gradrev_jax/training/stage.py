@@ -34,7 +34,6 @@ class Stage:
 
     Attributes:
       name: its name, in its folder of checkpoints and in its records.
-      section: the section of the config that has its learning rate.
       begin: the function that computes the state before its first step.
       update: the pure update of one step, see ``training.update.make_update``.
       images: the inputs of the images that batches are drawn from.
@@ -50,7 +49,6 @@ class Stage:
     """
 
     name: str
-    section: str
     begin: Callable[[], TrainState]
     update: Update
     images: Rows

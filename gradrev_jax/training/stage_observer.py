@@ -97,9 +97,10 @@ class StageObserver:
     def ends_before(self, step: int) -> bool:
         """Returns whether the stage ends early before a step, no longer better on the held-out part."""
         patient_steps = self._options.patient_steps
-        if step % self._stage.epoch_steps or not is_over(
-            self._checkpoints, self._stage.last_step, patient_steps
-        ):
+        # Scores can be told once the last checkpoint is written; no step waits for it without need.
+        if patient_steps is None or step % self._stage.epoch_steps:
+            return False
+        if not is_over(self._checkpoints, self._stage.last_step, patient_steps):
             return False
         self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
         return True

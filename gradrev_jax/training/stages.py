@@ -100,7 +100,6 @@ def _encoder_stage(run: Run) -> Stage:
 
     return Stage(
         name=ENCODER,
-        section="train",
         begin=functools.partial(_initial_state, run, optimizer, removal),
         update=update,
         images=run.inputs[TRAIN],
@@ -166,7 +165,6 @@ def _memory_stage(run: Run) -> Stage:
     params = _initial_memory(run)
     return Stage(
         name=MEMORY,
-        section="memory",
         begin=functools.partial(TrainState.begin, params, optimizer),
         update=update,
         images=run.inputs[TRAIN],

@@ -12,6 +12,7 @@ import pytest
 from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.workdir import checkpoint_directory
+from gradrev_jax.training import stage_observer
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
@@ -44,7 +45,6 @@ def counting(last_step=10, bad_steps=(), accuracies=None, bad="loss"):
 
     stage = Stage(
         name="count",
-        section="train",
         begin=lambda: TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
         update=update,
         images=np.zeros((8, 2, 2, 3), np.uint8),
@@ -100,6 +100,15 @@ def test_it_ends_early_when_it_gets_no_better(tmp_path):
     assert not validated
     more, validated = counting(last_step=40, accuracies=[1.0, 0.1, 0.1, 0.1])
     assert int(run(more, tmp_path, patient_steps=12).step) == 32, "with more patience it goes on"
+
+
+@pytest.mark.parametrize("patient_steps", [None, 100])
+def test_without_patience_no_step_waits_for_a_checkpoint_to_be_written(tmp_path, monkeypatch, patient_steps):
+    """The scores of checkpoints, which early stopping asks for, can be told once the last is written."""
+    asked = []
+    monkeypatch.setattr(stage_observer, "is_over", lambda *arguments: asked.append(arguments) and False)
+    assert int(run(counting(last_step=10)[0], tmp_path, patient_steps=patient_steps).step) == 10
+    assert bool(asked) == (patient_steps is not None)
 
 
 def test_it_goes_on_from_its_checkpoint(tmp_path):
