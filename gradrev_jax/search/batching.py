@@ -16,7 +16,7 @@ from gradrev_jax.search.changes import Changes
 from gradrev_jax.search.edits import References, apply_edits, make_edits, make_references
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
-from gradrev_jax.search.ranking import search_edits
+from gradrev_jax.search.ranking import exact_squared_distances, search_edits
 
 # Queries and references are padded to one of these numbers, so that few programs are compiled. More
 # references than the last are split into equal chunks, padded to a multiple of PADDING.
@@ -154,8 +154,24 @@ def search_references(
     for queries in _chunks(pending, _chunk_size(len(pending), query_bytes)):
         edited = apply_edits(products, references, edits.take(queries), normalize)
         vectors, rows = (x.reshape(len(x), -1) for x in (edited.vectors, products.rows))
-        indices[queries], distances[queries] = nearest_neighbors(vectors, rows, k)
+        found = nearest_neighbors(vectors, rows, k)
+        indices[queries], distances[queries] = (
+            _by_direct_sums(products, edited.vectors, np.asarray(found.indices)) if exact_distances else found
+        )
     return indices, distances
+
+
+def _by_direct_sums(
+    products: GalleryProducts, vectors: Float[Array, "T P d"], found: Int[np.ndarray, "T k"]
+) -> tuple[Int[np.ndarray, "T k"], Float[np.ndarray, "T k"]]:
+    """Measures the rows that were found as certified ones are measured, and returns them in that order.
+
+    A plain search adds up in another order, so that equal rows would be told apart by how they were found.
+    """
+    query = np.repeat(np.arange(len(found)), found.shape[1])
+    squares = exact_squared_distances(products.rows, vectors, query, found.ravel()).reshape(found.shape)
+    order = np.lexsort((found, squares), axis=1)
+    return np.take_along_axis(found, order, axis=1), np.sqrt(np.take_along_axis(squares, order, axis=1))
 
 
 def check_shapes(

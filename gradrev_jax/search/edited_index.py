@@ -32,7 +32,7 @@ class EditedIndex:
 
     Attributes:
       features: the gallery, not normalised.
-      rows: the gallery as the search compares it.
+      rows: the gallery as the search compares it, with its blocks in a row, D = P d.
       edit: the edit.
       normalize: the normalisation of the features after the edit.
       weights: the scaled weight of each block in the distance; None: all 1.
@@ -46,7 +46,7 @@ class EditedIndex:
     """
 
     features: Float[Array | np.ndarray, "G P d"]
-    rows: Float[Array, "G P d"]
+    rows: Float[Array, "G D"]
     edit: LearnedEdit
     normalize: Normalization
     weights: Float[np.ndarray, " P"] | None = None
@@ -77,7 +77,7 @@ class EditedIndex:
             raise ValueError(f"features must be [G, P, d] with G > 0, got {features.shape}")
         scaled = scale_weights(weights, features.shape[1])
         rows = _compared(as_floating(features), scaled, normalize)
-        _check_rows(np.asarray(rows), normalize, scaled)
+        _check_rows(np.asarray(rows).reshape(features.shape), normalize, scaled)
         return cls(features, rows, edit, normalize, scaled)
 
     def search(
@@ -100,14 +100,19 @@ class EditedIndex:
           exclude_reference: whether the reference itself is left out of its result.
 
         Raises:
-          ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), or a
-            reference outside the gallery.
+          ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
+            reference outside the gallery, other numbers of references and indicators, or strengths or edited
+            features that are not finite.
         """
         size = len(self.features)
         k = validate_k(k, size, exclude_reference=exclude_reference)
         ids = validate_reference_ids(np.asarray(reference_ids), size)
         indicators = np.asarray(indicators)
+        if len(indicators) != len(ids):
+            raise ValueError(f"{len(ids)} reference_ids have {len(indicators)} indicators")
         strengths = np.broadcast_to(np.asarray(strength, self.rows.dtype), len(ids))
+        if not np.isfinite(strengths).all():
+            raise ValueError("strength must be finite")
         chunks = [slice(start, start + CHUNK) for start in range(0, len(ids), CHUNK)]
         found = [
             self._search(ids[some], indicators[some], k + exclude_reference, strengths[some])
@@ -131,7 +136,9 @@ class EditedIndex:
         features = jnp.asarray(self.features[ids[padded]], self.rows.dtype)
         edited = self.edit(features, indicators[padded], strength=strengths[padded])
         queries = _compared(edited.astype(self.rows.dtype), self.weights, self.normalize)
-        found = nearest_neighbors(queries.reshape(CHUNK, -1), self.rows.reshape(len(self.rows), -1), k)
+        if not np.isfinite(queries).all():
+            raise ValueError("the edit gives features that are not finite, or cannot be normalised")
+        found = nearest_neighbors(queries, self.rows, k)
         return np.asarray(found.indices)[: len(ids)], np.asarray(found.distances)[: len(ids)]
 
 
@@ -140,9 +147,9 @@ def _compared(
     features: Float[Array, "M P d"],
     weights: Float[Array | np.ndarray, " P"] | None,
     normalize: Normalization,
-) -> Float[Array, "M P d"]:
-    """Returns features as the search compares them."""
-    return normalize_scaled(features, normalize, weights).reshape(features.shape)
+) -> Float[Array, "M D"]:
+    """Returns features as the search compares them, of all blocks in a row."""
+    return normalize_scaled(features, normalize, weights).reshape(len(features), -1)
 
 
 def _check_rows(

@@ -138,6 +138,13 @@ def test_bad_arguments_are_refused(gallery, edit, unchecked):
     one = np.zeros((1, J), int)
     with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 39 rows besides"):
         index.search(reference_ids=np.array([0]), indicators=one, k=40, exclude_reference=True)
+    with pytest.raises(ValueError, match="1 reference_ids have 2 indicators"):
+        index.search(reference_ids=np.array([0]), indicators=np.zeros((2, J), int), k=1)
+    with pytest.raises(ValueError, match="strength must be finite"):
+        index.search(reference_ids=np.array([0]), indicators=one, k=1, strength=np.inf)
+    away = LearnedEdit(lambda params, features, indicators: features * params, np.float32(np.nan))
+    with pytest.raises(ValueError, match="the edit gives features that are not finite"):
+        EditedIndex.build(gallery, away).search(reference_ids=np.array([0]), indicators=one + 1, k=1)
     with pytest.raises(ValueError, match="between 0 and 39, got 40"):
         index.search(reference_ids=np.array([40]), indicators=one, k=1)
     with pytest.raises(ValueError, match="normalize must be one of"):

@@ -74,3 +74,17 @@ def test_more_devices_than_rows_and_arguments_that_are_refused():
         small.search(**query, k=3)
     with pytest.raises(ValueError, match="reference_ids must lie between 0 and 1"):
         small.search(reference_ids=np.array([2]), indicators=INDICATORS[:1], k=1)
+
+
+@pytest.mark.parametrize("seed", [1, 9])
+def test_equal_rows_stand_in_their_order_where_only_one_shard_is_certain_of_them(seed):
+    """A plain search added up in another order, so that equal rows of two shards came apart."""
+    rng = np.random.default_rng(seed)
+    gallery = rng.normal(size=(160, 2, 170)).astype(np.float32)
+    alike = [*range(1, 70), *range(80, 85)]  # more in the first shard than are measured one by one
+    gallery[alike] = gallery[1]
+    memory = 0.3 * rng.normal(size=(5, 2, 170)).astype(np.float32)
+    sharded = ShardedIndex.build(gallery, memory, SCHEMA, devices=jax.devices()[:1] * 2)
+    found = sharded.search(reference_ids=np.array([1]), indicators=INDICATORS[1:2], k=12)
+    assert found.indices[0].tolist() == alike[:12]
+    assert len(np.unique(np.asarray(found.distances))) == 1
