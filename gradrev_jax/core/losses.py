@@ -65,9 +65,9 @@ def pathway_losses(
     # Finite, because the products below would turn 0 times -inf into NaN.
     ruled_out = jnp.finfo(logits.dtype).min / 2
     logits = jnp.maximum(logits, ruled_out)
-    normalizer = _sum_by_attribute(jnp.exp(logits), schema)
+    normalizer = sum_by_attribute(jnp.exp(logits), schema)
     log_normalizer = jnp.log(jnp.maximum(normalizer, jnp.finfo(logits.dtype).tiny))
-    label_logit = _sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
+    label_logit = sum_by_attribute(logits * schema.one_hot(labels)[:, None, :], schema)
     loss = jnp.where(label_logit <= ruled_out, jnp.inf, log_normalizer - label_logit)
     labelled = (labels != NOT_LABELLED)[:, None, :]
     if weights is not None:
@@ -235,8 +235,13 @@ def reversal_weight(
     return WEIGHTINGS[weighting](WeightingInputs(loss_cls, loss_rev, w_cls, beta, progress))
 
 
-def _sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
-    """Sums over each attribute's slice of the last axis, in one product whatever N is."""
+def sum_by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
+    """Sums over each attribute's slice of the last axis, in one product whatever N is.
+
+    Args:
+      x: [B, N, J].
+      schema: the attributes.
+    """
     return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 

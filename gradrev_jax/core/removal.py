@@ -14,21 +14,21 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.label_counts import label_slots
-from gradrev_jax.core.losses import Labels, Logits, check_logits
+from gradrev_jax.core.losses import Labels, Logits, check_logits, sum_by_attribute
 
 
 def _divergence(
     log_p: Float[Array, "B N J"], log_prior: Float[Array, "B N J"], labels: Labels, schema: AttributeSchema
 ) -> Float[Array, "B N N"]:
     """Computes KL(prior || adversary): 0 at chance alone, and steepest where the adversary is surest."""
-    return _by_attribute(jnp.exp(log_prior) * (log_prior - log_p), schema)
+    return sum_by_attribute(jnp.exp(log_prior) * (log_prior - log_p), schema)
 
 
 def _clipped(
     log_p: Float[Array, "B N J"], log_prior: Float[Array, "B N J"], labels: Labels, schema: AttributeSchema
 ) -> Float[Array, "B N N"]:
     """Computes the reversed cross-entropy, no further than chance: how far the label is above its prior."""
-    above = _by_attribute((log_p - log_prior) * schema.one_hot(labels)[:, None], schema)
+    above = sum_by_attribute((log_p - log_prior) * schema.one_hot(labels)[:, None], schema)
     return jnp.where(above > 0, above, 0.0)  # maximum() would halve the gradient at chance
 
 
@@ -93,11 +93,6 @@ def _log_probabilities(logits: Float[Array, "B N J"], schema: AttributeSchema) -
     """Computes the logarithm of the softmax over the values of each attribute."""
     maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
     shifted = logits - maxima[..., schema.attribute_of]
-    normalizer = jnp.log(_by_attribute(jnp.exp(shifted), schema))
+    normalizer = jnp.log(sum_by_attribute(jnp.exp(shifted), schema))
     membership = schema.membership.T.astype(logits.dtype)
     return shifted - jnp.matmul(normalizer, membership, precision=jax.lax.Precision.HIGHEST)
-
-
-def _by_attribute(x: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N N"]:
-    """Sums over the values of each attribute."""
-    return jnp.matmul(x, schema.membership.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)

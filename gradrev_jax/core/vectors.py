@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 LANES = 128  # partial sums that run side by side in a squared length
+SHORTEST = 1e-12  # the length below which a vector has no direction that a gradient could follow
 
 
 def as_floating(x: Array | np.ndarray) -> Array:
@@ -99,7 +100,8 @@ def unit_of_any_size(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
 def unit_with_safe_gradient(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """Divides vectors by their lengths; a zero vector stays zero, and has a gradient of 0.
 
-    For features of unusual size, see ``unit_of_any_size``: here their squares may overflow or underflow.
+    One shorter than 1e-12 counts as zero, for its gradient would be too large to be of use. For features of
+    unusual size, see ``unit_of_any_size``: here their squares may overflow or underflow.
 
     Args:
       x: [..., d].
@@ -112,7 +114,8 @@ def unit_with_safe_gradient(x: Float[Array, "*batch d"]) -> Float[Array, "*batch
       [0.0, 0.0]
     """
     squares = jnp.square(x).sum(axis=-1, keepdims=True)
-    return x * jnp.where(squares > 0, jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    is_long = (squares > 0) & (squares >= SHORTEST**2)
+    return x * jnp.where(is_long, jax.lax.rsqrt(jnp.where(is_long, squares, 1.0)), 0.0)
 
 
 def _are_accurate(norms: Float[Array, "..."]) -> Bool[Array, ""]:

@@ -157,7 +157,8 @@ def _best_way(
 
 def _first_chosen(protocol: Protocol) -> str:
     """Returns the first field of the protocol that is chosen on the validation part."""
-    fields = {"strength": protocol.strength, "normalize": protocol.normalize, "edit": protocol.edit}
+    normalize = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
+    fields = {"strength": protocol.strength, "normalize": normalize, "edit": protocol.edit}
     return next((name for name, value in fields.items() if value is None), "weights")
 
 

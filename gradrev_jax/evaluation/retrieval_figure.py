@@ -66,17 +66,19 @@ def retrieval_grid(examples: Sequence[RetrievalExample]) -> Figure:
     with lettered(text for example in examples for text in example.texts) as spell:
         titles = [change_title(example, spell) for example in examples]
         page = blank_page(list(map(title_height, titles)), columns, side=SIDE)
-        for cells, example in zip(page.rows, examples, strict=True):
-            show_query(page.axes, cells[0], example, spell)
+        for cells, example, title in zip(page.rows, examples, titles, strict=True):
+            show_query(page.axes, cells[0], example, title, spell)
             show_neighbors(page.axes, cells[1:], example, spell)
         show_ranks(page.axes, page.rows[0][1:])
     return page.figure
 
 
-def show_query(axes: Axes, cell: Cell, example: RetrievalExample, spell: Callable[[str], str]) -> None:
-    """Shows the query image below the change that is asked for."""
+def show_query(
+    axes: Axes, cell: Cell, example: RetrievalExample, title: str, spell: Callable[[str], str]
+) -> None:
+    """Shows the query image below its title."""
     show_picture(axes, example.query_image, cell, shorten_path(spell(example.query_name), CAPTION_WIDTH))
-    show_title(axes, cell, change_title(example, spell), size=TITLE_SIZE)
+    show_title(axes, cell, title, size=TITLE_SIZE)
 
 
 def change_title(example: RetrievalExample, spell: Callable[[str], str]) -> str:

@@ -110,13 +110,14 @@ class WeightedHits:
         group = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
         target = group[len(features) :]
         chunks = []
-        for start in range(0, len(queries), CHUNK):
-            some = np.resize(np.arange(start, min(start + CHUNK, len(queries))), CHUNK)
+        size = max(1, min(CHUNK, len(queries)))  # all chunks alike, so that they share one program
+        for start in range(0, len(queries), size):
+            some = np.resize(np.arange(start, min(start + size, len(queries))), size)
             reference = queries.reference[some]
             edited = _edit(held_out, features[reference], queries.indicators[some], strength)
             products = _products(_comparable(edited, held_out.normalize), gallery, num_attributes)
-            excluded = reference if held_out.exclude_query else np.full(CHUNK, -1)
-            counts = start + np.arange(CHUNK) < len(queries)
+            excluded = reference if held_out.exclude_query else np.full(size, -1)
+            counts = start + np.arange(size) < len(queries)
             chunks.append(_Chunk(products, target[some], excluded, counts))
         square_norms = _add_rest(jnp.square(gallery).sum(axis=-1), num_attributes)
         return cls(tuple(chunks), square_norms, group[: len(features)], held_out.normalize, k)

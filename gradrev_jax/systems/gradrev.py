@@ -41,8 +41,8 @@ def reversal_scale(config: ConfigDict, schema: AttributeSchema) -> float | np.nd
     n = schema.num_attributes
     try:
         strengths = np.array(config.reversal.strengths, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"reversal.strengths has an entry that is not a number: {error}") from error
+    except (TypeError, ValueError) as error:  # other entries, or rows of other lengths
+        raise ConfigError(f"reversal.strengths must be {n} rows of {n} numbers: {error}") from error
     if strengths.shape != (n, n) or not np.isfinite(strengths).all():
         raise ConfigError(
             f"reversal.strengths must be {n} rows of {n} numbers, one row per feature and one column per "

@@ -47,7 +47,10 @@ def test_gradients_of_unit_vectors(rng):
 def test_a_zero_vector_stays_zero_and_may_have_a_gradient_of_0():
     zeros = jnp.zeros((1, 3))
     np.testing.assert_array_equal(jax.jit(unit_of_any_size)(zeros), 0)
-    value, gradient = jax.jit(jax.value_and_grad(lambda x: unit_with_safe_gradient(x).sum()))(zeros)
+    of_sum = jax.jit(jax.value_and_grad(lambda x: unit_with_safe_gradient(x).sum()))
+    for shortest in (1e-12, 1e-13, 1e-19, 1e-30):
+        assert np.isfinite(of_sum(jnp.array([shortest, 0.0]))[1]).all(), "of nearly zero"
+    value, gradient = of_sum(zeros)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 

@@ -264,6 +264,10 @@ def test_a_normalisation_that_some_vector_cannot_have_is_left_out(encoded):
         ({}, "strength"),
         ({"normalize": "validation", "strength": "1"}, "normalize"),
         ({"edit": "validation", "strength": "1"}, "edit"),
+        (
+            {"representation": "posterior", "normalize": "validation", "edit": "validation", "strength": "1"},
+            "edit",  # posteriors have a normalisation of their own
+        ),
         ({"weights": "validation", "strength": "1"}, "weights"),
     ],
 )

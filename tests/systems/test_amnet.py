@@ -250,12 +250,12 @@ def test_what_makes_no_sense_for_one_feature_is_refused_before_anything_is_opene
     check(config)
     config.stages = (ENCODER, MEMORY)
     check(config)
-    config.reversal.weighting = "balanced"
+    config.reversal.update({"weighting": "fixed", "adversaries": 3})
     config.train.attribute_triplet_weight = 0.2
     config.memory.weights.consistency = 1.0
     with pytest.raises(ConfigError) as error:
         check(config)
-    assert str(error.value).count("because the system 'amnet' has one feature for all") == 3
+    assert str(error.value).count("because the system 'amnet' has one feature for all") == 4
 
 
 @pytest.mark.parametrize(

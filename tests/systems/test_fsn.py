@@ -154,6 +154,7 @@ def test_the_config_says_what_is_built_and_minimised():
         ("train.conditional_dependence_weight", 1.0, "0, because"),
         ("train.decorrelate", 5.0, "0, because"),
         ("train.patience", 5, "unset, or more than the 5 epochs of fsn.localization_share"),
+        ("model.tap", "fc7", "unset, because the system 'fsn' reads maps of convolutions"),
         ("fsn.threshold", 1.0, "at least 0 and below 1"),
         ("fsn.weights", "learnt", "one of learned, equal; did you mean learned?"),
     ],

@@ -164,9 +164,11 @@ def query_grid(answers: Sequence[tuple[str, RetrievalExample]]) -> Figure:
         raise ValueError("a query grid needs at least one system")
     columns = 1 + max(len(example.neighbor_images) for _, example in answers)
     with lettered(text for name, example in answers for text in (name, *example.texts)) as spell:
-        titles = [title_height(change_title(answers[0][1], spell)), *[0.0] * (len(answers) - 1)]
+        query = answers[0][1]  # the same of all
+        title = change_title(query, spell)
+        titles = [title_height(title), *[0.0] * (len(answers) - 1)]
         page = blank_page(titles, columns, side=SIDE, before=NAMES)
-        show_query(page.axes, page.rows[0][0], answers[0][1], spell)
+        show_query(page.axes, page.rows[0][0], query, title, spell)
         names = shorten_all((name for name, _ in answers), SYSTEM_WIDTH, spell)
         for cells, name, (_, example) in zip(page.rows, names, answers, strict=True):
             label = left_to_right(wrap(name, 16, 5))

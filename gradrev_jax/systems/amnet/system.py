@@ -48,6 +48,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
         "model.heads": "shared",
         "model.unit_features": False,
         "reversal.weighting": "off",
+        "reversal.adversaries": 0,
         "train.decorrelate": 0,
         **{f"train.{name}_weight": 0 for name in TERMS},
     }

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.loss_terms import TERMS
+from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, Rule, at_least, one_of
@@ -62,6 +63,8 @@ def problems(config: ConfigDict) -> Iterable[str]:
         **{f"train.{name}_weight": 0 for name in TERMS if name not in TRIPLETS},
     }
     yield from unlike(config, unused, "the system 'fsn' has nothing else")
+    if config.model.tap not in (None, find_backbone("alexnet").taps[0]):  # builders fill in the first
+        yield f"model.tap = {config.model.tap!r}: unset, because the system 'fsn' reads maps of convolutions"
     train, alone = config.train, config.fsn.localization_share * config.train.epochs
     if train.patience is not None and train.patience <= alone:
         yield (
