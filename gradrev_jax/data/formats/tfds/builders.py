@@ -8,17 +8,13 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN
+from gradrev_jax.data.formats.tfds.own_features import FEATURES, own_features_only
 from gradrev_jax.data.images.paths import is_file
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean, first_line
-
-FEATURES = "features.json"  # of a prepared data set
-# TFDS imports the modules that this file names, whatever they are; only its own are let through.
-OWN_FEATURES = "tensorflow_datasets.core.features."
-CLASS_KEYS = ("pythonClassName", "python_class_name")
 
 
 def import_tfds() -> Any:
@@ -50,10 +46,9 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     """
     tfds = import_tfds()
     place = data_dir or "the folder of TFDS"
-    for folder in tfds.core.utils.file_utils.list_data_dirs(given_data_dir=data_dir):
-        _check_classes(pathlib.Path(folder, name.split(":")[0]))
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        with own_features_only(tfds, f"{name!r} in {place}"):
+            builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
         known = dict.fromkeys(tfds.list_builders(with_community_datasets=False))
         hint = did_you_mean(
@@ -64,7 +59,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             f"{hint} Set `name`, or `data_dir`.",
             arguments=("name", "data_dir"),
         ) from error
-    except MemoryError:
+    except (MemoryError, DataError):
         raise
     except Exception as error:  # a name of another form, or damaged files, lead to errors of many types
         raise DataError(
@@ -78,6 +73,7 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
             "TensorFlow for that (not for reading), because they produce arrays instead of image files.",
             arguments=("data_dir",),
         )
+    _check_description(pathlib.Path(builder.data_path, FEATURES))
     if not builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
         raise DataError(
             f"{builder.data_path} is prepared as {builder.info.file_format.value}, which only TensorFlow "
@@ -86,30 +82,14 @@ def prepared_builder(name: str, data_dir: str | None) -> Any:
     return builder
 
 
-def _check_classes(folder: pathlib.Path) -> None:
-    """Raises a DataError if a prepared data set has TFDS import modules that are not its own."""
-    for path in sorted(folder.glob(f"**/{FEATURES}")):
-        try:
-            names = list(_class_names(json.loads(path.read_bytes())))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged ({error}); prepare the data set again") from error
-        if foreign := [name for name in names if not str(name).startswith(OWN_FEATURES)]:
-            raise DataError(
-                f"{path} has features of a class that is not TFDS's own, {foreign[0]!r:.100}, which would be "
-                "imported, and can run any program; prepare the data set with TFDS's own features"
-            )
-
-
-def _class_names(content: Any) -> Iterator[Any]:
-    """Yields the names of classes in the description of features."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key in CLASS_KEYS:
-                yield value
-            yield from _class_names(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _class_names(value)
+def _check_description(path: pathlib.Path) -> None:
+    """Raises a DataError if a description of features is damaged; TFDS does not read it where it has code."""
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}); prepare the data set again") from error
 
 
 def _prepare_command(builder: str, name: str, data_dir: str | None) -> str:

@@ -1,3 +1,5 @@
+import concurrent.futures
+import json
 import re
 import shutil
 import sys
@@ -5,6 +7,7 @@ import sys
 import pytest
 
 from gradrev_jax.data.formats.tfds.builders import assign_parts, import_tfds, prepared_builder, split_records
+from gradrev_jax.data.formats.tfds.own_features import own_features_only
 from gradrev_jax.errors import DataError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -131,32 +134,114 @@ def copied(tiny_dir, tmp_path):
     return folder, change
 
 
-@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
-def test_a_data_set_cannot_have_a_module_imported(copied, key):
-    """Found by fuzzing: TFDS imports whatever module the description of the features names."""
+TEXT = '"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"'
+LEGACY = {"type": "this.Zen", "content": {}}
+SEQUENCE = {
+    "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+    "jsonFeature": {"json": json.dumps({"feature": LEGACY, "length": 1})},
+}
+
+
+def link_version(folder):
+    version = folder / "tiny_garments" / "1.0.0"
+    version.rename(folder / "elsewhere")
+    version.symlink_to(folder / "elsewhere")
+
+
+def move_to_info(folder):
+    """Has the features in the description of the whole data set, of which TFDS reads them, too."""
+    (info,) = folder.rglob("dataset_info.json")
+    (features,) = folder.rglob("features.json")
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"features": json.loads(features.read_text())}))
+    features.write_text(features.read_text().replace('"this.Zen"', TEXT.split()[1]))
+
+
+@pytest.fixture
+def no_zen(monkeypatch):
+    """The module ``this`` not imported, neither before nor after."""
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    yield
+    sys.modules.pop("this", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "arrange"),
+    [
+        ('"pythonClassName": "this.Zen"', "tiny_garments:1.0.0", None),
+        ('"python_class_name": "this.Zen"', "tiny_garments:1.0.0", None),
+        (LEGACY, "tiny_garments:1.0.0", None),
+        (SEQUENCE, "tiny_garments:1.0.0", None),
+        ('"pythonClassName": "this.Zen"', "TinyGarments:1.0.0", None),
+        ('"pythonClassName": "this.Zen"', "tiny_garments/version=1.0.0", None),
+        ('"pythonClassName": "this.Zen"', "tiny_garments:1.0.0", link_version),
+        ('"pythonClassName": "this.Zen"', "tiny_garments:1.0.0", move_to_info),
+        ('"pythonClassName": "this.Zen"', "tiny_garments", None),
+    ],
+    ids=["camel", "snake", "legacy", "nested", "upper", "version", "link", "info", "plain"],
+)
+@pytest.mark.usefixtures("no_zen")
+def test_a_data_set_cannot_have_a_module_imported(copied, monkeypatch, content, name, arrange):
+    """Found by fuzzing and by reading: TFDS imports whatever module the description of features names."""
     folder, change = copied
-    change(
-        "features.json",
-        '"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text"',
-        f'"{key}": "this.Zen"',
-    )
-    message = fails("tiny_garments", str(folder))
-    assert "features.json has features of a class that is not TFDS's own, 'this.Zen'" in message
+    monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, "tiny_garments")
+    if isinstance(content, str):
+        change("features.json", TEXT, content)
+    else:
+        next(folder.rglob("features.json")).write_text(json.dumps(content))
+    if arrange:
+        arrange(folder)
+    message = fails(name, str(folder))
+    assert "has features of a class that is not TFDS's own, 'this.Zen'" in message
+    assert str(folder) in message
     assert "this" not in sys.modules
 
 
-def test_damaged_descriptions_are_named(copied):
-    """Found by fuzzing: errors of parsers came through."""
+@pytest.mark.usefixtures("no_zen")
+def test_other_users_of_tfds_have_features_of_their_own(tiny_dir, tmp_path):
+    """In other threads meanwhile, and in this one before and after."""
+    connector = tfds.features.FeatureConnector
+
+    def is_imported():
+        sys.modules.pop("this", None)
+        with pytest.raises(ValueError, match=r"Unrecognized FeatureConnector type: this\.Zen"):
+            connector.cls_from_name("this.Zen")
+        return "this" in sys.modules
+
+    with own_features_only(tfds, "mine"), concurrent.futures.ThreadPoolExecutor() as pool:
+        with pytest.raises(DataError, match=r"mine has features of a class that is not TFDS's own"):
+            connector.cls_from_name("this.Zen")
+        assert pool.submit(is_imported).result()
+        assert pool.submit(prepared_builder, "tiny_garments:1.0.0", str(tiny_dir)).result()
+        with pytest.raises(DataError, match="mine has features"):
+            connector.cls_from_name("this.Zen")
+    assert is_imported()
+    (tmp_path / "features.json").write_text("{")
+    with pytest.raises(json.JSONDecodeError):
+        connector.from_config(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiny_garments", "tiny_garments:1.0.0"])
+def test_damaged_descriptions_are_named(copied, name):
+    """Found by fuzzing: errors of parsers came through, with the code of the data set and without it."""
     folder, change = copied
     change(
         "features.json",
         "{",
         "",
     )
-    assert re.search(r"features.json is damaged \(", fails("tiny_garments", str(folder)))
+    assert re.search(r"features.json is damaged \(", fails(name, str(folder)))
     shutil.copy(next(folder.rglob("dataset_info.json")), next(folder.rglob("features.json")))
     change("dataset_info.json", '"name"', "name")
-    assert f"`name` = 'tiny_garments' in {folder}: " in fails("tiny_garments", str(folder))
+    assert f"`name` = {name!r} in {folder}: " in fails(name, str(folder))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"type": 3}', "[]", "{}", '{"pythonClassName": null}'])
+def test_a_description_of_no_features_is_named(copied, content):
+    folder, _ = copied
+    (path,) = folder.rglob("features.json")
+    path.write_text(content)
+    message = fails("tiny_garments:1.0.0", str(folder))
+    assert message.startswith((f"{path} is damaged (", f"{path} has features of a class that is not"))
 
 
 @pytest.mark.parametrize("template", ["{DATASET", "{OTHER}-{SPLIT}"])
