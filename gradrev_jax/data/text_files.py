@@ -7,6 +7,7 @@ from gradrev_jax.errors import DataError
 
 # In bytes: longer lines are of a file that is no table, or damaged, or made to fill memory.
 LONGEST_LINE = 2**24
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
@@ -49,4 +50,17 @@ def count_line_ends(text: str) -> int:
       >>> count_line_ends("a\r\nb\nc")
       2
     """
-    return len(re.findall(r"\r\n|\n|\r", text))
+    return len(_LINE_END.findall(text))
+
+
+def split_lines(text: str) -> list[str]:
+    r"""Returns the lines of a text, which end at \n, \r or \r\n alone.
+
+    ``str.splitlines`` would also end them at U+2028, U+0085, vertical tabs and form feeds, which are
+    characters of a name.
+
+    Example:
+      >>> split_lines("a\r\nb\u2028c\n")
+      ['a', 'b\u2028c', '']
+    """
+    return _LINE_END.split(text)

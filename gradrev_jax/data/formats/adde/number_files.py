@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.data.text_files import read_bytes
+from gradrev_jax.data.text_files import read_bytes, split_lines
 from gradrev_jax.errors import DataError, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 
@@ -56,7 +56,7 @@ def read_lines(path: pathlib.Path) -> TextFile:
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} {LFS_ADVICE}")
     try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in split_lines(content.decode("utf-8-sig"))]
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
     while lines and not lines[-1]:

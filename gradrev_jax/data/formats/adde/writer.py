@@ -1,5 +1,6 @@
 """Writes a catalogue of image files as a split directory of ADDE, with its queries and triplets."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
+from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.formats.adde.reader import (
     INDICATORS,
     NAMES,
@@ -77,18 +78,24 @@ def write_adde(
 def _check_names(catalogue: Catalogue) -> None:
     """Raises a DataError if a name would be read back as another one."""
     schema = catalogue.schema
-    bad = [name for name in schema.names if ":" in name or name != name.strip() or "\n" in name]
-    bad += [
-        value
-        for values in schema.values
-        for value in values
-        if "," in value or value != value.strip() or not value or "\n" in value
-    ]
+    bad = [name for name in schema.names if ":" in name or not _is_kept(name)]
+    bad += [value for values in schema.values for value in values if "," in value or not _is_kept(value)]
     if bad:
         raise DataError(
             f"names that the format cannot hold: {', '.join(map(repr, bad[:10]))}; a colon, a comma, a line "
             "break or spaces at the ends would be read as something else"
         )
+    images = map(catalogue.images.name, catalogue.rows(*PARTS).tolist())
+    if bad := list(itertools.islice((name for name in images if not _is_kept(name)), 10)):
+        raise DataError(
+            f"names of images that the format cannot hold: {', '.join(map(repr, bad))}; a line break or "
+            "spaces at the ends would be read as something else"
+        )
+
+
+def _is_kept(name: str) -> bool:
+    """Returns whether a name that is written in a line is read back as it is."""
+    return name != "" and name == name.strip() and "\n" not in name and "\r" not in name
 
 
 def _write_lines(path: pathlib.Path, lines: Iterable[str]) -> None:

@@ -51,12 +51,36 @@ def test_queries_and_triplets_may_be_left_out(catalogue, tmp_path):
     assert read.triplets is None
 
 
-@pytest.mark.parametrize("bad", ["a, b", "a ", "", "a\nb"])
+@pytest.mark.parametrize("bad", ["a, b", "a ", "", "a\nb", "a\rb", "\u2028a"])
 def test_a_value_that_would_be_read_as_another_is_refused(catalogue, tmp_path, bad):
     schema = AttributeSchema(SCHEMA.names, (("blue", bad), SCHEMA.values[1]))
     with pytest.raises(DataError, match="the format cannot hold"):
         write_adde(tmp_path / "splits", dataclasses.replace(catalogue, schema=schema), None, None)
     assert not (tmp_path / "splits").exists()
+
+
+@pytest.mark.parametrize("bad", ["a\nb.jpg", "a\rb.jpg", " a.jpg", "a.jpg\x85"])
+@pytest.mark.parametrize("row", [0, 1, 3])
+def test_an_image_that_would_be_read_as_another_is_refused_by_name(catalogue, tmp_path, bad, row):
+    """Of the test, the training and the validation part."""
+    paths = (*catalogue.images.paths[:row], bad, *catalogue.images.paths[row + 1 :])
+    images = dataclasses.replace(catalogue.images, paths=paths)
+    with pytest.raises(DataError, match=r"names of images that the format cannot hold: ") as error:
+        write_adde(tmp_path / "splits", dataclasses.replace(catalogue, images=images), None, None)
+    assert repr(bad) in str(error.value)
+    assert not (tmp_path / "splits").exists()
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+def test_characters_that_end_no_line_are_kept(catalogue, tmp_path, mark):
+    schema = AttributeSchema((f"co{mark}lor", "size"), (("blue", f"light{mark}red"), SCHEMA.values[1]))
+    path = f"0{mark}a.jpg"
+    (tmp_path / path).touch()
+    images = dataclasses.replace(catalogue.images, paths=(path, *catalogue.images.paths[1:]))
+    write_adde(tmp_path / "splits", dataclasses.replace(catalogue, schema=schema, images=images), None, None)
+    read = read_adde(tmp_path / "splits", tmp_path)
+    assert read.schema == schema
+    assert read.images.name(int(read.parts["test"][0])) == path
 
 
 def test_a_folder_that_exists_is_left_as_it_is(catalogue, tmp_path):
