@@ -7,12 +7,13 @@ attribute, --change=ATTRIBUTE= removes what it has, and --say="but red, with lon
 import io
 import json
 import pathlib
+import sys
 
 from absl import flags
 
 from gradrev_commands import cli
-from gradrev_jax.data.catalogue import PARTS, Transform
-from gradrev_jax.data.images.files import decode_image
+from gradrev_jax.data.catalogue import PARTS
+from gradrev_jax.data.images.limits import MOST_MEGAPIXELS
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, DataError, join_names
 from gradrev_jax.files import replace_file
@@ -22,6 +23,7 @@ from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.language.words import Request, parse_request
+from gradrev_jax.serving.photos import read_photo
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.shown import (
     PICTURE,
@@ -83,6 +85,27 @@ def find_item(shop: Retriever, which: str) -> Item:
     return shop.item(int(which) if which.isdecimal() and which not in shop.names else which)
 
 
+def picture_path(out: str | None) -> pathlib.Path | None:
+    """Returns the file of the picture that is asked for; None: none is.
+
+    Args:
+      out: the flag.
+
+    Raises:
+      DataError: the name is not that of a picture.
+
+    Example:
+      >>> picture_path("grid.png"), picture_path(None)
+      (PosixPath('grid.png'), None)
+    """
+    if out is None:
+        return None
+    path = pathlib.Path(out)
+    if path.suffix != ".png":
+        raise DataError(f"--out={path} must end in .png")
+    return path
+
+
 def draw(shop: Retriever, edited: Edited, found: Found, path: pathlib.Path, photo: str | None) -> None:
     """Writes a picture of what was found.
 
@@ -90,25 +113,23 @@ def draw(shop: Retriever, edited: Edited, found: Found, path: pathlib.Path, phot
       shop: the run.
       edited: the item with its changes.
       found: what was found.
-      path: the file, whose name ends in .png.
-      photo: the file of the photograph that is the item; None: it is one of the gallery.
+      path: the file, see ``picture_path``.
+      photo: the file of the photograph that is the item, which the run has seen; None: it is one of the
+        gallery.
 
     Raises:
-      DataError: nothing was found, the name is not that of a picture, or the file cannot be written.
+      DataError: nothing was found, or the file cannot be written.
     """
     if not len(found):
         raise DataError("nothing was found, so there is nothing to draw; ask for less with --where")
-    if path.suffix != ".png":
-        raise DataError(f"--out={path} must end in .png")
     if photo is not None:
-        pixels, name = decode_image(pathlib.Path(photo), Transform(PICTURE, PICTURE)), photo
+        pixels, name = read_photo(photo, PICTURE, MOST_MEGAPIXELS), photo  # the run's own limit let it pass
     else:
         assert edited.item.row is not None, "an item that is no photograph is one of the gallery"
         pixels, name = picture_pixels(shop, edited.item.row), shop.names[edited.item.row]
     content = io.BytesIO()
     results_picture(shop, edited, found, pixels, name).savefig(content, format="png", dpi=150)
     replace_file(path, content.getvalue(), DataError)
-    print(f"\nPicture: {path}")
 
 
 def main() -> None:
@@ -136,6 +157,7 @@ def main() -> None:
     def work() -> None:
         if (image.value is None) == (item.value is None):
             raise ConfigError("give --image=FILE, or --item=NAME for one of the gallery")
+        picture = picture_path(out.value)  # before anything that takes a while
         asked = [parse_assignment(text, "change") for text in change.value]
         filters: dict[str, list[str | None]] = {}
         for attribute, value in (parse_assignment(text, "where") for text in where.value):
@@ -160,8 +182,9 @@ def main() -> None:
             print(json.dumps(results_json(found), ensure_ascii=False))
         else:
             print(f"{describe_edited(edited)}\n\n{results_table(found)}")
-        if out.value is not None:
-            draw(shop, edited, found, pathlib.Path(out.value), image.value)
+        if picture is not None:
+            draw(shop, edited, found, picture, image.value)
+            print(f"\nPicture: {picture}", file=sys.stderr if as_json.value else sys.stdout)
 
     cli.run(work, description=__doc__)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,31 @@ def test_a_photograph_is_read_from_a_file(call, shop, shop_run, tmp_path):
     )
     assert ended.status == 0, ended.err
     assert (tmp_path / "b.png").exists()
+
+
+def test_a_photograph_is_drawn_within_the_limit_of_the_run(call, shop_run, tmp_path):
+    Image.new("1", (10_001, 10_000)).save(tmp_path / "large.png")
+    shutil.copytree(shop_run, tmp_path / "run")  # its gallery is encoded again for another config
+    flags = [f"--workdir={tmp_path}/run", f"--image={tmp_path}/large.png", "--k=2", f"--out={tmp_path}/c.png"]
+    refused = call("search", *flags)
+    assert refused.status == 3
+    assert "more than the 100 megapixels" in refused.err
+    ended = call("search", *flags, "--data.largest_image=101")
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "c.png").exists()
+
+
+def test_json_stays_alone_where_a_picture_is_drawn(call, shop_run, tmp_path):
+    ended = call("search", f"--workdir={shop_run}", "--item=0", "--json", f"--out={tmp_path}/d.png")
+    assert json.loads(ended.out)["items"]
+    assert f"Picture: {tmp_path}/d.png" in ended.err
+
+
+def test_a_picture_of_another_kind_is_refused_before_the_run_is_opened(call, tmp_path):
+    ended = call("search", f"--workdir={tmp_path}", "--item=0", "--out=grid.gif")
+    assert ended.status == 3
+    assert "--out=grid.gif must end in .png" in ended.err
+    assert not ended.out
 
 
 @pytest.mark.parametrize(
