@@ -262,7 +262,7 @@ def create_app(
 
     app = Starlette(routes=api.routes(), exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False  # an address that a client makes up is no reason to send it elsewhere
-    return Guard(app, tuple(hosts) if hosts is not None else None)
+    return Guard(app, tuple(map(str.lower, hosts)) if hosts is not None else None)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

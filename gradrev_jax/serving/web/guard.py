@@ -24,39 +24,27 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MISDIRECTED = 421
 
 
-def is_loopback(host: str) -> bool:
-    """Returns whether a host is this machine as only itself can reach it.
-
-    Args:
-      host: a name or an address.
-
-    Example:
-      >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "10.0.0.1")]
-      [True, True, True, False, False]
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def local_hosts(host: str) -> tuple[str, ...] | None:
+def local_hosts(address: str, given: str = "") -> tuple[str, ...] | None:
     """Returns the hosts that a server answers for, by the address that it listens on.
 
     Args:
-      host: the address; one that other machines reach has names that are not known here.
+      address: the address as the system gives it, not as it was asked for: ``127.1`` and ``Localhost`` are
+        ``127.0.0.1``. One that other machines reach has names that are not known here.
+      given: the host that was asked for.
 
     Returns:
-      The names of this machine for itself, and the address; None if others can reach it: all.
+      The names of this machine for itself, the address, and the host that was asked for; None if others can
+      reach it: all.
 
     Example:
-      >>> local_hosts("127.0.0.2"), local_hosts("0.0.0.0")
-      (('localhost', '127.0.0.1', '[::1]', '127.0.0.2'), None)
+      >>> local_hosts("127.0.0.2", "Shop"), local_hosts("0.0.0.0")
+      (('localhost', '127.0.0.1', '[::1]', '127.0.0.2', 'shop'), None)
     """
-    if not is_loopback(host):
+    found = ipaddress.ip_address(address)
+    if not (getattr(found, "ipv4_mapped", None) or found).is_loopback:
         return None
-    own = f"[{host}]" if ":" in host else host
-    return tuple(dict.fromkeys((*LOCAL_NAMES, own)))
+    own = [f"[{host}]" if ":" in host else host for host in (address, given.lower()) if host]
+    return tuple(dict.fromkeys((*LOCAL_NAMES, *own)))
 
 
 class Guard:
@@ -68,7 +56,7 @@ class Guard:
 
     Args:
       app: the ASGI application.
-      hosts: the hosts that are answered, without ports; None: all.
+      hosts: the hosts that are answered, in lower case and without ports; None: all.
     """
 
     def __init__(self, app: Any, hosts: tuple[str, ...] | None) -> None:

@@ -49,7 +49,8 @@ def serve_run(
     with listen(host, port) as taken:  # before the run is opened, which may take a while
         shop = Retriever.open(where, parts=parts, step=step, data=data, engine=engine)
         words = Words(shop.schema)
-        app = create_app(shop, words=words, gallery=shop.name, hosts=local_hosts(host))
+        hosts = local_hosts(taken.getsockname()[0], host)
+        app = create_app(shop, words=words, gallery=shop.name, hosts=hosts)
 
         def start(url: str) -> None:
             ready(url, shop.num_items)

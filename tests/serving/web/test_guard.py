@@ -1,6 +1,11 @@
+import pathlib
+import types
+
 import pytest
 
-from gradrev_jax.serving.web.guard import is_loopback, local_hosts
+from gradrev_jax.serving.web import run
+from gradrev_jax.serving.web.guard import local_hosts
+from tests.serving.web.fake import SCHEMA
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "LOCALHOST:1"])
@@ -24,8 +29,28 @@ def test_all_addresses_of_this_machine_are_known():
     assert local_hosts("127.0.0.1") == ("localhost", "127.0.0.1", "[::1]")
     assert local_hosts("::1") == ("localhost", "127.0.0.1", "[::1]")
     assert local_hosts("127.1.2.3") == ("localhost", "127.0.0.1", "[::1]", "127.1.2.3")
-    assert local_hosts("0.0.0.0") is local_hosts("::") is local_hosts("10.0.0.1") is None
-    assert not is_loopback("example.org")
+    assert local_hosts("::ffff:127.0.0.1")[3:] == ("[::ffff:127.0.0.1]",)
+    assert local_hosts("::1", "0::1")[3:] == ("[0::1]",)
+    for address in ("0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1"):
+        assert local_hosts(address) is local_hosts(address, "localhost") is None
+
+
+@pytest.mark.parametrize("host", ["localhost", "Localhost", "127.1", "127.0.0.1", "2130706433", "0x7f.1"])
+def test_the_guard_is_on_however_this_machine_is_spelt(monkeypatch, host):
+    """Found by reading: a server for ``--host=Localhost`` answered for every host."""
+    made = []
+    shop = types.SimpleNamespace(schema=SCHEMA, name="mine", close=lambda: None)
+    monkeypatch.setattr(run.Retriever, "open", lambda *given, **more: shop)
+    monkeypatch.setattr(run, "create_app", lambda *given, hosts, **more: made.append(hosts))
+    monkeypatch.setattr(run, "serve", lambda *given, **more: None)
+    run.serve_run(pathlib.Path("run"), host=host, port=0)
+    assert {*made[0]} == {"localhost", "127.0.0.1", "[::1]", host.lower()}
+
+
+def test_a_name_in_capitals_is_answered_in_any_case(make_client):
+    client = make_client(hosts=("Shop.example",))
+    assert client.get("/api/attributes", host="shop.example").status == 200
+    assert client.get("/api/attributes", host="SHOP.EXAMPLE:80").status == 200
 
 
 def test_an_address_of_ipv6_is_compared_with_its_brackets(make_client):
