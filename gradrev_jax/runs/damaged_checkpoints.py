@@ -26,6 +26,17 @@ def step_folder(directory: pathlib.Path, step: int) -> pathlib.Path:
     return directory / f"{STEP_PREFIX}_{step}"
 
 
+def step_of(folder: pathlib.Path) -> int | None:
+    """Returns the step of a checkpoint by its folder's name; None: it is no whole one among the others.
+
+    Example:
+      >>> [step_of(pathlib.Path(name)) for name in ("step_3", "removed", "step_4.orbax-checkpoint-tmp")]
+      [3, None, None]
+    """
+    prefix, _, number = folder.name.partition("_")
+    return int(number) if prefix == STEP_PREFIX and number.isdecimal() else None
+
+
 def scored(score: float) -> dict[str, float]:
     """Returns what a checkpoint says of its score.
 
@@ -66,8 +77,8 @@ def set_unscored_aside(directory: pathlib.Path) -> list[str]:
     Raises:
       CheckpointError: there is no other checkpoint; nothing is moved.
     """
-    folders = [each for each in directory.glob(f"{STEP_PREFIX}_*") if _step(each) is not None]
-    folders.sort(key=lambda each: _step(each) or 0, reverse=True)
+    folders = [each for each in directory.glob(f"{STEP_PREFIX}_*") if step_of(each) is not None]
+    folders.sort(key=lambda each: step_of(each) or 0, reverse=True)
     found = {folder: reason for folder in folders if (reason := _score_fault(folder))}
     if found and len(found) == len(folders):
         folder, reason = next(iter(found.items()))
@@ -115,11 +126,6 @@ def unusable_file(folder: pathlib.Path) -> str | None:
             if is_lfs_pointer(start):
                 return f"{path} {LFS_ADVICE}"
     return None
-
-
-def _step(folder: pathlib.Path) -> int | None:
-    number = folder.name.removeprefix(f"{STEP_PREFIX}_")
-    return int(number) if number.isdecimal() else None
 
 
 def _score_fault(folder: pathlib.Path) -> str | None:

@@ -1,5 +1,6 @@
 """The encoded gallery of a run, kept in its folder so that the next start takes no time."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.damaged_checkpoints import step_of
 from gradrev_jax.search.mapped_arrays import map_array
 from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space
@@ -87,9 +89,7 @@ def made_of(
       rows: the gallery's rows in the catalogue, [G].
       asked: what else was asked for, such as the step.
     """
-    weights = sorted(
-        [*directory.glob("checkpoints/*/*"), *directory.glob("*.safetensors")], key=lambda path: str(path)
-    )
+    weights = _weights(directory)
     images = hashlib.blake2b(digest_size=16)
     labels = np.ascontiguousarray(catalogue.labels[rows], np.int32)
     for position, row in enumerate(rows.tolist()):
@@ -100,7 +100,7 @@ def made_of(
     return {
         "version": VERSION,
         "config": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
-        "weights": [[str(path.relative_to(directory)), path.stat().st_mtime_ns] for path in weights],
+        "weights": weights,
         "images": images.hexdigest(),
         "count": len(rows),
         **asked,
@@ -190,6 +190,19 @@ def join_images(images: Sequence[Images]) -> Images:
       images: the parts, at least one.
     """
     return Images(*(np.concatenate([np.asarray(x) for x in field]) for field in zip(*images, strict=True)))
+
+
+def _weights(directory: pathlib.Path) -> list[list[Any]]:
+    """Returns the checkpoints and the files of weights of a run, each with its time of change.
+
+    Training may go on meanwhile: what is written, moved aside or removed is left out, and what vanishes, too.
+    """
+    steps = [path for path in directory.glob("checkpoints/*/*") if step_of(path) is not None]
+    found = []
+    for path in sorted([*steps, *directory.glob("*.safetensors")], key=str):
+        with contextlib.suppress(FileNotFoundError):
+            found.append([str(path.relative_to(directory)), path.stat().st_mtime_ns])
+    return found
 
 
 def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:

@@ -1,9 +1,12 @@
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
-from gradrev_jax.serving.gallery import EncodedGallery, keep_gallery, kept_folder, open_gallery
+from gradrev_jax.data.catalogue import Catalogue
+from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.serving.gallery import EncodedGallery, keep_gallery, kept_folder, made_of, open_gallery
 from tests.encoded_images import SCHEMA, material
 from tests.serving.test_space import make
 
@@ -69,3 +72,53 @@ def test_nothing_is_read_or_written_where_a_strangers_folder_links_to(tmp_path, 
     assert "is a link to another folder" in capsys.readouterr().err
     assert sorted(mine.rglob("*")) == before
     assert open_gallery(mine, PARTS, OF).step == 7
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A run's folder, and what a gallery of it is made of."""
+    run = tmp_path / "run"
+    images = ImageFiles(tmp_path, ("a.jpg",))
+    parts = {"train": np.arange(0), "validation": np.arange(0), "test": np.arange(1)}
+    catalogue = Catalogue(SCHEMA, images, np.zeros((1, len(SCHEMA.names)), np.int32), parts)
+    for step in (1, 2):
+        (run / "checkpoints" / "encoder" / f"step_{step}").mkdir(parents=True)
+    (run / "model.safetensors").touch()
+    return run, lambda: made_of(run, {}, catalogue, np.arange(1), {"step": "best"})
+
+
+def test_only_whole_checkpoints_are_what_a_gallery_is_made_of(made):
+    run, of = made
+    before = of()
+    kept = ["checkpoints/encoder/step_1", "checkpoints/encoder/step_2", "model.safetensors"]
+    assert [name for name, _ in before["weights"]] == kept
+    for name in ("removed", "damaged", "step_3.orbax-checkpoint-tmp", "step_4.orbax-checkpoint-tmp-17"):
+        (run / "checkpoints" / "encoder" / name / "step_0").mkdir(parents=True)
+    assert of() == before
+    (run / "checkpoints" / "encoder" / "step_5").mkdir()
+    assert of() != before
+
+
+@pytest.mark.parametrize("when", ["listed", "images"])
+def test_a_checkpoint_that_training_removes_meanwhile_is_left_out(made, monkeypatch, when):
+    """Found by reading: opening a gallery beside a training ended with FileNotFoundError."""
+    run, of = made
+    folder = run / "checkpoints" / "encoder" / "step_1"
+    glob, name = pathlib.Path.glob, ImageFiles.name
+
+    def remove():
+        if folder.exists():
+            folder.rename(run / "gone")
+
+    def listed(path, pattern):
+        yield from list(glob(path, pattern))
+        remove()
+
+    if when == "listed":
+        monkeypatch.setattr(pathlib.Path, "glob", listed)
+    else:
+        monkeypatch.setattr(ImageFiles, "name", lambda images, row: remove() or name(images, row))
+    names = [name for name, _ in of()["weights"]]
+    assert names[-2:] == ["checkpoints/encoder/step_2", "model.safetensors"]
+    assert not folder.exists()
+    assert len(names) == (2 if when == "listed" else 3)
