@@ -148,6 +148,9 @@ def main() -> None:
     engine = flags.DEFINE_string(
         "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
     )
+    step = flags.DEFINE_string(
+        "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
+    )
     parts = flags.DEFINE_list("parts", ["test"], f"Parts that are searched, of {', '.join(PARTS)}.")
     out = flags.DEFINE_string("out", None, "Name of a picture to write, as grid.png.")
     as_json = flags.DEFINE_boolean("json", False, "Whether to print JSON in place of a table.")
@@ -166,6 +169,7 @@ def main() -> None:
         shop = Retriever.open(
             workdir.value,
             parts=parts.value,
+            step=step.value,
             protocol=read_protocol(),
             data=read_data(),
             engine=engine.value,

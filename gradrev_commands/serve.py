@@ -16,7 +16,7 @@ NEEDS = ("python_multipart", "starlette", "uvicorn")
 def main() -> None:
     """Opens a run's gallery and answers on a port until Ctrl-C."""
     fields = default_config()
-    cli.check_fields(data=fields.data)
+    cli.check_fields(protocol=fields.protocol, data=fields.data)
     workdir = cli.define_folder("workdir", "Folder of the run, which has its config.", required=True)
     host = flags.DEFINE_string(
         "host",
@@ -33,6 +33,12 @@ def main() -> None:
     parts = flags.DEFINE_list("parts", ["test"], "Parts of the catalogue that the gallery has, with commas.")
     engine = flags.DEFINE_string(
         "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
+    )
+    read_protocol = cli.define_section(
+        "protocol",
+        fields.protocol,
+        "Section of the config; --protocol.FIELD=VALUE compares and edits garments in another way than the "
+        "run's own, for example --protocol.representation=posterior.",
     )
     read_data = cli.define_section(
         "data",
@@ -57,6 +63,7 @@ def main() -> None:
                 port=port.value,
                 parts=parts.value,
                 step=step.value,
+                protocol=read_protocol(),
                 data=read_data(),
                 engine=engine.value,
                 ready=lambda url, items: print(f"{items:,} garments at {url} (Ctrl-C to end)", flush=True),

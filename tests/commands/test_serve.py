@@ -3,6 +3,9 @@ import socket
 
 import pytest
 
+from gradrev_jax.errors import WorkdirError
+from gradrev_jax.serving.retriever import Retriever
+
 
 def test_it_needs_a_run(call, tmp_path):
     ended = call("serve", f"--workdir={tmp_path / 'run'}", "--port=0")
@@ -34,3 +37,26 @@ def test_what_is_not_installed_is_said_with_how_to_install_it(call, tmp_path, mo
     ended = call("serve", f"--workdir={tmp_path / 'run'}")
     assert ended.status == 2
     assert "the page needs starlette, not installed here: pip install 'gradrev_jax[demo]'" in ended.err
+
+
+@pytest.mark.parametrize("flags", [("serve", "--port=0"), ("search", "--item=0")])
+def test_a_run_is_opened_as_the_flags_say(call, tmp_path, monkeypatch, flags):
+    """A run whose edit is learned is served by another representation, which its refusal asks for."""
+    given = {}
+
+    def opened(where, **opening):
+        given.update(opening)
+        raise WorkdirError("seen")
+
+    monkeypatch.setattr(Retriever, "open", opened)
+    command, flag = flags
+    chosen = "--step=latest", "--protocol.representation=posterior", "--data.workers=3", "--parts=train,test"
+    ended = call(command, flag, f"--workdir={tmp_path}", *chosen)
+    assert "seen" in ended.err
+    assert given == {
+        "parts": ["train", "test"],
+        "step": "latest",
+        "protocol": {"representation": "posterior"},
+        "data": {"workers": 3},
+        "engine": None,
+    }

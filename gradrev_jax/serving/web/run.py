@@ -2,7 +2,7 @@
 
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from gradrev_jax.distributed import say
@@ -20,11 +20,8 @@ def serve_run(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    parts: Sequence[str] = ("test",),
-    step: str = "best",
-    data: Mapping[str, Any] | None = None,
-    engine: str | None = None,
     ready: Callable[[str, int], None] = lambda url, items: None,
+    **opening: Any,
 ) -> None:
     """Answers requests for a run's gallery until Ctrl-C or SIGTERM.
 
@@ -32,11 +29,8 @@ def serve_run(
       where: the run's folder.
       host: the address to listen on.
       port: the port; 0: any that is free.
-      parts: the parts of the catalogue that the gallery has.
-      step: the checkpoint: ``best``, ``latest`` or its number.
-      data: fields of ``config.data`` to override: where the catalogue lies now.
-      engine: the vector engine that the gallery is searched in, see ``Retriever.open``.
       ready: a function that is called with the address of the page and the number of items, once it answers.
+      **opening: how the run is opened, see ``Retriever.open``.
 
     Raises:
       UserError: the port cannot be used, or the run cannot be opened.
@@ -47,7 +41,7 @@ def serve_run(
       gradrev_jax.errors.WorkdirError: no/such/run is not a run of train.py: it has no config.json
     """
     with listen(host, port) as taken:  # before the run is opened, which may take a while
-        shop = Retriever.open(where, parts=parts, step=step, data=data, engine=engine)
+        shop = Retriever.open(where, **opening)
         words = Words(shop.schema)
         hosts = local_hosts(taken.getsockname()[0], host)
         app = create_app(shop, words=words, gallery=shop.name, hosts=hosts)
