@@ -104,7 +104,9 @@ def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
     if not earlier:
         return config
     given = workdir.flat_fields(config.to_dict())
-    if unlike := [name for name, x in earlier.items() if given[name] not in (x, FIELDS[name].default)]:
+    defaults = workdir.flat_fields({name: FIELDS[name].default for name in earlier})
+    then = workdir.flat_fields(earlier)
+    if unlike := [name for name in earlier if given[name] not in (then[name], defaults[name])]:
         values = ", ".join(f"{name}={earlier[name]!r}" for name in unlike)
         distributed.say(f"{directory} was begun by an earlier version, and goes on as it was: {values}")
     config = config.copy_and_resolve_references()
