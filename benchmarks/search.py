@@ -34,7 +34,7 @@ from benchmarks.schemas import schema_of_sizes
 from benchmarks.search_galleries import Gallery, galleries_of_run, with_classes, without_classes
 from benchmarks.side_by_side.cases import attribute_sizes
 from gradrev_jax import ManipulationIndex
-from gradrev_jax.training.parallel import free_bytes
+from gradrev_jax.training.device_memory import free_bytes
 
 FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340}
 TINY = {"gallery": 300, "references": 10, "queries": 40, "dim": 4}

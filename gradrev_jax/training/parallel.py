@@ -3,9 +3,6 @@
 import dataclasses
 import functools
 import math
-import os
-import pathlib
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,10 +15,10 @@ from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.shards import AXIS, BatchShard
+from gradrev_jax.training.device_memory import free_bytes
 from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update, all_finite
 
 Mode = Literal["pmap", "jit"]
-MEMORY = "/proc/meminfo"
 
 
 class Taken(NamedTuple):
@@ -285,17 +282,3 @@ def _rewrap(tree: Any, mesh: Mesh) -> Any:
 
 def _gib(count: int) -> str:
     return f"{count / 2**30:,.2f} GiB"
-
-
-def free_bytes(device: jax.Device) -> int:
-    """Returns the number of bytes that can still be allocated on a device."""
-    statistics = device.memory_stats()
-    if statistics and "bytes_limit" in statistics:
-        return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
-    try:
-        (available,) = re.findall(
-            r"^MemAvailable: +(\d+) kB$", pathlib.Path(MEMORY).read_text(), re.MULTILINE
-        )
-        return int(available) * 1024
-    except (OSError, ValueError):  # another system, which does not tell what its file cache would give back
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -11,8 +11,10 @@ import pytest
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs.fields.general import PARALLEL_MODES
+from gradrev_jax.training import device_memory
 from gradrev_jax.training import parallel as parallel_module
-from gradrev_jax.training.parallel import Mode, Parallel, free_bytes
+from gradrev_jax.training.device_memory import free_bytes
+from gradrev_jax.training.parallel import Mode, Parallel
 
 ROOT = pathlib.Path(__file__).parents[2]
 # (stage, size of a batch, mode, steps at once, whether the images lie on the devices)
@@ -185,7 +187,7 @@ def test_this_machine_has_some_memory():
 def test_what_the_file_cache_would_give_back_is_free(monkeypatch, tmp_path):
     told = tmp_path / "meminfo"
     told.write_text("MemFree:      1 kB\nMemAvailable:    3072 kB\n")
-    monkeypatch.setattr(parallel_module, "MEMORY", told)
+    monkeypatch.setattr(device_memory, "MEMORY", told)
     assert free_bytes(jax.devices()[0]) == 3 * 2**20
     told.write_text("")
     assert free_bytes(jax.devices()[0]) > 2**20, "of another system, what is free without it"
