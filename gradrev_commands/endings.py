@@ -14,7 +14,6 @@ import jax
 from absl import flags
 
 from gradrev_jax import distributed
-from gradrev_jax.distributed import OUT_OF_MEMORY
 from gradrev_jax.errors import ConfigError, UserError, first_line
 
 DEBUG = "debug"  # the name of the flag
@@ -90,7 +89,7 @@ def _unexpected(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         reason = f": {first_line(error)}" if str(error).strip() else ""
         return f"the memory is used up{reason}\nAsk for less at a time, as by a smaller batch_size; {hint}."
-    if isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error):
+    if isinstance(error, jax.errors.JaxRuntimeError) and distributed.OUT_OF_MEMORY in str(error):
         return (
             f"the memory of the device is used up: {first_line(error)}\n"
             f"Ask for less at a time, as by a smaller train.batch_size or protocol.batch_size; {hint}."

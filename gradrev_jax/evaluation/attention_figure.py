@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.picture_page import (
     CAPTION_WIDTH,
+    TITLE_SIZE,
     TITLE_WIDTH,
     Cell,
     blank_page,
@@ -24,7 +25,6 @@ from gradrev_jax.evaluation.short_text import shorten, shorten_all, shorten_path
 BOX, HEAT = "#00e5ff", "inferno"
 MOST_ATTRIBUTES = 24  # columns of a figure that can still be read
 SIDE = 1.4  # of a picture, in inches
-TITLE_SIZE = 8.0  # points
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,7 +125,7 @@ def open_run(
     drift = _find_drift(seen, catalogue, directory)  # by the contents of the images, too
     for sentence in drift:
         say(sentence)
-    beside = builders.memory_shapes(config, encoder) if stage != ENCODER else None
+    beside = builders.shapes_beside(config, encoder, stage)
     restored = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step, memory=beside)
     trained = {ENCODER: restored.params, MEMORY: restored.memory}
     return OpenedRun(

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 GAP = 0.1  # between pictures side by side, and between a picture and a text, in inches
 CAPTION_SIZE, CAPTION_LINES = 6.5, 3  # points; a longer caption would reach into the next row
+TITLE_SIZE = 8.0  # points
 CAPTION_WIDTH, TITLE_WIDTH = 26, 20  # the largest widths of their lines, in columns of text
 
 

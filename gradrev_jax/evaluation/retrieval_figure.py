@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.picture_page import (
     CAPTION_WIDTH,
+    TITLE_SIZE,
     TITLE_WIDTH,
     Cell,
     blank_page,
@@ -23,7 +24,6 @@ from gradrev_jax.evaluation.short_text import left_to_right, shorten_path, wrap
 
 MATCH, NO_MATCH = "#1a9850", "#d0d7de"
 SIDE = 1.65  # of a picture, in inches
-TITLE_SIZE = 8.0  # points
 
 
 @dataclasses.dataclass(frozen=True)

@@ -140,6 +140,11 @@ def memory_shapes(config: ConfigDict, encoder: Encoder) -> Any:
     return jax.eval_shape(functools.partial(second.begin, config, encoder), memory_shape(encoder))
 
 
+def shapes_beside(config: ConfigDict, encoder: Encoder, stage: str) -> Any:
+    """Returns the shapes of what a checkpoint of a stage has beside the encoder; None: nothing."""
+    return None if stage == ENCODER else memory_shapes(config, encoder)
+
+
 def objectives(config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M N"]) -> dict[str, Objective]:
     """Returns the objective of each stage of a run, by its name.
 

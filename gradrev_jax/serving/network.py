@@ -18,7 +18,6 @@ from gradrev_jax.runs import builders
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
 from gradrev_jax.runs.inputs import open_frozen
 from gradrev_jax.runs.restore import restore
-from gradrev_jax.systems.objective import ENCODER
 
 
 class Network(NamedTuple):
@@ -98,6 +97,6 @@ def open_network(
     encoder, frozen = builders.build_encoder(config, schema), open_frozen(config, directory)
     size = config.data.image_size
     width = size if frozen is None else embedding_width(frozen, size)
-    beside = builders.memory_shapes(config, encoder) if stage != ENCODER else None
+    beside = builders.shapes_beside(config, encoder, stage)
     params = restore(directory, stage, encoder, width, str(step), memory=beside).params
     return Network(encoder, params, frozen, size, config.data.largest_image)

@@ -6,7 +6,7 @@ from matplotlib.text import Text
 
 
 class Shown(NamedTuple):
-    """What a page shows in one of its cells and around it."""
+    """Represents what a page shows in one of its cells and around it."""
 
     images: list[np.ndarray]
     extent: tuple[float, ...]

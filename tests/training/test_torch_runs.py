@@ -302,7 +302,7 @@ def test_what_cannot_be_imported_leaves_nothing(config, tmp_path):
         ("model.freeze_backbone", True, "model.backbone = frozen embeddings: files of PyTorch have"),
     ],
 )
-def test_a_run_that_files_of_pytorch_cannot_hold_is_refused(monkeypatch, config, field, value, message):
+def test_a_run_that_files_of_pytorch_cannot_hold_is_refused(config, field, value, message):
     """It was taken for a damaged one, because its checkpoint has other shapes."""
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=message):
