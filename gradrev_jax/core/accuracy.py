@@ -68,8 +68,7 @@ def cross_correct(
     """
     check_logits(logits, labels, schema)
     labels = sanitize_labels(labels, schema)
-    # slice_index pads with an attribute's last value; argmax takes the first maximum, so padding never wins.
-    predicted = logits[..., schema.slice_index].argmax(axis=-1)
+    predicted = schema.likeliest(logits)
     return (predicted == labels[:, None, :]) & (labels != NOT_LABELLED)[:, None, :]
 
 

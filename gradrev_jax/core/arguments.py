@@ -1,6 +1,8 @@
 """Checks of arguments, shared by the pure functions."""
 
+import difflib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,3 +64,39 @@ def check_integers(array: Any, argument: str) -> None:
     """
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(f"{argument} must be of an integer dtype, got {array.dtype}")
+
+
+def repeated_names(names: Sequence[str]) -> str:
+    """Returns the names that occur more than once, quoted and comma-separated; empty if there are none.
+
+    Args:
+      names: the names.
+
+    Example:
+      >>> repeated_names(["a", "b", "a"])
+      "'a'"
+    """
+    return ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
+
+
+def index_of_name(names: Sequence[str], name: str, what: str) -> int:
+    """Returns the index of a name.
+
+    Args:
+      names: the names.
+      name: the one to find.
+      what: the words for what has the name, for the message.
+
+    Raises:
+      ValueError: an unknown name; the message has the nearest one.
+
+    Example:
+      >>> index_of_name(["color", "size"], "colour", "attribute")
+      Traceback (most recent call last):
+      ValueError: no attribute is called 'colour'; did you mean 'color'?
+    """
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    raise ValueError(f"no {what} is called {name!r}; {hint}")

@@ -1,7 +1,6 @@
 """The attributes of a catalogue: their names, their values, and the form of their labels."""
 
 import dataclasses
-import difflib
 import functools
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
-from gradrev_jax.core.arguments import check_integers, is_traced, whole_number
+from gradrev_jax.core.arguments import check_integers, index_of_name, is_traced, repeated_names, whole_number
 
 NOT_LABELLED = -1
 
@@ -26,8 +25,7 @@ class AttributeSchema:
       values: the names of each attribute's values, at least one per attribute.
 
     Raises:
-      ValueError: no attribute, an attribute without values, a name that occurs twice, or a string in place of
-        a list of names.
+      ValueError: no attribute, one without values, a name that occurs twice, or a string for a list of names.
 
     Example:
       >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "none", "short")))
@@ -56,12 +54,12 @@ class AttributeSchema:
             raise ValueError("a schema needs at least one attribute")
         if len(self.names) != len(self.values):
             raise ValueError(f"{len(self.names)} attribute names but {len(self.values)} lists of values")
-        if repeated := _repeated(self.names):
+        if repeated := repeated_names(self.names):
             raise ValueError(f"attribute names must be unique; repeated: {repeated}")
         for name, values in zip(self.names, self.values, strict=True):
             if not values:
                 raise ValueError(f"attribute {name!r} has no values")
-            if repeated := _repeated(values):
+            if repeated := repeated_names(values):
                 raise ValueError(f"values of attribute {name!r} must be unique; repeated: {repeated}")
 
     @property
@@ -90,14 +88,23 @@ class AttributeSchema:
         return np.repeat(np.arange(self.num_attributes, dtype=np.int32), self.sizes)
 
     @functools.cached_property
+    def position_of(self) -> np.ndarray:
+        """The position of each of the J values among those of its attribute, int32 [J]."""
+        return np.concatenate([np.arange(size, dtype=np.int32) for size in self.sizes])
+
+    @functools.cached_property
     def slice_index(self) -> np.ndarray:
         """The indices of every attribute's values among the J, int32 [N, max size].
 
-        The row of an attribute with fewer values repeats its last value, so that a maximum over a row needs
-        no mask.
+        Attributes with fewer values repeat the last, so that a maximum over a row needs no mask.
         """
         step = np.minimum(np.arange(max(self.sizes)), np.asarray(self.sizes)[:, None] - 1)
         return (np.asarray(self.offsets)[:, None] + step).astype(np.int32)
+
+    @functools.cached_property
+    def slice_mask(self) -> np.ndarray:
+        """The mask of ``slice_index``, False where a row repeats its last value, bool [N, max size]."""
+        return np.arange(max(self.sizes)) < np.asarray(self.sizes)[:, None]
 
     @functools.cached_property
     def membership(self) -> np.ndarray:
@@ -114,8 +121,8 @@ class AttributeSchema:
         Raises:
           ValueError: an unknown attribute or value; the message has the nearest name.
         """
-        n = _position(self.names, attribute, "attribute")
-        return self.offsets[n] + _position(self.values[n], value, f"value of attribute {attribute!r}")
+        n = index_of_name(self.names, attribute, "attribute")
+        return self.offsets[n] + index_of_name(self.values[n], value, f"value of attribute {attribute!r}")
 
     def value_name(self, index: int) -> str:
         """Returns the name of one of the J values, for instance ``"red"``.
@@ -129,8 +136,21 @@ class AttributeSchema:
         index = whole_number(index, "index")
         if not 0 <= index < self.num_values:
             raise ValueError(f"index must lie in [0, {self.num_values}), got {index}")
-        n = int(self.attribute_of[index])
-        return self.values[n][index - self.offsets[n]]
+        return self.values[self.attribute_of[index]][self.position_of[index]]
+
+    def likeliest(self, scores: Real[Array | np.ndarray, "*batch J"]) -> Int[Array | np.ndarray, "*batch N"]:
+        """Returns the value of each attribute with the largest score; ties go to the lower value.
+
+        Args:
+          scores: [..., J], for instance logits or probabilities.
+
+        Example:
+          >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s",)))
+          >>> schema.likeliest(np.array([0.25, 0.75, 1.0])).tolist()
+          [1, 0]
+        """
+        # argmax takes the first maximum, so a last value that is repeated as padding does not win a tie.
+        return scores[..., self.slice_index].argmax(axis=-1)
 
     def one_hot(self, labels: Int[Array | np.ndarray, "*batch N"]) -> Float[Array, "*batch J"]:
         """Converts labels to 0/1 rows over the J values; a missing label (-1) is all zeros in its slice.
@@ -155,8 +175,7 @@ class AttributeSchema:
           one_hot: [..., J]. In traced rows, which cannot be checked, the first maximum of a slice wins.
 
         Raises:
-          ValueError: rows of another length or, unless they are traced, numbers other than 0 and 1, or
-            several ones in a slice.
+          ValueError: rows of another length; unless traced, numbers but 0 and 1, or several ones in a slice.
 
         Example:
           >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
@@ -183,17 +202,6 @@ class AttributeSchema:
             for label, values in zip(np.asarray(labels), self.values, strict=True)
         )
 
-    def describe(self, labels: Int[Array | np.ndarray, " N"]) -> str:
-        """Returns one label row as text, for instance ``"color: red, sleeve: not labelled"``.
-
-        Args:
-          labels: [N], -1 = not labelled.
-
-        Raises:
-          ValueError: as for ``check_labels``.
-        """
-        return ", ".join(f"{name}: {word}" for name, word in zip(self.names, self.words(labels), strict=True))
-
     def _check_one_hot(self, one_hot: Real[Array | np.ndarray, "*batch J"]) -> None:
         if one_hot.shape[-1:] != (self.num_values,):
             raise ValueError(f"one_hot needs {self.num_values} columns (values), got {one_hot.shape}")
@@ -211,24 +219,9 @@ class AttributeSchema:
             )
 
 
-def _repeated(names: tuple[str, ...]) -> str:
-    """Returns the names that occur more than once, quoted and comma-separated; empty if there are none."""
-    return ", ".join(sorted({repr(name) for name in names if names.count(name) > 1}))
-
-
-def _position(names: tuple[str, ...], name: str, what: str) -> int:
-    """Returns the position of a name, or raises a ValueError with the nearest one."""
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-    raise ValueError(f"no {what} is called {name!r}; {hint}")
-
-
 @functools.partial(jax.jit, static_argnames="schema", inline=True)
 def _one_hot(labels: Int[Array, "*batch N"], schema: AttributeSchema) -> Float[Array, "*batch J"]:
-    position = np.arange(schema.num_values) - np.asarray(schema.offsets)[schema.attribute_of]
-    return (labels[..., schema.attribute_of] == position).astype(jnp.float32)
+    return (labels[..., schema.attribute_of] == schema.position_of).astype(jnp.float32)
 
 
 def check_labels(
@@ -242,8 +235,7 @@ def check_labels(
       argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: another shape or dtype, or a label out of range; the message has the first row and
-        attribute.
+      ValueError: another shape or dtype, or a label out of range; the message has the first.
 
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))

@@ -146,8 +146,7 @@ def _log_probability(
     evidence: Any, labels: Any, tables: Decorrelation, schema: AttributeSchema, xp: Any
 ) -> Any:
     """Returns log P(y_j | y_-j) of an image's labels, [B, N]; arbitrary where it is not labelled."""
-    exists = np.arange(max(schema.sizes)) < np.asarray(schema.sizes)[:, None]
-    scores = xp.where(exists, (tables.log_prior + evidence)[:, schema.slice_index], -np.inf)
+    scores = xp.where(schema.slice_mask, (tables.log_prior + evidence)[:, schema.slice_index], -np.inf)
     highest = scores.max(axis=-1)
     normalizer = highest + xp.log(xp.exp(scores - highest[..., None]).sum(axis=-1))
     label = xp.maximum(labels, 0)[..., None]

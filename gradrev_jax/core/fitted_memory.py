@@ -81,7 +81,6 @@ def _deviations(
     """Returns labels, one-hot, minus the shares of values, 0 where a label is missing; and the shares."""
     columns = labels[:, schema.attribute_of]
     known = columns != NOT_LABELLED
-    position = np.arange(schema.num_values) - np.asarray(schema.offsets)[schema.attribute_of]
-    one_hot = (columns == position).astype(np.float64)
+    one_hot = (columns == schema.position_of).astype(np.float64)
     shares = one_hot.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return one_hot - known * shares, shares

@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.arguments import is_traced
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
@@ -77,7 +77,7 @@ def _posterior_blocks(
     """Computes ``posterior_blocks`` of arguments that fit."""
     logits = as_floating(logits)
     inverse = 1 / jnp.asarray(temperatures, logits.dtype)[:, None]
-    slices = jnp.where(_own_slots(schema), logits[..., schema.slice_index], -jnp.inf)
+    slices = jnp.where(schema.slice_mask, logits[..., schema.slice_index], -jnp.inf)
     # The largest logit goes before the temperature does, so that no logit overflows.
     scaled = (slices - jax.lax.stop_gradient(slices.max(axis=-1, keepdims=True))) * inverse
     # Half of the logarithm, because small probabilities have square roots that are representable.
@@ -100,8 +100,7 @@ def one_hot_memory(schema: AttributeSchema) -> Float[np.ndarray, "J N k"]:
       [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     memory = np.zeros((schema.num_values, schema.num_attributes, max(schema.sizes)), np.float32)
-    values = np.arange(schema.num_values)
-    memory[values, schema.attribute_of, values - np.asarray(schema.offsets)[schema.attribute_of]] = 1
+    memory[np.arange(schema.num_values), schema.attribute_of, schema.position_of] = 1
     return memory
 
 
@@ -183,11 +182,6 @@ def fit_temperatures(
             raise ValueError(f"own_logits of attribute {schema.names[n]!r} are not all finite")
         temperatures[n] = _fit_temperature(logits, labels[known, n])
     return temperatures
-
-
-def _own_slots(schema: AttributeSchema) -> Bool[np.ndarray, "N k"]:
-    """Returns which entries of the blocks belong to a value, rather than to the padding."""
-    return np.arange(max(schema.sizes)) < np.asarray(schema.sizes)[:, None]
 
 
 def _fit_temperature(logits: Float[np.ndarray, "M v"], labels: Int[np.ndarray, " M"]) -> float:

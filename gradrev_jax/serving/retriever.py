@@ -23,7 +23,6 @@ from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
 from gradrev_jax.serving.photos import Photo, picture, read_photo
-from gradrev_jax.serving.space import likeliest
 
 
 class Retriever:
@@ -61,7 +60,7 @@ class Retriever:
         self._loading = Lock()
         self.labels: Int[np.ndarray, "G N"] = run.catalogue.labels[run.rows]
         self.names = [run.catalogue.images.name(row) for row in run.rows.tolist()]
-        self.predicted = likeliest(self._probabilities, space.schema)
+        self.predicted = space.schema.likeliest(self._probabilities)
 
     @classmethod
     def open(
@@ -177,7 +176,7 @@ class Retriever:
         network = self._network()
         images = network.describe(read_photo(photo, network.image_size, network.largest_image))
         probabilities = self._space.probabilities(np.asarray(images.own_logits))
-        described = Described(images.labels[0], likeliest(probabilities, self.schema)[0], probabilities[0])
+        described = Described(images.labels[0], self.schema.likeliest(probabilities)[0], probabilities[0])
         return Item(self, self._space.describe(images)[0], described)
 
     def warm(self) -> None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.learned_edits import LearnedEdit
@@ -90,8 +90,7 @@ class SearchSpace:
         """
         classes = classes_of(self.schema, self.missing)
         blocks = np.asarray(posterior_blocks(own_logits, classes, self.temperatures))
-        positions = np.arange(classes.num_values) - np.asarray(classes.offsets)[classes.attribute_of]
-        of_classes = blocks[:, classes.attribute_of, positions] ** 2
+        of_classes = blocks[:, classes.attribute_of, classes.position_of] ** 2
         return of_classes[:, value_positions(self.schema, self.missing)]
 
     def rest(self, look: float | None) -> float:
@@ -139,22 +138,6 @@ class SearchSpace:
             LOOK: self.look,
         }
         return {KEY: json.dumps(about, ensure_ascii=False)}
-
-
-def likeliest(probabilities: Float[np.ndarray, "M J"], schema: AttributeSchema) -> Int[np.ndarray, "M N"]:
-    """Returns the likeliest value of each attribute.
-
-    Args:
-      probabilities: the probability of each value, [M, J].
-      schema: the attributes.
-
-    Example:
-      >>> likeliest(np.array([[0.25, 0.75, 1.0]]), AttributeSchema(("a", "b"), (("x", "y"), ("z",)))).tolist()
-      [[1, 0]]
-    """
-    slices = zip(schema.offsets, schema.sizes, strict=True)
-    columns = [probabilities[:, offset : offset + size].argmax(axis=1) for offset, size in slices]
-    return np.stack(columns, axis=1)
 
 
 def with_full_look(fitted: Fitted) -> Fitted:

@@ -15,7 +15,20 @@ def test_layout_of_the_values():
     assert SCHEMA.attribute_of.tolist() == [0, 0, 0, 1, 1, 2]
     assert SCHEMA.membership.argmax(axis=1).tolist() == [0, 0, 0, 1, 1, 2]
     assert SCHEMA.membership.sum() == 6
+    assert SCHEMA.position_of.tolist() == [0, 1, 2, 0, 1, 0]
     assert SCHEMA.slice_index.tolist() == [[0, 1, 2], [3, 4, 4], [5, 5, 5]]
+    assert SCHEMA.slice_mask.tolist() == [[True] * 3, [True, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize("as_array", [np.asarray, jax.numpy.asarray])
+def test_likeliest_values_against_a_loop(as_array):
+    scores = np.random.default_rng(0).integers(0, 3, (2, 50, 6)).astype(np.float32)  # with ties
+    expected = np.zeros((2, 50, 3), int)
+    for index in np.ndindex(2, 50):
+        for n, (offset, size) in enumerate(zip(SCHEMA.offsets, SCHEMA.sizes, strict=True)):
+            values = scores[index][offset : offset + size].tolist()
+            expected[(*index, n)] = values.index(max(values))
+    np.testing.assert_array_equal(SCHEMA.likeliest(as_array(scores)), expected)
 
 
 def test_one_hot_against_a_loop_and_back():
@@ -39,7 +52,7 @@ def test_words():
     assert SCHEMA.index("color", "red") == 2
     assert SCHEMA.index("size", "m") == 4
     assert SCHEMA.value_name(4) == "m"
-    assert SCHEMA.describe(np.array([2, -1, 0])) == "color: red, size: not labelled, only: x"
+    assert SCHEMA.words(np.array([2, -1, 0])) == ("red", "not labelled", "x")
 
 
 def test_unknown_names_suggest_the_nearest():
@@ -153,4 +166,4 @@ def test_words_of_what_is_no_value():
         with pytest.raises(ValueError, match=rf"index must lie in \[0, 6\), got {index}"):
             SCHEMA.value_name(index)
     with pytest.raises(ValueError, match="label -2 of row 0"):
-        SCHEMA.describe(np.array([-2, 0, 0]))
+        SCHEMA.words(np.array([-2, 0, 0]))

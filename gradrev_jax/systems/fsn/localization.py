@@ -50,7 +50,6 @@ class Localization(nn.Module):
         shape = x.shape[-1], self.schema.num_values
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape).astype(self.dtype)
         logits = mean @ kernel + self.param("bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
-        # slice_index pads with the last value; argmax takes the first maximum, so padding never wins.
-        predicted = logits[:, self.schema.slice_index].argmax(axis=-1)
+        predicted = self.schema.likeliest(logits)
         maps = activation_maps(x, kernel, predicted + np.asarray(self.schema.offsets))
         return Seen(mean, logits, predicted, maps)
