@@ -53,7 +53,7 @@ def search_all(
       normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums, which compare with those of other galleries.
     """
-    distinct, reference = np.unique(reference_ids, return_inverse=True)
+    distinct, position = np.unique(reference_ids, return_inverse=True)
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
     parts = products.rows.shape[1] if normalize == "attribute" else 1 + changes.num_replaceable
@@ -62,11 +62,13 @@ def search_all(
     is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
     workers = NUM_WORKERS if is_divided else 1
     size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts, workers)
-    order = np.argsort(reference, kind="stable")
+    by_reference = np.argsort(
+        position, kind="stable"
+    )  # in it, the queries of a chunk of references are a slice
 
     def search(chunk: Int[np.ndarray, " R"]) -> None:
-        first, last = np.searchsorted(reference[order], (chunk.min(), chunk.max() + 1))
-        queries = order[first:last]
+        first, last = np.searchsorted(position[by_reference], (chunk.min(), chunk.max() + 1))
+        queries = by_reference[first:last]
         taken = take_references(distinct[chunk])
         references = make_references(
             products, *taken, normalize, changes.num_replaceable, by_one_thread=is_divided
@@ -74,7 +76,7 @@ def search_all(
         indices[queries], distances[queries] = search_references(
             products,
             references,
-            reference[queries] - chunk[0],
+            position[queries] - chunk[0],
             changes.take(queries),
             k,
             normalize,
@@ -105,7 +107,7 @@ def weighted_and_normalized(
 def search_references(
     products: GalleryProducts,
     references: References,
-    reference: Int[np.ndarray, " Q"],
+    position: Int[np.ndarray, " Q"],
     changes: Changes,
     k: int,
     normalize: Normalization,
@@ -118,17 +120,17 @@ def search_references(
     Args:
       products: the products of the gallery and the memory.
       references: the references and their products.
-      reference: [Q], the position of each query's reference among the references.
+      position: [Q], the position of each query's reference among the references.
       changes: what the queries change.
       k: the number of neighbours.
       normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums.
       workers: the number of threads.
     """
-    indices = np.zeros((len(reference), k), np.int32)
-    distances = np.zeros((len(reference), k), products.rows.dtype)
-    certified = np.zeros(len(reference), bool)
-    edits = make_edits(reference, *changes)
+    indices = np.zeros((len(position), k), np.int32)
+    distances = np.zeros((len(position), k), products.rows.dtype)
+    certified = np.zeros(len(position), bool)
+    edits = make_edits(position, *changes)
     query_bytes = max(products.square_norms.nbytes, products.rows.nbytes // len(products.rows))
 
     def search(queries: Int[np.ndarray, " T"], spare_candidates: int) -> None:

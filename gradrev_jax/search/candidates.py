@@ -1,6 +1,7 @@
 """Finds the gallery rows with the smallest scores |g|² - 2 q·g, which are sums of products."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,30 @@ from gradrev_jax.search.sums import ONE_THREAD
 SCORE_BYTES = 2**22  # of the scores that a CPU holds at a time; more leave its cache before they are selected
 
 
+class Query(NamedTuple):
+    """What the scores of a query, or of several along a first axis, are computed from.
+
+    Attributes:
+      position: the position of the reference among the ``References``.
+      scales: [S], the factor of the products of each of the reference's parts.
+      entries: [E], the rows of ``GalleryProducts.table`` to add.
+      entry_factors: [E], the factor of each of them.
+      blocks: [B], the blocks whose products with the reference are added; None: there are no such blocks.
+      block_factors: [B], the factor of each of them.
+    """
+
+    position: Int[Array, "*Q"]
+    scales: Float[Array, "*Q S"]
+    entries: Int[Array, "*Q E"]
+    entry_factors: Float[Array, "*Q E"]
+    blocks: Int[Array, "*Q B"] | None
+    block_factors: Float[Array, "*Q B"] | None
+
+
 def find_candidates(
     products: GalleryProducts,
     references: References,
-    reference: Int[np.ndarray, " Q"],
+    position: Int[np.ndarray, " Q"],
     edited: EditedFeatures,
     m: int,
 ) -> tuple[Float[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
@@ -27,22 +48,28 @@ def find_candidates(
     Args:
       products: the products of the gallery and the memory.
       references: the references and their products.
-      reference: [Q], the position of each query's reference among the references.
+      position: [Q], the position of each query's reference among the references.
       edited: the references as the queries edit them.
       m: the number of rows per query.
     """
-    of_references = references.products, references.blocks
-    positions = jax.device_put(reference)  # jnp.asarray would compile a program for each shape
+    of_references, num_queries = (references.products, references.blocks), len(position)
+    queries = Query(
+        jax.device_put(position),  # jnp.asarray would compile a program for each shape
+        edited.scales,
+        edited.entries,
+        edited.entry_factors,
+        edited.blocks,
+        edited.block_factors,
+    )
     if jax.default_backend() != "cpu":
-        scores, rows = rank(products, of_references, positions, edited, m)
+        scores, rows = rank(products, of_references, queries, m)
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
-    score = score_rows if len(reference) == 1 else _score_rows_by_one_thread
-    queries = _queries(positions, edited)
-    count = min(len(reference), max(1, SCORE_BYTES // products.square_norms.nbytes))
-    found = np.zeros((len(reference), m), products.rows.dtype), np.zeros((len(reference), m), np.int32)
-    for start in range(0, len(reference), count):
-        start = min(start, len(reference) - count)  # the last repeats some, so that one program serves all
+    score = score_rows if num_queries == 1 else _score_rows_by_one_thread
+    count = min(num_queries, max(1, SCORE_BYTES // products.square_norms.nbytes))
+    found = np.zeros((num_queries, m), products.rows.dtype), np.zeros((num_queries, m), np.int32)
+    for start in range(0, num_queries, count):
+        start = min(start, num_queries - count)  # the last repeats some, so that one program serves all
         scores = np.asarray(score(products, of_references, queries, start, count=count))
         for whole, part in zip(found, smallest_on_host(scores, m), strict=True):
             whole[start : start + count] = part
@@ -52,44 +79,33 @@ def find_candidates(
 def _scores_of_one(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    query: tuple[tuple[Array, ...], tuple[Array, Array] | None],
+    query: Query,
 ) -> Float[Array, " G"]:
     """Returns the scores of one query, finite.
 
     Args:
       products: the products of the gallery and the memory.
       reference_products: those of the references: of their parts, and of the blocks that may be taken out.
-      query: what ``_queries`` returns, without its first axis.
+      query: one query.
     """
     of_parts, of_blocks = reference_products
-    (row, scale, entry, factor), taken_out = query
     # One slice per row, because XLA would copy the result of a gather.
-    sums = jax.lax.dynamic_index_in_dim(of_parts, row, axis=1, keepdims=False)
-    terms = [scale[s] * sums[s] for s in range(len(scale))]
-    if of_blocks is not None and taken_out is not None:
-        for block, block_factor in zip(*taken_out, strict=True):
-            product = jax.lax.dynamic_slice(of_blocks, (block, row, 0), (1, 1, of_blocks.shape[2]))
-            terms.append(block_factor * product[0, 0])
-    for e in range(len(entry)):
-        terms.append(factor[e] * jax.lax.dynamic_index_in_dim(products.table, entry[e], keepdims=False))
+    sums = jax.lax.dynamic_index_in_dim(of_parts, query.position, axis=1, keepdims=False)
+    terms = [scale * product for scale, product in zip(query.scales, sums, strict=True)]
+    if of_blocks is not None and query.blocks is not None and query.block_factors is not None:
+        for block, factor in zip(query.blocks, query.block_factors, strict=True):
+            place, size = (block, query.position, 0), (1, 1, of_blocks.shape[2])
+            terms.append(factor * jax.lax.dynamic_slice(of_blocks, place, size)[0, 0])
+    for entry, factor in zip(query.entries, query.entry_factors, strict=True):
+        terms.append(factor * jax.lax.dynamic_index_in_dim(products.table, entry, keepdims=False))
     scores = products.square_norms - 2 * functools.reduce(jnp.add, terms)
     return jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
-
-
-def _queries(
-    reference: Int[Array, " Q"], edited: EditedFeatures
-) -> tuple[tuple[Array, ...], tuple[Array, Array] | None]:
-    """Returns what scores are computed from; the first axis of every array is that of the queries."""
-    taken_out = None
-    if edited.blocks is not None and edited.block_factors is not None:
-        taken_out = edited.blocks, edited.block_factors
-    return (reference, edited.scales, edited.entries, edited.entry_factors), taken_out
 
 
 def _score_rows(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    queries: tuple[tuple[Array, ...], tuple[Array, Array] | None],
+    queries: Query,
     start: Int[Array, ""] | int,
     *,
     count: int,
@@ -110,19 +126,18 @@ _score_rows_by_one_thread = jax.jit(_score_rows, static_argnames="count", compil
 def rank(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
-    reference: Int[Array, " Q"],
-    edited: EditedFeatures,
+    queries: Query,
     m: int,
 ) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
     """Returns ``find_candidates`` as one program, for devices other than a CPU."""
 
-    def search(query: tuple[tuple[Array, ...], tuple[Array, Array] | None]) -> tuple[Array, Array]:
+    def search(query: Query) -> tuple[Array, Array]:
         return smallest(_scores_of_one(products, reference_products, query), m)
 
     # Several queries at a time, as many as their terms fit into memory.
-    num_terms = edited.entry_factors.shape[1] + (0 if edited.blocks is None else edited.blocks.shape[1])
+    num_terms = queries.entries.shape[1] + (0 if queries.blocks is None else queries.blocks.shape[1])
     tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + num_terms)))
-    return jax.lax.map(search, _queries(reference, edited), batch_size=tile)
+    return jax.lax.map(search, queries, batch_size=tile)
 
 
 def smallest(scores: Float[Array, " G"], m: int) -> tuple[Float[Array, " m"], Int[Array, " m"]]:

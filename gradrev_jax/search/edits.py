@@ -30,6 +30,7 @@ from gradrev_jax.search.sums import (
 )
 
 MAX_UNROLLED = 8  # edits per query up to which their additions are unrolled
+FURTHER_ROUNDINGS = 8  # of a term of a score, at most: of factors, scales and the last difference
 
 
 class References(NamedTuple):
@@ -99,26 +100,25 @@ class Edits(NamedTuple):
     """The nonzero entries of ``Changes``: Q queries, each of which adds at most C rows of the memory.
 
     Attributes:
-      reference: [Q], the position of each query's reference among the ``References``.
-      values: [Q, C], the memory's rows that are added: values, by their prototypes, most often.
+      position: [Q], the position of each query's reference among the ``References``.
+      memory_rows: [Q, C], the memory's rows that are added.
       factors: [Q, C], the factor of each row that is added; 0 pads queries with fewer edits.
-      replaced: [Q, B], the blocks that are taken out before; -1 pads queries with fewer of them. None: the
-        edit takes nothing out.
+      replaced_blocks: [Q, B], the blocks that are taken out before; -1 pads queries with fewer of them. None:
+        the edit takes nothing out.
     """
 
-    reference: Int[np.ndarray, " Q"]
-    values: Int[np.ndarray, "Q C"]
+    position: Int[np.ndarray, " Q"]
+    memory_rows: Int[np.ndarray, "Q C"]
     factors: Float[np.ndarray, "Q C"]
-    replaced: Int[np.ndarray, "Q B"] | None = None
+    replaced_blocks: Int[np.ndarray, "Q B"] | None = None
 
     def take(self, queries: Int[np.ndarray, " T"]) -> "Edits":
         """Returns the edits of some of the queries."""
-        replaced = None if self.replaced is None else self.replaced[queries]
-        return Edits(self.reference[queries], self.values[queries], self.factors[queries], replaced)
+        return Edits(*(None if field is None else field[queries] for field in self))
 
 
 def make_edits(
-    reference: Int[np.ndarray, " Q"],
+    position: Int[np.ndarray, " Q"],
     additions: Float[np.ndarray, "Q M"],
     replaced: Bool[np.ndarray, "Q N"] | None = None,
 ) -> Edits:
@@ -128,19 +128,19 @@ def make_edits(
     programs are compiled for any number of edits.
 
     Args:
-      reference: [Q], the position of each query's reference among the ``References``.
+      position: [Q], the position of each query's reference among the ``References``.
       additions: [Q, M], the factor of each row of the memory: for Eq. 7, indicators times the strength.
       replaced: [Q, N], the blocks that are taken out; None: the edit takes nothing out.
 
     Example:
       >>> edits = make_edits(np.array([0, 0]), np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]))
-      >>> edits.values.tolist(), edits.factors.tolist()
+      >>> edits.memory_rows.tolist(), edits.factors.tolist()
       ([[1, 0], [0, 2]], [[2.0, 0.0], [-1.0, 1.0]])
     """
     columns = _list_columns(additions != 0)
-    values = np.maximum(columns, 0)
-    factors = np.where(columns < 0, 0, np.take_along_axis(additions, values, axis=1)).astype(additions.dtype)
-    return Edits(reference, values, factors, None if replaced is None else _list_columns(replaced))
+    rows = np.maximum(columns, 0)
+    factors = np.where(columns < 0, 0, np.take_along_axis(additions, rows, axis=1)).astype(additions.dtype)
+    return Edits(position, rows, factors, None if replaced is None else _list_columns(replaced))
 
 
 def _list_columns(chosen: Bool[np.ndarray, "Q M"]) -> Int[np.ndarray, "Q C"]:
@@ -192,66 +192,97 @@ def apply_edits(
       normalize: the normalisation of the features after the manipulation.
     """
     apply_one = functools.partial(_apply_one, products, references, normalize)
-    if jax.default_backend() != "cpu" or len(edits.reference) == 1:
+    if jax.default_backend() != "cpu" or len(edits.position) == 1:
         return jax.vmap(apply_one)(edits)
     return jax.lax.map(apply_one, edits)  # on a CPU, one query at a time stays in the cache
 
 
 def _apply_one(
-    products: GalleryProducts, references: References, normalize: Normalization, edits: Edits
+    products: GalleryProducts, references: References, normalize: Normalization, edit: Edits
 ) -> EditedFeatures:
-    """Manipulates the reference of one query; ``edits`` and the result lack their first axis."""
-    reference, values, factors, replaced = edits
-    features = references.features[reference]
-    num_blocks, dim = features.shape
-    # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
-    untouched = (factors == 0).all()
-    if replaced is not None:
-        is_kept = (replaced[:, None] != jnp.arange(num_blocks)).all(axis=0)
+    """Manipulates the reference of one query; ``edit`` and the result lack their first axis."""
+    position, memory_rows, factors, replaced_blocks = edit
+    features = references.features[position]
+    is_kept = jnp.ones(len(features), bool)
+    if replaced_blocks is not None:
+        is_kept = (replaced_blocks[:, None] != jnp.arange(len(features))).all(axis=0)
         features = jnp.where(is_kept[:, None], features, 0)
-        untouched = is_kept.all()
 
     def add(c: Int[Array, ""], total: Float[Array, "P d"]) -> Float[Array, "P d"]:
-        return total + factors[c] * products.memory[values[c]]
+        return total + factors[c] * products.memory[memory_rows[c]]
 
-    features = jax.lax.fori_loop(0, len(values), add, features, unroll=len(values) <= MAX_UNROLLED)
+    features = jax.lax.fori_loop(0, len(factors), add, features, unroll=len(factors) <= MAX_UNROLLED)
     lengths = _part_lengths(features, normalize, products.weights)
-    vector = features.reshape(len(lengths), -1) / lengths[:, None]
-    vector = jnp.where(untouched, references.rows[reference], vector.reshape(features.shape))
-    scales = jnp.where(untouched, references.scales[reference], 1 / lengths)
+    vector = (features.reshape(len(lengths), -1) / lengths[:, None]).reshape(features.shape)
+    # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
+    untouched = is_kept.all() & (factors == 0).all()
+    vector = jnp.where(untouched, references.rows[position], vector)
+    scales = jnp.where(untouched, references.scales[position], 1 / lengths)
 
-    entries = products.entries[values].reshape(-1)
+    entries = products.entries[memory_rows].reshape(-1)
     entry_factors = jnp.repeat(factors, products.entries.shape[1]) * scales[products.part[entries]]
-
-    # A sum of m products errs by at most m eps / 2 times the sum of their absolute values, whatever the order
-    # of the additions (Higham, 2002, 3.1). Here m counts the roundings of the products of the reference or of
-    # a prototype, one per term that a score adds and per edit of the vector, and a few of the factors.
-    # ``reach`` bounds these absolute values, before they cancel: a block whose product is subtracted from
-    # that of the whole counts twice.
-    reach, num_terms = references.norms[reference], len(scales) + len(entries)
     part_scales, blocks, block_factors = scales, None, None
-    if replaced is not None and references.blocks is None:
-        # Nothing of such a part is added, unless it is not finite: 0 times NaN is NaN, whatever bounds it.
-        reach = jnp.where(is_kept | ~jnp.isfinite(reach), reach, 0)
+    if replaced_blocks is not None and references.blocks is None:
         part_scales = jnp.where(is_kept, scales, 0)
-    elif replaced is not None:
-        reach = reach * (2 - is_kept)
-        num_terms += len(replaced)
-        blocks, block_factors = jnp.maximum(replaced, 0), jnp.where(replaced < 0, 0, -scales[0])
-    added = (jnp.abs(factors)[:, None] * products.memory_norms[values]).sum(axis=0)
-    by_block, few = sum_operations(dim) + num_blocks, num_terms + len(values) + 8
-    is_whole = len(scales) == 1 and references.blocks is None
-    operations = sum_operations(num_blocks * dim) if is_whole else by_block
-    reach = jnp.linalg.norm((operations + few) * (scales * reach) + (by_block + few) * (scales * added))
-    largest = products.largest
-    errors = 2 * reach * largest + (norm_operations(num_blocks, dim) + 4) * largest**2
-    half_eps = 0.525 * jnp.finfo(vector.dtype).eps  # 5 % more, for the rounding of the bound itself
-    # Underflow may take the smallest normal number from each product, which matters to tiny features.
-    num_blocks_out = 0 if blocks is None else len(blocks)
-    terms = (1 + num_blocks_out + jnp.abs(factors).sum()) * (1 + jnp.abs(scales).max())
-    errors = half_eps * errors + 4 * num_blocks * dim * float(jnp.finfo(vector.dtype).tiny) * terms
+    elif replaced_blocks is not None:
+        blocks = jnp.maximum(replaced_blocks, 0)
+        block_factors = jnp.where(replaced_blocks < 0, 0, -scales[0])
+    error = _error_bound(products, references, edit, is_kept, scales)
     norm = square_norms(vector[None])[0]
-    return EditedFeatures(vector, norm, part_scales, entries, entry_factors, errors, blocks, block_factors)
+    return EditedFeatures(vector, norm, part_scales, entries, entry_factors, error, blocks, block_factors)
+
+
+def _error_bound(
+    products: GalleryProducts,
+    references: References,
+    edit: Edits,
+    is_kept: Bool[Array, " P"],
+    scales: Float[Array, " S"],
+) -> Float[Array, ""]:
+    r"""Bounds the rounding error of the score |g|² - 2 q·g of one query q, for any gallery row g.
+
+    A sum of m products errs by at most m ε / 2 times the sum of their absolute values, whatever the order of
+    the additions (Higham, 2002, 3.1). With L, the largest norm of a gallery row, and vectors over the blocks,
+
+    .. math::
+        \frac{\varepsilon}{2} \left(2 L \, \| s \, (m_f |f| + m_M |\Delta|) \| + m_g L^2\right)
+
+    where f is the reference, Δ what the edit adds, s the scales, and each m counts roundings.
+
+    Args:
+      products: the products of the gallery and the memory.
+      references: the features to manipulate.
+      edit: the edit of one query.
+      is_kept: [P], which blocks the edit does not take out.
+      scales: [S], the factor by which the normalisation multiplied each part.
+    """
+    num_blocks, dim = references.features.shape[1:]
+    # The absolute values before they cancel.
+    of_reference, num_subtracted = references.norms[edit.position], 0
+    if edit.replaced_blocks is not None and references.blocks is None:
+        # Nothing of such a part is added, unless it is not finite: 0 times NaN is NaN, whatever bounds it.
+        of_reference = jnp.where(is_kept | ~jnp.isfinite(of_reference), of_reference, 0)
+    elif edit.replaced_blocks is not None:
+        # A block whose product is subtracted from that of the whole counts twice.
+        of_reference, num_subtracted = of_reference * (2 - is_kept), len(edit.replaced_blocks)
+    factors = jnp.abs(edit.factors)
+    of_additions = (factors[:, None] * products.memory_norms[edit.memory_rows]).sum(axis=0)
+
+    num_terms = len(scales) + len(factors) * products.entries.shape[1] + num_subtracted
+    shared_roundings = num_terms + len(factors) + FURTHER_ROUNDINGS
+    block_roundings = sum_operations(dim) + num_blocks
+    is_one_sum = len(scales) == 1 and references.blocks is None
+    reference_roundings = sum_operations(num_blocks * dim) if is_one_sum else block_roundings
+    reach = jnp.linalg.norm(
+        (reference_roundings + shared_roundings) * (scales * of_reference)
+        + (block_roundings + shared_roundings) * (scales * of_additions)
+    )
+    bound = 2 * reach * products.largest + (norm_operations(num_blocks, dim) + 4) * products.largest**2
+    finfo = jnp.finfo(references.features.dtype)
+    half_eps = 0.525 * finfo.eps  # 5 % more, for the rounding of the bound itself
+    # Underflow may take the smallest normal number from each product, which matters to tiny features.
+    num_sums = (1 + num_subtracted + factors.sum()) * (1 + jnp.abs(scales).max())
+    return half_eps * bound + 4 * num_blocks * dim * float(finfo.tiny) * num_sums
 
 
 def _part_lengths(

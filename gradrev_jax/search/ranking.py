@@ -68,9 +68,9 @@ def search_edits(
     num_rows, *block = products.rows.shape
     num_candidates = min(num_rows, k + spare_candidates)
     edited = apply_edits(products, references, edits, normalize)
-    scores, candidates = find_candidates(products, references, edits.reference, edited, num_candidates)
+    scores, candidates = find_candidates(products, references, edits.position, edited, num_candidates)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
-    was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.reference]
+    was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.position]
     if not np.isfinite(norms[was_finite]).all():
         most = float(np.finfo(scores.dtype).max) ** (0.5 if normalize == "none" else 1)
         raise ValueError(

@@ -62,10 +62,10 @@ class ManipulationSession:
         changes = make_changes(
             indicators, strength, self.products.memory, self.replacement, num_queries=len(indicators)
         )
-        reference = np.zeros(len(indicators), int)  # all queries edit the only one
+        position = np.zeros(len(indicators), int)  # all queries edit the only reference
         indices, distances = search_references(
-            self.products, self.references, reference, changes, k + exclude_reference, self.normalize
+            self.products, self.references, position, changes, k + exclude_reference, self.normalize
         )
         if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, reference + self.reference_id)
+            indices, distances = drop_excluded(indices, distances, position + self.reference_id)
         return Neighbors(jnp.asarray(indices), jnp.asarray(distances))

@@ -51,15 +51,15 @@ def test_edits_are_the_nonzero_entries_of_indicators(rng, counts):
     for row, count in zip(indicators, counts, strict=True):
         row[rng.choice(VALUES, count, replace=False)] = rng.normal(size=count)
     edits = make_edits(np.arange(len(counts)), indicators)
-    assert edits.values.shape[1] == {0: 1, 1: 1, 2: 2, 3: 4, 5: 5}[max(counts)]
+    assert edits.memory_rows.shape[1] == {0: 1, 1: 1, 2: 2, 3: 4, 5: 5}[max(counts)]
     dense = np.zeros_like(indicators)
-    np.add.at(dense, (np.arange(len(counts))[:, None], edits.values), edits.factors)
+    np.add.at(dense, (np.arange(len(counts))[:, None], edits.memory_rows), edits.factors)
     np.testing.assert_array_equal(dense, indicators)
     assert edits.take(np.array([1])).factors.tolist() == edits.factors[1:].tolist()
 
 
 def test_edits_of_no_queries():
-    assert make_edits(np.zeros(0, int), np.zeros((0, VALUES), np.float32)).values.shape == (0, 1)
+    assert make_edits(np.zeros(0, int), np.zeros((0, VALUES), np.float32)).memory_rows.shape == (0, 1)
 
 
 def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
@@ -75,7 +75,7 @@ def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
 def test_editing_is_manipulating_and_normalising(rng, how):
     products, references, edits, indicators = example(rng, how)
     edited = apply_edits(products, references, edits, how)
-    manipulated = manipulate(references.features[edits.reference], indicators, products.memory)
+    manipulated = manipulate(references.features[edits.position], indicators, products.memory)
     expected = normalize_features(manipulated, how)
     np.testing.assert_allclose(edited.vectors.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6)
     squares = np.square(np.asarray(edited.vectors, np.float64)).sum(axis=(1, 2))
@@ -83,7 +83,7 @@ def test_editing_is_manipulating_and_normalising(rng, how):
     # Without an edit, the gallery's row is kept to the bit, so that a row is 0 from itself.
     unedited = edits._replace(factors=np.zeros_like(edits.factors))
     untouched = apply_edits(products, references, unedited, how)
-    np.testing.assert_array_equal(untouched.vectors, products.rows[edits.reference])
+    np.testing.assert_array_equal(untouched.vectors, products.rows[edits.position])
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -96,7 +96,7 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights
     bounds = np.asarray(edited.errors, np.float64)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
     terms = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
-    dots = terms + np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.reference])
+    dots = terms + np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.position])
     scores = np.asarray(products.square_norms - 2 * dots, np.float64)
     rows = np.asarray(products.rows, np.float64).reshape(ROWS, -1)
     vectors = np.asarray(edited.vectors, np.float64).reshape(QUERIES, -1)
@@ -119,16 +119,16 @@ def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weigh
     references = make_references(products, features, rows, how, 2)
     replaced = np.array([[True, False], [True, True], [False, True]] * 3)
     edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators, replaced)
-    assert edits.replaced.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
+    assert edits.replaced_blocks.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
     edited = apply_edits(products, references, edits, how)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
     dots = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
-    dots += np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.reference])
+    dots += np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.position])
     if how != "attribute":
-        blocks = np.asarray(references.blocks)[edited.blocks, edits.reference[:, None]]
+        blocks = np.asarray(references.blocks)[edited.blocks, edits.position[:, None]]
         dots += np.einsum("qb,qbg->qg", edited.block_factors, blocks)
     scores = np.asarray(products.square_norms - 2 * dots, np.float64)
-    kept = np.asarray(features, np.float64)[edits.reference]
+    kept = np.asarray(features, np.float64)[edits.position]
     kept[:, :2] *= ~replaced[:, :, None]
     manipulated = kept + np.einsum("qv,vnd->qnd", indicators, np.asarray(products.memory, np.float64))
     expected = normalize_features(manipulated, how, weights if how == "attribute" else None)

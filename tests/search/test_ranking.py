@@ -127,7 +127,7 @@ def test_exact_distances_certify_candidates_that_no_gap_separates(rng):
     products, _, edits = example(rng, "none", gallery)
     features = jnp.asarray(gallery[:REFERENCES] * np.float32(0.98))
     references = make_references(products, features, features, "none")
-    arguments = (products, references, no_edits(edits.reference))
+    arguments = (products, references, no_edits(edits.position))
     few, many = (search(arguments, 1, "none", spare) for spare in (3, 2000))
     assert not few.certified.any()
     assert many.certified.all()
