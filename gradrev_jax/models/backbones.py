@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gradrev_jax.models import alexnet, efficientnet, embeddings
@@ -33,22 +31,6 @@ class Backbone:
     inputs: Pixels | Vectors
     taps: tuple[str, ...]
     uneven_taps: tuple[str, ...] = ()
-
-    def output_width(self, tap: str, width: float, image_size: int) -> int:
-        """Returns the number of features, H, of a network for images; no image is computed.
-
-        Args:
-          tap: the layer whose output is the feature.
-          width: the factor of the numbers of filters and units.
-          image_size: the height and width of an image, in pixels.
-
-        Example:
-          >>> find_backbone("alexnet").output_width("fc6_relu", 0.25, 64)
-          1024
-        """
-        network = self.build(tap, width, 0.0, jnp.float32)
-        example = self.inputs.example(image_size)
-        return jax.eval_shape(network.init_with_output, jax.random.key(0), example)[0].shape[-1]
 
 
 BACKBONES: dict[str, Backbone] = {

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -181,8 +180,3 @@ def apply_in_training(
         **options,
     )
     return cast(EncoderOutput, output), {**variables, **changes}
-
-
-def parameter_count(params: object) -> int:
-    """Returns the number of parameters in a tree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -105,10 +105,7 @@ def _embed_pool(
     progress: bool,
 ) -> Vectors:
     """Returns what the backbone gives of the images of a pool, from the cache if it is there."""
-    width = jax.eval_shape(
-        frozen.network.apply, frozen.variables, frozen.inputs.example(pool.transform.size)
-    ).shape[-1]
-    shape = (len(rows), pool.views, width)
+    shape = (len(rows), pool.views, frozen.output_width(pool.transform.size))
     if not len(rows):  # an empty file cannot be mapped
         return Vectors(VectorArray(np.zeros(shape, FLOAT)), rows)
     description = ", ".join(pool.parts)

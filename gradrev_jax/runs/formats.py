@@ -14,7 +14,7 @@ from gradrev_jax.data.catalogue import Catalogue, Sampling
 from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
 from gradrev_jax.data.formats.table.columns import AttributeRules
-from gradrev_jax.data.formats.table.labels import CellRules
+from gradrev_jax.data.formats.table.labels import MISSING_WORDS, CellRules
 from gradrev_jax.data.formats.table.notes import Note
 from gradrev_jax.data.formats.table.reader import TableLayout, read_table
 from gradrev_jax.data.formats.tfds.reader import TfdsFeatures, attribute_mapping, read_tfds
@@ -159,10 +159,7 @@ _TABLE_FIELDS = {
         default=(), meaning="Columns that are not attributes (table).", same_test=True, earlier=()
     ),
     "missing_words": Field(
-        default=(
-            *("na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "nat", "null", "nil", "none"),
-            *("-", "--", "–", "?", "."),
-        ),
+        default=MISSING_WORDS,
         meaning="Cells that mean `not labelled`, as empty cells do, in any case; (): empty cells alone "
         "(table).",
         same_test=True,

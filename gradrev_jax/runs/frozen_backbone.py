@@ -43,6 +43,15 @@ class FrozenBackbone(NamedTuple):
     variables: Any
     fingerprint: str
 
+    def output_width(self, image_size: int) -> int:
+        """Returns how many numbers it gives of an image; none is computed.
+
+        Args:
+          image_size: the height and width of the images, in pixels.
+        """
+        example = self.inputs.example(image_size)
+        return int(jax.eval_shape(self.network.apply, self.variables, example).shape[-1])
+
 
 def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenBackbone:
     """Returns the frozen backbone of a run: the one in its folder, or else the one that its config names.

@@ -62,17 +62,6 @@ class Network(NamedTuple):
         return Images(np.asarray(found.features), own_logits, np.asarray(found.embedding), labels)
 
 
-def embedding_width(frozen: FrozenBackbone, image_size: int) -> int:
-    """Returns how many numbers a frozen backbone gives of an image.
-
-    Args:
-      frozen: the backbone.
-      image_size: the height and width of the images, in pixels.
-    """
-    example = frozen.inputs.example(image_size)
-    return int(jax.eval_shape(frozen.network.apply, frozen.variables, example).shape[-1])
-
-
 def open_network(
     directory: pathlib.Path, config: ConfigDict, schema: AttributeSchema, stage: str, step: int
 ) -> Network:
@@ -96,7 +85,7 @@ def open_network(
         )
     encoder, frozen = builders.build_encoder(config, schema), open_frozen(config, directory)
     size = config.data.image_size
-    width = size if frozen is None else embedding_width(frozen, size)
+    width = size if frozen is None else frozen.output_width(size)
     beside = builders.shapes_beside(config, encoder, stage)
     params = restore(directory, stage, encoder, width, str(step), memory=beside).params
     return Network(encoder, params, frozen, size, config.data.largest_image)

@@ -31,7 +31,7 @@ from gradrev_jax.serving.gallery import (
     made_of,
     open_gallery,
 )
-from gradrev_jax.serving.network import Network, embedding_width, open_network
+from gradrev_jax.serving.network import Network, open_network
 from gradrev_jax.serving.shared_model import check_protocol_fields, open_gallery_catalogue, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
 
@@ -186,7 +186,7 @@ def _encode_with_model(
     workdir.check_vectors(directory, catalogue.vectors)
     frozen, size = open_frozen(config, directory), config.data.image_size
     if frozen is not None:
-        size = embedding_width(frozen, size)
+        size = frozen.output_width(size)
     elif catalogue.vectors is not None:
         size = catalogue.vectors.shape[-1]
     encoder = builders.build_encoder(config, catalogue.schema)

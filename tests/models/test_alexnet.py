@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from gradrev_jax.models.alexnet import TAPS, AlexNet, AlexNetMaps, adaptive_average_pool, max_pool
-from gradrev_jax.models.interface import parameter_count
+from tests.parameter_count import parameter_count
 from tests.slow_fsn import slow_convolution, slow_max_pool
 
 CONVOLUTIONS = sum(

@@ -10,9 +10,9 @@ from gradrev_jax.models.efficientnet import (
     EfficientNetLite0,
     same_padding,
 )
-from gradrev_jax.models.interface import parameter_count
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
+from tests.parameter_count import parameter_count
 
 NARROW = 1 / 8
 

@@ -12,7 +12,7 @@ from gradrev_jax.core.losses import classification_loss, pathway_losses, reversa
 from gradrev_jax.models.alexnet import AlexNet
 from gradrev_jax.models.classifiers import Classifiers
 from gradrev_jax.models.encoder import HEADS, AttributeEncoder
-from gradrev_jax.models.interface import parameter_count
+from tests.parameter_count import parameter_count
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 SHOPPING100K = AttributeSchema(

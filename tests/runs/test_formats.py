@@ -1,7 +1,7 @@
 import pytest
 
 from gradrev_jax.data.formats.table.columns import AttributeRules
-from gradrev_jax.data.formats.table.labels import MISSING_WORDS, CellRules
+from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.runs import builders, formats
 from gradrev_jax.runs.fields.table import default_config
@@ -161,5 +161,4 @@ def test_the_fields_of_a_tfds_data_set_are_named(tmp_path):
 
 
 def test_the_options_of_a_table_are_those_of_the_default_config():
-    assert default_config().data.missing_words == MISSING_WORDS
     assert AttributeRules().cells == CellRules()

@@ -7,11 +7,11 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.alexnet import AlexNet
-from gradrev_jax.models.interface import parameter_count
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import backbone_variables
 from gradrev_jax.systems.fsn.model import Branches, FashionSearchNet
 from tests import slow_fsn
+from tests.parameter_count import parameter_count
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 LABELS = np.array([[0, 1, 0], [2, -1, 0], [1, 0, -1]])
