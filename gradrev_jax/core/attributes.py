@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -137,6 +138,12 @@ class AttributeSchema:
         if not 0 <= index < self.num_values:
             raise ValueError(f"index must lie in [0, {self.num_values}), got {index}")
         return self.values[self.attribute_of[index]][self.position_of[index]]
+
+    @overload
+    def likeliest(self, scores: Real[np.ndarray, "*batch J"]) -> Int[np.ndarray, "*batch N"]: ...
+
+    @overload
+    def likeliest(self, scores: Real[Array, "*batch J"]) -> Int[Array, "*batch N"]: ...
 
     def likeliest(self, scores: Real[Array | np.ndarray, "*batch J"]) -> Int[Array | np.ndarray, "*batch N"]:
         """Returns the value of each attribute with the largest score; ties go to the lower value.

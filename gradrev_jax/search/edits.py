@@ -114,7 +114,8 @@ class Edits(NamedTuple):
 
     def take(self, queries: Int[np.ndarray, " T"]) -> "Edits":
         """Returns the edits of some of the queries."""
-        return Edits(*(None if field is None else field[queries] for field in self))
+        blocks = None if self.replaced_blocks is None else self.replaced_blocks[queries]
+        return Edits(self.position[queries], self.memory_rows[queries], self.factors[queries], blocks)
 
 
 def make_edits(
@@ -227,8 +228,7 @@ def _apply_one(
     elif replaced_blocks is not None:
         blocks = jnp.maximum(replaced_blocks, 0)
         block_factors = jnp.where(replaced_blocks < 0, 0, -scales[0])
-    error = _error_bound(products, references, edit, is_kept, scales)
-    norm = square_norms(vector[None])[0]
+    norm, error = square_norms(vector[None])[0], _error_bound(products, references, edit, is_kept, scales)
     return EditedFeatures(vector, norm, part_scales, entries, entry_factors, error, blocks, block_factors)
 
 

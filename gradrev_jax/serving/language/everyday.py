@@ -1,8 +1,9 @@
 """Everyday English around a change: words that negate, weigh, link, or mean nothing to a catalogue."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 WEAKER, STRONGER = 0.5, 1.5  # the factors of "a bit more red" and of "much redder"
+RoleKind = Literal["skip", "strength", "not", "too", "other", "same", "and", "or", "but", "with"]
 
 
 class Role(NamedTuple):
@@ -14,7 +15,7 @@ class Role(NamedTuple):
       factor: the factor of the strength; 1 where there is none.
     """
 
-    kind: str
+    kind: RoleKind
     factor: float = 1.0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gradrev_jax.serving.language.spans import Span
+from gradrev_jax.serving.language.spans import Span, SpanKind
 from gradrev_jax.serving.language.synonyms import synonym
 from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary
 from gradrev_jax.serving.language.word_forms import Token, name_words
@@ -107,7 +107,7 @@ def _text(tokens: Sequence[Token], start: int, stop: int) -> str:
     return " ".join(token.word for token in tokens[start:stop])
 
 
-def decide(scores: np.ndarray, options: Sequence[tuple[str, str]]) -> tuple[str, Meaning]:
+def decide(scores: np.ndarray, options: Sequence[tuple[str, str]]) -> tuple[SpanKind, Meaning]:
     """Returns whether a phrase is a value ("meaning"), perhaps one ("ask") or none ("unknown"), and which.
 
     Args:

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from gradrev_jax.serving.language.everyday import ABSENT, LONGEST_PHRASE, ROLES, Role
+from gradrev_jax.serving.language.everyday import ABSENT, LONGEST_PHRASE, ROLES, Role, RoleKind
 from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary
 from gradrev_jax.serving.language.word_forms import Token
 
+SpanKind = RoleKind | Literal["meaning", "ask", "unknown"]
 BETWEEN = ("skip", "strength")  # may stand between an attribute's name and its value
 
 
@@ -23,7 +24,7 @@ class Span(NamedTuple):
       meaning: what the words may be in the catalogue.
     """
 
-    kind: str
+    kind: SpanKind
     start: int
     stop: int
     factor: float = 1.0

@@ -1,8 +1,9 @@
 """What the spans of a text ask for: values, removals, and attributes that are only named."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gradrev_jax.serving.language.everyday import WEAKER
 from gradrev_jax.serving.language.spans import Span
@@ -10,6 +11,8 @@ from gradrev_jax.serving.language.vocabulary import Vocabulary
 from gradrev_jax.serving.language.word_forms import Token
 
 MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
+WishKind = Literal["value", "remove", "name", "unclear"]
+Link = Literal["or", "and", "comma", "direct", "apart"]
 
 
 class Wish(NamedTuple):
@@ -26,10 +29,10 @@ class Wish(NamedTuple):
       sure: whether the words are those of the catalogue; otherwise they have to be asked about.
     """
 
-    kind: str
+    kind: WishKind
     options: tuple[tuple[str, str], ...]
     factor: float
-    link: str
+    link: Link
     start: int
     stop: int
     sure: bool = True
@@ -101,26 +104,41 @@ def _of(options: Sequence[tuple[str, str]], attributes: Sequence[str]) -> tuple[
     return tuple(option for option in options if option[0] in attributes)
 
 
+@dataclasses.dataclass
+class _Negation:
+    """Represents a word such as "no", and how far it reaches.
+
+    Attributes:
+      factor: the strength of the removals that it asks for.
+      attribute: the attribute that it has been used for; None: none yet, or one of several.
+      is_used: whether it has been used.
+      reaches_next_alone: whether an unknown word stands behind it, so that it reaches the span after that
+        word at most.
+    """
+
+    factor: float
+    attribute: str | None = None
+    is_used: bool = False
+    reaches_next_alone: bool = False
+
+
 class _Reader:
     """Hears everyday words, and makes a wish of each value or name with what was heard before it."""
 
     def __init__(self, tokens: Sequence[Token], vocabulary: Vocabulary) -> None:
         self.wishes: list[Wish] = []
         self._tokens, self._vocabulary = tokens, vocabulary
-        self._link = "apart"
+        self._link: Link = "apart"
         self._factors: list[float] = []
         self._about = ""  # "other" or "same", heard before a name
-        self._not: float | None = None  # the factor of the negation that is heard
-        self._not_of: str | None = None  # the attribute that it has been used for
-        self._used = False
-        self._passes = False  # whether it is of an unknown word, and reaches the very next one at most
+        self._negation: _Negation | None = None
         self._other: str | None = None  # the attribute of "any color", the last that was read
         self._except: str | None = None  # the same, once "but" has been heard: "any color but red"
 
     def pause_before(self, span: Span) -> None:
         """Ends what a comma, a bracket or the end of a sentence before a span ends."""
         if pause := self._tokens[span.start].pause:
-            self._end_negation()
+            self._negation = None
             self._factors, self._about = [], ""
             self._link = "apart" if pause == "end" else "comma" if self._link == "direct" else self._link
         if self._tokens[span.start].slash and self._link == "direct":
@@ -128,29 +146,30 @@ class _Reader:
 
     def hear(self, span: Span) -> None:
         """Takes an everyday word, or one that is unknown, into account."""
-        if self._passes and span.kind not in ("unknown", "or"):
-            self._end_negation()
+        if self._negation and self._negation.reaches_next_alone and span.kind not in ("unknown", "or"):
+            self._negation = None
         if span.kind == "strength":
             self._factors.append(span.factor)
         elif span.kind == "not":
             self._link = "apart"
             # "no, blue" denies nothing that follows.
             if span.stop < len(self._tokens) and not self._tokens[span.stop].pause:
-                self._not, self._not_of, self._used, self._passes = span.factor, None, False, False
-        elif span.kind in ("and", "or"):
+                self._negation = _Negation(span.factor)
+        elif span.kind == "and" or span.kind == "or":
             self._link = span.kind if self._link != "apart" else self._link
         elif span.kind in ("other", "same"):
             self._about = span.kind
         elif span.kind == "with":
-            if self._used:
-                self._end_negation()
+            if self._negation and self._negation.is_used:
+                self._negation = None
         elif span.kind in ("but", "unknown"):
             self._except = self._other if (span.kind, self._link) == ("but", "direct") else None
             self._link = "apart"
             self._factors = []
-            self._passes = self._not is not None
             if span.kind == "but":
-                self._end_negation()
+                self._negation = None
+            elif self._negation:
+                self._negation.reaches_next_alone = True
 
     def read(self, span: Span, options: tuple[tuple[str, str], ...]) -> None:
         """Makes a wish of a value, or of a name that belongs to no value."""
@@ -167,16 +186,16 @@ class _Reader:
 
     def _read_value(self, span: Span, options: tuple[tuple[str, str], ...], factor: float) -> None:
         attributes = {attribute for attribute, _ in options}
-        kind = "value"
-        if self._denies(attributes):
+        kind: WishKind = "value"
+        if negation := self._negation_of(attributes):
             kind = "remove" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
-            factor = min(factor, self._not or 1.0)
+            factor = min(factor, negation.factor)
         self._add(kind, options, factor, span)
 
     def _read_name(self, span: Span, attribute: str, factor: float) -> None:
         absent, present = self._vocabulary.absent_value(attribute), self._vocabulary.present_value(attribute)
         values = tuple((attribute, value) for value in self._vocabulary.values_of(attribute))
-        if span.meaning.absent or self._denies({attribute}):
+        if span.meaning.absent or self._negation_of({attribute}):
             if absent is not None:
                 self._add("value", ((attribute, absent),), factor, span)
             else:
@@ -191,25 +210,23 @@ class _Reader:
         else:
             self._add("name", values[:MOST_OPTIONS], factor, span)
 
-    def _add(self, kind: str, options: tuple[tuple[str, str], ...], factor: float, span: Span) -> None:
+    def _add(self, kind: WishKind, options: tuple[tuple[str, str], ...], factor: float, span: Span) -> None:
         if options:
             self.wishes.append(
                 Wish(kind, options, factor, self._link, span.start, span.stop, span.kind == "meaning")
             )
 
-    def _denies(self, attributes: set[str]) -> bool:
-        """Returns whether what comes now is denied, and remembers what the negation was used for."""
+    def _negation_of(self, attributes: set[str]) -> _Negation | None:
+        """Returns the negation that reaches what comes now, and notes that it is used; None if none does."""
         if self._except is not None and attributes == {self._except}:
-            self._not, self._used = 1.0, False
-        if self._not is None:
-            return False
-        goes_on = self._link == "or" or (self._link == "and" and attributes == {self._not_of})
-        if self._used and not goes_on:
-            self._end_negation()
-            return False
-        self._used, self._passes = True, False
-        self._not_of = next(iter(attributes)) if len(attributes) == 1 else None
-        return True
-
-    def _end_negation(self) -> None:
-        self._not, self._not_of, self._used, self._passes = None, None, False, False
+            self._negation = _Negation(factor=1.0)
+        negation = self._negation
+        if negation is None:
+            return None
+        goes_on = self._link == "or" or (self._link == "and" and attributes == {negation.attribute})
+        if negation.is_used and not goes_on:
+            self._negation = None
+            return None
+        negation.is_used, negation.reaches_next_alone = True, False
+        negation.attribute = next(iter(attributes)) if len(attributes) == 1 else None
+        return negation
