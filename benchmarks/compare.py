@@ -40,7 +40,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def probe(code: str) -> str | None:
-    """Returns what a line of Python prints in a new process; None if it fails."""
+    """Returns the output of a line of Python in a new process; None if it fails."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 

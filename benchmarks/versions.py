@@ -38,7 +38,7 @@ NO_TESTS = 5  # pytest's exit status where every test is deselected, as in tests
 
 
 def requirements(project: Mapping[str, Any], extras: Iterable[str]) -> list[Requirement]:
-    """Returns what a project asks for here, with extras, and what these extras name of its own extras.
+    """Returns the requirements of a project here, with extras, and those of its own extras that these name.
 
     Args:
       project: the table ``project`` of pyproject.toml.

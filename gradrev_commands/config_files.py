@@ -87,7 +87,7 @@ def _near(given: pathlib.Path) -> str:
 
 
 def _shipped_name(file: pathlib.Path) -> str:
-    """Returns what to type for a shipped config: its file in the project, or its name if it is installed."""
+    """Returns the argument for a shipped config: its file in the project, or its name if it is installed."""
     return file.stem if SHIPPED == INSTALLED else f"{CONFIGS}/{file.name}"
 
 

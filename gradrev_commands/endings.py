@@ -57,7 +57,7 @@ def ends_in_words() -> Iterator[None]:
 
 
 def ending_of(error: BaseException) -> Ending:
-    """Returns what a command ends with after an error.
+    """Returns the exit status and the message of a command after an error.
 
     Args:
       error: the error.
@@ -84,7 +84,7 @@ def ending_of(error: BaseException) -> Ending:
 
 
 def _unexpected(error: BaseException) -> str:
-    """Returns what is said of an error that nothing has foreseen: the machine's, or a bug."""
+    """Describes an error that nothing has foreseen: the machine's, or a bug."""
     hint = f"--{DEBUG} shows where"
     if isinstance(error, MemoryError):
         reason = f": {first_line(error)}" if str(error).strip() else ""

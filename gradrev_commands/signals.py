@@ -54,7 +54,7 @@ class _Handler:
             self._timer.cancel()
 
     def error(self) -> BaseException:
-        """Returns what ends the main thread."""
+        """Returns the exception that ends the main thread."""
         return Terminated() if self.number == signal.SIGTERM else KeyboardInterrupt()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -46,7 +46,7 @@ PROBLEM = re.compile(
 
 
 def use_compilation_cache(given: str | None) -> None:
-    """Has JAX keep what this process compiles from now on, and read what was compiled before.
+    """Enables JAX's persistent compilation cache, for what this process compiles from now on.
 
     This changes settings of JAX for the whole process, so commands do it, and no other function of the
     library. A cache that the environment or the process has chosen remains. A folder that cannot be used is
@@ -78,7 +78,7 @@ def use_compilation_cache(given: str | None) -> None:
 
 
 def use_cache_of_run(directory: pathlib.Path) -> None:
-    """Does ``use_compilation_cache`` with the folder that the config of a run says.
+    """Enables the compilation cache in the folder that the config of a run names.
 
     Args:
       directory: the run's folder; without a config, programs lie where they do by default.
@@ -87,7 +87,7 @@ def use_cache_of_run(directory: pathlib.Path) -> None:
 
 
 def cache_of_run(directory: pathlib.Path) -> str | None:
-    """Returns what the config of a run says of the cache; None also where there is no config to read.
+    """Returns the folder that the config of a run names; None also where there is no config to read.
 
     A model to share never says where programs lie, because they would be run.
 

@@ -38,7 +38,7 @@ def step_of(folder: pathlib.Path) -> int | None:
 
 
 def scored(score: float) -> dict[str, float]:
-    """Returns what a checkpoint says of its score.
+    """Returns the record of a score that a checkpoint keeps, with its checksum.
 
     Example:
       >>> scored(0.5)
@@ -129,7 +129,7 @@ def unusable_file(folder: pathlib.Path) -> str | None:
 
 
 def _score_fault(folder: pathlib.Path) -> str | None:
-    """Returns what is wrong with the score of a checkpoint; None: it is whole, or it has none."""
+    """Describes the damage of a checkpoint's score; None: it is whole, or there is none."""
     path = folder / METRICS / METRICS
     try:
         read_score(json.loads(path.read_text(encoding="utf-8")))

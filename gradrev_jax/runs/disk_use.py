@@ -1,4 +1,4 @@
-"""Tells how much of a disk a run takes, and checks that it is there."""
+"""Estimates the disk space of a run, and checks that it is free."""
 
 import pathlib
 import shutil

@@ -71,7 +71,7 @@ def embedded_images(
     *,
     progress: bool = True,
 ) -> dict[str, Vectors]:
-    """Returns what a frozen backbone gives of the images of some parts, computed on first use.
+    """Returns a frozen backbone's features of the images of some parts, computed on first use.
 
     An entry of the cache is found by the content of the images, the transform, the network and its weights.
 
@@ -104,7 +104,7 @@ def _embed_pool(
     config: ConfigDict,
     progress: bool,
 ) -> Vectors:
-    """Returns what the backbone gives of the images of a pool, from the cache if it is there."""
+    """Returns the backbone's features of the images of a pool, from the cache if they are there."""
     shape = (len(rows), pool.views, frozen.output_width(pool.transform.size))
     if not len(rows):  # an empty file cannot be mapped
         return Vectors(VectorArray(np.zeros(shape, FLOAT)), rows)

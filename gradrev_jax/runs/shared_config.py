@@ -158,7 +158,7 @@ def check_placed(config: Mapping[str, Any], directory: pathlib.Path) -> None:
 
 
 def _problem(name: str, value: Any) -> str | None:
-    """Returns what the value of a field has to be for a model that is shared, if it is not."""
+    """Describes the value that a field needs in a model that is shared, if it has another."""
     problem = _type_problem(name, value)
     if problem is not None or value is None:
         return problem

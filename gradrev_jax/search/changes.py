@@ -108,7 +108,7 @@ def make_changes(
     replacement: Replacement | None,
     num_queries: int,
 ) -> Changes:
-    """Returns what indicators change, at a strength.
+    """Converts indicators, at a strength, to factors of the memory's rows and blocks to replace.
 
     Args:
       indicators: [Q, J].

@@ -114,7 +114,7 @@ class Comparison:
         return (lengths > 0).astype(np.float64) if self.normalize == "attribute" else lengths
 
     def scales(self, query: Float[np.ndarray, " C"], squared_rows: Float[np.ndarray, "C G"]) -> "Scales":
-        """Returns what the products of groups are multiplied by.
+        """Returns the factors of the products of groups.
 
         Args:
           query: the lengths of the query's groups, [C].

@@ -190,7 +190,7 @@ class ItemGallery:
         return edited
 
     def _terms(self, item: ItemProducts, edit: ItemEdit) -> list[_Term]:
-        """Returns what the products of an edited item are sums of."""
+        """Lists the summands of an edited item's products."""
         every = np.ones(len(self.comparison.groups), bool)
         kept = every.copy()
         kept[: len(edit.replaced)] &= ~edit.replaced

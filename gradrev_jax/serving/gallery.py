@@ -78,7 +78,7 @@ def made_of(
     rows: Int[np.ndarray, " G"],
     asked: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Returns what an encoded gallery depends on, so that a change of any of it is noticed.
+    """Returns the provenance of an encoded gallery, so that a change of any of it is noticed.
 
     Images are known by their names, labels, sizes and times of change: nothing is read.
 

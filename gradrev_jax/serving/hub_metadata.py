@@ -67,7 +67,7 @@ def _scalar(value: Any) -> str:
 def hub_metadata(
     name: str, choices: CardChoices, data_format: str, metrics: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Returns what the hub reads of a model card.
+    """Returns the metadata of a model card, for the hub.
 
     Args:
       name: the name of the model.

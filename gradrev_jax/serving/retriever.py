@@ -281,7 +281,7 @@ class Retriever:
         return network
 
     def _load(self, name: str, load: Callable[[], Any]) -> Any:
-        """Returns what is loaded once, by the first that needs it."""
+        """Returns a part that is loaded once, by the first that needs it."""
         with self._loading:
             if name not in self._loaded:
                 self._loaded[name] = load()

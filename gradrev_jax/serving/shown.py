@@ -42,7 +42,7 @@ def describe_edited(edited: Edited) -> str:
 
 
 def results_table(found: Found) -> str:
-    """Returns what was found as lines for a terminal.
+    """Formats results as lines for a terminal.
 
     Args:
       found: what was found.
@@ -58,7 +58,7 @@ def results_table(found: Found) -> str:
 
 
 def results_json(found: Found) -> dict[str, Any]:
-    """Returns what was found in the form of the JSON API, see docs/serving.md.
+    """Converts results to the form of the JSON API, see docs/serving.md.
 
     Args:
       found: what was found.

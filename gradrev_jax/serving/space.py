@@ -127,7 +127,7 @@ class SearchSpace:
         }
 
     def metadata(self) -> dict[str, str]:
-        """Returns what is saved besides the arrays."""
+        """Returns the settings that are saved besides the arrays."""
         about = {
             "attributes": dict(zip(self.schema.names, map(list, self.schema.values), strict=True)),
             "missing": self.missing,
@@ -141,7 +141,7 @@ class SearchSpace:
 
 
 def with_full_look(fitted: Fitted) -> Fitted:
-    """Returns what a representation keeps, with a look of weight 1 where it has a look."""
+    """Returns a fitted representation with a look of weight 1, where it has a look."""
     if LOOK not in fitted.arrays:
         return fitted
     return fitted._replace(arrays={**fitted.arrays, LOOK: np.asarray(1, np.float32)})

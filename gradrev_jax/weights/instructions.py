@@ -55,7 +55,7 @@ class Instructions:
         self._left = MOST_INSTRUCTIONS
 
     def find(self, module: Any, name: Any) -> Any:
-        """Returns what stands for a global name, if it is one of those that the objects need."""
+        """Returns the stand-in of a global name, if it is one of those that the objects need."""
         if type(module) is not str or type(name) is not str:  # the message would show any other in full
             raise ValueError("the name of a global is no string")
         if (module, name) not in self.names:
@@ -66,7 +66,7 @@ class Instructions:
         return self.names[module, name]
 
     def call(self, function: Any, arguments: Any) -> Any:
-        """Returns what stands for the result of a call."""
+        """Returns the stand-in of the result of a call."""
         raise NotImplementedError
 
     def set_state(self, target: Any, state: Any) -> None:
@@ -74,7 +74,7 @@ class Instructions:
         raise NotImplementedError
 
     def refer(self, pid: Any) -> Any:
-        """Returns what stands for an object outside of the pickle."""
+        """Returns the stand-in of an object outside of the pickle."""
         raise ValueError("it refers to what is outside of it")
 
     def check_key(self, key: Any) -> bool:

@@ -208,5 +208,5 @@ def _view(name: str, shape: Any, dtype: np.dtype, fortran: bool, content: Any) -
 
 
 def _described(record: Any) -> str:
-    """Returns what a record is, for errors."""
+    """Describes a record, for errors."""
     return f"a {record.function}" if type(record) is _Call else f"a {type(record).__name__}"

@@ -58,7 +58,7 @@ def _code(default: object) -> str:
 
 
 def _meaning(field: Field) -> str:
-    """Returns what is known of a field besides its default, as one cell of a table."""
+    """Describes a field, but for its default, in one cell of a table."""
     return " ".join(sentence.replace("|", r"\|") for sentence in _sentences(field))
 
 

@@ -1,4 +1,4 @@
-"""Tells all loggers of a run its records; none of them can end it."""
+"""Passes a run's records to all of its loggers, none of which can end it."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ class Loggers:
             self._trackers[name] = {**known, "id": logger.id}
 
     def begin(self, stage: str, first_step: int, past: Iterable[Mapping[str, Any]]) -> None:
-        """Tells that a stage begins, or goes on.
+        """Announces that a stage begins, or goes on.
 
         Args:
           stage: the name of the stage.
@@ -63,7 +63,7 @@ class Loggers:
                         self._tell(name, logger, record)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Tells a record to all loggers."""
+        """Passes a record to all loggers."""
         for name, logger in list(self._opened.items()):
             with self._without_failing(name, f"step {record['step']} of stage {record['stage']}"):
                 self._tell(name, logger, record)

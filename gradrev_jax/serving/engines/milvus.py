@@ -168,7 +168,7 @@ def open_milvus(place: Place, *, schema: AttributeSchema, fingerprint: str) -> M
 
 
 def read_about(connection: Connection) -> About | None:
-    """Returns what the collection holds; None if there is no such collection.
+    """Returns the description of the collection; None if there is none.
 
     Args:
       connection: the connection to it.

@@ -104,7 +104,7 @@ def connect(place: Place, *, create: bool = False) -> Connection:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what an error of the client says, in one line."""
+    """Returns the message of the client's error, in one line."""
     details = (
         getattr(error, "message", None) or getattr(error, "details", lambda: None)() or first_line(error)
     )

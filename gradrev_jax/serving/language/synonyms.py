@@ -71,7 +71,7 @@ crew neck, round neck, round
 
 
 def synonym(word: str, vocabulary: Vocabulary) -> Meaning:
-    """Returns what a word is called in a catalogue that does not know it; ``NOTHING`` if nothing is.
+    """Returns the catalogue's meaning of a word that it does not know; ``NOTHING`` if nothing is.
 
     Args:
       word: the word.

@@ -67,7 +67,7 @@ class Vocabulary:
                 self._by_start.setdefault(key[0], []).append(key)
 
     def meaning(self, words: Sequence[str]) -> Meaning:
-        """Returns what one word, or several in a row, may be; ``NOTHING`` if nothing.
+        """Returns the meaning of a word, or of several in a row; ``NOTHING`` if there is none.
 
         Args:
           words: the words, as ``tokenize`` has them.
@@ -90,7 +90,7 @@ class Vocabulary:
         return NOTHING
 
     def typo(self, word: str) -> Meaning:
-        """Returns what a word may be if it is misspelt; its first letter is taken as right.
+        """Returns the meaning of a word if it is misspelt; its first letter is taken as right.
 
         Args:
           word: the word.
@@ -208,7 +208,7 @@ def vocabulary_of(schema: AttributeSchema) -> Vocabulary:
 
 
 def _part(meaning: Meaning) -> Meaning:
-    """Returns what a part of names means: of an attribute and of its own values, it names the attribute."""
+    """Returns the meaning of a part of names; of an attribute and its own values, it names the attribute."""
     values = tuple(option for option in meaning.values if option[0] not in meaning.attributes)
     return meaning._replace(values=values)
 

@@ -52,7 +52,7 @@ class Wish(NamedTuple):
 def read_wishes(
     spans: Sequence[Span], tokens: Sequence[Token], bound: Mapping[int, int], vocabulary: Vocabulary
 ) -> list[Wish]:
-    """Returns what a text asks for, in its order.
+    """Lists the wishes of a text, in its order.
 
     Args:
       spans: the spans of the text.

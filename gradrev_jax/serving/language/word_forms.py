@@ -76,7 +76,7 @@ def name_words(name: str) -> tuple[str, ...]:
 
 
 def stem(word: str) -> str:
-    """Returns what the forms of an English word have in common; it need not be a word.
+    """Returns the stem that the forms of an English word share; it need not be a word.
 
     Example:
       >>> [stem(word) for word in ("dress", "dresses", "striped", "stripes", "ties", "scarves", "women")]
@@ -102,7 +102,7 @@ def stem(word: str) -> str:
 
 
 def lesser_forms(word: str) -> tuple[tuple[str, bool], ...]:
-    """Returns what a comparative is of, and whether its ending weakens it, as in "reddish".
+    """Returns the adjective of a comparative, and whether its ending weakens it, as in "reddish".
 
     Example:
       >>> lesser_forms("redder"), lesser_forms("reddish"), lesser_forms("red")

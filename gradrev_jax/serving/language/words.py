@@ -89,7 +89,7 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
 def _outcome(
     wishes: Sequence[Wish], text: str, tokens: Sequence[Token]
 ) -> tuple[tuple[Change, ...], tuple[Question, ...]]:
-    """Returns what the wishes come to: the last of each attribute, or what is to be asked."""
+    """Resolves wishes to the last change of each attribute, or to a question."""
     wanted: dict[str | int, Change | Question] = {}
     removed: dict[str, Change] = {}
     named: list[Wish] = []

@@ -1,4 +1,4 @@
-"""A cache that holds the least recently used entries out, bounded by their number or their bytes."""
+"""A cache bounded by the number or the bytes of its entries, which evicts the least recently used."""
 
 import collections
 import threading
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """Holds the most recently used values of a function's; every method may be called from several threads.
+    """Represents the most recently used values of a function; its methods may be called from several threads.
 
     Args:
       most: the sum of the sizes of all entries that are kept.

@@ -55,7 +55,7 @@ def serve_run(
 
 
 def prepare(shop: Shop, words: Words) -> None:
-    """Does what the first search, the first words and the first photograph would have to wait for.
+    """Warms up the search, the words and the network of photographs, so that no user waits for them.
 
     Args:
       shop: the retriever.

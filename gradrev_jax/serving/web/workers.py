@@ -29,7 +29,7 @@ class Workers:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[], T], receive: Receive | None = None) -> T:
-        """Returns what a function returns, called in one of the threads.
+        """Calls a function in one of the threads, and returns its result.
 
         Args:
           work: the function.

@@ -66,7 +66,7 @@ class GarmentImages:
         return picture[margin : margin + transform.size, margin : margin + transform.size]
 
     def nuisances(self, row: int) -> Float[np.ndarray, " L"]:
-        """Returns what a drawing has that no attribute decides, see ``garment_nuisances``."""
+        """Returns the exact colour, size and pose of a drawing, see ``garment_nuisances``."""
         return garment_nuisances(self._garment(row), self._random(row))
 
     def _garment(self, row: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Tells what a drawn garment has that no attribute names: its exact colour, its size and its pose."""
+"""Measures the exact colour, the size and the pose of drawn garments, which no attribute names."""
 
 import colorsys
 import math
@@ -26,7 +26,7 @@ PERIODS = {
 
 
 def garment_nuisances(garment: Mapping[str, str], rng: np.random.Generator) -> Float[np.ndarray, " L"]:
-    """Returns what ``draw_garment`` draws with the same random numbers, in the order of ``PERIODS``.
+    """Returns the numbers that ``draw_garment`` draws from the same generator, in the order of ``PERIODS``.
 
     Hue and shade are counted from those of the colour that the garment is named by, so that its name says
     nothing of them. A hue is a fraction of the whole circle, a shade one of the whole range of brightness.

@@ -1,4 +1,4 @@
-"""Has TFDS restore features of its own classes alone: it imports whatever module a description names."""
+"""Lets TFDS restore features of its own classes alone: it imports whatever module a description names."""
 
 import contextlib
 import contextvars
