@@ -29,7 +29,7 @@ from benchmarks.many_embeddings import resident
 from benchmarks.recording import record
 from benchmarks.search import spread, timed
 from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.exact import exact_search
 from gradrev_jax.serving.engines.opening import fill_engine, open_engine
@@ -105,7 +105,7 @@ def measure(folder: pathlib.Path, sizes: dict[str, int]) -> dict[str, Any]:
     result["ItemGallery"] = {name: spread(seconds) for name, seconds in times.items()}
 
     names = [f"images/{row:08d}.jpg" for row in range(len(features))]
-    comparison = Comparison.of_blocks(schema.num_attributes, schema.num_attributes, "global", None)
+    comparison = BlockComparison.of_blocks(schema.num_attributes, schema.num_attributes, "global", None)
     gallery = engine_gallery(features, comparison, names, labels, schema)
     filling, _ = timed(lambda: fill_engine(f"milvus:{folder / DATABASE}", gallery))
     stored = sum(path.stat().st_size for path in (folder / DATABASE).rglob("*") if path.is_file())

@@ -191,7 +191,7 @@ class _Scatter(NamedTuple):
       strata: [M, S], the stratum of each image, one-hot.
       residuals: [M, d], the features minus the mean of their stratum.
       whiten: [d, d], the inverse square root of the shrunk covariance within strata.
-      color: [d, d], its square root.
+      unwhiten: [d, d], its square root.
       mean: [d], of all features.
       differences: [S - 1, d], the whitened differences between the means of strata.
     """
@@ -199,7 +199,7 @@ class _Scatter(NamedTuple):
     strata: Float[np.ndarray, "M S"]
     residuals: Float[np.ndarray, "M d"]
     whiten: Float[np.ndarray, "d d"]
-    color: Float[np.ndarray, "d d"]
+    unwhiten: Float[np.ndarray, "d d"]
     mean: Float[np.ndarray, " d"]
     differences: Float[np.ndarray, "s d"]
 
@@ -223,7 +223,7 @@ def _erase(
     outside, sines, rows = np.linalg.svd(directions - means @ (means.T @ directions), full_matrices=False)
     apart = sines > LEAST_SINE
     oblique = directions @ rows[apart].T @ (outside[:, apart] / sines[apart]).T
-    erased = scatter.color @ oblique @ scatter.whiten
+    erased = scatter.unwhiten @ oblique @ scatter.whiten
     erasure.matrices[n] -= erased
     erasure.offsets[n] = erased @ scatter.mean
 
@@ -243,9 +243,9 @@ def _scatter(
     if variances.sum() <= ROUNDING**2 * np.square(means).sum():
         return None
     roots = np.sqrt(np.maximum(variances, 0) + shrinkage * variances.mean())
-    whiten, color = (axes / roots) @ axes.T, (axes * roots) @ axes.T
+    whiten, unwhiten = (axes / roots) @ axes.T, (axes * roots) @ axes.T
     differences = (means[1:] - means[:1]) @ whiten
-    return _Scatter(one_hot, residuals, whiten, color, features.mean(axis=0), differences)
+    return _Scatter(one_hot, residuals, whiten, unwhiten, features.mean(axis=0), differences)
 
 
 def _scores(scatter: _Scatter, labels: Int[np.ndarray, " M"]) -> Float[np.ndarray, "d v"]:

@@ -13,7 +13,7 @@ Kind = Literal["swap", "add", "remove"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class Changes(NamedTuple):
+class LabelChanges(NamedTuple):
     """C changes that turn one distinct label row into another.
 
     Attributes:
@@ -31,7 +31,7 @@ def existing_changes(
     *,
     kinds: Collection[Kind] = ("swap", "add"),
     num_changes: int = 1,
-) -> Changes:
+) -> LabelChanges:
     """Finds all changes of a number of attributes that turn one of the distinct rows into another of them.
 
     Two rows differ in certain columns alone if and only if they are equal once these are masked: grouping
@@ -51,7 +51,7 @@ def existing_changes(
     Example:
       >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
       >>> existing_changes(np.array([[0, 0], [0, 1], [1, 1]]), schema, num_changes=2)
-      Changes(row=array([0, 2]), target=array([2, 0]))
+      LabelChanges(row=array([0, 2]), target=array([2, 0]))
     """
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds must be some of {', '.join(KINDS)}, got {tuple(kinds)!r}")
@@ -72,7 +72,7 @@ def existing_changes(
         found.append((source[valid][order], target[valid][order]))
     row, target = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(row, kind="stable")
-    return Changes(row[order], target[order])
+    return LabelChanges(row[order], target[order])
 
 
 def _is_allowed(before: np.ndarray, after: np.ndarray, kinds: Collection[Kind]) -> np.ndarray:

@@ -11,7 +11,7 @@ from gradrev_jax.core.normalization import Normalization
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class BlockComparison:
     """Represents a normalisation, and the weights of groups of blocks, see ``normalize_features``.
 
     The blocks are in C groups: each by itself if it is normalised by itself, otherwise the block of each
@@ -36,7 +36,7 @@ class Comparison:
         num_attributes: int,
         normalize: Normalization,
         weights: Float[np.ndarray, " P"] | None,
-    ) -> "Comparison":
+    ) -> "BlockComparison":
         """Creates a comparison from weights of blocks.
 
         Args:
@@ -63,7 +63,7 @@ class Comparison:
         """Returns whether the last group is what belongs to no attribute."""
         return self.normalize != "attribute" and self.num_blocks > self.num_attributes
 
-    def with_rest(self, factor: float) -> "Comparison":
+    def with_rest(self, factor: float) -> "BlockComparison":
         """Returns the comparison in which the weight of what belongs to no attribute has a factor.
 
         Args:
@@ -91,7 +91,7 @@ class Comparison:
           items: the items, [m, P, w].
 
         Example:
-          >>> Comparison.of_blocks(1, 1, "global", None).apply(np.array([[[0.0, 4.0]]])).tolist()
+          >>> BlockComparison.of_blocks(1, 1, "global", None).apply(np.array([[[0.0, 4.0]]])).tolist()
           [[[0.0, 1.0]]]
         """
         items = np.asarray(items, np.float64)

@@ -14,10 +14,10 @@ from gradrev_jax.core.replacement import Edit
 from gradrev_jax.errors import DataError
 from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.changes import make_replacement
-from gradrev_jax.search.edited_index import EditedIndex
 from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.learned_edit_index import LearnedEditIndex
 
-GalleryIndex = ManipulationIndex | EditedIndex
+GalleryIndex = ManipulationIndex | LearnedEditIndex
 
 
 def make_index(
@@ -50,7 +50,7 @@ def make_index(
     scale_weights(weights, gallery.shape[1])
     build: Callable[[], GalleryIndex]
     if isinstance(edit, LearnedEdit):
-        build = functools.partial(EditedIndex.build, gallery, edit, normalize, weights)
+        build = functools.partial(LearnedEditIndex.build, gallery, edit, normalize, weights)
     else:
         assert memory is not None, "prototypes edit"
         make_replacement(memory, edit, attribute_of, absent)

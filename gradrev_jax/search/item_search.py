@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.comparison import Comparison, inverse
+from gradrev_jax.search.comparison import BlockComparison, inverse
 from gradrev_jax.search.item_products import ItemProducts, RecentProducts
 
 ROUNDING = 2.0**-24  # of float32, relative
@@ -78,7 +78,7 @@ class ItemGallery:
     blocks: Float[np.ndarray, "G P w"]
     memory: Float[np.ndarray, "J P w"]
     absent: Float[np.ndarray, "N w"]
-    comparison: Comparison
+    comparison: BlockComparison
     _prototypes: RecentProducts = dataclasses.field(default_factory=RecentProducts, repr=False)
 
     @classmethod
@@ -100,7 +100,7 @@ class ItemGallery:
           weights: the weight of each block, as ``scale_weights`` returns them, [P]; those of blocks that
             belong to no attribute are equal. None: all 1.
         """
-        comparison = Comparison.of_blocks(blocks.shape[1], len(absent), normalize, weights)
+        comparison = BlockComparison.of_blocks(blocks.shape[1], len(absent), normalize, weights)
         return cls(blocks, memory, absent, comparison)
 
     @functools.cached_property
@@ -154,7 +154,7 @@ class ItemGallery:
           item: the item and its products, from ``products``.
           edit: the edit.
           k: the number of rows; fewer are returned if fewer are allowed.
-          rest: the factor of the weight of what belongs to no attribute; see ``Comparison.with_rest``.
+          rest: the factor of the weight of what belongs to no attribute; see ``BlockComparison.with_rest``.
           allowed: the rows that may be found, [G]; None: all.
 
         Raises:
@@ -209,7 +209,7 @@ class ItemGallery:
         return self._prototypes.get(("absent", attribute), lambda: self.products(block))
 
     def _squares(
-        self, comparison: Comparison, query: Float[np.ndarray, "P w"], terms: list[_Term]
+        self, comparison: BlockComparison, query: Float[np.ndarray, "P w"], terms: list[_Term]
     ) -> tuple[Float[np.ndarray, " G"], Float[np.ndarray, " G"]]:
         """Returns the squared distances of all rows by their products, and bounds on their errors."""
         scales = comparison.scales(comparison.lengths(query), self._squared_row_lengths)
@@ -230,7 +230,7 @@ def nearest_of(
     rows: Int[np.ndarray, " m"],
     blocks: Float[np.ndarray, "G P w"],
     query: Float[np.ndarray, "P w"],
-    comparison: Comparison,
+    comparison: BlockComparison,
     k: int,
 ) -> Hits:
     """Finds the k nearest of some rows by direct sums of (q - g)², in float64.

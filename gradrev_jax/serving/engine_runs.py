@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs import workdir
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.engine import Engine, EngineGallery, Labels
 from gradrev_jax.serving.engines.exact import EngineNeighbors, exact_search
@@ -78,7 +78,7 @@ def gallery_of(run: ServedRun) -> EngineGallery:
     """
     blocks, space = run.gallery.blocks, run.gallery.space
     schema, way = space.schema, space.way
-    comparison = Comparison.of_blocks(blocks.shape[1], schema.num_attributes, way.normalize, way.weights)
+    comparison = BlockComparison.of_blocks(blocks.shape[1], schema.num_attributes, way.normalize, way.weights)
     names = [run.catalogue.images.name(row) for row in run.rows.tolist()]
     return engine_gallery(blocks, comparison, names, run.catalogue.labels[run.rows], schema, kept=run.kept)
 

@@ -71,7 +71,7 @@ def check_finite(blocks: np.ndarray, own_logits: np.ndarray, directory: pathlib.
             )
 
 
-def made_of(
+def gallery_provenance(
     directory: pathlib.Path,
     config: Mapping[str, Any],
     catalogue: Catalogue,
@@ -108,27 +108,27 @@ def made_of(
 
 
 def open_gallery(
-    directory: pathlib.Path, parts: Sequence[str], of: Mapping[str, Any]
+    directory: pathlib.Path, parts: Sequence[str], provenance: Mapping[str, Any]
 ) -> EncodedGallery | None:
     """Opens the gallery that was kept in a run's folder; None if there is none of this run and catalogue.
 
     Args:
       directory: the folder of the run.
       parts: the parts of the catalogue that it shows.
-      of: what it must be made of, see ``made_of``.
+      provenance: that of the gallery that is wanted, see ``gallery_provenance``.
     """
     folder = kept_folder(directory, parts)
     if _leads_elsewhere(folder, directory):
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if about["made_of"] != of:
+        if about["made_of"] != provenance:
             say(f"{folder} is of an earlier state of the run or of its catalogue; encoding the gallery again")
             return None
         blocks, own_logits = (map_array(folder / f"{name}.npy") for name in ARRAYS)
         space = open_space(folder / SPACE)
         num_classes = classes_of(space.schema, space.missing).num_values
-        shapes = (of["count"], *space.fitted.memory.shape[1:]), (of["count"], num_classes)
+        shapes = (provenance["count"], *space.fitted.memory.shape[1:]), (provenance["count"], num_classes)
         if (blocks.shape, own_logits.shape) != shapes or not blocks.dtype == own_logits.dtype == np.float32:
             raise ValueError("its arrays do not fit each other")
         stage, step = about["stage"], about["step"]
@@ -143,14 +143,14 @@ def open_gallery(
 
 
 def keep_gallery(
-    directory: pathlib.Path, parts: Sequence[str], of: Mapping[str, Any], gallery: EncodedGallery
+    directory: pathlib.Path, parts: Sequence[str], provenance: Mapping[str, Any], gallery: EncodedGallery
 ) -> bool:
     """Writes an encoded gallery into the folder of its run; says so where that cannot be done.
 
     Args:
       directory: the folder of the run.
       parts: the parts of the catalogue that it shows.
-      of: what it is made of.
+      provenance: its provenance.
       gallery: the gallery.
 
     Returns:
@@ -165,7 +165,7 @@ def keep_gallery(
             for name, array in zip(ARRAYS, (gallery.blocks, gallery.own_logits), strict=True):
                 np.save(new / f"{name}.npy", array)
             save_space(gallery.space, new / SPACE)
-            about = {"made_of": dict(of), "stage": gallery.stage, "step": gallery.step}
+            about = {"made_of": dict(provenance), "stage": gallery.stage, "step": gallery.step}
             (new / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     except (OSError, DataError) as error:
         say(f"the encoded gallery is not kept, so the next start encodes it again: {error}")

@@ -25,10 +25,10 @@ from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.serving.gallery import (
     EncodedGallery,
     check_finite,
+    gallery_provenance,
     join_images,
     keep_gallery,
     kept_folder,
-    made_of,
     open_gallery,
 )
 from gradrev_jax.serving.network import Network, open_network
@@ -90,8 +90,8 @@ def open_served(
     rows = catalogue.rows(*parts)
     if not len(rows):
         raise DataError(f"the gallery is empty: the catalogue has no image in {' or '.join(parts)}")
-    of = made_of(directory, config.to_dict(), catalogue, rows, {"step": step})
-    gallery, is_kept = open_gallery(directory, parts, of), True
+    provenance = gallery_provenance(directory, config.to_dict(), catalogue, rows, {"step": step})
+    gallery, is_kept = open_gallery(directory, parts, provenance), True
     if gallery is None:
         if is_shared:
             gallery = _encode_with_model(directory, catalogue, config, parts, step=step, progress=progress)
@@ -99,7 +99,7 @@ def open_served(
             run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
             gallery = _encode(run, config, parts, progress=progress)
         check_finite(gallery.blocks, gallery.own_logits, directory)
-        is_kept = keep_gallery(directory, parts, of, gallery)
+        is_kept = keep_gallery(directory, parts, provenance, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
     kept = kept_folder(directory, parts) if is_kept else None  # or what is kept there is of another gallery
     return ServedRun(directory, catalogue, rows, gallery, load, kept)

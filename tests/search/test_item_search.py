@@ -4,7 +4,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, scale_weights
 from gradrev_jax.core.replacement import EDITS
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.item_products import RecentProducts
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
@@ -233,7 +233,7 @@ def test_what_cannot_be_asked_is_refused(rng, k, factor, rest, message):
 
 
 def test_blocks_are_weighed_in_groups():
-    comparison = Comparison.of_blocks(5, 3, "none", np.array([1.0, 2.0, 3.0, 4.0, 4.0]))
+    comparison = BlockComparison.of_blocks(5, 3, "none", np.array([1.0, 2.0, 3.0, 4.0, 4.0]))
     assert comparison.weights.tolist() == [1, 2, 3, 4]
     assert comparison.with_rest(0.5).weights.tolist() == [1, 2, 3, 2]
-    assert Comparison.of_blocks(5, 3, "attribute", None).weights.tolist() == [1, 1, 1, 1, 1]
+    assert BlockComparison.of_blocks(5, 3, "attribute", None).weights.tolist() == [1, 1, 1, 1, 1]

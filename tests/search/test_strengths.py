@@ -6,8 +6,8 @@ import pytest
 
 from gradrev_jax import AttributeSchema, ManipulationIndex
 from gradrev_jax.core.learned_edits import LearnedEdit
-from gradrev_jax.search.edited_index import EditedIndex
 from gradrev_jax.search.gallery import retrieve
+from gradrev_jax.search.learned_edit_index import LearnedEditIndex
 from gradrev_jax.search.sharded_index import ShardedIndex
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
@@ -23,7 +23,7 @@ INDICES = {
     "add": lambda: ManipulationIndex.build(GALLERY, MEMORY, SCHEMA),
     "replace": lambda: ManipulationIndex.build(GALLERY, MEMORY, SCHEMA, edit="replace", absent=ABSENT),
     "shards": lambda: ShardedIndex.build(GALLERY, MEMORY, SCHEMA, devices=jax.devices()[:1] * 2),
-    "learned": lambda: EditedIndex.build(
+    "learned": lambda: LearnedEditIndex.build(
         GALLERY, LearnedEdit(lambda factor, f, i: f * (1 + factor * i.sum(axis=1)[:, None, None]) + 1, 0.3)
     ),
 }

@@ -6,7 +6,13 @@ import pytest
 
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.serving.gallery import EncodedGallery, keep_gallery, kept_folder, made_of, open_gallery
+from gradrev_jax.serving.gallery import (
+    EncodedGallery,
+    gallery_provenance,
+    keep_gallery,
+    kept_folder,
+    open_gallery,
+)
 from tests.encoded_images import SCHEMA, material
 from tests.serving.test_space import make
 
@@ -84,7 +90,7 @@ def made(tmp_path):
     for step in (1, 2):
         (run / "checkpoints" / "encoder" / f"step_{step}").mkdir(parents=True)
     (run / "model.safetensors").touch()
-    return run, lambda: made_of(run, {}, catalogue, np.arange(1), {"step": "best"})
+    return run, lambda: gallery_provenance(run, {}, catalogue, np.arange(1), {"step": "best"})
 
 
 def test_only_whole_checkpoints_are_what_a_gallery_is_made_of(made):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import replace_file
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.search.index_files import fingerprint
 from gradrev_jax.serving.engines.engine import EngineGallery
 
@@ -29,13 +29,13 @@ class ComparedVectors:
       comparison: how its rows are compared.
 
     Example:
-      >>> comparison = Comparison.of_blocks(2, 2, "global", None)
+      >>> comparison = BlockComparison.of_blocks(2, 2, "global", None)
       >>> ComparedVectors(np.array([[[3.0], [4.0]]], np.float32), comparison)[:1].round(3).tolist()
       [[0.6000000238418579, 0.800000011920929]]
     """
 
     blocks: Float[np.ndarray, "G P w"]
-    comparison: Comparison
+    comparison: BlockComparison
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -50,7 +50,7 @@ class ComparedVectors:
 
 def engine_gallery(
     blocks: Float[np.ndarray, "G P w"],
-    comparison: Comparison,
+    comparison: BlockComparison,
     names: Sequence[str],
     labels: Int[np.ndarray, "G N"],
     schema: AttributeSchema,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.normalization import normalize_features, scale_weights
-from gradrev_jax.search.comparison import Comparison
+from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.serving.engines import vectors
 from gradrev_jax.serving.engines.vectors import ComparedVectors, engine_gallery
 from tests.engine_galleries import SCHEMA, make_gallery
@@ -13,7 +13,7 @@ WEIGHTS = scale_weights([1.0, 2.0, 0.5], 3)
 @pytest.mark.parametrize("normalize", ["global", "attribute", "none"])
 def test_vectors_are_those_that_retrieval_compares(normalize):
     features, _ = make_gallery()
-    compared = ComparedVectors(features, Comparison.of_blocks(3, 3, normalize, WEIGHTS))
+    compared = ComparedVectors(features, BlockComparison.of_blocks(3, 3, normalize, WEIGHTS))
     expected = np.asarray(normalize_features(features, normalize, WEIGHTS))
     assert compared.shape == expected.shape
     np.testing.assert_allclose(compared[10:20], expected[10:20], rtol=2e-6, atol=1e-7)
@@ -23,15 +23,15 @@ def test_vectors_are_those_that_retrieval_compares(normalize):
 def make(features, comparison=None, **changes):
     _, gallery = make_gallery()
     given = {"names": gallery.names, "labels": gallery.labels, "schema": SCHEMA, **changes}
-    return engine_gallery(features, comparison or Comparison.of_blocks(3, 3, "global", None), **given)
+    return engine_gallery(features, comparison or BlockComparison.of_blocks(3, 3, "global", None), **given)
 
 
 def test_what_belongs_to_no_attribute_begins_after_the_attributes_blocks():
     features, _ = make_gallery()
     with_rest = np.concatenate([features, features[:, :2]], axis=1)
     assert make(features).rest_from == 24
-    assert make(with_rest, Comparison.of_blocks(5, 3, "none", None)).rest_from == 24
-    assert make(with_rest, Comparison.of_blocks(5, 3, "attribute", None)).rest_from == 40
+    assert make(with_rest, BlockComparison.of_blocks(5, 3, "none", None)).rest_from == 24
+    assert make(with_rest, BlockComparison.of_blocks(5, 3, "attribute", None)).rest_from == 40
 
 
 def test_a_change_of_anything_changes_the_fingerprint():
@@ -43,8 +43,8 @@ def test_a_change_of_anything_changes_the_fingerprint():
     made = [
         make(features),
         make(other),
-        make(features, Comparison.of_blocks(3, 3, "attribute", None)),
-        make(features, Comparison.of_blocks(3, 3, "global", WEIGHTS)),
+        make(features, BlockComparison.of_blocks(3, 3, "attribute", None)),
+        make(features, BlockComparison.of_blocks(3, 3, "global", WEIGHTS)),
         make(features, labels=labels),
         make(features, names=["other", *gallery.names[1:]]),
     ]

@@ -3,9 +3,9 @@ import pytest
 
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.manipulation import manipulate
-from gradrev_jax.search import edited_index
-from gradrev_jax.search.edited_index import EditedIndex
+from gradrev_jax.search import learned_edit_index
 from gradrev_jax.search.index import ManipulationIndex
+from gradrev_jax.search.learned_edit_index import LearnedEditIndex
 
 J, P, D = 5, 2, 3
 
@@ -67,7 +67,7 @@ def slow(gallery, edit, reference, indicators, k, *, normalize, weights, strengt
 def test_the_neighbours_are_those_of_a_slow_search(rng, gallery, edit, normalize, weights, strength, exclude):
     reference, indicators = ask(rng, 30, len(gallery))
     reference[:3] = 11, 7, 23
-    index = EditedIndex.build(gallery, edit, normalize, weights)
+    index = LearnedEditIndex.build(gallery, edit, normalize, weights)
     found = index.search(
         reference_ids=reference, indicators=indicators, k=6, strength=strength, exclude_reference=exclude
     )
@@ -87,7 +87,7 @@ def test_the_neighbours_are_those_of_a_slow_search(rng, gallery, edit, normalize
 
 
 def test_equal_rows_stand_in_their_order_and_the_reference_alone_is_left_out(gallery, edit):
-    index = EditedIndex.build(gallery, edit)
+    index = LearnedEditIndex.build(gallery, edit)
     asked = {"reference_ids": np.array([11]), "indicators": np.zeros((1, J), int), "k": 3}
     assert index.search(**asked).indices[0].tolist() == [7, 11, 23]
     assert index.search(**asked, exclude_reference=True).indices[0, :2].tolist() == [7, 23]
@@ -102,16 +102,16 @@ def test_a_linear_edit_finds_what_the_index_of_prototypes_finds(rng, gallery):
     reference, indicators = ask(rng, 20, len(gallery))
     asked = {"reference_ids": reference, "indicators": indicators, "k": 5, "strength": 0.75}
     plain = ManipulationIndex.build_without_schema(gallery, memory, "global").search(**asked)
-    found = EditedIndex.build(gallery, linear).search(**asked)
+    found = LearnedEditIndex.build(gallery, linear).search(**asked)
     np.testing.assert_array_equal(found.indices, plain.indices)
     np.testing.assert_allclose(found.distances, plain.distances, atol=1e-6)
 
 
 def test_queries_are_answered_alike_in_chunks_of_any_size(rng, gallery, edit, monkeypatch):
     reference, indicators = ask(rng, 11, len(gallery))
-    index = EditedIndex.build(gallery, edit)
+    index = LearnedEditIndex.build(gallery, edit)
     whole = index.search(reference_ids=reference, indicators=indicators, k=4).indices
-    monkeypatch.setattr(edited_index, "CHUNK", 4)
+    monkeypatch.setattr(learned_edit_index, "CHUNK", 4)
     np.testing.assert_array_equal(
         index.search(reference_ids=reference, indicators=indicators, k=4).indices, whole
     )
@@ -130,11 +130,11 @@ def test_queries_are_answered_alike_in_chunks_of_any_size(rng, gallery, edit, mo
 def test_a_gallery_that_cannot_be_compared_is_refused(gallery, edit, spoil, normalize, message):
     spoil(gallery)
     with pytest.raises(ValueError, match=message):
-        EditedIndex.build(gallery, edit, normalize)
+        LearnedEditIndex.build(gallery, edit, normalize)
 
 
 def test_bad_arguments_are_refused(gallery, edit, unchecked):
-    index = EditedIndex.build(gallery, edit)
+    index = LearnedEditIndex.build(gallery, edit)
     one = np.zeros((1, J), int)
     with pytest.raises(ValueError, match="k must lie between 1 and the gallery's 39 rows besides"):
         index.search(reference_ids=np.array([0]), indicators=one, k=40, exclude_reference=True)
@@ -144,10 +144,10 @@ def test_bad_arguments_are_refused(gallery, edit, unchecked):
         index.search(reference_ids=np.array([0]), indicators=one, k=1, strength=np.inf)
     away = LearnedEdit(lambda params, features, indicators: features * params, np.float32(np.nan))
     with pytest.raises(ValueError, match="the edit gives features that are not finite"):
-        EditedIndex.build(gallery, away).search(reference_ids=np.array([0]), indicators=one + 1, k=1)
+        LearnedEditIndex.build(gallery, away).search(reference_ids=np.array([0]), indicators=one + 1, k=1)
     with pytest.raises(ValueError, match="between 0 and 39, got 40"):
         index.search(reference_ids=np.array([40]), indicators=one, k=1)
     with pytest.raises(ValueError, match="normalize must be one of"):
-        EditedIndex.build(gallery, edit, "unit")
+        LearnedEditIndex.build(gallery, edit, "unit")
     with pytest.raises(ValueError, match="G > 0"):
-        EditedIndex.build(gallery[:0], edit)
+        LearnedEditIndex.build(gallery[:0], edit)

@@ -25,7 +25,7 @@ CHUNK = 256  # queries that are edited and searched in one call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EditedIndex:
+class LearnedEditIndex:
     """A gallery whose items are edited by any function; it answers as ``ManipulationIndex`` does.
 
     Every query is edited, normalised, and compared with the whole gallery: exact, ties to the lower index.
@@ -40,7 +40,7 @@ class EditedIndex:
     Example:
       >>> away = LearnedEdit(lambda params, f, i: f * (1 - i.max(axis=1))[:, None, None], None)
       >>> gallery = np.array([[[1.0]], [[2.0]], [[0.25]]], np.float32)
-      >>> index = EditedIndex.build(gallery, away, "none")
+      >>> index = LearnedEditIndex.build(gallery, away, "none")
       >>> index.search(reference_ids=np.array([1]), indicators=np.array([[1]]), k=2).indices.tolist()
       [[2, 0]]
     """
@@ -58,7 +58,7 @@ class EditedIndex:
         edit: LearnedEdit,
         normalize: Normalization = "global",
         weights: Weights | None = None,
-    ) -> "EditedIndex":
+    ) -> "LearnedEditIndex":
         """Normalises a gallery.
 
         Args:
