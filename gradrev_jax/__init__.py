@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.gradient_reversal import ganin_schedule, reverse_gradient
+from gradrev_jax.core.indicators import make_indicator
 from gradrev_jax.core.losses import balanced_reversal_weight, classification_loss, reversal_loss
-from gradrev_jax.core.manipulation import class_prototypes, make_indicator, manipulate
+from gradrev_jax.core.manipulation import class_prototypes, manipulate
 from gradrev_jax.core.metrics import hit_rate, ndcg, precision
 from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.search.index import ManipulationIndex

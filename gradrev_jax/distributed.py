@@ -142,10 +142,16 @@ def addressable(tree: Any) -> Any:
 
 def is_peer_failure(error: BaseException) -> bool:
     """Returns whether an error, or one of its causes, is due to another process that has ended."""
+    if not is_multi_process():
+        return False
     cause: BaseException | None = error
-    while cause is not None and not _is_network_error(cause):
+    passed: set[int] = set()  # an error may be among its own causes, as those of gRPC are
+    while cause is not None and id(cause) not in passed:
+        if _is_network_error(cause):
+            return True
+        passed.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    return is_multi_process() and cause is not None
+    return False
 
 
 def _is_network_error(error: BaseException) -> bool:

@@ -233,3 +233,11 @@ def test_memory_that_runs_out_here_is_no_failure_of_another_process(monkeypatch)
     assert distributed.is_peer_failure(jax.errors.JaxRuntimeError("gone"))
     assert not distributed.is_peer_failure(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
     assert distributed.is_peer_failure(ValueError("Gloo connection closed"))
+
+
+def test_an_error_that_is_its_own_cause_ends_the_search_for_a_cause(monkeypatch):
+    """Errors of gRPC are."""
+    monkeypatch.setattr(distributed, "is_multi_process", lambda: True)
+    error, cause = ValueError("outer"), ValueError("inner")
+    error.__cause__, cause.__cause__ = cause, cause
+    assert not distributed.is_peer_failure(error)

@@ -22,6 +22,23 @@ def is_traced(*arrays: Any) -> bool:
     return any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
+def refuse_traced(what: str, *arrays: Any) -> None:
+    """Raises if any of the arrays is being traced.
+
+    Args:
+      what: the words for what cannot be traced, and for what to do instead.
+      *arrays: numbers or arrays of NumPy or JAX.
+
+    Raises:
+      TypeError: one is.
+
+    Example:
+      >>> refuse_traced("a search runs outside of jax.jit", jnp.ones(2))
+    """
+    if is_traced(*arrays):
+        raise TypeError(what)
+
+
 def whole_number(number: Any, argument: str) -> int:
     """Returns a whole number as a Python int.
 

@@ -203,6 +203,8 @@ class AttributeSchema:
         Raises:
           ValueError: as for ``check_labels``.
         """
+        if labels.ndim != 1:
+            raise ValueError(f"labels must be those of one row, [{self.num_attributes}], got {labels.shape}")
         check_labels(labels, self)
         return tuple(
             "not labelled" if label == NOT_LABELLED else values[label]

@@ -61,7 +61,8 @@ def ganin_schedule(progress: float | Float[Array, "*batch"], gamma: float = 10.0
       [0.0, 0.4621, 0.9999]
     """
     # tanh(gamma p / 2) is the same function, but neither overflows nor cancels near 0.
-    return jnp.tanh(gamma * jnp.asarray(progress, dtype=float) / 2)
+    dtype = jnp.promote_types(jnp.result_type(progress), jnp.float32)
+    return jnp.tanh(gamma * jnp.asarray(progress, dtype) / 2)
 
 
 def _is_float(leaf: object) -> bool:
@@ -90,6 +91,8 @@ _reverse.defvjp(_forward, _backward)
 
 
 def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
-    if np.broadcast_shapes(jnp.shape(leaf), jnp.shape(scale)) != jnp.shape(leaf):
-        raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {jnp.shape(leaf)}, the shape of x")
-    return _reverse(leaf, jnp.asarray(scale, dtype=float))
+    shape, of_scale = jnp.shape(leaf), jnp.shape(scale)
+    ends = zip(reversed(of_scale), reversed(shape), strict=False)
+    if len(of_scale) > len(shape) or any(own not in (1, size) for own, size in ends):
+        raise ValueError(f"scale {of_scale} must broadcast to {shape}, the shape of x")
+    return _reverse(jnp.asarray(leaf), jnp.asarray(scale, dtype=float))

@@ -105,7 +105,7 @@ def ndcg(
     neighbor_labels, target_labels, k = validate_neighbors(neighbor_labels, target_labels, k)
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-    xp = _namespace(neighbor_labels)
+    xp = _namespace(neighbor_labels, target_labels, changed)
     right = neighbor_labels[:, :k] == target_labels[:, None]
     is_changed = changed_mask(xp.asarray(changed), *target_labels.shape)
     counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
@@ -249,8 +249,9 @@ def retrieval_scores(
     ks = validate_cut_offs(ks)
     for k in (min(ks), max(ks)):
         neighbor_labels, target_labels, _ = validate_neighbors(neighbor_labels, target_labels, k)
-    right = neighbor_labels[:, : max(ks)] == target_labels[:, None]
-    is_changed = changed_mask(_namespace(right).asarray(changed), *target_labels.shape)
+    xp = _namespace(neighbor_labels, target_labels, changed)
+    right = xp.asarray(neighbor_labels[:, : max(ks)] == target_labels[:, None])
+    is_changed = changed_mask(xp.asarray(changed), *target_labels.shape)
     comparison = Comparison(right, is_changed, ks)
     return {name: metric(comparison) for name, metric in METRICS.items()}
 
@@ -260,5 +261,6 @@ def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
     return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
 
 
-def _namespace(array: Any) -> ModuleType:
-    return jnp if isinstance(array, jax.Array) else np
+def _namespace(*arrays: Any) -> ModuleType:
+    """Returns the module that computes with arrays: JAX's, if any of them is one of JAX."""
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np

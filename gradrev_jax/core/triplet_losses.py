@@ -1,5 +1,7 @@
 """Triplet losses on embeddings: with semi-hard negatives of the batch, and on given triplets."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,7 @@ def semi_hard_triplet_loss(
     embeddings, classes = jnp.asarray(embeddings), jnp.asarray(classes)
     present = jnp.ones(len(classes), bool) if labelled is None else jnp.asarray(labelled)
     both = present[:, None] & present[None, :]
-    rows = classes.reshape(len(classes), -1)
+    rows = classes.reshape(len(classes), math.prod(classes.shape[1:]))
     same = (rows[:, None] == rows[None, :]).all(axis=-1)
     distances = squared_distances(embeddings)
     negative, count = _semi_hard_negatives(distances, both & ~same)
@@ -138,6 +140,8 @@ def triplet_margin_loss(
 ) -> Float[Array, ""]:
     """Computes the mean of ``max(0, |a - p| - |a - n| + margin)`` over given triplets, on plain distances.
 
+    The mean of no triplets is 0.
+
     Args:
       anchor: [B, D], the embeddings a.
       positive: [B, D], the embeddings p.
@@ -163,7 +167,8 @@ def triplet_margin_loss(
         # The derivative of the root is infinite at 0; there, and only there, the gradient is set to 0.
         return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
 
-    return jnp.maximum(distance(positive) - distance(negative) + margin, 0).mean()
+    losses = jnp.maximum(distance(positive) - distance(negative) + margin, 0)
+    return losses.sum() / max(len(losses), 1)
 
 
 def squared_distances(x: Float[Array, "B D"]) -> Float[Array, "B B"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import describe_change
+from gradrev_jax.core.indicators import describe_change
 from gradrev_jax.evaluation.pictures import Pictures
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores

@@ -26,6 +26,10 @@ CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of quer
 # The candidates beyond k, in the first round and in a second one for the queries that the first does not
 # certify. A few certify nearly all queries.
 SPARE_CANDIDATE_ROUNDS = (12, SPARE_CANDIDATES)
+UNTRACEABLE = (  # what cannot be traced, and what to do instead
+    "a search by an index runs outside of jax.jit, jax.vmap and jax.grad; inside, use manipulate, "
+    "normalize_features and nearest_neighbors"
+)
 NUM_WORKERS = os.cpu_count() or 1  # threads; each searches a chunk of queries on one core
 
 # Maps the numbers of references [R] to their features [R, P, d], weighted, and weighted and normalised.

@@ -54,7 +54,7 @@ def find_candidates(
     """
     of_references, num_queries = (references.products, references.blocks), len(position)
     queries = Query(
-        jax.device_put(position),  # jnp.asarray would compile a program for each shape
+        jax.device_put(position.astype(np.int32)),  # jnp.asarray would compile a program for each shape
         edited.scales,
         edited.entries,
         edited.entry_factors,
@@ -94,7 +94,7 @@ def _scores_of_one(
     terms = [scale * product for scale, product in zip(query.scales, sums, strict=True)]
     if of_blocks is not None and query.blocks is not None and query.block_factors is not None:
         for block, factor in zip(query.blocks, query.block_factors, strict=True):
-            place, size = (block, query.position, 0), (1, 1, of_blocks.shape[2])
+            place, size = (block, query.position, np.int32(0)), (1, 1, of_blocks.shape[2])
             terms.append(factor * jax.lax.dynamic_slice(of_blocks, place, size)[0, 0])
     for entry, factor in zip(query.entries, query.entry_factors, strict=True):
         terms.append(factor * jax.lax.dynamic_index_in_dim(products.table, entry, keepdims=False))

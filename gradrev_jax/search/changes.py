@@ -128,6 +128,7 @@ def make_changes(
       ([[0.0, 2.0, 0.0, 0.0, 1.0]], [[True, True]])
     """
     num_values, dtype = len(memory if replacement is None else replacement.attribute_of), memory.dtype
+    indicators = np.asarray(indicators)
     if indicators.shape != (num_queries, num_values):
         raise ValueError(
             f"{num_queries} queries need indicators [{num_queries}, {num_values}], got {indicators.shape}"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.arguments import refuse_traced
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import (
     NORMALIZATIONS,
@@ -18,6 +19,7 @@ from gradrev_jax.core.normalization import (
 )
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.batching import (
+    UNTRACEABLE,
     check_shapes,
     drop_excluded,
     search_all,
@@ -56,6 +58,9 @@ class ManipulationIndex:
     that another row belongs among the first k, the query is tried with more candidates, and at last left to
     ``nearest_neighbors``. The square of a distance is a direct sum, or provably within 1/512 of it, and in
     practice within about 1e-6.
+
+    Its methods run outside of ``jax.jit``, because how far they look depends on what they find. A function
+    that is traced searches with ``manipulate``, ``normalize_features`` and ``nearest_neighbors``.
 
     Attributes:
       features: [G, P, d], the gallery as it was given, not copied: it must not be changed.
@@ -108,6 +113,7 @@ class ManipulationIndex:
             finite, features too small or too large to be compared without a normalisation, or weights as in
             ``scale_weights``.
         """
+        refuse_traced(UNTRACEABLE, features, memory)
         check_shapes(features, memory, schema)
         return cls.build_without_schema(
             features, memory, normalize, weights, edit, schema.attribute_of, absent
@@ -177,6 +183,7 @@ class ManipulationIndex:
             reference outside the gallery, both or neither of reference_ids and features, shapes that
             disagree, or edits that are not finite.
         """
+        refuse_traced(UNTRACEABLE, reference_ids, features, indicators, strength)
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
             raise ValueError("give reference_ids, or features without exclude_reference")
         k = validate_k(k, len(self.features), exclude_reference=exclude_reference)
@@ -204,7 +211,7 @@ class ManipulationIndex:
 
     def session(
         self,
-        reference_id: int | None = None,
+        reference_id: int | Int[Array | np.ndarray | np.generic, ""] | None = None,
         *,
         features: Float[Array | np.ndarray, "P d"] | None = None,
     ) -> "ManipulationSession":
@@ -228,16 +235,18 @@ class ManipulationIndex:
           [0, 2, 1]
           [1, 2, 0]
         """
+        refuse_traced(UNTRACEABLE, reference_id, features)
         if (reference_id is None) == (features is None):
             raise ValueError("give reference_id, or features")
         if features is not None:
-            item = self._validate_features(jnp.asarray(features)[None])
+            item, row = self._validate_features(jnp.asarray(features)[None]), None
             items, rows = weighted_and_normalized(item, self.normalize, self.products.weights)
         else:
-            items, rows = self.take(validate_reference_ids(np.array([reference_id]), len(self.features)))
+            ids = validate_reference_ids(np.array([reference_id]), len(self.features))
+            (items, rows), row = self.take(ids), int(ids[0])
         num_replaceable = 0 if self.replacement is None else self.replacement.membership.shape[1]
         references = make_references(self.products, items, rows, self.normalize, num_replaceable)
-        return ManipulationSession(self.products, self.normalize, self.replacement, references, reference_id)
+        return ManipulationSession(self.products, self.normalize, self.replacement, references, row)
 
     @property
     def prototypes(self) -> Float[Array, "J P d"]:
@@ -257,7 +266,10 @@ class ManipulationIndex:
         if features.shape[1:] != self.features.shape[1:]:
             _, p, d = self.features.shape
             raise ValueError(f"features must be [..., {p}, {d}], as the gallery's; got {features.shape}")
-        return jnp.asarray(features, self.products.rows.dtype)
+        items = jnp.asarray(features, self.products.rows.dtype)
+        if not (is_finite := np.isfinite(np.asarray(items)).all(axis=(1, 2))).all():
+            raise ValueError(f"features must be finite, which item {int(is_finite.argmin())} is not")
+        return items
 
 
 @functools.partial(jax.jit, static_argnames="normalize")

@@ -39,7 +39,8 @@ def nearest_neighbors(
 
     Pure, and may be jitted with k static. A row with NaN is farther than any other. Distances may be of any
     size that floating point can represent: if the squares of a query overflow or underflow, its distances are
-    computed again, scaled.
+    computed again, scaled. Numbers are compared in float32, unless JAX computes in float64
+    (``jax_enable_x64``) and they have it.
 
     Args:
       queries: [Q, D]; Q may be 0.
@@ -156,7 +157,7 @@ def _search_directly(
       doubtful: the distance below which underflow may falsify its square.
     """
     squares = jnp.square(gallery - query).sum(axis=-1)
-    indices, nearest = _sort_nearest(jnp.arange(len(gallery)), squares, k)
+    indices, nearest = _sort_nearest(jnp.arange(len(gallery), dtype=jnp.int32), squares, k)
     differ = (gallery[indices] != query).any(axis=-1)
     return jax.lax.cond(
         jnp.isfinite(nearest[-1]) & ~(differ & (nearest < doubtful**2)).any(),
@@ -186,8 +187,9 @@ def _search_scaled(
     before, after = jnp.where(is_large, factor, 1)[:, None], jnp.where(is_large, 1, factor)[:, None]
     scaled = jnp.square((gallery * before - query * before) * after).sum(axis=-1)
     size = jnp.where(is_small, 0, jnp.where(is_large, 2, 1))
+    rows = jnp.arange(len(gallery), dtype=jnp.int32)
     size, scaled, indices, factor = jax.lax.sort(
-        (jnp.where(jnp.isnan(scaled), 3, size), scaled, jnp.arange(len(gallery)), factor), num_keys=3
+        (jnp.where(jnp.isnan(scaled), 3, size), scaled, rows, factor), num_keys=3
     )
     return indices[:k], jnp.sqrt(scaled[:k]) / factor[:k]
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.arguments import refuse_traced
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.batching import drop_excluded, search_references, validate_k
+from gradrev_jax.search.batching import UNTRACEABLE, drop_excluded, search_references, validate_k
 from gradrev_jax.search.changes import Replacement, make_changes
 from gradrev_jax.search.edits import References
 from gradrev_jax.search.neighbors import Neighbors
@@ -56,6 +57,11 @@ class ManipulationSession:
         Raises:
           ValueError: as for ``ManipulationIndex.search``; an item to exclude that is not in the gallery.
         """
+        refuse_traced(UNTRACEABLE, indicators, strength)
+        if np.ndim(indicators) != 2:
+            raise ValueError(
+                f"indicators must be [Q, J], got {np.shape(indicators)}; of one query, give indicator[None]"
+            )
         if exclude_reference and self.reference_id is None:
             raise ValueError("exclude_reference needs an item of the gallery's, not features")
         k = validate_k(k, len(self.products.rows), exclude_reference=exclude_reference)

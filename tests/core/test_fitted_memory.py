@@ -3,7 +3,8 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.fitted_memory import fit_memory
-from gradrev_jax.core.manipulation import class_prototypes, make_indicator, manipulate
+from gradrev_jax.core.indicators import make_indicator
+from gradrev_jax.core.manipulation import class_prototypes, manipulate
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 

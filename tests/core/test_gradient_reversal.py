@@ -141,3 +141,19 @@ def test_a_scale_of_zero_cuts_whatever_gradient_there_is(extreme):
     np.testing.assert_array_equal(jax.grad(loss)(jnp.ones(2), 1.0), [-extreme, -1])
     second = jax.grad(lambda x: jax.grad(lambda x: reverse_gradient(x, 0.0) ** 3)(x))(2.0)
     assert second == 0
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 3), (1, 2, 3)])
+def test_a_scale_that_does_not_broadcast_is_named(shape):
+    with pytest.raises(ValueError, match=r"scale .* must broadcast to \(2, 3\), the shape of x"):
+        reverse_gradient(jnp.ones((2, 3)), jnp.ones(shape))
+
+
+def test_the_schedule_keeps_the_dtype_where_numbers_have_64_bits():
+    with jax.enable_x64(True):
+        assert ganin_schedule(jnp.float32(0.5)).dtype == jnp.float32
+        assert ganin_schedule(jnp.float64(0.5)).dtype == jnp.float64
+
+
+def test_arrays_of_numpy_become_those_of_jax():
+    assert isinstance(reverse_gradient(np.ones(2, np.float32)), jax.Array)

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import (
-    check_indicators,
-    class_prototypes,
-    describe_change,
-    make_indicator,
-    manipulate,
-    memory_from_sums,
-    prototype_sums,
-)
+from gradrev_jax.core.indicators import check_indicators, describe_change, make_indicator
+from gradrev_jax.core.manipulation import class_prototypes, manipulate, memory_from_sums, prototype_sums
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 
@@ -186,3 +179,22 @@ def test_words_of_labels_and_indicators_that_are_none():
         describe_change(np.array([1, 0, 1, 0, 0, 0]), SCHEMA)
     with pytest.raises(ValueError, match=r"indicators need 6 columns \(values\), got \(5,\)"):
         describe_change(np.array([1, 0, 0, 0, 0]), SCHEMA)
+
+
+def test_the_mean_of_very_many_images_is_as_precise_as_that_of_few():
+    """One float32 after the other, the error of the mean would be a hundredth of it."""
+    schema = AttributeSchema(("a",), (("x", "y"),))
+    images = 1_000_001
+    labels = np.zeros((images, 1), np.int32)
+    labels[-1] = 1
+    features = np.full((images, 1, 1), 0.1, np.float32)
+    features[-1] = 3
+    np.testing.assert_allclose(class_prototypes(features, labels, schema)[:, 0, 0], [0.1, 3], rtol=2e-5)
+
+
+def test_labels_of_several_items_at_once_are_refused(unchecked):
+    schema = AttributeSchema(("a",), (("x", "y"),))
+    with pytest.raises(ValueError, match=r"labels must be those of one item, \[1\], got \(2, 1\)"):
+        make_indicator(schema, np.array([[0], [1]]), {"a": "y"})
+    with pytest.raises(ValueError, match=r"labels must be those of one row, \[1\], got \(2, 1\)"):
+        schema.words(np.array([[0], [1]]))

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +167,19 @@ def test_a_metric_is_one_function_and_one_entry(monkeypatch):
             total = sum(correct for correct, _ in cells)
             expected = sum(correct and kept for correct, kept in cells) / total if total else 0
             assert scores["kept_share"][query, column] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("traced", [0, 1, 2])
+def test_any_one_argument_may_be_traced(traced):
+    rng = np.random.default_rng(0)
+    arguments = [rng.integers(0, 2, (4, 3, 2)), rng.integers(0, 2, (4, 2)), np.array([0, 1, 1, 0])]
+
+    def compute(one):
+        mixed = [*arguments[:traced], one, *arguments[traced + 1 :]]
+        return ndcg(*mixed, 3, "others"), retrieval_scores(*mixed, (1, 3))
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-6),
+        jax.jit(compute)(arguments[traced]),
+        compute(arguments[traced]),
+    )

@@ -140,3 +140,10 @@ def test_only_minus_one_is_not_labelled():
     masked = jitted(features, np.maximum(labels, -1))
     assert masked > 0
     np.testing.assert_array_equal(jitted(features, labels), masked)
+
+
+def test_a_batch_without_rows_has_no_loss():
+    none = np.zeros((0, 3), np.float32)
+    assert float(semi_hard_triplet_loss(none, np.zeros(0, int))) == 0
+    assert float(attribute_triplet_loss(np.zeros((0, 2, 3), np.float32), np.zeros((0, 2), int))) == 0
+    assert float(triplet_margin_loss(none, none, none)) == 0

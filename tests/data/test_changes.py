@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import make_indicator
+from gradrev_jax.core.indicators import make_indicator
 from gradrev_jax.data.changes import KINDS, existing_changes, indicators_between
 
 SCHEMA = AttributeSchema(("a", "b", "c"), (("0", "1", "2"), ("0", "1"), ("0", "1", "2")))

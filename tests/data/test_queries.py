@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import check_indicators
+from gradrev_jax.core.indicators import check_indicators
 from gradrev_jax.data.queries import generate_queries
 
 SCHEMA = AttributeSchema(("a", "b", "c"), (("0", "1", "2"), ("0", "1"), ("0", "1", "2", "3")))

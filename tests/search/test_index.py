@@ -12,6 +12,7 @@ from gradrev_jax.search.neighbors import SPARE_CANDIDATES
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
+ZEROS = np.zeros((1, VALUES), int)
 K = 7  # most tests ask for as many of as many rows, and so share their programs
 
 
@@ -454,3 +455,44 @@ def test_what_other_devices_do_finds_the_same(rng, as_on_a_gpu):
         np.testing.assert_allclose(found.distances, distances, rtol=1e-5, atol=1e-6)
         one = index.session(int(ids[0])).search(indicators[:1], K)
         np.testing.assert_array_equal(one.indices, expected[:1])
+
+
+def test_a_session_goes_on_from_a_neighbour_that_was_just_found(built):
+    found = nearest_neighbors(
+        np.zeros((1, 12), np.float32), np.asarray(built.products.rows).reshape(90, -1), 2
+    )
+    session = built.session(found.indices[0, 1])  # a number of JAX's
+    nothing = np.zeros((1, VALUES), int)
+    assert int(found.indices[0, 1]) not in np.asarray(
+        session.search(nothing, 5, exclude_reference=True).indices
+    )
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        lambda built: jax.jit(lambda rows: built.search(reference_ids=rows, indicators=ZEROS, k=1)),
+        lambda built: jax.jit(lambda rows: built.search(features=rows, indicators=ZEROS, k=1)),
+        lambda built: jax.jit(lambda rows: built.search(reference_ids=np.array([0]), indicators=rows, k=1)),
+        lambda built: jax.jit(built.session),
+        lambda built: jax.jit(lambda rows: built.session(0).search(rows, 1)),
+        lambda built: jax.jit(lambda rows: ManipulationIndex.build(rows, built.prototypes, SCHEMA)),
+    ],
+)
+def test_what_is_traced_is_refused_with_the_way_to_search_it(built, unchecked, trace):
+    with pytest.raises(TypeError, match=r"outside of jax\.jit.* use manipulate.* and nearest_neighbors"):
+        trace(built)(jnp.zeros((1, VALUES)))
+
+
+def test_features_that_are_not_finite(built):
+    features = np.ones((3, ATTRIBUTES, DIM), np.float32)
+    features[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="features must be finite, which item 1 is not"):
+        built.search(features=features, indicators=np.zeros((3, VALUES), int), k=1)
+
+
+def test_one_indicator_of_a_session_needs_an_axis_of_queries(built, unchecked):
+    with pytest.raises(ValueError, match=r"indicators must be \[Q, J\], got \(6,\); of one query"):
+        built.session(0).search(np.zeros(VALUES, int), 1)
+    listed = built.session(0).search([[0] * VALUES], 1)
+    assert listed.indices.tolist() == [[0]]

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.manipulation import make_indicator, manipulate
+from gradrev_jax.core.indicators import make_indicator
+from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.search.item_search import ItemGallery

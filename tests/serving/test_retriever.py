@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax import Retriever
-from gradrev_jax.core.manipulation import make_indicator
+from gradrev_jax.core.indicators import make_indicator
 from gradrev_jax.core.missing_labels import classes_of
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.errors import ConfigError, DataError
