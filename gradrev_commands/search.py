@@ -8,6 +8,7 @@ import io
 import json
 import pathlib
 import sys
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -19,7 +20,7 @@ from gradrev_jax.errors import ConfigError, DataError, join_names
 from gradrev_jax.files import replace_file
 from gradrev_jax.runs.compilation_cache import use_cache_of_run
 from gradrev_jax.runs.fields.table import default_config
-from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.changes import LARGEST_STRENGTH, Change
 from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.language.words import Request, parse_request
@@ -35,12 +36,13 @@ from gradrev_jax.serving.shown import (
 )
 
 
-def parse_assignment(text: str, flag: str) -> tuple[str, str | None]:
+def parse_assignment(text: str, flag: str, names: Sequence[str] = ()) -> tuple[str, str | None]:
     """Returns the attribute and the value of ``ATTRIBUTE=VALUE``; no value stands for None.
 
     Args:
       text: the text.
       flag: the flag that it was given with, for the message.
+      names: the attributes, whose names may have an equals sign, too.
 
     Raises:
       ConfigError: it has no equals sign.
@@ -48,11 +50,30 @@ def parse_assignment(text: str, flag: str) -> tuple[str, str | None]:
     Example:
       >>> parse_assignment("color=red", "change"), parse_assignment("logo=", "change")
       (('color', 'red'), ('logo', None))
+      >>> parse_assignment("fit=waist=slim", "change", ["fit=waist"])
+      ('fit=waist', 'slim')
     """
-    attribute, separator, value = text.partition("=")
-    if not separator:
+    if "=" not in text:
         raise ConfigError(f"--{flag}={text} has no equals sign; write --{flag}=ATTRIBUTE=VALUE")
-    return attribute.strip(), value.strip() or None
+    splits = [(text[:at].strip(), text[at + 1 :].strip()) for at, sign in enumerate(text) if sign == "="]
+    attribute, value = next((split for split in splits if split[0] in names), splits[0])
+    return attribute, value or None
+
+
+def group_values(assignments: Iterable[tuple[str, str | None]]) -> dict[str, list[str | None]]:
+    """Returns the values of each attribute, in their order.
+
+    Args:
+      assignments: attributes and values.
+
+    Example:
+      >>> group_values([("color", "red"), ("size", None), ("color", "blue")])
+      {'color': ['red', 'blue'], 'size': [None]}
+    """
+    values: dict[str, list[str | None]] = {}
+    for attribute, value in assignments:
+        values.setdefault(attribute, []).append(value)
+    return values
 
 
 def settled_changes(request: Request) -> list[Change]:
@@ -144,7 +165,8 @@ def main() -> None:
     where = flags.DEFINE_multi_string("where", [], "ATTRIBUTE=VALUE that every result is labelled with.")
     k = flags.DEFINE_integer("k", 10, "Number of results.", lower_bound=1)
     look = flags.DEFINE_float("look", None, "Weight of how garments look; unset: the one of the run.")
-    strength = flags.DEFINE_float("strength", 1.0, "Factor of the changes.")
+    bounds = -LARGEST_STRENGTH, LARGEST_STRENGTH
+    strength = flags.DEFINE_float("strength", 1.0, "Factor of the changes.", *bounds)
     engine = flags.DEFINE_string(
         "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
     )
@@ -160,11 +182,10 @@ def main() -> None:
     def work() -> None:
         if (image.value is None) == (item.value is None):
             raise ConfigError("give --image=FILE, or --item=NAME for one of the gallery")
-        picture = picture_path(out.value)  # before anything that takes a while
-        asked = [parse_assignment(text, "change") for text in change.value]
-        filters: dict[str, list[str | None]] = {}
-        for attribute, value in (parse_assignment(text, "where") for text in where.value):
-            filters.setdefault(attribute, []).append(value)
+        picture = picture_path(out.value)
+        for flag in (change, where):  # before anything that takes a while
+            for text in flag.value:
+                parse_assignment(text, flag.name)
         use_cache_of_run(workdir.value)
         shop = Retriever.open(
             workdir.value,
@@ -174,7 +195,10 @@ def main() -> None:
             data=read_data(),
             engine=engine.value,
         )
+        names = shop.schema.names
+        asked = [parse_assignment(text, "change", names) for text in change.value]
         changes = [Change(attribute, to, strength.value) for attribute, to in asked]
+        filters = group_values(parse_assignment(text, "where", names) for text in where.value)
         if words.value is not None:
             said = settled_changes(parse_request(words.value, shop.schema))
             changes += [each._replace(strength=each.strength * strength.value) for each in said]
@@ -183,7 +207,7 @@ def main() -> None:
         edited = start.changes(changes)
         found = edited.search(k.value, look=look.value, where=filters)
         if as_json.value:
-            print(json.dumps(results_json(found), ensure_ascii=False))
+            print(json.dumps(results_json(found), ensure_ascii=False, allow_nan=False))
         else:
             print(f"{describe_edited(edited)}\n\n{results_table(found)}")
         if picture is not None:

@@ -13,6 +13,19 @@ from gradrev_jax.runs.fields.table import default_config
 NEEDS = ("python_multipart", "starlette", "uvicorn")
 
 
+def check_installed() -> None:
+    """Raises unless what the page needs is installed.
+
+    Raises:
+      ConfigError: something is not; the message has how to install it.
+    """
+    missing = [name.replace("_", "-") for name in NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the page needs {', '.join(missing)}, not installed here: pip install 'gradrev_jax[demo]'"
+        )
+
+
 def main() -> None:
     """Opens a run's gallery and answers on a port until Ctrl-C."""
     fields = default_config()
@@ -26,6 +39,9 @@ def main() -> None:
     )
     port = flags.DEFINE_integer(
         "port", 8000, "Port to listen on; 0: any that is free.", lower_bound=0, upper_bound=65535
+    )
+    allowed = flags.DEFINE_multi_string(
+        "allow_host", [], "Name of a site whose proxy on this machine passes requests on; may be repeated."
     )
     step = flags.DEFINE_string(
         "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
@@ -48,11 +64,7 @@ def main() -> None:
     )
 
     def work() -> None:
-        missing = [name.replace("_", "-") for name in NEEDS if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigError(
-                f"the page needs {', '.join(missing)}, not installed here: pip install 'gradrev_jax[demo]'"
-            )
+        check_installed()
         from gradrev_jax.serving.web.run import serve_run
 
         use_cache_of_run(workdir.value)
@@ -61,6 +73,7 @@ def main() -> None:
                 workdir.value,
                 host=host.value,
                 port=port.value,
+                proxied=allowed.value,
                 parts=parts.value,
                 step=step.value,
                 protocol=read_protocol(),

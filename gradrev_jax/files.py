@@ -1,6 +1,7 @@
 """Checks paths that a person gave, and writes files and folders atomically."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -209,7 +210,14 @@ def new_folder(directory: pathlib.Path, error: type[UserError]) -> Iterator[path
             new.chmod(0o755)  # mkdtemp's folders are private
             new.rename(directory)
     except OSError as reason:
-        raise error(f"{directory} cannot be written: {reason.strerror or reason}") from reason
+        raise error(f"{directory} cannot be written: {_reason(reason)}") from reason
+
+
+def _reason(error: OSError) -> str:
+    """Returns why a file could not be written; NumPy, on a full disk, says how much of an array it wrote."""
+    if error.errno is None and " requested and " in str(error):
+        return f"{os.strerror(errno.ENOSPC)} ({error})"
+    return error.strerror or str(error)
 
 
 def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> None:
@@ -236,7 +244,7 @@ def replace_file(path: pathlib.Path, content: bytes, error: type[UserError]) -> 
             temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)  # mkstemp's are private
             os.replace(temporary, path)
     except OSError as reason:
-        raise error(f"{path} cannot be written: {reason.strerror or reason}") from reason
+        raise error(f"{path} cannot be written: {_reason(reason)}") from reason
 
 
 def is_lfs_pointer(start: bytes) -> bool:

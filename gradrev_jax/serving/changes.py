@@ -15,6 +15,7 @@ from gradrev_jax.search.item_search import ItemEdit
 # predicted value in any case; or the mean of the prototypes, as likely as the classifier finds them.
 Removes = Literal["label", "predicted", "expected"]
 REMOVES: tuple[Removes, ...] = get_args(Removes)
+LARGEST_STRENGTH = 10**6  # beyond it, squares of products would leave float32
 # A value of an attribute, or several, that an item must be labelled with; None: not labelled.
 Where = Mapping[str, str | Sequence[str | None] | None]
 
@@ -53,10 +54,10 @@ def check_changes(changes: Sequence[Change], schema: AttributeSchema) -> None:
         n = attribute_position(change.attribute, schema)
         if change.to is not None:
             value_position(change.to, n, schema)
-        if not np.isfinite(change.strength):
+        if not abs(change.strength) <= LARGEST_STRENGTH:
             raise ConfigError(
-                f"the strength of a change of {change.attribute} must be a finite number, "
-                f"got {change.strength}"
+                f"the strength of a change of {change.attribute} must be a number between "
+                f"-{LARGEST_STRENGTH:,} and {LARGEST_STRENGTH:,}, got {change.strength}"
             )
 
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from gradrev_jax.errors import WorkdirError
+from gradrev_jax.errors import WorkdirError, join_names
 from gradrev_jax.evaluation.encoding import encode_run
 from gradrev_jax.evaluation.opening import OpenedRun, open_run, read_run_config
 from gradrev_jax.evaluation.scores import METRICS_FILE
@@ -68,6 +68,8 @@ def export_model(
     config = read_run_config(directory, protocol, data)
     check_served(config, workdir.read_schema(directory), stage)
     run = open_run(directory, step=step, stage=stage, protocol=protocol, data=data, progress=progress)
+    if card.report is not None:
+        _check_report(run, card.report)
     encoded = encode_run(run, progress=progress)
     space = fit_space(run, encoded, progress=progress)
     trees = {ENCODER: run.params, MEMORY: encoded.material.memory}
@@ -98,6 +100,21 @@ def _describe(
     write_card(folder / CARD, Card(name, run, space, config, metrics, shown, choices))
     for path in folder.iterdir():
         path.chmod(0o644)  # what is to be shared, others may read
+
+
+def _check_report(run: OpenedRun, name: str) -> None:
+    """Raises unless there is a report of a name.
+
+    Raises:
+      WorkdirError: there is none; the message has those that there are.
+    """
+    report = workdir.report_directory(run.directory, run.stage, run.stages, name)
+    if not (report / METRICS_FILE).is_file():
+        there = [path.parent.name for path in sorted(run.directory.glob(f"report*/{METRICS_FILE}"))]
+        raise WorkdirError(
+            f"{run.directory} has no {report.name}; it has {join_names(there) or 'no report'}",
+            arguments=("report",),
+        )
 
 
 def _metrics_of(run: OpenedRun, report: pathlib.Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
-from gradrev_jax.files import new_folder, remove_leftovers
+from gradrev_jax.files import expand, new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.damaged_checkpoints import step_of
 from gradrev_jax.search.mapped_arrays import map_array
@@ -28,7 +28,8 @@ from gradrev_jax.systems.objective import STAGES
 FOLDER = "serving"
 ABOUT, SPACE = "gallery.json", "space.safetensors"
 ARRAYS = ("blocks", "own_logits")
-VERSION = 1
+VERSION = 2
+STATE = ("weights", "images", "vectors", "count")  # what changes without another setting
 
 
 class EncodedGallery(NamedTuple):
@@ -80,7 +81,8 @@ def gallery_provenance(
 ) -> dict[str, Any]:
     """Returns the provenance of an encoded gallery, so that a change of any of it is noticed.
 
-    Images are known by their names, labels, sizes and times of change: nothing is read.
+    Images are known by their names, labels, sizes and times of change: nothing is read. Those of all parts
+    count, because prototypes, temperatures and what is chosen come from training and validation images.
 
     Args:
       directory: the folder of the run.
@@ -91,17 +93,20 @@ def gallery_provenance(
     """
     weights = _weights(directory)
     images = hashlib.blake2b(digest_size=16)
-    labels = np.ascontiguousarray(catalogue.labels[rows], np.int32)
-    for position, row in enumerate(rows.tolist()):
-        state = _state(catalogue, row)
-        images.update(f"{catalogue.images.name(row)}\0{state}\0".encode("utf-8", "surrogateescape"))
-        images.update(labels[position].tobytes())
+    for part, members in sorted(catalogue.parts.items()):
+        images.update(f"{part}\0{len(members)}\0".encode())
+        labels = np.ascontiguousarray(catalogue.labels[members], np.int32)
+        for row, label in zip(members.tolist(), labels, strict=True):
+            state = _state(catalogue, row)
+            images.update(f"{catalogue.images.name(row)}\0{state}\0".encode("utf-8", "surrogateescape"))
+            images.update(label.tobytes())
     settings = json.dumps(workdir.flat_fields(config), sort_keys=True, default=str)
     return {
         "version": VERSION,
         "config": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
         "weights": weights,
         "images": images.hexdigest(),
+        "vectors": _files(config.get("data", {}).get("embeddings")),
         "count": len(rows),
         **asked,
     }
@@ -122,8 +127,10 @@ def open_gallery(
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if about["made_of"] != provenance:
-            say(f"{folder} is of an earlier state of the run or of its catalogue; encoding the gallery again")
+        if (made_of := about["made_of"]) != provenance:
+            is_same_state = all(made_of.get(name) == provenance.get(name) for name in STATE)
+            of = "other settings" if is_same_state else "an earlier state of the run or of its catalogue"
+            say(f"{folder} is of {of}; encoding the gallery again")
             return None
         blocks, own_logits = (map_array(folder / f"{name}.npy") for name in ARRAYS)
         space = open_space(folder / SPACE)
@@ -134,6 +141,7 @@ def open_gallery(
         stage, step = about["stage"], about["step"]
         if stage not in STAGES or type(step) is not int or step < 0:
             raise ValueError("it does not say which checkpoint it is of")
+        check_finite(blocks, own_logits, directory)
         return EncodedGallery(space, stage, step, blocks, own_logits)
     except FileNotFoundError:
         return None
@@ -203,6 +211,15 @@ def _weights(directory: pathlib.Path) -> list[list[Any]]:
         with contextlib.suppress(FileNotFoundError):
             found.append([str(path.relative_to(directory)), path.stat().st_mtime_ns])
     return found
+
+
+def _files(path: str | None) -> list[list[Any]]:
+    """Returns the sizes and times of change of a file, or of those in a folder; none without a path."""
+    if not path:
+        return []
+    place = expand(path, "data.embeddings")
+    stats = [(file, file.stat()) for file in sorted(place.rglob("*") if place.is_dir() else [place])]
+    return [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
 def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:

@@ -55,7 +55,10 @@ def read_photo(photo: Photo, size: int, largest_image: float = LARGEST_IMAGE) ->
     else:
         content, name = pathlib.Path(photo), os.fspath(photo)
         try:
-            count = content.stat().st_size
+            if not content.is_file() and content.exists() and not content.is_dir():  # a pipe has no size
+                with content.open("rb") as pipe:
+                    content = pipe.read(MOST_BYTES + 1)
+            count = len(content) if isinstance(content, bytes) else content.stat().st_size
         except OSError as error:
             raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
     if not count:

@@ -54,6 +54,8 @@ def results_table(found: Found) -> str:
             f"{rank:>4}  {result.distance:8.4f}  {'yes' if result.matches else '':5}  "
             f"{shorten_path(result.name, NAME_WIDTH):{NAME_WIDTH}}  {differs}".rstrip()
         )
+    if not found.exact:
+        lines.append("The engine searches approximately: others may be nearer.")
     return "\n".join(lines)
 
 
@@ -78,7 +80,7 @@ def results_json(found: Found) -> dict[str, Any]:
         }
         for result in found
     ]
-    return {"items": items, "milliseconds": found.milliseconds}
+    return {"items": items, "exact": found.exact, "milliseconds": found.milliseconds}
 
 
 def results_picture(

@@ -24,10 +24,11 @@ from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Fitted, Images
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.evaluation.searching import Way
+from gradrev_jax.serving.changes import LARGEST_STRENGTH
 
 KEY, PREFIX = "space", "space/"  # of the metadata, and of the names of the arrays
 LOOK, LARGEST_LOOK = "look", 100.0
-LARGEST_STRENGTH, LARGEST_NUMBER = 1e6, 1e30  # of a space that is read: squares of products stay finite
+LARGEST_NUMBER = 1e30  # of a space that is read: squares of products stay finite
 # The errors of what is not as it should be.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 REQUIRED = ("memory", "absent", "temperatures")

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -108,6 +110,8 @@ def test_a_picture_of_another_kind_is_refused_before_the_run_is_opened(call, tmp
         (["--item=0", "--parts=tests"], 2, "did you mean test?"),
         (["--item=0", "--out=grid.gif"], 3, "--out=grid.gif must end in .png"),
         (["--item=0", "--where=color=", "--out=grid.png"], 3, "nothing was found"),
+        (["--item=0", "--strength=1e7"], 2, "flag --strength=1e7"),
+        (["--item=0", "--strength=inf"], 2, "flag --strength=inf"),
         (["--image=no/file.png"], 3, "no/file.png cannot be read: No such file"),
     ],
 )
@@ -116,3 +120,17 @@ def test_what_cannot_be_asked_is_one_message(call, shop_run, flags, status, mess
     assert ended.status == status
     assert message in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_photograph_comes_through_a_pipe(call, shop_run, tmp_path):
+    """Found by use: a pipe has no size, and was called empty."""
+    pipe, photo = tmp_path / "pipe", tmp_path / "photo.png"
+    Image.fromarray(np.full((50, 40, 3), 200, np.uint8)).save(photo)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(photo.read_bytes(),))
+    writer.start()
+    ended = call("search", f"--workdir={shop_run}", f"--image={pipe}", "--k=2", "--json")
+    writer.join()
+    assert ended.status == 0, ended.err
+    read = call("search", f"--workdir={shop_run}", f"--image={photo}", "--k=2", "--json")
+    assert json.loads(ended.out)["items"] == json.loads(read.out)["items"]

@@ -93,7 +93,7 @@ def test_a_value_that_an_item_has_already_is_no_edit():
         (Change("size", "xl"), "size has no value 'xl'; it has s, m"),
         (
             Change("size", "m", float("inf")),
-            "the strength of a change of size must be a finite number, got inf",
+            "the strength of a change of size must be a number between -1,000,000 and 1,000,000, got inf",
         ),
     ],
 )

@@ -218,3 +218,10 @@ def test_a_model_of_embeddings_reads_those_that_are_given(make_tiny_config, tmp_
     (model / "embeddings.json").unlink()
     with pytest.raises(WorkdirError, match=r"mean is \(12,\) F32; the config and the attributes need \(24"):
         Retriever.open(model, data={"embeddings": str(tmp_path / "wide.npz")}, progress=False)
+
+
+def test_a_report_that_is_not_there_is_said_before_anything_is_encoded(shop_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "encode_run", None)  # it must not be called
+    with pytest.raises(WorkdirError, match="has no report_nosuch; it has report"):
+        export_model(shop_run, tmp_path / "model", card=CardChoices(report="nosuch"), progress=False)
+    assert not (tmp_path / "model").exists()

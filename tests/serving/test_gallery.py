@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -128,3 +129,64 @@ def test_a_checkpoint_that_training_removes_meanwhile_is_left_out(made, monkeypa
     assert names[-2:] == ["checkpoints/encoder/step_2", "model.safetensors"]
     assert not folder.exists()
     assert len(names) == (2 if when == "listed" else 3)
+
+
+def test_an_encoded_gallery_with_nan_is_encoded_again(tmp_path, gallery, capsys):
+    """Found by use: pages of the API ended with status 500."""
+    keep_gallery(tmp_path, PARTS, OF, gallery)
+    logits = gallery.own_logits.copy()
+    logits[0] = np.nan
+    np.save(kept_folder(tmp_path, PARTS) / "own_logits.npy", logits)
+    assert open_gallery(tmp_path, PARTS, OF) is None
+    assert "gives numbers that are not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"config": "other"}, "is of other settings"), ({"count": 7}, "is of an earlier state of the run")],
+)
+def test_the_reason_for_encoding_again_is_the_right_one(tmp_path, gallery, capsys, other, words):
+    keep_gallery(tmp_path, PARTS, OF, gallery)
+    assert open_gallery(tmp_path, PARTS, OF | other) is None
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_labels_of_every_part_count(tmp_path, part):
+    """Found by use: prototypes come from training labels, and were those of before."""
+    labels = np.zeros((3, len(SCHEMA.names)), np.int32)
+    parts = {name: np.array([n]) for n, name in enumerate(("train", "validation", "test"))}
+    images = ImageFiles(tmp_path, ("a.jpg", "b.jpg", "c.jpg"))
+
+    def provenance():
+        catalogue = Catalogue(SCHEMA, images, labels, parts)
+        return gallery_provenance(tmp_path, {}, catalogue, parts["test"], {"step": "best"})
+
+    before = provenance()
+    assert provenance() == before
+    labels[parts[part], 0] = 1
+    assert provenance() != before
+
+
+def test_a_file_of_vectors_that_is_replaced_is_noticed(made, tmp_path):
+    run, _ = made
+    vectors = tmp_path / "vectors.npy"
+    parts = {name: np.arange(0) for name in ("train", "validation", "test")}
+    labels = np.zeros((1, len(SCHEMA.names)), np.int32)
+    catalogue = Catalogue(SCHEMA, ImageFiles(tmp_path, ("a.jpg",)), labels, parts)
+    found = []
+    for value in (0, 1):
+        np.save(vectors, np.full((1, 4), value, np.float32))
+        os.utime(vectors, (value, value))
+        config = {"data": {"embeddings": str(vectors)}}
+        found.append(gallery_provenance(run, config, catalogue, np.arange(1), {})["vectors"])
+    assert found[0] != found[1]
+
+
+def test_a_full_disk_is_named(tmp_path, gallery, capsys, monkeypatch):
+    def short(*_):
+        raise OSError("34000 requested and 33760 written")  # as NumPy says it
+
+    monkeypatch.setattr(np, "save", short)
+    assert not keep_gallery(tmp_path, PARTS, OF, gallery)
+    assert "No space left on device (34000 requested and 33760 written)" in capsys.readouterr().err

@@ -258,7 +258,10 @@ def test_what_is_no_photograph_is_refused(shop, unchecked, photo, message):
     [
         (lambda item: item.change(colour="red"), "no attribute is called 'colour'"),
         (lambda item: item.change(color="redd"), "color has no value 'redd'; did you mean red"),
-        (lambda item: item.change(color="red", strength=float("nan")), "must be a finite number, got nan"),
+        (
+            lambda item: item.change(color="red", strength=float("nan")),
+            "must be a number between -1,000,000 and 1,000,000, got nan",
+        ),
         (lambda item: item.search(k=0), "k must be a whole number of at least 1, got 0"),
         (lambda item: item.search(k=True), "k must be a whole number"),
         (lambda item: item.search(look=-1), "look must lie between 0 and 100, got -1"),

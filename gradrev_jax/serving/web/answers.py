@@ -102,7 +102,8 @@ class Answers:
             )
         )
         counted = "" if counts is None else f'"counts":{to_json(counts).decode("ascii")},'
-        return f'{{"items":[{results}],{counted}"milliseconds":{found.milliseconds:.3f}}}'.encode("ascii")
+        ending = f'"exact":{"true" if found.exact else "false"},"milliseconds":{found.milliseconds:.3f}'
+        return f'{{"items":[{results}],{counted}{ending}}}'.encode("ascii")
 
     def _row(self, row: int) -> str:
         """Returns the fields that a gallery item has in every answer, without braces."""

@@ -15,8 +15,9 @@ from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.refusals import Refused
 from gradrev_jax.serving.web.shop import Shop
 
-# The formats that cameras, telephones and browsers write. Pillow reads many more, some by other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF")
+# The formats that cameras, telephones and browsers write: JPEG with MPO, which is a JPEG with more behind it.
+# Pillow reads many more, some by other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -79,7 +80,14 @@ def check_photo(content: bytes, most_pixels: int) -> None:
     """
     if not content:
         raise Refused("the photograph is empty; choose another file")
-    sizes = [size for file in {content, strip_metadata(content)} if (size := _size(file))]
+    try:
+        sizes = [size for file in {content, strip_metadata(content)} if (size := _size(file))]
+    except TOO_MANY_PIXELS as error:  # which does not say how many
+        raise Refused(
+            f"the photograph has more pixels than can be read; send one of at most "
+            f"{most_pixels / 1e6:g} megapixels",
+            413,
+        ) from error
     if not sizes:
         what = unreadable_format(content[:HEAD]).replace("cannot identify image file", "is no image", 1)
         raise Refused(f"the photograph {what}")
@@ -94,10 +102,12 @@ def check_photo(content: bytes, most_pixels: int) -> None:
 
 def _size(content: bytes) -> tuple[int, int] | None:
     """Returns the width and height that the head of an image says; None if it cannot be read."""
+    Image.init()  # without which only some formats are known
+    known = [name for name in FORMATS if name in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=known) as image:
             return image.size
     except TOO_MANY_PIXELS:
-        return 10**6, 10**6  # Pillow, which does not say how many, refuses it as well
+        raise
     except Exception:  # decoders raise nearly anything on damaged files
         return None

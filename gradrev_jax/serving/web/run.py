@@ -2,7 +2,7 @@
 
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gradrev_jax.distributed import say
@@ -20,6 +20,7 @@ def serve_run(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    proxied: Sequence[str] = (),
     ready: Callable[[str, int], None] = lambda url, items: None,
     **opening: Any,
 ) -> None:
@@ -29,6 +30,7 @@ def serve_run(
       where: the run's folder.
       host: the address to listen on.
       port: the port; 0: any that is free.
+      proxied: further names that pages and requests may have, where a proxy on this machine passes them on.
       ready: a function that is called with the address of the page and the number of items, once it answers.
       **opening: how the run is opened, see ``Retriever.open``.
 
@@ -44,6 +46,8 @@ def serve_run(
         shop = Retriever.open(where, **opening)
         words = Words(shop.schema)
         hosts = local_hosts(taken.getsockname()[0], host)
+        if hosts is not None:
+            hosts = (*hosts, *(name.lower() for name in proxied))
         app = create_app(shop, words=words, gallery=shop.name, hosts=hosts)
 
         def start(url: str) -> None:

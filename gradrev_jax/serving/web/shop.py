@@ -17,6 +17,7 @@ class ShopFound(Protocol):
     matches: np.ndarray  # bool [k]
     differs: np.ndarray  # bool [k, N]
     milliseconds: float
+    exact: bool  # whether no other is nearer
 
 
 @runtime_checkable

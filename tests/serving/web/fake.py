@@ -44,6 +44,7 @@ class FakeFound(NamedTuple):
     matches: np.ndarray
     differs: np.ndarray
     milliseconds: float
+    exact: bool = True
 
 
 class FakeItem:

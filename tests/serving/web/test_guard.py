@@ -45,6 +45,16 @@ def test_the_guard_is_on_however_this_machine_is_spelt(monkeypatch, host):
     monkeypatch.setattr(run, "serve", lambda *given, **more: None)
     run.serve_run(pathlib.Path("run"), host=host, port=0)
     assert {*made[0]} == {"localhost", "127.0.0.1", "[::1]", host.lower()}
+    run.serve_run(pathlib.Path("run"), host=host, port=0, proxied=["Shop.example"])
+    assert {*made[1]} == {*made[0], "shop.example"}
+
+
+def test_a_proxy_on_this_machine_may_pass_requests_on(make_client):
+    client = make_client(hosts=(*local_hosts("127.0.0.1"), "shop.example"))
+    asked = {"host": "shop.example", "origin": "https://shop.example"}
+    assert client.post("/api/words", {"text": "red"}, **asked).status == 200
+    asked["origin"] = "https://evil.example"
+    assert client.post("/api/words", {"text": "red"}, **asked).status == 403
 
 
 def test_a_name_in_capitals_is_answered_in_any_case(make_client):
