@@ -60,6 +60,13 @@ def parse_assignment(text: str, flag: str, names: Sequence[str] = ()) -> tuple[s
     return attribute, value or None
 
 
+def parse_assignments(
+    flag: "flags.FlagHolder[list[str]]", names: Sequence[str] = ()
+) -> list[tuple[str, str | None]]:
+    """Returns the attribute and the value of each text that a flag was given, see ``parse_assignment``."""
+    return [parse_assignment(text, flag.name, names) for text in flag.value]
+
+
 def group_values(assignments: Iterable[tuple[str, str | None]]) -> dict[str, list[str | None]]:
     """Returns the values of each attribute, in their order.
 
@@ -182,10 +189,9 @@ def main() -> None:
     def work() -> None:
         if (image.value is None) == (item.value is None):
             raise ConfigError("give --image=FILE, or --item=NAME for one of the gallery")
-        picture = picture_path(out.value)
-        for flag in (change, where):  # before anything that takes a while
-            for text in flag.value:
-                parse_assignment(text, flag.name)
+        picture = picture_path(out.value)  # before anything that takes a while
+        for flag in (change, where):
+            parse_assignments(flag)
         use_cache_of_run(workdir.value)
         shop = Retriever.open(
             workdir.value,
@@ -196,9 +202,8 @@ def main() -> None:
             engine=engine.value,
         )
         names = shop.schema.names
-        asked = [parse_assignment(text, "change", names) for text in change.value]
-        changes = [Change(attribute, to, strength.value) for attribute, to in asked]
-        filters = group_values(parse_assignment(text, "where", names) for text in where.value)
+        changes = [Change(*asked, strength.value) for asked in parse_assignments(change, names)]
+        filters = group_values(parse_assignments(where, names))
         if words.value is not None:
             said = settled_changes(parse_request(words.value, shop.schema))
             changes += [each._replace(strength=each.strength * strength.value) for each in said]
