@@ -16,7 +16,13 @@ from gradrev_jax.evaluation.leakage_scores import Leakage, ProbeScores
 from gradrev_jax.evaluation.linear_probe import score_linear
 from gradrev_jax.evaluation.mlp_probe import score_mlp
 from gradrev_jax.evaluation.neighbor_probe import predict_by_neighbors
-from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored, conditional_inputs, plain_inputs
+from gradrev_jax.evaluation.probe_data import (
+    Folds,
+    ProbeInputs,
+    ProbeOutcome,
+    conditional_inputs,
+    plain_inputs,
+)
 from gradrev_jax.search.batching import NUM_WORKERS
 
 KINDS = ("mlp", "knn", "control")
@@ -189,7 +195,7 @@ _run_linear = functools.partial(jax.jit, static_argnames="schema")(score_linear)
 _run_mlp = functools.partial(jax.jit, static_argnames="schema")(score_mlp)
 
 
-def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> Scored:
+def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> ProbeOutcome:
     """Scores the linear probes of all features; of features that read the same, those of one."""
     wide = inputs.padded(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS, max(schema.sizes) + 1)
     same = all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide))
@@ -201,13 +207,13 @@ def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) ->
 
 
 def _score_mlp(
-    inputs: ProbeInputs, linear: Scored, folds: Folds, seed: int, schema: AttributeSchema
-) -> Scored:
+    inputs: ProbeInputs, linear: ProbeOutcome, folds: Folds, seed: int, schema: AttributeSchema
+) -> ProbeOutcome:
     seeds = np.arange(schema.num_attributes) + seed * schema.num_attributes
     return _by_feature(lambda one: _run_mlp(*one[:2], folds, one[2], schema), (inputs, linear, seeds))
 
 
-def _by_feature(score: Callable[[Any], Scored], inputs: Any) -> Scored:
+def _by_feature(score: Callable[[Any], ProbeOutcome], inputs: Any) -> ProbeOutcome:
     """Scores the probes of several features at once: one takes a core."""
     features = [
         jax.tree.map(lambda leaf, j=j: leaf[j], inputs) for j in range(len(jax.tree.leaves(inputs)[0]))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.evaluation.probe_data import Folds, Scored, one_hot_labels
+from gradrev_jax.evaluation.probe_data import Folds, ProbeOutcome, one_hot_labels
 
 FEWEST_LABELLED = 20  # test images of an attribute that is measured
 SMALLEST_ENTROPY = 0.01  # nats: an attribute that the own label determines leaves nothing to measure
@@ -111,7 +111,7 @@ class ProbeScores:
         enough = self.count >= FEWEST_LABELLED
         return np.where(enough, right.sum(axis=-2) / np.maximum(self.count, 1), np.nan)
 
-    def conditional(self, scored: Scored) -> Float[np.ndarray, "N N"]:
+    def conditional(self, scored: ProbeOutcome) -> Float[np.ndarray, "N N"]:
         """Returns the fraction of the base's cross-entropy that probes remove; NaN where it is nearly 0."""
         loss, base = (
             (self.labelled * losses[:, : len(self.labels)]).sum(axis=1, dtype=np.float64)
@@ -129,7 +129,7 @@ class ProbeScores:
         room = np.where(self.majority < 1, 1 - self.majority, np.nan)
         return ProbeResult(accuracy, (accuracy - self.majority) / room, conditional)
 
-    def result(self, plain: Scored, conditional: Scored) -> ProbeResult:
+    def result(self, plain: ProbeOutcome, conditional: ProbeOutcome) -> ProbeResult:
         """Returns what plain and conditional probes come to."""
         return self.by_accuracy(np.asarray(plain.predicted), self.conditional(conditional))
 

@@ -12,13 +12,13 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.evaluation.linear_probe import (
     base_of_images,
-    cross_entropies,
     labels_by_value,
     of_fold,
     predictions,
     shares,
 )
-from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, Scored
+from gradrev_jax.evaluation.logistic_heads import cross_entropies
+from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, ProbeOutcome
 
 HIDDEN = 128
 RESTARTS = 2
@@ -37,9 +37,23 @@ class _Networks(NamedTuple):
     bias: Float[Array, "P R J 1"]
 
 
+class _Training(NamedTuple):
+    """Represents networks and the state of their optimizer."""
+
+    networks: _Networks
+    optimizer: optax.OptState
+
+
+class _Progress(NamedTuple):
+    """Represents networks in training, and the outcome of the best choice so far."""
+
+    training: _Training
+    best: ProbeOutcome
+
+
 def score_mlp(
-    inputs: ProbeInputs, linear: Scored, folds: Folds, seed: Int[Array, ""], schema: AttributeSchema
-) -> Scored:
+    inputs: ProbeInputs, linear: ProbeOutcome, folds: Folds, seed: Int[Array, ""], schema: AttributeSchema
+) -> ProbeOutcome:
     """Trains MLPs of one hidden layer on one feature, and scores every test image by one that never saw it.
 
     A network leaves out a pair of folds. For either, the epoch and the restart are chosen by the log-loss on
@@ -70,34 +84,33 @@ def score_mlp(
         losses = cross_entropies(flat, one_hot[:, batch], schema)
         return (jnp.repeat(share[..., batch], RESTARTS, axis=1) * losses).sum() / len(batch)
 
-    def update(carry: tuple, batch: Int[Array, " B"]) -> tuple:
-        networks, state = carry
+    def update(training: _Training, batch: Int[Array, " B"]) -> tuple[_Training, None]:
+        networks, state = training
         updates, state = optimizer.update(jax.grad(loss)(networks, batch), state, networks)
-        return (optax.apply_updates(networks, updates), state), None
+        return _Training(optax.apply_updates(networks, updates), state), None
 
-    def epoch(carry: tuple, key: Array) -> tuple:
-        trained, best = carry
+    def epoch(progress: _Progress, key: Array) -> tuple[_Progress, None]:
         order = jax.random.permutation(key, rows)[: batches * size].reshape(batches, size)
-        trained, _ = jax.lax.scan(update, trained, order)
-        logits = base[:, :, None] + _apply(trained[0], inputs.x)
+        training, _ = jax.lax.scan(update, progress.training, order)
+        logits, best = base[:, :, None] + _apply(training.networks, inputs.x), progress.best
         for restart in range(RESTARTS):
             best = _better(best, logits[:, :, restart], one_hot, inner, folds, schema)
-        return (trained, best), None
+        return _Progress(training, best), None
 
     first, *keys = jax.random.split(jax.random.key(seed), EPOCHS + 1)
     networks = _start(first, inputs.x.shape[1], pairs, schema)
-    (_, best), _ = jax.lax.scan(epoch, ((networks, optimizer.init(networks)), linear), jnp.stack(keys))
-    return best
+    start = _Progress(_Training(networks, optimizer.init(networks)), linear)
+    return jax.lax.scan(epoch, start, jnp.stack(keys))[0].best
 
 
 def _better(
-    best: Scored,
+    best: ProbeOutcome,
     logits: Float[Array, "J P m"],
     one_hot: Float[Array, "J m"],
     inner: Float[Array, "N T m"],
     folds: Folds,
     schema: AttributeSchema,
-) -> Scored:
+) -> ProbeOutcome:
     """Returns the scores of networks where their loss on the inner fold is less, and the best else."""
     losses = cross_entropies(logits, one_hot, schema)
     inner_loss = (inner * losses[:, folds.pair_of]).sum(axis=-1).T

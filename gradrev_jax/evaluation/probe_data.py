@@ -99,7 +99,7 @@ class ProbeInputs(NamedTuple):
         return self._replace(x=x, penalty=penalty, moment=moment, base=pad(self.base, bases, -3))
 
 
-class Scored(NamedTuple):
+class ProbeOutcome(NamedTuple):
     """Represents how a probe did; of all features with a further first axis.
 
     Attributes:
@@ -166,17 +166,17 @@ def conditional_inputs(
     own = np.where(own_labels == NOT_LABELLED, known_values, own_labels).astype(np.int32)
     parts = []
     for j in range(schema.num_attributes):
-        mine = np.eye(known_values + 1, dtype=np.float32)[own[:, j]]
+        own_one_hot = np.eye(known_values + 1, dtype=np.float32)[own[:, j]]
         one_hot = one_hot_labels(labels[j], schema)
-        known = (labels[j] != NOT_LABELLED) @ schema.membership.T
-        base = _bases(mine, one_hot, known, folds, schema)
-        residuals = one_hot[scored:] - known[scored:] * _means(
-            mine[scored:], one_hot[scored:], known[scored:]
+        labelled = (labels[j] != NOT_LABELLED) @ schema.membership.T
+        base = _bases(own_one_hot, one_hot, labelled, folds, schema)
+        residuals = one_hot[scored:] - labelled[scored:] * _means(
+            own_one_hot[scored:], one_hot[scored:], labelled[scored:]
         )
-        center = _means(mine, features[:, j], np.ones((1, 1), np.float32))
-        directing = np.concatenate([np.zeros((scored, schema.num_values)), residuals])
-        inputs = reduce_feature(features[:, j], center, directing)
-        parts.append((np.concatenate([inputs, mine], axis=1) if known_values else inputs, base))
+        center = _means(own_one_hot, features[:, j], np.ones((1, 1), np.float32))
+        label_residuals = np.concatenate([np.zeros((scored, schema.num_values)), residuals])
+        inputs = reduce_feature(features[:, j], center, label_residuals)
+        parts.append((np.concatenate([inputs, own_one_hot], axis=1) if known_values else inputs, base))
     width = max(inputs.shape[1] for inputs, _ in parts)
     x = np.zeros((len(parts), len(features), width + 1), np.float32)
     for padded, (inputs, _) in zip(x, parts, strict=True):
@@ -190,20 +190,22 @@ def conditional_inputs(
 
 
 def reduce_feature(
-    features: Float[np.ndarray, "m d"], center: Float[np.ndarray, "m d"], directing: Float[np.ndarray, "m J"]
+    features: Float[np.ndarray, "m d"],
+    center: Float[np.ndarray, "m d"],
+    label_residuals: Float[np.ndarray, "m J"],
 ) -> Float[np.ndarray, "m r"]:
     """Returns principal components of a feature, scaled so that a probe reads weak ones as well.
 
     Each is divided by the root of its deviation: half of what whitens it. Whitened, the many weak components
     of an encoder's feature, which are mostly noise, would count as much as the strong ones, and as they are,
     a leak in a weak one would hardly count at all. Of more than 128, the 96 with the largest variance stay,
-    and of all others the 32 combinations that explain most of ``directing``: what a feature says in
+    and of all others the 32 combinations that explain most of ``label_residuals``: what a feature says in
     directions in which it hardly varies is still found. Without anything to direct them by, all stay.
 
     Args:
       features: the features.
       center: what is subtracted from each.
-      directing: the residuals of the labels of images that are never scored; 0 for all others.
+      label_residuals: the residuals of the labels of images that are never scored; 0 for all others.
     """
     residuals = features.astype(np.float64) - center
     deviation = residuals.std(axis=0)
@@ -215,10 +217,12 @@ def reduce_feature(
     keep = np.flatnonzero(variances > FLAT * variances[-1])[::-1]
     components = scaled @ (axes[:, keep] / np.sqrt(variances[keep]))
     size = (variances[keep] / variances[keep].mean()) ** 0.25
-    if len(keep) <= MOST_DIMENSIONS or not directing.any():
+    if len(keep) <= MOST_DIMENSIONS or not label_residuals.any():
         return (components * size).astype(np.float32)
     largest = MOST_DIMENSIONS - DIRECTED
-    covariance = components[:, largest:].T @ (directing / np.sqrt(np.maximum((directing**2).sum(axis=0), 1)))
+    covariance = components[:, largest:].T @ (
+        label_residuals / np.sqrt(np.maximum((label_residuals**2).sum(axis=0), 1))
+    )
     directions = np.linalg.eigh(covariance @ covariance.T)[1][:, -DIRECTED:]
     directed = components[:, largest:] @ directions * size[largest]
     return np.concatenate([components[:, :largest] * size[:largest], directed], axis=1).astype(np.float32)
@@ -255,19 +259,19 @@ def one_hot_labels(labels: Int[np.ndarray, "m N"], schema: AttributeSchema) -> F
 
 
 def _bases(
-    mine: Float[np.ndarray, "m V"],
+    own_one_hot: Float[np.ndarray, "m V"],
     one_hot: Float[np.ndarray, "m J"],
-    known: Float[np.ndarray, "m J"],
+    labelled: Float[np.ndarray, "m J"],
     folds: Folds,
     schema: AttributeSchema,
 ) -> Float[np.ndarray, "V F J"]:
     """Returns what each set of fitting images says of values given the own label, as log-probabilities."""
     fits = np.concatenate([folds.without_pair, folds.without_fold], axis=1)
     kinds, part = np.unique(fits, axis=0, return_inverse=True)  # each image is counted once, in its part
-    rows = [np.flatnonzero(part.reshape(-1) == p) for p in range(len(kinds))]
+    parts = [np.flatnonzero(part.reshape(-1) == p) for p in range(len(kinds))]
     counts, totals = (
-        np.stack([mine[some].T @ columns[some] for some in rows]).astype(np.float64)
-        for columns in (one_hot, known)
+        np.stack([own_one_hot[rows].T @ columns[rows] for rows in parts]).astype(np.float64)
+        for columns in (one_hot, labelled)
     )
     counts, totals = (np.einsum("pf,pvj->fvj", kinds, numbers) for numbers in (counts, totals))
     tables = [log_frequencies(count, total, schema) for count, total in zip(counts, totals, strict=True)]
@@ -275,8 +279,10 @@ def _bases(
 
 
 def _means(
-    mine: Float[np.ndarray, "m V"], numbers: Float[np.ndarray, "m k"], counted: Float[np.ndarray, "..."]
+    own_one_hot: Float[np.ndarray, "m V"],
+    numbers: Float[np.ndarray, "m k"],
+    counted: Float[np.ndarray, "..."],
 ) -> Float[np.ndarray, "m k"]:
     """Returns for each image the mean over the images with the same label."""
-    totals = np.maximum(mine.T @ np.broadcast_to(counted, numbers.shape), 1)
-    return mine @ (mine.T @ numbers / totals)
+    totals = np.maximum(own_one_hot.T @ np.broadcast_to(counted, numbers.shape), 1)
+    return own_one_hot @ (own_one_hot.T @ numbers / totals)
