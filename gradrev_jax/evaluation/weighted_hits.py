@@ -64,12 +64,19 @@ class HeldOut(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Represents some queries: their products [C, W, M] with the gallery per weight, and their target."""
+    """Represents C queries; those of the last chunk that only fill it up are not real.
+
+    Attributes:
+      products: the products of each query with the gallery, by weight.
+      target: the number of the labels that it asks for.
+      excluded: the row of the gallery that is left out; -1: none.
+      is_real: whether it counts.
+    """
 
     products: Float[Array, "C W M"]
     target: Int[np.ndarray, " C"]
     excluded: Int[np.ndarray, " C"]
-    counts: Bool[np.ndarray, " C"]
+    is_real: Bool[np.ndarray, " C"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +124,8 @@ class WeightedHits:
             edited = _edit(held_out, features[reference], queries.indicators[some], strength)
             products = _products(_comparable(edited, held_out.normalize), gallery, num_attributes)
             excluded = reference if held_out.exclude_query else np.full(size, -1)
-            counts = start + np.arange(size) < len(queries)
-            chunks.append(_Chunk(products, target[some], excluded, counts))
+            is_real = start + np.arange(size) < len(queries)
+            chunks.append(_Chunk(products, target[some], excluded, is_real))
         square_norms = _add_rest(jnp.square(gallery).sum(axis=-1), num_attributes)
         return cls(tuple(chunks), square_norms, group[: len(features)], held_out.normalize, k)
 
@@ -215,6 +222,6 @@ def _count(
         scores = jnp.where(position == query.excluded, jnp.inf, scores)
         nearest = jnp.where(group == query.target, scores, jnp.inf).min(axis=1)
         nearer = (scores < nearest[:, None]).sum(axis=1)
-        return jnp.isfinite(nearest) & (nearer < k) & query.counts
+        return jnp.isfinite(nearest) & (nearer < k) & query.is_real
 
     return jax.lax.map(is_hit, chunk).sum(axis=0)
