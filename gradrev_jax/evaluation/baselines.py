@@ -12,11 +12,11 @@ from gradrev_jax.core.replacement import edited_attributes
 from gradrev_jax.core.representations import erased_space, make_space, mean_embedding
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.choices import choose_strength
 from gradrev_jax.evaluation.searching import Way, index_gallery, make_held_out
 from gradrev_jax.search.batching import drop_excluded
 from gradrev_jax.search.gallery import retrieve
+from gradrev_jax.search.products import NotComparableError
 
 SEED = 0
 ORACLE_BYTES = 2**27  # of the numbers of shared labels that are held at a time
@@ -149,7 +149,7 @@ def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]
     """
     try:
         return BASELINES[name](inputs)
-    except DataError:  # what is zero has no direction to normalise
+    except NotComparableError:  # what is zero has no direction to normalise
         return None
 
 

@@ -21,6 +21,7 @@ from gradrev_jax.evaluation.searching import Way, index_held_out, make_held_out,
 from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
 from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
 from gradrev_jax.search.gallery import GalleryIndex, retrieve
+from gradrev_jax.search.products import NotComparableError
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CHOSEN_AT = 10  # K of the hit rate that decides
@@ -83,7 +84,8 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
     are at this strength; and then the strength again, at these weights.
 
     Raises:
-      DataError: there is no query to choose by, or no way in which the vectors can be compared.
+      DataError: there is no query to choose by.
+      NotComparableError: there is no way in which the vectors can be compared.
     """
     protocol = run.protocol
     weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
@@ -141,13 +143,13 @@ def _best_way(
     """Returns the way that finds most, its best strength, and the hit rate of each way.
 
     Raises:
-      DataError: vectors cannot be compared in any of the ways.
+      NotComparableError: vectors cannot be compared in any of the ways.
     """
     tried: list[tuple[Way, Strength]] = []
     for way in ways:
         try:
             tried.append((way, strength_of(way)))
-        except DataError:  # such as an attribute's block of zeros, which has no direction
+        except NotComparableError:  # such as an attribute's block of zeros, which has no direction
             if way is ways[-1] and not tried:
                 raise
     hit_rates = {f"{way.normalize}, {way.edit}": max(each.hit_rates.values()) for way, each in tried}

@@ -43,6 +43,7 @@ from gradrev_jax.evaluation.searching import Answers, Way, ask, index_gallery
 from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.encoder_faults import blaming_encoder
 from gradrev_jax.runs.metrics_log import read_records
 
 
@@ -91,9 +92,9 @@ def evaluate(
     look, material, _, space, choices = choose_space(run, encoded, progress=progress)
     beside = leakage_beside(material, space, progress=progress)
     with beside if run.protocol.leakage else contextlib.nullcontext(lambda: None) as leakage_measured:
-        with naming("train.{}"):
+        with naming("train.{}"), blaming_encoder():
             answers = search_gallery(run, space, choices, progress=progress)
-            baselines = search_baselines(run, material, choices, progress=progress)
+        baselines = search_baselines(run, material, choices, progress=progress)
         scored = score_queries(run, encoded, answers)
         scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
         metrics = summarize(run, encoded.gallery, look, choices, scored, baselines) | beyond

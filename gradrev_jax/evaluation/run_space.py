@@ -9,6 +9,7 @@ from gradrev_jax.evaluation.choices import Choices, make_choices
 from gradrev_jax.evaluation.encoding import EncodedRun
 from gradrev_jax.evaluation.look import Look, choose_look
 from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.runs.encoder_faults import blaming_encoder
 
 
 class RunSpace(NamedTuple):
@@ -40,7 +41,7 @@ def choose_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> RunS
     Raises:
       DataError: there is no query to choose by, or the images cannot be compared.
     """
-    with naming("train.{}"):
+    with naming("train.{}"), blaming_encoder():
         look = choose_look(run, encoded.material, progress=progress)
         material = encoded.material._replace(look=look.value or 0.0)
         representation = REPRESENTATIONS[run.protocol.representation]

@@ -40,7 +40,7 @@ def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> GalleryInd
       way: how they are compared and edited.
 
     Raises:
-      DataError: features that are not finite or cannot be normalised.
+      NotComparableError: features that are not finite or cannot be normalised.
     """
     return make_index(
         space.gallery,
@@ -98,7 +98,7 @@ def index_held_out(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -
       weights: the weight of each block; None: all 1.
 
     Raises:
-      DataError: features that are not finite or cannot be normalised.
+      NotComparableError: features that are not finite or cannot be normalised.
     """
     return make_index(
         held_out.features,

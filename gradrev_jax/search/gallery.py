@@ -1,19 +1,14 @@
 """Manipulation and retrieval over a whole gallery, shared between processes."""
 
-import functools
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.learned_edits import LearnedEdit
-from gradrev_jax.core.normalization import Normalization, Weights, scale_weights
+from gradrev_jax.core.normalization import Normalization, Weights
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.errors import DataError
 from gradrev_jax.search.batching import MAX_REFERENCES
-from gradrev_jax.search.changes import make_replacement
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.learned_edit_index import LearnedEditIndex
 
@@ -44,34 +39,14 @@ def make_index(
 
     Raises:
       ValueError: weights as in ``scale_weights``, or an edit, attributes or blocks that do not fit.
-      DataError: features that are not finite or cannot be normalised.
+      NotComparableError: features that are not finite or cannot be normalised.
     """
-    # First, so that an error of what follows is one of the features.
-    scale_weights(weights, gallery.shape[1])
-    build: Callable[[], GalleryIndex]
     if isinstance(edit, LearnedEdit):
-        build = functools.partial(LearnedEditIndex.build, gallery, edit, normalize, weights)
-    else:
-        assert memory is not None, "prototypes edit"
-        make_replacement(memory, edit, attribute_of, absent)
-        build = functools.partial(
-            ManipulationIndex.build_without_schema,
-            gallery,
-            memory,
-            normalize,
-            weights,
-            edit,
-            attribute_of,
-            absent,
-        )
-    try:
-        return build()
-    except ValueError as error:
-        raise DataError(
-            f"{error}: the encoder has diverged, or parts of it have died; evaluate another of its "
-            "checkpoints, or train again with a lower `learning_rate` or with `clip_norm`",
-            arguments=("learning_rate", "clip_norm"),
-        ) from error
+        return LearnedEditIndex.build(gallery, edit, normalize, weights)
+    assert memory is not None, "prototypes edit"
+    return ManipulationIndex.build_without_schema(
+        gallery, memory, normalize, weights, edit, attribute_of, absent
+    )
 
 
 def retrieve(

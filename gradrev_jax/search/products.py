@@ -31,6 +31,10 @@ from gradrev_jax.search.table_layout import nonzero_parts, pad_lists, place_part
 ROWS_BYTES, DEVICE_ROWS_BYTES = 2**22, 2**28
 
 
+class NotComparableError(ValueError):
+    """Features or prototypes cannot be compared: not finite, too small, or zero and to be normalised."""
+
+
 class GalleryProducts(NamedTuple):
     """Represents a gallery and a memory as a search reads them; the prototypes have E nonzero parts in all.
 
@@ -120,7 +124,7 @@ def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -
       normalize: the normalisation that was applied.
 
     Raises:
-      ValueError: some rows are zero or not finite; the message has the first row and their number.
+      NotComparableError: some rows are zero or not finite; the message has the first row and their number.
     """
     norms: np.ndarray = np.asarray(products.square_norms)
     if normalize == "attribute" and products.weights is not None:
@@ -147,13 +151,13 @@ def check_rows(
       limit: the words on what is finite, at the end of that message.
 
     Raises:
-      ValueError: there is one; the message has the first row and their number.
+      NotComparableError: there is one; the message has the first row and their number.
     """
     for bad, what in ((~is_finite, "not finite"), (is_zero, "zero")):
         if bad.any():
             where = " for an attribute" if what == "zero" and normalize == "attribute" else ""
             hint = ", so it has no direction to normalise" if what == "zero" else ""
-            raise ValueError(
+            raise NotComparableError(
                 f"the gallery's features are {what}{where} in row {int(bad.argmax())}{hint} "
                 f"({int(bad.sum())} such rows of {len(bad)}){limit if what == 'not finite' else ''}"
             )
@@ -177,12 +181,12 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
       normalize: the normalisation that was applied.
 
     Raises:
-      ValueError: a prototype is not finite (the message has the first value), or the gallery's features are
-        too small (the message has the limit).
+      NotComparableError: a prototype is not finite (the message has the first value), or the gallery's
+        features are too small (the message has the limit).
     """
     bad = ~np.isfinite(np.asarray(products.memory_norms)).all(axis=1)
     if bad.any():
-        raise ValueError(
+        raise NotComparableError(
             f"the memory is not finite in the prototype of value {int(bad.argmax())} "
             f"({int(bad.sum())} such values of {len(bad)})"
         )
@@ -190,7 +194,7 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
         return
     least = float(jnp.finfo(products.rows.dtype).tiny) ** 0.25
     if float(products.largest) < least and (products.rows != 0).any():
-        raise ValueError(
+        raise NotComparableError(
             f"the gallery's features are at most {float(products.largest):.2g} long; without a normalisation "
             f"the longest must have {least:.2g}: multiply features and memory by one factor"
         )

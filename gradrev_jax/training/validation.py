@@ -15,6 +15,7 @@ from gradrev_jax.data.queries import Queries
 from gradrev_jax.models.inference import Encoded, count_correct, encode, make_forward
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
+from gradrev_jax.runs.encoder_faults import blaming_encoder
 from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
 SELECTED_AT = 30  # K of the hit rate that a memory is chosen by, as in ADDE-M
@@ -88,7 +89,8 @@ def make_validator(
             score = None
             if isinstance(seen, Encoded) and queries is not None:
                 k = min(SELECTED_AT, (len(labels) + 1) // 2)
-                index = _index(seen.features, memory, normalize, weights)
+                with blaming_encoder():
+                    index = _index(seen.features, memory, normalize, weights)
                 asked = queries.reference, queries.indicators
                 found = retrieve(index, *asked, k, progress=progress)
                 score = float(hit_rate(labels[found], queries.targets, k))

@@ -12,6 +12,7 @@ from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
 from gradrev_jax.evaluation.choices import CANDIDATES, choose_strength, choose_weights, make_choices
 from gradrev_jax.evaluation.weighted_hits import HeldOut
+from gradrev_jax.search.products import NotComparableError
 from tests.encoded_images import material, opened, slow_hit_rate
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
@@ -251,10 +252,10 @@ def test_a_normalisation_that_some_vector_cannot_have_is_left_out(encoded):
     made = choose(space, labels, **open_fields)
     assert {name.partition(",")[0] for name in made.hit_rates} == {"global", "none"}
     assert made.way.normalize in ("global", "none")
-    with pytest.raises(DataError, match="features are zero for an attribute in row 3"):
+    with pytest.raises(NotComparableError, match="features are zero for an attribute in row 3"):
         choose(space, labels, normalize="attribute", edit="validation")
     spoilt = space._replace(held_out=np.full_like(held_out, np.nan))
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(NotComparableError, match="not finite"):
         choose(spoilt, labels, **open_fields)
 
 

@@ -308,7 +308,11 @@ def test_the_checkpoint_asked_for_is_evaluated(run):
 def test_an_encoder_that_is_dead_cannot_be_evaluated(run):
     with Checkpoints(run.directory / "checkpoints" / "encoder") as checkpoints:
         checkpoints.save(STEPS + 2, {PARAMS: jax.tree.map(np.zeros_like, run.params)}, score=0.0)
-    with pytest.raises(DataError, match="features are zero in row 0.*evaluate another of its checkpoints"):
+    advice = (
+        "features are zero in row 0.*evaluate another of its checkpoints.*"
+        r"\(config: train.learning_rate, train.clip_norm\)"
+    )
+    with pytest.raises(DataError, match=advice):
         evaluate(run.directory, step="56")
 
 

@@ -3,9 +3,9 @@ import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.search.gallery import make_index, retrieve
+from gradrev_jax.search.products import NotComparableError
 
 VALUES, ATTRIBUTES, DIM = 6, 3, 4
 K = 7  # most tests ask for as many of as many rows, and so share their programs
@@ -122,8 +122,7 @@ def test_k_beyond_the_gallery_is_an_error(rng, k, exclude_query):
 def test_features_of_an_encoder_that_learned_nothing(rng, bad, message):
     gallery, memory, _, _ = example(rng)
     gallery[7] = bad
-    expected = f"{message}.*1 such rows of 30.*the encoder has diverged.*lower `learning_rate`"
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(NotComparableError, match=f"{message}.*1 such rows of 30"):
         make_index(gallery, memory)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.queries import generate_queries
+from gradrev_jax.errors import DataError
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.training import validation
@@ -99,6 +100,14 @@ def test_a_memory_is_judged_at_the_weights_that_are_given(params, monkeypatch):
         assert score == pytest.approx(expected)
         scores.add(expected)
     assert len(scores) == 2, "the weights make a difference"
+
+
+def test_an_encoder_whose_features_cannot_be_compared_is_named(params):
+    labels = np.array([[0, 0], [1, 0], [0, 0], [1, 0]], np.int32)
+    _, validate = validator(labels, queries=generate_queries(labels, SCHEMA))
+    dead = jax.tree.map(jnp.zeros_like, params)
+    with pytest.raises(DataError, match="features are zero in row 0.*the encoder has diverged"):
+        validate(dead, np.zeros((4, 2, 3), np.float32))
 
 
 @pytest.mark.parametrize(
