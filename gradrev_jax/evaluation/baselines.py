@@ -13,7 +13,7 @@ from gradrev_jax.core.representations import erased_space, make_space, mean_embe
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.choices import choose_strength
-from gradrev_jax.evaluation.searching import Way, index_gallery, make_held_out
+from gradrev_jax.evaluation.searching import HeldOut, Way, index_features
 from gradrev_jax.search.batching import drop_excluded
 from gradrev_jax.search.gallery import retrieve
 from gradrev_jax.search.products import NotComparableError
@@ -170,22 +170,24 @@ def _search_erased(inputs: BaselineInputs, fit: Callable[..., Erasure]) -> Int[n
 def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
     """Searches at the strength that serves best on the validation part; without one, at that of ``way``."""
     if len(inputs.held_out_queries):
-        material = inputs.material
-        held_out = make_held_out(
+        held_out = HeldOut(
             space,
-            material.held_out.labels,
+            inputs.material.held_out.labels,
             inputs.held_out_queries,
-            material.schema,
-            way,
-            exclude_query=inputs.exclude_query,
+            inputs.material.schema,
+            inputs.exclude_query,
         )
-        way = way._replace(strength=choose_strength(held_out, progress=inputs.progress).value)
+        equal = way._replace(
+            weights=None
+        )  # the strength is chosen at equal weights, whatever those of the run
+        chosen = choose_strength(held_out, equal, progress=inputs.progress).way
+        way = way._replace(strength=chosen.strength)
     return _search(inputs, space, way)
 
 
 def _search(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
     return retrieve(
-        index_gallery(space, inputs.material.schema, way),
+        index_features(space.gallery, space, inputs.material.schema, way),
         inputs.queries.reference,
         inputs.queries.indicators,
         inputs.k,

@@ -1,6 +1,6 @@
 """Chooses what serves best on held-out images: the strength of a manipulation, the weights of attributes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,10 @@ from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.searching import Way, index_held_out, make_held_out, with_rest
-from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
+from gradrev_jax.evaluation.searching import HeldOut, Way, index_features, with_rest
+from gradrev_jax.evaluation.weighted_hits import WeightedHits
 from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
-from gradrev_jax.search.gallery import GalleryIndex, retrieve
+from gradrev_jax.search.gallery import retrieve
 from gradrev_jax.search.products import NotComparableError
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
@@ -35,45 +35,38 @@ SWEEPS = 3  # times that every weight is revised
 REFERENCES, PRODUCT_BYTES, SEED = 500, 2**29, 0
 
 
-class Strength(NamedTuple):
-    """Represents the strength of all manipulations of an evaluation.
-
-    Attributes:
-      value: the factor of the prototypes that are added and removed.
-      hit_rates: the hit rate of every strength tried, by its name; empty if the strength was given.
-    """
-
-    value: float
-    hit_rates: dict[str, float]
-
-
-class Weights(NamedTuple):
-    """Represents the weights of the attributes in the distance of an evaluation.
-
-    Attributes:
-      value: the weight of each block, [P], with a mean square of 1: those of the attributes, and after them
-        one and the same for every other block, if there are any; None: there are none.
-      hit_rates: the hit rates of ``equal`` weights and of those ``chosen``; empty if none were chosen.
-    """
-
-    value: Float[np.ndarray, " P"] | None
-    hit_rates: dict[str, float]
-
-
-class Choices(NamedTuple):
-    """Represents what an evaluation was given, or has chosen on the validation part.
+class Choice(NamedTuple):
+    """Represents a way to search, of which one setting was chosen.
 
     Attributes:
       way: how images are compared and edited.
-      hit_rates: the hit rate of every normalisation and edit tried, by their names; empty if both were given.
-      strength: the strength of the manipulations.
-      weights: the weights of the attributes.
+      hit_rates: the hit rate of everything tried, by its name.
     """
 
     way: Way
     hit_rates: dict[str, float]
-    strength: Strength
-    weights: Weights
+
+    @property
+    def hit_rate(self) -> float:
+        """The hit rate of what was chosen."""
+        return max(self.hit_rates.values())
+
+
+class Choices(NamedTuple):
+    """Represents the way to search that an evaluation was given, or has chosen on the validation part.
+
+    Attributes:
+      way: how images are compared and edited. Of the weights, those of the attributes come first, and after
+        them one and the same for every other block, if there are any.
+      ways_tried: the hit rate of every normalisation and edit tried, by name; empty if both were given.
+      strengths_tried: the hit rate of every strength tried, by its name; empty if the strength was given.
+      weights_tried: the hit rates of ``equal`` weights and of those ``chosen``; empty if none were chosen.
+    """
+
+    way: Way
+    ways_tried: dict[str, float]
+    strengths_tried: dict[str, float]
+    weights_tried: dict[str, float]
 
 
 def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
@@ -87,74 +80,72 @@ def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
       DataError: there is no query to choose by.
       NotComparableError: there is no way in which the vectors can be compared.
     """
-    protocol = run.protocol
-    weights = Weights(with_rest(given_weights(protocol, run.schema), space.gallery.shape[1]), {})
-    strength = Strength(1.0 if protocol.strength is None else protocol.strength, {})
-    ways = _ways(run, strength, weights)
+    protocol, ways = run.protocol, _ways(run, space)
     # Where attributes share a block, there is nothing to weigh.
     weighs = protocol.chooses_weights and space.gallery.shape[1] >= run.schema.num_attributes
+    chosen = Choices(ways[0], {}, {}, {})
     if not (protocol.strength is None or weighs or len(ways) > 1):
-        return Choices(ways[0], {}, strength, weights)
-    labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
-    check_queries(queries, _first_chosen(protocol))
-
-    def held_out_of(way: Way) -> HeldOut:
-        return make_held_out(space, labels, queries, run.schema, way, exclude_query=protocol.exclude_query)
-
-    def strength_of(way: Way) -> Strength:
-        candidates = CANDIDATES if protocol.strength is None else (protocol.strength,)
-        return choose_strength(
-            held_out_of(way), weights=way.weights, candidates=candidates, progress=progress
-        )
-
-    way = ways[0]
-    hit_rates: dict[str, float] = {}
+        return chosen
+    held_out = make_held_out(run, space, _first_chosen(protocol))
     if len(ways) > 1:
-        way, of_way, hit_rates = _best_way(ways, strength_of)
-        strength = of_way if protocol.strength is None else strength
+        chosen = _choose_way(held_out, ways, protocol.strength, progress=progress)
     elif protocol.strength is None:
-        strength = strength_of(way)
+        way, strengths = choose_strength(held_out, chosen.way, progress=progress)
+        chosen = chosen._replace(way=way, strengths_tried=strengths)
     if weighs:
-        held_out = held_out_of(way)
-        weights = choose_weights(held_out, strength=strength.value, progress=progress)
-        way = way._replace(weights=weights.value)
+        way, weights = choose_weights(held_out, chosen.way, progress=progress)
+        chosen = chosen._replace(way=way, weights_tried=weights)
         if protocol.strength is None:
-            strength = strength_of(way)
-    return Choices(way._replace(strength=strength.value), hit_rates, strength, weights)
+            way, strengths = choose_strength(held_out, way, progress=progress)
+            chosen = chosen._replace(way=way, strengths_tried=strengths)
+    return chosen
 
 
-def _ways(run: OpenedRun, strength: Strength, weights: Weights) -> list[Way]:
+def make_held_out(run: OpenedRun, space: Space, field: str) -> HeldOut:
+    """Returns the images and the queries that a field of a run's protocol is chosen by.
+
+    Raises:
+      DataError: there is no query to choose by.
+    """
+    queries = held_out_queries(run)
+    check_queries(queries, field)
+    labels = run.catalogue.part_labels(VALIDATION)
+    return HeldOut(space, labels, queries, run.schema, run.protocol.exclude_query)
+
+
+def _ways(run: OpenedRun, space: Space) -> list[Way]:
     """Returns all normalisations with all edits, of those that the protocol leaves open."""
     representation, protocol = REPRESENTATIONS[run.protocol.representation], run.protocol
     fixed = representation.normalize or protocol.normalize
     edits: Sequence[Edit | LearnedEdit] = (protocol.edit,) if protocol.edit else EDITS
     if representation.reads == "features" and run.edits != EDITS:
         edits = run.edits
+    strength = 1.0 if protocol.strength is None else protocol.strength
+    weights = with_rest(given_weights(protocol, run.schema), space.gallery.shape[1])
     return [
-        Way(normalize, edit, strength.value, weights.value)
+        Way(normalize, edit, strength, weights)
         for normalize in ((fixed,) if fixed else NORMALIZATIONS)
         for edit in edits
     ]
 
 
-def _best_way(
-    ways: Sequence[Way], strength_of: Callable[[Way], Strength]
-) -> tuple[Way, Strength, dict[str, float]]:
-    """Returns the way that finds most, its best strength, and the hit rate of each way.
+def _choose_way(held_out: HeldOut, ways: Sequence[Way], strength: float | None, *, progress: bool) -> Choices:
+    """Returns the way that finds most, at the strength that is given, or else at its best one.
 
     Raises:
       NotComparableError: vectors cannot be compared in any of the ways.
     """
-    tried: list[tuple[Way, Strength]] = []
+    candidates = CANDIDATES if strength is None else (strength,)
+    tried: list[Choice] = []
     for way in ways:
         try:
-            tried.append((way, strength_of(way)))
+            tried.append(choose_strength(held_out, way, candidates=candidates, progress=progress))
         except NotComparableError:  # such as an attribute's block of zeros, which has no direction
             if way is ways[-1] and not tried:
                 raise
-    hit_rates = {f"{way.normalize}, {way.edit}": max(each.hit_rates.values()) for way, each in tried}
-    way, strength = max(tried, key=lambda pair: max(pair[1].hit_rates.values()))
-    return way, strength, hit_rates
+    best = max(tried, key=lambda choice: choice.hit_rate)
+    ways_tried = {f"{choice.way.normalize}, {choice.way.edit}": choice.hit_rate for choice in tried}
+    return Choices(best.way, ways_tried, best.hit_rates if strength is None else {}, {})
 
 
 def _first_chosen(protocol: Protocol) -> str:
@@ -170,63 +161,55 @@ def held_out_queries(run: OpenedRun) -> Queries:
 
 
 def choose_strength(
-    held_out: HeldOut,
-    *,
-    weights: Float[np.ndarray, " P"] | None = None,
-    candidates: Sequence[float] = CANDIDATES,
-    progress: bool = True,
-) -> Strength:
-    """Returns the strength of highest hit_rate@10 (with fewer than 20 images, @ half of their number).
+    held_out: HeldOut, way: Way, *, candidates: Sequence[float] = CANDIDATES, progress: bool = True
+) -> Choice:
+    """Chooses the strength of highest hit_rate@10 (with fewer than 20 images, @ half of their number).
 
     Args:
       held_out: the images and the queries to choose by.
-      weights: the weight of each block; None: all 1.
+      way: how they are compared and edited, whatever the strength.
       candidates: the strengths to try; of equally good ones, the first is chosen.
       progress: whether progress bars are shown.
 
     Raises:
       DataError: there is no query to choose by.
+      NotComparableError: images that are not finite or cannot be normalised.
     """
     check_queries(held_out.queries, "strength")
-    index = index_held_out(held_out, weights)
-    found = _hit_rates(index, held_out, candidates, progress=progress)
+    found = _hit_rates(held_out, way, candidates, progress=progress)
     hit_rates = {f"{strength:g}": rate for strength, rate in zip(candidates, found, strict=True)}
-    return Strength(float(candidates[int(np.argmax(found))]), hit_rates)
+    return Choice(way._replace(strength=float(candidates[int(np.argmax(found))])), hit_rates)
 
 
-def choose_weights(held_out: HeldOut, *, strength: float, progress: bool = True) -> Weights:
-    """Returns weights of high hit_rate@10, by coordinate ascent from equal ones.
+def choose_weights(held_out: HeldOut, way: Way, *, progress: bool = True) -> Choice:
+    """Chooses weights of high hit_rate@10, by coordinate ascent from equal ones.
 
     One attribute after the other, and then all blocks that belong to none, as one, the weight is multiplied
     by the factor from a quarter to four that finds a match for most queries, between 1/16 and 16; it is kept
     unless another finds more. This is done three times. Of many images, the queries of 500 are looked at. The
-    weights that result are taken if they are better on all queries than equal ones are.
+    weights that result, with a mean square of 1, are taken if they are better on all queries than equal ones.
 
     Args:
       held_out: the images and the queries to choose by.
-      strength: the factor of the manipulations.
+      way: how they are compared and edited, whatever the weights.
       progress: whether progress bars are shown.
 
     Raises:
       DataError: there is no query to choose by.
+      NotComparableError: images that are not finite or cannot be normalised.
     """
     check_queries(held_out.queries, "weights")
-    equal = np.ones(held_out.num_weights)
-
-    def search(weights: Float[np.ndarray, " P"]) -> float:
-        return _hit_rates(index_held_out(held_out, weights), held_out, (strength,), progress=progress)[0]
-
-    of_blocks = held_out.weights_of_blocks(equal)
-    hit_rates = {"equal": search(of_blocks)}
-    drawn = held_out._replace(queries=_draw(held_out.queries, len(held_out.labels), len(equal)))
-    hits = WeightedHits.of(drawn, strength, _chosen_at(held_out))
-    ascended = held_out.weights_of_blocks(_ascend(hits, equal, progress=progress))
-    weights = scale_weights(ascended, len(ascended))
-    if weights is not None:
-        hit_rates["chosen"] = search(weights)
-        if hit_rates["chosen"] > hit_rates["equal"]:
-            return Weights(weights, hit_rates)
-    return Weights(of_blocks, hit_rates)
+    ones = np.ones(held_out.num_weights)
+    equal = way._replace(weights=held_out.weights_of_blocks(ones))
+    hit_rates = {"equal": _hit_rates(held_out, equal, (way.strength,), progress=progress)[0]}
+    drawn = held_out._replace(queries=_draw(held_out.queries, len(held_out.labels), len(ones)))
+    hits = WeightedHits.of(drawn, way, _chosen_at(held_out))
+    ascended = held_out.weights_of_blocks(_ascend(hits, ones, progress=progress))
+    chosen = way._replace(weights=scale_weights(ascended, len(ascended)))
+    if chosen.weights is None:  # they are equal
+        return Choice(equal, hit_rates)
+    hit_rates["chosen"] = _hit_rates(held_out, chosen, (way.strength,), progress=progress)[0]
+    return Choice(chosen if hit_rates["chosen"] > hit_rates["equal"] else equal, hit_rates)
 
 
 def _ascend(
@@ -256,14 +239,13 @@ def _draw(queries: Queries, num_images: int, num_weights: int) -> Queries:
     return drawn.take(np.arange(most) * len(drawn) // most) if len(drawn) > most else drawn
 
 
-def _hit_rates(
-    index: GalleryIndex, held_out: HeldOut, strengths: Sequence[float], *, progress: bool
-) -> list[float]:
-    """Returns the share of the queries that find a match at each strength.
+def _hit_rates(held_out: HeldOut, way: Way, strengths: Sequence[float], *, progress: bool) -> list[float]:
+    """Returns the share of the queries that find a match at each strength, whatever that of the way.
 
     One search asks at all strengths, because what a search computes of a reference serves them all.
     """
     queries, k = held_out.queries, _chosen_at(held_out)
+    index = index_features(held_out.space.held_out, held_out.space, held_out.schema, way)
     found = retrieve(
         index,
         np.tile(queries.reference, len(strengths)),

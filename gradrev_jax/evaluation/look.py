@@ -4,10 +4,8 @@ from typing import NamedTuple
 
 from gradrev_jax.core.representations import REPRESENTATIONS, make_space
 from gradrev_jax.core.spaces import Material
-from gradrev_jax.data.catalogue import VALIDATION
-from gradrev_jax.evaluation.choices import check_queries, choose_strength, held_out_queries, make_choices
+from gradrev_jax.evaluation.choices import choose_strength, make_choices, make_held_out
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.searching import make_held_out
 
 LOOKS = tuple(i / 10 for i in range(11))
 
@@ -43,18 +41,14 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
         return Look(None, {})
     if run.protocol.look is not None:
         return Look(run.protocol.look, {})
-    labels, queries = run.catalogue.part_labels(VALIDATION), held_out_queries(run)
-    check_queries(queries, "look")
-    way = make_choices(
-        run, make_space(run.protocol.representation, material._replace(look=0.0)), progress=progress
-    ).way
+    space = make_space(run.protocol.representation, material._replace(look=0.0))
+    held_out = make_held_out(run, space, "look")
+    way = make_choices(run, space, progress=progress).way
     hit_rates = {}
     for look in LOOKS:
         space = make_space(run.protocol.representation, material._replace(look=look))
-        held_out = make_held_out(
-            space, labels, queries, run.schema, way, exclude_query=run.protocol.exclude_query
-        )
-        found = choose_strength(held_out, weights=way.weights, candidates=(way.strength,), progress=progress)
-        hit_rates[f"{look:g}"] = max(found.hit_rates.values())
+        looked = held_out._replace(space=space)
+        found = choose_strength(looked, way, candidates=(way.strength,), progress=progress)
+        hit_rates[f"{look:g}"] = found.hit_rate
     most = max(look for look in LOOKS if hit_rates[f"{look:g}"] >= hit_rates["0"])
     return Look(most, hit_rates)

@@ -39,7 +39,7 @@ from gradrev_jax.evaluation.scores import (
     mean_scores,
     retrieval_metrics,
 )
-from gradrev_jax.evaluation.searching import Answers, Way, ask, index_gallery
+from gradrev_jax.evaluation.searching import Answers, Way, index_features, search_queries
 from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
 from gradrev_jax.runs import workdir
@@ -106,8 +106,8 @@ def evaluate(
 def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
     """Searches the gallery with all queries, in the way that was chosen."""
     way = choices.way
-    return ask(
-        index_gallery(space, run.schema, way),
+    return search_queries(
+        index_features(space.gallery, space, run.schema, way),
         run.queries,
         max(run.protocol.ks),
         strength=way.strength,

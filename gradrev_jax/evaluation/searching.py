@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.learned_edits import LearnedEdit
@@ -11,7 +11,6 @@ from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.evaluation.weighted_hits import HeldOut
 from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
 
@@ -31,19 +30,54 @@ class Way(NamedTuple):
     weights: Float[np.ndarray, " P"] | None = None
 
 
-def index_gallery(space: Space, schema: AttributeSchema, way: Way) -> GalleryIndex:
-    """Creates the index of a gallery.
+class HeldOut(NamedTuple):
+    """Represents the images that a choice is made by, which are the gallery, and the queries asked of them.
+
+    Attributes:
+      space: the images, which are its held-out part, and the prototypes.
+      labels: the labels of the images, [V, N], -1 = not labelled.
+      queries: the queries whose gallery these images are.
+      schema: the attributes.
+      exclude_query: whether the query image itself is left out of its result.
+    """
+
+    space: Space
+    labels: Int[np.ndarray, "V N"]
+    queries: Queries
+    schema: AttributeSchema
+    exclude_query: bool = False
+
+    @property
+    def num_weights(self) -> int:
+        """The number of weights to choose: one per attribute, and one for the rest, if there is any."""
+        num_attributes = self.schema.num_attributes
+        return num_attributes + (self.space.held_out.shape[1] > num_attributes)
+
+    def weights_of_blocks(self, weights: Float[np.ndarray, " W"]) -> Float[np.ndarray, " P"]:
+        """Returns the weights of the blocks, of which those of the rest all have the last weight.
+
+        Args:
+          weights: the weight of each attribute, and of the rest, if there is any.
+        """
+        return weights[np.minimum(np.arange(self.space.held_out.shape[1]), len(weights) - 1)]
+
+
+def index_features(
+    features: Float[Array | np.ndarray, "M P w"], space: Space, schema: AttributeSchema, way: Way
+) -> GalleryIndex:
+    """Creates the index of images that a space describes.
 
     Args:
-      space: the gallery and the prototypes.
+      features: the images, ``space.gallery`` or ``space.held_out``.
+      space: the prototypes.
       schema: the attributes.
-      way: how they are compared and edited.
+      way: how images are compared and edited.
 
     Raises:
       NotComparableError: features that are not finite or cannot be normalised.
     """
     return make_index(
-        space.gallery,
+        features,
         space.memory,
         way.normalize,
         way.weights,
@@ -58,59 +92,6 @@ def with_rest(weights: Float[np.ndarray, " N"] | None, num_blocks: int) -> Float
     return None if weights is None else np.pad(weights, (0, num_blocks - len(weights)), constant_values=1)
 
 
-def make_held_out(
-    space: Space,
-    labels: Int[np.ndarray, "V N"],
-    queries: Queries,
-    schema: AttributeSchema,
-    way: Way,
-    *,
-    exclude_query: bool,
-) -> HeldOut:
-    """Returns the validation images to choose by.
-
-    Args:
-      space: the images and the prototypes.
-      labels: the labels of the validation images, [V, N].
-      queries: the queries whose gallery these images are.
-      schema: the attributes.
-      way: how they are compared and edited.
-      exclude_query: whether the query image itself is left out of its result.
-    """
-    return HeldOut(
-        space.held_out,
-        labels,
-        space.memory,
-        queries,
-        way.normalize,
-        exclude_query,
-        way.edit,
-        schema.attribute_of,
-        space.absent if way.edit == "replace" else None,
-    )
-
-
-def index_held_out(held_out: HeldOut, weights: Float[np.ndarray, " P"] | None) -> GalleryIndex:
-    """Creates the index of validation images.
-
-    Args:
-      held_out: the images, and how they are compared and edited.
-      weights: the weight of each block; None: all 1.
-
-    Raises:
-      NotComparableError: features that are not finite or cannot be normalised.
-    """
-    return make_index(
-        held_out.features,
-        held_out.memory,
-        held_out.normalize,
-        weights,
-        edit=held_out.edit,
-        attribute_of=held_out.attribute_of,
-        absent=held_out.absent,
-    )
-
-
 class Answers(NamedTuple):
     """Represents the answers to the queries: gallery rows, nearest first.
 
@@ -123,7 +104,7 @@ class Answers(NamedTuple):
     baseline: Int[np.ndarray, "Q K"]
 
 
-def ask(
+def search_queries(
     index: GalleryIndex,
     queries: Queries,
     k: int,

@@ -14,53 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.core.replacement import Edit, replace_blocks
+from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.core.vectors import unit_of_any_size
-from gradrev_jax.data.queries import Queries
+from gradrev_jax.evaluation.searching import HeldOut, Way
 from gradrev_jax.search.batching import NUM_WORKERS
 
 CHUNK = 256  # queries whose products are computed in one call
-
-
-class HeldOut(NamedTuple):
-    """Represents the images that a choice is made by, which are the gallery, and the queries asked of them.
-
-    Attributes:
-      features: the features of the images, [M, P, d]; blocks from N on, the rest, belong to no attribute.
-      labels: their labels, [M, N], -1 = not labelled.
-      memory: the prototypes, [J, P, d].
-      queries: the queries whose gallery these images are.
-      normalize: how features are normalised after the manipulation.
-      exclude_query: whether the query image itself is left out of its result.
-      edit: the kind of edits, as for ``ManipulationIndex.build``, or one that is learned.
-      attribute_of: the attribute of each value, [J]; ``replace`` alone needs it.
-      absent: for ``replace``, the block of an attribute whose value is removed without another, [N, d]; None:
-        zeros.
-    """
-
-    features: Float[Array | np.ndarray, "M P d"]
-    labels: Int[np.ndarray, "M N"]
-    memory: Float[Array | np.ndarray, "J P d"]
-    queries: Queries
-    normalize: Normalization = "global"
-    exclude_query: bool = False
-    edit: Edit | LearnedEdit = "add"
-    attribute_of: Int[np.ndarray, " J"] | None = None
-    absent: Float[Array | np.ndarray, "N d"] | None = None
-
-    @property
-    def num_weights(self) -> int:
-        """The number of weights to choose: one per attribute, and one for the rest, if there is any."""
-        num_attributes = self.labels.shape[1]
-        return num_attributes + (self.features.shape[1] > num_attributes)
-
-    def weights_of_blocks(self, weights: Float[np.ndarray, " W"]) -> Float[np.ndarray, " P"]:
-        """Returns the weights of the blocks, of which those of the rest all have the last weight.
-
-        Args:
-          weights: the weight of each attribute, and of the rest, if there is any.
-        """
-        return weights[np.minimum(np.arange(self.features.shape[1]), len(weights) - 1)]
 
 
 class _Chunk(NamedTuple):
@@ -102,32 +61,32 @@ class WeightedHits:
     k: int
 
     @classmethod
-    def of(cls, held_out: HeldOut, strength: float, k: int) -> "WeightedHits":
+    def of(cls, held_out: HeldOut, way: Way, k: int) -> "WeightedHits":
         """Multiplies manipulated features with their gallery; takes 4 bytes per query, image and weight.
 
         Args:
           held_out: the images and the queries.
-          strength: the factor of the manipulations.
+          way: how they are compared and edited, whatever the weights.
           k: the number of neighbours.
         """
-        features, queries = np.asarray(held_out.features, np.float32), held_out.queries
-        num_attributes = held_out.labels.shape[1]
-        gallery = _comparable(jnp.asarray(features), held_out.normalize)
-        rows = np.concatenate([held_out.labels.astype(np.int32), queries.targets])
-        group = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        features, queries = np.asarray(held_out.space.held_out, np.float32), held_out.queries
+        num_attributes = held_out.schema.num_attributes
+        gallery = _comparable(jnp.asarray(features), way.normalize)
+        label_rows = np.concatenate([held_out.labels.astype(np.int32), queries.targets])
+        group = np.unique(label_rows, axis=0, return_inverse=True)[1].reshape(-1)
         target = group[len(features) :]
         chunks = []
         size = max(1, min(CHUNK, len(queries)))  # all chunks alike, so that they share one program
         for start in range(0, len(queries), size):
-            some = np.resize(np.arange(start, min(start + size, len(queries))), size)
-            reference = queries.reference[some]
-            edited = _edit(held_out, features[reference], queries.indicators[some], strength)
-            products = _products(_comparable(edited, held_out.normalize), gallery, num_attributes)
+            members = np.resize(np.arange(start, min(start + size, len(queries))), size)
+            reference = queries.reference[members]
+            edited = _edit(held_out, way, features[reference], queries.indicators[members])
+            products = _products(_comparable(edited, way.normalize), gallery, num_attributes)
             excluded = reference if held_out.exclude_query else np.full(size, -1)
             is_real = start + np.arange(size) < len(queries)
-            chunks.append(_Chunk(products, target[some], excluded, is_real))
+            chunks.append(_Chunk(products, target[members], excluded, is_real))
         square_norms = _add_rest(jnp.square(gallery).sum(axis=-1), num_attributes)
-        return cls(tuple(chunks), square_norms, group[: len(features)], held_out.normalize, k)
+        return cls(tuple(chunks), square_norms, group[: len(features)], way.normalize, k)
 
     def count(self, weights: Float[np.ndarray, "T W"]) -> Int[np.ndarray, " T"]:
         """Returns the number of queries that find a match, at each of T weights.
@@ -156,22 +115,21 @@ def _comparable(features: Float[Array, "*batch P d"], normalize: Normalization) 
 
 
 def _edit(
-    held_out: HeldOut,
-    features: Float[np.ndarray, "C P d"],
-    indicators: Int[np.ndarray, "C J"],
-    strength: float,
+    held_out: HeldOut, way: Way, features: Float[np.ndarray, "C P d"], indicators: Int[np.ndarray, "C J"]
 ) -> Float[Array, "C P d"]:
     """Returns features edited as the images are to be."""
-    if isinstance(held_out.edit, LearnedEdit):
-        return held_out.edit(features, indicators, strength=strength)
-    memory = jnp.asarray(held_out.memory, jnp.float32)
-    if held_out.edit == "add":
-        return _manipulate(features, (strength * indicators).astype(np.float32), memory)
-    assert held_out.attribute_of is not None, "replace needs the attribute of each value"
-    absent = None if held_out.absent is None else jnp.asarray(held_out.absent, jnp.float32)
-    indicators = indicators.astype(np.float32)
+    if isinstance(way.edit, LearnedEdit):
+        return way.edit(features, indicators, strength=way.strength)
+    memory, absent = (jnp.asarray(x, jnp.float32) for x in (held_out.space.memory, held_out.space.absent))
+    if way.edit == "add":
+        return _manipulate(features, (way.strength * indicators).astype(np.float32), memory)
     return _replace_blocks(
-        features, indicators, memory, held_out.attribute_of, strength=strength, absent=absent
+        features,
+        indicators.astype(np.float32),
+        memory,
+        held_out.schema.attribute_of,
+        strength=way.strength,
+        absent=absent,
     )
 
 
@@ -192,7 +150,7 @@ def _products(
 
 
 def _add_rest(by_block: Float[Array, "M P"], num_attributes: int) -> Float[Array, "M W"]:
-    """Returns what is there per attribute, and the sum of all of the rest, if there is any."""
+    """Returns the numbers of the attributes' blocks, and the sum of all of the rest, if there is any."""
     if by_block.shape[1] == num_attributes:
         return by_block
     own, rest = by_block[:, :num_attributes], by_block[:, num_attributes:]

@@ -4,20 +4,23 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import NORMALIZATIONS
+from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.evaluation import weighted_hits
-from gradrev_jax.evaluation.weighted_hits import HeldOut, WeightedHits
+from gradrev_jax.evaluation.searching import HeldOut, Way
+from gradrev_jax.evaluation.weighted_hits import WeightedHits
 from gradrev_jax.search.gallery import make_index, retrieve
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 
 
-def held_out(rng, normalize, exclude_query=False, rows=70):
+def held_out(rng, exclude_query=False, rows=70):
     labels = rng.integers(-1, (3, 2), (rows, 2)).astype(np.int32)
     features = rng.normal(size=(rows, 2, 4)) * rng.uniform(0.3, 3, (rows, 2, 1))
     memory = rng.normal(size=(5, 2, 4)).astype(np.float32)  # no block is zero, as after fine-tuning
     queries = generate_queries(labels, SCHEMA)
-    return HeldOut(features.astype(np.float32), labels, memory, queries, normalize, exclude_query)
+    space = Space(features[:0], features.astype(np.float32), memory, np.zeros((2, 4), np.float32))
+    return HeldOut(space, labels, queries, SCHEMA, exclude_query)
 
 
 @pytest.mark.long
@@ -26,11 +29,11 @@ def held_out(rng, normalize, exclude_query=False, rows=70):
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query, chunk):
     monkeypatch.setattr(weighted_hits, "CHUNK", chunk)
-    data = held_out(rng, normalize, exclude_query)
+    data = held_out(rng, exclude_query)
     weights = rng.uniform(0.1, 4, (5, 2))
-    found = WeightedHits.of(data, 1.3, 6).count(weights)
+    found = WeightedHits.of(data, Way(normalize, "add", 1.3), 6).count(weights)
     for count, weight in zip(found, weights, strict=True):
-        index = make_index(data.features, data.memory, normalize, weight)
+        index = make_index(data.space.held_out, data.space.memory, normalize, weight)
         asked = data.queries.reference, data.queries.indicators, 6
         rows = retrieve(index, *asked, strength=1.3, exclude_query=exclude_query, progress=False)
         expected = float(hit_rate(data.labels[rows], data.queries.targets, 6)) * len(data.queries)
@@ -44,18 +47,18 @@ def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query
 @pytest.mark.parametrize("normalize", NORMALIZATIONS)
 def test_counts_with_blocks_replaced_and_a_rest_are_those_of_searches(rng, normalize, has_absent, rest):
     """All blocks of the rest, three or none, have one weight; the third query only removes a value."""
-    data = held_out(rng, normalize)
-    queries = data.queries
+    data = held_out(rng)
+    queries, space = data.queries, data.space
     queries.indicators[2] = -(queries.indicators[2] != 0).astype(np.int8)
-    others = rng.normal(size=(len(data.features), rest, 4)).astype(np.float32)
-    memory = np.concatenate([data.memory, np.zeros((5, rest, 4), np.float32)], axis=1)
-    absent = rng.normal(size=(2, 4)).astype(np.float32) if has_absent else None
+    others = rng.normal(size=(len(data.labels), rest, 4)).astype(np.float32)
+    memory = np.concatenate([space.memory, np.zeros((5, rest, 4), np.float32)], axis=1)
+    absent = rng.normal(size=(2, 4)).astype(np.float32) if has_absent else space.absent
     edit = {"edit": "replace", "attribute_of": SCHEMA.attribute_of, "absent": absent}
-    features = np.concatenate([data.features, others], axis=1)
-    data = data._replace(features=features, memory=memory, **edit)
+    features = np.concatenate([space.held_out, others], axis=1)
+    data = data._replace(space=Space(space.gallery, features, memory, absent))
     weights = rng.uniform(0.1, 4, (4, data.num_weights))
     assert data.num_weights == (3 if rest else 2)
-    found = WeightedHits.of(data, 1.3, 6).count(weights)
+    found = WeightedHits.of(data, Way(normalize, "replace", 1.3), 6).count(weights)
     for count, weight in zip(found, weights, strict=True):
         blocks = data.weights_of_blocks(weight)
         assert blocks.tolist() == [*weight[:2], *[weight[-1]] * rest]
@@ -70,19 +73,19 @@ def test_counts_with_blocks_replaced_and_a_rest_are_those_of_searches(rng, norma
 @pytest.mark.parametrize("size", [1e-15, 1e15])
 @pytest.mark.parametrize("normalize", ["global", "attribute"])
 def test_features_of_any_size_give_the_same_counts(rng, normalize, size):
-    data = held_out(rng, normalize)
-    scaled = data._replace(features=data.features * np.float32(size), memory=data.memory * np.float32(size))
-    weights = rng.uniform(0.1, 4, (3, 2))
-    found, expected = (WeightedHits.of(each, 1.0, 6).count(weights) for each in (scaled, data))
+    data = held_out(rng)
+    scaled = data._replace(space=Space(*(part * np.float32(size) for part in data.space)))
+    weights, way = rng.uniform(0.1, 4, (3, 2)), Way(normalize, "add")
+    found, expected = (WeightedHits.of(each, way, 6).count(weights) for each in (scaled, data))
     np.testing.assert_allclose(found, expected, atol=1)
 
 
 def test_an_image_that_is_left_out_is_no_match(rng):
     """The query itself has the labels asked for only if nothing changes."""
-    data = held_out(rng, "global")
+    data, way = held_out(rng), Way("global", "add")
     labels = np.arange(70)[:, None] * [1, 0]
     same = Queries(np.arange(70), np.zeros((70, 5), np.int8), labels.astype(np.int32), np.ones((70, 2), bool))
     data = data._replace(labels=labels.astype(np.int32), queries=same)
     ones = np.ones((1, 2))
-    assert WeightedHits.of(data, 1.0, 1).count(ones).tolist() == [70]
-    assert WeightedHits.of(data._replace(exclude_query=True), 1.0, 69).count(ones).tolist() == [0]
+    assert WeightedHits.of(data, way, 1).count(ones).tolist() == [70]
+    assert WeightedHits.of(data._replace(exclude_query=True), way, 69).count(ones).tolist() == [0]

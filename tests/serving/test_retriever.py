@@ -15,7 +15,7 @@ from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.evaluation.encoding import encode_run
 from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run_space import choose_space
-from gradrev_jax.evaluation.searching import index_gallery
+from gradrev_jax.evaluation.searching import index_features
 from gradrev_jax.search.index_files import fingerprint
 from gradrev_jax.serving.changes import ANYTHING, Change
 from gradrev_jax.serving.engine_runs import gallery_of
@@ -44,7 +44,7 @@ def evaluated(directory):
     """The run, its chosen space and its index, as an evaluation has them."""
     run = open_run(directory, step="best", stage=None, protocol={}, data={}, progress=False)
     chosen = choose_space(run, encode_run(run, progress=False), progress=False)
-    return run, chosen, index_gallery(chosen.space, run.schema, chosen.choices.way)
+    return run, chosen, index_features(chosen.space.gallery, chosen.space, run.schema, chosen.choices.way)
 
 
 @pytest.mark.long
@@ -70,7 +70,7 @@ def test_the_look_is_weighed_when_asked(shop, shop_run):
     run, chosen, _ = evaluated(shop_run)
     for look in (0.0, 0.3, 1.0):
         space = make_space("hybrid", chosen.material._replace(look=look))
-        index = index_gallery(space, run.schema, chosen.choices.way)
+        index = index_features(space.gallery, space, run.schema, chosen.choices.way)
         expected = index.search(
             reference_ids=np.array([2]), indicators=np.zeros((1, run.schema.num_values), int), k=5
         )
