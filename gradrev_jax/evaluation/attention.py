@@ -16,7 +16,7 @@ SHOWN_IMAGES = 6
 
 
 def attention_examples(run: OpenedRun, name_of: Callable[[int], str]) -> list[AttentionExample]:
-    """Returns where a run's model looks for each attribute in a seeded choice of images of the test part.
+    """Returns a seeded choice of test images, with the regions that a run's model reads each attribute from.
 
     Args:
       run: the run.

@@ -271,7 +271,7 @@ def _clusters_with_a_value(columns: np.ndarray, cluster_of: np.ndarray) -> np.nd
 
 
 def _seed_deviations(resampled: Resampled, seed: tuple[int, int]) -> np.ndarray:
-    """Returns how far other seeds would move the mean in each sample, [B, M]: 0 if there is one seed."""
+    """Returns the distance that other seeds would move the mean in each sample, [B, M]: 0 for one seed."""
     samples, seeds = len(resampled.means), len(resampled.by_seed)
     if seeds == 1:
         return np.zeros_like(resampled.means)

@@ -18,7 +18,7 @@ WORD_WIDTH = 20  # the largest width of a name or a value, in columns
 
 
 def shown_matches(scores: Scores) -> Bool[np.ndarray, "Q K"]:
-    """Returns which of the neighbours shown have all labels that were asked for."""
+    """Returns whether each neighbour that is shown has all labels that were asked for."""
     shown = scores.neighbors[:, :SHOWN_NEIGHBORS]
     return (scores.labels[shown] == scores.targets[:, None]).all(axis=-1)
 

@@ -154,7 +154,7 @@ def _choose(characters: frozenset[str], own: tuple[str, ...], fonts: Sequence[Fo
     for font in fonts if left else ():
         if font.style == "normal" and not font.name.startswith(NO_LETTERS):
             families.setdefault(font.name, []).append(font)
-    coverage = {name: _drawn(left, _faces(each)) for name, each in families.items()}
+    coverage = {name: _drawn(left, _faces(family)) for name, family in families.items()}
     chosen = cover(left, coverage)
     return Lettering((*own, *chosen), left.difference(*(coverage[name] for name in chosen)))
 

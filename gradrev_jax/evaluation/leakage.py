@@ -175,14 +175,12 @@ def _check(
 ) -> None:
     if folds < 3:
         raise ValueError(f"folds must be at least 3, got {folds}")
-    for name, (these, theirs) in {
-        "features": (features, labels),
-        "extra": extra or (features, labels),
-    }.items():
-        check_labels(theirs, schema, "labels" if name == "features" else "extra")
-        if these.ndim != 3 or these.shape[:2] != theirs.shape or these.shape[2] != features.shape[2]:
-            raise ValueError(f"{name} {these.shape} do not fit their labels {theirs.shape}, or each other")
-        if not np.isfinite(these).all():
+    given = {"features": (features, labels), "extra": extra or (features, labels)}
+    for name, (rows, row_labels) in given.items():
+        check_labels(row_labels, schema, "labels" if name == "features" else "extra")
+        if rows.ndim != 3 or rows.shape[:2] != row_labels.shape or rows.shape[2] != features.shape[2]:
+            raise ValueError(f"{name} {rows.shape} do not fit their labels {row_labels.shape}, or each other")
+        if not np.isfinite(rows).all():
             raise ValueError(f"{name} must be finite")
     if len(features) < folds:
         raise DataError(
@@ -200,7 +198,7 @@ def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) ->
     wide = inputs.padded(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS, max(schema.sizes) + 1)
     same = all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide))
     scored = _by_feature(
-        lambda one: _run_linear(one, folds, schema),
+        lambda feature: _run_linear(feature, folds, schema),
         jax.tree.map(lambda leaf: leaf[:1], wide) if same else wide,
     )
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (schema.num_attributes, *leaf.shape[1:])), scored)
@@ -210,7 +208,9 @@ def _score_mlp(
     inputs: ProbeInputs, linear: ProbeOutcome, folds: Folds, seed: int, schema: AttributeSchema
 ) -> ProbeOutcome:
     seeds = np.arange(schema.num_attributes) + seed * schema.num_attributes
-    return _by_feature(lambda one: _run_mlp(*one[:2], folds, one[2], schema), (inputs, linear, seeds))
+    return _by_feature(
+        lambda feature: _run_mlp(*feature[:2], folds, feature[2], schema), (inputs, linear, seeds)
+    )
 
 
 def _by_feature(score: Callable[[Any], ProbeOutcome], inputs: Any) -> ProbeOutcome:
@@ -219,5 +219,5 @@ def _by_feature(score: Callable[[Any], ProbeOutcome], inputs: Any) -> ProbeOutco
         jax.tree.map(lambda leaf, j=j: leaf[j], inputs) for j in range(len(jax.tree.leaves(inputs)[0]))
     ]
     with ThreadPoolExecutor(NUM_WORKERS) as pool:
-        scored = list(pool.map(lambda one: jax.tree.map(np.asarray, score(one)), features))
+        scored = list(pool.map(lambda feature: jax.tree.map(np.asarray, score(feature)), features))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *scored)

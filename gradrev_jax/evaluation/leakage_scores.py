@@ -111,26 +111,27 @@ class ProbeScores:
         enough = self.count >= FEWEST_LABELLED
         return np.where(enough, right.sum(axis=-2) / np.maximum(self.count, 1), np.nan)
 
-    def conditional(self, scored: ProbeOutcome) -> Float[np.ndarray, "N N"]:
+    def conditional(self, outcome: ProbeOutcome) -> Float[np.ndarray, "N N"]:
         """Returns the fraction of the base's cross-entropy that probes remove; NaN where it is nearly 0."""
         loss, base = (
             (self.labelled * losses[:, : len(self.labels)]).sum(axis=1, dtype=np.float64)
             / np.maximum(self.count, 1)
-            for losses in (scored.loss, scored.base_loss)
+            for losses in (outcome.loss, outcome.base_loss)
         )
-        known = (base >= SMALLEST_ENTROPY) & (self.count >= FEWEST_LABELLED) & ~np.eye(len(base), dtype=bool)
-        return np.where(known, (base - loss) / np.where(known, base, 1), np.nan)
+        is_other = ~np.eye(len(base), dtype=bool)
+        measured = (base >= SMALLEST_ENTROPY) & (self.count >= FEWEST_LABELLED) & is_other
+        return np.where(measured, (base - loss) / np.where(measured, base, 1), np.nan)
 
     def by_accuracy(
         self, predicted: Int[np.ndarray, "N m N"], conditional: Float[np.ndarray, "N N"] | None
     ) -> ProbeResult:
-        """Returns what predictions come to, beside a conditional leakage that is known."""
+        """Returns accuracy and leakage of predictions, beside a conditional leakage that is known."""
         accuracy = self.accuracy(predicted)
         room = np.where(self.majority < 1, 1 - self.majority, np.nan)
         return ProbeResult(accuracy, (accuracy - self.majority) / room, conditional)
 
     def result(self, plain: ProbeOutcome, conditional: ProbeOutcome) -> ProbeResult:
-        """Returns what plain and conditional probes come to."""
+        """Returns accuracy and leakage of plain probes, and the conditional leakage of conditional ones."""
         return self.by_accuracy(np.asarray(plain.predicted), self.conditional(conditional))
 
 

@@ -175,7 +175,7 @@ def _newton_step(
     factors: _Factors,
     schema: AttributeSchema,
 ) -> Float[Array, "N F"]:
-    """Returns how far to go in a direction, to where the loss would be least if it were quadratic."""
+    """Returns the factor of the direction at which the loss would be least if it were quadratic."""
     expected = here.probability * direction_logits
     square_of_mean = _sum_values(expected, schema) ** 2 / jnp.maximum(problem.share, 1e-30)
     curvature = _by_head(expected * direction_logits, schema) - square_of_mean.sum(axis=-1)

@@ -41,9 +41,9 @@ def predict_by_neighbors(
     norms = np.square(gallery).sum(axis=1)
     found = []
     for start in range(0, len(fold), QUERIES):
-        some = slice(start, min(start + QUERIES, len(fold)))
-        distances = norms - 2 * gallery[some] @ gallery.T
-        distances[:, : len(fold)][fold[some, None] == fold] = np.inf
+        chunk = slice(start, min(start + QUERIES, len(fold)))
+        distances = norms - 2 * gallery[chunk] @ gallery.T
+        distances[:, : len(fold)][fold[chunk, None] == fold] = np.inf
         found.append(_vote(distances, labels, schema, neighbors))
     return np.concatenate(found)
 

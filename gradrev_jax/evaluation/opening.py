@@ -231,7 +231,7 @@ def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:
 
 
 def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
-    """Returns how the catalogue has changed since the run was trained, one sentence per kind of change.
+    """Returns the changes of the catalogue since the run was trained, one sentence per kind.
 
     Raises:
       DataError: a test image was trained on.

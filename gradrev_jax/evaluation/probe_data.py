@@ -48,9 +48,9 @@ class Folds(NamedTuple):
         fold = np.random.default_rng(seed).permutation(np.arange(scored) % folds)
         fold = np.concatenate([fold, np.full(extra, -1)])
         inside = fold[:, None] == np.arange(folds)
-        every = np.arange(folds)
-        pair_of = every // 2
-        partner = np.where(every % 2 == 0, (every + 1) % folds, every - 1)
+        numbers = np.arange(folds)
+        pair_of = numbers // 2
+        partner = np.where(numbers % 2 == 0, (numbers + 1) % folds, numbers - 1)
         first = 2 * np.arange((folds + 1) // 2)
         without_pair = ~(inside[:, first] | inside[:, partner[first]])
         return cls(
@@ -265,7 +265,7 @@ def _bases(
     folds: Folds,
     schema: AttributeSchema,
 ) -> Float[np.ndarray, "V F J"]:
-    """Returns what each set of fitting images says of values given the own label, as log-probabilities."""
+    """Returns the log-probabilities of values given the own label, by each set of fitting images."""
     fits = np.concatenate([folds.without_pair, folds.without_fold], axis=1)
     kinds, part = np.unique(fits, axis=0, return_inverse=True)  # each image is counted once, in its part
     parts = [np.flatnonzero(part.reshape(-1) == p) for p in range(len(kinds))]

@@ -225,9 +225,9 @@ def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str])
         return []
     rows = [("%", "own attribute", "leakage", "conditional")]
     probes = {"linear classifiers": leakage, "small MLPs": leakage["mlp"], "neighbours": leakage["knn"]}
-    controls = {name.replace("_", " "): each for name, each in leakage["controls"].items()}
-    for name, each in {**probes, **controls}.items():
-        numbers = [each.get(mean) for mean in ("own_accuracy", "mean", "conditional_mean")]
+    controls = {name.replace("_", " "): means for name, means in leakage["controls"].items()}
+    for name, means in {**probes, **controls}.items():
+        numbers = [means.get(mean) for mean in ("own_accuracy", "mean", "conditional_mean")]
         rows.append((name, *("" if number is None else percent(number) for number in numbers)))
     permuted = leakage["control"]["mean"]
     rows.append(("labels permuted", "", "", "" if permuted is None else percent(permuted)))
@@ -282,9 +282,9 @@ def _macro_micro(accuracy: Mapping[str, Any]) -> str:
 def _leakage_means(leakage: Mapping[str, Any]) -> str:
     """Returns the mean leakage by the linear and by the small MLP probes."""
     words = [
-        f"{name} {percent(each['mean'])}, beyond the own label {percent(each['conditional_mean'])}"
-        for name, each in (("linear", leakage), ("MLP", leakage["mlp"]))
-        if each["mean"] is not None and each["conditional_mean"] is not None
+        f"{name} {percent(means['mean'])}, beyond the own label {percent(means['conditional_mean'])}"
+        for name, means in (("linear", leakage), ("MLP", leakage["mlp"]))
+        if means["mean"] is not None and means["conditional_mean"] is not None
     ]
     return "; ".join(words) or "not measured"
 

@@ -112,9 +112,9 @@ def _backbone_controls(
     rng = np.random.default_rng(SEED)
     directions = rng.normal(size=(n, gallery.shape[1], min(width, gallery.shape[1]))).astype(np.float32)
     random = tuple(np.einsum("mh,nhd->mnd", x, directions, optimize=True) for x in (gallery, held_out))
-    every = np.concatenate([gallery, held_out])
-    mean = every.mean(axis=0)
-    centered = (every - mean).astype(np.float64)
+    outputs = np.concatenate([gallery, held_out])
+    mean = outputs.mean(axis=0)
+    centered = (outputs - mean).astype(np.float64)
     # Less work than a singular value decomposition of all images; largest variance first.
     components = np.linalg.eigh(centered.T @ centered)[1].T[::-1][:width].astype(np.float32)
     principal = tuple(np.repeat(((x - mean) @ components.T)[:, None], n, axis=1) for x in (gallery, held_out))

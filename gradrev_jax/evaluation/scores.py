@@ -165,7 +165,7 @@ def read_scores(path: pathlib.Path) -> Scores:
 
 
 def _disagreement(arrays: Mapping[str, np.ndarray], metrics: Sequence[str]) -> str | None:
-    """Returns which array of scores has not the shape, or the kind of numbers, that the others need."""
+    """Returns words on the first array whose shape, or kind of numbers, does not fit the others'."""
     (queries, neighbors), (items, attributes) = (
         (*arrays[name].shape, 0, 0)[:2] for name in ("neighbors", "labels")
     )

@@ -85,15 +85,15 @@ def shorten_all(texts: Iterable[str], width: int, spell: Callable[[str], str] = 
     alike = collections.defaultdict[str, list[str]](list)
     for text, line in lines.items():
         alike[shorten(line, width)].append(text)
-    taken = {short for short, those in alike.items() if len(those) == 1}
+    taken = {short for short, texts_alike in alike.items() if len(texts_alike) == 1}
     chosen: dict[str, str] = {}
-    for short, those in alike.items():
-        start = _common_start([lines[text] for text in those])
-        for text in those:
+    for short, texts_alike in alike.items():
+        start = _common_start([lines[text] for text in texts_alike])
+        for text in texts_alike:
             same = start == len(lines[text])  # the line is a prefix of the others
-            chosen[text] = short if len(those) == 1 or same else _window(lines[text], start, width)
+            chosen[text] = short if len(texts_alike) == 1 or same else _window(lines[text], start, width)
             number = 1
-            while len(those) > 1 and chosen[text] in taken:
+            while len(texts_alike) > 1 and chosen[text] in taken:
                 number += 1
                 ending = f" ({number})"
                 chosen[text] = _cut(short, width - len(ending)) + ending

@@ -35,7 +35,7 @@ def p_values(samples: Float[np.ndarray, "B M"]) -> Float[np.ndarray, " M"]:
 
 
 def holm(p: Float[np.ndarray, " M"], *, confidence: float = CONFIDENCE) -> Bool[np.ndarray, " M"]:
-    """Returns which of M hypotheses are rejected by Holm's method, whatever depends on what.
+    """Returns whether each of M hypotheses is rejected by Holm's method, whatever depends on what.
 
     The chance that any true one is among them is at most 1 - confidence: the lowest p-value is compared with
     (1 - confidence) / M, the next with (1 - confidence) / (M - 1), and so on up to the first that is higher.

@@ -95,7 +95,7 @@ def _all_scores(
 
 
 def _chances(catalogue: Catalogue, scores: Scores, name: str, section: str) -> dict[str, float | None]:
-    """Returns what chance gives for an attribute that was left out; of a nuisance it is 0 by definition."""
+    """Returns the scores of chance for an attribute that was left out; none for a nuisance, where it is 0."""
     if section == NUISANCES or catalogue.unlabelled is None:
         return {}
     labels = catalogue.unlabelled.labels[catalogue.parts[TEST], catalogue.unlabelled.schema.names.index(name)]

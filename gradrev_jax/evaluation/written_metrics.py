@@ -101,14 +101,15 @@ def misfit(content: Any, shape: Any, place: str = "") -> str | None:
             return place
         of_entries = shape * len(content) if len(shape) == 1 else shape
         parts = [
-            (str(i), each, of_entry)
-            for i, (each, of_entry) in enumerate(zip(content, of_entries, strict=True))
+            (str(i), entry, of_entry)
+            for i, (entry, of_entry) in enumerate(zip(content, of_entries, strict=True))
         ]
     else:
         if not isinstance(content, dict):
             return place
-        every = dict.fromkeys(content, shape[EACH]) if EACH in shape else {}
-        wanted = {name: each for name, each in shape.items() if name != EACH}
-        parts = [(name, content.get(name, ...), each) for name, each in [*every.items(), *wanted.items()]]
-    faults = (misfit(each, of_each, f"{place}.{name}".lstrip(".")) for name, each, of_each in parts)
+        of_any = dict.fromkeys(content, shape[EACH]) if EACH in shape else {}
+        wanted = {name: of_entry for name, of_entry in shape.items() if name != EACH}
+        shapes = [*of_any.items(), *wanted.items()]
+        parts = [(name, content.get(name, ...), of_entry) for name, of_entry in shapes]
+    faults = (misfit(entry, of_entry, f"{place}.{name}".lstrip(".")) for name, entry, of_entry in parts)
     return next((fault for fault in faults if fault is not None), None)

@@ -30,8 +30,8 @@ def baseline_section(comparison: Mapping[str, Any]) -> list[str]:
         return []
     rows: list[tuple[str, ...]] = [("system", "its own", *(name.replace("_", " ") for name in names))]
     for system in comparison["systems"]:
-        found = (system["baselines"].get(name) for name in names)
-        cells = ("" if each is None else percent(each[k]) for each in found)
+        by_k = (system["baselines"].get(name) for name in names)
+        cells = ("" if rates is None else percent(rates[k]) for rates in by_k)
         rows.append((escape(system["name"]), percent(system["metrics"][f"hit_rate@{k}"]["value"]), *cells))
     return [
         "## Baselines",
@@ -54,8 +54,8 @@ def leakage_section(comparison: Mapping[str, Any]) -> list[str]:
         return []
     rows: list[tuple[str, ...]] = [("system", *LEAKAGE_COLUMNS.values())]
     for system in measured:
-        every = (system["leakage"][name] for name in LEAKAGE_COLUMNS)
-        rows.append((escape(system["name"]), *(_mean_and_range(numbers) for numbers in every)))
+        columns = (system["leakage"][name] for name in LEAKAGE_COLUMNS)
+        rows.append((escape(system["name"]), *map(_mean_and_range, columns)))
     return [
         "## Leakage",
         "",

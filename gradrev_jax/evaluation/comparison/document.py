@@ -163,7 +163,7 @@ def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def _all_weights(by_run: Sequence[Mapping[str, float] | None]) -> str:
     """Returns the weights of a system's runs, each once."""
-    return "; ".join(dict.fromkeys(describe_weights(each) if each else "none" for each in by_run))
+    return "; ".join(dict.fromkeys(describe_weights(weights) if weights else "none" for weights in by_run))
 
 
 def _score_rows(
@@ -182,11 +182,13 @@ def _score_rows(
         metrics = [system["metrics"][name] for name in names]
         rows.append((f"**{escape(system['name'])}**", *map(format_interval, metrics)))
         if len(system["runs"]) > 1:
-            spread = [f"{percent(min(each['runs']))} to {percent(max(each['runs']))}" for each in metrics]
+            spread = [
+                f"{percent(min(metric['runs']))} to {percent(max(metric['runs']))}" for metric in metrics
+            ]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
-            deviations = [percent(each["seed_sd"]) for each in metrics]
+            deviations = [percent(metric["seed_sd"]) for metric in metrics]
             rows.append((f"{INDENT}standard deviation of {len(system['runs'])} seeds", *deviations))
-        rows.append((f"{INDENT}{baseline_name}", *(percent(each[baseline]) for each in metrics)))
+        rows.append((f"{INDENT}{baseline_name}", *(percent(metric[baseline]) for metric in metrics)))
     if _is_shopping100k(comparison):
         for system_name, numbers in PAPER.items():
             if any(name in numbers for name in names):
@@ -200,18 +202,18 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     differences = comparison["differences"]
     if not differences:
         return ["There is only one system.", ""]
-    metrics = list(dict.fromkeys(each["metric"] for each in differences))
-    pairs = list(dict.fromkeys((each["first"], each["second"]) for each in differences))
-    by_key = {(each["first"], each["second"], each["metric"]): each for each in differences}
+    metrics = list(dict.fromkeys(row["metric"] for row in differences))
+    pairs = list(dict.fromkeys((row["first"], row["second"]) for row in differences))
+    by_key = {(row["first"], row["second"], row["metric"]): row for row in differences}
     rows: list[tuple[str, ...]] = [("pair", *metrics)]
     for a, b in pairs:
         found = [by_key[a, b, metric] for metric in metrics]
         rows.append((f"{escape(a)} − {escape(b)}", *map(format_difference, found)))
         if found[0]["intervals_hold_seeds"]:
             paired = ", paired" if found[0]["paired_by_seed"] else ""
-            deviations = [f"{100 * each['seed_sd']:.2f}" for each in found]
+            deviations = [f"{100 * row['seed_sd']:.2f}" for row in found]
             rows.append((f"{INDENT}standard deviation of a seed{paired}", *deviations))
-            rows.append((f"{INDENT}seeds needed", *(_seeds(each["seeds_needed"]) for each in found)))
+            rows.append((f"{INDENT}seeds needed", *(_seeds(row["seeds_needed"]) for row in found)))
     return [
         "In percentage points, both systems on the same queries and the same drawn reference images (test "
         f"images for accuracy). One star: 0 lies outside the {format_confidence(comparison)} interval. Two "
@@ -226,16 +228,18 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def _seeds_lines(comparison: Mapping[str, Any]) -> list[str]:
-    """Returns how to read what the table of differences says of seeds; nothing if it says nothing."""
-    hold = [each["intervals_hold_seeds"] for each in comparison["differences"]]
+    """Returns the words on seeds below the table of differences; nothing if it says nothing of them."""
+    hold = [row["intervals_hold_seeds"] for row in comparison["differences"]]
     if not any(hold):
         return ["The seeds' variance is not in these intervals: another training may reverse a star.", ""]
-    some = "" if all(hold) else " The intervals of pairs without these lines do not hold it for both systems."
+    exceptions = (
+        "" if all(hold) else " The intervals of pairs without these lines do not hold it for both systems."
+    )
     return [
         "Two systems with the same seeds are paired seed by seed; otherwise their seeds are drawn "
         "independently. Standard deviation of a seed: of the difference of two single runs. Seeds needed: an "
         "estimate of how many seeds of each system a difference of the size seen needs for an interval "
-        f"without 0, on these test images.{some}",
+        f"without 0, on these test images.{exceptions}",
         "",
     ]
 

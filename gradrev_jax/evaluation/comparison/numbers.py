@@ -57,7 +57,8 @@ def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> dict[
     tested = [*pair_metrics(ks), ACCURACY_NAMES[0]]
     columns = [names.index(name) for name in tested]
     of_tested = {
-        name: Resampled(each.means[:, columns], each.by_seed[:, columns]) for name, each in resampled.items()
+        name: Resampled(draws.means[:, columns], draws.by_seed[:, columns])
+        for name, draws in resampled.items()
     }
     first = systems[0].runs[0].scores
     return {
@@ -176,11 +177,11 @@ def _leakage(system: System) -> dict[str, list[float | None]]:
 
 def _baselines(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns the mean hit rates of the baselines that all runs of a system have, by their names."""
-    every = [run.metrics["baselines"] for run in system.runs]
-    shared = [name for name in every[0] if all(name in each for each in every)]
+    by_run = [run.metrics["baselines"] for run in system.runs]
+    shared = [name for name in by_run[0] if all(name in baselines for baselines in by_run)]
     cutoffs = [name.split("@")[1] for name in names if name.startswith("hit_rate@")]
     return {
-        name: {k: float(np.mean([each[name]["hit_rate"][k] for each in every])) for k in cutoffs}
+        name: {k: float(np.mean([baselines[name]["hit_rate"][k] for baselines in by_run])) for k in cutoffs}
         for name in shared
     }
 

@@ -102,9 +102,9 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             f"differences, in points, with {format_confidence(comparison)} intervals (* 0 lies outside, "
             "** also after Holm's correction):",
         ]
-    for each in comparison["differences"]:
-        first, second = by_name[each["first"]], by_name[each["second"]]
-        lines.append(f"  {each['metric']:15} {first} - {second}: {format_difference(each)}")
+    for difference in comparison["differences"]:
+        first, second = by_name[difference["first"]], by_name[difference["second"]]
+        lines.append(f"  {difference['metric']:15} {first} - {second}: {format_difference(difference)}")
     lines += ["", *textwrap.wrap(f"Intervals: {describe_seeds(comparison, by_name)}", PROSE_WIDTH)]
     return "\n".join(lines)
 
@@ -114,8 +114,8 @@ def _curve(system: Mapping[str, Any], ks: Sequence[int]) -> Curve:
     return Curve(
         name=system["name"],
         family=system["prototypes_of"] or system["name"],
-        values=[each["value"] for each in metrics],
-        low=[each["low"] for each in metrics],
-        high=[each["high"] for each in metrics],
-        baseline=[each["no_manipulation"] for each in metrics],
+        values=[metric["value"] for metric in metrics],
+        low=[metric["low"] for metric in metrics],
+        high=[metric["high"] for metric in metrics],
+        baseline=[metric["no_manipulation"] for metric in metrics],
     )

@@ -74,7 +74,7 @@ def pair_runs(a: System, b: System) -> list[int] | None:
     for key in (lambda run: run.directory, lambda run: run.config["seed"]):
         of_a, of_b = ([key(run) for run in system.runs] for system in (a, b))
         if len(set(of_a)) == len(of_a) == len(of_b) and set(of_a) == set(of_b):
-            return [of_b.index(each) for each in of_a]
+            return [of_b.index(key_of_a) for key_of_a in of_a]
     return None
 
 
@@ -166,12 +166,13 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
     Raises:
       WorkdirError: there is none.
     """
-    every = [run.scores.ks.tolist() for system in systems for run in system.runs]
-    ks = tuple(sorted(set(every[0]).intersection(*every)))
+    by_run = [run.scores.ks.tolist() for system in systems for run in system.runs]
+    ks = tuple(sorted(set(by_run[0]).intersection(*by_run)))
     if not ks:
         raise WorkdirError(
             "the runs have no cut-off in common; they were evaluated at "
-            f"{'; '.join(str(tuple(each)) for each in every)}; evaluate again with the same --protocol.ks"
+            f"{'; '.join(str(tuple(cut_offs)) for cut_offs in by_run)}; "
+            "evaluate again with the same --protocol.ks"
         )
     return ks
 

@@ -7,7 +7,7 @@ from gradrev_jax.evaluation.report import percent
 
 
 def describe_size(comparison: Mapping[str, Any]) -> str:
-    """Returns how many queries and images a comparison rests on, in words."""
+    """Returns the numbers of queries and images that a comparison rests on, in words."""
     return (
         f"{comparison['queries']:,} queries of {comparison['references']:,} reference images, "
         f"gallery of {comparison['gallery']:,}"
@@ -51,7 +51,7 @@ def describe_seeds(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> s
 
 
 def describe_band(comparison: Mapping[str, Any]) -> str:
-    """Returns what the bands of the hit rate hold, in words.
+    """Describes the bands of the hit rate: the intervals, and what they are over.
 
     Example:
       >>> describe_band({"confidence": 0.95, "systems": [{"intervals_hold_seeds": True}]})
