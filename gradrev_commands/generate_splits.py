@@ -10,9 +10,11 @@ and memory.{triplets,kinds,num_changes} for the triplets. To train on the direct
 from gradrev_commands import cli
 from gradrev_jax.data.catalogue import TEST, TRAIN
 from gradrev_jax.data.formats.adde.writer import write_adde
+from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.protocol import build_protocol, check_protocol, queries_of
+from gradrev_jax.runs.protocol import build_protocol, queries_of
 
 
 def main() -> None:
@@ -27,9 +29,12 @@ def main() -> None:
         )
         check(config)
         catalogue = builders.open_catalogue(config)
-        protocol = build_protocol(config)
-        check_protocol(protocol, catalogue)
-        queries = queries_of(catalogue, TEST, protocol, config.seed)
+        if not isinstance(catalogue.images, ImageFiles):
+            raise ConfigError(
+                f"data.format = {config.data.format!r}: these images lie in no files of their own, which the "
+                "lists of a split directory name; give a table of image files"
+            )
+        queries = queries_of(catalogue, TEST, build_protocol(config), config.seed)
         triplets = builders.triplets_of(catalogue, config).renumber(catalogue.parts[TRAIN])
         write_adde(out.value, catalogue, queries, triplets)
         print(f"{out.value}: {len(queries):,} queries, {len(triplets):,} triplets")

@@ -53,6 +53,8 @@ def existing_changes(
       >>> existing_changes(np.array([[0, 0], [0, 1], [1, 1]]), schema, num_changes=2)
       LabelChanges(row=array([0, 2]), target=array([2, 0]))
     """
+    if isinstance(kinds, str):
+        raise ValueError(f"kinds must be a collection of names, got the string {kinds!r}")
     if not kinds or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds must be some of {', '.join(KINDS)}, got {tuple(kinds)!r}")
     if not 1 <= num_changes <= schema.num_attributes:

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
+from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.leakage_scores import Leakage, ProbeScores
@@ -27,12 +28,12 @@ from gradrev_jax.search.batching import NUM_WORKERS
 
 KINDS = ("mlp", "knn", "control")
 WIDTHS = 16  # linear probes are compiled for multiples of so many inputs, so that few programs serve all
-Extra = tuple[Float[np.ndarray, "V N d"], Int[np.ndarray, "V N"]]
+Extra = tuple[Float[Array | np.ndarray, "V N d"], Int[Array | np.ndarray, "V N"]]
 
 
 def measure_leakage(
-    features: Float[np.ndarray, "M N d"],
-    labels: Int[np.ndarray, "M N"],
+    features: Float[Array | np.ndarray, "M N d"],
+    labels: Int[Array | np.ndarray, "M N"],
     schema: AttributeSchema,
     *,
     extra: Extra | None = None,
@@ -80,8 +81,11 @@ def measure_leakage(
       >>> measure_leakage(both, labels, schema, kinds=()).linear.leakage.tolist()
       [[1.0, 1.0], [1.0, 1.0]]
     """
-    if unknown := set(kinds) - set(KINDS):
-        raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    _check_kinds(kinds)
+    folds = whole_number(folds, "folds")
+    features, labels = _as_float32(features), np.asarray(labels)
+    if extra is not None:
+        extra = _as_float32(extra[0]), np.asarray(extra[1])
     _check(features, labels, schema, folds, extra)
     data = _Images.of(features, labels, extra, folds, seed)
     with tqdm(total=2 + len(set(kinds)), desc="leakage", disable=not progress, leave=False) as bar:
@@ -109,9 +113,7 @@ class _Images(NamedTuple):
         if extra is not None:
             features, labels = np.concatenate([features, extra[0]]), np.concatenate([labels, extra[1]])
         drawn = Folds.random(scored, len(features) - scored, folds, seed)
-        return cls(
-            features.astype(np.float32, copy=False), labels.astype(np.int32, copy=False), scored, drawn
-        )
+        return cls(features, labels.astype(np.int32, copy=False), scored, drawn)
 
 
 def _measure(
@@ -166,6 +168,18 @@ def permute_within(labels: Int[np.ndarray, "m N"], seed: int) -> Int[np.ndarray,
     return permuted
 
 
+def _check_kinds(kinds: Collection[str]) -> None:
+    if isinstance(kinds, str):
+        raise ValueError(f"kinds must be a collection of names, got the string {kinds!r}")
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"kinds must be of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+
+
+def _as_float32(features: Float[Array | np.ndarray, "M N d"]) -> Float[np.ndarray, "M N d"]:
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        return np.asarray(features, np.float32)
+
+
 def _check(
     features: Float[np.ndarray, "M N d"],
     labels: Int[np.ndarray, "M N"],
@@ -181,7 +195,7 @@ def _check(
         if rows.ndim != 3 or rows.shape[:2] != row_labels.shape or rows.shape[2] != features.shape[2]:
             raise ValueError(f"{name} {rows.shape} do not fit their labels {row_labels.shape}, or each other")
         if not np.isfinite(rows).all():
-            raise ValueError(f"{name} must be finite")
+            raise ValueError(f"{name} must be finite in float32")
     if len(features) < folds:
         raise DataError(
             f"leakage needs {folds} images or more that no encoder saw, one per fold; "

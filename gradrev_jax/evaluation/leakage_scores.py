@@ -96,14 +96,7 @@ class ProbeScores:
         self.count = self.labelled.sum(axis=0)
         one_hot = one_hot_labels(labels, schema)
         counts = np.einsum("mt,mv->tv", folds.without_fold, one_hot)
-        frequent = np.stack(
-            [
-                counts[:, offset : offset + size].argmax(axis=1)
-                for offset, size in zip(schema.offsets, schema.sizes, strict=True)
-            ],
-            axis=1,
-        )
-        self.majority = self.accuracy(frequent[folds.fold[:scored]])
+        self.majority = self.accuracy(schema.likeliest(counts)[folds.fold[:scored]])
 
     def accuracy(self, predicted: Int[np.ndarray, "*N m A"]) -> Float[np.ndarray, "*N A"]:
         """Returns the accuracy of predictions, by attribute; NaN where too few images are labelled."""

@@ -133,12 +133,7 @@ def of_fold(numbers: Float[Array, "k F m"], positions: Int[Array | np.ndarray, "
 
 def predictions(logits: Float[Array, "J m"], schema: AttributeSchema) -> Int[Array, "N m"]:
     """Returns the value of each attribute with the largest logit; ties go to the lower value."""
-    return jnp.stack(
-        [
-            logits[offset : offset + size].argmax(axis=0)
-            for offset, size in zip(schema.offsets, schema.sizes, strict=True)
-        ]
-    )
+    return schema.likeliest(logits.T).T
 
 
 def shares(labelled: Float[Array, "N m"], fits: Float[Array | np.ndarray, "m F"]) -> Float[Array, "N F m"]:

@@ -254,8 +254,7 @@ def log_frequencies(
 
 def one_hot_labels(labels: Int[np.ndarray, "m N"], schema: AttributeSchema) -> Float[np.ndarray, "m J"]:
     """Returns ``schema.one_hot`` by NumPy, for which nothing is compiled."""
-    position = np.arange(schema.num_values) - np.asarray(schema.offsets)[schema.attribute_of]
-    return (labels[:, schema.attribute_of] == position).astype(np.float32)
+    return (labels[:, schema.attribute_of] == schema.position_of).astype(np.float32)
 
 
 def _bases(

@@ -1,11 +1,15 @@
 """The paragraphs of a report that explain its tables and pictures."""
 
-BASELINES = (
-    "Oracle: a search with the true labels. Random: any images. Backbone: the neighbours in its output. "
-    "Posterior: the probabilities of the same classifiers, one attribute's replaced by the value asked for. "
-    "Erased: the features without what a linear map tells of other attributes; given own: without what it "
-    "tells beyond the own label."
-)
+BASELINES = {
+    "no_manipulation": "No manipulation: the query image's own neighbours.",
+    "oracle": "Oracle: a search with the true labels.",
+    "random": "Random: any images.",
+    "backbone": "Backbone: the neighbours in its output.",
+    "posterior": "Posterior: the probabilities of the same classifiers, one attribute's replaced by the "
+    "value asked for.",
+    "erased": "Erased: the features without what a linear map tells of other attributes.",
+    "erased_given_own": "Given own: without what it tells beyond the own label.",
+}
 LEAKAGE = (
     "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
     "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "

@@ -62,9 +62,9 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
                 if attribute in accuracy["per_attribute"]
             ]
             color, style = line_look(position)
-            axes.plot(*_columns(points), linewidth=1, label=name, color=color, linestyle=style)
+            _plot(axes, points, linewidth=1, label=name, color=color, linestyle=style)
         macro = [(step, accuracy["macro"]) for step, accuracy in by_step]
-        axes.plot(*_columns(macro), color="black", linewidth=2, label="macro")
+        _plot(axes, macro, color="black", linewidth=2, label="macro")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         tidy(axes, "step", "validation accuracy")
         drawn = list(axes.lines)
@@ -118,7 +118,7 @@ def _show_losses(
         points = [(record["step"], record[name]) for record in history if name in record]
         if scale == "log" and not any(value > 0 for _, value in points):
             scale = "linear"  # nothing to show on a logarithm: the reversal is off
-        axes.plot(*_columns(points), color=OURS, linewidth=1)
+        _plot(axes, points, color=OURS, linewidth=1)
         axes.set_yscale(scale)
         tidy(axes, "step", label)
         _mark_stages(axes, ends)
@@ -130,6 +130,7 @@ def _mark_stages(axes: Axes, ends: Iterable[int]) -> None:
         axes.axvline(end, color=OTHER, linewidth=1, linestyle=":")
 
 
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    """Returns points as a list of x and a list of y."""
-    return [x for x, _ in points], [y for _, y in points]
+def _plot(axes: Axes, points: Sequence[tuple[int, float]], **look: Any) -> None:
+    """Draws a line through points, or a dot where there is one alone."""
+    marker = "o" if len(points) == 1 else ""
+    axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, **look)

@@ -85,7 +85,7 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
 
 
 def _garments(data: ConfigDict, seed: int) -> Catalogue:
-    with naming(FIELD, SEED):
+    with naming(FIELD, {**SEED, "missing": "data.missing_fraction"}):
         return garments_catalogue(
             count=data.count,
             seed=seed,

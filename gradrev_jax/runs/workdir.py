@@ -128,6 +128,8 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     new = earlier | flat_fields(config)
     if path.exists():
         old = earlier | flat_fields(read_config(workdir))
+        begun = [stage for stage in STAGES if any(checkpoint_directory(workdir, stage).glob("step_*"))]
+        old["stages"] = [*old.get("stages", ()), *begun]  # one may be left out, and still have checkpoints
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())

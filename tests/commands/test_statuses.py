@@ -31,7 +31,7 @@ CASES = [
     (2, "there is no user", "compare", "a=~nobodyhere/x"),
     (4, "NONE is not a run of train.py", "compare", "NONE"),
     (2, "does not exist", "generate_splits", "--config=configs/none.py", OUT),
-    (3, "exists already", "generate_splits", *GARMENTS, "--out=RUN"),
+    (2, "lie in no files of their own", "generate_splits", *GARMENTS, OUT),
     (2, "extractor", *IMPORT, NONE),
     (6, "FILE", *IMPORT, "--extractor=FILE", NONE),
     (4, "NONE is not a run of train.py", "export_torch", NONE, OUT),

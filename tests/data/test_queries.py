@@ -83,3 +83,8 @@ def test_a_gallery_may_allow_no_query():
     assert len(queries) == 0
     assert queries.targets.shape == (0, 3)
     assert len(generate_queries(np.zeros((0, 3), int), SCHEMA)) == 0
+
+
+def test_one_kind_is_a_collection_of_one(unchecked):
+    with pytest.raises(ValueError, match="kinds must be a collection of names, got the string 'swap'"):
+        generate_queries(np.array([[0, 0, 0], [1, 0, 0]]), SCHEMA, kinds="swap")

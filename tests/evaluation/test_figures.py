@@ -196,3 +196,12 @@ def test_powers_of_ten_are_formulas_beside_names_that_are_none():
     for axes in figure.axes[1:3]:
         labels = [*axes.yaxis.get_ticklabels(), *axes.yaxis.get_ticklabels(minor=True)]
         assert all(label.get_parse_math() for label in labels)
+
+
+def test_the_curve_of_a_single_record_is_a_dot():
+    record = {"step": 5, "loss_cls": 1.0, "loss_rev": 0.5, "w_rev": 2.0}
+    accuracy = {"macro": 0.5, "micro": 0.5, "per_attribute": {"color": 0.5}}
+    for axes in saved(training_curves([record | {"validation_accuracy": accuracy}])).axes:
+        assert all(line.get_marker() == "o" for line in axes.lines)
+    for axes in saved(training_curves([record, record | {"step": 6}])).axes[:3]:
+        assert all(line.get_marker() == "" for line in axes.lines)

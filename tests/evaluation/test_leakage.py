@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -190,6 +191,9 @@ def test_bad_arguments_are_named(rng):
     features, labels = small(rng)
     for change, message in (
         ({"folds": 2}, "folds must be at least 3"),
+        ({"folds": 5.0}, "folds must be a whole number"),
+        ({"kinds": "knn"}, "kinds must be a collection of names, got the string 'knn'"),
+        ({"extra": (features.astype(float) * 1e60, labels)}, "extra must be finite in float32"),
         ({"kinds": ("knn", "svm")}, "kinds must be of .* got svm"),
         ({"extra": (features[:, :, :4], labels)}, "extra"),
         ({"extra": (features, labels + 2)}, "extra: label"),
@@ -247,3 +251,12 @@ def test_one_attribute_leaks_into_no_other(rng):
 def test_as_few_images_as_folds_are_too_few_to_measure(rng):
     features, labels = small(rng, rows=5)
     assert np.isnan(measure_leakage(features, labels, SCHEMA, kinds=()).linear.accuracy).all()
+
+
+def test_arrays_of_jax_are_measured_as_those_of_numpy(rng):
+    features, labels = small(rng)
+    one, other = (
+        measure_leakage(*arrays, SCHEMA, kinds=("control",), extra=arrays)
+        for arrays in ((features, labels), (jnp.asarray(features), jnp.asarray(labels)))
+    )
+    np.testing.assert_array_equal(one.linear.leakage, other.linear.leakage)

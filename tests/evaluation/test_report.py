@@ -7,8 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation import baselines, report_texts
 from gradrev_jax.evaluation.attention_figure import AttentionExample
-from gradrev_jax.evaluation.report import Examples, result_table, write_report
+from gradrev_jax.evaluation.report import NO_MANIPULATION, Examples, result_table, write_report
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.scores import Scores, read_scores
 from gradrev_jax.runs.metrics_log import read_records
@@ -377,3 +378,16 @@ def test_the_terminal_gets_the_same_numbers(metrics):
     assert lines[14:] == [
         "attribute accuracy: macro 88.12, micro 89.68 (majority class: macro 21.25, micro 25.62)"
     ]
+
+
+def test_only_the_baselines_of_the_table_are_explained(metrics, tmp_path, blank_pictures):
+    assert "Oracle: " not in write(tmp_path / "plain", metrics)
+    rates = {"1": 0.75, "10": 0.96875}
+    metrics["baselines"]["oracle"] = dict.fromkeys(RETRIEVAL, rates)
+    text = write(tmp_path / "report", metrics)
+    assert "No manipulation: the query image's own neighbours. Oracle: " in text
+    assert "Posterior: " not in text
+
+
+def test_every_baseline_is_explained():
+    assert set(report_texts.BASELINES) == {NO_MANIPULATION, *baselines.BASELINES}

@@ -145,3 +145,15 @@ def test_the_last_epoch_is_fixed_where_the_reversal_counts_towards_it(tmp_path):
     workdir.claim(tmp_path, config)
     with pytest.raises(WorkdirError, match="train.epochs: 10 there, 20 now"):
         workdir.claim(tmp_path, {**config, "train": {"epochs": 20}})
+
+
+def test_what_trained_a_stage_is_fixed_even_while_the_stage_is_left_out(tmp_path):
+    """Found by use: another margin went on under a memory, once the stage had been left out in between."""
+    config = {"stages": ("encoder", "memory"), "memory": {"margin": 0.1}}
+    workdir.claim(tmp_path, config)
+    (tmp_path / "checkpoints" / "memory" / "step_4").mkdir(parents=True)
+    workdir.claim(tmp_path, {**config, "stages": ("encoder",)})
+    workdir.claim(tmp_path, config)
+    for stages in (("encoder",), ("encoder", "memory")):
+        with pytest.raises(WorkdirError, match=r"memory.margin: 0.1 there, 0.2 now"):
+            workdir.claim(tmp_path, {"stages": stages, "memory": {"margin": 0.2}})
