@@ -13,6 +13,7 @@ from gradrev_jax.evaluation.comparison.words import (
     format_confidence,
     format_difference,
     format_interval,
+    warn_of_mixed_runs,
 )
 from gradrev_jax.evaluation.markdown import code, describe_weights, escape, table
 from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
@@ -76,6 +77,7 @@ def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
         "reference depend on each other, and over test images for accuracy. They say how far other test "
         f"images would give other numbers. {describe_seeds(comparison, names)}",
         "",
+        *(line for sentence in warn_of_mixed_runs(comparison, names) for line in (f"**{sentence}**", "")),
         *([escape(note, width=len(note)), ""] if note else []),
     ]
 

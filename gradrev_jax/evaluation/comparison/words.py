@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gradrev_jax.errors import join_names
 from gradrev_jax.evaluation.report import percent
 
 
@@ -48,6 +49,35 @@ def describe_seeds(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> s
     return (
         f"{text} The variance of the seeds is not in the intervals of {names}: one run tells nothing of it."
     )
+
+
+def warn_of_mixed_runs(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+    """Returns a sentence for each system whose runs differ in more, or in less, than their seeds.
+
+    Args:
+      comparison: the numbers.
+      shown: how the name of each system is written.
+
+    Example:
+      >>> systems = [{"name": "a", "seeds": [0, 0]}]
+      >>> fields = {"model.heads": {"a": ["shared", "pairwise"]}}
+      >>> warn_of_mixed_runs({"systems": systems, "fields_that_differ": fields}, {"a": "a"})
+      ['The runs of a differ in model.heads, and have one seed twice: their spread is not that of seeds.']
+    """
+    sentences = []
+    for system in comparison["systems"]:
+        name, seeds = system["name"], system["seeds"]
+        differing = [
+            field
+            for field, values in comparison["fields_that_differ"].items()
+            if field != "seed" and len(set(map(str, values.get(name, ())))) > 1
+        ]
+        faults = [f"differ in {join_names(differing)}"] if differing else []
+        faults += ["have one seed twice"] if len(set(seeds)) < len(seeds) else []
+        if faults:
+            what = ", and ".join(faults)
+            sentences.append(f"The runs of {shown[name]} {what}: their spread is not that of seeds.")
+    return sentences
 
 
 def describe_band(comparison: Mapping[str, Any]) -> str:

@@ -278,3 +278,10 @@ def test_a_failure_midway_leaves_the_old_comparison(comparison, tmp_path, monkey
         write(out, comparison, no_queries="another reason")
     assert (out / "comparison.md").read_text() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+
+def test_runs_of_one_name_that_are_not_its_seeds_are_told(comparison, tmp_path, blank_pictures):
+    assert "is not that of seeds" not in write(tmp_path / "without", comparison)
+    comparison["fields_that_differ"] = {"seed": {"ours|x": [0, 1]}, "model.heads": {"ours|x": ["a", "b"]}}
+    text = write(tmp_path / "with", comparison)
+    assert "**The runs of ours\\|x differ in model.heads: their spread is not that of seeds.**" in text
