@@ -1,4 +1,4 @@
-"""The loss of the encoder (stage 1, Eqs. 1 to 5), as a pure function."""
+"""The loss of the encoder (stage 1, Eqs. 1 to 5)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import ExpectedLabels
@@ -14,8 +14,7 @@ from gradrev_jax.core.decorrelation import Decorrelation, decorrelating_weights
 from gradrev_jax.core.loss_terms import TERMS, TermInputs, weighted_terms
 from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
 from gradrev_jax.models.interface import Encoder, EncoderOutput
-from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.systems.objective import LossParts, Objective, encode_batch
+from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext, encode_batch
 
 
 class StepMetrics(NamedTuple):
@@ -83,17 +82,55 @@ class EncoderObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: Int[Array, "B N"],
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
-        """Computes ``encoder_loss``."""
-        return encoder_loss(
-            encoder, params, images, targets, dropout_key, self, progress=progress, shard=shard
+        """Computes the total loss of a batch, and its parts as ``StepMetrics``; see ``Objective``."""
+        output, variables = encode_batch(encoder, params, inputs, context, reversal_scale=self.reversal_scale)
+        classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(targets))
+        tables = self.decorrelation
+        weights = None if tables is None else decorrelating_weights(labels, tables, classes)
+        pathways = pathway_losses(output.logits, labels, classes, weights)
+        loss_cls = jnp.trace(pathways)
+        loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
+        w_rev = reversal_weight(
+            loss_cls,
+            loss_rev,
+            weighting=self.weighting,
+            beta=self.beta,
+            w_cls=self.w_cls,
+            progress=context.progress,
         )
+        total = self.w_cls * loss_cls + w_rev * loss_rev
+        terms = self._terms(output, labels, encoder)
+        for name, term in terms.items():
+            total += self.term_weights[name] * term
+        metrics = StepMetrics(
+            total,
+            loss_cls,
+            loss_rev,
+            w_rev,
+            pathways,
+            jnp.linalg.norm(output.features.astype(jnp.float32), axis=2).mean(axis=0),
+            terms,
+        )
+        return total, LossParts(metrics, variables, output.features)
+
+    def _terms(
+        self, output: EncoderOutput, labels: Int[Array, "B N"], encoder: Encoder
+    ) -> dict[str, Float[Array, ""]]:
+        """Computes the additional terms that have a weight."""
+        inputs = TermInputs(
+            output.features,
+            output.logits,
+            labels,
+            encoder.classes,
+            self.triplet_margin,
+            cosine_scale=encoder.cosine_scale,
+            expected=self.expected,
+        )
+        return weighted_terms(inputs, self.term_weights)
 
     def describe(self, metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
         """Returns what is logged of a step: its losses, those of all pathways, and norms."""
@@ -111,80 +148,3 @@ class EncoderObjective(Objective):
                 zip(schema.names, np.asarray(metrics.feature_norms).tolist(), strict=True),
             ),
         }
-
-
-def encoder_loss(
-    encoder: Encoder,
-    params: Any,
-    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
-    labels: Int[Array, "B N"],
-    dropout_key: PRNGKeyArray,
-    objective: EncoderObjective = EncoderObjective(),
-    *,
-    progress: float | Float[Array, ""] = 1.0,
-    shard: BatchShard | None = None,
-) -> tuple[Float[Array, ""], LossParts]:
-    """Computes the total loss of a batch; its parts, as ``StepMetrics``; and the statistics after the step.
-
-    Args:
-      encoder: the model.
-      params: its parameters and statistics.
-      images: the inputs of ``AttributeEncoder``; those of a shard, if there is one.
-      labels: [B, N], -1 = not labelled; of the whole batch.
-      dropout_key: the random key of the dropout.
-      objective: the weights, the weighting and the margins.
-      progress: the fraction of the training that is done, for the weighting ``schedule``.
-      shard: the part of the batch that the images are; None: all of it.
-    """
-    output, variables = encode_batch(
-        encoder,
-        params,
-        images,
-        dropout_key=dropout_key,
-        reversal_scale=objective.reversal_scale,
-        shard=shard,
-    )
-    classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
-    tables = objective.decorrelation
-    weights = None if tables is None else decorrelating_weights(labels, tables, classes)
-    pathways = pathway_losses(output.logits, labels, classes, weights)
-    loss_cls = jnp.trace(pathways)
-    loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
-    w_rev = reversal_weight(
-        loss_cls,
-        loss_rev,
-        weighting=objective.weighting,
-        beta=objective.beta,
-        w_cls=objective.w_cls,
-        progress=progress,
-    )
-    total = objective.w_cls * loss_cls + w_rev * loss_rev
-    terms = _term_losses(output, labels, encoder, objective)
-    for name, term in terms.items():
-        total += objective.term_weights[name] * term
-    metrics = StepMetrics(
-        total,
-        loss_cls,
-        loss_rev,
-        w_rev,
-        pathways,
-        jnp.linalg.norm(output.features.astype(jnp.float32), axis=2).mean(axis=0),
-        terms,
-    )
-    return total, LossParts(metrics, variables, output.features)
-
-
-def _term_losses(
-    output: EncoderOutput, labels: Int[Array, "B N"], encoder: Encoder, objective: EncoderObjective
-) -> dict[str, Float[Array, ""]]:
-    """Computes the additional terms that have a weight."""
-    inputs = TermInputs(
-        output.features,
-        output.logits,
-        labels,
-        encoder.classes,
-        objective.triplet_margin,
-        cosine_scale=encoder.cosine_scale,
-        expected=objective.expected,
-    )
-    return weighted_terms(inputs, objective.term_weights)

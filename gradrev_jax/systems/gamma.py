@@ -11,20 +11,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from gradrev_jax.core.edit_losses import edit_losses
 from gradrev_jax.core.learned_edits import EditFunction
 from gradrev_jax.core.memory_losses import Block, only_blocks
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.token_editor import TokenEditor
 from gradrev_jax.systems import gradrev
 from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, at_least
 from gradrev_jax.systems.memory_loss import MemoryWeights
-from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
+from gradrev_jax.systems.objective import (
+    ENCODER,
+    MEMORY,
+    LossParts,
+    MemoryTargets,
+    ModelInputs,
+    Objective,
+    StepContext,
+    encode_batch,
+)
 from gradrev_jax.systems.system import SecondStage, System, unlike
 
 # What stage 2 trains beside the encoder.
@@ -80,18 +88,12 @@ class EditorObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: MemoryTargets,
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the loss of a batch of triplets; nothing is dropped out, or depends on the progress."""
-        del progress
-        output, variables = encode_batch(
-            encoder, params[ENCODER], images, dropout_key=dropout_key, is_frozen=True, shard=shard
-        )
+        output, variables = encode_batch(encoder, params[ENCODER], inputs, context, is_frozen=True)
         labels = jnp.asarray(targets.labels)
         features = output.features.reshape(*labels.shape, -1)
         memory = params[MEMORY][PROTOTYPES]

@@ -1,11 +1,11 @@
-"""The loss of memory fine-tuning (stage 2, as in ADDE-M), as a pure function."""
+"""The loss of memory fine-tuning (stage 2, as in ADDE-M)."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.edit_losses import EditLosses, edit_consistency_loss, edit_triplet_losses
@@ -13,8 +13,16 @@ from gradrev_jax.core.losses import classification_loss, pathway_losses, reversa
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, off_block_loss, only_blocks
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard
-from gradrev_jax.systems.objective import ENCODER, MEMORY, LossParts, MemoryTargets, Objective, encode_batch
+from gradrev_jax.systems.objective import (
+    ENCODER,
+    MEMORY,
+    LossParts,
+    MemoryTargets,
+    ModelInputs,
+    Objective,
+    StepContext,
+    encode_batch,
+)
 
 Weight = float | Float[Array, ""]
 
@@ -94,67 +102,60 @@ class MemoryObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: MemoryTargets,
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
-        """Computes ``memory_loss``, which does not depend on the progress."""
-        del progress
-        return memory_loss(encoder, params, images, targets, dropout_key, self, shard=shard)
+        """Computes the total loss of a batch of triplets, and its parts as ``MemoryMetrics``.
 
+        See ``Objective``; nothing depends on the progress.
 
-def memory_loss(
-    encoder: Encoder,
-    params: Any,
-    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
-    targets: MemoryTargets,
-    dropout_key: PRNGKeyArray,
-    objective: MemoryObjective = MemoryObjective(),
-    *,
-    shard: BatchShard | None = None,
-) -> tuple[Float[Array, ""], LossParts]:
-    """Computes the total loss of a batch of triplets; its parts, as ``MemoryMetrics``; and the statistics.
+        Args:
+          encoder: the model.
+          params: ``{"encoder": its parameters and statistics, "memory": [J, N, d]}``.
+          inputs: 3 B of them: references, then positives, then negatives; those of a shard, if there is one.
+          targets: the labels and the indicators, of the whole batch.
+          context: the key of the dropout, which a frozen encoder does not use, and the shard.
+        """
+        schema, labels = encoder.schema, jnp.asarray(targets.labels)
+        memory = only_blocks(params[MEMORY], schema) if self.block == "hard" else params[MEMORY]
+        output, variables = encode_batch(
+            encoder,
+            params[ENCODER],
+            inputs,
+            context,
+            is_frozen=self.freeze_encoder,
+            reversal_scale=self.reversal_scale,
+        )
+        features = output.features.reshape(*labels.shape, -1)
+        edited = manipulate(features[0], targets.indicators, memory)
+        edited_logits: Any = encoder.apply(variables, edited, method="classify")
 
-    Args:
-      encoder: the model.
-      params: ``{"encoder": its parameters and statistics, "memory": [J, N, d]}``.
-      images: the inputs of ``AttributeEncoder``, 3 B of them: references, then positives, then negatives;
-        those of a shard, if there is one.
-      targets: the labels and the indicators, of the whole batch.
-      dropout_key: the random key of the dropout; a frozen encoder has none.
-      objective: the weights and what is trained.
-      shard: the part of the 3 B images that these are; None: all of them.
-    """
-    schema, labels = encoder.schema, jnp.asarray(targets.labels)
-    memory = only_blocks(params[MEMORY], schema) if objective.block == "hard" else params[MEMORY]
-    output, variables = encode_batch(
-        encoder,
-        params[ENCODER],
-        images,
-        dropout_key=dropout_key,
-        is_frozen=objective.freeze_encoder,
-        reversal_scale=objective.reversal_scale,
-        shard=shard,
-    )
-    features = output.features.reshape(*labels.shape, -1)
-    edited = manipulate(features[0], targets.indicators, memory)
-    edited_logits: Any = encoder.apply(variables, edited, method="classify")
+        logits = output.logits.reshape(*labels.shape, -1)
+        classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
+        terms = EditLosses(
+            _classification(logits, edited_logits, class_labels, classes),
+            *edit_triplet_losses(features, edited, labels, self.margin),
+            edit_consistency_loss(features, edited, labels, memory, schema),
+            off_block_loss(memory, schema),
+        )
+        loss_rev, w_rev = self._reversal(output.logits, class_labels, classes)
+        total = self.weights.total(terms) + w_rev * loss_rev
+        metrics = MemoryMetrics(total, *terms, loss_rev, w_rev)
+        return total, LossParts(metrics, {ENCODER: variables, MEMORY: params[MEMORY]})
 
-    logits = output.logits.reshape(*labels.shape, -1)
-    classes, class_labels = encoder.classes, jnp.asarray(encoder.class_labels(labels))
-    terms = EditLosses(
-        _classification(logits, edited_logits, class_labels, classes),
-        *edit_triplet_losses(features, edited, labels, objective.margin),
-        edit_consistency_loss(features, edited, labels, memory, schema),
-        off_block_loss(memory, schema),
-    )
-    loss_rev, w_rev = _reversal(output.logits, class_labels, classes, objective)
-    total = objective.weights.total(terms) + w_rev * loss_rev
-    metrics = MemoryMetrics(total, *terms, loss_rev, w_rev)
-    return total, LossParts(metrics, {ENCODER: variables, MEMORY: params[MEMORY]})
+    def _reversal(
+        self, logits: Float[Array, "_ N J"], labels: Int[Array, "3 B N"], schema: AttributeSchema
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Computes the reversal loss of the three images and its balanced weight; 0 where it is off."""
+        if not self.reversal:
+            return jnp.zeros(()), jnp.zeros(())
+        pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
+        own = jnp.trace(pathways)
+        loss_rev = pathways.sum() - own
+        w_cls = self.weights.classification
+        w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=self.beta, w_cls=w_cls)
+        return loss_rev, w_rev
 
 
 def _classification(
@@ -171,20 +172,3 @@ def _classification(
         (edited_logits, labels[1]),
     )
     return jnp.stack([classification_loss(*pair, schema) for pair in read]).sum()
-
-
-def _reversal(
-    logits: Float[Array, "_ N J"],
-    labels: Int[Array, "3 B N"],
-    schema: AttributeSchema,
-    objective: MemoryObjective,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Computes the reversal loss of the three images and its balanced weight; 0 where it is off."""
-    if not objective.reversal:
-        return jnp.zeros(()), jnp.zeros(())
-    pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
-    own = jnp.trace(pathways)
-    loss_rev = pathways.sum() - own
-    w_cls = objective.weights.classification
-    w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=objective.beta, w_cls=w_cls)
-    return loss_rev, w_rev

@@ -14,26 +14,41 @@ from gradrev_jax.models.shards import BatchShard, whole_batch
 # The stages of training, and the two parts of what the second one trains.
 STAGES = ENCODER, MEMORY = "encoder", "memory"
 
+# What a model is called with in training: normalised images, or vectors.
+ModelInputs = Float[Array, "_ S S 3"] | Float[Array, "_ D"]
+
+
+class StepContext(NamedTuple):
+    """Represents what a loss depends on besides the parameters and the batch.
+
+    Attributes:
+      dropout_key: the random key of the dropout, for the whole batch.
+      progress: the fraction of the training that is done, for schedules.
+      shard: the part of the batch that the inputs are; None: all of it.
+    """
+
+    dropout_key: PRNGKeyArray
+    progress: float | Float[Array, ""] = 1.0
+    shard: BatchShard | None = None
+
 
 def encode_batch(
     encoder: Encoder,
     variables: Any,
-    images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+    inputs: ModelInputs,
+    context: StepContext,
     *,
-    dropout_key: PRNGKeyArray,
     is_frozen: bool = False,
-    shard: BatchShard | None = None,
     **options: Any,
 ) -> tuple[EncoderOutput, Any]:
-    """Encodes a batch in training; on several devices, each encodes its images and has the output of all.
+    """Encodes a batch in training; on several devices, each encodes its share and has the output of all.
 
     Args:
       encoder: the model.
       variables: its parameters and statistics.
-      images: the inputs of the model; those of a shard, if there is one.
-      dropout_key: the random key of the dropout, for the whole batch.
+      inputs: the inputs of the model; those of a shard, if there is one.
+      context: the key of the dropout, and the shard.
       is_frozen: whether the encoder is not trained: it has no gradient, and no dropout.
-      shard: the part of the batch that the images are; None: all of it.
       **options: what else the model is called with.
 
     Returns:
@@ -41,12 +56,12 @@ def encode_batch(
     """
     if is_frozen:
         variables = jax.lax.stop_gradient(variables)
-        local: Any = encoder.apply(variables, images, shard=shard, **options)
-        return whole_batch(local, shard), variables
+        local: Any = encoder.apply(variables, inputs, shard=context.shard, **options)
+        return whole_batch(local, context.shard), variables
     local, variables = apply_in_training(
-        encoder, variables, images, dropout_key=dropout_key, shard=shard, **options
+        encoder, variables, inputs, dropout_key=context.dropout_key, shard=context.shard, **options
     )
-    return whole_batch(local, shard), variables
+    return whole_batch(local, context.shard), variables
 
 
 class LossParts(NamedTuple):
@@ -77,23 +92,18 @@ class Objective(abc.ABC):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: Any,
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: Float[Array, ""],
-        shard: BatchShard | None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the total loss of a batch, the metrics that a step reports, and the new statistics.
 
         Args:
           encoder: the model.
           params: its parameters and statistics, with those of a memory where the stage has one.
-          images: the inputs of the model; those of a shard, if there is one.
+          inputs: the inputs of the model; those of a shard, if there is one.
           targets: what the images are compared with, of the whole batch: labels, or ``MemoryTargets``.
-          dropout_key: the random key of the dropout.
-          progress: the fraction of the training that is done, for schedules.
-          shard: the part of the batch that the images are; None: all of it.
+          context: the key of the dropout, the progress of the training, and the shard.
         """
 
     def describe(self, metrics: Any, schema: AttributeSchema) -> dict[str, Any]:

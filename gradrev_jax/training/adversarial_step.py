@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.losses import pathway_losses, reversal_weight
 from gradrev_jax.core.removal import removal_losses
@@ -15,7 +15,7 @@ from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.encoder_loss import EncoderObjective
-from gradrev_jax.systems.objective import LossParts, Objective
+from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext
 from gradrev_jax.training.update import TrainState, Update, make_update
 
 
@@ -140,17 +140,14 @@ class _AgainstAdversaries(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: Int[Array, "B N"],
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the total loss, w_cls L_cls + w_rev L_rem and additional terms."""
         given = self.objective
         total, parts = dataclasses.replace(given, weighting="off").loss(
-            encoder, params, images, targets, dropout_key=dropout_key, progress=progress, shard=shard
+            encoder, params, inputs, targets, context
         )
         labels = encoder.class_labels(targets)
         removed = self.removal.loss(self.params, parts.features, labels, given.reversal_scale)
@@ -160,7 +157,7 @@ class _AgainstAdversaries(Objective):
             weighting=given.weighting,
             beta=given.beta,
             w_cls=given.w_cls,
-            progress=progress,
+            progress=context.progress,
         )
         total += weight * removed
         metrics = parts.metrics._replace(

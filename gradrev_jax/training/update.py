@@ -13,7 +13,7 @@ from gradrev_jax.core.fusion import compute_apart
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import trainable, with_statistics
-from gradrev_jax.systems.objective import LossParts, Objective
+from gradrev_jax.systems.objective import LossParts, Objective, StepContext
 
 # Names under which a profile of a step has these parts; see benchmarks/step_profile.py.
 INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
@@ -76,12 +76,10 @@ def make_update(
         with jax.named_scope(INPUT_SCOPE):
             views = encoder.inputs.augment(flip_key, images, shard) if mirror else images
             inputs = encoder.inputs.normalize(views)
-        progress = state.step / total_steps
+        context = StepContext(dropout_key, state.step / total_steps, shard)
 
         def loss(params: Any) -> tuple[Array, LossParts]:
-            return objective.loss(
-                encoder, params, inputs, targets, dropout_key=dropout_key, progress=progress, shard=shard
-            )
+            return objective.loss(encoder, params, inputs, targets, context)
 
         return descend(state, loss, optimizer, shard)
 

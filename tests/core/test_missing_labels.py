@@ -7,7 +7,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.missing_labels import MISSING, class_labels, classes_of, value_positions
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inference import count_correct, encode, make_forward
-from gradrev_jax.systems.encoder_loss import encoder_loss
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.objective import StepContext
 
 SCHEMA = AttributeSchema(("color", "size", "one"), (("blue", "red", "green"), ("s", "m"), ("x",)))
 LABELS = np.array([[0, 1, 0], [2, -1, -1], [-1, 0, 0], [1, 1, -1]])
@@ -59,9 +60,9 @@ def test_a_missing_label_is_trained_on_as_any_other(heads):
     encoder, params = make("value", heads=heads)
     plain = AttributeEncoder(encoder.classes, feature_dim=8, backbone="embeddings", heads=heads)
     inputs = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16)), jnp.float32)
-    key = jax.random.key(1)
-    given, _ = encoder_loss(encoder, params, inputs, jnp.asarray(LABELS), key)
-    expected, _ = encoder_loss(plain, params, inputs, jnp.asarray(class_labels(LABELS, SCHEMA, "value")), key)
+    loss, context = EncoderObjective().loss, StepContext(jax.random.key(1))
+    given, _ = loss(encoder, params, inputs, jnp.asarray(LABELS), context)
+    expected, _ = loss(plain, params, inputs, jnp.asarray(class_labels(LABELS, SCHEMA, "value")), context)
     np.testing.assert_array_equal(given, expected)
 
 

@@ -9,7 +9,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.systems.amnet.edit import Memory, edit_features
 from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
-from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
+from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, StepContext
 from tests.parity.comparing import relative_difference
 
 SCHEMA = AttributeSchema(("color", "size", "kind"), (("blue", "red", "green"), ("s", "m"), ("x", "y")))
@@ -91,7 +91,7 @@ def test_stage_2_has_the_losses_and_gradients_of_torch(torch, given):
     total.backward()
 
     def loss(params):
-        return MemoryObjective().loss(MODEL, params, jnp.asarray(x), targets, dropout_key=jax.random.key(0))
+        return MemoryObjective().loss(MODEL, params, jnp.asarray(x), targets, StepContext(jax.random.key(0)))
 
     (found, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     expected = [float(part.detach()) for part in (total, loss_cls, margin)]
@@ -116,8 +116,8 @@ def test_stage_1_has_the_loss_and_gradients_of_torch(torch, given):
     expected.backward()
 
     def loss(variables):
-        inputs = jnp.asarray(x[:B]), jnp.asarray(labels)
-        return EncoderObjective().loss(MODEL, variables, *inputs, dropout_key=jax.random.key(0))[0]
+        context = StepContext(jax.random.key(0))
+        return EncoderObjective().loss(MODEL, variables, jnp.asarray(x[:B]), jnp.asarray(labels), context)[0]
 
     found, gradient = jax.value_and_grad(loss)(params[ENCODER])
     np.testing.assert_allclose(found, float(expected.detach()), rtol=1e-5)

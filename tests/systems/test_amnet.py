@@ -30,7 +30,7 @@ from gradrev_jax.systems.amnet.edit import Memory, asked_values, edit_features
 from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.amnet.system import begin
-from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
+from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, StepContext
 from gradrev_jax.training import opening
 from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run
@@ -130,9 +130,7 @@ def stage_2(rng):
 
 
 def loss_of(objective, params, x, targets, shard=None):
-    return objective.loss(
-        ENCODER_MODEL, params, x, targets, dropout_key=jax.random.key(1), progress=1.0, shard=shard
-    )
+    return objective.loss(ENCODER_MODEL, params, x, targets, StepContext(jax.random.key(1), shard=shard))
 
 
 def test_the_edit_is_that_of_loops(rng):

@@ -20,6 +20,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.metrics_log import read_records
 from gradrev_jax.systems.fsn.losses import LocalizedObjective
 from gradrev_jax.systems.fsn.model import FashionSearchNet
+from gradrev_jax.systems.objective import StepContext
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.run import train
 from gradrev_jax.weights.alexnet import backbone_to_torch
@@ -52,9 +53,7 @@ def loss_of(params, progress=1.0, padding=0):
         params,
         images,
         jnp.asarray(LABELS),
-        dropout_key=jax.random.key(0),
-        progress=progress,
-        shard=shard,
+        StepContext(jax.random.key(0), progress, shard),
     )
     return loss, parts.metrics
 

@@ -24,7 +24,7 @@ from gradrev_jax.runs.shared_config import check_types
 from gradrev_jax.runs.workdir import read_config
 from gradrev_jax.systems import gamma
 from gradrev_jax.systems.memory_loss import MemoryWeights
-from gradrev_jax.systems.objective import MemoryTargets
+from gradrev_jax.systems.objective import MemoryTargets, StepContext
 from gradrev_jax.training.run import train
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
@@ -65,7 +65,7 @@ def params():
 
 def loss(params, inputs=INPUTS, targets=TARGETS, shard=None, encoder=ENCODER, **settings):
     objective = gamma.EditorObjective(EDITOR, WEIGHTS, **settings)
-    return objective.loss(encoder, params, inputs, targets, dropout_key=jax.random.key(0), shard=shard)
+    return objective.loss(encoder, params, inputs, targets, StepContext(jax.random.key(0), shard=shard))
 
 
 @pytest.mark.long

@@ -13,7 +13,8 @@ from gradrev_jax.core.losses import classification_loss, pathway_losses, reversa
 from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.systems.encoder_loss import EncoderObjective, encoder_loss
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.objective import StepContext
 from gradrev_jax.training.encoder_step import init_state, make_train_step, state_shapes
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
@@ -34,14 +35,12 @@ def without_dropout(**fields):
 
 def loss_gradient(params, progress=1.0, **settings):
     def total(params):
-        loss, parts = encoder_loss(
+        loss, parts = EncoderObjective(**settings).loss(
             without_dropout(),
             params,
             normalize_images(PIXELS),
             jnp.asarray(LABELS),
-            jax.random.key(0),
-            EncoderObjective(**settings),
-            progress=progress,
+            StepContext(jax.random.key(0), progress),
         )
         return loss, parts.metrics
 
@@ -50,7 +49,7 @@ def loss_gradient(params, progress=1.0, **settings):
 
 @functools.cache
 def own_loss(loss, scale):
-    """One loss alone and its gradient, computed without encoder_loss."""
+    """One loss alone and its gradient, computed without an objective."""
 
     def total(params):
         logits = without_dropout().apply(params, normalize_images(PIXELS), reversal_scale=scale).logits
@@ -192,7 +191,9 @@ def objective_of(**settings):
     def total(params):
         objective = EncoderObjective(weighting="off", **settings)
         images = normalize_images(PIXELS)
-        loss, parts = encoder_loss(UNIT, params, images, jnp.asarray(LABELS), jax.random.key(0), objective)
+        loss, parts = objective.loss(
+            UNIT, params, images, jnp.asarray(LABELS), StepContext(jax.random.key(0))
+        )
         return loss, parts.metrics
 
     output = jax.jit(UNIT.apply)(params, normalize_images(PIXELS))

@@ -11,8 +11,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.losses import classification_loss, reversal_loss
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.inputs import normalize_images
-from gradrev_jax.systems.memory_loss import MemoryObjective, MemoryWeights, memory_loss
-from gradrev_jax.systems.objective import MemoryTargets
+from gradrev_jax.systems.memory_loss import MemoryObjective, MemoryWeights
+from gradrev_jax.systems.objective import MemoryTargets, StepContext
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.memory_step import make_memory_step
 from gradrev_jax.training.update import TrainState
@@ -45,13 +45,12 @@ def inputs():
 
 
 def total_loss(params, weights, **settings):
-    return memory_loss(
+    return MemoryObjective(weights=weights, **settings).loss(
         ENCODER,
         params,
         inputs(),
         MemoryTargets(jnp.asarray(LABELS), jnp.asarray(INDICATORS)),
-        jax.random.key(0),
-        MemoryObjective(weights=weights, **settings),
+        StepContext(jax.random.key(0)),
     )
 
 

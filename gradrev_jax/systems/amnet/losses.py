@@ -4,20 +4,21 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.losses import classification_loss
 from gradrev_jax.core.triplet_losses import triplet_margin_loss
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.amnet.edit import edit_features
 from gradrev_jax.systems.objective import (
     ENCODER,
     MEMORY,
     LossParts,
     MemoryTargets,
+    ModelInputs,
     Objective,
+    StepContext,
     encode_batch,
 )
 
@@ -52,15 +53,12 @@ class EncoderObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: Int[Array, "B N"],
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the loss of a batch; see ``Objective``."""
-        output, variables = encode_batch(encoder, params, images, dropout_key=dropout_key, shard=shard)
+        output, variables = encode_batch(encoder, params, inputs, context)
         loss = cross_entropies(encoder, output.logits, targets)
         norm = jnp.linalg.norm(output.features[:, 0], axis=1).mean()
         metrics = EncoderMetrics(self.weight * loss, loss, norm)
@@ -93,21 +91,13 @@ class MemoryObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: MemoryTargets,
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
         """Computes the loss of a batch of triplets; see ``Objective``."""
         output, variables = encode_batch(
-            encoder,
-            params[ENCODER],
-            images,
-            dropout_key=dropout_key,
-            is_frozen=self.freeze_encoder,
-            shard=shard,
+            encoder, params[ENCODER], inputs, context, is_frozen=self.freeze_encoder
         )
         memory, labels = params[MEMORY], jnp.asarray(targets.labels)
         reference, positive, negative = output.features.reshape(*labels.shape[:2], 1, -1)

@@ -1,4 +1,4 @@
-"""The loss of FashionSearchNet, as a pure function."""
+"""The loss of FashionSearchNet."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.loss_terms import TermInputs, weighted_terms
 from gradrev_jax.core.losses import classification_loss
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.models.shards import BatchShard, whole_batch
+from gradrev_jax.models.shards import whole_batch
 from gradrev_jax.systems.fsn.model import LocalizedOutput
-from gradrev_jax.systems.objective import LossParts, Objective
+from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext
 
 
 class LocalizedMetrics(NamedTuple):
@@ -62,37 +62,29 @@ class LocalizedObjective(Objective):
         self,
         encoder: Encoder,
         params: Any,
-        images: Float[Array, "_ S S 3"] | Float[Array, "_ D"],
+        inputs: ModelInputs,
         targets: Int[Array, "B N"],
-        *,
-        dropout_key: PRNGKeyArray,
-        progress: float | Float[Array, ""] = 1.0,
-        shard: BatchShard | None = None,
+        context: StepContext,
     ) -> tuple[Float[Array, ""], LossParts]:
-        """Computes the total loss of a batch, and its parts as ``LocalizedMetrics``.
-
-        Args:
-          encoder: the model, a ``FashionSearchNet``.
-          params: its parameters.
-          images: normalised images; those of a shard, if there is one.
-          targets: labels [B, N] of the whole batch, -1 = not labelled.
-          dropout_key: the random key of the dropout.
-          progress: the fraction of the training that is done.
-          shard: the part of the batch that the images are; None: all of it.
-        """
+        """Computes the total loss of a batch, and its parts as ``LocalizedMetrics``; see ``Objective``."""
         local = encoder.apply(
-            params, images, train=True, shard=shard, rngs={"dropout": dropout_key}, method="localized"
+            params,
+            inputs,
+            train=True,
+            shard=context.shard,
+            rngs={"dropout": context.dropout_key},
+            method="localized",
         )
-        output = whole_batch(cast(LocalizedOutput, local), shard)
+        output = whole_batch(cast(LocalizedOutput, local), context.shard)
         classes, labels = encoder.classes, jnp.asarray(encoder.class_labels(targets))
         every_pathway = jnp.broadcast_to(output.localization[:, None], output.logits.shape)
         localization = classification_loss(every_pathway, labels, classes)
         loss_cls = classification_loss(output.logits, labels, classes)
-        inputs = TermInputs(output.features, output.logits, labels, classes, self.triplet_margin)
-        terms = weighted_terms(inputs, self.term_weights)
+        read = TermInputs(output.features, output.logits, labels, classes, self.triplet_margin)
+        terms = weighted_terms(read, self.term_weights)
         branches = self.w_cls * loss_cls + sum(self.term_weights[name] * term for name, term in terms.items())
         total = self.w_localization * localization
-        total += jnp.where(progress < self.localization_share, 0.0, branches)
+        total += jnp.where(context.progress < self.localization_share, 0.0, branches)
         weights = encoder.apply(params, method="attribute_weights")
         metrics = LocalizedMetrics(total, loss_cls, localization, terms, cast(Array, weights))
         return total, LossParts(metrics, params, output.features)

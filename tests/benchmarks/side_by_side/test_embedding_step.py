@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks.side_by_side import inputs, jax_side
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.systems.encoder_loss import encoder_loss
+from gradrev_jax.systems.encoder_loss import EncoderObjective
+from gradrev_jax.systems.objective import StepContext
 
 torch = pytest.importorskip("torch")
 BATCH, WIDTH, DIM = 6, 10, 4
@@ -24,7 +25,8 @@ def test_both_sides_have_the_same_loss_and_gradient():
 
     def loss(params):
         seen = jnp.asarray(vectors), jnp.asarray(labels)
-        return encoder_loss(encoder, {**variables, "params": params}, *seen, jax.random.key(0))[0]
+        given = {**variables, "params": params}
+        return EncoderObjective().loss(encoder, given, *seen, StepContext(jax.random.key(0)))[0]
 
     value, gradients = jax.value_and_grad(loss)(variables["params"])
     expected = training.encoder_losses(reference, torch.from_numpy(vectors), torch.from_numpy(labels))
