@@ -77,6 +77,29 @@ def pathway_losses(
     return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
 
 
+def other_attributes(n: int) -> Float[Array, "N N"]:
+    """Returns 1 for each pathway between different attributes, and 0 for each attribute's own.
+
+    Args:
+      n: the number of attributes, N.
+    """
+    return 1 - jnp.eye(n)
+
+
+def split_pathways(pathways: Float[Array, "N N"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Divides the losses of all pathways into L_cls, the trace (Eq. 1), and L_rev, the rest (Eq. 2).
+
+    Args:
+      pathways: [N, N], as ``pathway_losses`` returns them.
+
+    Example:
+      >>> loss_cls, loss_rev = split_pathways(jnp.array([[1.0, 20.0], [300.0, 4000.0]]))
+      >>> float(loss_cls), float(loss_rev)
+      (4001.0, 320.0)
+    """
+    return jnp.trace(pathways), (pathways * other_attributes(len(pathways))).sum()
+
+
 def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
     r"""Computes the cross-entropy of each feature on its own attribute, summed over attributes (Eq. 1).
 
@@ -100,7 +123,8 @@ def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema)
       >>> round(float(loss), 4)  # 2 log(2)
       1.3863
     """
-    return jnp.trace(pathway_losses(logits, labels, schema))
+    loss_cls, _ = split_pathways(pathway_losses(logits, labels, schema))
+    return loss_cls
 
 
 def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
@@ -129,8 +153,8 @@ def reversal_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Fl
       >>> round(float(loss), 4)  # only color is labelled: one pathway, log(2)
       0.6931
     """
-    others = 1.0 - jnp.eye(schema.num_attributes)
-    return (pathway_losses(logits, labels, schema) * others).sum()
+    _, loss_rev = split_pathways(pathway_losses(logits, labels, schema))
+    return loss_rev
 
 
 def balanced_reversal_weight(

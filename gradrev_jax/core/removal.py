@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.label_counts import label_slots
-from gradrev_jax.core.losses import Labels, Logits, check_logits, sum_by_attribute
+from gradrev_jax.core.losses import Labels, Logits, check_logits, other_attributes, sum_by_attribute
 
 
 def _divergence(
@@ -86,7 +86,7 @@ def removal_losses(
     by_sample = REMOVALS[target](_log_probabilities(logits, schema), log_prior, labels, schema)
     labelled = (labels != NOT_LABELLED)[:, None, :]
     losses = jnp.where(labelled, by_sample, 0.0).sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
-    return losses * (1 - jnp.eye(schema.num_attributes))
+    return losses * other_attributes(schema.num_attributes)
 
 
 def _log_probabilities(logits: Float[Array, "B N J"], schema: AttributeSchema) -> Float[Array, "B N J"]:

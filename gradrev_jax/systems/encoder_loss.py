@@ -12,7 +12,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.conditional_dependence import ExpectedLabels
 from gradrev_jax.core.decorrelation import Decorrelation, decorrelating_weights
 from gradrev_jax.core.loss_terms import TERMS, TermInputs, weighted_terms
-from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight
+from gradrev_jax.core.losses import check_weighting, pathway_losses, reversal_weight, split_pathways
 from gradrev_jax.models.interface import Encoder, EncoderOutput
 from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext, encode_batch
 
@@ -92,8 +92,7 @@ class EncoderObjective(Objective):
         tables = self.decorrelation
         weights = None if tables is None else decorrelating_weights(labels, tables, classes)
         pathways = pathway_losses(output.logits, labels, classes, weights)
-        loss_cls = jnp.trace(pathways)
-        loss_rev = (pathways * (1 - jnp.eye(len(pathways)))).sum()
+        loss_cls, loss_rev = split_pathways(pathways)
         w_rev = reversal_weight(
             loss_cls,
             loss_rev,

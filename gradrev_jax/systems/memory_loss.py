@@ -152,7 +152,9 @@ class MemoryObjective(Objective):
             return jnp.zeros(()), jnp.zeros(())
         pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
         own = jnp.trace(pathways)
-        loss_rev = pathways.sum() - own
+        loss_rev = (
+            pathways.sum() - own
+        )  # split_pathways rounds otherwise, and a run's numbers stay as they are
         w_cls = self.weights.classification
         w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=self.beta, w_cls=w_cls)
         return loss_rev, w_rev

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.losses import pathway_losses, reversal_weight
+from gradrev_jax.core.losses import other_attributes, pathway_losses, reversal_weight
 from gradrev_jax.core.removal import removal_losses
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.interface import Encoder
@@ -116,7 +116,7 @@ class Removal:
     def _over_pathways(self, losses: Float[Array, "K N N"]) -> Float[Array, ""]:
         """Sums over features the mean over the attributes that are not their own, and over copies."""
         n = losses.shape[-1]
-        others = (1 - jnp.eye(n)) / max(n - 1, 1)
+        others = other_attributes(n) / max(n - 1, 1)
         return (losses.mean(axis=0) * others).sum()
 
 
