@@ -16,7 +16,7 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext
-from gradrev_jax.training.update import TrainState, Update, make_update
+from gradrev_jax.training.update import TrainState, Update, make_descent
 
 
 class AdversaryState(NamedTuple):
@@ -124,8 +124,6 @@ class Removal:
 class _AgainstAdversaries(Objective):
     """The loss of stage 1 with the adversaries' in place of the classifiers' reversal.
 
-    Its metrics are a pair: those of the step, and the features that the adversaries train on.
-
     Attributes:
       objective: the loss of stage 1; its weighting and beta are the removal's, its scale weighs pathways.
       removal: the adversaries.
@@ -163,7 +161,7 @@ class _AgainstAdversaries(Objective):
         metrics = parts.metrics._replace(
             loss=total, w_rev=weight, terms={**parts.metrics.terms, "removal": removed}
         )
-        return total, parts._replace(metrics=(metrics, parts.features))
+        return total, parts._replace(metrics=metrics)
 
 
 def make_adversarial_update(
@@ -191,15 +189,15 @@ def make_adversarial_update(
       total_steps: the number of steps of the whole training, which schedules count towards.
       mirror: whether images are mirrored at random.
     """
+    descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
         state: TrainState, images: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
         against = _AgainstAdversaries(objective, removal, state.adversaries.params)
-        step = make_update(encoder, optimizer, against, seed=seed, total_steps=total_steps, mirror=mirror)
-        state, (metrics, features) = step(state, images, targets, shard)
-        adversaries, loss = removal.train(state.adversaries, features, encoder.class_labels(targets))
-        metrics = metrics._replace(terms={**metrics.terms, "adversaries": loss})
+        state, parts = descent(against, state, images, targets, shard)
+        adversaries, loss = removal.train(state.adversaries, parts.features, encoder.class_labels(targets))
+        metrics = parts.metrics._replace(terms={**parts.metrics.terms, "adversaries": loss})
         return state._replace(adversaries=adversaries), metrics
 
     return update

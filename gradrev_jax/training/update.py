@@ -46,6 +46,9 @@ class TrainState(NamedTuple):
 # uint8 images [b, S, S, 3] or vectors [b, V, D], see ``models.inputs.Rows``.
 Update = Callable[[TrainState, Array, Any, BatchShard | None], tuple[TrainState, Any]]
 
+# An update whose objective comes with the state: (objective, state, ...) -> (state, parts of the loss).
+Descent = Callable[[Objective, TrainState, Array, Any, BatchShard | None], tuple[TrainState, LossParts]]
+
 
 def make_update(
     encoder: Encoder,
@@ -68,10 +71,33 @@ def make_update(
       total_steps: the number of steps of the whole training, which schedules of the objective count towards.
       mirror: whether images are mirrored at random.
     """
+    descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
         state: TrainState, images: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
+        state, parts = descent(objective, state, images, targets, shard)
+        return state, parts.metrics
+
+    return update
+
+
+def make_descent(
+    encoder: Encoder,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    total_steps: int = 1,
+    mirror: bool = True,
+) -> Descent:
+    """Returns an update whose objective may depend on the state, and that returns all parts of the loss.
+
+    The arguments are those of ``make_update``.
+    """
+
+    def descent(
+        objective: Objective, state: TrainState, images: Array, targets: Any, shard: BatchShard | None
+    ) -> tuple[TrainState, LossParts]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         with jax.named_scope(INPUT_SCOPE):
             views = encoder.inputs.augment(flip_key, images, shard) if mirror else images
@@ -83,7 +109,7 @@ def make_update(
 
         return descend(state, loss, optimizer, shard)
 
-    return update
+    return descent
 
 
 def descend(
@@ -91,8 +117,8 @@ def descend(
     loss: Callable[[Any], tuple[Array, LossParts]],
     optimizer: optax.GradientTransformation,
     shard: BatchShard | None,
-) -> tuple[TrainState, Any]:
-    """Takes one step down the gradient of a loss of the whole batch; returns the loss's metrics too."""
+) -> tuple[TrainState, LossParts]:
+    """Takes one step down the gradient of a loss of the whole batch; returns the loss's parts too."""
     params = trainable(state.params)
 
     def loss_of_trainable(params: Any) -> tuple[Array, LossParts]:
@@ -106,7 +132,7 @@ def descend(
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         params = optax.apply_updates(params, updates)
     params = with_statistics(params, parts.variables)
-    return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts.metrics
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts
 
 
 def _all_computed(gradients: Any) -> Any:

@@ -26,7 +26,8 @@ def step(state, x):
         total = jnp.square(hidden @ params["second"]).sum()
         return total, LossParts(total, params)
 
-    return descend(state, loss, OPTIMIZER, None)
+    state, parts = descend(state, loss, OPTIMIZER, None)
+    return state, parts.metrics
 
 
 def inputs():

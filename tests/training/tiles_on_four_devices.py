@@ -42,7 +42,8 @@ def update(state, images, targets, shard=None):
         together = whole_batch(outputs, shard)
         return jnp.square(together.mean((1, 2)) - targets).sum(), LossParts(together, kernels)
 
-    return descend(state, loss, OPTIMIZER, shard)
+    state, parts = descend(state, loss, OPTIMIZER, shard)
+    return state, parts.metrics
 
 
 def one_step(parallel):
