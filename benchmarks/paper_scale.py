@@ -108,8 +108,8 @@ def random_pixels(count: int, size: int) -> np.ndarray:
 def step_flops(stage: Stage) -> float:
     """Returns the FLOP of one step's convolutions and products."""
     rows, targets = stage.batch(0)
-    images = jax.ShapeDtypeStruct((len(rows), *stage.images.shape[1:]), jnp.uint8)
-    return sum(count_flops(stage.update, stage.state, images, targets).values())
+    batch = jax.ShapeDtypeStruct((len(rows), *stage.inputs.shape[1:]), jnp.uint8)
+    return sum(count_flops(stage.update, stage.state, batch, targets).values())
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -138,8 +138,8 @@ def train_stage(
     on_device = config.data.placement == DEVICE
     parallel = stage_devices(config, stage.name)
     if on_device:
-        parallel.check_room(stage.images.shape, besides=2 * _bytes(stage.state))
-    pool, batch = len(stage.images), stage.batch
+        parallel.check_room(stage.inputs.shape, besides=2 * _bytes(stage.state))
+    pool, batch = len(stage.inputs), stage.batch
     stage = dataclasses.replace(stage, batch=lambda step: Batch(batch(step).rows % pool, batch(step).targets))
     flops, last = step_flops(stage), stage.last_step
 

@@ -192,10 +192,10 @@ def make_adversarial_update(
     descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
-        state: TrainState, images: Array, targets: Any, shard: BatchShard | None = None
+        state: TrainState, batch: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
         against = _AgainstAdversaries(objective, removal, state.adversaries.params)
-        state, parts = descent(against, state, images, targets, shard)
+        state, parts = descent(against, state, batch, targets, shard)
         adversaries, loss = removal.train(state.adversaries, parts.features, encoder.class_labels(targets))
         metrics = parts.metrics._replace(terms={**parts.metrics.terms, "adversaries": loss})
         return state._replace(adversaries=adversaries), metrics

@@ -33,7 +33,7 @@ class Taken(NamedTuple):
     finite: Int[Array, ""]
 
 
-# Compiled steps: (state, inputs of K steps from Parallel.place, targets) -> (state, what is known of them).
+# Compiled steps: (state, batches of K steps from Parallel.place, targets) -> (state, what is known of them).
 Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Taken]]
 
 
@@ -111,7 +111,7 @@ class Parallel:
         return padded[:, mine].reshape(len(rows), -1)
 
     def place(self, own: Shaped[np.ndarray, "K b ..."]) -> Array:
-        """Puts images, or rows, of this process on its devices, as the compiled steps take them."""
+        """Puts a process's batches, of inputs or rows, on its devices, as the compiled steps take them."""
         if self.mode == "pmap":
             local = self.mesh.local_mesh
             shared = own.reshape(len(own), local.size, -1, *own.shape[2:])
@@ -131,35 +131,37 @@ class Parallel:
         update: Update,
         *,
         size: int,
-        pixels: UInt8[Array, "M S S 3"] | Float[Array, "M V D"] | None = None,
+        resident_inputs: UInt8[Array, "M S S 3"] | Float[Array, "M V D"] | None = None,
     ) -> Steps:
         """Compiles an update for a few steps in a row; the state is donated, where that is possible.
 
         Args:
           update: the pure update, as ``training.update.make_update`` returns it.
           size: the number of images in a batch.
-          pixels: the inputs of all images, replicated, of which batches are rows; None: batches are inputs.
+          resident_inputs: the inputs of all images, replicated, of which batches are rows; None: batches are
+            inputs.
 
         Returns:
-          (state, images or rows of K steps from ``place``, targets [K, ...]) -> (state, ``Taken``).
+          (state, batches of K steps from ``place``, targets [K, ...]) -> (state, ``Taken``).
         """
         # In a loop, convolutions on a CPU are ten times as slow.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
         if self.mode == "jit" and len(self.devices) == 1:
-            if pixels is None:
-                return jax.jit(functools.partial(steps, pixels=None, shard=None), donate_argnums=0)
-            return _with_pixels(jax.jit(functools.partial(steps, shard=None), donate_argnums=0), pixels)
+            if resident_inputs is None:
+                return jax.jit(functools.partial(steps, resident_inputs=None, shard=None), donate_argnums=0)
+            compiled = jax.jit(functools.partial(steps, shard=None), donate_argnums=0)
+            return _with_resident_inputs(compiled, resident_inputs)
         share = self.padded(size) // len(self.devices)
 
         def steps_on_device(
-            state: TrainState, inputs: Array, targets: Any, pixels: Array | None
+            state: TrainState, batches: Array, targets: Any, resident_inputs: Array | None
         ) -> tuple[TrainState, Taken]:
             rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
-            return steps(state, inputs, targets, pixels, shard=BatchShard(rows, size, AXIS))
+            return steps(state, batches, targets, resident_inputs, shard=BatchShard(rows, size, AXIS))
 
         if self.mode == "jit":
-            return _with_pixels(self._shard_map(steps_on_device), pixels)
-        return self._pmap(steps_on_device, pixels)
+            return _with_resident_inputs(self._shard_map(steps_on_device), resident_inputs)
+        return self._pmap(steps_on_device, resident_inputs)
 
     def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, Taken]]) -> Callable[..., Any]:
         """Compiles the steps of one device for all of them, with ``jit`` and ``shard_map``."""
@@ -173,7 +175,9 @@ class Parallel:
         )
         return jax.jit(mapped, donate_argnums=0)
 
-    def _pmap(self, steps_on_device: Callable[..., tuple[TrainState, Taken]], pixels: Array | None) -> Steps:
+    def _pmap(
+        self, steps_on_device: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
+    ) -> Steps:
         """Compiles the steps of one device for all of them, with ``pmap``."""
         has_others = jax.process_count() > 1
         mapped = jax.pmap(
@@ -187,14 +191,14 @@ class Parallel:
             else 0,  # with several processes, pmap would copy what it is donated
         )
         if not has_others:
-            return _with_pixels(mapped, pixels)
+            return _with_resident_inputs(mapped, resident_inputs)
 
         # With several processes, pmap takes and returns arrays on the devices of its own process alone.
-        local_pixels = _rewrap(pixels, self.mesh.local_mesh)
+        local_inputs = _rewrap(resident_inputs, self.mesh.local_mesh)
 
-        def steps(state: TrainState, inputs: Array, targets: Any) -> tuple[TrainState, Taken]:
+        def steps(state: TrainState, batches: Array, targets: Any) -> tuple[TrainState, Taken]:
             local_state = _rewrap(state, self.mesh.local_mesh)
-            state, taken = mapped(local_state, inputs, targets, local_pixels)
+            state, taken = mapped(local_state, batches, targets, local_inputs)
             return _rewrap(state, self.mesh), taken
 
         return steps
@@ -228,9 +232,9 @@ class Parallel:
 def _take_steps(
     update: Update,
     state: TrainState,
-    inputs: Array,
+    batches: Array,
     targets: Any,
-    pixels: Array | None,
+    resident_inputs: Array | None,
     *,
     shard: BatchShard | None,
     unroll: bool,
@@ -240,33 +244,35 @@ def _take_steps(
     Args:
       update: the pure update.
       state: the state before the first step.
-      inputs: the images of the device, [K, b, S, S, 3], or their rows among ``pixels``, [K, b].
+      batches: the inputs of the device, [K, b, ...], or their rows among the resident inputs, [K, b].
       targets: the targets of the whole batches, [K, ...].
-      pixels: all images; None: ``inputs`` are images.
+      resident_inputs: the inputs of all images; None: ``batches`` are inputs.
       shard: the part of the batch that the device has; None: all of it.
       unroll: whether the loop over steps is unrolled.
     """
 
     def take_step(state: TrainState, step: tuple[Array, Any]) -> tuple[TrainState, Any]:
-        images, targets = step
-        if pixels is not None:
+        batch, targets = step
+        if resident_inputs is not None:
             with jax.named_scope(INPUT_SCOPE):
-                images = pixels[images]
-        state, metrics = update(state, images, targets, shard)
+                batch = resident_inputs[batch]
+        state, metrics = update(state, batch, targets, shard)
         return state, (metrics, all_finite(metrics))
 
-    if len(inputs) == 1:  # a loop of one step costs the compiler more than it gives
-        state, (metrics, finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (inputs, targets)))
+    if len(batches) == 1:  # a loop of one step costs the compiler more than it gives
+        state, (metrics, finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (batches, targets)))
         return state, Taken(metrics, finite.astype(jnp.int32))
-    state, (metrics, each) = jax.lax.scan(take_step, state, (inputs, targets), unroll=unroll)
+    state, (metrics, each) = jax.lax.scan(take_step, state, (batches, targets), unroll=unroll)
     finite = jnp.cumprod(each.astype(jnp.int32)).sum(dtype=jnp.int32)
-    shown = jnp.minimum(finite, len(inputs) - 1)
+    shown = jnp.minimum(finite, len(batches) - 1)
     return state, Taken(jax.tree.map(lambda leaf: leaf[shown], metrics), finite)
 
 
-def _with_pixels(compiled: Callable[..., tuple[TrainState, Taken]], pixels: Array | None) -> Steps:
+def _with_resident_inputs(
+    compiled: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
+) -> Steps:
     """Binds the last argument of compiled steps."""
-    return lambda state, inputs, targets: compiled(state, inputs, targets, pixels)
+    return lambda state, batches, targets: compiled(state, batches, targets, resident_inputs)
 
 
 def _rewrap(tree: Any, mesh: Mesh) -> Any:

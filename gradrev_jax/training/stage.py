@@ -20,8 +20,8 @@ class Batch(NamedTuple):
     """One batch of a stage.
 
     Attributes:
-      rows: [B], the rows of the stage's images.
-      targets: what the update compares the images with: labels, or ``MemoryTargets``.
+      rows: [B], rows of the stage's inputs.
+      targets: what the update compares them with: labels, or ``MemoryTargets``.
     """
 
     rows: Int[np.ndarray, " B"]
@@ -36,7 +36,7 @@ class Stage:
       name: its name, in its folder of checkpoints and in its records.
       begin: the function that computes the state before its first step.
       update: the pure update of one step, see ``training.update.make_update``.
-      images: the inputs of the images that batches are drawn from.
+      inputs: the inputs of all images that batches are drawn from.
       batch: step -> the batch of this step.
       describe: metrics of a step -> what is logged of it.
       validate: params -> their record and score on the held-out part.
@@ -51,7 +51,7 @@ class Stage:
     name: str
     begin: Callable[[], TrainState]
     update: Update
-    images: Rows
+    inputs: Rows
     batch: Callable[[int], Batch]
     describe: Callable[[Any], dict[str, Any]]
     validate: Callable[[Any], Validation]
@@ -74,7 +74,7 @@ class RunOptions:
 
     Attributes:
       parallel: the devices that share a batch.
-      on_device: whether all images are kept on every device, instead of being sent batch by batch.
+      on_device: whether all inputs are kept on every device, instead of being sent batch by batch.
       steps_per_call: the number of steps compiled into one program; fewer where something is due in between.
       log_every: the number of steps between two records.
       checkpoint_every: the number of steps between two checkpoints besides those at every epoch's end; 0:

@@ -66,12 +66,12 @@ def run_stage(
         ):
             observer = StageObserver(stage, options, checkpoints, log, bar, SpeedMeter(stage, feed))
             observer.validate_late(state, functools.partial(_is_validated, directory, stage.name))
-            for steps, inputs, targets in feed:
+            for steps, batches, targets in feed:
                 if observer.ends_before(steps.start):
                     break
                 if stops():
                     observer.stop_before(steps.start, state)
-                state, taken = compiled(state, inputs, targets)
+                state, taken = compiled(state, batches, targets)
                 if steps.start == first_step:  # no work was lost until now, however long it compiled
                     during_steps.enter_context(options.during_steps())
                 observer.observe(state, taken, steps)
@@ -87,14 +87,14 @@ def _begin(stage: Stage, options: RunOptions, *, first: int) -> tuple[TrainState
       first: the first step that is taken.
     """
     parallel = options.parallel
-    pixels = parallel.replicate(np.asarray(stage.images)) if options.on_device else None
-    steps = parallel.compile(stage.update, size=stage.batch_size, pixels=pixels)
+    resident = parallel.replicate(np.asarray(stage.inputs)) if options.on_device else None
+    steps = parallel.compile(stage.update, size=stage.batch_size, resident_inputs=resident)
     if stage.shapes is None or options.on_device or len(parallel.devices) > 1 or first >= stage.last_step:
         return parallel.replicate(stage.begin()), steps
     with ThreadPoolExecutor(1, "begin") as aside:
         begun = aside.submit(stage.begin)
-        _, inputs, targets = _prepare(stage, options, next(_calls(stage, options, first)))
-        steps = compile_ahead(parallel, steps, stage.shapes, inputs, targets)
+        _, batches, targets = _prepare(stage, options, next(_calls(stage, options, first)))
+        steps = compile_ahead(parallel, steps, stage.shapes, batches, targets)
         return parallel.replicate(begun.result()), steps
 
 
@@ -107,7 +107,7 @@ def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
 
 
 def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:
-    """Prepares the inputs of the coming calls ahead of them."""
+    """Prepares the batches of the coming calls ahead of them."""
     return Feed(functools.partial(_prepare, stage, options), _calls(stage, options, first_step))
 
 
@@ -118,12 +118,12 @@ def _calls(stage: Stage, options: RunOptions, first_step: int) -> Iterator[range
 
 
 def _prepare(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:
-    """Returns some steps, their images (or the rows of these) on the devices, and their targets."""
-    batches = [stage.batch(step) for step in steps]
-    rows = options.parallel.own_rows(np.stack([batch.rows for batch in batches]))
-    inputs = options.parallel.place(rows if options.on_device else stage.images[rows])
-    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.targets for batch in batches))
-    return steps, inputs, targets
+    """Returns some steps, their batches (of inputs, or of rows) on the devices, and their targets."""
+    drawn = [stage.batch(step) for step in steps]
+    rows = options.parallel.own_rows(np.stack([batch.rows for batch in drawn]))
+    batches = options.parallel.place(rows if options.on_device else stage.inputs[rows])
+    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.targets for batch in drawn))
+    return steps, batches, targets
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def _encoder_stage(run: Run) -> Stage:
         name=ENCODER,
         begin=functools.partial(_initial_state, run, optimizer, removal),
         update=update,
-        images=run.inputs[TRAIN],
+        inputs=run.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: objective.describe(metrics, encoder.schema),
         validate=lambda params: run.validate(params, None),
@@ -167,7 +167,7 @@ def _memory_stage(run: Run) -> Stage:
         name=MEMORY,
         begin=functools.partial(TrainState.begin, params, optimizer),
         update=update,
-        images=run.inputs[TRAIN],
+        inputs=run.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: objective.describe(metrics, encoder.schema),
         validate=lambda params: run.validate(

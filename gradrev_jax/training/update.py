@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
         return cls(jnp.asarray(np.zeros((), np.int32)), params, opt_state)
 
 
-# An update: (state, inputs of a shard, targets of the whole batch, shard) -> (state, metrics). The inputs are
+# An update: (state, batch of a shard, targets of the whole batch, shard) -> (state, metrics). The batch is of
 # uint8 images [b, S, S, 3] or vectors [b, V, D], see ``models.inputs.Rows``.
 Update = Callable[[TrainState, Array, Any, BatchShard | None], tuple[TrainState, Any]]
 
@@ -74,9 +74,9 @@ def make_update(
     descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
-        state: TrainState, images: Array, targets: Any, shard: BatchShard | None = None
+        state: TrainState, batch: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
-        state, parts = descent(objective, state, images, targets, shard)
+        state, parts = descent(objective, state, batch, targets, shard)
         return state, parts.metrics
 
     return update
@@ -96,11 +96,11 @@ def make_descent(
     """
 
     def descent(
-        objective: Objective, state: TrainState, images: Array, targets: Any, shard: BatchShard | None
+        objective: Objective, state: TrainState, batch: Array, targets: Any, shard: BatchShard | None
     ) -> tuple[TrainState, LossParts]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         with jax.named_scope(INPUT_SCOPE):
-            views = encoder.inputs.augment(flip_key, images, shard) if mirror else images
+            views = encoder.inputs.augment(flip_key, batch, shard) if mirror else batch
             inputs = encoder.inputs.normalize(views)
         context = StepContext(dropout_key, state.step / total_steps, shard)
 

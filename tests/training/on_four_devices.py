@@ -92,8 +92,8 @@ def trained(stage, size, parallel, at_once, on_device=False):
     for each in removal:
         state = each.begin(state, feature_dim=3, seed=0)
     state = parallel.replicate(jax.tree.map(as_double, state))
-    pixels = parallel.replicate(PIXELS) if on_device else None
-    steps = parallel.compile(update, size=images, pixels=pixels)
+    resident = parallel.replicate(PIXELS) if on_device else None
+    steps = parallel.compile(update, size=images, resident_inputs=resident)
     for start in range(0, STEPS, at_once):
         drawn = np.stack([rows(step, images) for step in range(start, start + at_once)])
         own = parallel.own_rows(drawn)

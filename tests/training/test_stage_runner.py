@@ -47,7 +47,7 @@ def counting(last_step=10, bad_steps=(), accuracies=None, bad="loss"):
         name="count",
         begin=lambda: TrainState(jnp.zeros((), jnp.int32), {"x": jnp.zeros(())}, {"m": jnp.zeros(())}),
         update=update,
-        images=np.zeros((8, 2, 2, 3), np.uint8),
+        inputs=np.zeros((8, 2, 2, 3), np.uint8),
         batch=lambda step: Batch(np.arange(8), np.zeros(8)),
         describe=lambda metrics: {"loss_cls": float(metrics.loss)},
         validate=validate,
