@@ -54,7 +54,7 @@ from gradrev_jax.systems.objective import ENCODER, MEMORY
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stage_runner import run_stage
-from gradrev_jax.training.stages import STAGES, Run, stage_devices
+from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, stage_devices
 from gradrev_jax.training.validation import Validation
 
 FULL = {"train": 80_586, "test": 20_000, "triplets": 120_371, "references": 1_581, "queries": 14_361}
@@ -120,12 +120,12 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def train_stage(
-    run: Run, stage: Stage, *, least_steps: int | None, seconds: float, rate: float
+    shared: StageInputs, stage: Stage, *, least_steps: int | None, seconds: float, rate: float
 ) -> tuple[Part, Any]:
     """Trains a stage, or as many of its steps as the time allows.
 
     Args:
-      run: the run that the stage belongs to.
+      shared: the inputs that all stages share.
       stage: the stage to train.
       least_steps: the number of steps to train however long they take; None for all.
       seconds: the time limit if not all steps are trained.
@@ -134,7 +134,7 @@ def train_stage(
     Returns:
       The time of the stage, and the last parameters.
     """
-    config = run.config
+    config = shared.config
     on_device = config.data.placement == DEVICE
     parallel = stage_devices(config, stage.name)
     if on_device:
@@ -146,18 +146,18 @@ def train_stage(
     def train(state: Any, last_step: int) -> Any:
         return run_stage(
             dataclasses.replace(stage, begin=lambda: state, last_step=last_step),
-            run.directory,
+            shared.directory,
             RunOptions(
                 parallel=parallel,
                 on_device=on_device,
                 steps_per_call=config.train.steps_per_call,
                 log_every=config.train.log_every,
-                progress=run.progress,
+                progress=shared.progress,
             ),
         )
 
     def records() -> list[dict[str, Any]]:
-        logged = step_records(run.directory, stage.name)
+        logged = step_records(shared.directory, stage.name)
         compiling = [
             next((record["step"] for record in logged if record["step"] > first), 0) for first in starts
         ]
@@ -194,7 +194,7 @@ def train_stage(
     if done == last:
         return Part(taken, "measured", details), state.params
     epochs = -(-last // stage.epoch_steps)
-    details["checkpoint_seconds"] = checkpoint_seconds(state, run.directory / f"{stage.name}_once_more")
+    details["checkpoint_seconds"] = checkpoint_seconds(state, shared.directory / f"{stage.name}_once_more")
     checkpoints = epochs - max(1, done // stage.epoch_steps)
     rest = (last - done) * measured["median"] + checkpoints * details["checkpoint_seconds"]
     return Part(taken + rest, f"extrapolated from {done} steps", details), state.params
@@ -265,7 +265,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     whole = options.whole or options.seconds is not None
     pixels = random_pixels(sizes["train"] if whole else 4 * batch_size, size)
     images = {TRAIN: pixels, VALIDATION: pixels[:0], TEST: pixels[: sizes["test"]]}
-    run = Run(
+    shared = StageInputs(
         config,
         directory,
         catalogue,
@@ -302,14 +302,14 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         return (options.seconds or 0.0) - reserved - (time.perf_counter() - started)
 
     least = None if options.whole else options.steps
-    stage = STAGES[ENCODER](run)
+    stage = STAGE_BUILDERS[ENCODER](shared)
     # The images that each stage encodes per epoch: the second encodes three per triplet.
     shares = sizes["train"], 3 * config.memory.triplets
     first = seconds_left() * shares[0] / sum(shares)
-    part, _ = train_stage(run, stage, least_steps=least, seconds=first, rate=rate["median"])
+    part, _ = train_stage(shared, stage, least_steps=least, seconds=first, rate=rate["median"])
     yield with_part("stage 1, encoder", part)
-    restoring, stage = timed_stage(run)
-    part, trained = train_stage(run, stage, least_steps=least, seconds=seconds_left(), rate=rate["median"])
+    restoring, stage = timed_stage(shared)
+    part, trained = train_stage(shared, stage, least_steps=least, seconds=seconds_left(), rate=rate["median"])
     yield with_part("stage 2, memory", part)
     params, forward = trained[ENCODER], make_forward(encoder)
     batching = {"batch_size": batch_size, "progress": whole}
@@ -349,10 +349,10 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
         yield with_part(name, part)
 
 
-def timed_stage(run: Run) -> tuple[float, Stage]:
+def timed_stage(shared: StageInputs) -> tuple[float, Stage]:
     """Sets up stage 2; returns the seconds that restoring and the prototypes take, and the stage."""
     start = time.perf_counter()
-    stage = STAGES[MEMORY](run)
+    stage = STAGE_BUILDERS[MEMORY](shared)
     jax.block_until_ready(stage.state.params)
     return time.perf_counter() - start, stage
 

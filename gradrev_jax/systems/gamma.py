@@ -33,7 +33,7 @@ from gradrev_jax.systems.objective import (
     StepContext,
     encode_batch,
 )
-from gradrev_jax.systems.system import SecondStage, System, unlike
+from gradrev_jax.systems.system import SecondStage, System, fixed_field_problems
 
 # What stage 2 trains beside the encoder.
 PROTOTYPES, EDITOR = "prototypes", "editor"
@@ -177,7 +177,9 @@ def problems(config: ConfigDict) -> Iterable[str]:
         yield (
             f"gamma.width = {config.gamma.width}: a multiple of gamma.heads, which is {config.gamma.heads}"
         )
-    yield from unlike(config, {"memory.reversal": False}, "stage 2 of the system 'gamma' trains no encoder")
+    yield from fixed_field_problems(
+        config, {"memory.reversal": False}, "stage 2 of the system 'gamma' trains no encoder"
+    )
 
 
 SYSTEM = System(

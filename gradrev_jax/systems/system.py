@@ -22,8 +22,8 @@ def no_problem(config: ConfigDict) -> Iterable[str]:
     return ()
 
 
-def unlike(config: ConfigDict, fixed: Mapping[str, Any], reason: str) -> Iterator[str]:
-    """Yields the fields of a config that differ from the only values a system has, a sentence each.
+def fixed_field_problems(config: ConfigDict, fixed: Mapping[str, Any], reason: str) -> Iterator[str]:
+    """Yields a problem for each field of a config that differs from the only value a system has.
 
     Args:
       config: the config.
@@ -32,7 +32,7 @@ def unlike(config: ConfigDict, fixed: Mapping[str, Any], reason: str) -> Iterato
 
     Example:
       >>> config = ConfigDict({"model": {"heads": "pairwise", "width": 1.0}})
-      >>> list(unlike(config, {"model.heads": "shared", "model.width": 1}, "it has no others"))
+      >>> list(fixed_field_problems(config, {"model.heads": "shared", "model.width": 1}, "it has no others"))
       ["model.heads = 'pairwise': 'shared', because it has no others"]
     """
     for name, value in fixed.items():

@@ -11,13 +11,13 @@ from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.training.adversarial_step import Removal
 
 
-def removal_of(
+def build_removal(
     config: ConfigDict,
     labels: Int[np.ndarray, "M N"],
     schema: AttributeSchema,
     schedule: optax.Schedule,
 ) -> Removal | None:
-    """Returns the adversaries of stage 1 that a config describes, if it has some.
+    """Builds the adversaries of stage 1 that a config describes, if it has some.
 
     Args:
       config: the config of a run.

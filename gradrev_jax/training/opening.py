@@ -42,7 +42,13 @@ from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage_observer import has_checkpoint, is_over
-from gradrev_jax.training.stages import STAGES, last_step, memory_epoch_steps, patient_steps, stage_devices
+from gradrev_jax.training.stages import (
+    STAGE_BUILDERS,
+    last_step,
+    memory_epoch_steps,
+    patient_steps,
+    stage_devices,
+)
 
 
 class History(NamedTuple):
@@ -117,11 +123,11 @@ def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
 def read_history(directory: pathlib.Path) -> History:
     """Reads what a folder holds of a run, after moving checkpoints aside that would keep it from going on."""
     if distributed.is_first():
-        for stage in STAGES:
+        for stage in STAGE_BUILDERS:
             for note in set_unscored_aside(workdir.checkpoint_directory(directory, stage)):
                 distributed.say(note)
     distributed.barrier("scores")
-    has_begun = any(has_checkpoint(directory, name) for name in STAGES)
+    has_begun = any(has_checkpoint(directory, name) for name in STAGE_BUILDERS)
     return History(has_begun, read_fingerprint(directory) if has_begun else None)
 
 

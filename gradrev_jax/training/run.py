@@ -1,7 +1,6 @@
 """Trains a run: from its config to its stages, one after the other."""
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -45,7 +44,7 @@ from gradrev_jax.training.opening import (
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
-from gradrev_jax.training.stages import STAGES, Run, patient_steps
+from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, patient_steps
 from gradrev_jax.training.stopping import StoppableRows, never
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.training.validation import make_validator
@@ -96,11 +95,17 @@ def train(
         with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
             _claim(config, data, directory, history)
             say(model.note)
-            inputs = _stage_inputs(config, directory, data, model, progress=progress, stop=stop)
+            shared = _stage_inputs(config, directory, data, model, progress=progress, stop=stop)
             for name in config.stages:
-                stage = STAGES[name](inputs)
-                options = _run_options(config, stage, model.devices[name], progress=progress)
-                options = dataclasses.replace(options, stop=stop, during_steps=during_steps)
+                stage = STAGE_BUILDERS[name](shared)
+                options = _run_options(
+                    config,
+                    stage,
+                    model.devices[name],
+                    progress=progress,
+                    stop=stop,
+                    during_steps=during_steps,
+                )
                 state = run_stage(stage, directory, options, loggers)
     return state
 
@@ -135,7 +140,7 @@ def _stage_inputs(
     *,
     progress: bool,
     stop: Callable[[], bool],
-) -> Run:
+) -> StageInputs:
     """Collects what all stages share, with the function that a checkpoint is chosen by."""
     part, protocol = data.validation_part, data.protocol
     validate = make_validator(
@@ -150,7 +155,7 @@ def _stage_inputs(
         batch_size=protocol.batch_size,
         progress=progress,
     )
-    return Run(
+    return StageInputs(
         config=config,
         directory=directory,
         catalogue=data.catalogue,
@@ -164,7 +169,15 @@ def _stage_inputs(
     )
 
 
-def _run_options(config: ConfigDict, stage: Stage, parallel: Parallel, *, progress: bool) -> RunOptions:
+def _run_options(
+    config: ConfigDict,
+    stage: Stage,
+    parallel: Parallel,
+    *,
+    progress: bool,
+    stop: Callable[[], bool],
+    during_steps: Callable[[], contextlib.AbstractContextManager[None]],
+) -> RunOptions:
     return RunOptions(
         parallel=parallel,
         on_device=config.data.placement == DEVICE,
@@ -173,6 +186,8 @@ def _run_options(config: ConfigDict, stage: Stage, parallel: Parallel, *, progre
         checkpoint_every=config.train.checkpoint_every,
         patient_steps=patient_steps(config, stage.epoch_steps),
         progress=progress,
+        stop=stop,
+        during_steps=during_steps,
     )
 
 

@@ -30,7 +30,7 @@ from gradrev_jax.runs.inputs import input_size
 from gradrev_jax.runs.starting_weights import with_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, Objective
 from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
-from gradrev_jax.training.adversaries import removal_of
+from gradrev_jax.training.adversaries import build_removal
 from gradrev_jax.training.encoder_step import init_state, state_shapes
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.stage import Batch, Stage
@@ -39,7 +39,7 @@ from gradrev_jax.training.update import TrainState, Update, make_update
 from gradrev_jax.training.validation import Validate
 
 
-class Run(NamedTuple):
+class StageInputs(NamedTuple):
     """Represents the inputs that all stages of a run share.
 
     Attributes:
@@ -73,15 +73,15 @@ class Run(NamedTuple):
         return input_size(self.config, self.inputs[TRAIN])
 
 
-def _encoder_stage(run: Run) -> Stage:
+def _encoder_stage(shared: StageInputs) -> Stage:
     """Builds stage 1: the encoder on labelled images (Eqs. 1 to 5)."""
-    config, encoder = run.config, run.encoder
-    labels = run.catalogue.part_labels(TRAIN)
+    config, encoder = shared.config, shared.encoder
+    labels = shared.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
     schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
-    objective = run.objectives[ENCODER]
+    objective = shared.objectives[ENCODER]
     classes = np.asarray(encoder.class_labels(labels))
-    removal = removal_of(config, classes, encoder.classes, schedule)
+    removal = build_removal(config, classes, encoder.classes, schedule)
     make: Callable[..., Update] = (
         make_update if removal is None else functools.partial(make_adversarial_update, removal)
     )
@@ -100,53 +100,57 @@ def _encoder_stage(run: Run) -> Stage:
 
     return Stage(
         name=ENCODER,
-        begin=functools.partial(_initial_state, run, optimizer, removal),
+        begin=functools.partial(_initial_state, shared, optimizer, removal),
         update=update,
-        inputs=run.inputs[TRAIN],
+        inputs=shared.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: objective.describe(metrics, encoder.schema),
-        validate=lambda params: run.validate(params, None),
+        validate=lambda params: shared.validate(params, None),
         schedule=schedule,
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.train, epoch_steps),
-        shapes=_state_shapes(run, optimizer, removal),
+        shapes=_state_shapes(shared, optimizer, removal),
         advice=_advice(config, "train"),
     )
 
 
-def _state_shapes(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
+def _state_shapes(
+    shared: StageInputs, optimizer: optax.GradientTransformation, removal: Removal | None
+) -> TrainState:
     """Returns the shapes and dtypes of the random parameters."""
-    shapes = state_shapes(run.encoder, optimizer, input_size=run.input_size)
-    return jax.eval_shape(functools.partial(_with_adversaries, run, removal), shapes)
+    shapes = state_shapes(shared.encoder, optimizer, input_size=shared.input_size)
+    return jax.eval_shape(functools.partial(_with_adversaries, shared, removal), shapes)
 
 
-def _with_adversaries(run: Run, removal: Removal | None, state: TrainState) -> TrainState:
+def _with_adversaries(shared: StageInputs, removal: Removal | None, state: TrainState) -> TrainState:
     """Returns a first state with the adversaries that a stage trains against, if it does."""
     if removal is None:
         return state
-    return removal.begin(state, feature_dim=run.encoder.feature_dim, seed=run.config.seed)
+    return removal.begin(state, feature_dim=shared.encoder.feature_dim, seed=shared.config.seed)
 
 
-def _initial_state(run: Run, optimizer: optax.GradientTransformation, removal: Removal | None) -> TrainState:
+def _initial_state(
+    shared: StageInputs, optimizer: optax.GradientTransformation, removal: Removal | None
+) -> TrainState:
     """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
-    state = init_state(run.encoder, optimizer, input_size=run.input_size, seed=run.config.seed)
-    state = _with_adversaries(run, removal, state)
-    if has_checkpoint(run.directory, ENCODER):
+    state = init_state(shared.encoder, optimizer, input_size=shared.input_size, seed=shared.config.seed)
+    state = _with_adversaries(shared, removal, state)
+    if has_checkpoint(shared.directory, ENCODER):
         return state  # whose shapes alone matter
-    weights = run.starting_weights
-    if isinstance(run.encoder.inputs, Vectors):
-        weights = {STATISTICS: vector_statistics(run.inputs[TRAIN])}
+    weights = shared.starting_weights
+    if isinstance(shared.encoder.inputs, Vectors):
+        weights = {STATISTICS: vector_statistics(shared.inputs[TRAIN])}
     backbone = with_starting_weights(backbone_variables(state.params), weights)
     return state._replace(params=with_backbone_variables(state.params, backbone))
 
 
-def _memory_stage(run: Run) -> Stage:
+def _memory_stage(shared: StageInputs) -> Stage:
     """Builds stage 2: the memory, and the encoder with it, on triplets."""
-    config, encoder = run.config, run.encoder
-    labels, triplets = run.catalogue.part_labels(TRAIN), run.triplets
+    config, encoder = shared.config, shared.encoder
+    labels, triplets = shared.catalogue.part_labels(TRAIN), shared.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
-    objective, edit = run.objectives[MEMORY], builders.make_edit(config, encoder, MEMORY)
+    objective, edit = shared.objectives[MEMORY], builders.make_edit(config, encoder, MEMORY)
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps, objective.frozen)
     update = make_update(
@@ -162,15 +166,15 @@ def _memory_stage(run: Run) -> Stage:
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
         return Batch(rows.reshape(-1), MemoryTargets(labels[rows], triplets.indicators[drawn]))
 
-    params = _initial_memory(run)
+    params = _initial_memory(shared)
     return Stage(
         name=MEMORY,
         begin=functools.partial(TrainState.begin, params, optimizer),
         update=update,
-        inputs=run.inputs[TRAIN],
+        inputs=shared.inputs[TRAIN],
         batch=batch,
         describe=lambda metrics: objective.describe(metrics, encoder.schema),
-        validate=lambda params: run.validate(
+        validate=lambda params: shared.validate(
             params[ENCODER], params[MEMORY] if edit is None else LearnedEdit(edit, params)
         ),
         schedule=schedule,
@@ -254,34 +258,34 @@ def patient_steps(config: ConfigDict, epoch_steps: int) -> int | None:
     return None if config.train.patience is None else config.train.patience * epoch_steps
 
 
-def _initial_memory(run: Run) -> dict[str, Any]:
+def _initial_memory(shared: StageInputs) -> dict[str, Any]:
     """Returns the best encoder of stage 1, and what is trained beside it, from its prototypes (Eq. 6).
 
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
-    shapes = parameter_shapes(run.encoder, run.input_size)
-    if has_checkpoint(run.directory, MEMORY):
-        every = {ENCODER: shapes, MEMORY: builders.memory_shapes(run.config, run.encoder)}
+    shapes = parameter_shapes(shared.encoder, shared.input_size)
+    if has_checkpoint(shared.directory, MEMORY):
+        every = {ENCODER: shapes, MEMORY: builders.memory_shapes(shared.config, shared.encoder)}
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), every)
-    with Checkpoints(workdir.checkpoint_directory(run.directory, ENCODER), read_only=True) as checkpoints:
+    with Checkpoints(workdir.checkpoint_directory(shared.directory, ENCODER), read_only=True) as checkpoints:
         if checkpoints.best_step is None:
             raise WorkdirError(
-                f"{run.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
+                f"{shared.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
             )
         params = checkpoints.restore(checkpoints.best_step, {PARAMS: shapes})[PARAMS]
     prototypes = build_memory(
-        make_forward(run.encoder),
+        make_forward(shared.encoder),
         params,
-        [(run.inputs[part], run.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-        run.catalogue.schema,
-        feature_dim=run.encoder.feature_dim,
-        batch_size=run.config.protocol.batch_size,
-        progress=run.progress,
-        blocks=run.encoder.blocks,
+        [(shared.inputs[part], shared.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
+        shared.catalogue.schema,
+        feature_dim=shared.encoder.feature_dim,
+        batch_size=shared.config.protocol.batch_size,
+        progress=shared.progress,
+        blocks=shared.encoder.blocks,
     )
-    second = builders.system_of(run.config).second_stage
+    second = builders.system_of(shared.config).second_stage
     assert second is not None, "the config was checked"
-    return {ENCODER: params, MEMORY: second.begin(run.config, run.encoder, prototypes)}
+    return {ENCODER: params, MEMORY: second.begin(shared.config, shared.encoder, prototypes)}
 
 
-STAGES: dict[str, Callable[[Run], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}
+STAGE_BUILDERS: dict[str, Callable[[StageInputs], Stage]] = {ENCODER: _encoder_stage, MEMORY: _memory_stage}

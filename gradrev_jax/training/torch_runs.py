@@ -22,7 +22,7 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
-from gradrev_jax.training.adversaries import removal_of
+from gradrev_jax.training.adversaries import build_removal
 from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
@@ -172,7 +172,7 @@ def _state_at_step_0(
     schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
     state = TrainState.begin(parameters, optimizer)
     classes = np.asarray(encoder.class_labels(labels))
-    removal = removal_of(config, classes, encoder.classes, schedule) if stage == ENCODER else None
+    removal = build_removal(config, classes, encoder.classes, schedule) if stage == ENCODER else None
     if removal is None:
         return state
     return removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)

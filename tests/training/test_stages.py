@@ -1,5 +1,5 @@
 from gradrev_jax.systems.objective import ENCODER, MEMORY
-from gradrev_jax.training.stages import STAGES, last_step
+from gradrev_jax.training.stages import STAGE_BUILDERS, last_step
 
 
 def test_a_stage_ends_after_its_epochs_or_earlier(tiny_config):
@@ -13,4 +13,4 @@ def test_a_stage_ends_after_its_epochs_or_earlier(tiny_config):
 
 def test_there_is_a_stage_for_every_name_that_a_config_may_have():
     """What each does is tested through test_loop.py."""
-    assert set(STAGES) == {ENCODER, MEMORY}
+    assert set(STAGE_BUILDERS) == {ENCODER, MEMORY}

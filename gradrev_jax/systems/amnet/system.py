@@ -17,7 +17,7 @@ from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.backbone import backbone_fields
 from gradrev_jax.systems.field import Field, at_least
 from gradrev_jax.systems.objective import MEMORY
-from gradrev_jax.systems.system import SecondStage, System, unlike
+from gradrev_jax.systems.system import SecondStage, System, fixed_field_problems
 
 
 def build(config: ConfigDict, schema: AttributeSchema) -> EntangledEncoder:
@@ -55,7 +55,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
     if MEMORY in config.stages:
         unused |= {f"memory.weights.{name}": 0 for name in ("semi_hard", "consistency", "off_block")}
         unused |= {"memory.block": "soft", "memory.reversal": False}
-    return unlike(config, unused, "the system 'amnet' has one feature for all")
+    return fixed_field_problems(config, unused, "the system 'amnet' has one feature for all")
 
 
 SYSTEM = System(

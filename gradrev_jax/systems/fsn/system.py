@@ -15,7 +15,7 @@ from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, Rule, at_least, one_of
 from gradrev_jax.systems.fsn.losses import LocalizedObjective
 from gradrev_jax.systems.fsn.model import HIDDEN, WEIGHTS, FashionSearchNet
-from gradrev_jax.systems.system import System, unlike
+from gradrev_jax.systems.system import System, fixed_field_problems
 
 TRIPLETS = ("attribute_triplet", "label_triplet")  # the terms of ``TERMS`` that it is trained with
 
@@ -62,7 +62,7 @@ def problems(config: ConfigDict) -> Iterable[str]:
         "train.decorrelate": 0,
         **{f"train.{name}_weight": 0 for name in TERMS if name not in TRIPLETS},
     }
-    yield from unlike(config, unused, "the system 'fsn' has nothing else")
+    yield from fixed_field_problems(config, unused, "the system 'fsn' has nothing else")
     if config.model.tap not in (None, find_backbone("alexnet").taps[0]):  # builders fill in the first
         yield f"model.tap = {config.model.tap!r}: unset, because the system 'fsn' reads maps of convolutions"
     train, alone = config.train, config.fsn.localization_share * config.train.epochs
