@@ -111,7 +111,7 @@ def open_run(
     check_protocol(checked, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     seen = None if holds_model(directory) else read_fingerprint(directory)
-    _find_drift(seen, catalogue, directory)  # by names and labels alone
+    _check_names_and_labels(seen, catalogue, directory)
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
@@ -122,7 +122,7 @@ def open_run(
     parts = _needed_parts(checked, keeps_memory=keeps_memory)
     inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)
     workdir.check_vectors(directory, catalogue.vectors)
-    drift = _find_drift(seen, catalogue, directory)  # by the contents of the images, too
+    drift = _catalogue_changes(seen, catalogue, directory)
     for sentence in drift:
         say(sentence)
     beside = builders.shapes_beside(config, encoder, stage)
@@ -230,8 +230,19 @@ def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:
     return PARTS if is_fitted or not keeps_memory else (TEST, VALIDATION)
 
 
-def _find_drift(trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path) -> list[str]:
-    """Returns the changes of the catalogue since the run was trained, one sentence per kind.
+def _check_names_and_labels(
+    trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path
+) -> None:
+    """Raises unless a run may be evaluated on a catalogue of which no image is read yet."""
+    _catalogue_changes(trained, catalogue, directory)  # contents are unknown, and not compared
+
+
+def _catalogue_changes(
+    trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path
+) -> list[str]:
+    """Returns how the catalogue has changed since the run was trained, one sentence per kind of change.
+
+    Contents are compared of images that were read until then, see ``RememberedDigests``.
 
     Raises:
       DataError: a test image was trained on.

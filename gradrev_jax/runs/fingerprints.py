@@ -43,6 +43,9 @@ class Fingerprint(NamedTuple):
 class RememberedDigests:
     """An image source that keeps the digests it was asked for, so that files are read for them once.
 
+    ``fingerprint`` has the contents of these images and of no others, so what it tells of a catalogue grows
+    while the images are read: before, names, labels and parts can be compared; afterwards, contents too.
+
     Attributes:
       source: the images.
       known: row -> digest.

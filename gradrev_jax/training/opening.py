@@ -143,7 +143,7 @@ def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, 
         lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
     workdir.check_vectors(directory, catalogue.vectors)
-    notes = _drift(history, catalogue, directory, config)  # by the contents of images, too
+    notes = _catalogue_changes(history, catalogue, directory, config)
     validation_part = TEST if protocol.select_on_test else VALIDATION
     return Data(catalogue, inputs, frozen, triplets, validation_part, protocol, notes)
 
@@ -158,7 +158,7 @@ def _open_catalogue(
     is_learned = builders.make_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
-    _drift(history, catalogue, directory, config)  # by names and labels
+    _check_names_and_labels(history, catalogue, directory, config)
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
         raise ConfigError(
             f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
@@ -185,8 +185,20 @@ def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Mode
     return Model(encoder, objectives, _starting_weights(shapes, config, directory), devices, note)
 
 
-def _drift(history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict) -> list[str]:
-    """Returns what has changed in a catalogue since a run began, if it may go on, a sentence each."""
+def _check_names_and_labels(
+    history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
+) -> None:
+    """Raises unless a run may go on with a catalogue of which no image is read yet."""
+    _catalogue_changes(history, catalogue, directory, config)  # contents are unknown, and not compared
+
+
+def _catalogue_changes(
+    history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
+) -> list[str]:
+    """Returns the changes of a catalogue since a run began, a sentence for each kind, if it may go on.
+
+    Contents are compared of images that were read until then, see ``RememberedDigests``.
+    """
     if history.fingerprint is None:
         return []
     workdir.check_schema(directory, catalogue.schema)
