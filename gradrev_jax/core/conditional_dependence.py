@@ -36,7 +36,7 @@ class ExpectedLabels(NamedTuple):
 
 
 def expected_labels(labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> ExpectedLabels:
-    """Computes what each label tells of all others.
+    """Estimates the probabilities of all other labels given each label.
 
     Args:
       labels: [M, N], the training labels, -1 = not labelled.
@@ -72,7 +72,7 @@ def conditional_dependence(
     expected: ExpectedLabels,
     schema: AttributeSchema,
 ) -> Float[Array, ""]:
-    r"""Computes how much features depend on other attributes' labels, given their own (Pogodin et al., 2023).
+    r"""Computes the dependence of features on other labels, given their own (Pogodin et al., 2023).
 
     .. math::
         \sum_j \operatorname{mean}_{b \ne c} K_j[b, c] \, (1 + [y_{bj} = y_{cj}]) \,

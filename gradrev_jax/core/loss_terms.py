@@ -61,7 +61,7 @@ def label_triplets(inputs: TermInputs) -> Float[Array, ""]:
 
 
 def compactness(inputs: TermInputs) -> Float[Array, ""]:
-    r"""Computes how far unit features are from the weights of their own labels, summed over attributes.
+    r"""Computes the distances of unit features from the weights of their own labels, summed over attributes.
 
     .. math::
         \sum_n \operatorname{mean}_{b: y_{bn} \ne -1} |\hat f_{bn} - \hat w_{y_{bn}}|^2
@@ -94,7 +94,7 @@ def compactness(inputs: TermInputs) -> Float[Array, ""]:
 
 
 def dependence(inputs: TermInputs) -> Float[Array, ""]:
-    """Computes how much features depend on other attributes' labels, given their own (CIRCE).
+    """Computes the dependence of features on other labels, given their own (CIRCE).
 
     Raises:
       ValueError: what labels tell of each other is not known.

@@ -1,4 +1,4 @@
-"""Computes what adversaries still read in a feature beyond its own label (the repaired reversal).
+"""Measures the leakage that adversaries read in features beyond their own labels (the repaired reversal).
 
 A pathway (j, n) is feature j read for attribute n. Chance is what the label of attribute j alone tells of
 attribute n, counted in the training part: a feature that has to tell a dress from a shirt also tells the
@@ -44,7 +44,7 @@ def removal_losses(
     *,
     target: str = "clipped",
 ) -> Float[Array, "N N"]:
-    r"""Computes what features lose by what an adversary reads in them, per pathway (j, n), in nats.
+    r"""Computes the loss of features to an adversary that reads them, per pathway (j, n), in nats.
 
     With p the adversary's probabilities and T the row of the prior for the own label y_j:
 

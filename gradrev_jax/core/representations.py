@@ -1,4 +1,4 @@
-r"""What retrieval compares of encoded images: representations by name, each with its equation.
+r"""Lists the representations of encoded images that retrieval compares, each with its equation.
 
 A representation turns what an encoder says of images into vectors of P blocks, [M, P, d]. The first N blocks
 belong to the attributes; what follows is compared, and never edited. It has two functions. One fits it to
@@ -185,7 +185,7 @@ def describe_by_discriminants(
 
 
 def fit_erased(material: Material) -> Fitted:
-    """Finds what each feature tells linearly of other attributes beyond its own label.
+    """Fits the linear erasure of the other attributes, given each feature's own label.
 
     See ``core.erasure``.
     """

@@ -201,7 +201,7 @@ def encode(
 
 
 def embedding_dim(encoder: Encoder, params: Any, size: int) -> int:
-    """Returns how many numbers the backbone of an encoder gives of an image, without computing any.
+    """Returns the width of the backbone's output of an image, without computing it.
 
     Args:
       encoder: the encoder.

@@ -62,7 +62,7 @@ class Pixels:
     std: Sequence[float] = IMAGENET_STD
 
     def normalize(self, batch: UInt8[Array | np.ndarray, "B S S 3"]) -> Float[Array, "B S S 3"]:
-        """Returns what the network is called with, see ``normalize_images``."""
+        """Returns the inputs that the network is called with, see ``normalize_images``."""
         return normalize_images(batch, self.mean, self.std)
 
     def augment(

@@ -126,7 +126,7 @@ class TokenEditor(nn.Module):
         changes: Float[Array, "B J"],
         prototypes: Float[Array, "J d"],
     ) -> Float[Array, "B N d"]:
-        """Computes what is added to features, from features and prototypes of size 1."""
+        """Computes the residual that is added to features, from features and prototypes of size 1."""
         n, width = self.schema.num_attributes, self.width
         signed = jnp.stack([changes, -changes]).clip(0)  # [2, B, J]: what is added, and what is removed
         # As large as the numbers of a token, whatever its feature says.

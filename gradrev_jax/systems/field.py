@@ -73,7 +73,7 @@ class Field:
     formerly: str | None = None
 
     def problem(self, value: Any) -> str | None:
-        """Returns what a value has to be, if it is not; an unset optional field is always allowed.
+        """Returns the values that are allowed, if a value is not; an unset optional field is always allowed.
 
         Example:
           >>> field = Field(default=1, meaning="images per batch", rule=at_least(1))

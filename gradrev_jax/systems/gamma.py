@@ -144,7 +144,7 @@ def build_editor(config: ConfigDict, encoder: Encoder) -> TokenEditor:
 
 
 def begin(config: ConfigDict, encoder: Encoder, prototypes: Float[Array, "J N d"]) -> dict[str, Any]:
-    """Returns what stage 2 starts from: the prototypes, and an editor that edits by Eq. 7."""
+    """Creates the first parameters of stage 2: the prototypes, and an editor that edits by Eq. 7."""
     editor, (num_values, *blocks) = build_editor(config, encoder), prototypes.shape
     example = jnp.zeros((1, *blocks)), jnp.zeros((1, num_values)), prototypes
     variables = jax.jit(editor.init)(jax.random.key(config.seed), *example)
@@ -172,7 +172,7 @@ def make_edit(config: ConfigDict, encoder: Encoder) -> EditFunction:
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
-    """Yields what in a config makes no sense for this system."""
+    """Yields settings that this system does not support."""
     if config.gamma.width % config.gamma.heads:
         yield (
             f"gamma.width = {config.gamma.width}: a multiple of gamma.heads, which is {config.gamma.heads}"

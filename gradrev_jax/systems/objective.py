@@ -107,7 +107,7 @@ class Objective(abc.ABC):
         """
 
     def describe(self, metrics: Any, schema: AttributeSchema) -> dict[str, Any]:
-        """Returns what is logged of a step besides its ``loss``: by default, all other metrics.
+        """Returns the record of a step besides its ``loss``: by default, all other metrics.
 
         Args:
           metrics: the metrics of the loss, a named tuple of numbers whose ``loss`` is the total.

@@ -1,4 +1,4 @@
-"""Tells how much memory of a device is free."""
+"""Measures the free memory of a device."""
 
 import os
 import pathlib

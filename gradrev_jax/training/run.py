@@ -111,7 +111,7 @@ def train(
 
 
 def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: History) -> None:
-    """Makes the folder this run's, and tells the user what there is to know of the catalogue."""
+    """Claims the folder for this run, and prints the notes on its catalogue."""
     now = fingerprint(data.catalogue)
     is_known = history.fingerprint is not None or not history.has_begun
     distributed.barrier("claim")  # all have seen the folder as it was
@@ -192,6 +192,6 @@ def _run_options(
 
 
 def _validation_queries(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -> Queries:
-    """Returns what the memory is chosen by: the test queries, as ADDE does, or those of held-out images."""
+    """Returns the queries that choose the memory: of the test part, as in ADDE, or of held-out images."""
     queries = queries_of(catalogue, part, protocol, seed)
     return queries if part == TEST else queries.sample_references(VALIDATION_REFERENCES, seed)

@@ -1,4 +1,4 @@
-"""Does what is due after the steps of a stage: records, validation, checkpoints, early stopping."""
+"""Logs, validates and saves after the steps of a stage, and may end it early."""
 
 import pathlib
 import time
@@ -64,7 +64,7 @@ class SpeedMeter:
         self._steps += steps
 
     def record(self, step: int) -> Mapping[str, Any]:
-        """Returns what is logged of a step, counted from 1, with the speed since the record before."""
+        """Returns the record of a step, counted from 1, with the speed since the record before."""
         assert self._metrics is not None, "count comes first"
         seconds = max(time.perf_counter() - self._start, SHORTEST)
         record = {
@@ -79,7 +79,7 @@ class SpeedMeter:
 
 
 class StageObserver:
-    """Does what is due after the steps of a stage: records, checkpoints, validation, early stopping."""
+    """Logs, validates and saves after steps; ends a stage early."""
 
     def __init__(
         self,

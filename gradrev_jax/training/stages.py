@@ -220,7 +220,7 @@ def stage_optimizer(
 
 
 def _advice(config: ConfigDict, section: str) -> str:
-    """Returns what may help where the stage of a section of the config diverges."""
+    """Returns the settings that may help where the stage of a section of the config diverges."""
     advice = [f"lower {section}.learning_rate (now {config[section].learning_rate:g})"]
     if config.train.clip_norm is None:
         advice.append("set train.clip_norm=1")

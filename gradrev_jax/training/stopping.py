@@ -28,7 +28,7 @@ class TrainingStopped(Exception):  # noqa: N818 (nothing has gone wrong)
 
 
 def never() -> bool:
-    """Returns that nothing is to be stopped.
+    """Never asks to stop.
 
     Example:
       >>> never()
@@ -38,7 +38,7 @@ def never() -> bool:
 
 
 class Stopping:
-    """Tells whether to stop before the next call of steps, with the same answer in all processes.
+    """Decides whether to stop before the next call of steps, for all processes alike.
 
     Several processes exchange what they are asked for about every half second; the first process's speed
     decides before how many calls.

@@ -43,7 +43,7 @@ def make_edit(config: ConfigDict, encoder: Encoder) -> EditFunction:
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
-    """Returns what a config asks for that this system has not."""
+    """Yields settings that AMNet does not support."""
     unused: dict[str, Any] = {
         "model.heads": "shared",
         "model.unit_features": False,

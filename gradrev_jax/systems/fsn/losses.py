@@ -90,7 +90,7 @@ class LocalizedObjective(Objective):
         return total, LossParts(metrics, params, output.features)
 
     def describe(self, metrics: LocalizedMetrics, schema: AttributeSchema) -> dict[str, Any]:
-        """Returns what is logged of a step: its losses, and the attributes' weights."""
+        """Returns the record of a step: its losses, and the attributes' weights."""
         weights = np.asarray(metrics.attribute_weights).tolist()
         return {
             "loss_cls": float(metrics.loss_cls),

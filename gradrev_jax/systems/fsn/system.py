@@ -51,7 +51,7 @@ def encoder_objective(
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
-    """Yields what a config asks for that FashionSearchNet has not."""
+    """Yields settings that FashionSearchNet does not support."""
     unused: dict[str, Any] = {
         "model.backbone": "alexnet",
         "model.freeze_backbone": False,
