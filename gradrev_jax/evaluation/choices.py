@@ -15,11 +15,10 @@ from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Space
 from gradrev_jax.data.catalogue import VALIDATION
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.searching import HeldOut, Way, index_features, with_rest
 from gradrev_jax.evaluation.weighted_hits import WeightedHits
-from gradrev_jax.runs.protocol import Protocol, given_weights, queries_of
+from gradrev_jax.runs.protocol import Protocol, check_queries, given_weights, queries_of
 from gradrev_jax.search.gallery import retrieve
 from gradrev_jax.search.products import NotComparableError
 
@@ -261,16 +260,3 @@ def _hit_rates(held_out: HeldOut, way: Way, strengths: Sequence[float], *, progr
 
 def _chosen_at(held_out: HeldOut) -> int:
     return min(CHOSEN_AT, (len(held_out.labels) + 1) // 2)
-
-
-def check_queries(queries: Queries, field: str) -> None:
-    """Checks that there is a query to choose a field of the protocol by.
-
-    Raises:
-      DataError: there is none.
-    """
-    if not len(queries):
-        raise DataError(
-            f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "
-            "another with one attribute changed; hold out more (train.validation_fraction), or give a value"
-        )

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line, join_names
@@ -29,6 +28,7 @@ from gradrev_jax.runs.damaged_checkpoints import (
     unusable_file,
 )
 from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
+from gradrev_jax.runs.preservation import first_best, preservation_policy
 
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 MOST = LATEST + 2  # of a stage's checkpoints at one time, with the best and the one that is being written
@@ -67,18 +67,12 @@ class Checkpoints:
         self._directory = directory.absolute()
         if read_only and not self._directory.is_dir():
             raise CheckpointError(f"{directory} does not exist; train first: python train.py --workdir=...")
-        policy = AnyPreservationPolicy(
-            [
-                LatestN(LATEST),
-                BestN(get_metric_fn=read_score, n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
         with self._reading("open"):
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policy,
+                    preservation_policy=preservation_policy(LATEST),
                     best_fn=read_score,  # or metrics would not be written; the policy decides what stays
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
@@ -224,7 +218,7 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Returns the step of the highest score, or the latest if none was measured; None without any.
+        """Returns the first step of the highest score; the latest if none was measured; None without any.
 
         Raises:
           CheckpointError: the scores are damaged, or the last checkpoint could not be written.
@@ -233,7 +227,7 @@ class Checkpoints:
         with self._reading("read the scores of"):
             found = {step: self._manager.metrics(step) for step in self.steps}
             scores = {step: read_score(metrics) for step, metrics in found.items() if metrics is not None}
-        return max(scores, key=lambda step: (scores[step], step)) if scores else self.latest_step
+        return first_best(scores) if scores else self.latest_step
 
     def close(self) -> None:
         """Waits for what is being written, and releases the folder.

@@ -238,3 +238,16 @@ def queries_of(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -
         num_references=protocol.num_references,
         seed=seed,
     )
+
+
+def check_queries(queries: Queries, field: str) -> None:
+    """Checks that there is a query to choose a field of the protocol by.
+
+    Raises:
+      DataError: there is none.
+    """
+    if not len(queries):
+        raise DataError(
+            f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "
+            "another with one attribute changed; hold out more (train.validation_fraction), or give a value"
+        )

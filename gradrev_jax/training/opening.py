@@ -7,10 +7,12 @@ import jax
 from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
+from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import ConfigError, WorkdirError, naming, together
+from gradrev_jax.errors import ConfigError, DataError, WorkdirError, join_names, naming, together
 from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
@@ -36,7 +38,9 @@ from gradrev_jax.runs.protocol import (
     build_protocol,
     check_compared,
     check_protocol,
+    check_queries,
     evaluation_queries,
+    queries_of,
 )
 from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
@@ -137,9 +141,10 @@ def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, 
     catalogue = _open_catalogue(config, protocol, directory, history)
     frozen = open_frozen(config, directory)
     # What evaluation needs is looked at too, so that no hours of training precede an error.
-    triplets, _, inputs = together(
+    triplets, _, _, inputs = together(
         lambda: _triplets(config, catalogue),
         lambda: evaluation_queries(catalogue, protocol, config.seed),
+        lambda: _check_choices(catalogue, protocol, config.seed),
         lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
     workdir.check_vectors(directory, catalogue.vectors)
@@ -154,6 +159,7 @@ def _open_catalogue(
     """Opens the catalogue and checks that the run in the folder may be trained on it."""
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(protocol, catalogue)
+    _check_labelled(catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)
     is_learned = builders.make_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
@@ -216,6 +222,28 @@ def _starting_weights(shapes: Any, config: ConfigDict, directory: pathlib.Path) 
     return read_starting_weights(config, backbone_variables(shapes))
 
 
+def _check_choices(catalogue: Catalogue, protocol: Protocol, seed: int) -> None:
+    """Raises where the protocol leaves a field to the validation part, and that has no query."""
+    has_normalize = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
+    for field, value in (("strength", protocol.strength), ("normalize", has_normalize)):
+        if value is None:
+            check_queries(queries_of(catalogue, VALIDATION, protocol, seed), field)
+
+
+def _check_labelled(catalogue: Catalogue) -> None:
+    """Raises unless a training image is labelled, and names attributes of which none is.
+
+    Raises:
+      DataError: no training image is labelled.
+    """
+    without = (catalogue.part_labels(TRAIN) == NOT_LABELLED).all(axis=0)
+    if without.all():
+        raise DataError("no training image is labelled, so there is nothing to learn")
+    if without.any():
+        names = [name for name, is_without in zip(catalogue.schema.names, without, strict=True) if is_without]
+        distributed.say(f"no training image is labelled for {join_names(names)}, so nothing is learned of it")
+
+
 def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
     """Returns the triplets that stage 2 trains on; None without it."""
     if MEMORY not in config.stages:
@@ -236,8 +264,11 @@ def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_image
         if is_over(checkpoints, last, patient_steps(config, epoch_steps)):
             return
         trained = checkpoints.latest_step
+    as_it_is = "train.max_steps = 0 leaves it as it is"
+    if config.train.schedule == "cosine":  # which counts towards the last step, so that this is fixed
+        as_it_is = "the train.patience that it was trained with leaves it as it is"
     raise WorkdirError(
         f"{directory} has a memory that was fine-tuned after step {trained} of its encoder, which "
-        f"would now be trained to step {last}; train.max_steps = 0 leaves it as it is; to do both, remove "
+        f"would now be trained to step {last}; {as_it_is}; to do both, remove "
         f"{workdir.checkpoint_directory(directory, MEMORY)}, or start afresh in another --workdir"
     )

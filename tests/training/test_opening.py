@@ -1,5 +1,11 @@
-from gradrev_jax.runs import workdir
-from gradrev_jax.training.opening import as_begun
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gradrev_jax.errors import DataError
+from gradrev_jax.runs import builders, workdir
+from gradrev_jax.training.opening import as_begun, open_data, read_history
 
 
 def test_fields_that_a_run_of_an_earlier_version_keeps_are_named(tiny_config, tmp_path, capsys):
@@ -15,3 +21,47 @@ def test_fields_that_a_run_of_an_earlier_version_keeps_are_named(tiny_config, tm
     tiny_config.data.missing = "ignore"
     as_begun(tiny_config, tmp_path)
     assert "data.missing=" not in "".join(capsys.readouterr())
+
+
+def opened(config, directory):
+    return open_data(config, directory, read_history(directory), progress=False)
+
+
+@pytest.fixture
+def without_labels(monkeypatch):
+    """A function that takes the training labels of some attributes away."""
+    plain = builders.open_catalogue
+
+    def take(attributes):
+        def open_catalogue(config):
+            catalogue = plain(config)
+            labels = catalogue.labels.copy()
+            labels[np.ix_(catalogue.parts["train"], attributes)] = -1
+            return dataclasses.replace(catalogue, labels=labels)
+
+        monkeypatch.setattr(builders, "open_catalogue", open_catalogue)
+
+    return take
+
+
+def test_a_training_part_without_a_label_is_refused(tiny_config, tmp_path, without_labels):
+    """Found by use: it was trained to the end, at a loss of 0."""
+    without_labels(range(6))
+    with pytest.raises(DataError, match="no training image is labelled, so there is nothing to learn"):
+        opened(tiny_config, tmp_path / "run")
+
+
+def test_an_attribute_without_a_training_label_is_named(tiny_config, tmp_path, without_labels, capsys):
+    without_labels([2])
+    data = opened(tiny_config, tmp_path / "run")
+    name = data.catalogue.schema.names[2]
+    assert f"no training image is labelled for {name}, so nothing is learned of it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["strength", "normalize"])
+def test_what_cannot_be_chosen_later_is_refused_before_training(tiny_config, tmp_path, field):
+    """Found by use: the evaluation ended with this, and only another training helped."""
+    tiny_config.protocol[field] = "validation"
+    tiny_config.train.validation_fraction = 0.0
+    with pytest.raises(DataError, match=f"protocol.{field}=validation has no query to choose by"):
+        opened(tiny_config, tmp_path / "run")

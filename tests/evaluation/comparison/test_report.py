@@ -281,6 +281,9 @@ def test_a_failure_midway_leaves_the_old_comparison(comparison, tmp_path, monkey
 
 
 def test_runs_of_one_name_that_are_not_its_seeds_are_told(comparison, tmp_path, blank_pictures):
+    comparison["fields_that_differ"] = {"model.heads": {"ours|x": ["a", "a"], "tuned": ["b"]}}
+    for system in comparison["systems"]:
+        system["seeds"] = list(range(len(system["runs"])))
     assert "is not that of seeds" not in write(tmp_path / "without", comparison)
     comparison["fields_that_differ"] = {"seed": {"ours|x": [0, 1]}, "model.heads": {"ours|x": ["a", "b"]}}
     text = write(tmp_path / "with", comparison)
