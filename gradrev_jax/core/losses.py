@@ -39,7 +39,7 @@ def pathway_losses(
 
     Args:
       logits: [B, N, J]; -inf rules a value out. The loss of a sample whose label is ruled out is infinite,
-        and has no gradient.
+        and has no gradient. NaN in a sample makes its gradient NaN, even if it has no label.
       labels: [B, N], the index of the value within its attribute, -1 = not labelled.
       schema: the attributes.
       weights: [B, N], the factor of each sample's cross-entropy in all pathways of classifier n, before the
@@ -97,7 +97,8 @@ def split_pathways(pathways: Float[Array, "N N"]) -> tuple[Float[Array, ""], Flo
       >>> float(loss_cls), float(loss_rev)
       (4001.0, 320.0)
     """
-    return jnp.trace(pathways), (pathways * other_attributes(len(pathways))).sum()
+    others = other_attributes(len(pathways)).astype(pathways.dtype)
+    return jnp.trace(pathways), (pathways * others).sum()
 
 
 def classification_loss(logits: Logits, labels: Labels, schema: AttributeSchema) -> Float[Array, ""]:
@@ -180,7 +181,7 @@ def balanced_reversal_weight(
       beta: the size of the weighted reversal loss relative to the weighted classification loss.
 
     Returns:
-      w_rev, scalar; NaN if a loss is NaN, so that divergence is seen.
+      w_rev, scalar; NaN if L_rev is NaN, or L_cls where L_rev is not 0, so that divergence is seen.
 
     Example:
       >>> float(balanced_reversal_weight(2.0, 4.0, beta=0.5))

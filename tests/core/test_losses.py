@@ -288,3 +288,12 @@ def test_a_diverged_logit_is_seen():
     logits, labels = example(missing=0.0)
     logits[0, 0, 0] = np.nan
     assert np.isnan(jit_classification(logits, labels, SCHEMA))
+
+
+def test_both_losses_keep_the_dtype_where_numbers_have_64_bits():
+    labels = np.zeros((2, 3), int)
+    with jax.enable_x64(True):
+        for dtype in (jnp.float32, jnp.float64):
+            logits = jnp.zeros((2, 3, 6), dtype)
+            assert classification_loss(logits, labels, SCHEMA).dtype == dtype
+            assert reversal_loss(logits, labels, SCHEMA).dtype == dtype
