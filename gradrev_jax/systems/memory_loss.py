@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.edit_losses import EditLosses, edit_consistency_loss, edit_triplet_losses
-from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight
+from gradrev_jax.core.losses import classification_loss, pathway_losses, reversal_weight, split_pathways
 from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.memory_losses import Block, off_block_loss, only_blocks
 from gradrev_jax.models.interface import Encoder
@@ -151,12 +151,9 @@ class MemoryObjective(Objective):
         if not self.reversal:
             return jnp.zeros(()), jnp.zeros(())
         pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)
-        own = jnp.trace(pathways)
-        loss_rev = (
-            pathways.sum() - own
-        )  # split_pathways rounds otherwise, and a run's numbers stay as they are
+        loss_cls, loss_rev = split_pathways(pathways)
         w_cls = self.weights.classification
-        w_rev = reversal_weight(own, loss_rev, weighting="balanced", beta=self.beta, w_cls=w_cls)
+        w_rev = reversal_weight(loss_cls, loss_rev, weighting="balanced", beta=self.beta, w_cls=w_cls)
         return loss_rev, w_rev
 
 
