@@ -198,7 +198,7 @@ class Checkpoints:
                 continue
             for later, reason in sorted(damaged.items()):
                 if distributed.is_first():
-                    done = set_aside(step_folder(self._directory, later), str(reason.__cause__ or reason))
+                    done = set_aside(step_folder(self._directory, later), _reason(reason.__cause__ or reason))
                     distributed.say(f"{done}; going on from step {step}")
             if damaged:
                 distributed.barrier(f"fall back on step {step}")
@@ -280,9 +280,14 @@ class Checkpoints:
             if isinstance(error, ELSEWHERE) or getattr(error, "errno", None) in ELSEWHERE_NUMBERS:
                 raise CheckpointError(f"cannot {action} {self._directory}: {first_line(error)}") from error
             kind = CheckpointError if isinstance(error, _OtherModelError) else DamagedCheckpointError
-            reason = unusable_file(folder or self._directory) or first_line(error)
+            reason = unusable_file(folder or self._directory) or _reason(error)
             which = f"its folder, {folder}," if folder else "the folder of that checkpoint"
             raise kind(
                 f"cannot {action} {self._directory}: {reason}\nIt is damaged, or of another model; "
                 f"restore it from a copy, or remove {which} to fall back on an earlier one."
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the first line of an error, without the kilobytes that TensorStore appends to it."""
+    return first_line(error).partition(" [tensorstore_spec=")[0]

@@ -272,6 +272,7 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_taken(tmp_path, 
         assert checkpoints.restore_latest(noise(0))["rest"]["step"] == 2
         said = capsys.readouterr().err
         assert said.startswith(f"note: the checkpoint {directory / 'step_3'} is damaged (")
+        assert "tensorstore_spec" not in said
         assert said.endswith(f" lies in {directory / 'damaged' / 'step_3'} now; going on from step 2\n")
         assert checkpoints.steps == (2,)
         checkpoints.save(3, noise(3))
