@@ -5,11 +5,10 @@ Functions take NumPy or JAX arrays. Only -1 means not labelled; such labels coun
 
 from typing import TypedDict
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gradrev_jax.core.arguments import array_namespace
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.losses import check_logits
 from gradrev_jax.core.metric_arguments import known_labels
@@ -40,7 +39,7 @@ def cross_accuracy(
     """
     labels = sanitize_labels(labels, schema)
     correct = cross_correct(logits, labels, schema).sum(axis=0)
-    xp = jnp if isinstance(logits, jax.Array) else np
+    xp = array_namespace(logits)
     return correct / xp.maximum((labels != NOT_LABELLED).sum(axis=0), 1)
 
 

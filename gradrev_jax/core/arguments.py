@@ -3,10 +3,12 @@
 import difflib
 import operator
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def is_traced(*arrays: Any) -> bool:
@@ -20,6 +22,19 @@ def is_traced(*arrays: Any) -> bool:
       (False, True)
     """
     return any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def array_namespace(*arrays: Any) -> ModuleType:
+    """Returns the module that computes with arrays: JAX's if any of them is one of JAX's, or else NumPy's.
+
+    Args:
+      *arrays: arrays of NumPy or JAX, traced or not.
+
+    Example:
+      >>> array_namespace(np.ones(2)).__name__, array_namespace(np.ones(2), jnp.ones(2)).__name__
+      ('numpy', 'jax.numpy')
+    """
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
 def refuse_traced(what: str, *arrays: Any) -> None:
@@ -50,7 +65,6 @@ def whole_number(number: Any, argument: str) -> int:
       ValueError: a number that is not of an integer type, such as 2.0 or True.
 
     Example:
-      >>> import numpy as np
       >>> whole_number(np.int64(3), "k")
       3
     """

@@ -1,13 +1,14 @@
 """Weights of images under which the labels of different attributes are as good as independent."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.arguments import array_namespace
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.label_counts import conditionals, count_pairs, marginals
 
@@ -102,7 +103,7 @@ def decorrelating_weights(
       ValueError: as for ``check_labels``.
     """
     labels = jnp.asarray(sanitize_labels(labels, schema))
-    return _clipped(labels, tables, schema, jnp) / tables.mean
+    return jnp.asarray(_unscaled_weights(labels, tables, schema)) / tables.mean
 
 
 def _fitted(tables: Decorrelation, labels: Int[np.ndarray, "M N"], schema: AttributeSchema) -> Decorrelation:
@@ -116,26 +117,31 @@ def _fitted(tables: Decorrelation, labels: Int[np.ndarray, "M N"], schema: Attri
         return np.sum([(number[part] * of_rows(rows[part])).sum(axis=-2) for part in parts], axis=0)
 
     def log_probabilities(rows: np.ndarray) -> np.ndarray:
-        evidence = _log_evidence(np.asarray(schema.one_hot(rows)), tables, np)
-        return np.stack([_log_probability(a * evidence, rows, tables, schema, np) for a in EXPONENTS])
+        evidence = _log_evidence(np.asarray(schema.one_hot(rows)), tables)
+        return np.stack([_log_probability(a * evidence, rows, tables, schema) for a in EXPONENTS])
 
     exponent = EXPONENTS[np.argmax(summed(log_probabilities), axis=0)][schema.attribute_of]
     tables = tables._replace(evidence=tables.evidence * exponent, own_evidence=tables.own_evidence * exponent)
-    total = summed(lambda rows: _clipped(rows, tables, schema, np))
+    total = summed(lambda rows: np.asarray(_unscaled_weights(rows, tables, schema)))
     return tables._replace(mean=np.where(total > 0, total, 1) / np.maximum(number.sum(axis=0), 1))
 
 
-def _clipped(labels: Any, tables: Decorrelation, schema: AttributeSchema, xp: Any) -> Any:
-    """Computes the weights before they are divided by their mean, with NumPy or JAX."""
-    one_hot = xp.asarray(schema.one_hot(labels))
-    plain = _log_evidence(one_hot, tables, xp)
+def _unscaled_weights(
+    labels: Int[Array | np.ndarray, "B N"], tables: Decorrelation, schema: AttributeSchema
+) -> Float[Array | np.ndarray, "B N"]:
+    """Computes the weights before they are divided by their mean."""
+    xp = array_namespace(labels)
+    evidence = _log_evidence(xp.asarray(schema.one_hot(labels)), tables)
     prior = xp.take(tables.log_prior, xp.maximum(labels, 0) + np.asarray(schema.offsets))
-    ratio = xp.exp(prior - _log_probability(plain, labels, tables, schema, xp))
+    ratio = xp.exp(prior - _log_probability(evidence, labels, tables, schema))
     return xp.where(labels == NOT_LABELLED, 0.0, xp.clip(ratio, 1 / tables.largest, tables.largest))
 
 
-def _log_evidence(one_hot: Any, tables: Decorrelation, xp: Any) -> Any:
+def _log_evidence(
+    one_hot: Float[Array | np.ndarray, "B J"], tables: Decorrelation
+) -> Float[Array | np.ndarray, "B J"]:
     """Sums what an image's labels say of every value; of the value that it has, without the image itself."""
+    xp = array_namespace(one_hot)
     highest = {} if xp is np else {"precision": jax.lax.Precision.HIGHEST}
     evidence = xp.matmul(one_hot, tables.evidence, **highest)
     own = xp.matmul(one_hot, tables.own_evidence, **highest)
@@ -143,9 +149,13 @@ def _log_evidence(one_hot: Any, tables: Decorrelation, xp: Any) -> Any:
 
 
 def _log_probability(
-    evidence: Any, labels: Any, tables: Decorrelation, schema: AttributeSchema, xp: Any
-) -> Any:
-    """Returns log P(y_j | y_-j) of an image's labels, [B, N]; arbitrary where it is not labelled."""
+    evidence: Float[Array | np.ndarray, "B J"],
+    labels: Int[Array | np.ndarray, "B N"],
+    tables: Decorrelation,
+    schema: AttributeSchema,
+) -> Float[Array | np.ndarray, "B N"]:
+    """Computes log P(y_j | y_-j) of an image's labels; arbitrary where it is not labelled."""
+    xp = array_namespace(labels)
     scores = xp.where(schema.slice_mask, (tables.log_prior + evidence)[:, schema.slice_index], -np.inf)
     highest = scores.max(axis=-1)
     normalizer = highest + xp.log(xp.exp(scores - highest[..., None]).sum(axis=-1))

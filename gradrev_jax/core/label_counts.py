@@ -3,11 +3,10 @@
 The slots of a schema are its J values and, behind them, one place per attribute for "not labelled", N in all.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.arguments import array_namespace
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 
 # The number of images of the marginal distribution that are added to a conditional one.
@@ -32,7 +31,7 @@ def label_slots(
       [[1, 2], [4, 3]]
     """
     labels = sanitize_labels(labels, schema)
-    xp = jnp if isinstance(labels, jax.Array) else np
+    xp = array_namespace(labels)
     missing = schema.num_values + np.arange(schema.num_attributes)
     return xp.where(labels == NOT_LABELLED, missing, labels + np.asarray(schema.offsets))
 

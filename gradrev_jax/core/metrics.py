@@ -10,14 +10,12 @@ To add a metric that is reported per query, write a function of a ``Comparison``
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gradrev_jax.core.arguments import array_namespace
 from gradrev_jax.core.metric_arguments import changed_mask, validate_cut_offs, validate_neighbors
 
 Part = Literal["all", "target", "others"]
@@ -105,7 +103,7 @@ def ndcg(
     neighbor_labels, target_labels, k = validate_neighbors(neighbor_labels, target_labels, k)
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-    xp = _namespace(neighbor_labels, target_labels, changed)
+    xp = array_namespace(neighbor_labels, target_labels, changed)
     right = neighbor_labels[:, :k] == target_labels[:, None]
     is_changed = changed_mask(xp.asarray(changed), *target_labels.shape)
     counted = {"all": xp.ones_like(is_changed), "target": is_changed, "others": ~is_changed}[part]
@@ -152,12 +150,12 @@ class Comparison:
     def num_matches(self) -> Int[Array | np.ndarray, "Q C"]:
         """The number of neighbours with all target labels, up to each cut-off."""
         matches = self.num_right == self.right.shape[-1]
-        return self.at_cut_offs(_namespace(matches).cumsum(matches, axis=1))
+        return self.at_cut_offs(array_namespace(matches).cumsum(matches, axis=1))
 
     @functools.cached_property
     def discount(self) -> Float[Array | np.ndarray, " K"]:
         """The divisor of the gain at each rank."""
-        xp = _namespace(self.right)
+        xp = array_namespace(self.right)
         return xp.log(xp.arange(2, max(self.ks) + 2))
 
     def at_cut_offs(self, by_rank: Any) -> Any:
@@ -172,13 +170,13 @@ class Comparison:
           num_attributes: the number of these attributes, a number or [Q, 1]; 0 gives the relevance 1.
         """
         gains, ideal = self._gains_and_ideal
-        total = _namespace(self.right).cumsum(gains[num_attributes, num_right] / self.discount, axis=1)
+        total = array_namespace(self.right).cumsum(gains[num_attributes, num_right] / self.discount, axis=1)
         return self.at_cut_offs(total / ideal)
 
     @functools.cached_property
     def _gains_and_ideal(self) -> tuple[Any, Any]:
         """Gains by numbers of attributes and of right labels among them; the sums of an ideal ranking."""
-        xp = _namespace(self.right)
+        xp = array_namespace(self.right)
         ideal = xp.cumsum(1 / self.discount)
         # A table, because there are few distinct gains: cheaper than a power per neighbour.
         number = np.arange(self.right.shape[-1] + 1)
@@ -191,7 +189,7 @@ def _query_hit_rate(comparison: Comparison) -> QueryScores:
 
 
 def _query_precision(comparison: Comparison) -> QueryScores:
-    xp = _namespace(comparison.right)
+    xp = array_namespace(comparison.right)
     return comparison.num_matches / xp.asarray(comparison.ks, comparison.discount.dtype)
 
 
@@ -249,7 +247,7 @@ def retrieval_scores(
     ks = validate_cut_offs(ks)
     for k in (min(ks), max(ks)):
         neighbor_labels, target_labels, _ = validate_neighbors(neighbor_labels, target_labels, k)
-    xp = _namespace(neighbor_labels, target_labels, changed)
+    xp = array_namespace(neighbor_labels, target_labels, changed)
     right = xp.asarray(neighbor_labels[:, : max(ks)] == target_labels[:, None])
     is_changed = changed_mask(xp.asarray(changed), *target_labels.shape)
     comparison = Comparison(right, is_changed, ks)
@@ -259,8 +257,3 @@ def retrieval_scores(
 def _matches(neighbor_labels: Any, target_labels: Any, k: int) -> Any:
     """Returns which of the first k neighbours have all target labels, bool [Q, k]."""
     return (neighbor_labels[:, :k] == target_labels[:, None]).all(axis=-1)
-
-
-def _namespace(*arrays: Any) -> ModuleType:
-    """Returns the module that computes with arrays: JAX's, if any of them is one of JAX."""
-    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np

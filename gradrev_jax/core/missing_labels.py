@@ -5,11 +5,10 @@ In a catalogue of garments, most of those without a ``pattern`` have none.
 
 from typing import Literal, get_args
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from gradrev_jax.core.arguments import is_traced
+from gradrev_jax.core.arguments import array_namespace
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 
 Missing = Literal["ignore", "value"]
@@ -62,7 +61,7 @@ def class_labels(
     if missing == "ignore":
         return labels
     labels = sanitize_labels(labels, schema)
-    xp = jnp if is_traced(labels) else np
+    xp = array_namespace(labels)
     return xp.where(labels == NOT_LABELLED, np.asarray(schema.sizes, np.int32), labels)
 
 
