@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.search.comparison import BlockComparison, inverse
-from gradrev_jax.search.item_products import ItemProducts, RecentProducts
+from gradrev_jax.search.item_products import ItemProducts, RecentProducts, recent_products
 
 ROUNDING = 2.0**-24  # of float32, relative
 ROUNDING_OF_SUMS = 1e-13  # of the sums of products, in float64; far above what it can be
@@ -79,7 +79,7 @@ class ItemGallery:
     memory: Float[np.ndarray, "J P w"]
     absent: Float[np.ndarray, "N w"]
     comparison: BlockComparison
-    _prototypes: RecentProducts = dataclasses.field(default_factory=RecentProducts, repr=False)
+    _prototypes: RecentProducts = dataclasses.field(default_factory=recent_products, repr=False)
 
     @classmethod
     def build(
@@ -201,12 +201,12 @@ class ItemGallery:
         return terms
 
     def _of_prototype(self, value: int) -> ItemProducts:
-        return self._prototypes.get(value, lambda: self.products(self.memory[value]))
+        return self._prototypes.get_or_make(value, lambda _: self.products(self.memory[value]))
 
     def _of_absent(self, attribute: int) -> ItemProducts:
         block = np.zeros(self.blocks.shape[1:], np.float32)
         block[attribute] = self.absent[attribute]
-        return self._prototypes.get(("absent", attribute), lambda: self.products(block))
+        return self._prototypes.get_or_make(("absent", attribute), lambda _: self.products(block))
 
     def _squares(
         self, comparison: BlockComparison, query: Float[np.ndarray, "P w"], terms: list[_Term]

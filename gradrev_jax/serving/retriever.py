@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
-from gradrev_jax.search.item_products import ItemProducts, RecentProducts
+from gradrev_jax.search.item_products import ItemProducts, recent_products
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.changes import Described, Removes, Where, make_edit, wanted_values
 from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
@@ -55,7 +55,7 @@ class Retriever:
             space.way.weights,
         )
         self._probabilities = space.probabilities(run.gallery.own_logits)
-        self._products = RecentProducts()
+        self._products = recent_products()
         self._loaded: dict[str, Any] = {}
         self._loading = Lock()
         self.labels: Int[np.ndarray, "G N"] = run.catalogue.labels[run.rows]
@@ -290,7 +290,7 @@ class Retriever:
     def _products_of(self, item: Item) -> ItemProducts:
         """Returns the products of an item with the gallery, kept for the next edit of it."""
         key = item if item.row is None else item.row
-        return self._products.get(key, lambda: self._gallery.products(item.blocks))
+        return self._products.get_or_make(key, lambda _: self._gallery.products(item.blocks))
 
 
 def _check_k(k: int) -> None:

@@ -4,9 +4,9 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, scale_weights
 from gradrev_jax.core.replacement import EDITS
+from gradrev_jax.search import item_products
 from gradrev_jax.search.comparison import BlockComparison
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.item_products import RecentProducts
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 
 SCHEMA = AttributeSchema(("color", "size", "logo"), (("blue", "green", "red"), ("s", "m"), ("no", "yes")))
@@ -197,24 +197,25 @@ def test_what_replaces_a_removed_value_is_multiplied_once(rng, monkeypatch):
     assert len(multiplied) == 1
 
 
-def test_products_of_other_sizes_count_as_what_they_are(rng):
+def test_products_are_kept_up_to_their_bytes(rng, monkeypatch):
     gallery = make(rng, dense=False)
     whole, small = gallery.products(gallery.blocks[0]), gallery.products(gallery.memory[0])
-    kept = RecentProducts(whole.products.nbytes + small.products.nbytes)
-    for key, made in (("whole", whole), (0, small), (1, small), (2, small), ("whole", whole)):
-        kept.get(key, lambda made=made: made)
-    assert kept.keys() == [2, "whole"]
+    assert whole.products.nbytes > small.products.nbytes
+    monkeypatch.setattr(item_products, "KEPT_BYTES", whole.products.nbytes + small.products.nbytes)
+    kept, made = item_products.recent_products(), []
+    for key, found in (("whole", whole), (0, small), (1, small), (2, small), ("whole", whole), (2, small)):
+        kept.get_or_make(key, lambda key, found=found: made.append(key) or found)
+    assert made == ["whole", 0, 1, 2, "whole"]
 
 
-def test_products_are_kept_up_to_a_limit(rng):
+def test_products_larger_than_all_that_is_kept_stay_alone(rng, monkeypatch):
     gallery = make(rng)
-    kept = RecentProducts(2 * gallery.products(gallery.blocks[0]).products.nbytes)
-    made = []
-    for v in [0, 1, 2, 1, 3]:
-        found = kept.get(v, lambda v=v: made.append(v) or gallery.products(gallery.memory[v]))
-        np.testing.assert_array_equal(found.blocks, gallery.memory[v])
-    assert made == [0, 1, 2, 3]
-    assert kept.keys() == [1, 3]
+    whole = gallery.products(gallery.blocks[0])
+    monkeypatch.setattr(item_products, "KEPT_BYTES", whole.products.nbytes // 2)
+    kept, made = item_products.recent_products(), []
+    for key in (0, 0, 1, 1):
+        kept.get_or_make(key, lambda key: made.append(key) or whole)
+    assert made == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gradrev_jax.search.recent import Recent
 from gradrev_jax.serving.found import name_labels
-from gradrev_jax.serving.web.caches import Recent
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.shop import Shop, ShopFound, ShopItem
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.serving.web.caches import Recent
+from gradrev_jax.search.recent import Recent
 
 MOST_NAMES = 8  # that are kept, so that the next part of a list costs nothing
 

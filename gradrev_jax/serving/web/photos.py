@@ -10,7 +10,7 @@ from gradrev_jax.data.images.formats import unreadable_format
 from gradrev_jax.data.images.metadata import strip_metadata
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import HEAD
-from gradrev_jax.serving.web.caches import Recent
+from gradrev_jax.search.recent import Recent
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.refusals import Refused
 from gradrev_jax.serving.web.shop import Shop

@@ -4,7 +4,7 @@ import logging
 from typing import NamedTuple
 
 from gradrev_jax.errors import UserError
-from gradrev_jax.serving.web.caches import Recent
+from gradrev_jax.search.recent import Recent
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.refusals import Refused
 from gradrev_jax.serving.web.shop import Shop

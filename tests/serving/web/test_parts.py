@@ -9,8 +9,8 @@ import time
 import pytest
 from PIL import Image
 
+from gradrev_jax.search.recent import Recent
 from gradrev_jax.serving.web.answers import Answers, to_json
-from gradrev_jax.serving.web.caches import Recent
 from gradrev_jax.serving.web.fields import Query, parse_json
 from gradrev_jax.serving.web.limits import Limits
 from gradrev_jax.serving.web.names import Names
