@@ -107,6 +107,6 @@ def validate_cut_offs(ks: Any) -> tuple[int, ...]:
       >>> validate_cut_offs(np.array([1, 5]))
       (1, 5)
     """
-    if not len(ks):
-        raise ValueError("ks must have one cut-off at least")
+    if np.ndim(ks) != 1 or not len(ks):
+        raise ValueError(f"ks must be cut-offs, one at least, got {ks!r}")
     return tuple(whole_number(k, "a cut-off of ks") for k in ks)

@@ -257,8 +257,8 @@ def percentile_interval(
 
 def _checked(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the values as [Q, M], and the clusters numbered from 0."""
-    if len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values need as many clusters, got {len(clusters)}")
+    if np.shape(clusters) != (len(values),):
+        raise ValueError(f"{len(values)} values need as many clusters, got {np.shape(clusters)}")
     if not len(values):
         raise ValueError("no values: an interval over none is not defined")
     return values.reshape(len(values), -1), np.unique(clusters, return_inverse=True)[1]

@@ -87,7 +87,8 @@ def test_traced_labels_below_minus_one_are_not_labelled():
 def test_cut_offs(unchecked):
     scores = retrieval_scores(NEIGHBORS, TARGETS, MASK, np.array([1, 2]))
     assert scores["precision"].shape == (2, 2)
-    with pytest.raises(ValueError, match="ks must have one cut-off at least"):
-        retrieval_scores(NEIGHBORS, TARGETS, MASK, ())
+    for ks in ((), 3):
+        with pytest.raises(ValueError, match="ks must be cut-offs, one at least, got"):
+            retrieval_scores(NEIGHBORS, TARGETS, MASK, ks)
     with pytest.raises(ValueError, match=r"a cut-off of ks must be a whole number, got 1\.5"):
         retrieval_scores(NEIGHBORS, TARGETS, MASK, (1.5,))

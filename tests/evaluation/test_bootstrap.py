@@ -109,8 +109,10 @@ def test_what_cannot_be_computed(unchecked):
     values, clusters = np.zeros(4), np.arange(4)
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval(values[:0], clusters[:0])
-    with pytest.raises(ValueError, match="4 values need as many clusters, got 3"):
+    with pytest.raises(ValueError, match=r"4 values need as many clusters, got \(3,\)"):
         bootstrap_interval(values, clusters[:3])
+    with pytest.raises(ValueError, match=r"4 values need as many clusters, got \(4, 1\)"):
+        bootstrap_interval(values, clusters[:, None])
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         bootstrap_interval(values, clusters, samples=0)
     for confidence in (0.0, 1.0, 95.0):
