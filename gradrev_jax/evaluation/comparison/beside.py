@@ -1,11 +1,9 @@
 """The sections of a comparison about what stands beside the results: baselines and leakage."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord
 from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.report import percent
 
@@ -18,7 +16,7 @@ LEAKAGE_COLUMNS = {
 }
 
 
-def baseline_section(comparison: Mapping[str, Any]) -> list[str]:
+def baseline_section(comparison: ComparisonRecord) -> list[str]:
     """Returns the table of the hit rates of baselines, of each system that was evaluated with some.
 
     Args:
@@ -43,7 +41,7 @@ def baseline_section(comparison: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def leakage_section(comparison: Mapping[str, Any]) -> list[str]:
+def leakage_section(comparison: ComparisonRecord) -> list[str]:
     """Returns the table of the leakage of each system in which it was measured, the mean over its runs.
 
     Args:

@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gradrev_jax.evaluation.bootstrap import Resampled, difference_samples, percentile_interval
+from gradrev_jax.evaluation.comparison.record import DifferenceRecord
 from gradrev_jax.evaluation.comparison.systems import System, pair_runs
 from gradrev_jax.evaluation.significance import MOST_SEEDS, holm, p_values, seeds_needed
 
@@ -16,7 +16,7 @@ MORE_SEEDS = f"more than {MOST_SEEDS}"
 
 def compare_pairs(
     systems: Sequence[System], tested: Sequence[str], resampled: Mapping[str, Resampled]
-) -> list[dict[str, Any]]:
+) -> list[DifferenceRecord]:
     """Compares every two systems by every tested metric, and each system with its own prototypes alone.
 
     Args:
@@ -61,7 +61,7 @@ def known(value: float) -> float | None:
 
 def _compare(
     a: System, b: System, tested: Sequence[str], resampled: Mapping[str, Resampled]
-) -> list[dict[str, Any]]:
+) -> list[DifferenceRecord]:
     """Returns the differences of two systems, less ``holm``."""
     of_a, of_b = resampled[a.name], resampled[b.name]
     partners = pair_runs(a, b)

@@ -1,11 +1,12 @@
 """Writes the numbers of a comparison as a Markdown document."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from gradrev_jax.evaluation.comparison.beside import baseline_section, leakage_section
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
-from gradrev_jax.evaluation.comparison.paper import PAPER, SHOPPING100K_SIZES
+from gradrev_jax.evaluation.comparison.paper import PAPER, is_shopping100k, paper_note
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord
 from gradrev_jax.evaluation.comparison.words import (
     describe_band,
     describe_seeds,
@@ -26,7 +27,7 @@ INDENT = "&nbsp;&nbsp;"
 
 
 def comparison_markdown(
-    comparison: Mapping[str, Any], queries: Sequence[str], *, no_queries: str, note: str | None
+    comparison: ComparisonRecord, queries: Sequence[str], *, no_queries: str, note: str | None
 ) -> str:
     """Returns the text of comparison.md.
 
@@ -66,7 +67,7 @@ def comparison_markdown(
     )
 
 
-def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
+def _introduction(comparison: ComparisonRecord, note: str | None) -> list[str]:
     names = {system["name"]: escape(system["name"]) for system in comparison["systems"]}
     return [
         f"# Comparison of {', '.join(names.values())}",
@@ -82,7 +83,7 @@ def _introduction(comparison: Mapping[str, Any], note: str | None) -> list[str]:
     ]
 
 
-def _hit_rate_section(comparison: Mapping[str, Any]) -> list[str]:
+def _hit_rate_section(comparison: ComparisonRecord) -> list[str]:
     ks = comparison["ks"]
     names = [f"{HIT_RATE}@{k}" for k in ([k for k in HIT_RATE_KS if k in ks] or ks)]
     return [
@@ -92,7 +93,7 @@ def _hit_rate_section(comparison: Mapping[str, Any]) -> list[str]:
         "the query image's own neighbours, which is what manipulating has to beat.",
         "",
         *_retrieval_table(comparison, names),
-        *_paper_note(comparison),
+        *paper_note(comparison),
         "![Hit rate](hit_rate.png)",
         "",
         f"Bands: {describe_band(comparison)}.",
@@ -100,7 +101,7 @@ def _hit_rate_section(comparison: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _ndcg_section(comparison: Mapping[str, Any]) -> list[str]:
+def _ndcg_section(comparison: ComparisonRecord) -> list[str]:
     k = nearest_k(30, comparison["ks"])
     return [
         "## NDCG",
@@ -110,11 +111,11 @@ def _ndcg_section(comparison: Mapping[str, Any]) -> list[str]:
         "target.",
         "",
         *_retrieval_table(comparison, [f"{metric}@{k}" for metric in NDCG]),
-        *_paper_note(comparison),
+        *paper_note(comparison),
     ]
 
 
-def _other_metrics_section(comparison: Mapping[str, Any]) -> list[str]:
+def _other_metrics_section(comparison: ComparisonRecord) -> list[str]:
     """Returns the section of the retrieval metrics that have none of their own."""
     columns = [name.split("@")[0] for name in comparison["systems"][0]["metrics"] if "@" in name]
     others = [metric for metric in dict.fromkeys(columns) if metric not in (HIT_RATE, *NDCG)]
@@ -130,7 +131,7 @@ def _other_metrics_section(comparison: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _accuracy_section(comparison: Mapping[str, Any]) -> list[str]:
+def _accuracy_section(comparison: ComparisonRecord) -> list[str]:
     names = [f"accuracy_{mean}" for mean in ACCURACIES]
     return [
         "## Attribute accuracy",
@@ -140,16 +141,16 @@ def _accuracy_section(comparison: Mapping[str, Any]) -> list[str]:
         "",
         *table(_score_rows(comparison, names, "majority", "majority class")),
         "",
-        *_paper_note(comparison),
+        *paper_note(comparison),
     ]
 
 
-def _retrieval_table(comparison: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _retrieval_table(comparison: ComparisonRecord, names: Sequence[str]) -> list[str]:
     """Returns the table of some retrieval metrics beside those without manipulation."""
     return [*table(_score_rows(comparison, names, "no_manipulation", "no manipulation")), ""]
 
 
-def _system_rows(comparison: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _system_rows(comparison: ComparisonRecord) -> list[tuple[str, ...]]:
     """Returns the table of what the systems are; of weights, if any run has some."""
     weighted = any(weights for system in comparison["systems"] for weights in system["weights"])
     header = ("system", "what it is", "runs", "checkpoint of step", "strength")
@@ -169,7 +170,10 @@ def _all_weights(by_run: Sequence[Mapping[str, float] | None]) -> str:
 
 
 def _score_rows(
-    comparison: Mapping[str, Any], names: Sequence[str], baseline: str, baseline_name: str
+    comparison: ComparisonRecord,
+    names: Sequence[str],
+    baseline: Literal["majority", "no_manipulation"],
+    baseline_name: str,
 ) -> list[tuple[str, ...]]:
     """Returns the header and the rows: each system's numbers, the spread of its runs, and the baseline.
 
@@ -188,10 +192,10 @@ def _score_rows(
                 f"{percent(min(metric['runs']))} to {percent(max(metric['runs']))}" for metric in metrics
             ]
             rows.append((f"{INDENT}lowest and highest of {len(system['runs'])} runs", *spread))
-            deviations = [percent(metric["seed_sd"]) for metric in metrics]
+            deviations = [percent(sd) for metric in metrics if (sd := metric["seed_sd"]) is not None]
             rows.append((f"{INDENT}standard deviation of {len(system['runs'])} seeds", *deviations))
         rows.append((f"{INDENT}{baseline_name}", *(percent(metric[baseline]) for metric in metrics)))
-    if _is_shopping100k(comparison):
+    if is_shopping100k(comparison):
         for system_name, numbers in PAPER.items():
             if any(name in numbers for name in names):
                 cells = [numbers.get(name, "") for name in names]
@@ -199,7 +203,7 @@ def _score_rows(
     return rows
 
 
-def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
+def _difference_lines(comparison: ComparisonRecord) -> list[str]:
     """Returns the table of all pairs, one column per metric, and how to read it."""
     differences = comparison["differences"]
     if not differences:
@@ -213,7 +217,7 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
         rows.append((f"{escape(a)} − {escape(b)}", *map(format_difference, found)))
         if found[0]["intervals_hold_seeds"]:
             paired = ", paired" if found[0]["paired_by_seed"] else ""
-            deviations = [f"{100 * row['seed_sd']:.2f}" for row in found]
+            deviations = [percent(sd) for row in found if (sd := row["seed_sd"]) is not None]
             rows.append((f"{INDENT}standard deviation of a seed{paired}", *deviations))
             rows.append((f"{INDENT}seeds needed", *(_seeds(row["seeds_needed"]) for row in found)))
     return [
@@ -229,7 +233,7 @@ def _difference_lines(comparison: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _seeds_lines(comparison: Mapping[str, Any]) -> list[str]:
+def _seeds_lines(comparison: ComparisonRecord) -> list[str]:
     """Returns the words on seeds below the table of differences; nothing if it says nothing of them."""
     hold = [row["intervals_hold_seeds"] for row in comparison["differences"]]
     if not any(hold):
@@ -250,7 +254,7 @@ def _seeds(needed: int | str | None) -> str:
     return "–" if needed is None else str(needed)
 
 
-def _holm_limit(comparison: Mapping[str, Any]) -> str:
+def _holm_limit(comparison: ComparisonRecord) -> str:
     """Returns a sentence if no p-value of this number of samples can pass the correction."""
     lowest = 1 / (comparison["samples"] + 1)
     if lowest * len(comparison["differences"]) <= 1 - comparison["confidence"]:
@@ -267,7 +271,7 @@ def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
     return lines
 
 
-def _field_lines(comparison: Mapping[str, Any]) -> list[str]:
+def _field_lines(comparison: ComparisonRecord) -> list[str]:
     """Returns the section of the config fields that are not the same in all runs."""
     fields = comparison["fields_that_differ"]
     if not fields:
@@ -282,18 +286,3 @@ def _field_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def _field_value(value: Any) -> str:
     return "–" if value is None else str(value)
-
-
-def _paper_note(comparison: Mapping[str, Any]) -> list[str]:
-    if not _is_shopping100k(comparison):
-        return []
-    return [
-        "Paper: its Tables 3, 4 and 7 (hit rate), 5 (NDCG@30) and 6 (accuracy), measured as the literature "
-        "does: the best epoch on the test images, and the query image among the gallery. † printed as 61.64, "
-        "which its neighbours contradict.",
-        "",
-    ]
-
-
-def _is_shopping100k(comparison: Mapping[str, Any]) -> bool:
-    return tuple(comparison["attributes"].values()) == SHOPPING100K_SIZES

@@ -15,6 +15,7 @@ from gradrev_jax.evaluation.bootstrap import (
     seeds_samples,
 )
 from gradrev_jax.evaluation.comparison.differences import compare_pairs, known, standard_deviations
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord, MetricRecord, SystemRecord
 from gradrev_jax.evaluation.comparison.systems import (
     EvaluatedRun,
     System,
@@ -38,7 +39,7 @@ def nearest_k(wanted: int, ks: Sequence[int]) -> int:
     return min(ks, key=lambda k: (abs(k - wanted), k))
 
 
-def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> dict[str, Any]:
+def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> ComparisonRecord:
     """Computes all numbers of a comparison, as comparison.json has them.
 
     Args:
@@ -114,7 +115,7 @@ def resample_system(system: System, ks: Sequence[int], metrics: Sequence[str]) -
     )
 
 
-def _describe(system: System, names: Sequence[str], resampled: Resampled) -> dict[str, Any]:
+def _describe(system: System, names: Sequence[str], resampled: Resampled) -> SystemRecord:
     """Returns the numbers of a system, and where they come from."""
     low, high = percentile_interval(seeds_samples(resampled))
     columns = zip(
@@ -125,7 +126,7 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> dic
         standard_deviations(resampled.by_seed),
         strict=True,
     )
-    found: dict[str, dict[str, Any]] = {
+    found: dict[str, MetricRecord] = {
         name: {"value": value, "low": known(lower), "high": known(upper), "seed_sd": deviation}
         for name, value, lower, upper, deviation in columns
     }

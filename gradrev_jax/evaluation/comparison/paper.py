@@ -1,5 +1,7 @@
 """The numbers that the paper reports on Shopping100k, in percent as printed."""
 
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord
+
 # The number of values of each of its 12 attributes, in alphabetical order from category to sport: 151 in all.
 SHOPPING100K_SIZES = (16, 17, 19, 14, 10, 15, 2, 11, 16, 7, 9, 15)
 
@@ -37,3 +39,20 @@ PAPER: dict[str, dict[str, str]] = {
     },
     "without reversal": _hit_rates("40.39", "49.87", "55.76", "61.44", "63.18"),
 }
+
+
+def paper_note(comparison: ComparisonRecord) -> list[str]:
+    """Returns where the paper's numbers are from, if they stand in the tables."""
+    if not is_shopping100k(comparison):
+        return []
+    return [
+        "Paper: its Tables 3, 4 and 7 (hit rate), 5 (NDCG@30) and 6 (accuracy), measured as the literature "
+        "does: the best epoch on the test images, and the query image among the gallery. † printed as 61.64, "
+        "which its neighbours contradict.",
+        "",
+    ]
+
+
+def is_shopping100k(comparison: ComparisonRecord) -> bool:
+    """Returns whether the attributes are as many, with as many values, as those of Shopping100k."""
+    return tuple(comparison["attributes"].values()) == SHOPPING100K_SIZES

@@ -4,8 +4,7 @@ import json
 import pathlib
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
@@ -18,6 +17,7 @@ from gradrev_jax.evaluation.comparison.figures import (
     hit_rate_curves,
 )
 from gradrev_jax.evaluation.comparison.numbers import nearest_k, pair_metrics
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord, SystemRecord
 from gradrev_jax.evaluation.comparison.words import (
     describe_band,
     describe_seeds,
@@ -50,7 +50,7 @@ def check_replaceable(directory: pathlib.Path) -> None:
 
 def write_comparison(
     directory: pathlib.Path,
-    comparison: Mapping[str, Any],
+    comparison: ComparisonRecord,
     queries: Sequence[tuple[str, Figure]],
     *,
     no_queries: str,
@@ -84,7 +84,7 @@ def write_comparison(
         print(f"note: {note}", file=sys.stderr)
 
 
-def comparison_table(comparison: Mapping[str, Any]) -> str:
+def comparison_table(comparison: ComparisonRecord) -> str:
     """Returns the comparison for a terminal: one line per system, in percent, and the differences."""
     ks = comparison["ks"]
     names = [*pair_metrics(ks), f"ndcg_others@{nearest_k(30, ks)}", "accuracy_macro", "accuracy_micro"]
@@ -109,7 +109,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _curve(system: Mapping[str, Any], ks: Sequence[int]) -> Curve:
+def _curve(system: SystemRecord, ks: Sequence[int]) -> Curve:
     metrics = [system["metrics"][f"hit_rate@{k}"] for k in ks]
     return Curve(
         name=system["name"],

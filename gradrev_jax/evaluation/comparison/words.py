@@ -1,13 +1,13 @@
 """Says in words what a comparison rests on and what its intervals hold, and formats its numbers."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from gradrev_jax.errors import join_names
+from gradrev_jax.evaluation.comparison.record import ComparisonRecord, DifferenceRecord, MetricRecord
 from gradrev_jax.evaluation.report import percent
 
 
-def describe_size(comparison: Mapping[str, Any]) -> str:
+def describe_size(comparison: ComparisonRecord) -> str:
     """Returns the numbers of queries and images that a comparison rests on, in words."""
     return (
         f"{comparison['queries']:,} queries of {comparison['references']:,} reference images, "
@@ -15,7 +15,7 @@ def describe_size(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def describe_seeds(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> str:
+def describe_seeds(comparison: ComparisonRecord, shown: Mapping[str, str]) -> str:
     """Returns whether the intervals of each system hold how much another training would change, in words.
 
     Args:
@@ -51,7 +51,7 @@ def describe_seeds(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> s
     )
 
 
-def warn_of_mixed_runs(comparison: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+def warn_of_mixed_runs(comparison: ComparisonRecord, shown: Mapping[str, str]) -> list[str]:
     """Returns a sentence for each system whose runs differ in more, or in less, than their seeds.
 
     Args:
@@ -80,7 +80,7 @@ def warn_of_mixed_runs(comparison: Mapping[str, Any], shown: Mapping[str, str]) 
     return sentences
 
 
-def describe_band(comparison: Mapping[str, Any]) -> str:
+def describe_band(comparison: ComparisonRecord) -> str:
     """Describes the bands of the hit rate: the intervals, and what they are over.
 
     Example:
@@ -94,19 +94,19 @@ def describe_band(comparison: Mapping[str, Any]) -> str:
     return f"{format_confidence(comparison)} intervals over {over}"
 
 
-def format_confidence(comparison: Mapping[str, Any]) -> str:
+def format_confidence(comparison: ComparisonRecord) -> str:
     """Returns the confidence of the intervals in percent."""
     return f"{100 * comparison['confidence']:g} %"
 
 
-def format_interval(metric: Mapping[str, Any]) -> str:
+def format_interval(metric: MetricRecord) -> str:
     """Returns a number with its interval, in percent."""
-    if metric["low"] is None:
+    if metric["low"] is None or metric["high"] is None:
         return percent(metric["value"])
     return f"{percent(metric['value'])} [{percent(metric['low'])}, {percent(metric['high'])}]"
 
 
-def format_difference(difference: Mapping[str, Any]) -> str:
+def format_difference(difference: DifferenceRecord) -> str:
     """Returns a difference with its interval: a star if 0 lies outside, two if it does after Holm, too."""
     bounds = [difference[name] for name in ("difference", "low", "high")]
     value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
