@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax import Retriever
+from gradrev_jax.serving.shown import results_json, results_table
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +136,12 @@ def test_a_photograph_comes_through_a_pipe(call, shop_run, tmp_path):
     assert ended.status == 0, ended.err
     read = call("search", f"--workdir={shop_run}", f"--image={photo}", "--k=2", "--json")
     assert json.loads(ended.out)["items"] == json.loads(read.out)["items"]
+
+
+def test_results_of_an_approximate_engine_say_so(shop):
+    found = shop.item(0).search(k=2)
+    assert results_json(found)["exact"] is True
+    assert "approximately" not in results_table(found)
+    approximate = dataclasses.replace(found, exact=False)
+    assert results_json(approximate)["exact"] is False
+    assert results_table(approximate).endswith("The engine searches approximately: others may be nearer.")
