@@ -160,6 +160,7 @@ def apply_in_training(
       before it if they are frozen.
 
     Example:
+      >>> import jax
       >>> from gradrev_jax import AttributeEncoder
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
       >>> encoder = AttributeEncoder(schema, feature_dim=8, backbone="embeddings")

@@ -58,8 +58,14 @@ def test_an_attribute_that_nothing_is_labelled_for_is_left_out_of_the_report(con
     assert np.isfinite(numbers).all()
 
 
-def test_a_catalogue_without_any_label_is_refused_before_anything_is_written(config, hide, tmp_path):
-    hide(range(6), "train", "test")
-    with pytest.raises(DataError, match="no test image is labelled"):
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [(("train", "test"), "no training image is labelled"), (("test",), "no test image is labelled")],
+)
+def test_a_part_without_any_label_is_refused_before_anything_is_written(
+    config, hide, tmp_path, parts, message
+):
+    hide(range(6), *parts)
+    with pytest.raises(DataError, match=message):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
