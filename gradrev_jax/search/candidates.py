@@ -17,7 +17,7 @@ SCORE_BYTES = 2**22  # of the scores that a CPU holds at a time; more leave its 
 
 
 class Query(NamedTuple):
-    """What the scores of a query, or of several along a first axis, are computed from.
+    """Represents a query, or several along a first axis, as scores are computed from it.
 
     Attributes:
       position: the position of the reference among the ``References``.

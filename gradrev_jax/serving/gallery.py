@@ -128,7 +128,7 @@ def open_gallery(
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if (made_of := about["made_of"]) != provenance:
-            is_same_state = all(made_of.get(name) == provenance.get(name) for name in STATE)
+            is_same_state = all(dict(made_of).get(name) == provenance.get(name) for name in STATE)
             of = "other settings" if is_same_state else "an earlier state of the run or of its catalogue"
             say(f"{folder} is of {of}; encoding the gallery again")
             return None

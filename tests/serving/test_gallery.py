@@ -50,6 +50,8 @@ def test_what_is_kept_is_opened(tmp_path, gallery, capsys):
         ("gallery.json", {"made_of": OF, "stage": "other", "step": 7}),
         ("gallery.json", {"made_of": OF, "stage": "encoder", "step": float("inf")}),
         ("gallery.json", [3]),
+        ("gallery.json", {"made_of": [3]}),
+        ("gallery.json", {"made_of": None}),
         ("gallery.json", b"[" * 100_000),
         ("space.safetensors", b""),
     ],
