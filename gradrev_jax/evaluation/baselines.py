@@ -177,11 +177,9 @@ def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.nd
             inputs.material.schema,
             inputs.exclude_query,
         )
-        equal = way._replace(
-            weights=None
-        )  # the strength is chosen at equal weights, whatever those of the run
-        chosen = choose_strength(held_out, equal, progress=inputs.progress).way
-        way = way._replace(strength=chosen.strength)
+        # The strength is chosen at equal weights, whatever those of the run.
+        equal = way._replace(weights=None)
+        way = way._replace(strength=choose_strength(held_out, equal, progress=inputs.progress).way.strength)
     return _search(inputs, space, way)
 
 
