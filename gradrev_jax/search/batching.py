@@ -66,9 +66,8 @@ def search_all(
     is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
     workers = NUM_WORKERS if is_divided else 1
     size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts, workers)
-    by_reference = np.argsort(
-        position, kind="stable"
-    )  # in it, the queries of a chunk of references are a slice
+    # In this order, the queries of a chunk of references are a slice.
+    by_reference = np.argsort(position, kind="stable")
 
     def search(chunk: Int[np.ndarray, " R"]) -> None:
         first, last = np.searchsorted(position[by_reference], (chunk.min(), chunk.max() + 1))
