@@ -29,7 +29,8 @@ FOLDER = "serving"
 ABOUT, SPACE = "gallery.json", "space.safetensors"
 ARRAYS = ("blocks", "own_logits")
 VERSION = 2
-STATE = ("weights", "images", "vectors", "count")  # what changes without another setting
+STATE = ("weights", "images", "vectors", "count")  # of a provenance, what changes without another setting
+MOST = 4  # galleries of the same parts that are kept, each of other settings
 
 
 class EncodedGallery(NamedTuple):
@@ -122,15 +123,13 @@ def open_gallery(
       parts: the parts of the catalogue that it shows.
       provenance: that of the gallery that is wanted, see ``gallery_provenance``.
     """
-    folder = kept_folder(directory, parts)
+    folder = kept_folder(directory, parts, provenance)
     if _leads_elsewhere(folder, directory):
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if (made_of := about["made_of"]) != provenance:
-            is_same_state = all(dict(made_of).get(name) == provenance.get(name) for name in STATE)
-            of = "other settings" if is_same_state else "an earlier state of the run or of its catalogue"
-            say(f"{folder} is of {of}; encoding the gallery again")
+        if about["made_of"] != provenance:
+            say(f"{folder} is of an earlier state of the run or of its catalogue; encoding the gallery again")
             return None
         blocks, own_logits = (map_array(folder / f"{name}.npy") for name in ARRAYS)
         space = open_space(folder / SPACE)
@@ -164,7 +163,7 @@ def keep_gallery(
     Returns:
       Whether that could be done.
     """
-    folder = kept_folder(directory, parts)
+    folder = kept_folder(directory, parts, provenance)
     try:
         if _leads_elsewhere(folder, directory):
             raise DataError(f"{folder} is a link to another folder")
@@ -178,17 +177,29 @@ def keep_gallery(
     except (OSError, DataError) as error:
         say(f"the encoded gallery is not kept, so the next start encodes it again: {error}")
         return False
+    _remove_oldest(folder.parent, parts)
     return True
 
 
-def kept_folder(directory: pathlib.Path, parts: Sequence[str]) -> pathlib.Path:
-    """Returns the folder in which the encoded gallery of some parts is kept.
+def kept_folder(directory: pathlib.Path, parts: Sequence[str], provenance: Mapping[str, Any]) -> pathlib.Path:
+    """Returns the folder in which the encoded gallery of some parts, by some settings, is kept.
 
     Example:
-      >>> kept_folder(pathlib.Path("runs/mine"), ("train", "test")).as_posix()
-      'runs/mine/serving/train+test'
+      >>> kept_folder(pathlib.Path("runs/mine"), ("train", "test"), {"step": "best"}).as_posix()
+      'runs/mine/serving/train+test_d3673dbf'
     """
-    return directory / FOLDER / "+".join(parts)
+    settings = {name: value for name, value in provenance.items() if name not in STATE}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
+    return directory / FOLDER / f"{'+'.join(parts)}_{digest}"
+
+
+def _remove_oldest(folder: pathlib.Path, parts: Sequence[str]) -> None:
+    """Removes the galleries of some parts that were written first, but for the last few."""
+    name = "+".join(parts)
+    kept = [path for path in folder.iterdir() if path.name == name or path.name.startswith(f"{name}_")]
+    for path in sorted(kept, key=lambda path: path.lstat().st_mtime_ns)[:-MOST]:
+        with contextlib.suppress(OSError):  # what is not of ours stays, as links do
+            _remove(path)
 
 
 def join_images(images: Sequence[Images]) -> Images:

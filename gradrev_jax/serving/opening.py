@@ -101,7 +101,8 @@ def open_served(
         check_finite(gallery.blocks, gallery.own_logits, directory)
         is_kept = keep_gallery(directory, parts, provenance, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
-    kept = kept_folder(directory, parts) if is_kept else None  # or what is kept there is of another gallery
+    # Where it could not be written, what is kept there is of another gallery.
+    kept = kept_folder(directory, parts, provenance) if is_kept else None
     return ServedRun(directory, catalogue, rows, gallery, load, kept)
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import time
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.serving.gallery import (
+    MOST,
     EncodedGallery,
     gallery_provenance,
     keep_gallery,
@@ -50,15 +52,13 @@ def test_what_is_kept_is_opened(tmp_path, gallery, capsys):
         ("gallery.json", {"made_of": OF, "stage": "other", "step": 7}),
         ("gallery.json", {"made_of": OF, "stage": "encoder", "step": float("inf")}),
         ("gallery.json", [3]),
-        ("gallery.json", {"made_of": [3]}),
-        ("gallery.json", {"made_of": None}),
         ("gallery.json", b"[" * 100_000),
         ("space.safetensors", b""),
     ],
 )
 def test_a_damaged_one_is_encoded_again(tmp_path, gallery, capsys, file, content):
     keep_gallery(tmp_path, PARTS, OF, gallery)
-    path = kept_folder(tmp_path, PARTS) / file
+    path = kept_folder(tmp_path, PARTS, OF) / file
     if isinstance(content, np.ndarray):
         np.save(path, content)
     else:
@@ -67,7 +67,7 @@ def test_a_damaged_one_is_encoded_again(tmp_path, gallery, capsys, file, content
     assert "cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("linked", ["serving", "serving/test"])
+@pytest.mark.parametrize("linked", ["serving", kept_folder(pathlib.Path(), PARTS, OF).as_posix()])
 def test_nothing_is_read_or_written_where_a_strangers_folder_links_to(tmp_path, gallery, capsys, linked):
     mine, model = tmp_path / "mine", tmp_path / "model"
     for folder in (mine, model):
@@ -138,19 +138,30 @@ def test_an_encoded_gallery_with_nan_is_encoded_again(tmp_path, gallery, capsys)
     keep_gallery(tmp_path, PARTS, OF, gallery)
     logits = gallery.own_logits.copy()
     logits[0] = np.nan
-    np.save(kept_folder(tmp_path, PARTS) / "own_logits.npy", logits)
+    np.save(kept_folder(tmp_path, PARTS, OF) / "own_logits.npy", logits)
     assert open_gallery(tmp_path, PARTS, OF) is None
     assert "gives numbers that are not finite" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("other", "words"),
-    [({"config": "other"}, "is of other settings"), ({"count": 7}, "is of an earlier state of the run")],
-)
-def test_the_reason_for_encoding_again_is_the_right_one(tmp_path, gallery, capsys, other, words):
+def test_a_gallery_of_an_earlier_state_is_encoded_again(tmp_path, gallery, capsys):
     keep_gallery(tmp_path, PARTS, OF, gallery)
-    assert open_gallery(tmp_path, PARTS, OF | other) is None
-    assert words in capsys.readouterr().err
+    assert open_gallery(tmp_path, PARTS, OF | {"count": 7}) is None
+    assert "is of an earlier state of the run" in capsys.readouterr().err
+
+
+def test_galleries_of_several_settings_stay_beside_each_other(tmp_path, gallery, capsys):
+    """Found by use: two commands with other flags threw each other's encoding away at every start."""
+    (tmp_path / "serving" / "test").mkdir(parents=True)  # of an earlier version, the oldest
+    keep_gallery(tmp_path, ("test", "train"), OF, gallery)
+    settings = [OF | {"config": str(number)} for number in range(MOST + 1)]
+    for number, each in enumerate(settings):
+        keep_gallery(tmp_path, PARTS, each, gallery._replace(step=number))
+        time.sleep(0.01)  # so that no two are written at one time
+    assert open_gallery(tmp_path, PARTS, settings[0]) is None
+    for number, each in enumerate(settings[1:], start=1):
+        assert open_gallery(tmp_path, PARTS, each).step == number
+    assert len(list((tmp_path / "serving").iterdir())) == MOST + 1, "and the one of other parts"
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["train", "test"])

@@ -20,7 +20,6 @@ from gradrev_jax.search.index_files import fingerprint
 from gradrev_jax.serving.changes import ANYTHING, Change
 from gradrev_jax.serving.engine_runs import gallery_of
 from gradrev_jax.serving.engines.vectors import DIGEST
-from gradrev_jax.serving.gallery import kept_folder
 from gradrev_jax.serving.opening import open_served
 
 
@@ -333,7 +332,7 @@ def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change,
     run = tmp_path / "run"
     shutil.copytree(shop_run, run)
     Retriever.open(run, progress=False)
-    folder = kept_folder(run, ("test",))
+    (folder,) = (run / "serving").iterdir()
     if change == "labels":
         about = json.loads((folder / "gallery.json").read_text())
         about["made_of"]["images"] = "another"
@@ -366,16 +365,19 @@ def test_the_digest_of_a_gallery_goes_with_it(shop_run, tmp_path, capsys):
     """Or an engine that holds another gallery would be taken for its own."""
     run = tmp_path / "run"
     shutil.copytree(shop_run, run, ignore=shutil.ignore_patterns("serving"))
-    folder = kept_folder(run, ("test",))
-    for representation in ("hybrid", "features"):
-        opened = served(run, representation)
+    digests = []
+    for weights in ("first", "second"):
+        (run / f"{weights}.safetensors").touch()  # so that the gallery is encoded again
+        opened = served(run, "hybrid")
         gallery_of(opened)
-        assert opened.kept == folder
-        assert (folder / DIGEST).read_text() == fingerprint(opened.gallery.blocks)
-        (folder / f".{DIGEST}-a0b1c2d_.part").touch()  # by a process that was killed
+        digests.append((opened.kept / DIGEST).read_text())
+        assert digests[-1] == fingerprint(opened.gallery.blocks)
+        (opened.kept / f".{DIGEST}-a0b1c2d_.part").touch()  # by a process that was killed
+    assert served(run, "features").kept != opened.kept
     assert "not kept" not in capsys.readouterr().err
 
-    (folder / "notes").touch()  # which no one may remove
+    (opened.kept / "notes").touch()  # which no one may remove
+    (run / "third.safetensors").touch()
     assert served(run, "hybrid").kept is None
     assert "the encoded gallery is not kept" in capsys.readouterr().err
     assert served(run, "hybrid").kept is None

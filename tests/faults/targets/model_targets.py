@@ -328,7 +328,7 @@ def read_gallery(folder: pathlib.Path) -> None:
     with mock.patch("gradrev_jax.serving.gallery.say") as said:
         found = open_gallery(folder, ("test",), OF)
     if found is None:
-        raise DataError(str(said.call_args or kept_folder(folder, ("test",))))
+        raise DataError(str(said.call_args or kept_folder(folder, ("test",), OF)))
     assert found.blocks.shape == (6, *found.space.fitted.memory.shape[1:])
     assert found.own_logits.shape == (6, 5)
     assert found.blocks.dtype == found.own_logits.dtype == np.float32
