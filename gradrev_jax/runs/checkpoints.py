@@ -22,16 +22,17 @@ from gradrev_jax.runs.damaged_checkpoints import (
     METRICS,
     STEP_PREFIX,
     read_score,
+    reason_of,
     scored,
     set_aside,
     step_folder,
     unusable_file,
 )
 from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
-from gradrev_jax.runs.preservation import first_best, preservation_policy
+from gradrev_jax.runs.preservation import first_and_last_best, preservation_policy
 
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
-MOST = LATEST + 2  # of a stage's checkpoints at one time, with the best and the one that is being written
+MOST = LATEST + 3  # of a stage's checkpoints at one time, with the best, its first equal and the next
 DIGESTS = "digests"
 # What says nothing of the files: too little memory, too many open files, no permission.
 ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
@@ -81,7 +82,7 @@ class Checkpoints:
                 ),
             )
         if not read_only:
-            old = set(self.steps[:-LATEST]) - {self.best_step}
+            old = set(self.steps[:-LATEST]).difference(self._first_and_last_best())
             remove_missed(self._directory, [step_folder(self._directory, step) for step in old])
             self._manager.reload()
 
@@ -198,7 +199,9 @@ class Checkpoints:
                 continue
             for later, reason in sorted(damaged.items()):
                 if distributed.is_first():
-                    done = set_aside(step_folder(self._directory, later), _reason(reason.__cause__ or reason))
+                    done = set_aside(
+                        step_folder(self._directory, later), reason_of(reason.__cause__ or reason)
+                    )
                     distributed.say(f"{done}; going on from step {step}")
             if damaged:
                 distributed.barrier(f"fall back on step {step}")
@@ -218,16 +221,24 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """Returns the first step of the highest score; the latest if none was measured; None without any.
+        """Returns the last step of the highest score; the latest if none was measured; None without any.
 
         Raises:
           CheckpointError: the scores are damaged, or the last checkpoint could not be written.
         """
+        return self._first_and_last_best()[1]
+
+    @property
+    def best_since(self) -> int | None:
+        """Returns the first step of the highest score; otherwise as ``best_step``."""
+        return self._first_and_last_best()[0]
+
+    def _first_and_last_best(self) -> tuple[int | None, int | None]:
         self._wait()
         with self._reading("read the scores of"):
-            found = {step: self._manager.metrics(step) for step in self.steps}
-            scores = {step: read_score(metrics) for step, metrics in found.items() if metrics is not None}
-        return first_best(scores) if scores else self.latest_step
+            found = ((step, self._manager.metrics(step)) for step in self.steps)
+            scores = {step: read_score(metrics) for step, metrics in found if metrics is not None}
+        return first_and_last_best(scores) if scores else (self.latest_step, self.latest_step)
 
     def close(self) -> None:
         """Waits for what is being written, and releases the folder.
@@ -280,14 +291,9 @@ class Checkpoints:
             if isinstance(error, ELSEWHERE) or getattr(error, "errno", None) in ELSEWHERE_NUMBERS:
                 raise CheckpointError(f"cannot {action} {self._directory}: {first_line(error)}") from error
             kind = CheckpointError if isinstance(error, _OtherModelError) else DamagedCheckpointError
-            reason = unusable_file(folder or self._directory) or _reason(error)
+            reason = unusable_file(folder or self._directory) or reason_of(error)
             which = f"its folder, {folder}," if folder else "the folder of that checkpoint"
             raise kind(
                 f"cannot {action} {self._directory}: {reason}\nIt is damaged, or of another model; "
                 f"restore it from a copy, or remove {which} to fall back on an earlier one."
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the first line of an error, without the kilobytes that TensorStore appends to it."""
-    return first_line(error).partition(" [tensorstore_spec=")[0]

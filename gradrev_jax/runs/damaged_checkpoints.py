@@ -89,6 +89,19 @@ def set_unscored_aside(directory: pathlib.Path) -> list[str]:
     return [set_aside(folder, reason) for folder, reason in reversed(found.items())]
 
 
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of an error, without the kilobytes that TensorStore appends to it.
+
+    Args:
+      error: the error that reading a checkpoint raised.
+
+    Example:
+      >>> reason_of(ValueError("NOT_FOUND: no such file [tensorstore_spec='{}']"))
+      'NOT_FOUND: no such file'
+    """
+    return first_line(error).partition(" [tensorstore_spec=")[0]
+
+
 def set_aside(folder: pathlib.Path, reason: str) -> str:
     """Moves the folder of a checkpoint into that of the damaged ones, which keeps one.
 

@@ -20,7 +20,7 @@ def checkpoint_bytes(parameter_bytes: int, stages: int) -> int:
 
     Example:
       >>> checkpoint_bytes(100, stages=2)
-      2400
+      3000
     """
     return stages * MOST * (1 + MOMENTS) * parameter_bytes
 

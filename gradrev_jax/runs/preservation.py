@@ -1,6 +1,6 @@
-"""Which checkpoints of a stage stay: the latest ones, and the first of the highest score."""
+"""Which checkpoints of a stage stay: the latest ones, and the first and the last of the highest score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
@@ -8,27 +8,31 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN,
 from gradrev_jax.runs.damaged_checkpoints import read_score
 
 
-class FirstBest(PreservationPolicy):
-    """Preserves the checkpoint of the highest score; of several, the first."""
+class BestOfEqual(PreservationPolicy):
+    """Preserves the first and the last checkpoint of the highest score; most often they are one.
+
+    The last is the best, and the first says since when nothing was better.
+    """
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """Returns whether each checkpoint is preserved."""
         scores = {each.step: read_score(each.metrics) for each in checkpoints if each.metrics is not None}
-        best = first_best(scores) if scores else None
-        return [each.step == best for each in checkpoints]
+        best = first_and_last_best(scores) if scores else ()
+        return [each.step in best for each in checkpoints]
 
 
-def first_best(scores: dict[int, float]) -> int:
-    """Returns the first step of the highest score.
+def first_and_last_best(scores: Mapping[int, float]) -> tuple[int, int]:
+    """Returns the first and the last step of the highest score.
 
     Args:
       scores: the score of each step, at least one.
 
     Example:
-      >>> first_best({2: 0.5, 4: 0.75, 6: 0.75})
-      4
+      >>> first_and_last_best({2: 0.5, 4: 0.75, 6: 0.75, 8: 0.25})
+      (4, 6)
     """
-    return max(scores, key=lambda step: (scores[step], -step))
+    steps = [step for step, score in scores.items() if score == max(scores.values())]
+    return min(steps), max(steps)
 
 
 def preservation_policy(latest: int) -> AnyPreservationPolicy:
@@ -37,4 +41,4 @@ def preservation_policy(latest: int) -> AnyPreservationPolicy:
     Args:
       latest: the number of the latest ones.
     """
-    return AnyPreservationPolicy([LatestN(latest), FirstBest()])
+    return AnyPreservationPolicy([LatestN(latest), BestOfEqual()])

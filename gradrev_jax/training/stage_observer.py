@@ -35,10 +35,10 @@ def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
 
 def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
     """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
-    latest, best = checkpoints.latest_step, checkpoints.best_step
-    if latest is None or best is None:
+    latest, since = checkpoints.latest_step, checkpoints.best_since
+    if latest is None or since is None:
         return False
-    return latest >= last_step or (patient_steps is not None and latest - best >= patient_steps)
+    return latest >= last_step or (patient_steps is not None and latest - since >= patient_steps)
 
 
 class SpeedMeter:

@@ -37,6 +37,9 @@ from gradrev_jax.weights.adde import (
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.writer import write_state_dict
 
+# Those whose layers have no names in PyTorch's files of the paper's encoder. Yours may have those of AlexNet.
+OTHER_BACKBONES = ("efficientnet_lite0", "embeddings")
+
 
 def import_run(
     config: ConfigDict,
@@ -154,7 +157,7 @@ def _build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEnco
             f"model.system = {config.model.system!r}: files of PyTorch have the paper's encoder alone, "
             "model.system = 'gradrev'"
         )
-    if encoder.backbone != "alexnet" or config.model.freeze_backbone:
+    if encoder.backbone in OTHER_BACKBONES or config.model.freeze_backbone:
         frozen = "frozen " if config.model.freeze_backbone else ""
         raise ConfigError(
             f"model.backbone = {frozen}{encoder.backbone}: files of PyTorch have the paper's encoder "

@@ -29,8 +29,9 @@ def test_checkpoints_that_do_not_fit_are_refused_with_the_sizes(tmp_path, monkey
 def test_what_a_run_takes_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_use.shutil, "disk_usage", lambda folder: SimpleNamespace(free=5 * 2**30))
     needed = disk_use.checkpoint_bytes(2**20, stages=2)
-    assert needed == 2 * (2 + 1 + 1) * 3 * 2**20, "the latest two, the best and the next, with two moments"
-    run = f"the run takes up to 24 MiB in {tmp_path / 'run'} for checkpoints, of 5,120 MiB free"
+    checkpoints = 2 + 2 + 1  # the latest two, the best, the first that was as good, and the next
+    assert needed == 2 * checkpoints * 3 * 2**20, "with two moments"
+    run = f"the run takes up to 30 MiB in {tmp_path / 'run'} for checkpoints, of 5,120 MiB free"
     assert disk_use.describe_use(tmp_path / "run", needed, None, None) == run
     (tmp_path / "other.npy").write_bytes(bytes(2**20))
     (tmp_path / ("0" * 32 + ".npy")).write_bytes(bytes(3 * 2**20))

@@ -484,13 +484,6 @@ def test_what_is_traced_is_refused_with_the_way_to_search_it(built, unchecked, t
         trace(built)(jnp.zeros((1, VALUES)))
 
 
-def test_features_that_are_not_finite(built):
-    features = np.ones((3, ATTRIBUTES, DIM), np.float32)
-    features[1, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="features must be finite, which item 1 is not"):
-        built.search(features=features, indicators=np.zeros((3, VALUES), int), k=1)
-
-
 def test_one_indicator_of_a_session_needs_an_axis_of_queries(built, unchecked):
     with pytest.raises(ValueError, match=r"indicators must be \[Q, J\], got \(6,\); of one query"):
         built.session(0).search(np.zeros(VALUES, int), 1)
