@@ -330,7 +330,7 @@ def test_the_gallery_is_encoded_once(shop, shop_run, monkeypatch):
 @pytest.mark.parametrize("change", ["labels", "weights", "damaged", "gone"])
 def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change, capsys, monkeypatch):
     run = tmp_path / "run"
-    shutil.copytree(shop_run, run)
+    shutil.copytree(shop_run, run, ignore=shutil.ignore_patterns("serving"))
     Retriever.open(run, progress=False)
     (folder,) = (run / "serving").iterdir()
     if change == "labels":
