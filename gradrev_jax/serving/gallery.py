@@ -177,7 +177,7 @@ def keep_gallery(
     except (OSError, DataError) as error:
         say(f"the encoded gallery is not kept, so the next start encodes it again: {error}")
         return False
-    _remove_oldest(folder.parent, parts)
+    _remove_oldest(directory, parts)
     return True
 
 
@@ -193,12 +193,16 @@ def kept_folder(directory: pathlib.Path, parts: Sequence[str], provenance: Mappi
     return directory / FOLDER / f"{'+'.join(parts)}_{digest}"
 
 
-def _remove_oldest(folder: pathlib.Path, parts: Sequence[str]) -> None:
+def _remove_oldest(directory: pathlib.Path, parts: Sequence[str]) -> None:
     """Removes the galleries of some parts that were written first, but for the last few."""
-    name = "+".join(parts)
-    kept = [path for path in folder.iterdir() if path.name == name or path.name.startswith(f"{name}_")]
-    for path in sorted(kept, key=lambda path: path.lstat().st_mtime_ns)[:-MOST]:
-        with contextlib.suppress(OSError):  # what is not of ours stays, as links do
+    name, found = "+".join(parts), []
+    for path in (directory / FOLDER).iterdir():
+        is_kept = path.name == name or path.name.startswith(f"{name}_")
+        if is_kept and not _leads_elsewhere(path, directory):
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                found.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(found)[:-MOST]:
+        with contextlib.suppress(OSError):  # a folder with a file that is not of ours stays
             _remove(path)
 
 

@@ -203,3 +203,19 @@ def test_a_full_disk_is_named(tmp_path, gallery, capsys, monkeypatch):
     monkeypatch.setattr(np, "save", short)
     assert not keep_gallery(tmp_path, PARTS, OF, gallery)
     assert "No space left on device (34000 requested and 33760 written)" in capsys.readouterr().err
+
+
+def test_what_a_link_leads_to_is_not_removed_as_the_oldest(tmp_path, gallery):
+    """A stranger's model may have links into runs of others."""
+    mine, model = tmp_path / "mine", tmp_path / "model"
+    for folder in (mine, model):
+        folder.mkdir()
+    keep_gallery(mine, PARTS, OF, gallery)
+    before = sorted(mine.rglob("*"))
+    (model / "serving").mkdir()
+    (model / "serving" / "test_0").symlink_to(kept_folder(mine, PARTS, OF))
+    for number in range(MOST + 1):
+        time.sleep(0.01)
+        keep_gallery(model, PARTS, OF | {"config": str(number)}, gallery)
+    assert sorted(mine.rglob("*")) == before
+    assert len(list((model / "serving").iterdir())) == MOST + 1, "and the link"
