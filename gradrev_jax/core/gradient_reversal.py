@@ -91,8 +91,11 @@ _reverse.defvjp(_forward, _backward)
 
 
 def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
-    shape, of_scale = jnp.shape(leaf), jnp.shape(scale)
-    ends = zip(reversed(of_scale), reversed(shape), strict=False)
-    if len(of_scale) > len(shape) or any(own not in (1, size) for own, size in ends):
-        raise ValueError(f"scale {of_scale} must broadcast to {shape}, the shape of x")
+    shape = jnp.shape(leaf)
+    try:
+        fits = np.broadcast_shapes(shape, jnp.shape(scale)) == shape
+    except ValueError:  # whose message names neither
+        fits = False
+    if not fits:
+        raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {shape}, the shape of x")
     return _reverse(jnp.asarray(leaf), jnp.asarray(scale, dtype=float))

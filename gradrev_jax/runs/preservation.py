@@ -31,7 +31,8 @@ def first_and_last_best(scores: Mapping[int, float]) -> tuple[int, int]:
       >>> first_and_last_best({2: 0.5, 4: 0.75, 6: 0.75, 8: 0.25})
       (4, 6)
     """
-    steps = [step for step, score in scores.items() if score == max(scores.values())]
+    highest = max(scores.values())
+    steps = [step for step, score in scores.items() if score == highest]
     return min(steps), max(steps)
 
 

@@ -10,6 +10,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.files import replace_file
+from gradrev_jax.runs.damaged_checkpoints import step_of
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, RENAMED, is_resumable
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.shared_config import check_shared
@@ -128,8 +129,12 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     new = earlier | flat_fields(config)
     if path.exists():
         old = earlier | flat_fields(read_config(workdir))
-        begun = [stage for stage in STAGES if any(checkpoint_directory(workdir, stage).glob("step_*"))]
-        old["stages"] = [*old.get("stages", ()), *begun]  # one may be left out, and still have checkpoints
+        # One may be left out, and still have checkpoints.
+        folders = {stage: checkpoint_directory(workdir, stage).glob("*") for stage in STAGES}
+        begun = [
+            stage for stage, found in folders.items() if any(step_of(each) is not None for each in found)
+        ]
+        old["stages"] = [*old.get("stages", ()), *begun]
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
             for field in sorted(old.keys() | new.keys())
