@@ -37,7 +37,7 @@ def outcome(place: Place) -> dict[str, Any]:
         with np.load(report / "queries.npz", allow_pickle=False) as queries:
             parts["report/queries.npz"] = {name: _array(queries[name]) for name in queries.files}
     if place.engine.exists():
-        kept = place.run / "serving" / "test"
+        (kept,) = (place.run / "serving").iterdir()
         parts["gallery"] = {path.name: _array(np.load(path)) for path in sorted(kept.glob("*.npy"))}
         parts["engine"] = _engine_rows(place)
         parts["index.py"] = place.printed(INDEX).strip().splitlines()[-1].replace(str(place.folder), "")
@@ -126,6 +126,9 @@ def _names(place: Place) -> Iterator[str]:
         name = path.relative_to(place.run)
         if name.parts[0] == "tensorboard" or (name.parts[0] == "checkpoints" and len(name.parts) > 3):
             continue
+        if name.parts[0] == "serving" and len(name.parts) > 1:  # named by the settings, which have paths
+            parts, _, _ = name.parts[1].rpartition("_")
+            name = pathlib.Path("serving", parts, *name.parts[2:])
         yield str(name)
 
 
