@@ -17,7 +17,7 @@ def test_both_sides_have_the_same_loss_and_gradient():
 
     schema = jax_side.schema_of(3)
     vectors, labels = inputs.random_vectors(BATCH, WIDTH), inputs.random_labels(BATCH, schema.sizes)
-    encoder = AttributeEncoder(schema, feature_dim=DIM, backbone="embeddings", dropout=0.0)
+    encoder = AttributeEncoder(schema, feature_dim=DIM, backbone="embeddings", tap="raw", dropout=0.0)
     variables = jax_side.random_params(encoder, WIDTH)
     reference = model.AttributeEncoder(schema.sizes, feature_dim=DIM, vector=WIDTH, dropout=0.0)
     for name, tensor in reference.named_parameters():
