@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -62,6 +62,18 @@ def open_inputs(
         return dict(pixels.open_parts(catalogue, parts, config, progress=progress))
     _remember(catalogue, catalogue.vectors, np.sort(catalogue.rows(*parts)), progress=progress)
     return {part: catalogue.vectors.take(catalogue.parts[part]) for part in parts}
+
+
+def expected_pixels(catalogue: Catalogue, part: str, config: ConfigDict) -> UInt8[np.ndarray, "rows S S 3"]:
+    """Returns zeros of the shape that a part's decoded images will have; they take no memory.
+
+    Args:
+      catalogue: the catalogue of the run.
+      part: the part.
+      config: the config of the run.
+    """
+    size = config.data.image_size
+    return np.broadcast_to(np.uint8(0), (len(catalogue.parts[part]), size, size, 3))
 
 
 def _remember(

@@ -1,39 +1,56 @@
-"""Compiles a stage's steps while its first state is computed."""
+"""Compiles a stage's steps before there is a state, or an image, to call them with."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gradrev_jax.runs.freed_memory import return_freed_memory
-from gradrev_jax.training.parallel import Parallel, Steps, Taken
+from gradrev_jax.training.feed import prepare_call, stage_calls
+from gradrev_jax.training.parallel import Steps, Taken
+from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
 
-def compile_ahead(parallel: Parallel, steps: Steps, shapes: TrainState, batches: Any, targets: Any) -> Steps:
-    """Compiles steps for the shapes of their first call, before there is a state to call them with.
-
-    The program is the one that a call would compile. Steps of several devices are returned as they are, and
-    compiled by their first call.
+def can_compile_ahead(stage: Stage, options: RunOptions, first: int) -> bool:
+    """Returns whether the shapes of a stage's first call are known before it, and one device takes it.
 
     Args:
-      parallel: the devices.
-      steps: the steps, of ``parallel.compile``.
-      shapes: the shapes and dtypes of the state.
-      batches: the batches of the first call, from ``parallel.place``.
-      targets: the targets of the first call.
+      stage: the stage.
+      options: how it is run.
+      first: the first step that is taken.
+    """
+    is_alone = len(options.parallel.devices) == 1 and not options.on_device
+    return stage.shapes is not None and is_alone and first < stage.last_step
+
+
+def compile_ahead(stage: Stage, options: RunOptions, first: int) -> Steps:
+    """Compiles a stage's steps for the shapes of their first call.
+
+    The program is the one that the call would compile. Of the stage's inputs, only the shape and the dtype
+    matter.
+
+    Args:
+      stage: the stage, of which ``can_compile_ahead``.
+      options: how it is run.
+      first: the first step that is taken.
 
     Returns:
-      The steps; calls with batches of other shapes are compiled when they come.
+      The steps; calls with batches of other shapes are compiled when they come, and so are all of steps that
+      are no jitted function.
     """
-    lower: Callable[..., Any] | None = getattr(steps, "lower", None)
-    if lower is None or len(parallel.devices) > 1:
-        return steps
+    parallel = options.parallel
     everywhere = NamedSharding(parallel.mesh, PartitionSpec())
     state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), stage.shapes
     )
+    _, batches, targets = prepare_call(stage, options, next(stage_calls(stage, options, first)))
+    steps = parallel.compile(stage.update, size=stage.batch_size)
+    lower: Callable[..., Any] | None = getattr(steps, "lower", None)
+    if lower is None:
+        return steps
     compiled, shape = lower(state, batches, targets).compile(), batches.shape
     return_freed_memory()  # the compiler's, before the first step needs as much
 
@@ -41,3 +58,23 @@ def compile_ahead(parallel: Parallel, steps: Steps, shapes: TrainState, batches:
         return (compiled if batches.shape == shape else steps)(state, batches, targets)
 
     return take_steps
+
+
+def start_compiling(stage: Stage, options: RunOptions) -> Future[Steps] | None:
+    """Starts ``compile_ahead`` for the first step of a run, in a thread, for images that are still decoded.
+
+    Nobody waits for the thread where an error of the images ends the run.
+
+    Args:
+      stage: the first stage, with inputs of the right shape.
+      options: how it is run.
+
+    Returns:
+      The steps to come; None: they cannot be compiled ahead.
+    """
+    if not can_compile_ahead(stage, options, first=0):
+        return None
+    thread = ThreadPoolExecutor(1, "compile")
+    compiled = thread.submit(compile_ahead, stage, options, 0)
+    thread.shutdown(wait=False)
+    return compiled

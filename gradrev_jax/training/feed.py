@@ -4,7 +4,12 @@ import collections
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import jax
+import numpy as np
+
+from gradrev_jax.training.stage import RunOptions, Stage
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -31,6 +36,21 @@ def calls(first: int, last: int, *, at_most: int, ends: Iterable[int]) -> Iterat
         stop = min(start + at_most, last, *stops)
         yield range(start, stop)
         start = stop
+
+
+def stage_calls(stage: Stage, options: RunOptions, first: int) -> Iterator[range]:
+    """Yields the steps of a stage's calls from a step on."""
+    ends = (stage.epoch_steps, options.checkpoint_every)
+    return calls(first, stage.last_step, at_most=options.steps_per_call, ends=ends)
+
+
+def prepare_call(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:
+    """Returns some steps, their batches (of inputs, or of rows) on the devices, and their targets."""
+    drawn = [stage.batch(step) for step in steps]
+    rows = options.parallel.own_rows(np.stack([batch.rows for batch in drawn]))
+    batches = options.parallel.place(rows if options.on_device else stage.inputs[rows])
+    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.targets for batch in drawn))
+    return steps, batches, targets
 
 
 class Feed(Generic[Item, Prepared]):

@@ -67,45 +67,48 @@ class History(NamedTuple):
     fingerprint: Fingerprint | None
 
 
-class Data(NamedTuple):
-    """Represents the data that a run is trained on, and what depends on its attributes.
+class Plan(NamedTuple):
+    """Represents what is known of a run before any of its images is read.
 
     Attributes:
       catalogue: the catalogue, with its validation part.
-      inputs: the inputs of the model by part.
-      frozen: the backbone that computed the inputs; None: they are pixels, or the user's own vectors.
-      triplets: the triplets of stage 2; None without it.
-      validation_part: the part that chooses the best checkpoint.
       protocol: the protocol of its evaluation.
-      notes: what the user is told about the catalogue.
+      encoder: the model.
+      objectives: what each stage minimises, by its name.
+      devices: the devices of each stage, by its name.
     """
 
     catalogue: Catalogue
+    protocol: Protocol
+    encoder: Encoder
+    objectives: dict[str, Objective]
+    devices: dict[str, Parallel]
+
+    @property
+    def validation_part(self) -> str:
+        """The part that chooses the best checkpoint."""
+        return TEST if self.protocol.select_on_test else VALIDATION
+
+
+class Data(NamedTuple):
+    """Represents what a run is trained on, and starts from.
+
+    Attributes:
+      inputs: the inputs of the model by part.
+      frozen: the backbone that computed the inputs; None: they are pixels, or the user's own vectors.
+      triplets: the triplets of stage 2; None without it.
+      starting_weights: the parameters and statistics that the encoder's backbone starts from, without those
+        of layers that start at random.
+      notes: what the user is told about the catalogue.
+      disk_note: what the user is told about the disk.
+    """
+
     inputs: dict[str, Rows]
     frozen: FrozenBackbone | None
     triplets: Triplets | None
-    validation_part: str
-    protocol: Protocol
-    notes: list[str]
-
-
-class Model(NamedTuple):
-    """Represents the model that is trained, and the devices.
-
-    Attributes:
-      encoder: the model.
-      objectives: what each stage minimises, by its name.
-      starting_weights: the parameters and statistics that its backbone starts from, without those of layers
-        that start at random.
-      devices: the devices of each stage, by its name.
-      note: what the user is told about the disk.
-    """
-
-    encoder: Encoder
-    objectives: dict[str, Objective]
     starting_weights: Any
-    devices: dict[str, Parallel]
-    note: str
+    notes: list[str]
+    disk_note: str
 
 
 def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
@@ -135,28 +138,9 @@ def read_history(directory: pathlib.Path) -> History:
     return History(has_begun, read_fingerprint(directory) if has_begun else None)
 
 
-def open_data(config: ConfigDict, directory: pathlib.Path, history: History, *, progress: bool) -> Data:
-    """Opens what a run is trained on; what needs no image is checked before any image is read."""
+def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> Plan:
+    """Opens the catalogue, and builds what depends on its attributes and labels alone."""
     protocol = build_protocol(config)
-    catalogue = _open_catalogue(config, protocol, directory, history)
-    frozen = open_frozen(config, directory)
-    # What evaluation needs is looked at too, so that no hours of training precede an error.
-    triplets, _, _, inputs = together(
-        lambda: _triplets(config, catalogue),
-        lambda: evaluation_queries(catalogue, protocol, config.seed),
-        lambda: _check_choices(catalogue, protocol, config.seed),
-        lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
-    )
-    workdir.check_vectors(directory, catalogue.vectors)
-    notes = _catalogue_changes(history, catalogue, directory, config)
-    validation_part = TEST if protocol.select_on_test else VALIDATION
-    return Data(catalogue, inputs, frozen, triplets, validation_part, protocol, notes)
-
-
-def _open_catalogue(
-    config: ConfigDict, protocol: Protocol, directory: pathlib.Path, history: History
-) -> Catalogue:
-    """Opens the catalogue and checks that the run in the folder may be trained on it."""
     catalogue = remembering(builders.open_catalogue(config))
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)
@@ -170,25 +154,41 @@ def _open_catalogue(
             f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
         )
     _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
-    return catalogue
-
-
-def build_model(config: ConfigDict, data: Data, directory: pathlib.Path) -> Model:
-    """Builds the model and chooses the devices; checks that the run fits in their memory and on the disk."""
-    encoder = builders.build_encoder(config, data.catalogue.schema)
-    objectives = builders.objectives(config, encoder, data.catalogue.part_labels(TRAIN))
+    objectives = builders.objectives(config, encoder, catalogue.part_labels(TRAIN))
     devices = {name: stage_devices(config, name) for name in config.stages}
-    shapes = parameter_shapes(encoder, input_size(config, data.inputs[TRAIN]))
+    return Plan(catalogue, protocol, encoder, objectives, devices)
+
+
+def open_data(
+    config: ConfigDict, plan: Plan, directory: pathlib.Path, history: History, *, progress: bool
+) -> Data:
+    """Opens what a run is trained on; what needs no image is checked before any image is read."""
+    catalogue, protocol = plan.catalogue, plan.protocol
+    frozen = open_frozen(config, directory)
+    # What evaluation needs is looked at too, so that no hours of training precede an error.
+    triplets, _, _, inputs = together(
+        lambda: _triplets(config, catalogue),
+        lambda: evaluation_queries(catalogue, protocol, config.seed),
+        lambda: _check_choices(catalogue, protocol, config.seed),
+        lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
+    )
+    workdir.check_vectors(directory, catalogue.vectors)
+    notes = _catalogue_changes(history, catalogue, directory, config)
+    shapes = parameter_shapes(plan.encoder, input_size(config, inputs[TRAIN]))
+    disk_note = _check_fits(config, plan, inputs[TRAIN], shapes, directory)
+    return Data(inputs, frozen, triplets, _starting_weights(shapes, config, directory), notes, disk_note)
+
+
+def _check_fits(config: ConfigDict, plan: Plan, inputs: Rows, shapes: Any, directory: pathlib.Path) -> str:
+    """Checks that a run fits in memory and on the disk; returns what the user is told of the disk."""
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     if config.data.placement == DEVICE:
         # Parameters, their gradients and two moments.
-        inputs = data.inputs[TRAIN]
-        devices[ENCODER].check_room(inputs.shape, besides=4 * size, dtype=inputs.dtype)
+        plan.devices[ENCODER].check_room(inputs.shape, besides=4 * size, dtype=inputs.dtype)
     needed = checkpoint_bytes(size, len(config.stages))
     check_room(directory, needed)
-    cache = cache_folder(config.data.cache_dir) if data.catalogue.vectors is None else None
-    note = describe_use(directory, needed, cache, cache_limit(config))
-    return Model(encoder, objectives, _starting_weights(shapes, config, directory), devices, note)
+    cache = cache_folder(config.data.cache_dir) if plan.catalogue.vectors is None else None
+    return describe_use(directory, needed, cache, cache_limit(config))
 
 
 def _check_names_and_labels(

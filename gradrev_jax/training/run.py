@@ -4,11 +4,13 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
-from gradrev_jax.data.catalogue import TEST, Catalogue
+from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import join_names
@@ -23,6 +25,7 @@ from gradrev_jax.runs.fingerprints import (
     save_fingerprint,
 )
 from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
+from gradrev_jax.runs.inputs import expected_pixels, is_vectors
 from gradrev_jax.runs.loggers.loggers import open_loggers
 from gradrev_jax.runs.loggers.registry import check_loggers
 from gradrev_jax.runs.model_file import check_trainable
@@ -32,22 +35,24 @@ from gradrev_jax.runs.protocol import (
     queries_of,
 )
 from gradrev_jax.runs.workdir_lock import hold_workdir
+from gradrev_jax.systems.objective import ENCODER
+from gradrev_jax.training.ahead import start_compiling
 from gradrev_jax.training.opening import (
     Data,
     History,
-    Model,
+    Plan,
     as_begun,
-    build_model,
+    make_plan,
     open_data,
     read_history,
 )
-from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.parallel import Parallel, Steps
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, patient_steps
 from gradrev_jax.training.stopping import StoppableRows, never
 from gradrev_jax.training.update import TrainState
-from gradrev_jax.training.validation import make_validator
+from gradrev_jax.training.validation import Validation, make_validator
 
 VALIDATION_REFERENCES = 500  # so that choosing a memory takes seconds an epoch, however large the catalogue
 
@@ -89,38 +94,64 @@ def train(
         config = builders.with_defaults(as_begun(config, directory))
         progress = progress and distributed.is_first()
         history = read_history(directory)
-        data = open_data(config, directory, history, progress=progress)
-        model = build_model(config, data, directory)
+        plan = make_plan(config, directory, history)
+        early = None if history.has_begun else _compile_beside(config, plan, directory)
+        data = open_data(config, plan, directory, history, progress=progress)
         fields = workdir.flat_fields(config.to_dict())
         with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
-            _claim(config, data, directory, history)
-            say(model.note)
-            shared = _stage_inputs(config, directory, data, model, progress=progress, stop=stop)
+            _claim(config, plan, data, directory, history)
+            say(data.disk_note)
+            shared = _stage_inputs(config, directory, plan, data, progress=progress, stop=stop)
             for name in config.stages:
                 stage = STAGE_BUILDERS[name](shared)
                 options = _run_options(
                     config,
                     stage,
-                    model.devices[name],
+                    plan.devices[name],
                     progress=progress,
                     stop=stop,
                     during_steps=during_steps,
                 )
-                state = run_stage(stage, directory, options, loggers)
+                state = run_stage(stage, directory, options, loggers, early if name == ENCODER else None)
     return state
 
 
-def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: History) -> None:
+def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> Future[Steps] | None:
+    """Starts compiling the steps of a new run while its images are decoded; None: it cannot, or has none."""
+    if ENCODER not in config.stages or is_vectors(config):
+        return None
+
+    def validate_nothing(params: Any, memory: Any) -> Validation:
+        raise AssertionError("a stage that is only compiled validates nothing")
+
+    stage = STAGE_BUILDERS[ENCODER](
+        StageInputs(
+            config=config,
+            directory=directory,
+            catalogue=plan.catalogue,
+            inputs={TRAIN: expected_pixels(plan.catalogue, TRAIN, config)},
+            encoder=plan.encoder,
+            starting_weights={},
+            objectives=plan.objectives,
+            triplets=None,
+            validate=validate_nothing,
+            progress=False,
+        )
+    )
+    return start_compiling(stage, _run_options(config, stage, plan.devices[ENCODER], progress=False))
+
+
+def _claim(config: ConfigDict, plan: Plan, data: Data, directory: pathlib.Path, history: History) -> None:
     """Claims the folder for this run, and prints the notes on its catalogue."""
-    now = fingerprint(data.catalogue)
+    now = fingerprint(plan.catalogue)
     is_known = history.fingerprint is not None or not history.has_begun
     distributed.barrier("claim")  # all have seen the folder as it was
     if distributed.is_first():
         if is_known:  # what an earlier version has trained on is not known
             save_fingerprint(directory, following(history.fingerprint, now))
         workdir.claim(directory, config.to_dict())
-        workdir.claim_schema(directory, data.catalogue.schema)
-        workdir.claim_vectors(directory, data.catalogue.vectors)
+        workdir.claim_schema(directory, plan.catalogue.schema)
+        workdir.claim_vectors(directory, plan.catalogue.vectors)
         if data.frozen is not None:
             save_frozen_backbone(directory, data.frozen)
     notes = list(data.notes)
@@ -135,34 +166,34 @@ def _claim(config: ConfigDict, data: Data, directory: pathlib.Path, history: His
 def _stage_inputs(
     config: ConfigDict,
     directory: pathlib.Path,
+    plan: Plan,
     data: Data,
-    model: Model,
     *,
     progress: bool,
     stop: Callable[[], bool],
 ) -> StageInputs:
     """Collects what all stages share, with the function that a checkpoint is chosen by."""
-    part, protocol = data.validation_part, data.protocol
+    part, protocol = plan.validation_part, plan.protocol
     validate = make_validator(
-        model.encoder,
+        plan.encoder,
         StoppableRows(data.inputs[part], stop),
-        data.catalogue.part_labels(part),
-        _validation_queries(data.catalogue, part, protocol, config.seed) if data.triplets else None,
+        plan.catalogue.part_labels(part),
+        _validation_queries(plan.catalogue, part, protocol, config.seed) if data.triplets else None,
         # Until evaluation has chosen one, the usual one.
         normalize=protocol.normalize or "global",
         # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
-        weights=given_weights(protocol, data.catalogue.schema),
+        weights=given_weights(protocol, plan.catalogue.schema),
         batch_size=protocol.batch_size,
         progress=progress,
     )
     return StageInputs(
         config=config,
         directory=directory,
-        catalogue=data.catalogue,
+        catalogue=plan.catalogue,
         inputs=data.inputs,
-        encoder=model.encoder,
-        starting_weights=model.starting_weights,
-        objectives=model.objectives,
+        encoder=plan.encoder,
+        starting_weights=data.starting_weights,
+        objectives=plan.objectives,
         triplets=data.triplets,
         validate=validate,
         progress=progress,
@@ -175,8 +206,8 @@ def _run_options(
     parallel: Parallel,
     *,
     progress: bool,
-    stop: Callable[[], bool],
-    during_steps: Callable[[], contextlib.AbstractContextManager[None]],
+    stop: Callable[[], bool] = never,
+    during_steps: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> RunOptions:
     return RunOptions(
         parallel=parallel,

@@ -4,10 +4,9 @@ import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -16,8 +15,8 @@ from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
-from gradrev_jax.training.ahead import compile_ahead
-from gradrev_jax.training.feed import Feed, calls
+from gradrev_jax.training.ahead import can_compile_ahead, compile_ahead
+from gradrev_jax.training.feed import Feed, prepare_call, stage_calls
 from gradrev_jax.training.parallel import Steps
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, checkpoint_items
@@ -26,7 +25,11 @@ from gradrev_jax.training.update import TrainState
 
 
 def run_stage(
-    stage: Stage, directory: pathlib.Path, options: RunOptions, loggers: Loggers | None = None
+    stage: Stage,
+    directory: pathlib.Path,
+    options: RunOptions,
+    loggers: Loggers | None = None,
+    early: Future[Steps] | None = None,
 ) -> TrainState:
     """Trains a stage to its last step, going on from its latest checkpoint.
 
@@ -35,6 +38,7 @@ def run_stage(
       directory: the run's folder.
       options: how it is run.
       loggers: the loggers of the run; None: metrics.jsonl alone.
+      early: the steps of a run's first stage, if a thread compiles them already, see ``start_compiling``.
 
     Returns:
       The state after the last step.
@@ -49,7 +53,7 @@ def run_stage(
         contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
         Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
     ):
-        state, compiled = _begin(stage, options, first=checkpoints.latest_step or 0)
+        state, compiled = _begin(stage, options, early, first=checkpoints.latest_step or 0)
         if checkpoints.latest_step is not None:
             state = _restore(checkpoints, state)
         first_step = int(state.step)
@@ -78,23 +82,25 @@ def run_stage(
     return state
 
 
-def _begin(stage: Stage, options: RunOptions, *, first: int) -> tuple[TrainState, Steps]:
+def _begin(
+    stage: Stage, options: RunOptions, early: Future[Steps] | None, *, first: int
+) -> tuple[TrainState, Steps]:
     """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
 
     Args:
       stage: the stage.
       options: how it is run.
+      early: the steps, if a thread compiles them already.
       first: the first step that is taken.
     """
     parallel = options.parallel
-    resident = parallel.replicate(np.asarray(stage.inputs)) if options.on_device else None
-    steps = parallel.compile(stage.update, size=stage.batch_size, resident_inputs=resident)
-    if stage.shapes is None or options.on_device or len(parallel.devices) > 1 or first >= stage.last_step:
+    if not can_compile_ahead(stage, options, first):
+        resident = parallel.replicate(np.asarray(stage.inputs)) if options.on_device else None
+        steps = parallel.compile(stage.update, size=stage.batch_size, resident_inputs=resident)
         return parallel.replicate(stage.begin()), steps
     with ThreadPoolExecutor(1, "begin") as aside:
         begun = aside.submit(stage.begin)
-        _, batches, targets = _prepare(stage, options, next(_calls(stage, options, first)))
-        steps = compile_ahead(parallel, steps, stage.shapes, batches, targets)
+        steps = compile_ahead(stage, options, first) if early is None else early.result()
         return parallel.replicate(begun.result()), steps
 
 
@@ -108,22 +114,7 @@ def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
 
 def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:
     """Prepares the batches of the coming calls ahead of them."""
-    return Feed(functools.partial(_prepare, stage, options), _calls(stage, options, first_step))
-
-
-def _calls(stage: Stage, options: RunOptions, first_step: int) -> Iterator[range]:
-    """Yields the steps of the calls from a step on."""
-    ends = (stage.epoch_steps, options.checkpoint_every)
-    return calls(first_step, stage.last_step, at_most=options.steps_per_call, ends=ends)
-
-
-def _prepare(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:
-    """Returns some steps, their batches (of inputs, or of rows) on the devices, and their targets."""
-    drawn = [stage.batch(step) for step in steps]
-    rows = options.parallel.own_rows(np.stack([batch.rows for batch in drawn]))
-    batches = options.parallel.place(rows if options.on_device else stage.inputs[rows])
-    targets = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.targets for batch in drawn))
-    return steps, batches, targets
+    return Feed(functools.partial(prepare_call, stage, options), stage_calls(stage, options, first_step))
 
 
 @contextlib.contextmanager

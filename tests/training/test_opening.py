@@ -5,7 +5,7 @@ import pytest
 
 from gradrev_jax.errors import DataError
 from gradrev_jax.runs import builders, workdir
-from gradrev_jax.training.opening import as_begun, open_data, read_history
+from gradrev_jax.training.opening import as_begun, make_plan, open_data, read_history
 
 
 def test_fields_that_a_run_of_an_earlier_version_keeps_are_named(tiny_config, tmp_path, capsys):
@@ -23,8 +23,12 @@ def test_fields_that_a_run_of_an_earlier_version_keeps_are_named(tiny_config, tm
     assert "data.missing=" not in "".join(capsys.readouterr())
 
 
+def planned(config, directory):
+    return make_plan(config, directory, read_history(directory))
+
+
 def opened(config, directory):
-    return open_data(config, directory, read_history(directory), progress=False)
+    return open_data(config, planned(config, directory), directory, read_history(directory), progress=False)
 
 
 @pytest.fixture
@@ -48,13 +52,13 @@ def test_a_training_part_without_a_label_is_refused(tiny_config, tmp_path, witho
     """Found by use: it was trained to the end, at a loss of 0."""
     without_labels(range(6))
     with pytest.raises(DataError, match="no training image is labelled, so there is nothing to learn"):
-        opened(tiny_config, tmp_path / "run")
+        planned(tiny_config, tmp_path / "run")
 
 
 def test_an_attribute_without_a_training_label_is_named(tiny_config, tmp_path, without_labels, capsys):
     without_labels([2])
-    data = opened(tiny_config, tmp_path / "run")
-    name = data.catalogue.schema.names[2]
+    plan = planned(tiny_config, tmp_path / "run")
+    name = plan.catalogue.schema.names[2]
     assert f"no training image is labelled for {name}, so nothing is learned of it" in capsys.readouterr().err
 
 

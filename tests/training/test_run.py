@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import os
+import threading
 import time
 from types import SimpleNamespace
 
@@ -19,8 +20,8 @@ from gradrev_jax.runs.loggers.registry import LOGGERS
 from gradrev_jax.runs.metrics_log import MetricsLog
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.runs.workdir_lock import hold_workdir
+from gradrev_jax.training import opening, stage_observer, stages
 from gradrev_jax.training import run as training_run
-from gradrev_jax.training import stage_observer, stages
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.run import train
 from gradrev_jax.training.stopping import TrainingStopped
@@ -351,6 +352,48 @@ def test_a_damaged_image_is_named_and_leaves_no_folder(tiny_config, tmp_path, mo
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_the_steps_are_compiled_while_images_are_decoded(tiny_config, tmp_path, monkeypatch):
+    compiling, compiled = threading.Event(), []
+    compile_steps, open_inputs = Parallel.compile, opening.open_inputs
+
+    def compile_counted(self, *arguments, **settings):
+        compiled.append(threading.current_thread())
+        compiling.set()
+        return compile_steps(self, *arguments, **settings)
+
+    def decode(*arguments, **settings):
+        assert compiling.wait(60)
+        return open_inputs(*arguments, **settings)
+
+    monkeypatch.setattr(Parallel, "compile", compile_counted)
+    monkeypatch.setattr(opening, "open_inputs", decode)
+    tiny_config.stages = ("encoder",)
+    run(tiny_config, tmp_path / "run")
+    assert len(compiled) == 1, "the stage takes the steps that were compiled"
+    tiny_config.train.epochs = 3
+    compiling.set()
+    run(tiny_config, tmp_path / "run")
+    assert compiled[1] is threading.main_thread(), "a run that goes on has its images already"
+
+
+def test_an_error_of_the_images_waits_for_no_compiler(tiny_config, tmp_path, monkeypatch):
+    told, compile_steps = threading.Event(), Parallel.compile
+
+    def compile_at_last(self, *arguments, **settings):
+        assert told.wait(60)
+        return compile_steps(self, *arguments, **settings)
+
+    def damaged(*arguments, **settings):
+        raise DataError("32 of 32 images cannot be read")
+
+    monkeypatch.setattr(Parallel, "compile", compile_at_last)
+    monkeypatch.setattr(opening, "open_inputs", damaged)
+    with pytest.raises(DataError, match="32 of 32 images"):
+        run(tiny_config, tmp_path / "run")
+    assert any(thread.name.startswith("compile") for thread in threading.enumerate())
+    told.set()
+
+
 def test_strengths_of_the_wrong_size_leave_no_folder(tiny_config, tmp_path):
     tiny_config.reversal.strengths = ((1.0,),)
     with pytest.raises(ConfigError, match="reversal.strengths must be 6 rows of 6 numbers"):
@@ -501,7 +544,7 @@ def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monk
 
     monkeypatch.setattr(stages, "make_update", recording(stages.make_update))
     run(two_stages, tmp_path)
-    assert seen == [mirror, mirror]
+    assert seen == [mirror] * 3, "those of stage 1 are made for the compiler, too"
 
 
 def test_a_folder_may_be_a_string(tiny_config, tmp_path):
