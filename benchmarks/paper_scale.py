@@ -43,7 +43,7 @@ from configs import shopping100k
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.scores import retrieval_metrics
-from gradrev_jax.models.inference import encode, make_forward
+from gradrev_jax.models.inference import encode
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
@@ -311,19 +311,14 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
     restoring, stage = timed_stage(shared)
     part, trained = train_stage(shared, stage, least_steps=least, seconds=seconds_left(), rate=rate["median"])
     yield with_part("stage 2, memory", part)
-    params, forward = trained[ENCODER], make_forward(encoder)
+    params = trained[ENCODER]
     batching = {"batch_size": batch_size, "progress": whole}
     part = (  # stage 2 builds the prototypes before its first step
         Part(restoring, "measured")
         if whole
         else over_images(
             lambda chosen: build_memory(
-                forward,
-                params,
-                [(chosen, catalogue.part_labels(TRAIN))],
-                catalogue.schema,
-                feature_dim=encoder.feature_dim,
-                **batching,
+                params, [(chosen, catalogue.part_labels(TRAIN))], encoder, **batching
             ),
             pixels,
             sizes["train"],

@@ -72,11 +72,11 @@ def small_backbone():
     """The name of a backbone that compiles in no time, which ``BACKBONES`` has during a module's tests."""
     from gradrev_jax.models.alexnet import TAPS
     from gradrev_jax.models.backbones import BACKBONES, Backbone
-    from gradrev_jax.models.inputs import Pixels
+    from gradrev_jax.models.inputs import PixelInputs
     from tests.small_backbone import LeftColour
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=Pixels(4), taps=TAPS))
+        patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=PixelInputs(4), taps=TAPS))
         yield "small"
 
 

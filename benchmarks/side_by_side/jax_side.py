@@ -187,13 +187,11 @@ def prototypes(
     del draws  # only the other side draws
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width)
-    forward, params = make_forward(encoder), random_params(encoder, image)
+    params = random_params(encoder, image)
     pixels, labels = inputs.random_images(images, image), inputs.random_labels(images, schema.sizes)
 
     def job() -> dict[str, Any]:
-        memory = build_memory(
-            forward, params, [(pixels, labels)], schema, feature_dim=dim, batch_size=128, progress=False
-        )
+        memory = build_memory(params, [(pixels, labels)], encoder, batch_size=128, progress=False)
         jax.block_until_ready(memory)
         return {"units": int((labels >= 0).sum()), "images": images}
 

@@ -6,7 +6,7 @@ from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.core.spaces import Images, Material
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.models.inference import Encoded, encode, make_forward
+from gradrev_jax.models.inference import Encoded, encode
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.prototypes import build_memory
 
@@ -29,14 +29,11 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
     memory = run.memory
     if memory is None:
         memory = build_memory(
-            make_forward(run.encoder),
             run.params,
             [(run.inputs[part], catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-            run.schema,
-            feature_dim=run.encoder.feature_dim,
+            run.encoder,
             batch_size=batch_size,
             progress=progress,
-            blocks=run.encoder.blocks,
         )
     gallery, of_gallery = encode_part(run, TEST, run.inputs[TEST], progress=progress)
     held_out = encode_part(run, VALIDATION, run.inputs[VALIDATION], progress=progress)[1]

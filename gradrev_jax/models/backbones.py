@@ -10,7 +10,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 
 from gradrev_jax.models import alexnet, efficientnet, embeddings
-from gradrev_jax.models.inputs import Pixels, Vectors
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,27 +21,28 @@ class Backbone:
       build: a function of (tap, width, dropout, dtype) that returns a Flax module; the class of the module if
         these are its first fields. The module is called with (inputs, train, shard) and returns features
         [B, H]; ``AlexNet`` documents all of these. Batch normalisation is that of ``models.batch_norm``.
-      inputs: what it reads: ``Pixels``, with their smallest size and their normalisation, or ``Vectors``.
+      inputs: what it reads: ``PixelInputs``, with their smallest size and their normalisation, or
+        ``VectorInputs``.
       taps: the names of the layers whose output can be the feature; the first is the usual one.
       uneven_taps: those of them whose numbers differ in size, because they come from several layers; where
         the network is frozen, each number is divided by its standard deviation.
     """
 
     build: Callable[[str, float, float, DTypeLike], nn.Module]
-    inputs: Pixels | Vectors
+    inputs: PixelInputs | VectorInputs
     taps: tuple[str, ...]
     uneven_taps: tuple[str, ...] = ()
 
 
 BACKBONES: dict[str, Backbone] = {
-    "alexnet": Backbone(alexnet.AlexNet, Pixels(alexnet.SMALLEST_IMAGE), alexnet.TAPS),
+    "alexnet": Backbone(alexnet.AlexNet, PixelInputs(alexnet.SMALLEST_IMAGE), alexnet.TAPS),
     "efficientnet_lite0": Backbone(
         efficientnet.EfficientNetLite0,
-        Pixels(efficientnet.SMALLEST_IMAGE, efficientnet.MEAN, efficientnet.STD),
+        PixelInputs(efficientnet.SMALLEST_IMAGE, efficientnet.MEAN, efficientnet.STD),
         efficientnet.TAPS,
         uneven_taps=efficientnet.UNEVEN_TAPS,
     ),
-    "embeddings": Backbone(embeddings.Embeddings, Vectors(), embeddings.TAPS),
+    "embeddings": Backbone(embeddings.Embeddings, VectorInputs(), embeddings.TAPS),
 }
 
 

@@ -28,6 +28,15 @@ class Classifiers(nn.Module):
     dtype: DTypeLike = jnp.float32
     cosine_scale: float | None = None
 
+    def without_reversal(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
+        """Computes the logits of features, whose gradient passes as it is.
+
+        Args:
+          features: the features.
+        """
+        # A reversal by -1 changes no gradient.
+        return self((features, jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)))
+
     @nn.compact
     def __call__(self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"]]) -> Float[Array, "B N J"]:
         """Computes the logits of features, with a gradient reversal per pathway.

@@ -13,8 +13,8 @@ from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batched, lecun_normal_batched
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.classifiers import Classifiers
-from gradrev_jax.models.inputs import Pixels, Vectors
-from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs
+from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput, as_output
 from gradrev_jax.models.shards import BatchShard
 
 Heads = Literal["shared", "pairwise"]
@@ -74,7 +74,7 @@ class AttributeEncoder(Encoder):
     logit_scale: float = 20.0
 
     @property
-    def inputs(self) -> Pixels | Vectors:
+    def inputs(self) -> PixelInputs | VectorInputs:
         """The inputs that the backbone reads."""
         return find_backbone(self.backbone).inputs
 
@@ -123,10 +123,10 @@ class AttributeEncoder(Encoder):
         x = self.network(images, train, shard)
         features = self._mlps(x)
         logits = self._logits(x, features, reversal_scale)
-        return EncoderOutput(self._out(features), self._out(logits))
+        return EncoderOutput(as_output(features), as_output(logits))
 
-    def describe(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> Description:
-        """Computes the backbone's output of a batch, too; for inference.
+    def full_output(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> FullOutput:
+        """Computes the backbone's output, the features and the logits of a batch, without dropout.
 
         Args:
           images: the inputs, as for a call.
@@ -135,7 +135,7 @@ class AttributeEncoder(Encoder):
         embedding = self.network(images, False, None)
         features = self._mlps(embedding)
         logits = self._logits(embedding, features, 1.0)
-        return Description(*map(self._out, (embedding, features, logits)))
+        return FullOutput(*map(as_output, (embedding, features, logits)))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Computes the logits of given features, for example manipulated ones, without gradient reversal.
@@ -147,11 +147,7 @@ class AttributeEncoder(Encoder):
           ValueError: the features have another shape.
         """
         self.check_features(features)
-        scale = jnp.full((self.schema.num_attributes, self.classes.num_values), -1.0)
-        return self._out(self.classifiers((self._finished(features), scale)))
-
-    def _out(self, x: Array) -> Array:
-        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return as_output(self.classifiers.without_reversal(self._finished(features)))
 
     def _mlps(self, x: Float[Array, "B H"]) -> Float[Array, "B N d"]:
         return self._finished(self.mlp_out(nn.relu(self.mlp_hidden(x))))
@@ -159,7 +155,7 @@ class AttributeEncoder(Encoder):
     def _finished(self, features: Float[Array, "B N d"]) -> Float[Array, "B N d"]:
         """Returns features as the classifiers read them: in the dtype of the computation."""
         if self.unit_features:  # lengths are computed in float32, whatever the dtype
-            features = unit_with_safe_gradient(self._out(features))
+            features = unit_with_safe_gradient(as_output(features))
         return features.astype(self.dtype)
 
     def _logits(

@@ -1,7 +1,7 @@
 """Inference: runs a trained encoder over any number of images."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -14,8 +14,8 @@ from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.missing_labels import value_positions
-from gradrev_jax.models.inputs import Rows, Vectors
-from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
+from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput
 from gradrev_jax.models.shards import AXIS
 
 Output = TypeVar("Output")
@@ -41,17 +41,17 @@ def make_forward(encoder: Encoder) -> Forward:
 
 
 @functools.lru_cache(maxsize=8)
-def make_describe(encoder: Encoder) -> Callable[[Any, Any], Description]:
-    """Returns a jitted function like that of ``make_forward``, that gives a ``Description``.
+def make_full_forward(encoder: Encoder) -> Callable[[Any, Any], FullOutput]:
+    """Returns a jitted function like that of ``make_forward``, which gives a ``FullOutput``.
 
     Args:
       encoder: the encoder.
     """
 
-    def describe(params: Any, inputs: Any) -> Description:
-        return cast(Description, encoder.apply(params, encoder.inputs.normalize(inputs), method="describe"))
+    def full_forward(params: Any, inputs: Any) -> FullOutput:
+        return cast(FullOutput, encoder.apply(params, encoder.inputs.normalize(inputs), method="full_output"))
 
-    return jax.jit(describe)
+    return jax.jit(full_forward)
 
 
 def predict_batches(
@@ -166,37 +166,29 @@ def encode(
     classes = encoder.classes
     widths = (encoder.blocks.count, encoder.feature_dim), (classes.num_values,)
     features, own_logits = (np.zeros((len(labels[share]), *width), np.float32) for width in widths)
-    embeddings: list[np.ndarray] = []
-    batches = predict_batches(
-        make_describe(encoder),
+    width = embedding_dim(encoder, params, encoder.inputs.size_of(images))
+    embeddings = np.zeros((len(features), width), np.float32)
+    tally = _Tally(labels[share], encoder)
+    for rows, output in predict_batches(
+        make_full_forward(encoder),
         params,
         images,
         batch_size=batch_size,
         description=description,
         share=share,
         progress=progress,
-    )
-
-    def logits() -> Iterator[tuple[slice, np.ndarray]]:
-        for rows, output in batches:
-            features[rows] = output.features
-            embeddings.append(np.asarray(output.embedding))
-            of_all = np.asarray(encoder.blocks.by_attribute(output.logits))
-            own_logits[rows] = select_own(of_all, classes)
-            yield rows, of_all
-
-    correct, own_correct = _compare(logits(), labels[share], encoder)
-    if not embeddings:
-        size = images.shape[-1] if isinstance(encoder.inputs, Vectors) else images.shape[1]
-        width = embedding_dim(encoder, params, size)
-        embeddings.append(np.zeros((0, width), np.float32))  # of a share without images
+    ):
+        logits = np.asarray(encoder.blocks.by_attribute(output.logits))
+        features[rows], embeddings[rows] = output.features, output.embedding
+        own_logits[rows] = select_own(logits, classes)
+        tally.add(rows, logits)
     return Encoded(
         features=distributed.gather(features, total),
         own_logits=distributed.gather(own_logits, total),
-        embeddings=distributed.gather(np.concatenate(embeddings), total),
-        correct=distributed.sum_over_processes(correct),
+        embeddings=distributed.gather(embeddings, total),
+        correct=distributed.sum_over_processes(tally.correct),
         labelled=(labels != NOT_LABELLED).sum(axis=0),
-        own_correct=distributed.gather(own_correct, total),
+        own_correct=distributed.gather(tally.own_correct, total),
     )
 
 
@@ -208,8 +200,8 @@ def embedding_dim(encoder: Encoder, params: Any, size: int) -> int:
       params: its parameters.
       size: the height and width of its images, or the width of its vectors.
     """
-    describe = functools.partial(encoder.apply, method="describe")
-    return int(jax.eval_shape(describe, params, encoder.inputs.example(size)).embedding.shape[1])
+    full_output = functools.partial(encoder.apply, method="full_output")
+    return int(jax.eval_shape(full_output, params, encoder.inputs.example(size)).embedding.shape[1])
 
 
 def select_own(logits: Float[np.ndarray, "M N C"], classes: AttributeSchema) -> Float[np.ndarray, "M C"]:
@@ -235,7 +227,6 @@ class Counts(NamedTuple):
 
 
 def count_correct(
-    forward: Forward,
     params: Any,
     images: Rows,
     labels: Int[np.ndarray, "M N"],
@@ -248,7 +239,6 @@ def count_correct(
     """Counts the correct predictions, and the labelled images, as ``encode`` does, and keeps no features.
 
     Args:
-      forward: the function from ``make_forward``.
       params: the parameters of the encoder.
       images: the inputs of M images; M may be 0.
       labels: the labels, [M, N].
@@ -258,35 +248,42 @@ def count_correct(
       progress: whether the progress bar is shown.
     """
     share = distributed.local_rows(len(images))
-    batches = predict_batches(
-        forward,
+    tally = _Tally(labels[share], encoder)
+    for rows, output in predict_batches(
+        make_forward(encoder),
         params,
         images,
         batch_size=batch_size,
         description=description,
         share=share,
         progress=progress,
-    )
-    logits = ((rows, np.asarray(encoder.blocks.by_attribute(output.logits))) for rows, output in batches)
-    correct, _ = _compare(logits, labels[share], encoder)
-    return Counts(distributed.sum_over_processes(correct), (labels != NOT_LABELLED).sum(axis=0))
+    ):
+        tally.add(rows, np.asarray(encoder.blocks.by_attribute(output.logits)))
+    return Counts(distributed.sum_over_processes(tally.correct), (labels != NOT_LABELLED).sum(axis=0))
 
 
-def _compare(
-    logits: Iterable[tuple[slice, Float[np.ndarray, "B N J"]]],
-    labels: Int[np.ndarray, "M N"],
-    encoder: Encoder,
-) -> tuple[Int[np.ndarray, "N N"], Int[np.ndarray, "M N"]]:
-    """Compares logits with labels, by batches, among the values alone.
+class _Tally:
+    """Represents the predictions, among the values alone, that were compared with labels so far.
 
-    Returns ``correct`` and ``own_correct`` of ``Encoded``.
+    Args:
+      labels: the labels of all images, [M, N].
+      encoder: the encoder.
+
+    Attributes:
+      correct: as in ``Encoded``, [N, N].
+      own_correct: as in ``Encoded``, [M, N].
     """
-    n = encoder.schema.num_attributes
-    values = value_positions(encoder.schema, encoder.missing)
-    total, own_correct = np.zeros((n, n), int), np.zeros((len(labels), n), np.int8)
-    for rows, of_batch in logits:
-        correct = cross_correct(of_batch[..., values], labels[rows], encoder.schema)
-        total += correct.sum(axis=0)
+
+    def __init__(self, labels: Int[np.ndarray, "M N"], encoder: Encoder) -> None:
+        n = encoder.schema.num_attributes
+        self._labels, self._schema = labels, encoder.schema
+        self._values = value_positions(encoder.schema, encoder.missing)
+        self.correct, self.own_correct = np.zeros((n, n), int), np.zeros((len(labels), n), np.int8)
+
+    def add(self, rows: slice, logits: Float[np.ndarray, "B N C"]) -> None:
+        """Compares the logits of some images with their labels."""
+        labels = self._labels[rows]
+        correct = cross_correct(logits[..., self._values], labels, self._schema)
+        self.correct += correct.sum(axis=0)
         own = correct.diagonal(axis1=1, axis2=2)
-        own_correct[rows] = np.where(labels[rows] != NOT_LABELLED, own, NOT_LABELLED)
-    return total, own_correct
+        self.own_correct[rows] = np.where(labels != NOT_LABELLED, own, NOT_LABELLED)

@@ -44,7 +44,7 @@ class Rows(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixels:
+class PixelInputs:
     """Represents the inputs of a network that sees images.
 
     Attributes:
@@ -53,7 +53,7 @@ class Pixels:
       std: the standard deviation of each channel that they are divided by.
 
     Example:
-      >>> Pixels(smallest=63).normalize(np.zeros((1, 64, 64, 3), np.uint8)).shape
+      >>> PixelInputs(smallest=63).normalize(np.zeros((1, 64, 64, 3), np.uint8)).shape
       (1, 64, 64, 3)
     """
 
@@ -75,17 +75,21 @@ class Pixels:
         """Returns an input of one image of ``size`` x ``size`` pixels, for initialisers."""
         return jnp.zeros((1, size, size, 3))
 
+    def size_of(self, items: Rows) -> int:
+        """Returns the height and width of items, see ``example``."""
+        return items.shape[1]
+
     def check(self, inputs: Array) -> None:
         """Raises a ValueError unless an array can be the network's input, see ``check_images``."""
         check_images(inputs, smallest=self.smallest)
 
 
 @dataclasses.dataclass(frozen=True)
-class Vectors:
+class VectorInputs:
     """Represents the inputs of a network that reads vectors which another network has computed.
 
     Example:
-      >>> Vectors().normalize(np.zeros((2, 1, 8), np.float32)).shape
+      >>> VectorInputs().normalize(np.zeros((2, 1, 8), np.float32)).shape
       (2, 8)
     """
 
@@ -110,6 +114,10 @@ class Vectors:
     def example(self, size: int) -> Float[Array, "1 D"]:
         """Returns an input of one vector of ``size`` numbers, for initialisers."""
         return jnp.zeros((1, size))
+
+    def size_of(self, items: Rows) -> int:
+        """Returns how many numbers the vectors of items have, see ``example``."""
+        return items.shape[-1]
 
     def check(self, inputs: Array) -> None:
         """Raises a ValueError unless an array is a batch of vectors, [B, D], of floating-point numbers."""

@@ -4,13 +4,14 @@ import dataclasses
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of
-from gradrev_jax.models.inputs import Pixels, Vectors
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
 
@@ -28,8 +29,8 @@ class EncoderOutput(NamedTuple):
     logits: Float[Array, "B P J"]
 
 
-class Description(NamedTuple):
-    """All that the encoder says of a batch, without dropout.
+class FullOutput(NamedTuple):
+    """The output of the encoder for a batch, with that of its backbone.
 
     Attributes:
       embedding: the output of the backbone, which the features are computed from, [B, H].
@@ -80,7 +81,7 @@ class Encoder(nn.Module):
         return FeatureBlocks.own(self.schema)
 
     @property
-    def inputs(self) -> Pixels | Vectors:
+    def inputs(self) -> PixelInputs | VectorInputs:
         """The inputs that the model reads."""
         raise NotImplementedError
 
@@ -106,8 +107,8 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def describe(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> Description:
-        """Computes the backbone's output of a batch, too; for inference.
+    def full_output(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> FullOutput:
+        """Computes the backbone's output, the features and the logits of a batch, without dropout.
 
         Args:
           images: the inputs, as for a call.
@@ -134,6 +135,11 @@ class Encoder(nn.Module):
           features: the features, [B, P, d].
         """
         raise NotImplementedError
+
+
+def as_output(x: Array) -> Array:
+    """Converts what a model gives to float32 at least, in which losses and distances are computed."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def apply_in_training(

@@ -12,45 +12,39 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax import distributed
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_arguments import check_features
-from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
-from gradrev_jax.models.inference import Forward, predict_batches
+from gradrev_jax.models.inference import make_forward, predict_batches
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.models.interface import Encoder
 
 
 def build_memory(
-    forward: Forward,
     params: Any,
     parts: Sequence[tuple[Rows, Int[np.ndarray, "_ N"]]],
-    schema: AttributeSchema,
+    encoder: Encoder,
     *,
-    feature_dim: int,
     batch_size: int,
     progress: bool = True,
-    blocks: FeatureBlocks | None = None,
 ) -> Float[Array, "J P d"]:
     """Computes the memory of prototypes over the images of all parts (Eq. 6).
 
     Each of several processes encodes a part of the images; all return the same memory.
 
     Args:
-      forward: the function from ``gradrev_jax.models.inference.make_forward``.
       params: the parameters of the encoder.
       parts: the pairs of the inputs of M images and of their labels [M, N], one per part.
-      schema: the attributes.
-      feature_dim: the width of a feature, d.
+      encoder: the encoder.
       batch_size: the number of images in a batch.
       progress: whether a progress bar is shown.
-      blocks: the block that each attribute is read from; None: one of its own.
     """
-    blocks = blocks or FeatureBlocks.own(schema)
-    shape = (schema.num_values, feature_dim)
+    schema, blocks = encoder.schema, encoder.blocks
+    shape = (schema.num_values, encoder.feature_dim)
     total = PrototypeSums(np.zeros(shape, np.float32), np.zeros(schema.num_values, np.float32))
     for images, all_labels in parts:
         share = distributed.local_rows(len(images))
         labels = all_labels[share]
         for rows, output in predict_batches(
-            forward,
+            make_forward(encoder),
             params,
             images,
             batch_size=batch_size,

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.backbones import BACKBONES, Backbone
-from gradrev_jax.models.inputs import Pixels, Vectors
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs
 from gradrev_jax.runs.fields.table import FIELDS
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.systems.objective import MEMORY, STAGES
@@ -83,11 +83,11 @@ def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[
     """Yields what is wrong with fields whose values depend on the backbone."""
     if config.model.tap is not None and config.model.tap not in backbone.taps:
         yield f"model.tap = {config.model.tap!r}: one of {', '.join(backbone.taps)}"
-    if isinstance(backbone.inputs, Vectors):
+    if isinstance(backbone.inputs, VectorInputs):
         yield from _problems_with_vectors(config)
     elif config.data.image_size < backbone.inputs.smallest:
         yield f"data.image_size = {config.data.image_size}: at least {backbone.inputs.smallest}"
-    if config.data.embeddings and isinstance(backbone.inputs, Pixels):
+    if config.data.embeddings and isinstance(backbone.inputs, PixelInputs):
         yield "data.embeddings is set: it needs model.backbone = 'embeddings'"
 
 

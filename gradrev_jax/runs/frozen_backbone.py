@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from gradrev_jax.errors import WeightsError, join_names
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.initialization import jit_once
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.runs import model_file
 from gradrev_jax.runs.starting_weights import read_starting_weights, with_starting_weights
 from gradrev_jax.weights.instructions import LONGEST_NAME
@@ -39,7 +39,7 @@ class FrozenBackbone(NamedTuple):
     """
 
     network: nn.Module
-    inputs: Pixels
+    inputs: PixelInputs
     variables: Any
     fingerprint: str
 
@@ -65,7 +65,7 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
       WorkdirError: those of a model that is shared are not what its config needs.
     """
     backbone = find_backbone(config.model.backbone)
-    assert isinstance(backbone.inputs, Pixels), "the config was checked"
+    assert isinstance(backbone.inputs, PixelInputs), "the config was checked"
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
     example = backbone.inputs.example(config.data.image_size)
     path = directory / FILE
@@ -126,7 +126,7 @@ def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> Non
 
 @functools.lru_cache(maxsize=4)  # one compilation for all parts
 def make_embed(
-    network: nn.Module, inputs: Pixels, views: int
+    network: nn.Module, inputs: PixelInputs, views: int
 ) -> Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], Float[Array, "B V D"]]:
     """Returns a jitted function of (variables, images) that computes what a frozen backbone gives.
 

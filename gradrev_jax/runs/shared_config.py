@@ -9,7 +9,7 @@ from typing import Any
 
 from gradrev_jax.errors import ConfigError, WorkdirError, did_you_mean, join_lines
 from gradrev_jax.models.backbones import BACKBONES
-from gradrev_jax.models.inputs import Vectors
+from gradrev_jax.models.inputs import VectorInputs
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS, SECTIONS
 from gradrev_jax.runs.formats import FORMATS
 
@@ -145,7 +145,7 @@ def check_placed(config: Mapping[str, Any], directory: pathlib.Path) -> None:
     """
     data = config["data"]
     needed = list(FORMATS[data["format"]].required)
-    if isinstance(BACKBONES[config["model"]["backbone"]].inputs, Vectors):
+    if isinstance(BACKBONES[config["model"]["backbone"]].inputs, VectorInputs):
         needed.append("embeddings")
     if unset := [name for name in needed if not data[name]]:
         raise ConfigError(

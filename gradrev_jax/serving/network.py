@@ -12,7 +12,7 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.spaces import Images
 from gradrev_jax.data.images.limits import LARGEST_IMAGE
 from gradrev_jax.errors import DataError
-from gradrev_jax.models.inference import make_describe, select_own
+from gradrev_jax.models.inference import make_full_forward, select_own
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
@@ -37,7 +37,7 @@ class Network(NamedTuple):
     image_size: int
     largest_image: float = LARGEST_IMAGE
 
-    def describe(self, photo: UInt8[np.ndarray, "S S 3"]) -> Images:
+    def encode(self, photo: UInt8[np.ndarray, "S S 3"]) -> Images:
         """Encodes a photograph that was turned into a square; it has no labels.
 
         Args:
@@ -50,7 +50,7 @@ class Network(NamedTuple):
         if self.frozen is not None:
             embed = make_embed(self.frozen.network, self.frozen.inputs, 1)
             inputs = embed(self.frozen.variables, inputs)
-        found = jax.device_get(make_describe(self.encoder)(self.params, inputs))
+        found = jax.device_get(make_full_forward(self.encoder)(self.params, inputs))
         if not all(np.isfinite(array).all() for array in (found.features, found.logits, found.embedding)):
             raise DataError(
                 "the network gives numbers that are not finite for this photograph; take another one, or "

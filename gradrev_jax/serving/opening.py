@@ -195,7 +195,7 @@ def _encode_with_model(
     inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)  # once the model is checked
     batch_size = config.protocol.batch_size
     images = [
-        model.describe(
+        model.encode(
             inputs[part], catalogue.part_labels(part), part, batch_size=batch_size, progress=progress
         )
         for part in parts

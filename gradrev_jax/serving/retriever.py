@@ -174,7 +174,7 @@ class Retriever:
           DataError: it is no image that can be read, or the run cannot see photographs.
         """
         network = self._network()
-        images = network.describe(read_photo(photo, network.image_size, network.largest_image))
+        images = network.encode(read_photo(photo, network.image_size, network.largest_image))
         probabilities = self._space.probabilities(np.asarray(images.own_logits))
         described = Described(images.labels[0], self.schema.likeliest(probabilities)[0], probabilities[0])
         return Item(self, self._space.describe(images)[0], described)

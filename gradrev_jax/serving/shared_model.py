@@ -60,7 +60,7 @@ class SharedModel(NamedTuple):
     params: Any
     space: SearchSpace
 
-    def describe(
+    def encode(
         self,
         inputs: Rows,
         labels: Int[np.ndarray, "M N"],

@@ -131,7 +131,7 @@ class EncoderObjective(Objective):
         )
         return weighted_terms(inputs, self.term_weights)
 
-    def describe(self, metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
+    def record(self, metrics: StepMetrics, schema: AttributeSchema) -> dict[str, Any]:
         """Returns the record of a step: its losses, those of all pathways, and norms."""
         rows = np.asarray(metrics.pathways).tolist()
         return {

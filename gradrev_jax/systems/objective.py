@@ -106,7 +106,7 @@ class Objective(abc.ABC):
           context: the key of the dropout, the progress of the training, and the shard.
         """
 
-    def describe(self, metrics: Any, schema: AttributeSchema) -> dict[str, Any]:
+    def record(self, metrics: Any, schema: AttributeSchema) -> dict[str, Any]:
         """Returns the record of a step besides its ``loss``: by default, all other metrics.
 
         Args:

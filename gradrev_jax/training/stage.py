@@ -38,7 +38,7 @@ class Stage:
       update: the pure update of one step, see ``training.update.make_update``.
       inputs: the inputs of all images that batches are drawn from.
       batch: step -> the batch of this step.
-      describe: metrics of a step -> what is logged of it.
+      record: metrics of a step -> what is logged of it.
       validate: params -> their record and score on the held-out part.
       schedule: step -> learning rate.
       batch_size: the number of images per step.
@@ -53,7 +53,7 @@ class Stage:
     update: Update
     inputs: Rows
     batch: Callable[[int], Batch]
-    describe: Callable[[Any], dict[str, Any]]
+    record: Callable[[Any], dict[str, Any]]
     validate: Callable[[Any], Validation]
     schedule: optax.Schedule
     batch_size: int

@@ -69,7 +69,7 @@ class SpeedMeter:
         seconds = max(time.perf_counter() - self._start, SHORTEST)
         record = {
             "loss": float(self._metrics.loss),
-            **self._stage.describe(self._metrics),
+            **self._stage.record(self._metrics),
             "learning_rate": float(self._learning_rate(step - 1)),
             "images_per_second": self._steps * self._stage.batch_size / seconds,
             "input_wait": (self._feed.waited - self._waited) / seconds,
@@ -192,7 +192,7 @@ class StageObserver:
             return
         steps, (metrics, finite) = self._taken
         if int(finite) < len(steps):
-            described = {"loss": float(metrics.loss), **self._stage.describe(metrics)}
+            described = {"loss": float(metrics.loss), **self._stage.record(metrics)}
             losses = {name: value for name, value in described.items() if isinstance(value, float)}
             parts = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
             raise self._diverged(

@@ -18,9 +18,8 @@ from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
 from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.models.embeddings import vector_statistics
-from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.initialization import parameter_shapes
-from gradrev_jax.models.inputs import Rows, Vectors
+from gradrev_jax.models.inputs import Rows, VectorInputs
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.prototypes import build_memory
 from gradrev_jax.models.variables import STATISTICS, backbone_variables, with_backbone_variables
@@ -104,7 +103,7 @@ def _encoder_stage(shared: StageInputs) -> Stage:
         update=update,
         inputs=shared.inputs[TRAIN],
         batch=batch,
-        describe=lambda metrics: objective.describe(metrics, encoder.schema),
+        record=lambda metrics: objective.record(metrics, encoder.schema),
         validate=lambda params: shared.validate(params, None),
         schedule=schedule,
         batch_size=config.train.batch_size,
@@ -139,7 +138,7 @@ def _initial_state(
     if has_checkpoint(shared.directory, ENCODER):
         return state  # whose shapes alone matter
     weights = shared.starting_weights
-    if isinstance(shared.encoder.inputs, Vectors):
+    if isinstance(shared.encoder.inputs, VectorInputs):
         weights = {STATISTICS: vector_statistics(shared.inputs[TRAIN])}
     backbone = with_starting_weights(backbone_variables(state.params), weights)
     return state._replace(params=with_backbone_variables(state.params, backbone))
@@ -173,7 +172,7 @@ def _memory_stage(shared: StageInputs) -> Stage:
         update=update,
         inputs=shared.inputs[TRAIN],
         batch=batch,
-        describe=lambda metrics: objective.describe(metrics, encoder.schema),
+        record=lambda metrics: objective.record(metrics, encoder.schema),
         validate=lambda params: shared.validate(
             params[ENCODER], params[MEMORY] if edit is None else LearnedEdit(edit, params)
         ),
@@ -274,14 +273,11 @@ def _initial_memory(shared: StageInputs) -> dict[str, Any]:
             )
         params = checkpoints.restore(checkpoints.best_step, {PARAMS: shapes})[PARAMS]
     prototypes = build_memory(
-        make_forward(shared.encoder),
         params,
         [(shared.inputs[part], shared.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],
-        shared.catalogue.schema,
-        feature_dim=shared.encoder.feature_dim,
+        shared.encoder,
         batch_size=shared.config.protocol.batch_size,
         progress=shared.progress,
-        blocks=shared.encoder.blocks,
     )
     second = builders.system_of(shared.config).second_stage
     assert second is not None, "the config was checked"

@@ -1,6 +1,5 @@
 """Scores a checkpoint on the held-out part: attribute accuracy, and retrieval if there is a memory."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,11 +7,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
-from gradrev_jax.models.inference import Encoded, count_correct, encode, make_forward
+from gradrev_jax.models.inference import Counts, Encoded, count_correct, encode
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs.encoder_faults import blaming_encoder
@@ -65,39 +65,31 @@ def make_validator(
       batch_size: the number of images encoded at once.
       progress: whether a progress bar is shown.
     """
+    k = min(SELECTED_AT, (len(labels) + 1) // 2)
+    options: dict[str, Any] = {"batch_size": batch_size, "description": "validation", "progress": progress}
 
     def validate(params: Any, memory: Memory) -> Validation:
-        is_searched = memory is not None and queries is not None and len(queries) > 0
-        # Features fill the memory where the part is large.
-        see = encode if is_searched else functools.partial(count_correct, make_forward(encoder))
-        seen = see(
-            params,
-            images,
-            labels,
-            encoder,
-            batch_size=batch_size,
-            description="validation",
-            progress=progress,
-        )
-        record: dict[str, Any] = {}
-        score = None
-        if seen.labelled.any():
-            accuracy = accuracy_summary(seen.correct.diagonal(), seen.labelled, encoder.schema)
-            record["validation_accuracy"] = accuracy
-            score = accuracy["macro"]
-        if memory is not None:
-            score = None
-            if isinstance(seen, Encoded) and queries is not None:
-                k = min(SELECTED_AT, (len(labels) + 1) // 2)
-                with blaming_encoder():
-                    index = _index(seen.features, memory, normalize, weights)
-                asked = queries.reference, queries.indicators
-                found = retrieve(index, *asked, k, progress=progress)
-                score = float(hit_rate(labels[found], queries.targets, k))
-                record["validation_hit_rate"] = {str(k): score}
+        if memory is None or queries is None or not len(queries):  # features would fill the computer's memory
+            counts = count_correct(params, images, labels, encoder, **options)
+            record = _accuracy(counts, encoder.schema)
+            is_scored = memory is None and bool(record)
+            return Validation(record, record["validation_accuracy"]["macro"] if is_scored else None)
+        encoded = encode(params, images, labels, encoder, **options)
+        with blaming_encoder():
+            index = _index(encoded.features, memory, normalize, weights)
+        found = retrieve(index, queries.reference, queries.indicators, k, progress=progress)
+        score = float(hit_rate(labels[found], queries.targets, k))
+        record = _accuracy(encoded, encoder.schema) | {"validation_hit_rate": {str(k): score}}
         return Validation(record, score)
 
     return validate
+
+
+def _accuracy(counts: Counts | Encoded, schema: AttributeSchema) -> dict[str, Any]:
+    """Returns the record of the accuracy; it is empty if nothing is labelled."""
+    if not counts.labelled.any():
+        return {}
+    return {"validation_accuracy": accuracy_summary(counts.correct.diagonal(), counts.labelled, schema)}
 
 
 def _index(

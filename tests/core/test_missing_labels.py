@@ -6,7 +6,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.missing_labels import MISSING, class_labels, classes_of, value_positions
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import count_correct, encode, make_forward
+from gradrev_jax.models.inference import count_correct, encode
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.objective import StepContext
 
@@ -89,7 +89,6 @@ def test_labelled_images_are_judged_among_the_values_alone(missing):
                 logits[m, n][encoder.classes.attribute_of == n],
             )
     counts = count_correct(
-        make_forward(encoder),
         params,
         inputs,
         LABELS,
@@ -107,7 +106,7 @@ def test_the_backbones_outputs_are_encoded_too():
     encoded = encode(
         params, inputs, LABELS[[0, 1, 2, 3, 0]], encoder, batch_size=2, description="", progress=False
     )
-    described = encoder.apply(params, encoder.inputs.normalize(inputs), method="describe")
+    described = encoder.apply(params, encoder.inputs.normalize(inputs), method="full_output")
     np.testing.assert_allclose(encoded.embeddings, described.embedding, rtol=1e-6)
     np.testing.assert_allclose(encoded.features, described.features, rtol=1e-6, atol=1e-6)
     empty = encode(params, inputs[:0], LABELS[:0], encoder, batch_size=2, description="", progress=False)

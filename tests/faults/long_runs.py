@@ -27,7 +27,7 @@ from configs.variants import SYSTEMS, VARIANTS
 from gradrev_jax.errors import DivergedError
 from gradrev_jax.models.alexnet import TAPS
 from gradrev_jax.models.backbones import BACKBONES, Backbone
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.training.run import train
 from gradrev_jax.training.update import all_finite
 from tests.faults.training_watch import watched
@@ -111,7 +111,7 @@ def config_of(case, steps, *, count, cache):
 
 def run(case, steps, folder, *, count, cache):
     """Trains a case in a folder and returns what is recorded of it."""
-    BACKBONES["small"] = Backbone(LeftColour, inputs=Pixels(4), taps=TAPS)
+    BACKBONES["small"] = Backbone(LeftColour, inputs=PixelInputs(4), taps=TAPS)
     config = config_of(case, steps, count=count, cache=cache)
     every = max(steps // 100, 1)
     diverged, start = None, time.perf_counter()

@@ -7,7 +7,7 @@ import pytest
 
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.dropout import Dropout
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 
 
 class Toy(nn.Module):
@@ -31,5 +31,5 @@ class Toy(nn.Module):
 def toy_backbone():
     """The name of the toy backbone, which ``BACKBONES`` has during the tests of this folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "toy", Backbone(Toy, inputs=Pixels(2), taps=("dense", "dense_relu")))
+        patch.setitem(BACKBONES, "toy", Backbone(Toy, inputs=PixelInputs(2), taps=("dense", "dense_relu")))
         yield "toy"

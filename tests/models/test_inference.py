@@ -108,7 +108,7 @@ def test_encode_counts_right_answers_as_loops_do(forward, params, images, batch_
     assert encoded.features.dtype == np.float32
     np.testing.assert_allclose(encoded.features, whole.features, atol=1e-6)
     counts = count_correct(
-        forward, params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
+        params, images, labels, ENCODER, batch_size=batch_size, description="", progress=False
     )
     assert (counts.correct.tolist(), counts.labelled.tolist()) == (correct.tolist(), labelled.tolist())
 
@@ -119,8 +119,6 @@ def test_encode_without_images(forward, params, images):
     assert encoded.features.shape == (0, 3, 5)
     assert not encoded.correct.any()
     assert encoded.labelled.tolist() == [0, 0, 0]
-    counts = count_correct(
-        forward, params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False
-    )
+    counts = count_correct(params, images[:0], labels, ENCODER, batch_size=3, description="", progress=False)
     assert not counts.correct.any()
     assert counts.labelled.tolist() == [0, 0, 0]

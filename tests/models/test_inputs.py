@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gradrev_jax.models.inputs import Pixels, Vectors, normalize_images, random_flip
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs, normalize_images, random_flip
 from gradrev_jax.models.shards import BatchShard
 
 
@@ -39,7 +39,7 @@ def test_images_that_are_normalised_already(unchecked):
 
 def test_a_network_may_expect_another_normalisation():
     pixels = np.array([[[[0, 127, 255]]]], np.uint8)
-    inputs = Pixels(smallest=1, mean=(127 / 255,) * 3, std=(128 / 255,) * 3).normalize(pixels)
+    inputs = PixelInputs(smallest=1, mean=(127 / 255,) * 3, std=(128 / 255,) * 3).normalize(pixels)
     np.testing.assert_allclose(inputs, [[[[-127 / 128, 0, 1]]]], atol=1e-6)
 
 
@@ -50,30 +50,30 @@ def views_of(count):
 
 def test_one_of_two_views_is_drawn_as_images_are_mirrored():
     vectors, key = views_of(400), jax.random.key(0)
-    drawn = Vectors().augment(key, vectors, None)
+    drawn = VectorInputs().augment(key, vectors, None)
     assert drawn.shape == (400, 1, 3)
     pixels = jnp.zeros((400, 2, 2, 3), jnp.uint8).at[:, :, 1].set(1)
     mirrored = np.asarray(random_flip(key, pixels))[:, 0, 0, 0] == 1
     expected = np.where(mirrored[:, None], vectors[:, 1], vectors[:, 0])
-    np.testing.assert_array_equal(Vectors().normalize(drawn), expected)
+    np.testing.assert_array_equal(VectorInputs().normalize(drawn), expected)
     assert 0.4 < mirrored.mean() < 0.6
 
 
 def test_a_shard_of_vectors_is_drawn_as_the_whole_batch_is():
     vectors, rows = views_of(8), jnp.array([5, 2, 7])
-    whole = Vectors().augment(jax.random.key(0), vectors, None)
-    part = Vectors().augment(jax.random.key(0), vectors[rows], BatchShard(rows, size=8))
+    whole = VectorInputs().augment(jax.random.key(0), vectors, None)
+    part = VectorInputs().augment(jax.random.key(0), vectors[rows], BatchShard(rows, size=8))
     np.testing.assert_array_equal(part, whole[rows])
 
 
 def test_vectors_of_one_view_stay_as_they_are():
     vectors = views_of(4)[:, :1]
-    np.testing.assert_array_equal(Vectors().augment(jax.random.key(0), vectors, None), vectors)
-    np.testing.assert_array_equal(Vectors().normalize(vectors), vectors[:, 0])
+    np.testing.assert_array_equal(VectorInputs().augment(jax.random.key(0), vectors, None), vectors)
+    np.testing.assert_array_equal(VectorInputs().normalize(vectors), vectors[:, 0])
 
 
 def test_what_cannot_be_vectors():
-    Vectors().check(jnp.zeros((2, 3)))
+    VectorInputs().check(jnp.zeros((2, 3)))
     for wrong in (jnp.zeros((2, 3, 1)), jnp.zeros(3), jnp.zeros((2, 3), jnp.int32)):
         with pytest.raises(ValueError, match=r"^vectors must be floating-point \[B, D\], got"):
-            Vectors().check(wrong)
+            VectorInputs().check(wrong)

@@ -1,23 +1,30 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
-from gradrev_jax.models.interface import EncoderOutput
+from gradrev_jax.models.inputs import PixelInputs
+from gradrev_jax.models.interface import Encoder, EncoderOutput
 from gradrev_jax.models.prototypes import build_memory
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 DIM = 5
 
 
-@jax.jit
-def forward(params, images):
-    """Stands in for an encoder: features are pixels, and those of a black image are not zero."""
-    pixels = jnp.asarray(images, jnp.float32).reshape(len(images), -1)
-    features = 1 + params * pixels[:, : 2 * DIM].reshape(-1, 2, DIM)
-    return EncoderOutput(features, jnp.zeros((len(images), 2, SCHEMA.num_values)))
+class PixelFeatures(Encoder):
+    """An encoder without parameters whose features are pixels; those of a black image are not zero."""
+
+    @property
+    def inputs(self):
+        return PixelInputs(1)
+
+    def __call__(self, images):
+        pixels = images.reshape(len(images), -1)[:, : 2 * DIM].reshape(-1, 2, DIM)
+        return EncoderOutput(1 + pixels / 100, jnp.zeros((len(images), 2, SCHEMA.num_values)))
+
+
+ENCODER = PixelFeatures(SCHEMA, DIM)
 
 
 def part(rng, count):
@@ -27,14 +34,12 @@ def part(rng, count):
 
 
 def build(parts, batch_size=4):
-    return np.asarray(
-        build_memory(forward, 0.01, parts, SCHEMA, feature_dim=DIM, batch_size=batch_size, progress=False)
-    )
+    return np.asarray(build_memory({}, parts, ENCODER, batch_size=batch_size, progress=False))
 
 
 def together(parts):
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return np.asarray(forward(0.01, images).features), labels
+    return np.asarray(ENCODER.apply({}, ENCODER.inputs.normalize(images)).features), labels
 
 
 @pytest.mark.long

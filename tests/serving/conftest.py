@@ -3,7 +3,7 @@ import pytest
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.models.alexnet import TAPS
 from gradrev_jax.models.backbones import BACKBONES, Backbone
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.serving.export import export_model
 from gradrev_jax.training.run import train
 from tests.small_backbone import LeftColour
@@ -14,7 +14,7 @@ def small_folders(make_tiny_config, tmp_path_factory):
     """A run with a backbone that ``BACKBONES`` has only while it is trained, and the model of the run."""
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=Pixels(4), taps=TAPS))
+        patch.setitem(BACKBONES, "small", Backbone(LeftColour, inputs=PixelInputs(4), taps=TAPS))
         run = _small_run(make_tiny_config(), folder / "run")
         return run, export_model(run, folder / "model", progress=False)
 

@@ -168,7 +168,7 @@ def test_the_features_and_logits_are_those_of_float64(rng, stage_2):
     np.testing.assert_allclose(output.logits[:, 0], logits, rtol=1e-5, atol=1e-5)
     again = ENCODER_MODEL.apply(params[ENCODER], output.features, method="classify")
     np.testing.assert_allclose(again[:, 0], classify(features), rtol=1e-5, atol=1e-5)
-    described = ENCODER_MODEL.apply(params[ENCODER], x, method="describe")
+    described = ENCODER_MODEL.apply(params[ENCODER], x, method="full_output")
     np.testing.assert_array_equal(described.embedding, x)
     np.testing.assert_array_equal(described.features, output.features)
 
@@ -193,7 +193,7 @@ def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
     total, parts = loss_of(objective, params, x, targets)
     expected, loss_cls = slow_memory_loss(params, x, targets.labels, targets.indicators, objective)
     np.testing.assert_allclose([total, parts.metrics.loss_cls], [expected, loss_cls], rtol=1e-5)
-    assert set(objective.describe(parts.metrics, SCHEMA)) == {"loss_cls", "loss_margin"}
+    assert set(objective.record(parts.metrics, SCHEMA)) == {"loss_cls", "loss_margin"}
 
 
 @pytest.mark.long

@@ -31,7 +31,7 @@ def parameters(**fields):
     return jax.tree.map(lambda leaf: leaf + 0.05 * rng.normal(size=leaf.shape).astype(np.float32), params)
 
 
-METHODS = ("__call__", "localized", "regions", "describe")
+METHODS = ("__call__", "localized", "regions", "full_output")
 
 
 @functools.cache
@@ -87,7 +87,7 @@ def test_against_one_attribute_and_one_pixel_at_a_time(fields):
 @pytest.mark.long
 def test_all_ways_to_call_it_agree():
     params, found = parameters(), outputs()
-    output, described, localized = found["__call__"], found["describe"], found["localized"]
+    output, described, localized = found["__call__"], found["full_output"], found["localized"]
     for other in (described, localized):
         np.testing.assert_allclose(other.features, output.features, atol=1e-6)
         np.testing.assert_allclose(other.logits, output.logits, atol=1e-6)

@@ -46,7 +46,7 @@ def test_its_model_declares_what_it_computes(config):
     inputs = encoder.inputs.example(64)
     output = jax.eval_shape(encoder.apply, params, inputs)
     assert (output.features.shape, output.logits.shape) == ((1, blocks.count, d), (1, blocks.count, j))
-    described = jax.eval_shape(lambda p, x: encoder.apply(p, x, method="describe"), params, inputs)
+    described = jax.eval_shape(lambda p, x: encoder.apply(p, x, method="full_output"), params, inputs)
     assert (described.features, described.logits) == (output.features, output.logits)
     logits = jax.eval_shape(lambda p, f: encoder.apply(p, f, method="classify"), params, output.features)
     assert logits == output.logits

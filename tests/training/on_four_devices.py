@@ -19,7 +19,7 @@ from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.fsn.losses import LocalizedObjective
 from gradrev_jax.systems.fsn.model import FashionSearchNet
@@ -132,8 +132,8 @@ STAGES = {
 
 def main(cases):
     """Print a line of JSON for each case, (stage, size of a batch, mode, steps at once, on the device)."""
-    BACKBONES["small"] = Backbone(LeftColour, inputs=Pixels(4), taps=("fc6_relu",))
-    BACKBONES["normed"] = Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",))
+    BACKBONES["small"] = Backbone(LeftColour, inputs=PixelInputs(4), taps=("fc6_relu",))
+    BACKBONES["normed"] = Backbone(NormedColour, inputs=PixelInputs(8), taps=("pooled",))
     alone = {}
     for name, size, mode, at_once, on_device in cases:
         stage = STAGES[name]

@@ -6,7 +6,7 @@ import pytest
 
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.models.backbones import BACKBONES, Backbone
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.runs import starting_weights
 from gradrev_jax.training.run import train
 from gradrev_jax.weights.pretrained import Loaded
@@ -15,7 +15,7 @@ from tests.small_backbone import NormedColour
 
 @pytest.fixture
 def config(tiny_config, monkeypatch):
-    monkeypatch.setitem(BACKBONES, "normed", Backbone(NormedColour, inputs=Pixels(8), taps=("pooled",)))
+    monkeypatch.setitem(BACKBONES, "normed", Backbone(NormedColour, inputs=PixelInputs(8), taps=("pooled",)))
     tiny_config.model.backbone = "normed"
     tiny_config.stages = ("encoder", "memory")
     tiny_config.memory.update({"triplets": 16, "batch_size": 8, "epochs": 2})

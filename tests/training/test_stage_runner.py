@@ -49,7 +49,7 @@ def counting(last_step=10, bad_steps=(), accuracies=None, bad="loss"):
         update=update,
         inputs=np.zeros((8, 2, 2, 3), np.uint8),
         batch=lambda step: Batch(np.arange(8), np.zeros(8)),
-        describe=lambda metrics: {"loss_cls": float(metrics.loss)},
+        record=lambda metrics: {"loss_cls": float(metrics.loss)},
         validate=validate,
         schedule=lambda index: 0.1 * index,
         batch_size=8,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.efficientnet import MEAN, SMALLEST_IMAGE, STAGES, STD, EfficientNetLite0
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.weights.efficientnet import variables_from_torch
 from gradrev_jax.weights.installed import imagenet_file
 from gradrev_jax.weights.reader import read_state_dict
@@ -192,7 +192,7 @@ def test_published_weights_name_what_is_in_photographs():
         ]
     )
     variables = variables_from_torch(shapes(1.0), tensors)
-    images = Pixels(SMALLEST_IMAGE, MEAN, STD).normalize(pixels)
+    images = PixelInputs(SMALLEST_IMAGE, MEAN, STD).normalize(pixels)
     features = jax.jit(EfficientNetLite0().apply)(variables, images)
     logits = np.asarray(features) @ tensors["_fc.weight"].T + tensors["_fc.bias"]
     probabilities = np.asarray(jax.nn.softmax(logits))

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.models.backbones import find_backbone
-from gradrev_jax.models.inputs import Pixels, Vectors
-from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
+from gradrev_jax.models.inputs import PixelInputs, VectorInputs
+from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput, as_output
 from gradrev_jax.models.shards import BatchShard
 
 
@@ -49,7 +49,7 @@ class EntangledEncoder(Encoder):
         return FeatureBlocks.shared(self.schema)
 
     @property
-    def inputs(self) -> Pixels | Vectors:
+    def inputs(self) -> PixelInputs | VectorInputs:
         """The inputs that the backbone reads."""
         return find_backbone(self.backbone).inputs
 
@@ -75,21 +75,18 @@ class EntangledEncoder(Encoder):
     ) -> EncoderOutput:
         """Computes the feature and logits of a batch; see ``Encoder``."""
         self.inputs.check(images)
-        _, features, logits = self._describe(self.network(images, train, shard))
+        _, features, logits = self._outputs(self.network(images, train, shard))
         return EncoderOutput(features, logits)
 
-    def describe(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> Description:
-        """Computes the backbone's output of a batch, too; for inference."""
+    def full_output(self, images: Float[Array, "B S S 3"] | Float[Array, "B D"]) -> FullOutput:
+        """Computes the backbone's output, the feature and the logits of a batch; see ``Encoder``."""
         self.inputs.check(images)
-        return self._describe(self.network(images, False, None))
+        return self._outputs(self.network(images, False, None))
 
     def classify(self, features: Float[Array, "B 1 d"]) -> Float[Array, "B 1 J"]:
         """Computes the logits of given features, for example edited ones."""
-        return self._out(self.heads(features.astype(self.dtype)))
+        return as_output(self.heads(features.astype(self.dtype)))
 
-    def _describe(self, embedding: Float[Array, "B H"]) -> Description:
+    def _outputs(self, embedding: Float[Array, "B H"]) -> FullOutput:
         features = self.mlp_out(nn.relu(self.mlp_hidden(embedding)))[:, None]
-        return Description(*map(self._out, (embedding, features, self.heads(features))))
-
-    def _out(self, x: Array) -> Array:
-        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return FullOutput(*map(as_output, (embedding, features, self.heads(features))))

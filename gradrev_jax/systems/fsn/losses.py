@@ -89,7 +89,7 @@ class LocalizedObjective(Objective):
         metrics = LocalizedMetrics(total, loss_cls, localization, terms, cast(Array, weights))
         return total, LossParts(metrics, params, output.features)
 
-    def describe(self, metrics: LocalizedMetrics, schema: AttributeSchema) -> dict[str, Any]:
+    def record(self, metrics: LocalizedMetrics, schema: AttributeSchema) -> dict[str, Any]:
         """Returns the record of a step: its losses, and the attributes' weights."""
         weights = np.asarray(metrics.attribute_weights).tolist()
         return {

@@ -12,8 +12,8 @@ from gradrev_jax.models.alexnet import SMALLEST_IMAGE_OF_MAPS, AlexNetMaps, scal
 from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batched, lecun_normal_batched
 from gradrev_jax.models.classifiers import Classifiers
 from gradrev_jax.models.dropout import Dropout
-from gradrev_jax.models.inputs import Pixels
-from gradrev_jax.models.interface import Description, Encoder, EncoderOutput
+from gradrev_jax.models.inputs import PixelInputs
+from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput, as_output
 from gradrev_jax.models.regions import Regions
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.fsn.localization import Localization, Seen
@@ -114,9 +114,9 @@ class FashionSearchNet(Encoder):
     weights: Weights = "learned"
 
     @property
-    def inputs(self) -> Pixels:
+    def inputs(self) -> PixelInputs:
         """The inputs that the convolutions read."""
-        return Pixels(SMALLEST_IMAGE_OF_MAPS)
+        return PixelInputs(SMALLEST_IMAGE_OF_MAPS)
 
     def setup(self) -> None:
         """Creates the parts."""
@@ -160,7 +160,7 @@ class FashionSearchNet(Encoder):
         maps = self.backbone(images)
         seen = self.localization(maps)
         features = self._features(maps, seen, train, shard)
-        return LocalizedOutput(*map(self._out, (features, self._logits(features), seen.logits)))
+        return LocalizedOutput(*map(as_output, (features, self._logits(features), seen.logits)))
 
     def regions(self, images: Float[Array, "B S S 3"]) -> Regions:
         """Computes where each attribute is read in a batch, without dropout.
@@ -169,10 +169,10 @@ class FashionSearchNet(Encoder):
           images: normalised images, [B, S, S, 3].
         """
         seen = self.localization(self.backbone(images))
-        return Regions(self._out(seen.logits), seen.predicted, self._out(seen.maps), self._boxes(seen))
+        return Regions(as_output(seen.logits), seen.predicted, as_output(seen.maps), self._boxes(seen))
 
-    def describe(self, images: Float[Array, "B S S 3"]) -> Description:
-        """Computes the mean of the last convolution's map, too, as the embedding; for inference.
+    def full_output(self, images: Float[Array, "B S S 3"]) -> FullOutput:
+        """Computes the mean of the last convolution's map, as the embedding, the features and the logits.
 
         Args:
           images: normalised images, [B, S, S, 3].
@@ -180,7 +180,7 @@ class FashionSearchNet(Encoder):
         maps = self.backbone(images)
         seen = self.localization(maps)
         features = self._features(maps, seen, False, None)
-        return Description(*map(self._out, (seen.mean, features, self._logits(features))))
+        return FullOutput(*map(as_output, (seen.mean, features, self._logits(features))))
 
     def classify(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
         """Computes the logits of given features, for example manipulated ones.
@@ -192,16 +192,13 @@ class FashionSearchNet(Encoder):
           ValueError: the features have another shape.
         """
         self.check_features(features)
-        return self._out(self._logits(features.astype(self.dtype)))
+        return as_output(self._logits(features.astype(self.dtype)))
 
     def attribute_weights(self) -> Float[Array, " N"]:
         """Returns the weight of each attribute's feature in the whole feature, which is positive."""
         if self.weights == "equal":
             return jnp.ones(self.schema.num_attributes)
         return jnp.exp(self.log_weights)
-
-    def _out(self, x: Array) -> Array:
-        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
     def _boxes(self, seen: Seen) -> Int[Array, "B N 4"]:
         return attention_boxes(seen.maps, threshold=self.threshold)
@@ -216,5 +213,4 @@ class FashionSearchNet(Encoder):
         return features * self.attribute_weights()[:, None].astype(self.dtype)
 
     def _logits(self, features: Float[Array, "B N d"]) -> Float[Array, "B N J"]:
-        as_it_is = jnp.full((self.schema.num_attributes, self.classes.num_values), -1.0)
-        return self.heads((features, as_it_is))
+        return self.heads.without_reversal(features)

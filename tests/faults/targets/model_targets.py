@@ -27,7 +27,7 @@ from gradrev_jax.models.alexnet import TAPS, AlexNet
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.models.initialization import parameter_shapes
-from gradrev_jax.models.inputs import Pixels
+from gradrev_jax.models.inputs import PixelInputs
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.builders import build_encoder, with_defaults
 from gradrev_jax.runs.checkpoints import Checkpoints
@@ -238,7 +238,7 @@ def read_report(folder: pathlib.Path) -> None:
 
 @functools.cache
 def _small_backbone() -> Backbone:
-    return Backbone(LeftColour, inputs=Pixels(4), taps=TAPS)
+    return Backbone(LeftColour, inputs=PixelInputs(4), taps=TAPS)
 
 
 def frozen_config() -> ConfigDict:
