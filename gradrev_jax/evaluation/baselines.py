@@ -14,8 +14,8 @@ from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.choices import choose_strength
 from gradrev_jax.evaluation.searching import HeldOut, Way, index_features
-from gradrev_jax.search.batching import drop_excluded
 from gradrev_jax.search.gallery import retrieve
+from gradrev_jax.search.neighbors import drop_excluded_rows
 from gradrev_jax.search.products import NotComparableError
 
 SEED = 0
@@ -60,7 +60,7 @@ def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     rows = found[query.reshape(-1)]
     if not inputs.exclude_query:
         return rows
-    return drop_excluded(rows, np.zeros(rows.shape, np.float32), inputs.queries.reference)[0]
+    return drop_excluded_rows(rows, inputs.queries.reference)
 
 
 def _labels_asked_for(inputs: BaselineInputs) -> tuple[Int[np.ndarray, "Q C"], Int[np.ndarray, "M C"]]:

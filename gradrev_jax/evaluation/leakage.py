@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
+from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.leakage_scores import Leakage, ProbeScores
 from gradrev_jax.evaluation.linear_probe import score_linear
@@ -24,7 +25,6 @@ from gradrev_jax.evaluation.probe_data import (
     conditional_inputs,
     plain_inputs,
 )
-from gradrev_jax.search.batching import NUM_WORKERS
 
 KINDS = ("mlp", "knn", "control")
 WIDTHS = 16  # linear probes are compiled for multiples of so many inputs, so that few programs serve all

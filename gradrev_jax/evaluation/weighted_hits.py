@@ -16,8 +16,8 @@ from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.core.vectors import unit_of_any_size
+from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.evaluation.searching import HeldOut, Way
-from gradrev_jax.search.batching import NUM_WORKERS
 
 CHUNK = 256  # queries whose products are computed in one call
 

@@ -1,7 +1,6 @@
 """Search with many manipulated references: in chunks that fit into memory, on all cores, until certified."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,11 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.core.arguments import check_integers, whole_number
-from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
+from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.search.changes import Changes
-from gradrev_jax.search.edits import References, apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import ReferenceRows, References, apply_edits, make_edits, make_references
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.ranking import exact_squared_distances, search_edits
@@ -26,14 +24,9 @@ CHUNK_BYTES = 2**29  # bounds the products of references, and the scores of quer
 # The candidates beyond k, in the first round and in a second one for the queries that the first does not
 # certify. A few certify nearly all queries.
 SPARE_CANDIDATE_ROUNDS = (12, SPARE_CANDIDATES)
-UNTRACEABLE = (  # what cannot be traced, and what to do instead
-    "a search by an index runs outside of jax.jit, jax.vmap and jax.grad; inside, use manipulate, "
-    "normalize_features and nearest_neighbors"
-)
-NUM_WORKERS = os.cpu_count() or 1  # threads; each searches a chunk of queries on one core
 
-# Maps the numbers of references [R] to their features [R, P, d], weighted, and weighted and normalised.
-TakeReferences = Callable[[Int[np.ndarray, " R"]], tuple[Float[Array, "R P d"], Float[Array, "R P d"]]]
+# Maps the numbers of references [R] to their features.
+TakeReferences = Callable[[Int[np.ndarray, " R"]], ReferenceRows]
 
 
 def search_all(
@@ -74,7 +67,7 @@ def search_all(
         queries = by_reference[first:last]
         taken = take_references(distinct[chunk])
         references = make_references(
-            products, *taken, normalize, changes.num_replaceable, by_one_thread=is_divided
+            products, taken, normalize, changes.num_replaceable, by_one_thread=is_divided
         )
         indices[queries], distances[queries] = search_references(
             products,
@@ -95,7 +88,7 @@ def search_all(
 @jax.jit(static_argnames="normalize")
 def weighted_and_normalized(
     features: Float[Array, "R P d"], normalize: Normalization, weights: Float[Array, " P"] | None
-) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
+) -> ReferenceRows:
     """Returns features weighted like the memory, and like the gallery's rows, for ``make_references``.
 
     Args:
@@ -104,7 +97,7 @@ def weighted_and_normalized(
       weights: [P], the scaled weights of the blocks; None: all 1.
     """
     rows = normalize_scaled(features, normalize, weights).reshape(features.shape)
-    return weigh_features(features, normalize, weights), rows
+    return ReferenceRows(weigh_features(features, normalize, weights), rows)
 
 
 def search_references(
@@ -177,89 +170,6 @@ def _by_direct_sums(
     squares = exact_squared_distances(products.rows, vectors, query, found.ravel()).reshape(found.shape)
     order = np.lexsort((found, squares), axis=1)
     return np.take_along_axis(found, order, axis=1), np.sqrt(np.take_along_axis(squares, order, axis=1))
-
-
-def check_shapes(
-    features: Float[Array | np.ndarray, "G P d"],
-    memory: Float[Array | np.ndarray, "J P d"],
-    schema: AttributeSchema,
-) -> None:
-    """Raises unless a gallery and a memory have the shapes of a schema.
-
-    Args:
-      features: [G, P, d], the gallery; the first N blocks are those of the attributes.
-      memory: [J, P, d], the prototypes.
-      schema: the attributes.
-
-    Raises:
-      ValueError: an empty gallery, or shapes that disagree.
-    """
-    n, j = schema.num_attributes, schema.num_values
-    is_gallery = features.ndim == 3 and len(features) and features.shape[1] >= n
-    if not is_gallery or memory.shape != (j, *features.shape[1:]):
-        raise ValueError(
-            f"features must be [G, P, d] with G > 0 and P >= {n}, and memory [{j}, P, d]; "
-            f"got {features.shape} and {memory.shape}"
-        )
-
-
-def validate_k(k: int, num_rows: int, *, exclude_reference: bool) -> int:
-    """Returns the number of neighbours as a Python int.
-
-    Args:
-      k: the number of neighbours.
-      num_rows: G, the size of the gallery.
-      exclude_reference: whether the reference is left out of its result.
-
-    Raises:
-      ValueError: k below 1 or beyond the gallery, or no whole number.
-    """
-    k = whole_number(k, "k")
-    allowed = num_rows - exclude_reference
-    if not 1 <= k <= allowed:
-        besides = " besides the reference" if exclude_reference else ""
-        raise ValueError(f"k must lie between 1 and the gallery's {allowed} rows{besides}, got {k}")
-    return k
-
-
-def validate_reference_ids(
-    reference_ids: Int[Array | np.ndarray, " Q"], num_rows: int
-) -> Int[np.ndarray, " Q"]:
-    """Returns the gallery rows of references as a NumPy array.
-
-    Args:
-      reference_ids: [Q], the gallery rows.
-      num_rows: G, the size of the gallery.
-
-    Raises:
-      ValueError: another shape or dtype, or a row outside the gallery.
-    """
-    reference_ids = np.asarray(reference_ids)
-    check_integers(reference_ids, "reference_ids")
-    if reference_ids.ndim != 1:
-        raise ValueError(f"reference_ids must be [Q], got {reference_ids.shape}")
-    outside = reference_ids[(reference_ids < 0) | (reference_ids >= num_rows)]
-    if outside.size:
-        raise ValueError(f"reference_ids must lie between 0 and {num_rows - 1}, got {outside[0]}")
-    return reference_ids
-
-
-def drop_excluded(
-    indices: Int[np.ndarray, "Q K"],
-    distances: Float[np.ndarray, "Q K"],
-    excluded: Int[np.ndarray, " Q"],
-) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
-    """Removes one neighbour per query: the excluded row, or the last if that row is not among them.
-
-    Args:
-      indices: [Q, k + 1], the neighbours, nearest first.
-      distances: [Q, k + 1], their distances.
-      excluded: [Q], the gallery row to remove.
-    """
-    is_excluded = indices == excluded[:, None]
-    is_excluded[~is_excluded.any(axis=1), -1] = True
-    shape = len(indices), indices.shape[1] - 1
-    return indices[~is_excluded].reshape(shape), distances[~is_excluded].reshape(shape)
 
 
 def _chunk_size(total: int, item_bytes: int) -> int:

@@ -33,6 +33,18 @@ MAX_UNROLLED = 8  # edits per query up to which their additions are unrolled
 FURTHER_ROUNDINGS = 8  # of a term of a score, at most: of factors, scales and the last difference
 
 
+class ReferenceRows(NamedTuple):
+    """Represents R features in the two forms that a search reads them in.
+
+    Attributes:
+      weighted: [R, P, d], the features, not normalised, but weighted as the memory is.
+      normalized: [R, P, d], the features as they are compared with the gallery's rows.
+    """
+
+    weighted: Float[Array, "R P d"]
+    normalized: Float[Array, "R P d"]
+
+
 class References(NamedTuple):
     """R features to manipulate, and what a search reads of them.
 
@@ -56,8 +68,7 @@ class References(NamedTuple):
 
 def make_references(
     products: GalleryProducts,
-    features: Float[Array, "R P d"],
-    rows: Float[Array, "R P d"],
+    rows: ReferenceRows,
     normalize: Normalization,
     num_replaceable: int = 0,
     *,
@@ -67,8 +78,7 @@ def make_references(
 
     Args:
       products: the products of the gallery.
-      features: [R, P, d], the references, not normalised, but weighted as the memory is.
-      rows: [R, P, d], the normalised references.
+      rows: the references.
       normalize: the normalisation that was applied.
       num_replaceable: the number of blocks, the first ones, that an edit may take out.
       by_one_thread: whether a CPU leaves other cores to other threads.
@@ -76,24 +86,22 @@ def make_references(
     blocks = None
     if normalize == "attribute" or not num_replaceable:
         multiply = part_products_by_one_thread if by_one_thread else part_products
-        with_rows = multiply(features, products.rows, by_block=normalize == "attribute")
+        with_gallery = multiply(rows.weighted, products.rows, by_block=normalize == "attribute")
     else:
         multiply = whole_and_block_products_by_one_thread if by_one_thread else whole_and_block_products
-        with_rows, blocks = multiply(features, products.rows, num_blocks=num_replaceable)
-    scales, norms = _scales_and_norms(features, rows, len(with_rows))
-    return References(features, rows, scales, norms, with_rows, blocks)
+        with_gallery, blocks = multiply(rows.weighted, products.rows, num_blocks=num_replaceable)
+    scales, norms = _scales_and_norms(rows, len(with_gallery))
+    return References(rows.weighted, rows.normalized, scales, norms, with_gallery, blocks)
 
 
 @functools.partial(jax.jit, static_argnames="parts")
-def _scales_and_norms(
-    features: Float[Array, "R P d"], rows: Float[Array, "R P d"], parts: int
-) -> tuple[Float[Array, "R S"], Float[Array, "R P"]]:
+def _scales_and_norms(rows: ReferenceRows, parts: int) -> tuple[Float[Array, "R S"], Float[Array, "R P"]]:
     """Returns the factor that each part was in fact scaled by, with its rounding, and the blocks' norms."""
-    before, after = (x.reshape(len(x), parts, -1) for x in (features, rows))
+    before, after = (x.reshape(len(x), parts, -1) for x in rows)
     position = jnp.abs(before).argmax(axis=-1, keepdims=True)  # the largest entry gives the best quotient
     largest = jnp.take_along_axis(before, position, axis=-1)[..., 0]
     scales = jnp.take_along_axis(after, position, axis=-1)[..., 0] / jnp.where(largest == 0, 1, largest)
-    return scales, length(features)
+    return scales, length(rows.weighted)
 
 
 class Edits(NamedTuple):

@@ -18,18 +18,11 @@ from gradrev_jax.core.normalization import (
     weigh_features,
 )
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.search.batching import (
-    UNTRACEABLE,
-    check_shapes,
-    drop_excluded,
-    search_all,
-    validate_k,
-    validate_reference_ids,
-    weighted_and_normalized,
-)
+from gradrev_jax.search.arguments import UNTRACEABLE, check_shapes, validate_k, validate_reference_ids
+from gradrev_jax.search.batching import search_all, weighted_and_normalized
 from gradrev_jax.search.changes import Replacement, make_changes, make_replacement
-from gradrev_jax.search.edits import make_references
-from gradrev_jax.search.neighbors import Neighbors
+from gradrev_jax.search.edits import ReferenceRows, make_references
+from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 from gradrev_jax.search.products import (
     GalleryProducts,
     check_magnitudes,
@@ -194,7 +187,7 @@ class ManipulationIndex:
             items = self._validate_features(features)
             reference_ids = np.arange(len(items))
 
-            def take_references(ids: np.ndarray) -> tuple[Array, Array]:
+            def take_references(ids: np.ndarray) -> ReferenceRows:
                 return weighted_and_normalized(items[ids], self.normalize, self.products.weights)
 
         indices, distances = search_all(
@@ -240,12 +233,12 @@ class ManipulationIndex:
             raise ValueError("give reference_id, or features")
         if features is not None:
             item, row = self._validate_features(jnp.asarray(features)[None]), None
-            items, rows = weighted_and_normalized(item, self.normalize, self.products.weights)
+            rows = weighted_and_normalized(item, self.normalize, self.products.weights)
         else:
             ids = validate_reference_ids(np.array([reference_id]), len(self.features))
-            (items, rows), row = self.take(ids), int(ids[0])
+            rows, row = self.take(ids), int(ids[0])
         num_replaceable = 0 if self.replacement is None else self.replacement.membership.shape[1]
-        references = make_references(self.products, items, rows, self.normalize, num_replaceable)
+        references = make_references(self.products, rows, self.normalize, num_replaceable)
         return ManipulationSession(self.products, self.normalize, self.replacement, references, row)
 
     @property
@@ -254,8 +247,8 @@ class ManipulationIndex:
         memory = self.products.memory
         return memory if self.replacement is None else memory[: len(self.replacement.attribute_of)]
 
-    def take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
-        """Returns gallery rows, weighted but not normalised, and as the search compares them."""
+    def take(self, ids: Int[np.ndarray, " R"]) -> ReferenceRows:
+        """Returns gallery rows as references."""
         products = self.products
         on_device = isinstance(self.features, jax.Array)
         features = self.features if on_device else np.asarray(self.features[ids], products.rows.dtype)
@@ -277,6 +270,7 @@ def _take(
     ids: Int[Array | np.ndarray, " R"],
     normalize: Normalization,
     weights: Float[Array, " P"] | None,
-) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
+) -> ReferenceRows:
     """Returns some features, weighted, and some rows."""
-    return weigh_features(jnp.asarray(features, rows.dtype)[places], normalize, weights), rows[ids]
+    weighted = weigh_features(jnp.asarray(features, rows.dtype)[places], normalize, weights)
+    return ReferenceRows(weighted, rows[ids])

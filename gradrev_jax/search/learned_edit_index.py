@@ -17,8 +17,8 @@ from gradrev_jax.core.normalization import (
     scale_weights,
 )
 from gradrev_jax.core.vectors import as_floating
-from gradrev_jax.search.batching import drop_excluded, validate_k, validate_reference_ids
-from gradrev_jax.search.neighbors import Neighbors, nearest_neighbors
+from gradrev_jax.search.arguments import validate_k, validate_reference_ids
+from gradrev_jax.search.neighbors import Neighbors, drop_excluded, nearest_neighbors
 from gradrev_jax.search.products import check_rows
 
 CHUNK = 256  # queries that are edited and searched in one call

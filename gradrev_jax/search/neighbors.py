@@ -25,6 +25,42 @@ class Neighbors(NamedTuple):
     distances: Float[Array, "Q k"]
 
 
+def drop_excluded(
+    indices: Int[np.ndarray, "Q K"],
+    distances: Float[np.ndarray, "Q K"],
+    excluded: Int[np.ndarray, " Q"],
+) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
+    """Removes one neighbour per query: the excluded row, or the last if that row is not among them.
+
+    Args:
+      indices: [Q, k + 1], the neighbours, nearest first.
+      distances: [Q, k + 1], their distances.
+      excluded: [Q], the gallery row to remove.
+    """
+    kept = _is_kept(indices, excluded)
+    shape = len(indices), indices.shape[1] - 1
+    return indices[kept].reshape(shape), distances[kept].reshape(shape)
+
+
+def drop_excluded_rows(
+    indices: Int[np.ndarray, "Q K"], excluded: Int[np.ndarray, " Q"]
+) -> Int[np.ndarray, "Q k"]:
+    """Removes one neighbour per query, as ``drop_excluded`` does, of those without distances.
+
+    Args:
+      indices: [Q, k + 1], the neighbours, nearest first.
+      excluded: [Q], the gallery row to remove.
+    """
+    return indices[_is_kept(indices, excluded)].reshape(len(indices), indices.shape[1] - 1)
+
+
+def _is_kept(indices: Int[np.ndarray, "Q K"], excluded: Int[np.ndarray, " Q"]) -> Bool[np.ndarray, "Q K"]:
+    """Returns for all neighbours but one of each query that they are kept."""
+    is_excluded = indices == excluded[:, None]
+    is_excluded[~is_excluded.any(axis=1), -1] = True
+    return ~is_excluded
+
+
 def nearest_neighbors(
     queries: Float[Array | np.ndarray, "Q D"], gallery: Float[Array | np.ndarray, "G D"], k: int
 ) -> Neighbors:

@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.arguments import refuse_traced
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.batching import UNTRACEABLE, drop_excluded, search_references, validate_k
+from gradrev_jax.search.arguments import UNTRACEABLE, validate_k
+from gradrev_jax.search.batching import search_references
 from gradrev_jax.search.changes import Replacement, make_changes
 from gradrev_jax.search.edits import References
-from gradrev_jax.search.neighbors import Neighbors
+from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 from gradrev_jax.search.products import GalleryProducts
 
 

@@ -13,15 +13,12 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization, Weights, weigh_features
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.search.batching import (
-    drop_excluded,
-    search_all,
-    validate_k,
-    validate_reference_ids,
-)
+from gradrev_jax.search.arguments import validate_k, validate_reference_ids
+from gradrev_jax.search.batching import search_all
 from gradrev_jax.search.changes import make_changes
+from gradrev_jax.search.edits import ReferenceRows
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.neighbors import Neighbors
+from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +142,8 @@ class ShardedIndex:
         sizes = [len(shard.features) for shard in self.shards]
         return [0, *itertools.accumulate(sizes[:-1])]
 
-    def _take(self, ids: Int[np.ndarray, " R"]) -> tuple[Float[Array, "R P d"], Float[Array, "R P d"]]:
-        """Returns gallery rows, weighted and as a search compares them, as arrays that any device may use."""
+    def _take(self, ids: Int[np.ndarray, " R"]) -> ReferenceRows:
+        """Returns gallery rows as references, in arrays that any device may use."""
         first = self.shards[0]
         dtype = first.products.rows.dtype
         rows = np.zeros((len(ids), *self.features.shape[1:]), dtype)
@@ -156,4 +153,4 @@ class ShardedIndex:
                 rows[inside] = np.asarray(shard.products.rows[ids[inside] - start])
         features = jnp.asarray(self.features[ids], dtype)
         weights = None if first.products.weights is None else np.asarray(first.products.weights)
-        return weigh_features(features, first.normalize, weights), jnp.asarray(rows)
+        return ReferenceRows(weigh_features(features, first.normalize, weights), jnp.asarray(rows))

@@ -12,7 +12,7 @@ from gradrev_jax.core.normalization import (
     weigh_features,
 )
 from gradrev_jax.search import edits as edits_module
-from gradrev_jax.search.edits import apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import ReferenceRows, apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
 
 VALUES, ATTRIBUTES, DIM, ROWS, REFERENCES, QUERIES = 5, 3, 30, 120, 4, 9
@@ -29,7 +29,7 @@ def example(rng, how, offset=0.0, weights=None):
     scaled = scale_weights(weights, ATTRIBUTES)
     products = gallery_products(gallery, memory, how, scaled)
     features = weigh_features(jnp.asarray(gallery[:REFERENCES]), how, scaled)
-    references = make_references(products, features, products.rows[:REFERENCES], how)
+    references = make_references(products, ReferenceRows(features, products.rows[:REFERENCES]), how)
     return products, references, edits, indicators
 
 
@@ -116,7 +116,7 @@ def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weigh
     features[:, 0] *= size
     features = weigh_features(jnp.asarray(features, jnp.float32), how, products.weights)
     rows = normalize_scaled(features, how, products.weights).reshape(features.shape)
-    references = make_references(products, features, rows, how, 2)
+    references = make_references(products, ReferenceRows(features, rows), how, 2)
     replaced = np.array([[True, False], [True, True], [False, True]] * 3)
     edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators, replaced)
     assert edits.replaced_blocks.tolist() == [[0, -1], [0, 1], [1, -1]] * 3

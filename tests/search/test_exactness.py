@@ -81,7 +81,7 @@ def example(rng, make, soft):
 
 def exact_squares(index, reference, indicators):
     """The squared distances of all rows from the edited vectors that float32 holds, without any rounding."""
-    references = make_references(index.products, *index.take(reference), index.normalize)
+    references = make_references(index.products, index.take(reference), index.normalize)
     changes = make_changes(indicators, 1.0, index.products.memory, None, len(reference))
     edits = make_edits(np.arange(len(reference)), *changes)
     vectors = apply_edits(index.products, references, edits, index.normalize).vectors

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax import nearest_neighbors
-from gradrev_jax.search.neighbors import SPARE_CANDIDATES, _search
+from gradrev_jax.search.neighbors import SPARE_CANDIDATES, _search, drop_excluded, drop_excluded_rows
 
 
 def oracle(queries, gallery, k):
@@ -198,3 +198,14 @@ def test_rows_that_are_not_finite_come_last():
     gallery = np.array([[np.inf], [2], [np.nan], [-np.inf], [3]], np.float32)
     found = nearest_neighbors(np.zeros((1, 1), np.float32), gallery, 5)
     assert found.indices.tolist() == [[1, 4, 0, 3, 2]]
+
+
+def test_the_excluded_row_goes_or_else_the_last():
+    indices, distances = drop_excluded(
+        np.array([[4, 2, 9], [4, 2, 9], [4, 2, 9]]), np.array([[0.0, 1, 2]] * 3), np.array([2, 7, 9])
+    )
+    assert indices.tolist() == [[4, 9], [4, 2], [4, 2]]
+    assert distances.tolist() == [[0, 2], [0, 1], [0, 1]]
+    assert drop_excluded(np.zeros((0, 3), int), np.zeros((0, 3)), np.zeros(0, int))[0].shape == (0, 2)
+    rows = np.array([[4, 2, 9], [4, 2, 9]])
+    assert drop_excluded_rows(rows, np.array([2, 7])).tolist() == [[4, 9], [4, 2]]

@@ -4,7 +4,7 @@ import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.search.batching import weighted_and_normalized
-from gradrev_jax.search.edits import apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import ReferenceRows, apply_edits, make_edits, make_references
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.ranking import (
     PAIR_BATCHES,
@@ -23,7 +23,7 @@ def example(rng, how="global", gallery=None, rows=120):
     reference = rng.integers(0, REFERENCES, QUERIES)
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
-    references = make_references(products, features, weighted_and_normalized(features, how, None)[1], how)
+    references = make_references(products, weighted_and_normalized(features, how, None), how)
     return products, references, make_edits(reference, indicators)
 
 
@@ -96,7 +96,7 @@ def test_distances_that_rounding_could_hide_are_computed_exactly(rng):
     """The distance of a row to itself is 0, not the root of what rounding leaves."""
     products, *_ = example(rng)
     rows = products.rows[:REFERENCES]
-    references = make_references(products, 3 * rows, rows, "global")
+    references = make_references(products, ReferenceRows(3 * rows, rows), "global")
     found = search((products, references, no_edits(np.arange(REFERENCES))), 3)
     np.testing.assert_array_equal(found.indices[:, 0], np.arange(REFERENCES))
     np.testing.assert_array_equal(found.distances[:, 0], 0)
@@ -126,7 +126,7 @@ def test_exact_distances_certify_candidates_that_no_gap_separates(rng):
     gallery = ((1 + 2e-7 * np.arange(4000)[:, None, None]) * direction).astype(np.float32)
     products, _, edits = example(rng, "none", gallery)
     features = jnp.asarray(gallery[:REFERENCES] * np.float32(0.98))
-    references = make_references(products, features, features, "none")
+    references = make_references(products, ReferenceRows(features, features), "none")
     arguments = (products, references, no_edits(edits.position))
     few, many = (search(arguments, 1, "none", spare) for spare in (3, 2000))
     assert not few.certified.any()
