@@ -41,7 +41,7 @@ from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
 from gradrev_jax.runs import builders
-from gradrev_jax.runs.restore import memory_shape
+from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.feed import Feed
@@ -98,7 +98,7 @@ def stages(sizes: dict[str, Any], precision: str, system: str) -> dict[str, tupl
     state = init_state(encoder, optimizer_of(ENCODER), input_size=sizes["image"], seed=0)
     found = {ENCODER: (update_of(ENCODER), state, encoder_batch)}
     if second is not None:
-        memory = second.begin(config, encoder, jnp.zeros(memory_shape(encoder).shape))
+        memory = second.begin(config, encoder, jnp.zeros(prototype_shape(encoder).shape))
         begun = TrainState.begin({ENCODER: state.params, MEMORY: memory}, optimizer_of(MEMORY))
         found[MEMORY] = (update_of(MEMORY), begun, memory_batch)
     return found

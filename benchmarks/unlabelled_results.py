@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.bootstrap import (
     CONFIDENCE,
     SAMPLES,
@@ -19,7 +20,7 @@ from gradrev_jax.evaluation.bootstrap import (
     resample_references,
     seeds_samples,
 )
-from gradrev_jax.evaluation.comparison.differences import known, standard_deviations
+from gradrev_jax.evaluation.comparison.differences import standard_deviations
 from gradrev_jax.evaluation.comparison.words import format_difference, format_interval
 from gradrev_jax.evaluation.figures import OTHER, tidy
 from gradrev_jax.evaluation.fonts import lettered
@@ -60,7 +61,7 @@ class Answers(NamedTuple):
 
     def means(self) -> dict[str, float | None]:
         """Returns the mean of each measure."""
-        return dict(zip(MEASURES, map(known, column_means(self.columns).tolist()), strict=True))
+        return dict(zip(MEASURES, map(json_number, column_means(self.columns).tolist()), strict=True))
 
 
 class Evaluated(NamedTuple):
@@ -205,11 +206,11 @@ def _described(resampled: Resampled, count: int) -> list[dict[str, Any]]:
     )
     numbers = [
         {
-            "value": known(value),
-            "low": known(lower),
-            "high": known(upper),
+            "value": json_number(value),
+            "low": json_number(lower),
+            "high": json_number(upper),
             "seed_sd": deviation,
-            "runs": [known(run) for run in runs],
+            "runs": [json_number(run) for run in runs],
         }
         for value, lower, upper, deviation, runs in values
     ]
@@ -261,10 +262,10 @@ def _differences(
                     "way": way,
                     "minus": {"system": first[0], "way": first[1]},
                     "measure": measure,
-                    "difference": known(difference),
-                    "low": known(lower),
-                    "high": known(upper),
-                    "p": known(p),
+                    "difference": json_number(difference),
+                    "low": json_number(lower),
+                    "high": json_number(upper),
+                    "p": json_number(p),
                     "significant": lower > 0 or upper < 0,
                 }
             )

@@ -115,7 +115,7 @@ def make_held_out(run: OpenedRun, space: Space, field: str) -> HeldOut:
 def _ways(run: OpenedRun, space: Space) -> list[Way]:
     """Returns all normalisations with all edits, of those that the protocol leaves open."""
     representation, protocol = REPRESENTATIONS[run.protocol.representation], run.protocol
-    fixed = representation.normalize or protocol.normalize
+    fixed = protocol.fixed_normalize
     edits: Sequence[Edit | LearnedEdit] = (protocol.edit,) if protocol.edit else EDITS
     if representation.reads == "features" and run.edits != EDITS:
         edits = run.edits
@@ -149,8 +149,7 @@ def _choose_way(held_out: HeldOut, ways: Sequence[Way], strength: float | None, 
 
 def _first_chosen(protocol: Protocol) -> str:
     """Returns the first field of the protocol that is chosen on the validation part."""
-    normalize = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
-    fields = {"strength": protocol.strength, "normalize": normalize, "edit": protocol.edit}
+    fields = {"strength": protocol.strength, "normalize": protocol.fixed_normalize, "edit": protocol.edit}
     return next((name for name, value in fields.items() if value is None), "weights")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.probe_data import Folds, ProbeOutcome, one_hot_labels
 
 FEWEST_LABELLED = 20  # test images of an attribute that is measured
@@ -62,7 +63,7 @@ class Leakage:
             content[name] = None if result is None else _as_json(result)
         if self.control is None:
             return {**content, "control": None}
-        mean = _number(mean_of_others(self.control))
+        mean = json_number(mean_of_others(self.control))
         return {**content, "control": {"matrix": _listed(self.control), "mean": mean}}
 
 
@@ -131,13 +132,13 @@ class ProbeScores:
 def _as_json(result: ProbeResult) -> dict[str, Any]:
     content = {
         "matrix": _listed(result.leakage),
-        "mean": _number(mean_of_others(result.leakage)),
+        "mean": json_number(mean_of_others(result.leakage)),
         "accuracy": _listed(result.accuracy),
         "own_accuracy": _mean_number(result.accuracy.diagonal()),
     }
     if result.conditional is not None:
         content["conditional_matrix"] = _listed(result.conditional)
-        content["conditional_mean"] = _number(mean_of_others(result.conditional))
+        content["conditional_mean"] = json_number(mean_of_others(result.conditional))
     return content
 
 
@@ -146,9 +147,5 @@ def _mean_number(numbers: Float[np.ndarray, " N"]) -> float | None:
     return float(known.mean()) if known.size else None
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _listed(numbers: Float[np.ndarray, "..."]) -> list[Any]:
-    return [_number(row) if np.ndim(row) == 0 else _listed(row) for row in numbers]
+    return [json_number(row) if np.ndim(row) == 0 else _listed(row) for row in numbers]

@@ -111,7 +111,7 @@ def open_run(
     check_protocol(checked, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     seen = None if holds_model(directory) else read_fingerprint(directory)
-    _check_names_and_labels(seen, catalogue, directory)
+    _catalogue_changes(seen, catalogue, directory)  # for its errors
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
@@ -125,8 +125,8 @@ def open_run(
     drift = _catalogue_changes(seen, catalogue, directory)
     for sentence in drift:
         say(sentence)
-    beside = builders.shapes_beside(config, encoder, stage)
-    restored = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step, memory=beside)
+    beside = builders.shapes_beside_encoder(config, encoder, stage)
+    restored = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step, beside=beside)
     trained = {ENCODER: restored.params, MEMORY: restored.memory}
     return OpenedRun(
         directory=directory,
@@ -228,13 +228,6 @@ def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:
     """
     is_fitted = REPRESENTATIONS[protocol.representation].needs_training
     return PARTS if is_fitted or not keeps_memory else (TEST, VALIDATION)
-
-
-def _check_names_and_labels(
-    trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path
-) -> None:
-    """Raises unless a run may be evaluated on a catalogue of which no image is read yet."""
-    _catalogue_changes(trained, catalogue, directory)  # contents are unknown, and not compared
 
 
 def _catalogue_changes(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.errors import WorkdirError
@@ -228,18 +229,12 @@ def intervals(scores: Scores) -> dict[str, Any]:
       intervals of the accuracies.
     """
     low, high = bootstrap_interval(scores.columns(), scores.reference)
-    pairs = iter(zip(low.tolist(), high.tolist(), strict=True))
-    by_metric = {
-        name: {str(k): _bounds(*next(pairs)) for k in scores.ks.tolist()} for name in scores.by_metric
-    }
+    pairs = iter([[json_number(bound) for bound in pair] for pair in zip(low, high, strict=True)])
+    by_metric = {name: {str(k): next(pairs) for k in scores.ks.tolist()} for name in scores.by_metric}
     one_image = len(scores.labels) < 2
     bounds = np.stack(percentile_interval(resampled_accuracies(scores.right_answers())), axis=1).tolist()
     accuracy = {
-        mean: [None, None] if one_image else _bounds(*pair)
+        mean: [None, None] if one_image else [json_number(bound) for bound in pair]
         for mean, pair in zip(ACCURACIES, bounds, strict=True)
     }
     return {"confidence": CONFIDENCE, "samples": SAMPLES, **by_metric, "attribute_accuracy": accuracy}
-
-
-def _bounds(low: float, high: float) -> list[float | None]:
-    return [None if np.isnan(bound) else bound for bound in (low, high)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.evaluation.bootstrap import bootstrap_interval, column_means
 from gradrev_jax.evaluation.scores import Scores
@@ -120,7 +121,7 @@ def _intervals(by_query: Mapping[str, QueryScores], scores: Scores) -> dict[str,
         name: bootstrap_interval(values[:, shown], scores.reference) for name, values in by_query.items()
     }
     return {
-        f"{name}@{scores.ks[column]}": [_known(interval.low[place]), _known(interval.high[place])]
+        f"{name}@{scores.ks[column]}": [json_number(interval.low[place]), json_number(interval.high[place])]
         for name, interval in bounds.items()
         for place, column in enumerate(shown)
     }
@@ -132,8 +133,4 @@ def _shown(ks: Int[np.ndarray, " C"]) -> list[int]:
 
 
 def _mean(values: Float[np.ndarray, " Q"]) -> float | None:
-    return _known(column_means(values[:, None])[0])
-
-
-def _known(value: float | np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return json_number(column_means(values[:, None])[0])

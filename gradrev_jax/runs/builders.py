@@ -25,7 +25,7 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
-from gradrev_jax.runs.restore import memory_shape
+from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS
 from gradrev_jax.systems.system import System
@@ -133,16 +133,16 @@ def build_encoder(config: ConfigDict, schema: AttributeSchema) -> Encoder:
     return system_of(config).build(config, schema)
 
 
-def memory_shapes(config: ConfigDict, encoder: Encoder) -> Any:
+def second_stage_shapes(config: ConfigDict, encoder: Encoder) -> Any:
     """Returns the shapes of what stage 2 of a run trains beside the encoder, without computing any."""
     second = system_of(config).second_stage
     assert second is not None, "the config was checked"
-    return jax.eval_shape(functools.partial(second.begin, config, encoder), memory_shape(encoder))
+    return jax.eval_shape(functools.partial(second.begin, config, encoder), prototype_shape(encoder))
 
 
-def shapes_beside(config: ConfigDict, encoder: Encoder, stage: str) -> Any:
+def shapes_beside_encoder(config: ConfigDict, encoder: Encoder, stage: str) -> Any:
     """Returns the shapes of what a checkpoint of a stage has beside the encoder; None: nothing."""
-    return None if stage == ENCODER else memory_shapes(config, encoder)
+    return None if stage == ENCODER else second_stage_shapes(config, encoder)
 
 
 def objectives(config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M N"]) -> dict[str, Objective]:

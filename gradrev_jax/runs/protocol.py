@@ -62,8 +62,13 @@ class Protocol:
 
     @property
     def chooses_weights(self) -> bool:
-        """Returns whether the weights are chosen on the validation part."""
+        """Whether the weights are chosen on the validation part."""
         return self.weights == CHOSEN
+
+    @property
+    def fixed_normalize(self) -> Normalization | None:
+        """The normalisation: the representation's own, or that of the config; None: validation chooses it."""
+        return REPRESENTATIONS[self.representation].normalize or self.normalize
 
 
 def build_protocol(config: ConfigDict) -> Protocol:

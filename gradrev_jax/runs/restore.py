@@ -52,7 +52,7 @@ def restore(
     input_size: int,
     step: str,
     *,
-    memory: Any = None,
+    beside: Any = None,
 ) -> Restored:
     """Restores the parameters of a checkpoint, or of a model that is shared.
 
@@ -62,7 +62,7 @@ def restore(
       encoder: the model of the run.
       input_size: the height and width of its images, or the width of its vectors.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
-      memory: the shapes of what stage 2 trains beside the encoder; None: those of a memory [J, P, d].
+      beside: the shapes of what stage 2 trains beside the encoder; None: those of a memory [J, P, d].
 
     Raises:
       UserError: it is not there, damaged, or of another model.
@@ -82,12 +82,12 @@ def restore(
         shapes = parameter_shapes(encoder, input_size)
         if stage == ENCODER:
             return Restored(number, _read(checkpoints, number, shapes), None)
-        beside = memory_shape(encoder) if memory is None else memory
-        params = _read(checkpoints, number, {ENCODER: shapes, MEMORY: beside})
+        second = prototype_shape(encoder) if beside is None else beside
+        params = _read(checkpoints, number, {ENCODER: shapes, MEMORY: second})
         return Restored(number, params[ENCODER], params[MEMORY])
 
 
-def memory_shape(encoder: Encoder) -> jax.ShapeDtypeStruct:
+def prototype_shape(encoder: Encoder) -> jax.ShapeDtypeStruct:
     """Returns the shape of the prototypes of an encoder's values, [J, P, d].
 
     Args:
@@ -131,7 +131,7 @@ def _restore_shared(
             f"{stage}"
         )
     params = model_file.read_tree(directory, model_file.ENCODER, parameter_shapes(encoder, input_size))
-    memory = memory_shape(encoder)
+    memory = prototype_shape(encoder)
     return Restored(
         held.step,
         jax.tree.map(jnp.asarray, params),

@@ -11,10 +11,11 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.normalization import Normalization, normalize_scaled, weigh_features
 from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.search.changes import Changes
-from gradrev_jax.search.edits import ReferenceRows, References, apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import apply_edits, make_edits
 from gradrev_jax.search.neighbors import SPARE_CANDIDATES, nearest_neighbors
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.ranking import exact_squared_distances, search_edits
+from gradrev_jax.search.references import ReferenceRows, References, make_references
 
 # Queries and references are padded to one of these numbers, so that few programs are compiled. More
 # references than the last are split into equal chunks, padded to a multiple of PADDING.

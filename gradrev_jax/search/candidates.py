@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.search.edits import EditedFeatures, References
+from gradrev_jax.search.edits import EditedFeatures
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.references import References
 from gradrev_jax.search.sums import ONE_THREAD
 
 SCORE_BYTES = 2**22  # of the scores that a CPU holds at a time; more leave its cache before they are selected

@@ -21,7 +21,6 @@ from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.arguments import UNTRACEABLE, check_shapes, validate_k, validate_reference_ids
 from gradrev_jax.search.batching import search_all, weighted_and_normalized
 from gradrev_jax.search.changes import Replacement, make_changes, make_replacement
-from gradrev_jax.search.edits import ReferenceRows, make_references
 from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 from gradrev_jax.search.products import (
     GalleryProducts,
@@ -29,6 +28,7 @@ from gradrev_jax.search.products import (
     check_normalized_rows,
     gallery_products,
 )
+from gradrev_jax.search.references import ReferenceRows, make_references
 from gradrev_jax.search.session import ManipulationSession
 
 

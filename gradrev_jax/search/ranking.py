@@ -17,8 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
-from gradrev_jax.search.edits import Edits, References, apply_edits
+from gradrev_jax.search.edits import Edits, apply_edits
 from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.references import References
 from gradrev_jax.search.sums import ONE_THREAD, norm_operations
 
 # A squared distance is computed exactly where the relative error bound of its score exceeds this.

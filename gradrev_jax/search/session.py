@@ -11,9 +11,9 @@ from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.search.arguments import UNTRACEABLE, validate_k
 from gradrev_jax.search.batching import search_references
 from gradrev_jax.search.changes import Replacement, make_changes
-from gradrev_jax.search.edits import References
 from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 from gradrev_jax.search.products import GalleryProducts
+from gradrev_jax.search.references import References
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.arguments import validate_k, validate_reference_ids
 from gradrev_jax.search.batching import search_all
 from gradrev_jax.search.changes import make_changes
-from gradrev_jax.search.edits import ReferenceRows
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors, drop_excluded
+from gradrev_jax.search.references import ReferenceRows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.batches import steps_per_epoch
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
@@ -148,7 +147,7 @@ def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> 
     is_learned = builders.make_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
-    _check_names_and_labels(history, catalogue, directory, config)
+    _catalogue_changes(history, catalogue, directory, config)  # for its errors
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
         raise ConfigError(
             f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
@@ -191,13 +190,6 @@ def _check_fits(config: ConfigDict, plan: Plan, inputs: Rows, shapes: Any, direc
     return describe_use(directory, needed, cache, cache_limit(config))
 
 
-def _check_names_and_labels(
-    history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
-) -> None:
-    """Raises unless a run may go on with a catalogue of which no image is read yet."""
-    _catalogue_changes(history, catalogue, directory, config)  # contents are unknown, and not compared
-
-
 def _catalogue_changes(
     history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
 ) -> list[str]:
@@ -224,8 +216,7 @@ def _starting_weights(shapes: Any, config: ConfigDict, directory: pathlib.Path) 
 
 def _check_choices(catalogue: Catalogue, protocol: Protocol, seed: int) -> None:
     """Raises where the protocol leaves a field to the validation part, and that has no query."""
-    has_normalize = REPRESENTATIONS[protocol.representation].normalize or protocol.normalize
-    for field, value in (("strength", protocol.strength), ("normalize", has_normalize)):
+    for field, value in (("strength", protocol.strength), ("normalize", protocol.fixed_normalize)):
         if value is None:
             check_queries(queries_of(catalogue, VALIDATION, protocol, seed), field)
 

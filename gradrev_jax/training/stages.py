@@ -37,6 +37,9 @@ from gradrev_jax.training.stage_observer import has_checkpoint
 from gradrev_jax.training.update import TrainState, Update, make_update
 from gradrev_jax.training.validation import Validate
 
+SECTIONS = {ENCODER: "train", MEMORY: "memory"}  # of the config, for each stage
+IMAGES_PER_EXAMPLE = {ENCODER: 1, MEMORY: 3}  # a triplet has three
+
 
 class StageInputs(NamedTuple):
     """Represents the inputs that all stages of a run share.
@@ -110,7 +113,7 @@ def _encoder_stage(shared: StageInputs) -> Stage:
         epoch_steps=epoch_steps,
         last_step=last_step(config.train, epoch_steps),
         shapes=_state_shapes(shared, optimizer, removal),
-        advice=_advice(config, "train"),
+        advice=_advice(config, ENCODER),
     )
 
 
@@ -177,10 +180,10 @@ def _memory_stage(shared: StageInputs) -> Stage:
             params[ENCODER], params[MEMORY] if edit is None else LearnedEdit(edit, params)
         ),
         schedule=schedule,
-        batch_size=3 * config.memory.batch_size,
+        batch_size=IMAGES_PER_EXAMPLE[MEMORY] * config.memory.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config.memory, epoch_steps),
-        advice=_advice(config, "memory"),
+        advice=_advice(config, MEMORY),
     )
 
 
@@ -190,12 +193,8 @@ def stage_devices(config: ConfigDict, name: str) -> Parallel:
     Raises:
       ConfigError: they cannot serve its batches.
     """
-    section, images = {ENCODER: ("train", 1), MEMORY: ("memory", 3)}[name]
-    return Parallel.over(
-        config.devices or None,
-        batch=images * config[section].batch_size,
-        mode=config.parallel,
-    )
+    batch = IMAGES_PER_EXAMPLE[name] * config[SECTIONS[name]].batch_size
+    return Parallel.over(config.devices or None, batch=batch, mode=config.parallel)
 
 
 def stage_optimizer(
@@ -218,18 +217,19 @@ def stage_optimizer(
     )
 
 
-def _advice(config: ConfigDict, section: str) -> str:
-    """Returns the settings that may help where the stage of a section of the config diverges."""
+def _advice(config: ConfigDict, stage: str) -> str:
+    """Returns the settings that may help where a stage diverges."""
+    section = SECTIONS[stage]
     advice = [f"lower {section}.learning_rate (now {config[section].learning_rate:g})"]
     if config.train.clip_norm is None:
         advice.append("set train.clip_norm=1")
     reversal = config.reversal
-    if section == "train" and reversal.weighting in ("fixed", "schedule"):
+    if stage == ENCODER and reversal.weighting in ("fixed", "schedule"):
         advice.append(
             f"set reversal.weighting=balanced (now {reversal.weighting}) or lower reversal.beta (now "
             f"{reversal.beta:g})"
         )
-    elif config.memory.reversal if section == "memory" else reversal.weighting == "balanced":
+    elif config.memory.reversal if stage == MEMORY else reversal.weighting == "balanced":
         advice.append(f"lower reversal.beta (now {reversal.beta:g})")
     if config.precision != "float32":
         advice.append(f"set precision=float32 (now {config.precision})")
@@ -264,7 +264,7 @@ def _initial_memory(shared: StageInputs) -> dict[str, Any]:
     """
     shapes = parameter_shapes(shared.encoder, shared.input_size)
     if has_checkpoint(shared.directory, MEMORY):
-        every = {ENCODER: shapes, MEMORY: builders.memory_shapes(shared.config, shared.encoder)}
+        every = {ENCODER: shapes, MEMORY: builders.second_stage_shapes(shared.config, shared.encoder)}
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), every)
     with Checkpoints(workdir.checkpoint_directory(shared.directory, ENCODER), read_only=True) as checkpoints:
         if checkpoints.best_step is None:

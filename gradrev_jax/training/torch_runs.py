@@ -24,7 +24,7 @@ from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
 from gradrev_jax.training.adversaries import build_removal
 from gradrev_jax.training.stage_observer import checkpoint_items
-from gradrev_jax.training.stages import stage_optimizer
+from gradrev_jax.training.stages import SECTIONS, stage_optimizer
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (
     Architecture,
@@ -170,9 +170,8 @@ def _state_at_step_0(
     stage: str, parameters: Any, config: ConfigDict, encoder: AttributeEncoder, labels: Int[np.ndarray, "M N"]
 ) -> TrainState:
     """Returns the state of a stage that has parameters, and none of whose steps is done."""
-    section = config.train if stage == ENCODER else config.memory
     # Of the schedule, the optimiser's state has the steps done alone.
-    schedule, optimizer = stage_optimizer(config, section, epoch_steps=1)
+    schedule, optimizer = stage_optimizer(config, config[SECTIONS[stage]], epoch_steps=1)
     state = TrainState.begin(parameters, optimizer)
     classes = np.asarray(encoder.class_labels(labels))
     removal = build_removal(config, classes, encoder.classes, schedule) if stage == ENCODER else None

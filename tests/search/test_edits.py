@@ -12,8 +12,9 @@ from gradrev_jax.core.normalization import (
     weigh_features,
 )
 from gradrev_jax.search import edits as edits_module
-from gradrev_jax.search.edits import ReferenceRows, apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import apply_edits, make_edits
 from gradrev_jax.search.products import gallery_products
+from gradrev_jax.search.references import ReferenceRows, make_references
 
 VALUES, ATTRIBUTES, DIM, ROWS, REFERENCES, QUERIES = 5, 3, 30, 120, 4, 9
 

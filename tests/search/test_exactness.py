@@ -9,7 +9,8 @@ import pytest
 from gradrev_jax import AttributeSchema, ManipulationIndex
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.search.changes import make_changes
-from gradrev_jax.search.edits import apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import apply_edits, make_edits
+from gradrev_jax.search.references import make_references
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "red"), ("s", "m", "l"), ("x",)))
 ROWS, QUERIES, VALUES, ATTRIBUTES, DIM = 48, 6, 6, 3, 4

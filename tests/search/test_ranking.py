@@ -4,13 +4,14 @@ import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.search.batching import weighted_and_normalized
-from gradrev_jax.search.edits import ReferenceRows, apply_edits, make_edits, make_references
+from gradrev_jax.search.edits import apply_edits, make_edits
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.ranking import (
     PAIR_BATCHES,
     exact_squared_distances,
     search_edits,
 )
+from gradrev_jax.search.references import ReferenceRows, make_references
 
 VALUES, ATTRIBUTES, DIM, REFERENCES, QUERIES = 5, 3, 8, 4, 9
 

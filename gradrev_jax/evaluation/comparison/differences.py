@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.bootstrap import Resampled, difference_samples, percentile_interval
 from gradrev_jax.evaluation.comparison.record import DifferenceRecord
 from gradrev_jax.evaluation.comparison.systems import System, pair_runs
@@ -51,12 +52,7 @@ def standard_deviations(by_seed: Float[np.ndarray, "S M"]) -> list[float | None]
     """
     if len(by_seed) == 1:
         return [None] * by_seed.shape[1]
-    return [known(value) for value in by_seed.std(axis=0, ddof=1).tolist()]
-
-
-def known(value: float) -> float | None:
-    """Returns a number, or None in place of NaN, which JSON does not have."""
-    return None if np.isnan(value) else value
+    return [json_number(value) for value in by_seed.std(axis=0, ddof=1).tolist()]
 
 
 def _compare(
@@ -87,10 +83,10 @@ def _compare(
             "second": b.name,
             "metric": metric,
             "difference": difference,
-            "low": known(lower),
-            "high": known(upper),
+            "low": json_number(lower),
+            "high": json_number(upper),
             "significant": lower > 0 or upper < 0,
-            "p": known(p),
+            "p": json_number(p),
             "paired_by_seed": partners is not None,
             "intervals_hold_seeds": min(len(a.runs), len(b.runs)) > 1,
             "seed_sd": deviation,
@@ -115,7 +111,7 @@ def _of_seeds(
         variances = a.by_seed.var(axis=0, ddof=1) + b.by_seed.var(axis=0, ddof=1)
     of_references = (a.means - b.means).var(axis=0, ddof=1)
     needed = seeds_needed(differences, of_references, variances)
-    deviations = [known(value) for value in np.sqrt(variances).tolist()]
+    deviations = [json_number(value) for value in np.sqrt(variances).tolist()]
     shown: list[int | str | None] = [
         None if np.isnan(variance) else (MORE_SEEDS if count > MOST_SEEDS else count)
         for variance, count in zip(of_references.tolist(), needed.tolist(), strict=True)

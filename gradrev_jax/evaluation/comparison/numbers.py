@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.bootstrap import (
     CONFIDENCE,
     SAMPLES,
@@ -14,7 +15,7 @@ from gradrev_jax.evaluation.bootstrap import (
     resample_references,
     seeds_samples,
 )
-from gradrev_jax.evaluation.comparison.differences import compare_pairs, known, standard_deviations
+from gradrev_jax.evaluation.comparison.differences import compare_pairs, standard_deviations
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord, MetricRecord, SystemRecord
 from gradrev_jax.evaluation.comparison.systems import (
     EvaluatedRun,
@@ -127,7 +128,7 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> Sys
         strict=True,
     )
     found: dict[str, MetricRecord] = {
-        name: {"value": value, "low": known(lower), "high": known(upper), "seed_sd": deviation}
+        name: {"value": value, "low": json_number(lower), "high": json_number(upper), "seed_sd": deviation}
         for name, value, lower, upper, deviation in columns
     }
     for name in names[: -len(ACCURACIES)]:
@@ -153,7 +154,7 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> Sys
         "metrics": found,
         "leakage": _leakage(system),
         "baselines": _baselines(system, names),
-        "cross_accuracy": [[known(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
+        "cross_accuracy": [[json_number(cell) for cell in row] for row in matrices.mean(axis=0).tolist()],
     }
 
 
