@@ -36,7 +36,6 @@ def search_all(
     reference_ids: Int[np.ndarray, " Q"],
     changes: Changes,
     k: int,
-    normalize: Normalization,
     *,
     exact_distances: bool = False,
 ) -> tuple[Int[np.ndarray, "Q k"], Float[np.ndarray, "Q k"]]:
@@ -48,13 +47,12 @@ def search_all(
       reference_ids: [Q], the number of each query's reference.
       changes: what the queries change.
       k: the number of neighbours.
-      normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums, which compare with those of other galleries.
     """
     distinct, position = np.unique(reference_ids, return_inverse=True)
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
-    parts = products.rows.shape[1] if normalize == "attribute" else 1 + changes.num_replaceable
+    parts = products.rows.shape[1] if products.normalize == "attribute" else 1 + changes.num_replaceable
     # On a CPU each thread has a chunk of references to itself, if these are many: of their products, the
     # additions of short sums are not divided among the cores.
     is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
@@ -67,16 +65,13 @@ def search_all(
         first, last = np.searchsorted(position[by_reference], (chunk.min(), chunk.max() + 1))
         queries = by_reference[first:last]
         taken = take_references(distinct[chunk])
-        references = make_references(
-            products, taken, normalize, changes.num_replaceable, by_one_thread=is_divided
-        )
+        references = make_references(products, taken, changes.num_replaceable, by_one_thread=is_divided)
         indices[queries], distances[queries] = search_references(
             products,
             references,
             position[queries] - chunk[0],
             changes.take(queries),
             k,
-            normalize,
             exact_distances,
             workers=1 if is_divided else NUM_WORKERS,
         )
@@ -107,7 +102,6 @@ def search_references(
     position: Int[np.ndarray, " Q"],
     changes: Changes,
     k: int,
-    normalize: Normalization,
     exact_distances: bool = False,
     *,
     workers: int = NUM_WORKERS,
@@ -120,7 +114,6 @@ def search_references(
       position: [Q], the position of each query's reference among the references.
       changes: what the queries change.
       k: the number of neighbours.
-      normalize: the normalisation of the features after the manipulation.
       exact_distances: whether all distances are direct sums.
       workers: the number of threads.
     """
@@ -137,7 +130,6 @@ def search_references(
             edits.take(queries),
             k,
             spare_candidates=spare_candidates,
-            normalize=normalize,
             exact_distances=exact_distances,
         )
 
@@ -151,7 +143,7 @@ def search_references(
             search(chunks[0], spare_candidates)
     pending = np.flatnonzero(~certified)
     for queries in _chunks(pending, _chunk_size(len(pending), query_bytes)):
-        edited = apply_edits(products, references, edits.take(queries), normalize)
+        edited = apply_edits(products, references, edits.take(queries))
         vectors, rows = (x.reshape(len(x), -1) for x in (edited.vectors, products.rows))
         found = nearest_neighbors(vectors, rows, k)
         indices[queries], distances[queries] = (

@@ -114,27 +114,22 @@ class EditedFeatures(NamedTuple):
     block_factors: Float[Array, "Q B"] | None = None
 
 
-@functools.partial(jax.jit, static_argnames="normalize")
-def apply_edits(
-    products: GalleryProducts, references: References, edits: Edits, normalize: Normalization
-) -> EditedFeatures:
+@jax.jit
+def apply_edits(products: GalleryProducts, references: References, edits: Edits) -> EditedFeatures:
     """Manipulates and normalises references.
 
     Args:
       products: the products of the gallery and the memory.
       references: the features to manipulate.
       edits: the blocks to take out, and the prototypes to add.
-      normalize: the normalisation of the features after the manipulation.
     """
-    apply_one = functools.partial(_apply_one, products, references, normalize)
+    apply_one = functools.partial(_apply_one, products, references)
     if jax.default_backend() != "cpu" or len(edits.position) == 1:
         return jax.vmap(apply_one)(edits)
     return jax.lax.map(apply_one, edits)  # on a CPU, one query at a time stays in the cache
 
 
-def _apply_one(
-    products: GalleryProducts, references: References, normalize: Normalization, edit: Edits
-) -> EditedFeatures:
+def _apply_one(products: GalleryProducts, references: References, edit: Edits) -> EditedFeatures:
     """Manipulates the reference of one query; ``edit`` and the result lack their first axis."""
     position, memory_rows, factors, replaced_blocks = edit
     features = references.features[position]
@@ -147,7 +142,7 @@ def _apply_one(
         return total + factors[c] * products.memory[memory_rows[c]]
 
     features = jax.lax.fori_loop(0, len(factors), add, features, unroll=len(factors) <= MAX_UNROLLED)
-    lengths = _part_lengths(features, normalize, products.weights)
+    lengths = _part_lengths(features, products.normalize, products.weights)
     vector = (features.reshape(len(lengths), -1) / lengths[:, None]).reshape(features.shape)
     # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
     untouched = is_kept.all() & (factors == 0).all()

@@ -58,7 +58,6 @@ class ManipulationIndex:
     Attributes:
       features: [G, P, d], the gallery as it was given, not copied: it must not be changed.
       products: the products of the gallery and the memory, which a search reads.
-      normalize: the normalisation of the features after the manipulation.
       replacement: what an edit replaces; None: nothing (Eq. 7).
 
     Example:
@@ -73,7 +72,6 @@ class ManipulationIndex:
 
     features: Float[Array | np.ndarray, "G P d"]
     products: GalleryProducts
-    normalize: Normalization
     replacement: Replacement | None = None
 
     @classmethod
@@ -142,9 +140,9 @@ class ManipulationIndex:
         scaled = scale_weights(weights, features.shape[1])
         rows, replacement = make_replacement(memory, edit, attribute_of, absent)
         products = gallery_products(features, rows, normalize, scaled)
-        check_normalized_rows(products, normalize)
-        check_magnitudes(products, normalize)
-        return cls(features, products, normalize, replacement)
+        check_normalized_rows(products)
+        check_magnitudes(products)
+        return cls(features, products, replacement)
 
     def search(
         self,
@@ -196,7 +194,6 @@ class ManipulationIndex:
             reference_ids,
             make_changes(indicators, strength, self.products.memory, self.replacement, len(reference_ids)),
             k + exclude_reference,
-            self.normalize,
         )
         if exclude_reference:
             indices, distances = drop_excluded(indices, distances, reference_ids)
@@ -238,8 +235,13 @@ class ManipulationIndex:
             ids = validate_reference_ids(np.array([reference_id]), len(self.features))
             rows, row = self.take(ids), int(ids[0])
         num_replaceable = 0 if self.replacement is None else self.replacement.membership.shape[1]
-        references = make_references(self.products, rows, self.normalize, num_replaceable)
-        return ManipulationSession(self.products, self.normalize, self.replacement, references, row)
+        references = make_references(self.products, rows, num_replaceable)
+        return ManipulationSession(self.products, self.replacement, references, row)
+
+    @property
+    def normalize(self) -> Normalization:
+        """The normalisation of features after a manipulation."""
+        return self.products.normalize
 
     @property
     def prototypes(self) -> Float[Array, "J P d"]:

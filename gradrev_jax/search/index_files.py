@@ -23,6 +23,8 @@ from gradrev_jax.search.table_layout import table_layout
 VERSION = 4
 OLDER = (2, 3)  # version 2 knew no weights, and version 3 no edit but that of Eq. 7
 ABOUT, FEATURES = "index.json", "features"
+# The arrays of ``GalleryProducts`` that have a file of their own.
+ARRAYS = ("rows", "square_norms", "largest", "memory", "memory_norms", "table", "part", "entries")
 
 
 def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None:
@@ -46,8 +48,8 @@ def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None
       ...     index.search(reference_ids=np.array([0]), indicators=np.array([[-1, 1]]), k=1).indices.tolist()
       [[1]]
     """
-    arrays = {FEATURES: index.features, **index.products._asdict()}
-    weights = arrays.pop("weights")
+    arrays = {FEATURES: index.features, **{name: getattr(index.products, name) for name in ARRAYS}}
+    weights = index.products.weights
     about = {
         "version": VERSION,
         "normalize": index.normalize,
@@ -110,9 +112,7 @@ def _read(folder: pathlib.Path, about: Any) -> tuple[ManipulationIndex, dict[str
     """
     integers = dict.fromkeys(("part", "entries"), "iu")
     arrays: dict[str, Any] = {
-        name: map_array(folder / f"{name}.npy", integers.get(name, "f"))
-        for name in (FEATURES, *GalleryProducts._fields)
-        if name != "weights"
+        name: map_array(folder / f"{name}.npy", integers.get(name, "f")) for name in (FEATURES, *ARRAYS)
     }
     version, normalize = about["version"], about["normalize"]
     given = None if version == 2 else about["weights"]
@@ -122,10 +122,10 @@ def _read(folder: pathlib.Path, about: Any) -> tuple[ManipulationIndex, dict[str
     replacement = None if edit is None else _make_replacement(edit, arrays["memory"])
     mapped = arrays.pop(FEATURES)
     # On a CPU, JAX does not copy aligned memory, and these files are aligned.
-    products = GalleryProducts(**{name: jnp.asarray(array) for name, array in arrays.items()})
+    placed: dict[str, Any] = {name: jnp.asarray(array) for name, array in arrays.items()}
     if weights is not None:
-        products = products._replace(weights=jnp.asarray(weights, products.rows.dtype))
-    index = ManipulationIndex(mapped, products, normalize, replacement)
+        placed["weights"] = jnp.asarray(weights, placed["rows"].dtype)
+    index = ManipulationIndex(mapped, GalleryProducts(**placed, normalize=normalize), replacement)
     known = {"gallery": about["gallery"], "memory": about["memory"]}
     if fingerprint(index.prototypes) != known["memory"]:
         raise ValueError("its memory is not the one that it was saved with")

@@ -12,8 +12,8 @@ unweighted search among other numbers, and so are its error bounds. Scaled, the 
 at a length of at most 1.
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,9 @@ class NotComparableError(ValueError):
     """Features or prototypes cannot be compared: not finite, too small, or zero and to be normalised."""
 
 
-class GalleryProducts(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GalleryProducts:
     """Represents a gallery and a memory as a search reads them; the prototypes have E nonzero parts in all.
 
     Attributes:
@@ -47,6 +49,7 @@ class GalleryProducts(NamedTuple):
       table: [E + 1, G], the products of the prototypes' nonzero parts with the rows; the last row is zero.
       part: [E + 1], the part that each table row belongs to.
       entries: [J, L], the table rows of each prototype, padded with E.
+      normalize: the normalisation of features after a manipulation, which was applied to the rows.
       weights: [P], the scaled weights of the blocks; None: all 1.
     """
 
@@ -58,6 +61,7 @@ class GalleryProducts(NamedTuple):
     table: Float[Array, "E1 G"]
     part: Int[Array, " E1"]
     entries: Int[Array, "J L"]
+    normalize: Normalization = dataclasses.field(metadata={"static": True})
     weights: Float[Array, " P"] | None = None
 
 
@@ -112,21 +116,21 @@ def gallery_products(
         table,
         jax.device_put(layout[0]),
         jax.device_put(layout[1]),
+        normalize,
         factors,
     )
 
 
-def check_normalized_rows(products: GalleryProducts, normalize: Normalization) -> None:
+def check_normalized_rows(products: GalleryProducts) -> None:
     """Raises unless all rows of a gallery could be normalised, save for attributes of weight 0.
 
     Args:
       products: the products of the gallery.
-      normalize: the normalisation that was applied.
 
     Raises:
       NotComparableError: some rows are zero or not finite; the message has the first row and their number.
     """
-    norms: np.ndarray = np.asarray(products.square_norms)
+    norms, normalize = np.asarray(products.square_norms), products.normalize
     if normalize == "attribute" and products.weights is not None:
         # A block that is not zero adds w² / P, which may be less than the rounding error of the norm.
         is_zero = np.asarray(_have_zero_blocks(products.rows, products.weights))
@@ -169,7 +173,7 @@ def _have_zero_blocks(rows: Float[Array, "G P d"], weights: Float[Array, " P"]) 
     return ((rows == 0).all(axis=-1) & (weights > 0)).any(axis=-1)
 
 
-def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> None:
+def check_magnitudes(products: GalleryProducts) -> None:
     """Raises unless a memory is finite, and a gallery that is not normalised is large enough.
 
     Features that are normalised may be of any size. Without a normalisation they are compared as they are:
@@ -178,7 +182,6 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
 
     Args:
       products: the products of the gallery and the memory.
-      normalize: the normalisation that was applied.
 
     Raises:
       NotComparableError: a prototype is not finite (the message has the first value), or the gallery's
@@ -190,7 +193,7 @@ def check_magnitudes(products: GalleryProducts, normalize: Normalization) -> Non
             f"the memory is not finite in the prototype of value {int(bad.argmax())} "
             f"({int(bad.sum())} such values of {len(bad)})"
         )
-    if normalize != "none":
+    if products.normalize != "none":
         return
     least = float(jnp.finfo(products.rows.dtype).tiny) ** 0.25
     if float(products.largest) < least and (products.rows != 0).any():

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
 from gradrev_jax.search.edits import Edits, apply_edits
@@ -48,7 +47,6 @@ def search_edits(
     k: int,
     *,
     spare_candidates: int,
-    normalize: Normalization,
     exact_distances: bool = False,
 ) -> CertifiedNeighbors:
     """Finds the k nearest rows of each edited reference.
@@ -59,7 +57,6 @@ def search_edits(
       edits: the blocks to take out and the prototypes to add; each costs an addition per gallery row.
       k: the number of neighbours.
       spare_candidates: the number of candidates beyond k; more of them certify more queries.
-      normalize: the normalisation of the features after the manipulation.
       exact_distances: whether the distances of all candidates are computed exactly, not only of those that
         their scores do not order.
 
@@ -68,12 +65,12 @@ def search_edits(
     """
     num_rows, *block = products.rows.shape
     num_candidates = min(num_rows, k + spare_candidates)
-    edited = apply_edits(products, references, edits, normalize)
+    edited = apply_edits(products, references, edits)
     scores, candidates = find_candidates(products, references, edits.position, edited, num_candidates)
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
     was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.position]
     if not np.isfinite(norms[was_finite]).all():
-        most = float(np.finfo(scores.dtype).max) ** (0.5 if normalize == "none" else 1)
+        most = float(np.finfo(scores.dtype).max) ** (0.5 if products.normalize == "none" else 1)
         raise ValueError(
             f"manipulated features become longer than {most:.2g}, which overflows; take a lower strength, or "
             "divide features and memory by one factor"

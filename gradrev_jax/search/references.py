@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import length
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.sums import (
@@ -59,7 +58,6 @@ class References(NamedTuple):
 def make_references(
     products: GalleryProducts,
     rows: ReferenceRows,
-    normalize: Normalization,
     num_replaceable: int = 0,
     *,
     by_one_thread: bool = False,
@@ -69,14 +67,13 @@ def make_references(
     Args:
       products: the products of the gallery.
       rows: the references.
-      normalize: the normalisation that was applied.
       num_replaceable: the number of blocks, the first ones, that an edit may take out.
       by_one_thread: whether a CPU leaves other cores to other threads.
     """
-    blocks = None
-    if normalize == "attribute" or not num_replaceable:
+    blocks, is_by_block = None, products.normalize == "attribute"
+    if is_by_block or not num_replaceable:
         multiply = part_products_by_one_thread if by_one_thread else part_products
-        with_gallery = multiply(rows.weighted, products.rows, by_block=normalize == "attribute")
+        with_gallery = multiply(rows.weighted, products.rows, by_block=is_by_block)
     else:
         multiply = whole_and_block_products_by_one_thread if by_one_thread else whole_and_block_products
         with_gallery, blocks = multiply(rows.weighted, products.rows, num_blocks=num_replaceable)

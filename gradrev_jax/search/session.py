@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.arguments import refuse_traced
-from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.search.arguments import UNTRACEABLE, validate_k
 from gradrev_jax.search.batching import search_references
 from gradrev_jax.search.changes import Replacement, make_changes
@@ -24,14 +23,12 @@ class ManipulationSession:
 
     Attributes:
       products: the products of the gallery and the memory.
-      normalize: the normalisation of the features after the manipulation.
       replacement: what an edit replaces; None: nothing (Eq. 7).
       references: the item and its products with the gallery.
       reference_id: the item's gallery row; None if it is not in the gallery.
     """
 
     products: GalleryProducts
-    normalize: Normalization
     replacement: Replacement | None
     references: References
     reference_id: int | None
@@ -71,7 +68,7 @@ class ManipulationSession:
         )
         position = np.zeros(len(indicators), int)  # all queries edit the only reference
         indices, distances = search_references(
-            self.products, self.references, position, changes, k + exclude_reference, self.normalize
+            self.products, self.references, position, changes, k + exclude_reference
         )
         if exclude_reference:
             indices, distances = drop_excluded(indices, distances, position + self.reference_id)

@@ -120,7 +120,6 @@ class ShardedIndex:
                 reference_ids,
                 changes,
                 min(wanted, len(shard.features)),
-                shard.normalize,
                 exact_distances=True,
             )
 

@@ -30,7 +30,7 @@ def example(rng, how, offset=0.0, weights=None):
     scaled = scale_weights(weights, ATTRIBUTES)
     products = gallery_products(gallery, memory, how, scaled)
     features = weigh_features(jnp.asarray(gallery[:REFERENCES]), how, scaled)
-    references = make_references(products, ReferenceRows(features, products.rows[:REFERENCES]), how)
+    references = make_references(products, ReferenceRows(features, products.rows[:REFERENCES]))
     return products, references, edits, indicators
 
 
@@ -65,9 +65,9 @@ def test_edits_of_no_queries():
 
 def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
     products, references, edits, _ = example(rng, "global")
-    edited = apply_edits(products, references, edits, "global")
+    edited = apply_edits(products, references, edits)
     monkeypatch.setattr(edits_module, "MAX_UNROLLED", 0)
-    looped = jax.jit(apply_edits.__wrapped__, static_argnums=3)(products, references, edits, "global")
+    looped = jax.jit(apply_edits.__wrapped__)(products, references, edits)
     np.testing.assert_allclose(looped.vectors, edited.vectors, rtol=1e-5, atol=1e-7)
 
 
@@ -75,7 +75,7 @@ def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_editing_is_manipulating_and_normalising(rng, how):
     products, references, edits, indicators = example(rng, how)
-    edited = apply_edits(products, references, edits, how)
+    edited = apply_edits(products, references, edits)
     manipulated = manipulate(references.features[edits.position], indicators, products.memory)
     expected = normalize_features(manipulated, how)
     np.testing.assert_allclose(edited.vectors.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6)
@@ -83,7 +83,7 @@ def test_editing_is_manipulating_and_normalising(rng, how):
     np.testing.assert_allclose(edited.square_norms, squares, rtol=1e-5)
     # Without an edit, the gallery's row is kept to the bit, so that a row is 0 from itself.
     unedited = edits._replace(factors=np.zeros_like(edits.factors))
-    untouched = apply_edits(products, references, unedited, how)
+    untouched = apply_edits(products, references, unedited)
     np.testing.assert_array_equal(untouched.vectors, products.rows[edits.position])
 
 
@@ -93,7 +93,7 @@ def test_editing_is_manipulating_and_normalising(rng, how):
 def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights):
     """Sums of products that cancel (offset 30) err most; the bound must hold, and not by being vast."""
     products, references, edits, _ = example(rng, how, offset, weights)
-    edited = apply_edits(products, references, edits, how)
+    edited = apply_edits(products, references, edits)
     bounds = np.asarray(edited.errors, np.float64)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
     terms = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
@@ -117,11 +117,11 @@ def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weigh
     features[:, 0] *= size
     features = weigh_features(jnp.asarray(features, jnp.float32), how, products.weights)
     rows = normalize_scaled(features, how, products.weights).reshape(features.shape)
-    references = make_references(products, ReferenceRows(features, rows), how, 2)
+    references = make_references(products, ReferenceRows(features, rows), 2)
     replaced = np.array([[True, False], [True, True], [False, True]] * 3)
     edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators, replaced)
     assert edits.replaced_blocks.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
-    edited = apply_edits(products, references, edits, how)
+    edited = apply_edits(products, references, edits)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
     dots = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
     dots += np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.position])

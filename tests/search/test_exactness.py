@@ -82,10 +82,10 @@ def example(rng, make, soft):
 
 def exact_squares(index, reference, indicators):
     """The squared distances of all rows from the edited vectors that float32 holds, without any rounding."""
-    references = make_references(index.products, index.take(reference), index.normalize)
+    references = make_references(index.products, index.take(reference))
     changes = make_changes(indicators, 1.0, index.products.memory, None, len(reference))
     edits = make_edits(np.arange(len(reference)), *changes)
-    vectors = apply_edits(index.products, references, edits, index.normalize).vectors
+    vectors = apply_edits(index.products, references, edits).vectors
     vectors, rows = (np.asarray(x).reshape(len(x), -1).tolist() for x in (vectors, index.products.rows))
     return [
         [sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(vector, row, strict=True)) for row in rows]

@@ -24,7 +24,7 @@ def example(rng, how="global", gallery=None, rows=120):
     reference = rng.integers(0, REFERENCES, QUERIES)
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
-    references = make_references(products, weighted_and_normalized(features, how, None), how)
+    references = make_references(products, weighted_and_normalized(features, how, None))
     return products, references, make_edits(reference, indicators)
 
 
@@ -32,20 +32,20 @@ def no_edits(reference):
     return make_edits(reference, np.zeros((len(reference), VALUES), np.float32))
 
 
-def search(arguments, k, how="global", spare_candidates=12):
-    return search_edits(*arguments, k, spare_candidates=spare_candidates, normalize=how)
+def search(arguments, k, spare_candidates=12):
+    return search_edits(*arguments, k, spare_candidates=spare_candidates)
 
 
-def exact_squares(arguments, how):
+def exact_squares(arguments):
     """Every squared distance to the edited vectors in float64, [Q, G]."""
     products, references, edits = arguments
-    vectors = np.asarray(apply_edits(products, references, edits, how).vectors, np.float64)
+    vectors = np.asarray(apply_edits(products, references, edits).vectors, np.float64)
     rows = np.asarray(products.rows, np.float64)
     return np.square(vectors[:, None] - rows).sum(axis=(2, 3))
 
 
-def oracle(arguments, k, how):
-    squares = exact_squares(arguments, how)
+def oracle(arguments, k):
+    squares = exact_squares(arguments)
     order = np.argsort(squares, axis=1, kind="stable")[:, :k]
     return order, np.sqrt(np.take_along_axis(squares, order, axis=1))
 
@@ -68,8 +68,8 @@ def exact_pairs(monkeypatch):
 @pytest.mark.parametrize("how", NORMALIZATIONS)
 def test_far_rows_need_no_exact_distance(rng, exact_pairs, how, k):
     arguments = example(rng, how)
-    indices, distances = oracle(arguments, k, how)
-    found = search(arguments, k, how)
+    indices, distances = oracle(arguments, k)
+    found = search(arguments, k)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
     assert found.certified.all()
@@ -83,8 +83,8 @@ def test_rows_that_rounding_hides_from_each_other_are_compared_exactly(rng, exac
     gallery = rng.normal(size=(60, 1, ATTRIBUTES, DIM)) + 3e-6 * rng.normal(size=(60, 5, ATTRIBUTES, DIM))
     gallery = rng.permutation(gallery.reshape(-1, ATTRIBUTES, DIM)).astype(np.float32)
     arguments = example(rng, how, gallery)
-    indices, distances = oracle(arguments, 23, how)
-    found = search(arguments, 23, how)
+    indices, distances = oracle(arguments, 23)
+    found = search(arguments, 23)
     np.testing.assert_allclose(found.distances, distances, rtol=1e-6)
     rows = np.asarray(arguments[0].rows, np.float64)
     same = np.square(rows[found.indices] - rows[indices]).sum(axis=(2, 3))
@@ -97,7 +97,7 @@ def test_distances_that_rounding_could_hide_are_computed_exactly(rng):
     """The distance of a row to itself is 0, not the root of what rounding leaves."""
     products, *_ = example(rng)
     rows = products.rows[:REFERENCES]
-    references = make_references(products, ReferenceRows(3 * rows, rows), "global")
+    references = make_references(products, ReferenceRows(3 * rows, rows))
     found = search((products, references, no_edits(np.arange(REFERENCES))), 3)
     np.testing.assert_array_equal(found.indices[:, 0], np.arange(REFERENCES))
     np.testing.assert_array_equal(found.distances[:, 0], 0)
@@ -112,7 +112,7 @@ def test_equal_rows_are_certified_only_if_all_are_candidates(rng, rows):
     arguments = example(rng, gallery=gallery)
     found = search(arguments, 1)
     assert found.certified.tolist() == [rows == 13] * QUERIES
-    squares = exact_squares(arguments, "global")
+    squares = exact_squares(arguments)
     assert (squares == squares[:, :1]).all()  # every row is a right answer, the first is that of the tie rule
     assert ((found.indices >= 0) & (found.indices < rows)).all()
     np.testing.assert_allclose(found.distances, np.sqrt(squares[:, :1]), rtol=1e-6)
@@ -127,12 +127,12 @@ def test_exact_distances_certify_candidates_that_no_gap_separates(rng):
     gallery = ((1 + 2e-7 * np.arange(4000)[:, None, None]) * direction).astype(np.float32)
     products, _, edits = example(rng, "none", gallery)
     features = jnp.asarray(gallery[:REFERENCES] * np.float32(0.98))
-    references = make_references(products, ReferenceRows(features, features), "none")
+    references = make_references(products, ReferenceRows(features, features))
     arguments = (products, references, no_edits(edits.position))
-    few, many = (search(arguments, 1, "none", spare) for spare in (3, 2000))
+    few, many = (search(arguments, 1, spare) for spare in (3, 2000))
     assert not few.certified.any()
     assert many.certified.all()
-    np.testing.assert_array_equal(many.indices, oracle(arguments, 1, "none")[0])
+    np.testing.assert_array_equal(many.indices, oracle(arguments, 1)[0])
 
 
 @pytest.mark.parametrize("pairs", [0, 1, PAIR_BATCHES[0], PAIR_BATCHES[0] + 1, PAIR_BATCHES[1] + 3])
