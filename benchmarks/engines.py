@@ -29,7 +29,7 @@ from benchmarks.many_embeddings import resident
 from benchmarks.recording import record
 from benchmarks.search import spread, timed
 from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
-from gradrev_jax.search.comparison import BlockComparison
+from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.exact import exact_search
 from gradrev_jax.serving.engines.opening import fill_engine, open_engine

@@ -51,8 +51,8 @@ from gradrev_jax.runs.fields.data import DEVICE, PLACEMENTS
 from gradrev_jax.search.gallery import make_index, retrieve
 from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.objective import ENCODER, MEMORY
+from gradrev_jax.training.saved_state import checkpoint_items
 from gradrev_jax.training.stage import Batch, RunOptions, Stage
-from gradrev_jax.training.stage_observer import checkpoint_items
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, stage_devices
 from gradrev_jax.training.validation import Validation

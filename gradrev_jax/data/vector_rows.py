@@ -26,7 +26,7 @@ class VectorSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Returns the number of rows, of views of a row and of numbers of a view."""
+        """The number of rows, of views of a row and of numbers of a view."""
         ...
 
     def read(self, rows: Int[np.ndarray, " R"]) -> Float32[np.ndarray, "R V D"]:
@@ -145,7 +145,7 @@ class VectorArray:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Returns the number of rows, of views of a row and of numbers of a view."""
+        """The number of rows, of views of a row and of numbers of a view."""
         rows, views, width = self.array.shape
         return rows, views, width
 
@@ -192,12 +192,12 @@ class Vectors:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Returns the number of rows, of views of a row and of numbers of a view."""
+        """The number of rows, of views of a row and of numbers of a view."""
         return len(self.rows), *self.source.shape[1:]
 
     @property
     def nbytes(self) -> int:
-        """Returns the number of bytes of all rows as float32, which is what ``numpy.asarray`` needs."""
+        """The number of bytes of all rows as float32, which is what ``numpy.asarray`` needs."""
         rows, views, width = self.shape
         return rows * views * width * self.dtype.itemsize
 

@@ -115,7 +115,7 @@ def open_run(
     queries = evaluation_queries(catalogue, checked, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
-    edit = builders.make_edit(config, encoder, stage)
+    edit = builders.learned_edit(config, encoder, stage)
     check_compared(checked, encoder.blocks, config.model.system, is_learned=edit is not None)
     frozen = open_frozen(config, directory)
     keeps_memory = (stage != ENCODER and edit is None) or holds_model(directory)

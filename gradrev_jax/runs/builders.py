@@ -164,7 +164,7 @@ def objectives(config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M 
     return by_stage
 
 
-def make_edit(config: ConfigDict, encoder: Encoder, stage: str) -> EditFunction | None:
+def learned_edit(config: ConfigDict, encoder: Encoder, stage: str) -> EditFunction | None:
     """Returns the edit that a run has learned after a stage; None: prototypes edit."""
     second = system_of(config).second_stage
     if stage == ENCODER or second is None or second.make_edit is None:

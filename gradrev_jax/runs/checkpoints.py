@@ -211,17 +211,17 @@ class Checkpoints:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Returns the steps of all checkpoints, ascending."""
+        """The steps of all checkpoints, ascending."""
         return tuple(sorted(self._manager.all_steps()))
 
     @property
     def latest_step(self) -> int | None:
-        """Returns the step of the newest checkpoint; None without one."""
+        """The step of the newest checkpoint; None without one."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """Returns the last step of the highest score; the latest if none was measured; None without any.
+        """The last step of the highest score; the latest if none was measured; None without any.
 
         Raises:
           CheckpointError: the scores are damaged, or the last checkpoint could not be written.
@@ -230,7 +230,7 @@ class Checkpoints:
 
     @property
     def best_since(self) -> int | None:
-        """Returns the first step of the highest score; otherwise as ``best_step``."""
+        """The first step of the highest score; otherwise as ``best_step``."""
         return self._first_and_last_best()[0]
 
     def _first_and_last_best(self) -> tuple[int | None, int | None]:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.normalization import Normalization
-from gradrev_jax.search.comparison import BlockComparison, inverse
+from gradrev_jax.search.block_comparison import BlockComparison, inverse
 from gradrev_jax.search.item_products import ItemProducts, RecentProducts, recent_products
 
 ROUNDING = 2.0**-24  # of float32, relative

@@ -137,7 +137,7 @@ class ShardedIndex:
 
     @property
     def _starts(self) -> list[int]:
-        """Returns the first gallery row of each shard."""
+        """The first gallery row of each shard."""
         sizes = [len(shard.features) for shard in self.shards]
         return [0, *itertools.accumulate(sizes[:-1])]
 

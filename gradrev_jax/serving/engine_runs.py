@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs import workdir
-from gradrev_jax.search.comparison import BlockComparison
+from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.engine import Engine, EngineGallery, Labels
 from gradrev_jax.serving.engines.exact import EngineNeighbors, exact_search

@@ -120,7 +120,7 @@ def check_served(config: ConfigDict, schema: AttributeSchema, stage: str | None)
     if REPRESENTATIONS[config.protocol.representation].reads != "features":
         return
     encoder = builders.build_encoder(config, schema)
-    is_learned = builders.make_edit(config, encoder, stage or config.stages[-1]) is not None
+    is_learned = builders.learned_edit(config, encoder, stage or config.stages[-1]) is not None
     if is_learned or not encoder.blocks.are_own:
         others = [n for n, each in REPRESENTATIONS.items() if each.reads == "outputs"]
         raise ConfigError(

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gradrev_jax.runs.freed_memory import return_freed_memory
 from gradrev_jax.training.feed import prepare_call, stage_calls
-from gradrev_jax.training.parallel import Steps, Taken
+from gradrev_jax.training.parallel import CompiledSteps, Taken
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
@@ -26,7 +26,7 @@ def can_compile_ahead(stage: Stage, options: RunOptions, first: int) -> bool:
     return stage.shapes is not None and is_alone and first < stage.last_step
 
 
-def compile_ahead(stage: Stage, options: RunOptions, first: int) -> Steps:
+def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledSteps:
     """Compiles a stage's steps for the shapes of their first call.
 
     The program is the one that the call would compile. Of the stage's inputs, only the shape and the dtype
@@ -60,7 +60,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> Steps:
     return take_steps
 
 
-def start_compiling(stage: Stage, options: RunOptions) -> Future[Steps] | None:
+def start_compiling(stage: Stage, options: RunOptions) -> Future[CompiledSteps] | None:
     """Starts ``compile_ahead`` for the first step of a run, in a thread, for images that are still decoded.
 
     Nobody waits for the thread where an error of the images ends the run.

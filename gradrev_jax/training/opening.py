@@ -44,7 +44,7 @@ from gradrev_jax.runs.protocol import (
 from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.training.parallel import Parallel
-from gradrev_jax.training.stage_observer import has_checkpoint, is_over
+from gradrev_jax.training.saved_state import has_checkpoint, is_over
 from gradrev_jax.training.stages import (
     STAGE_BUILDERS,
     last_step,
@@ -144,7 +144,7 @@ def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> 
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)
-    is_learned = builders.make_edit(config, encoder, config.stages[-1]) is not None
+    is_learned = builders.learned_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
     _catalogue_changes(history, catalogue, directory, config)  # for its errors

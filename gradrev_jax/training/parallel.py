@@ -34,7 +34,7 @@ class Taken(NamedTuple):
 
 
 # Compiled steps: (state, batches of K steps from Parallel.place, targets) -> (state, what is known of them).
-Steps = Callable[[TrainState, Any, Any], tuple[TrainState, Taken]]
+CompiledSteps = Callable[[TrainState, Any, Any], tuple[TrainState, Taken]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Parallel:
 
     @property
     def mesh(self) -> Mesh:
-        """Returns the mesh of all devices, with one axis."""
+        """The mesh of all devices, with one axis."""
         return Mesh(np.asarray(self.devices), (AXIS,))
 
     def padded(self, size: int) -> int:
@@ -132,7 +132,7 @@ class Parallel:
         *,
         size: int,
         resident_inputs: UInt8[Array, "M S S 3"] | Float[Array, "M V D"] | None = None,
-    ) -> Steps:
+    ) -> CompiledSteps:
         """Compiles an update for a few steps in a row; the state is donated, where that is possible.
 
         Args:
@@ -177,7 +177,7 @@ class Parallel:
 
     def _pmap(
         self, steps_on_device: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
-    ) -> Steps:
+    ) -> CompiledSteps:
         """Compiles the steps of one device for all of them, with ``pmap``."""
         has_others = jax.process_count() > 1
         mapped = jax.pmap(
@@ -270,7 +270,7 @@ def _take_steps(
 
 def _with_resident_inputs(
     compiled: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
-) -> Steps:
+) -> CompiledSteps:
     """Binds the last argument of compiled steps."""
     return lambda state, batches, targets: compiled(state, batches, targets, resident_inputs)
 

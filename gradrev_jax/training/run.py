@@ -46,7 +46,7 @@ from gradrev_jax.training.opening import (
     open_data,
     read_history,
 )
-from gradrev_jax.training.parallel import Parallel, Steps
+from gradrev_jax.training.parallel import CompiledSteps, Parallel
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, patient_steps
@@ -116,7 +116,7 @@ def train(
     return state
 
 
-def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> Future[Steps] | None:
+def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> Future[CompiledSteps] | None:
     """Starts compiling the steps of a new run while its images are decoded; None: it cannot, or has none."""
     if ENCODER not in config.stages or is_vectors(config):
         return None

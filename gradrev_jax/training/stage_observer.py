@@ -1,6 +1,5 @@
 """Logs, validates and saves after the steps of a stage, and may end it early."""
 
-import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -9,10 +8,10 @@ import jax
 
 from gradrev_jax import distributed
 from gradrev_jax.errors import DivergedError
-from gradrev_jax.runs import workdir
-from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.training.feed import Feed
 from gradrev_jax.training.parallel import Taken
+from gradrev_jax.training.saved_state import checkpoint_items, is_over
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
 from gradrev_jax.training.update import TrainState, all_finite
@@ -22,23 +21,6 @@ _all_finite = jax.jit(all_finite)
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
 
 SHORTEST = 1e-6  # seconds, so that no clock makes a speed infinite
-
-
-def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
-    """Returns whether a stage has been trained, if only in part."""
-    path = workdir.checkpoint_directory(directory, stage)
-    if not path.is_dir():
-        return False
-    with Checkpoints(path, read_only=True) as checkpoints:
-        return checkpoints.latest_step is not None
-
-
-def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
-    """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
-    latest, since = checkpoints.latest_step, checkpoints.best_since
-    if latest is None or since is None:
-        return False
-    return latest >= last_step or (patient_steps is not None and latest - since >= patient_steps)
 
 
 class SpeedMeter:
@@ -216,9 +198,3 @@ class StageObserver:
         latest = self._checkpoints.latest_step
         kept = "there is no checkpoint yet" if latest is None else f"the checkpoint of step {latest} is kept"
         return DivergedError(f"training diverged: {where}; {kept}. In a new --workdir, {self._stage.advice}.")
-
-
-def checkpoint_items(state: TrainState) -> dict[str, Any]:
-    """Returns a state as a checkpoint holds it; evaluation reads the parameters alone."""
-    rest = {name: part for name, part in state._asdict().items() if name != PARAMS and part is not None}
-    return {PARAMS: state.params, REST: rest}

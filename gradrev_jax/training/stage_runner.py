@@ -12,14 +12,15 @@ from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 from gradrev_jax.training.ahead import can_compile_ahead, compile_ahead
 from gradrev_jax.training.feed import Feed, prepare_call, stage_calls
-from gradrev_jax.training.parallel import Steps
+from gradrev_jax.training.parallel import CompiledSteps
+from gradrev_jax.training.saved_state import restore_state
 from gradrev_jax.training.stage import RunOptions, Stage
-from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver, checkpoint_items
+from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver
 from gradrev_jax.training.stopping import Stopping
 from gradrev_jax.training.update import TrainState
 
@@ -29,7 +30,7 @@ def run_stage(
     directory: pathlib.Path,
     options: RunOptions,
     loggers: Loggers | None = None,
-    early: Future[Steps] | None = None,
+    early: Future[CompiledSteps] | None = None,
 ) -> TrainState:
     """Trains a stage to its last step, going on from its latest checkpoint.
 
@@ -55,7 +56,7 @@ def run_stage(
     ):
         state, compiled = _begin(stage, options, early, first=checkpoints.latest_step or 0)
         if checkpoints.latest_step is not None:
-            state = _restore(checkpoints, state)
+            state = restore_state(checkpoints, state)
         first_step = int(state.step)
         with (
             _records(directory, stage.name, first_step, loggers) as log,
@@ -83,8 +84,8 @@ def run_stage(
 
 
 def _begin(
-    stage: Stage, options: RunOptions, early: Future[Steps] | None, *, first: int
-) -> tuple[TrainState, Steps]:
+    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, *, first: int
+) -> tuple[TrainState, CompiledSteps]:
     """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
 
     Args:
@@ -127,8 +128,3 @@ def _records(
         return
     with MetricsLog(directory, name, first_step, loggers) as log:
         yield log.write
-
-
-def _restore(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    items = checkpoints.restore_latest(checkpoint_items(state))
-    return TrainState(params=items[PARAMS], **items[REST])

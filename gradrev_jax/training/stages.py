@@ -32,8 +32,8 @@ from gradrev_jax.training.adversarial_step import Removal, make_adversarial_upda
 from gradrev_jax.training.adversaries import build_removal
 from gradrev_jax.training.encoder_step import init_state, state_shapes
 from gradrev_jax.training.parallel import Parallel
+from gradrev_jax.training.saved_state import has_checkpoint
 from gradrev_jax.training.stage import Batch, Stage
-from gradrev_jax.training.stage_observer import has_checkpoint
 from gradrev_jax.training.update import TrainState, Update, make_update
 from gradrev_jax.training.validation import Validate
 
@@ -152,7 +152,7 @@ def _memory_stage(shared: StageInputs) -> Stage:
     config, encoder = shared.config, shared.encoder
     labels, triplets = shared.catalogue.part_labels(TRAIN), shared.triplets
     assert triplets is not None, "train made them, because the stage is in the config"
-    objective, edit = shared.objectives[MEMORY], builders.make_edit(config, encoder, MEMORY)
+    objective, edit = shared.objectives[MEMORY], builders.learned_edit(config, encoder, MEMORY)
     epoch_steps = memory_epoch_steps(config, triplets)
     schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps, objective.frozen)
     update = make_update(

@@ -23,7 +23,7 @@ from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
 from gradrev_jax.training.adversaries import build_removal
-from gradrev_jax.training.stage_observer import checkpoint_items
+from gradrev_jax.training.saved_state import checkpoint_items
 from gradrev_jax.training.stages import SECTIONS, stage_optimizer
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (

@@ -7,7 +7,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.systems.amnet.edit import Memory, edit_features
-from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
+from gradrev_jax.systems.amnet.losses import EditedObjective, EntangledObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, StepContext
 from tests.parity.comparing import relative_difference
@@ -91,7 +91,7 @@ def test_stage_2_has_the_losses_and_gradients_of_torch(torch, given):
     total.backward()
 
     def loss(params):
-        return MemoryObjective().loss(MODEL, params, jnp.asarray(x), targets, StepContext(jax.random.key(0)))
+        return EditedObjective().loss(MODEL, params, jnp.asarray(x), targets, StepContext(jax.random.key(0)))
 
     (found, parts), gradient = jax.value_and_grad(loss, has_aux=True)(params)
     expected = [float(part.detach()) for part in (total, loss_cls, margin)]
@@ -117,7 +117,9 @@ def test_stage_1_has_the_loss_and_gradients_of_torch(torch, given):
 
     def loss(variables):
         context = StepContext(jax.random.key(0))
-        return EncoderObjective().loss(MODEL, variables, jnp.asarray(x[:B]), jnp.asarray(labels), context)[0]
+        return EntangledObjective().loss(MODEL, variables, jnp.asarray(x[:B]), jnp.asarray(labels), context)[
+            0
+        ]
 
     found, gradient = jax.value_and_grad(loss)(params[ENCODER])
     np.testing.assert_allclose(found, float(expected.detach()), rtol=1e-5)

@@ -5,7 +5,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import NORMALIZATIONS, normalize_features, scale_weights
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.search import item_products
-from gradrev_jax.search.comparison import BlockComparison
+from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 

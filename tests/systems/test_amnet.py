@@ -27,7 +27,7 @@ from gradrev_jax.runs.workdir import METRICS
 from gradrev_jax.serving.export import export_model
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.systems.amnet.edit import Memory, asked_values, edit_features
-from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
+from gradrev_jax.systems.amnet.losses import EditedObjective, EntangledObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.amnet.system import begin
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, StepContext
@@ -179,7 +179,7 @@ def test_the_loss_of_stage_1_is_that_of_loops(rng, stage_2, missing):
     labels = np.abs(targets.labels[0]) if missing == "none" else targets.labels[0].copy()
     if missing == "all of one attribute":
         labels[:, 1] = -1
-    total, parts = loss_of(EncoderObjective(weight=0.5), params[ENCODER], x[:B], jnp.asarray(labels))
+    total, parts = loss_of(EntangledObjective(weight=0.5), params[ENCODER], x[:B], jnp.asarray(labels))
     features, logits, _ = slow_forward(params[ENCODER], np.asarray(x[:B], np.float64))
     expected = slow_cross_entropy(logits, labels)
     np.testing.assert_allclose([total, parts.metrics.loss_cls], [expected / 2, expected], rtol=1e-5)
@@ -189,7 +189,7 @@ def test_the_loss_of_stage_1_is_that_of_loops(rng, stage_2, missing):
 
 def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
     params, x, targets = stage_2
-    objective = MemoryObjective(classification=0.3, margin_weight=2.0, margin=0.8)
+    objective = EditedObjective(classification=0.3, margin_weight=2.0, margin=0.8)
     total, parts = loss_of(objective, params, x, targets)
     expected, loss_cls = slow_memory_loss(params, x, targets.labels, targets.indicators, objective)
     np.testing.assert_allclose([total, parts.metrics.loss_cls], [expected, loss_cls], rtol=1e-5)
@@ -201,7 +201,7 @@ def test_the_loss_of_stage_2_is_that_of_loops(stage_2):
 def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
     """Along random directions, of the loops in float64."""
     params, x, targets = stage_2
-    objective = MemoryObjective(freeze_encoder=freeze)
+    objective = EditedObjective(freeze_encoder=freeze)
     assert objective.frozen == ((ENCODER,) if freeze else ())
     gradient = jax.grad(lambda params: loss_of(objective, params, x, targets)[0])(params)
     if freeze:
@@ -223,7 +223,7 @@ def test_the_gradients_of_stage_2_are_finite_differences(rng, stage_2, freeze):
 def test_the_parts_of_a_batch_have_the_loss_of_the_whole(stage_2):
     """As on several devices: each encodes some of the images, and the loss is that of all."""
     params, x, targets = stage_2
-    objective = MemoryObjective()
+    objective = EditedObjective()
 
     def on_device(rows):
         shard = BatchShard(rows, 3 * B, "device")

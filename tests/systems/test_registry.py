@@ -12,7 +12,7 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS
-from gradrev_jax.runs.restore import memory_shape
+from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems import registry
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS
@@ -61,13 +61,13 @@ def test_its_stages_have_objectives_and_a_template(config):
         return
     assert isinstance(system.second_stage.objective(config, encoder), Objective)
     shapes = builders.memory_shapes(config, encoder)
-    begun = system.second_stage.begin(config, encoder, jax.numpy.zeros(memory_shape(encoder).shape))
+    begun = system.second_stage.begin(config, encoder, jax.numpy.zeros(prototype_shape(encoder).shape))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), begun) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
-    edit = builders.make_edit(config, encoder, MEMORY)
+    edit = builders.learned_edit(config, encoder, MEMORY)
     if edit is None:
-        assert shapes == memory_shape(encoder)
+        assert shapes == prototype_shape(encoder)
         return
     tree = {ENCODER: parameter_shapes(encoder, 64), MEMORY: shapes}
     features = jax.ShapeDtypeStruct((3, encoder.blocks.count, encoder.feature_dim), np.float32)

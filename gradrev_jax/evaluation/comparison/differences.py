@@ -9,14 +9,14 @@ from jaxtyping import Float
 from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.bootstrap import Resampled, difference_samples, percentile_interval
 from gradrev_jax.evaluation.comparison.record import DifferenceRecord
-from gradrev_jax.evaluation.comparison.systems import System, pair_runs
+from gradrev_jax.evaluation.comparison.systems import ComparedSystem, pair_runs
 from gradrev_jax.evaluation.significance import MOST_SEEDS, holm, p_values, seeds_needed
 
 MORE_SEEDS = f"more than {MOST_SEEDS}"
 
 
 def compare_pairs(
-    systems: Sequence[System], tested: Sequence[str], resampled: Mapping[str, Resampled]
+    systems: Sequence[ComparedSystem], tested: Sequence[str], resampled: Mapping[str, Resampled]
 ) -> list[DifferenceRecord]:
     """Compares every two systems by every tested metric, and each system with its own prototypes alone.
 
@@ -56,7 +56,7 @@ def standard_deviations(by_seed: Float[np.ndarray, "S M"]) -> list[float | None]
 
 
 def _compare(
-    a: System, b: System, tested: Sequence[str], resampled: Mapping[str, Resampled]
+    a: ComparedSystem, b: ComparedSystem, tested: Sequence[str], resampled: Mapping[str, Resampled]
 ) -> list[DifferenceRecord]:
     """Returns the differences of two systems, less ``holm``."""
     of_a, of_b = resampled[a.name], resampled[b.name]

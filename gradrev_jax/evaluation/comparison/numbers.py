@@ -18,8 +18,8 @@ from gradrev_jax.evaluation.bootstrap import (
 from gradrev_jax.evaluation.comparison.differences import compare_pairs, standard_deviations
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord, MetricRecord, SystemRecord
 from gradrev_jax.evaluation.comparison.systems import (
+    ComparedSystem,
     EvaluatedRun,
-    System,
     common_ks,
     common_metrics,
     describe_config,
@@ -40,7 +40,7 @@ def nearest_k(wanted: int, ks: Sequence[int]) -> int:
     return min(ks, key=lambda k: (abs(k - wanted), k))
 
 
-def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> ComparisonRecord:
+def compare_systems(systems: Sequence[ComparedSystem], schema: AttributeSchema) -> ComparisonRecord:
     """Computes all numbers of a comparison, as comparison.json has them.
 
     Args:
@@ -78,7 +78,7 @@ def compare_systems(systems: Sequence[System], schema: AttributeSchema) -> Compa
 
 
 def column_names(ks: Sequence[int], metrics: Sequence[str]) -> list[str]:
-    """Returns the names of the columns of ``System.scores``.
+    """Returns the names of the columns of ``ComparedSystem.scores``.
 
     Example:
       >>> column_names((1, 10), ("hit_rate", "ndcg"))
@@ -98,7 +98,7 @@ def pair_metrics(ks: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(f"{metric}@{nearest_k(k, ks)}" for metric, k in wanted))
 
 
-def resample_system(system: System, ks: Sequence[int], metrics: Sequence[str]) -> Resampled:
+def resample_system(system: ComparedSystem, ks: Sequence[int], metrics: Sequence[str]) -> Resampled:
     """Resamples the references for the retrieval metrics of a system, and the test images for its accuracies.
 
     Returns:
@@ -116,7 +116,7 @@ def resample_system(system: System, ks: Sequence[int], metrics: Sequence[str]) -
     )
 
 
-def _describe(system: System, names: Sequence[str], resampled: Resampled) -> SystemRecord:
+def _describe(system: ComparedSystem, names: Sequence[str], resampled: Resampled) -> SystemRecord:
     """Returns the numbers of a system, and where they come from."""
     low, high = percentile_interval(seeds_samples(resampled))
     columns = zip(
@@ -158,7 +158,7 @@ def _describe(system: System, names: Sequence[str], resampled: Resampled) -> Sys
     }
 
 
-def _leakage(system: System) -> dict[str, list[float | None]]:
+def _leakage(system: ComparedSystem) -> dict[str, list[float | None]]:
     """Returns the mean leakage of each run, by the name of the measurement; empty if it was not measured."""
     found: dict[str, list[float | None]] = {}
     for run in system.runs:
@@ -177,7 +177,7 @@ def _leakage(system: System) -> dict[str, list[float | None]]:
     return found
 
 
-def _baselines(system: System, names: Sequence[str]) -> dict[str, dict[str, float]]:
+def _baselines(system: ComparedSystem, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Returns the mean hit rates of the baselines that all runs of a system have, by their names."""
     by_run = [run.metrics["baselines"] for run in system.runs]
     shared = [name for name in by_run[0] if all(name in baselines for baselines in by_run)]
@@ -188,7 +188,7 @@ def _baselines(system: System, names: Sequence[str]) -> dict[str, dict[str, floa
     }
 
 
-def _fields_that_differ(systems: Sequence[System]) -> dict[str, dict[str, list[Any]]]:
+def _fields_that_differ(systems: Sequence[ComparedSystem]) -> dict[str, dict[str, list[Any]]]:
     """Returns the config fields that differ between runs that use them, by field and system: one per run."""
     shown = [system for system in systems if system.prototypes_of is None]
     fields = sorted({field for system in shown for run in system.runs for field in run.config})

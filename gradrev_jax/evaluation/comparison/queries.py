@@ -10,13 +10,13 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.comparison.figures import query_grid
-from gradrev_jax.evaluation.comparison.systems import System
+from gradrev_jax.evaluation.comparison.systems import ComparedSystem
 from gradrev_jax.evaluation.examples import SHOWN_QUERIES, pick_queries, retrieval_example, shown_matches
 from gradrev_jax.evaluation.opening import gallery_names, gallery_pictures
 
 
 def shown_queries(
-    systems: Sequence[System],
+    systems: Sequence[ComparedSystem],
     schema: AttributeSchema,
     *,
     data: Mapping[str, Any] | None = None,
@@ -52,7 +52,7 @@ def shown_queries(
     return figures, ""
 
 
-def choose_queries(systems: Sequence[System], *, seed: int = 0) -> list[int]:
+def choose_queries(systems: Sequence[ComparedSystem], *, seed: int = 0) -> list[int]:
     """Chooses the queries to show; half of them find a match in some systems and none in others.
 
     Args:

@@ -30,7 +30,7 @@ class SystemRecord(TypedDict):
 
     Attributes:
       name: its name.
-      prototypes_of: the name of the system whose encoder this is; see ``System``.
+      prototypes_of: the name of the system whose encoder this is; see ``ComparedSystem``.
       runs: the folders of its runs.
       seeds: the seed of each.
       intervals_hold_seeds: whether its intervals say how far another training would change the numbers.

@@ -36,7 +36,7 @@ class EvaluatedRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class System:
+class ComparedSystem:
     """Represents what is compared: one run, or several of one name, such as those of several seeds.
 
     Attributes:
@@ -52,7 +52,7 @@ class System:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Returns ``config.seed`` of each run."""
+        """The ``config.seed`` of each run."""
         return tuple(run.config["seed"] for run in self.runs)
 
     def scores(self, ks: Sequence[int], metrics: Sequence[str] | None = None) -> Float[np.ndarray, "R Q M"]:
@@ -64,7 +64,7 @@ class System:
         return np.stack([run.scores.right_answers() for run in self.runs])
 
 
-def pair_runs(a: System, b: System) -> list[int] | None:
+def pair_runs(a: ComparedSystem, b: ComparedSystem) -> list[int] | None:
     """Pairs the runs of two systems: by their folders, if these are the same, or else by their seeds.
 
     Returns:
@@ -78,7 +78,7 @@ def pair_runs(a: System, b: System) -> list[int] | None:
     return None
 
 
-def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], AttributeSchema]:
+def read_systems(arguments: Sequence[str]) -> tuple[tuple[ComparedSystem, ...], AttributeSchema]:
     """Reads the runs to compare.
 
     Args:
@@ -102,10 +102,10 @@ def read_systems(arguments: Sequence[str]) -> tuple[tuple[System, ...], Attribut
         named.setdefault(name, []).append(directory)
     systems = []
     for name, directories in named.items():
-        systems.append(System(name, tuple(read_run(directory) for directory in directories)))
+        systems.append(ComparedSystem(name, tuple(read_run(directory) for directory in directories)))
         if all(map(_has_prototypes_report, directories)):
             alone = tuple(read_run(directory, prototypes_alone=True) for directory in directories)
-            systems.append(System(f"{name}, prototypes alone", alone, prototypes_of=name))
+            systems.append(ComparedSystem(f"{name}, prototypes alone", alone, prototypes_of=name))
     first, *others = [run for system in systems for run in system.runs]
     schema = workdir.read_schema(first.directory)
     for other in others:
@@ -160,7 +160,7 @@ def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
     return EvaluatedRun(directory, fields, metrics, scores)
 
 
-def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
+def common_ks(systems: Sequence[ComparedSystem]) -> tuple[int, ...]:
     """Returns the cut-offs that all runs were evaluated at.
 
     Raises:
@@ -177,7 +177,7 @@ def common_ks(systems: Sequence[System]) -> tuple[int, ...]:
     return ks
 
 
-def common_metrics(systems: Sequence[System]) -> tuple[str, ...]:
+def common_metrics(systems: Sequence[ComparedSystem]) -> tuple[str, ...]:
     """Returns the retrieval metrics that all runs were evaluated by, in the order of the first run.
 
     Those of one attribute or nuisance, as ``kept.color``, are not among them.

@@ -81,7 +81,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Rows(Protocol):
+class VectorRows(Protocol):
     """Represents vectors by row, in memory or computed when they are asked for.
 
     Attributes:
@@ -90,7 +90,7 @@ class Rows(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Returns the number of rows, and of numbers of a row."""
+        """The number of rows, and of numbers of a row."""
         ...
 
     def __getitem__(self, rows: slice) -> Float32[np.ndarray, "m D"]:
@@ -110,7 +110,7 @@ class EngineGallery(NamedTuple):
       fingerprint: what distinguishes this gallery from any other.
     """
 
-    vectors: Rows
+    vectors: VectorRows
     rest_from: int
     names: Sequence[str]
     labels: Int[np.ndarray, "G N"]

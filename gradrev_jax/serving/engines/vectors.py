@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import replace_file
-from gradrev_jax.search.comparison import BlockComparison
+from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.search.index_files import fingerprint
 from gradrev_jax.serving.engines.engine import EngineGallery
 
@@ -39,7 +39,7 @@ class ComparedVectors:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Returns the number of rows, and of numbers of a row."""
+        """The number of rows, and of numbers of a row."""
         return len(self.blocks), self.blocks.shape[1] * self.blocks.shape[2]
 
     def __getitem__(self, rows: slice) -> Float32[np.ndarray, "m D"]:

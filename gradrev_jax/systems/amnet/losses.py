@@ -23,7 +23,7 @@ from gradrev_jax.systems.objective import (
 )
 
 
-class EncoderMetrics(NamedTuple):
+class EntangledMetrics(NamedTuple):
     """Represents the metrics of a step of stage 1, before its update."""
 
     loss: Float[Array, ""]
@@ -31,7 +31,7 @@ class EncoderMetrics(NamedTuple):
     feature_norm: Float[Array, ""]
 
 
-class MemoryMetrics(NamedTuple):
+class EditedMetrics(NamedTuple):
     """Represents the metrics of a step of stage 2, before its update; the terms are without their weights."""
 
     loss: Float[Array, ""]
@@ -40,7 +40,7 @@ class MemoryMetrics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderObjective(Objective):
+class EntangledObjective(Objective):
     """The loss of stage 1: the cross-entropies of all attributes, all read from the one feature.
 
     Attributes:
@@ -61,12 +61,12 @@ class EncoderObjective(Objective):
         output, variables = encode_batch(encoder, params, inputs, context)
         loss = cross_entropies(encoder, output.logits, targets)
         norm = jnp.linalg.norm(output.features[:, 0], axis=1).mean()
-        metrics = EncoderMetrics(self.weight * loss, loss, norm)
+        metrics = EntangledMetrics(self.weight * loss, loss, norm)
         return metrics.loss, LossParts(metrics, variables, output.features)
 
 
 @dataclasses.dataclass(frozen=True)
-class MemoryObjective(Objective):
+class EditedObjective(Objective):
     """The loss of stage 2, on references, positives and negatives, and on the references as edited.
 
     Attributes:
@@ -109,7 +109,7 @@ class MemoryObjective(Objective):
         anchor, near, far = (unit_with_safe_gradient(x[:, 0]) for x in (edited, positive, negative))
         loss_margin = triplet_margin_loss(anchor, near, far, margin=self.margin)
         total = self.classification * loss_cls + self.margin_weight * loss_margin
-        metrics = MemoryMetrics(total, loss_cls, loss_margin)
+        metrics = EditedMetrics(total, loss_cls, loss_margin)
         return total, LossParts(metrics, {ENCODER: variables, MEMORY: memory})
 
 

@@ -12,7 +12,7 @@ from gradrev_jax.core.learned_edits import EditFunction
 from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.amnet.edit import Memory, edit_features
-from gradrev_jax.systems.amnet.losses import EncoderObjective, MemoryObjective
+from gradrev_jax.systems.amnet.losses import EditedObjective, EntangledObjective
 from gradrev_jax.systems.amnet.model import EntangledEncoder
 from gradrev_jax.systems.backbone import backbone_fields
 from gradrev_jax.systems.field import Field, at_least
@@ -61,10 +61,10 @@ def problems(config: ConfigDict) -> Iterable[str]:
 SYSTEM = System(
     meaning="AMNet (Zhao et al., 2017), one feature for all attributes and a learned edit",
     build=build,
-    encoder_objective=lambda config, encoder, labels: EncoderObjective(config.train.classification_weight),
+    encoder_objective=lambda config, encoder, labels: EntangledObjective(config.train.classification_weight),
     second_stage=SecondStage(
         begin=begin,
-        objective=lambda config, encoder: MemoryObjective(
+        objective=lambda config, encoder: EditedObjective(
             classification=config.memory.weights.classification,
             margin_weight=config.memory.weights.margin,
             margin=config.memory.margin,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.normalization import normalize_features, scale_weights
-from gradrev_jax.search.comparison import BlockComparison
+from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.serving.engines import vectors
 from gradrev_jax.serving.engines.vectors import ComparedVectors, engine_gallery
 from tests.engine_galleries import SCHEMA, make_gallery

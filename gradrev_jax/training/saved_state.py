@@ -1,0 +1,42 @@
+"""The state of a stage as its checkpoints hold it, and how far they have come."""
+
+import pathlib
+from typing import Any
+
+from gradrev_jax.runs import workdir
+from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
+from gradrev_jax.training.update import TrainState
+
+
+def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
+    """Returns whether a stage has been trained, if only in part."""
+    path = workdir.checkpoint_directory(directory, stage)
+    if not path.is_dir():
+        return False
+    with Checkpoints(path, read_only=True) as checkpoints:
+        return checkpoints.latest_step is not None
+
+
+def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
+    """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
+    latest, since = checkpoints.latest_step, checkpoints.best_since
+    if latest is None or since is None:
+        return False
+    return latest >= last_step or (patient_steps is not None and latest - since >= patient_steps)
+
+
+def checkpoint_items(state: TrainState) -> dict[str, Any]:
+    """Returns a state as a checkpoint holds it; evaluation reads the parameters alone."""
+    rest = {name: part for name, part in state._asdict().items() if name != PARAMS and part is not None}
+    return {PARAMS: state.params, REST: rest}
+
+
+def restore_state(checkpoints: Checkpoints, state: TrainState) -> TrainState:
+    """Restores the state of the latest checkpoint, whose arrays have the shapes of a first state.
+
+    Args:
+      checkpoints: the checkpoints of the stage.
+      state: the state before the first step.
+    """
+    items = checkpoints.restore_latest(checkpoint_items(state))
+    return TrainState(params=items[PARAMS], **items[REST])
