@@ -60,7 +60,7 @@ def test_its_stages_have_objectives_and_a_template(config):
     if system.second_stage is None:
         return
     assert isinstance(system.second_stage.objective(config, encoder), Objective)
-    shapes = builders.memory_shapes(config, encoder)
+    shapes = builders.second_stage_shapes(config, encoder)
     begun = system.second_stage.begin(config, encoder, jax.numpy.zeros(prototype_shape(encoder).shape))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), begun) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
