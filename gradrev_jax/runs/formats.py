@@ -46,9 +46,10 @@ def _folder(path: str | pathlib.Path, field: str) -> pathlib.Path:
     folder = expand(path, f"data.{field}")
     if not folder.is_dir():
         state = "is not a folder" if folder.exists() else "does not exist"
+        where = "; a relative one starts in data.root" if field == "splits" else ""
         raise DataError(
             f"{folder.absolute()} {state}; set data.{field}, as --config.data.{field}=FOLDER for train.py or "
-            f"--data.{field}=FOLDER for evaluate.py and compare"
+            f"--data.{field}=FOLDER for evaluate.py and compare{where}"
         )
     return folder
 

@@ -24,7 +24,9 @@ def test_a_catalogue_that_is_not_there_is_named_whole_with_both_flags(
         builders.open_catalogue(tiny_config)
     if form == "adde":
         tiny_config.data.update({"root": str(tmp_path), "splits": "splits"})
-        with pytest.raises(DataError, match=f"^{tmp_path}/splits does not exist; .*{both.format('splits')}"):
+        fields = both.format("splits")
+        said = f"^{tmp_path}/splits does not exist; .*{fields}.*; a relative one starts in data.root$"
+        with pytest.raises(DataError, match=said):
             builders.open_catalogue(tiny_config)
 
 

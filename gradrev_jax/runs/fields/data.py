@@ -83,8 +83,8 @@ IMAGES = {
     "split_by": Field(
         default="image",
         meaning="What decides the part of an image in a seeded split: `image` (a hash of its name, so that "
-        "no other image's coming or going changes its part) or `order` (its position, as up to "
-        "0.1.0).",
+        "no other image's coming or going changes its part) or `order` (its position, as "
+        "runs of earlier versions have it).",
         rule=one_of(SPLITS_BY),
         earlier="order",
     ),

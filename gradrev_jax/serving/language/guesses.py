@@ -11,7 +11,7 @@ from gradrev_jax.serving.language.word_forms import Token, name_words
 
 # (words, candidates) -> cosine similarities [words, candidates].
 Similar = Callable[[list[str], list[str]], np.ndarray]
-# Chosen with the 113 words of tests/serving/test_synonyms.py: none of them is taken for what it is not.
+# Chosen with the 113 words of tests/serving/language/test_synonyms.py: none is taken for what it is not.
 SURE, MARGIN, MAYBE = 0.6, 0.05, 0.5
 MOST_OPTIONS = 4
 MOST_PHRASES = 24  # phrases of one text that are compared
