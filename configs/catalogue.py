@@ -7,9 +7,10 @@
 on ImageNet, and stays as it is; the word `search` says how images are compared. Sized for two CPU cores, it
 needs the extra `pretrained`. On 8,000 product photographs with six attributes it reached micro attribute
 accuracy 0.850 and hit_rate@10 0.817 (no manipulation: 0.207) over 16,585 generated queries, the mean of ten
-seeds, with strengths chosen on the validation part; see docs/study.md. `configs/catalogue.py:pretrained,removed`
-has features that tell little of other attributes: 0.727 with five seeds, of an encoder that was not trained
-with a class for missing labels. `configs/catalogue.py:pretrained,finetune` trains the network, too.
+seeds, with strengths chosen on the validation part; see docs/study.md.
+`configs/catalogue.py:pretrained,removed` has features that tell little of other attributes: 0.727 with five
+seeds, of an encoder that was not trained with a class for missing labels.
+`configs/catalogue.py:pretrained,finetune` trains the network, too.
 `configs/catalogue.py:embeddings` takes vectors of your own instead, --config.data.embeddings=FILE
 (docs/embeddings.md).
 `configs/catalogue.py:cpu`: 96 px and a half-width AlexNet from random weights, sized for two CPU cores. On
