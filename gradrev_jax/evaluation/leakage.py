@@ -97,7 +97,7 @@ class _Images(NamedTuple):
 
     features: Float[np.ndarray, "m N d"]
     labels: Int[np.ndarray, "m N"]
-    scored: int
+    num_scored: int
     folds: Folds
 
     @classmethod
@@ -106,26 +106,26 @@ class _Images(NamedTuple):
         features: Float[np.ndarray, "M N d"],
         labels: Int[np.ndarray, "M N"],
         extra: Extra | None,
-        folds: int,
+        num_folds: int,
         seed: int,
     ) -> "_Images":
-        scored = len(features)
+        num_scored = len(features)
         if extra is not None:
             features, labels = np.concatenate([features, extra[0]]), np.concatenate([labels, extra[1]])
-        drawn = Folds.random(scored, len(features) - scored, folds, seed)
-        return cls(features, labels.astype(np.int32, copy=False), scored, drawn)
+        drawn = Folds.random(num_scored, len(features) - num_scored, num_folds, seed)
+        return cls(features, labels.astype(np.int32, copy=False), num_scored, drawn)
 
 
 def _measure(
     data: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: "tqdm[Any]"
 ) -> Leakage:
-    features, labels, scored, folds = data
-    measured = ProbeScores(labels, folds, scored, schema)
-    plain = plain_inputs(features, labels, schema, folds, scored)
+    features, labels, num_scored, folds = data
+    measured = ProbeScores(labels, folds, num_scored, schema)
+    plain = plain_inputs(features, labels, schema, folds, num_scored)
     linear = _score_linear(plain, folds, schema)
     bar.update()
     to_predict = np.broadcast_to(labels, (schema.num_attributes, *labels.shape))
-    conditional = conditional_inputs(features, labels, to_predict, schema, folds, scored)
+    conditional = conditional_inputs(features, labels, to_predict, schema, folds, num_scored)
     linear_conditional = _score_linear(conditional, folds, schema)
     bar.update()
     mlp = knn = control = None
@@ -136,14 +136,14 @@ def _measure(
         )
         bar.update()
     if "knn" in kinds:
-        fold = np.asarray(folds.fold)[:scored]
+        fold = np.asarray(folds.fold)[:num_scored]
         blocks = np.moveaxis(features, 1, 0)
         predicted = np.stack([predict_by_neighbors(block, labels, fold, schema) for block in blocks])
         knn = measured.by_accuracy(predicted, None)
         bar.update()
     if "control" in kinds:
         permuted = permute_within(labels, seed)
-        inputs = conditional_inputs(features, labels, permuted, schema, folds, scored)
+        inputs = conditional_inputs(features, labels, permuted, schema, folds, num_scored)
         control = measured.conditional(_score_linear(inputs, folds, schema))
         bar.update()
     return Leakage(measured.majority, measured.result(linear, linear_conditional), mlp, knn, control)

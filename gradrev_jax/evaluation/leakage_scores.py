@@ -87,17 +87,19 @@ class ProbeScores:
     Args:
       labels: the labels of all images, test images first, [m, N], -1 = not labelled.
       folds: the folds.
-      scored: the number of test images.
+      num_scored: the number of test images.
       schema: the attributes.
     """
 
-    def __init__(self, labels: Int[np.ndarray, "m N"], folds: Folds, scored: int, schema: AttributeSchema):
-        self.labels = labels[:scored]
+    def __init__(
+        self, labels: Int[np.ndarray, "m N"], folds: Folds, num_scored: int, schema: AttributeSchema
+    ):
+        self.labels = labels[:num_scored]
         self.labelled = self.labels != NOT_LABELLED
         self.count = self.labelled.sum(axis=0)
         one_hot = one_hot_labels(labels, schema)
         counts = np.einsum("mt,mv->tv", folds.without_fold, one_hot)
-        self.majority = self.accuracy(schema.likeliest(counts)[folds.fold[:scored]])
+        self.majority = self.accuracy(schema.likeliest(counts)[folds.fold[:num_scored]])
 
     def accuracy(self, predicted: Int[np.ndarray, "*N m A"]) -> Float[np.ndarray, "*N A"]:
         """Returns the accuracy of predictions, by attribute; NaN where too few images are labelled."""

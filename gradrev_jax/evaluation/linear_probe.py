@@ -127,7 +127,7 @@ def base_of_images(inputs: ProbeInputs) -> Float[Array, "J F m"]:
 
 
 def of_fold(numbers: Float[Array, "k F m"], positions: Int[Array | np.ndarray, " m"]) -> Float[Array, "k m"]:
-    """Returns of several sets of fitting images the numbers of one for each image."""
+    """Returns for each image the numbers of the set of fitting images at its position, of F sets."""
     return jnp.take_along_axis(numbers, positions[None, None], axis=1)[:, 0]
 
 

@@ -197,7 +197,7 @@ def of_heads(
     others: Float[Array, "J F k"],
     schema: AttributeSchema,
 ) -> Float[Array, "J F k"]:
-    """Returns the numbers of ``these`` for the values of some heads, and of ``others`` for the rest."""
+    """Selects by heads: the numbers of ``these`` for the values of the chosen ones, else of ``others``."""
     of_values = _to_values(which.astype(jnp.float32), schema)[..., None] > 0
     return jnp.where(of_values, these, others)
 

@@ -36,22 +36,22 @@ class Folds(NamedTuple):
     pair_of: Int[np.ndarray | Array, " T"]
 
     @classmethod
-    def random(cls, scored: int, extra: int, folds: int, seed: int) -> "Folds":
+    def random(cls, num_scored: int, num_extra: int, num_folds: int, seed: int) -> "Folds":
         """Draws the folds of the images.
 
         Args:
-          scored: the number of test images.
-          extra: the number of images that are always fitted to.
-          folds: the number of folds.
+          num_scored: the number of test images.
+          num_extra: the number of images that are always fitted to.
+          num_folds: the number of folds.
           seed: the seed of the folds.
         """
-        fold = np.random.default_rng(seed).permutation(np.arange(scored) % folds)
-        fold = np.concatenate([fold, np.full(extra, -1)])
-        inside = fold[:, None] == np.arange(folds)
-        numbers = np.arange(folds)
+        fold = np.random.default_rng(seed).permutation(np.arange(num_scored) % num_folds)
+        fold = np.concatenate([fold, np.full(num_extra, -1)])
+        inside = fold[:, None] == np.arange(num_folds)
+        numbers = np.arange(num_folds)
         pair_of = numbers // 2
-        partner = np.where(numbers % 2 == 0, (numbers + 1) % folds, numbers - 1)
-        first = 2 * np.arange((folds + 1) // 2)
+        partner = np.where(numbers % 2 == 0, (numbers + 1) % num_folds, numbers - 1)
+        first = 2 * np.arange((num_folds + 1) // 2)
         without_pair = ~(inside[:, first] | inside[:, partner[first]])
         return cls(
             fold=np.maximum(fold, 0).astype(np.int32),
@@ -122,7 +122,7 @@ def plain_inputs(
     labels: Int[np.ndarray, "m N"],
     schema: AttributeSchema,
     folds: Folds,
-    scored: int,
+    num_scored: int,
 ) -> ProbeInputs:
     """Prepares probes that know how frequent values are, and read a feature.
 
@@ -131,7 +131,7 @@ def plain_inputs(
       labels: their labels, -1 = not labelled.
       schema: the attributes.
       folds: the folds.
-      scored: the number of test images.
+      num_scored: the number of test images.
     """
     nothing = np.full_like(labels, NOT_LABELLED)
     return conditional_inputs(
@@ -140,7 +140,7 @@ def plain_inputs(
         np.broadcast_to(labels, (schema.num_attributes, *labels.shape)),
         schema,
         folds,
-        scored,
+        num_scored,
     )
 
 
@@ -150,7 +150,7 @@ def conditional_inputs(
     labels: Int[np.ndarray, "N m N"],
     schema: AttributeSchema,
     folds: Folds,
-    scored: int,
+    num_scored: int,
 ) -> ProbeInputs:
     """Prepares probes that know the own label of a feature, and read what the feature has beyond it.
 
@@ -160,7 +160,7 @@ def conditional_inputs(
       labels: the labels to predict from each feature.
       schema: the attributes.
       folds: the folds.
-      scored: the number of test images.
+      num_scored: the number of test images.
     """
     known_values = int(own_labels.max(initial=NOT_LABELLED)) + 1  # 0 if nothing is known of any image
     own = np.where(own_labels == NOT_LABELLED, known_values, own_labels).astype(np.int32)
@@ -170,11 +170,11 @@ def conditional_inputs(
         one_hot = one_hot_labels(labels[j], schema)
         labelled = (labels[j] != NOT_LABELLED) @ schema.membership.T
         base = _bases(own_one_hot, one_hot, labelled, folds, schema)
-        residuals = one_hot[scored:] - labelled[scored:] * _means(
-            own_one_hot[scored:], one_hot[scored:], labelled[scored:]
+        residuals = one_hot[num_scored:] - labelled[num_scored:] * _means(
+            own_one_hot[num_scored:], one_hot[num_scored:], labelled[num_scored:]
         )
         center = _means(own_one_hot, features[:, j], np.ones((1, 1), np.float32))
-        label_residuals = np.concatenate([np.zeros((scored, schema.num_values)), residuals])
+        label_residuals = np.concatenate([np.zeros((num_scored, schema.num_values)), residuals])
         inputs = reduce_feature(features[:, j], center, label_residuals)
         parts.append((np.concatenate([inputs, own_one_hot], axis=1) if known_values else inputs, base))
     width = max(inputs.shape[1] for inputs, _ in parts)

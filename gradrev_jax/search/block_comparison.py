@@ -106,10 +106,10 @@ class BlockComparison:
         return weighted * inverse(np.sqrt(np.square(weighted).sum(axis=(1, 2), keepdims=True)))
 
     def row_lengths(self, lengths: Float[np.ndarray, "C G"]) -> Float[np.ndarray, "C G"]:
-        """Returns the lengths of rows' groups after what normalises each group by itself.
+        """Returns the lengths of rows' groups in the distance: 1 or 0 where each is normalised by itself.
 
         Args:
-          lengths: the lengths before, [C, G].
+          lengths: the lengths of the groups as they are, [C, G].
         """
         return (lengths > 0).astype(np.float64) if self.normalize == "attribute" else lengths
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradrev_jax.search.edits import EditedFeatures
+from gradrev_jax.search.edits import EditedFeatures, ScoreTerms
 from gradrev_jax.search.neighbors import TILE_BYTES
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.references import References
@@ -22,19 +22,11 @@ class Query(NamedTuple):
 
     Attributes:
       position: the position of the reference among the ``References``.
-      scales: [S], the factor of the products of each of the reference's parts.
-      entries: [E], the rows of ``GalleryProducts.table`` to add.
-      entry_factors: [E], the factor of each of them.
-      blocks: [B], the blocks whose products with the reference are added; None: there are no such blocks.
-      block_factors: [B], the factor of each of them.
+      terms: the terms of its products with the gallery.
     """
 
     position: Int[Array, "*Q"]
-    scales: Float[Array, "*Q S"]
-    entries: Int[Array, "*Q E"]
-    entry_factors: Float[Array, "*Q E"]
-    blocks: Int[Array, "*Q B"] | None
-    block_factors: Float[Array, "*Q B"] | None
+    terms: ScoreTerms
 
 
 def find_candidates(
@@ -54,19 +46,13 @@ def find_candidates(
       m: the number of rows per query.
     """
     of_references, num_queries = (references.products, references.blocks), len(position)
-    queries = Query(
-        jax.device_put(position.astype(np.int32)),  # jnp.asarray would compile a program for each shape
-        edited.scales,
-        edited.entries,
-        edited.entry_factors,
-        edited.blocks,
-        edited.block_factors,
-    )
+    # jnp.asarray would compile a program for each shape.
+    queries = Query(jax.device_put(position.astype(np.int32)), edited.terms)
     if jax.default_backend() != "cpu":
-        scores, rows = rank(products, of_references, queries, m)
+        scores, rows = _find_on_device(products, of_references, queries, m)
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
-    score = score_rows if num_queries == 1 else _score_rows_by_one_thread
+    score = _score_rows_by_all_threads if num_queries == 1 else _score_rows_by_one_thread
     count = min(num_queries, max(1, SCORE_BYTES // products.square_norms.nbytes))
     found = np.zeros((num_queries, m), products.rows.dtype), np.zeros((num_queries, m), np.int32)
     for start in range(0, num_queries, count):
@@ -89,17 +75,17 @@ def _scores_of_one(
       reference_products: those of the references: of their parts, and of the blocks that may be taken out.
       query: one query.
     """
-    of_parts, of_blocks = reference_products
+    (of_parts, of_blocks), (position, terms) = reference_products, query
     # One slice per row, because XLA would copy the result of a gather.
-    sums = jax.lax.dynamic_index_in_dim(of_parts, query.position, axis=1, keepdims=False)
-    terms = [scale * product for scale, product in zip(query.scales, sums, strict=True)]
-    if of_blocks is not None and query.blocks is not None and query.block_factors is not None:
-        for block, factor in zip(query.blocks, query.block_factors, strict=True):
-            place, size = (block, query.position, np.int32(0)), (1, 1, of_blocks.shape[2])
-            terms.append(factor * jax.lax.dynamic_slice(of_blocks, place, size)[0, 0])
-    for entry, factor in zip(query.entries, query.entry_factors, strict=True):
-        terms.append(factor * jax.lax.dynamic_index_in_dim(products.table, entry, keepdims=False))
-    scores = products.square_norms - 2 * functools.reduce(jnp.add, terms)
+    sums = jax.lax.dynamic_index_in_dim(of_parts, position, axis=1, keepdims=False)
+    summands = [scale * product for scale, product in zip(terms.scales, sums, strict=True)]
+    if of_blocks is not None and terms.blocks is not None and terms.block_factors is not None:
+        for block, factor in zip(terms.blocks, terms.block_factors, strict=True):
+            place, size = (block, position, np.int32(0)), (1, 1, of_blocks.shape[2])
+            summands.append(factor * jax.lax.dynamic_slice(of_blocks, place, size)[0, 0])
+    for entry, factor in zip(terms.entries, terms.entry_factors, strict=True):
+        summands.append(factor * jax.lax.dynamic_index_in_dim(products.table, entry, keepdims=False))
+    scores = products.square_norms - 2 * functools.reduce(jnp.add, summands)
     return jnp.where(jnp.isfinite(scores), scores, jnp.finfo(scores.dtype).max)
 
 
@@ -119,12 +105,12 @@ def _score_rows(
     return jax.lax.map(score, taken)  # one query at a time, whose scores stay in the cache
 
 
-score_rows = jax.jit(_score_rows, static_argnames="count")
+_score_rows_by_all_threads = jax.jit(_score_rows, static_argnames="count")
 _score_rows_by_one_thread = jax.jit(_score_rows, static_argnames="count", compiler_options=ONE_THREAD)
 
 
 @functools.partial(jax.jit, static_argnames="m")
-def rank(
+def _find_on_device(
     products: GalleryProducts,
     reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
     queries: Query,
@@ -136,7 +122,8 @@ def rank(
         return smallest(_scores_of_one(products, reference_products, query), m)
 
     # Several queries at a time, as many as their terms fit into memory.
-    num_terms = queries.entries.shape[1] + (0 if queries.blocks is None else queries.blocks.shape[1])
+    terms = queries.terms
+    num_terms = terms.entries.shape[1] + (0 if terms.blocks is None else terms.blocks.shape[1])
     tile = max(1, TILE_BYTES // (products.square_norms.nbytes * (1 + num_terms)))
     return jax.lax.map(search, queries, batch_size=tile)
 

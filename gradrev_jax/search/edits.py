@@ -89,29 +89,39 @@ def _list_columns(chosen: Bool[np.ndarray, "Q M"]) -> Int[np.ndarray, "Q C"]:
     return columns
 
 
+class ScoreTerms(NamedTuple):
+    """Represents what the products of a query with a gallery are sums of; of several along a first axis.
+
+    Attributes:
+      scales: [S], the factor of the products of the reference's parts: that by which the normalisation
+        multiplied each, or 0 where a part was taken out.
+      entries: [E], the rows of ``GalleryProducts.table`` to add.
+      entry_factors: [E], the factor of each of them.
+      blocks: [B], the blocks whose products with the reference are added; None: there are no such blocks.
+      block_factors: [B], the factor of each of them, below 0, because it takes the block out; 0 pads.
+    """
+
+    scales: Float[Array, "*Q S"]
+    entries: Int[Array, "*Q E"]
+    entry_factors: Float[Array, "*Q E"]
+    blocks: Int[Array, "*Q B"] | None = None
+    block_factors: Float[Array, "*Q B"] | None = None
+
+
 class EditedFeatures(NamedTuple):
-    """Manipulated references, and the table rows whose sums are their products with a gallery.
+    """Manipulated references, and the terms of their products with a gallery.
 
     Attributes:
       vectors: [Q, P, d], the references, manipulated and normalised.
       square_norms: [Q], the squared norms of the vectors.
-      scales: [Q, S], the factor of the products of the reference's parts: that by which the normalisation
-        multiplied each, or 0 where a part was taken out.
-      entries: [Q, C * L], the rows of ``GalleryProducts.table`` to add.
-      entry_factors: [Q, C * L], the factor of each row in ``entries``.
-      errors: [Q], the error bound of |g|² - 2 q·g, computed from the table, for any gallery row g.
-      blocks: [Q, B], the blocks whose products with the reference are added; None: there are no such blocks.
-      block_factors: [Q, B], the factor of each of them, below 0, because it takes the block out; 0 pads.
+      terms: the terms of their products.
+      errors: [Q], the error bound of |g|² - 2 q·g, computed from the terms, for any gallery row g.
     """
 
     vectors: Float[Array, "Q P d"]
     square_norms: Float[Array, " Q"]
-    scales: Float[Array, "Q S"]
-    entries: Int[Array, "Q CL"]
-    entry_factors: Float[Array, "Q CL"]
+    terms: ScoreTerms
     errors: Float[Array, " Q"]
-    blocks: Int[Array, "Q B"] | None = None
-    block_factors: Float[Array, "Q B"] | None = None
 
 
 @jax.jit
@@ -158,7 +168,8 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
         blocks = jnp.maximum(replaced_blocks, 0)
         block_factors = jnp.where(replaced_blocks < 0, 0, -scales[0])
     norm, error = square_norms(vector[None])[0], _error_bound(products, references, edit, is_kept, scales)
-    return EditedFeatures(vector, norm, part_scales, entries, entry_factors, error, blocks, block_factors)
+    terms = ScoreTerms(part_scales, entries, entry_factors, blocks, block_factors)
+    return EditedFeatures(vector, norm, terms, error)
 
 
 def _error_bound(

@@ -116,7 +116,7 @@ class ItemGallery:
 
     @functools.cached_property
     def row_lengths(self) -> Float[np.ndarray, "C G"]:
-        """The same, after what normalises each group by itself."""
+        """The lengths of the rows' groups in the distance: where each group is normalised by itself, 1."""
         return self.comparison.row_lengths(self.norms)
 
     @functools.cached_property

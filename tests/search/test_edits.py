@@ -96,8 +96,8 @@ def test_scores_lie_within_the_bound_on_their_rounding(rng, how, offset, weights
     edited = apply_edits(products, references, edits)
     bounds = np.asarray(edited.errors, np.float64)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
-    terms = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
-    dots = terms + np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.position])
+    terms = np.einsum("qe,qeg->qg", edited.terms.entry_factors, table[edited.terms.entries])
+    dots = terms + np.einsum("qs,sqg->qg", edited.terms.scales, by_reference[:, edits.position])
     scores = np.asarray(products.square_norms - 2 * dots, np.float64)
     rows = np.asarray(products.rows, np.float64).reshape(ROWS, -1)
     vectors = np.asarray(edited.vectors, np.float64).reshape(QUERIES, -1)
@@ -123,11 +123,11 @@ def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weigh
     assert edits.replaced_blocks.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
     edited = apply_edits(products, references, edits)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)
-    dots = np.einsum("qe,qeg->qg", edited.entry_factors, table[edited.entries])
-    dots += np.einsum("qs,sqg->qg", edited.scales, by_reference[:, edits.position])
+    dots = np.einsum("qe,qeg->qg", edited.terms.entry_factors, table[edited.terms.entries])
+    dots += np.einsum("qs,sqg->qg", edited.terms.scales, by_reference[:, edits.position])
     if how != "attribute":
-        blocks = np.asarray(references.blocks)[edited.blocks, edits.position[:, None]]
-        dots += np.einsum("qb,qbg->qg", edited.block_factors, blocks)
+        blocks = np.asarray(references.blocks)[edited.terms.blocks, edits.position[:, None]]
+        dots += np.einsum("qb,qbg->qg", edited.terms.block_factors, blocks)
     scores = np.asarray(products.square_norms - 2 * dots, np.float64)
     kept = np.asarray(features, np.float64)[edits.position]
     kept[:, :2] *= ~replaced[:, :, None]
