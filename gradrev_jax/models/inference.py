@@ -166,8 +166,7 @@ def encode(
     classes = encoder.classes
     widths = (encoder.blocks.count, encoder.feature_dim), (classes.num_values,)
     features, own_logits = (np.zeros((len(labels[share]), *width), np.float32) for width in widths)
-    width = embedding_dim(encoder, params, encoder.inputs.size_of(images))
-    embeddings = np.zeros((len(features), width), np.float32)
+    embeddings: list[np.ndarray] = []
     tally = _Tally(labels[share], encoder)
     for rows, output in predict_batches(
         make_full_forward(encoder),
@@ -179,13 +178,16 @@ def encode(
         progress=progress,
     ):
         logits = np.asarray(encoder.blocks.by_attribute(output.logits))
-        features[rows], embeddings[rows] = output.features, output.embedding
-        own_logits[rows] = select_own(logits, classes)
+        features[rows], own_logits[rows] = output.features, select_own(logits, classes)
+        embeddings.append(np.asarray(output.embedding))
         tally.add(rows, logits)
+    if not embeddings:  # of a share without images
+        width = embedding_dim(encoder, params, encoder.inputs.size_of(images))
+        embeddings.append(np.zeros((0, width), np.float32))
     return Encoded(
         features=distributed.gather(features, total),
         own_logits=distributed.gather(own_logits, total),
-        embeddings=distributed.gather(embeddings, total),
+        embeddings=distributed.gather(np.concatenate(embeddings), total),
         correct=distributed.sum_over_processes(tally.correct),
         labelled=(labels != NOT_LABELLED).sum(axis=0),
         own_correct=distributed.gather(tally.own_correct, total),
