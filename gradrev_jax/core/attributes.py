@@ -287,10 +287,10 @@ def sanitize_labels(
     """
     if not is_traced(labels):
         check_labels(labels, schema, argument)
-        return labels
+        is_unsigned = jnp.issubdtype(labels.dtype, jnp.unsignedinteger)
+        return labels.astype(np.int32) if is_unsigned else labels  # of which the largest equals -1
     _check_form(labels, schema, argument)
     known = (labels >= 0) & (labels < np.asarray(schema.sizes))
-    # To a signed dtype first, because an unsigned one has no -1.
     return jnp.where(known, labels.astype(jnp.int32), NOT_LABELLED)
 
 

@@ -187,7 +187,11 @@ def balanced_reversal_weight(
       >>> float(balanced_reversal_weight(2.0, 4.0, beta=0.5))
       0.25
     """
-    loss_cls, loss_rev = jnp.asarray(loss_cls), jnp.asarray(loss_rev)
+    # In float32 at least: float16 would round SMALLEST_LOSS to zero, or the ratio to infinity.
+    loss_cls, loss_rev = (
+        jnp.asarray(loss, jnp.promote_types(jnp.result_type(loss), jnp.float32))
+        for loss in (loss_cls, loss_rev)
+    )
     ratio = beta * w_cls * loss_cls / jnp.maximum(loss_rev, SMALLEST_LOSS)
     return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
 

@@ -73,7 +73,9 @@ def _segment_sums(
         # Without the barrier, XLA would add the rows to the total, one after the other.
         return total + jax.lax.optimization_barrier(jax.ops.segment_sum(*part, count)), None
 
-    return jax.lax.scan(add, jnp.zeros((count, rows.shape[-1]), rows.dtype), parts)[0]
+    # Under shard_map, they vary over the devices that the operands vary over.
+    zeros = jnp.zeros_like(rows, shape=(count, rows.shape[-1])) + jnp.zeros_like(segment_of, rows.dtype, ())
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 @functools.partial(jax.jit, static_argnames=("schema", "blocks"))

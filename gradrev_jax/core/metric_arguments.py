@@ -55,6 +55,8 @@ def known_labels(labels: Any, argument: str) -> Any:
       [0, -1]
     """
     check_integers(labels, argument)
+    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):  # which has no -1
+        labels = labels.astype(np.int32)
     if is_traced(labels):
         return jnp.maximum(labels, NOT_LABELLED)
     if labels.size and labels.min() < NOT_LABELLED:

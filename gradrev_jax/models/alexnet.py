@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import flax.linen as nn
 import jax
@@ -72,7 +73,7 @@ class AlexNet(nn.Module):
         check_images(images, smallest=SMALLEST_IMAGE)
         x = nn.relu(max_pool(_convolutions(images, self.width, self.dtype)))
         x = adaptive_average_pool(x, POOLED)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 has no size in an empty batch
         x = self._linear("fc6", x, train, shard)
         if self.tap == "fc6":
             return x

@@ -100,7 +100,7 @@ def tiled(
         chunk = convolve_chunk(_take_chunk(chunks, step))
         return lax.dynamic_update_index_in_dim(outputs, chunk, step, 1)
 
-    empty = jnp.zeros((*chunks.shape[:2], *shape, filters), images.dtype)
+    empty = _zeros((*chunks.shape[:2], *shape, filters), images, kernel)
     return _merge_chunks(lax.fori_loop(0, chunks.shape[1], store_chunk, empty), len(images))
 
 
@@ -153,12 +153,17 @@ def tiled_kernel_gradient(
         return [total + product for total, product in zip(sums, products, strict=True)]
 
     sums = jax.eval_shape(multiply_chunk, image_chunks[:, 0], gradient_chunks[:, 0])
-    zeros = [jnp.zeros(total.shape, total.dtype) for total in sums]
+    zeros = [_zeros(total.shape, images, gradient).astype(total.dtype) for total in sums]
     products = lax.fori_loop(0, image_chunks.shape[1], add_chunk, zeros)
     folded_gradient = merge_kernel_tiles(products, algorithm)
     fold = functools.partial(_fold_kernel, stride=stride)
-    kernel_shape = jax.ShapeDtypeStruct((size, size, channels, filters), images.dtype)
-    return jax.linear_transpose(fold, kernel_shape)(folded_gradient)[0]
+    kernel = _zeros((size, size, channels, filters), images, gradient)  # of which the type alone counts
+    return jax.linear_transpose(fold, kernel)(folded_gradient)[0]
+
+
+def _zeros(shape: Sequence[int], *operands: jax.Array) -> jax.Array:
+    """Returns zeros that a loop adds products of operands to: under ``shard_map`` they vary as these do."""
+    return functools.reduce(jnp.add, (jnp.zeros_like(operand, shape=shape) for operand in operands))
 
 
 def _choose_algorithm(size: int, shape: Sequence[int]) -> Algorithm:

@@ -102,6 +102,8 @@ def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> Non
     for name, value in fields.items():
         if name not in config[section]:
             raise ConfigError(f"{section} has no field {name!r}; it has {', '.join(config[section])}")
+        if isinstance(config[section][name], str) and isinstance(value, (int, float)):
+            value = str(value)  # of a field that may also be a word, as protocol.strength
         try:
             config[section][name] = value
         except TypeError as error:

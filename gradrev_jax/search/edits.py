@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
@@ -153,6 +154,9 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
 
     features = jax.lax.fori_loop(0, len(factors), add, features, unroll=len(factors) <= MAX_UNROLLED)
     lengths = _part_lengths(features, products.normalize, products.weights)
+    # One over such a length would be rounded to 0; NaN becomes an error.
+    too_long = (lengths > longest(lengths.dtype, products.normalize)) & jnp.isfinite(lengths)
+    lengths = jnp.where(too_long, jnp.nan, lengths)
     vector = (features.reshape(len(lengths), -1) / lengths[:, None]).reshape(features.shape)
     # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
     untouched = is_kept.all() & (factors == 0).all()
@@ -170,6 +174,17 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
     norm, error = square_norms(vector[None])[0], _error_bound(products, references, edit, is_kept, scales)
     terms = ScoreTerms(part_scales, entries, entry_factors, blocks, block_factors)
     return EditedFeatures(vector, norm, terms, error)
+
+
+def longest(dtype: DTypeLike, normalize: Normalization) -> float:
+    """Returns the length up to which features can be manipulated: their squares, or one over it, are finite.
+
+    Args:
+      dtype: the dtype of the features.
+      normalize: the normalisation of the features after the manipulation.
+    """
+    finfo = jnp.finfo(dtype)
+    return float(finfo.max) ** 0.5 if normalize == "none" else 1 / float(finfo.tiny)
 
 
 def _error_bound(

@@ -24,8 +24,7 @@ from gradrev_jax.search.changes import Replacement, make_changes, make_replaceme
 from gradrev_jax.search.neighbors import Neighbors, drop_excluded
 from gradrev_jax.search.products import (
     GalleryProducts,
-    check_magnitudes,
-    check_normalized_rows,
+    check_gallery,
     gallery_products,
 )
 from gradrev_jax.search.references import ReferenceRows, make_references
@@ -123,6 +122,26 @@ class ManipulationIndex:
     ) -> "ManipulationIndex":
         """Builds an index of features and prototypes whose shapes are known to agree.
 
+        The arguments, and the errors besides those of shapes, are those of ``build``; ``attribute_of``, [J],
+        has the attribute of each value, which ``replace`` alone needs.
+        """
+        index = cls.build_unchecked(features, memory, normalize, weights, edit, attribute_of, absent)
+        check_gallery([index.products])
+        return index
+
+    @classmethod
+    def build_unchecked(
+        cls,
+        features: Float[Array | np.ndarray, "G P d"],
+        memory: Float[Array | np.ndarray, "J P d"],
+        normalize: Normalization,
+        weights: Weights | None = None,
+        edit: Edit = "add",
+        attribute_of: Int[Array | np.ndarray, " J"] | None = None,
+        absent: Float[Array | np.ndarray, "N d"] | None = None,
+    ) -> "ManipulationIndex":
+        """Builds an index whose shapes are known to agree, and which ``check_gallery`` has not seen yet.
+
         Args:
           features: [G, P, d], the gallery, not normalised; G > 0.
           memory: [J, P, d], the prototypes.
@@ -133,16 +152,14 @@ class ManipulationIndex:
           absent: [N, d], as for ``build``.
 
         Raises:
-          ValueError: as for ``build``, except for shapes of features and memory.
+          ValueError: an unknown normalisation or edit, ``absent`` that is not finite, or weights as in
+            ``scale_weights``.
         """
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}")
         scaled = scale_weights(weights, features.shape[1])
         rows, replacement = make_replacement(memory, edit, attribute_of, absent)
-        products = gallery_products(features, rows, normalize, scaled)
-        check_normalized_rows(products)
-        check_magnitudes(products)
-        return cls(features, products, replacement)
+        return cls(features, gallery_products(features, rows, normalize, scaled), replacement)
 
     def search(
         self,
@@ -172,7 +189,7 @@ class ManipulationIndex:
         Raises:
           ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
             reference outside the gallery, both or neither of reference_ids and features, shapes that
-            disagree, or edits that are not finite.
+            disagree, or features or edits that are not finite.
         """
         refuse_traced(UNTRACEABLE, reference_ids, features, indicators, strength)
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
@@ -212,7 +229,8 @@ class ManipulationIndex:
           features: [P, d], the features to manipulate, not normalised.
 
         Raises:
-          ValueError: both or neither of them, a row outside the gallery, or features of another shape.
+            ValueError: both or neither of them, a row outside the gallery, or features of another shape or
+            that are not finite.
 
         Example:
           >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -261,7 +279,11 @@ class ManipulationIndex:
         if features.shape[1:] != self.features.shape[1:]:
             _, p, d = self.features.shape
             raise ValueError(f"features must be [..., {p}, {d}], as the gallery's; got {features.shape}")
-        return jnp.asarray(features, self.products.rows.dtype)
+        features, weights = jnp.asarray(features, self.products.rows.dtype), self.products.weights
+        is_finite = np.isfinite(np.asarray(features)).all(axis=(0, 2))  # for which nothing is compiled
+        if not (is_finite if weights is None else is_finite | (np.asarray(weights) == 0)).all():
+            raise ValueError(f"features must be finite in {features.dtype}")
+        return features
 
 
 @functools.partial(jax.jit, static_argnames="normalize")

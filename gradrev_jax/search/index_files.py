@@ -48,7 +48,10 @@ def save_index(index: ManipulationIndex, folder: str | os.PathLike[str]) -> None
       ...     index.search(reference_ids=np.array([0]), indicators=np.array([[-1, 1]]), k=1).indices.tolist()
       [[1]]
     """
-    arrays = {FEATURES: index.features, **{name: getattr(index.products, name) for name in ARRAYS}}
+    features = np.asarray(index.features)
+    if features.dtype.kind != "f":  # bfloat16 and integers have no form of their own in a file of NumPy's
+        features = features.astype(np.asarray(index.products.rows).dtype)
+    arrays = {FEATURES: features, **{name: getattr(index.products, name) for name in ARRAYS}}
     weights = index.products.weights
     about = {
         "version": VERSION,

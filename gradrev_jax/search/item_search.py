@@ -134,7 +134,10 @@ class ItemGallery:
         products = np.empty((len(present), len(self.blocks)))
         for position, c in enumerate(present.tolist()):
             rows = self.blocks[:, groups[c]].reshape(len(self.blocks), -1)
-            products[position] = rows @ item[groups[c]].reshape(-1)
+            # A power of two, which rounds nothing, so that products neither overflow nor underflow.
+            exponent = int(np.frexp(np.abs(item[groups[c]]).max() * self.norms[c].max(initial=0))[1])
+            scaled = np.ldexp(item[groups[c]].reshape(-1), -exponent)
+            products[position] = np.ldexp((rows @ scaled).astype(np.float64), exponent)
         if self.comparison.normalize == "attribute":
             products *= inverse(self.norms[present])
         return ItemProducts(item, present, products, self.comparison.lengths(item))

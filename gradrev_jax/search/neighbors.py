@@ -75,8 +75,8 @@ def nearest_neighbors(
 
     Pure, and may be jitted with k static. A row with NaN is farther than any other. Distances may be of any
     size that floating point can represent: if the squares of a query overflow or underflow, its distances are
-    computed again, scaled. Numbers are compared in float32, unless JAX computes in float64
-    (``jax_enable_x64``) and they have it.
+    computed again, scaled. (Subnormal numbers count as 0 where the processor has it so.) Numbers are compared
+    in float32, unless JAX computes in float64 (``jax_enable_x64``) and they have it.
 
     Args:
       queries: [Q, D]; Q may be 0.
@@ -216,12 +216,14 @@ def _search_scaled(
     limits = jnp.finfo(gallery.dtype)
     # Powers of two round nothing. They bring the squares of the smallest and the largest differences into
     # the range of the dtype.
-    up, down = 2.0 ** (1 - limits.minexp // 2), 2.0 ** -(limits.maxexp // 2 + 16)
-    is_small, is_large = squares < 2.0 ** (limits.minexp // 2), ~(squares < 2.0 ** (limits.maxexp // 4 * 3))
+    small = limits.minexp + limits.nmant + 13  # the exponent below which a sum loses bits to underflow
+    up, down = 2.0 ** (limits.maxexp // 2 - small // 2 - 9), 2.0 ** -(limits.maxexp // 2 + 16)
+    is_small, is_large = squares < 2.0**small, ~(squares < 2.0 ** (limits.maxexp // 4 * 3))
     factor = jnp.where(is_small, up, jnp.where(is_large, down, 1.0)).astype(gallery.dtype)
-    # Large rows are scaled before the subtraction, because their differences may overflow; small rows after.
-    before, after = jnp.where(is_large, factor, 1)[:, None], jnp.where(is_large, 1, factor)[:, None]
-    scaled = jnp.square((gallery * before - query * before) * after).sum(axis=-1)
+    # Before the subtraction, because the differences of large rows may overflow, and those of small ones are
+    # subnormal, which is zero to many processors. Equal numbers may become infinite.
+    differences = gallery * factor[:, None] - query * factor[:, None]
+    scaled = jnp.square(jnp.where(gallery == query, 0, differences)).sum(axis=-1)
     size = jnp.where(is_small, 0, jnp.where(is_large, 2, 1))
     rows = jnp.arange(len(gallery), dtype=jnp.int32)
     size, scaled, indices, factor = jax.lax.sort(

@@ -14,6 +14,7 @@ at a length of at most 1.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -121,26 +122,49 @@ def gallery_products(
     )
 
 
-def check_normalized_rows(products: GalleryProducts) -> None:
-    """Raises unless all rows of a gallery could be normalised, save for attributes of weight 0.
+def check_gallery(shards: Sequence[GalleryProducts]) -> None:
+    """Raises unless a gallery and its memory can be compared.
+
+    All rows must have been normalised, save for attributes of weight 0, and the memory must be finite.
+    Without a normalisation features are compared as they are, so the squares of their differences must
+    neither overflow nor underflow; features that are normalised may be as long as ``edits.longest`` says.
 
     Args:
-      products: the products of the gallery.
+      shards: the products of the gallery, or of its parts in order, with the same memory.
 
     Raises:
-      NotComparableError: some rows are zero or not finite; the message has the first row and their number.
+      NotComparableError: some rows are zero or not finite (the message has the first row of the gallery, and
+        their number), a prototype is not finite (the first value), or the features are too small (the limit).
     """
+    normalize = shards[0].normalize
+    norms = np.concatenate([np.asarray(products.square_norms) for products in shards])
+    most = float(np.finfo(norms.dtype).max) ** 0.5
+    limit = f"; without a normalisation, none may be longer than {most:.2g}" if normalize == "none" else ""
+    check_rows(np.isfinite(norms), np.concatenate([*map(_are_zero, shards)]), normalize, limit)
+    bad = ~np.isfinite(np.asarray(shards[0].memory_norms)).all(axis=1)
+    if bad.any():
+        raise NotComparableError(
+            f"the memory is not finite in the prototype of value {int(bad.argmax())} "
+            f"({int(bad.sum())} such values of {len(bad)})"
+        )
+    least = float(np.finfo(norms.dtype).tiny) ** 0.25
+    largest = max(float(products.largest) for products in shards)
+    if normalize == "none" and largest < least and any((products.rows != 0).any() for products in shards):
+        raise NotComparableError(
+            f"the gallery's features are at most {largest:.2g} long; without a normalisation "
+            f"the longest must have {least:.2g}: multiply features and memory by one factor"
+        )
+
+
+def _are_zero(products: GalleryProducts) -> Bool[np.ndarray, " G"]:
+    """Returns which rows could not be normalised because they are zero."""
     norms, normalize = np.asarray(products.square_norms), products.normalize
     if normalize == "attribute" and products.weights is not None:
         # A block that is not zero adds w² / P, which may be less than the rounding error of the norm.
-        is_zero = np.asarray(_have_zero_blocks(products.rows, products.weights))
-    else:
-        # Each block that is not zero adds 1 / P.
-        least = {"global": 0.5, "attribute": 1 - 0.5 / products.rows.shape[1], "none": 0.0}[normalize]
-        is_zero = norms < least
-    most = float(np.finfo(norms.dtype).max) ** 0.5
-    limit = f"; without a normalisation, none may be longer than {most:.2g}" if normalize == "none" else ""
-    check_rows(np.isfinite(norms), is_zero, normalize, limit)
+        return np.asarray(_have_zero_blocks(products.rows, products.weights))
+    # Each block that is not zero adds 1 / P.
+    least = {"global": 0.5, "attribute": 1 - 0.5 / products.rows.shape[1], "none": 0.0}[normalize]
+    return norms < least
 
 
 def check_rows(
@@ -171,36 +195,6 @@ def check_rows(
 def _have_zero_blocks(rows: Float[Array, "G P d"], weights: Float[Array, " P"]) -> Bool[Array, " G"]:
     """Returns which rows are zero for an attribute whose weight is not."""
     return ((rows == 0).all(axis=-1) & (weights > 0)).any(axis=-1)
-
-
-def check_magnitudes(products: GalleryProducts) -> None:
-    """Raises unless a memory is finite, and a gallery that is not normalised is large enough.
-
-    Features that are normalised may be of any size. Without a normalisation they are compared as they are:
-    below the limit the squares of their differences underflow, and above that of ``check_normalized_rows``
-    they overflow.
-
-    Args:
-      products: the products of the gallery and the memory.
-
-    Raises:
-      NotComparableError: a prototype is not finite (the message has the first value), or the gallery's
-        features are too small (the message has the limit).
-    """
-    bad = ~np.isfinite(np.asarray(products.memory_norms)).all(axis=1)
-    if bad.any():
-        raise NotComparableError(
-            f"the memory is not finite in the prototype of value {int(bad.argmax())} "
-            f"({int(bad.sum())} such values of {len(bad)})"
-        )
-    if products.normalize != "none":
-        return
-    least = float(jnp.finfo(products.rows.dtype).tiny) ** 0.25
-    if float(products.largest) < least and (products.rows != 0).any():
-        raise NotComparableError(
-            f"the gallery's features are at most {float(products.largest):.2g} long; without a normalisation "
-            f"the longest must have {least:.2g}: multiply features and memory by one factor"
-        )
 
 
 @functools.partial(jax.jit, static_argnames=("shapes", "dtype"))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.vectors import squared_length, squared_length_operations
 from gradrev_jax.search.candidates import find_candidates
-from gradrev_jax.search.edits import Edits, apply_edits
+from gradrev_jax.search.edits import Edits, apply_edits, longest
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.references import References
 from gradrev_jax.search.sums import ONE_THREAD, norm_operations
@@ -70,7 +70,7 @@ def search_edits(
     norms, errors = (np.asarray(x, np.float64) for x in (edited.square_norms, edited.errors))
     was_finite = np.isfinite(np.asarray(references.norms)).all(axis=1)[edits.position]
     if not np.isfinite(norms[was_finite]).all():
-        most = float(np.finfo(scores.dtype).max) ** (0.5 if products.normalize == "none" else 1)
+        most = longest(scores.dtype, products.normalize)
         raise ValueError(
             f"manipulated features become longer than {most:.2g}, which overflows; take a lower strength, or "
             "divide features and memory by one factor"

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gradrev_jax.core.arguments import refuse_traced
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.normalization import Normalization, Weights, weigh_features
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.search.arguments import validate_k, validate_reference_ids
+from gradrev_jax.search.arguments import UNTRACEABLE, check_shapes, validate_k, validate_reference_ids
 from gradrev_jax.search.batching import search_all
 from gradrev_jax.search.changes import make_changes
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.neighbors import Neighbors, drop_excluded
+from gradrev_jax.search.products import check_gallery
 from gradrev_jax.search.references import ReferenceRows
 
 
@@ -72,13 +74,18 @@ class ShardedIndex:
         Raises:
           ValueError: as for ``ManipulationIndex.build``.
         """
+        refuse_traced(UNTRACEABLE, features, memory)
+        check_shapes(features, memory, schema)
         rows = np.asarray(features)
         devices = list(devices or jax.local_devices())[: max(1, len(rows))]
         shards = []
         for part, device in zip(np.array_split(rows, len(devices)), devices, strict=True):
-            shard = ManipulationIndex.build(part, memory, schema, normalize, weights, edit, absent)
+            shard = ManipulationIndex.build_unchecked(
+                part, memory, normalize, weights, edit, schema.attribute_of, absent
+            )
             products = jax.device_put(shard.products, device)
             shards.append(dataclasses.replace(shard, products=products))
+        check_gallery([shard.products for shard in shards])
         return cls(rows, tuple(shards))
 
     def search(

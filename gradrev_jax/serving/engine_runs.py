@@ -60,7 +60,7 @@ def index_run(
     check_engine(engine)
     run = open_served(
         directory,
-        parts=tuple(parts),
+        parts=parts,
         step=step,
         protocol=protocol or {},
         data=data or {},

@@ -215,6 +215,8 @@ def _temperatures(material: Material) -> np.ndarray:
 
 def _check_parts(parts: Sequence[str]) -> None:
     """Raises a ConfigError unless parts are distinct parts of a catalogue."""
+    if isinstance(parts, str):
+        raise ConfigError(f"parts must be a tuple of names, as ({parts!r},)", arguments=("parts",))
     for part in parts:
         if part not in PARTS:
             hint = did_you_mean(part, PARTS, otherwise=f"there are {', '.join(PARTS)}")

@@ -92,7 +92,7 @@ class Retriever:
         """
         run = open_served(
             locate(where, progress=progress),
-            parts=tuple(parts),
+            parts=parts,
             step=step,
             protocol=protocol or {},
             data=data or {},

@@ -157,3 +157,18 @@ def test_the_schedule_keeps_the_dtype_where_numbers_have_64_bits():
 
 def test_arrays_of_numpy_become_those_of_jax():
     assert isinstance(reverse_gradient(np.ones(2, np.float32)), jax.Array)
+
+
+def test_each_of_several_scales_has_a_gradient_of_its_own():
+    """Found by use: vmap added up the gradients of an x without the scales' axis before they were scaled."""
+    x, weights, scales = jnp.ones(3), jnp.diag(jnp.array([1.0, 10.0, 100.0])), jnp.array([0.0, 1.0, 2.0])
+
+    def loss(x, row, scale):
+        return (row * reverse_gradient(x, scale)).sum()
+
+    mapped = jax.grad(lambda x: jax.vmap(loss, (None, 0, 0))(x, weights, scales).sum())(x)
+    one_by_one = sum(jax.grad(loss)(x, row, scale) for row, scale in zip(weights, scales, strict=True))
+    np.testing.assert_array_equal(mapped, one_by_one)
+    assert mapped.tolist() == [0, -10, -200]
+    rows = jax.jacrev(lambda x: jax.vmap(lambda scale: reverse_gradient(x, scale).sum())(scales))(x)
+    np.testing.assert_array_equal(rows, -scales[:, None] * jnp.ones((1, 3)))

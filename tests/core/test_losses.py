@@ -11,6 +11,7 @@ from gradrev_jax.core.losses import (
     pathway_losses,
     reversal_loss,
 )
+from gradrev_jax.core.manipulation import class_prototypes
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))
 SINGLE = AttributeSchema(("color",), (("blue", "green"),))
@@ -297,3 +298,19 @@ def test_both_losses_keep_the_dtype_where_numbers_have_64_bits():
             logits = jnp.zeros((2, 3, 6), dtype)
             assert classification_loss(logits, labels, SCHEMA).dtype == dtype
             assert reversal_loss(logits, labels, SCHEMA).dtype == dtype
+
+
+def test_the_largest_number_of_an_unsigned_dtype_is_a_label(unchecked):
+    """Found by use: 255 of uint8 equals -1 of it, and counted as not labelled outside of jit."""
+    schema = AttributeSchema(("only",), (tuple(map(str, range(256))),))
+    labels = np.array([[255], [3]], np.uint8)
+    logits = jnp.zeros((2, 1, 256)).at[0, 0, 255].set(-5.0)
+    expected = classification_loss(logits, labels.astype(np.int32), schema)
+    for given in (labels, jnp.asarray(labels)):
+        assert classification_loss(logits, given, schema) == expected
+        assert class_prototypes(np.ones((2, 1, 1)), given, schema)[255].tolist() == [[1]]
+
+
+def test_the_balanced_weight_of_small_losses_in_half_precision_is_finite():
+    weight = balanced_reversal_weight(jnp.float16(3), jnp.float16(1e-7))
+    assert weight == pytest.approx(0.1 * 3 / 1e-6, rel=1e-3)

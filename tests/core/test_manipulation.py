@@ -198,3 +198,16 @@ def test_labels_of_several_items_at_once_are_refused(unchecked):
         make_indicator(schema, np.array([[0], [1]]), {"a": "y"})
     with pytest.raises(ValueError, match=r"labels must be those of one row, \[1\], got \(2, 1\)"):
         schema.words(np.array([[0], [1]]))
+
+
+def test_prototypes_of_a_shard():
+    """Found by use: the carry of their sum did not vary over the devices that the features vary over."""
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("d",))
+    split, schema = jax.P("d"), AttributeSchema(("only",), (("a", "b"),))
+    features, labels = jnp.ones((4, 1, 2)), jnp.zeros((4, 1), int)
+
+    def of_shard(features, labels):
+        return jax.lax.pmean(class_prototypes(features, labels, schema), "d")
+
+    found = jax.jit(jax.shard_map(of_shard, mesh=mesh, in_specs=(split, split), out_specs=jax.P()))
+    np.testing.assert_array_equal(found(features, labels), class_prototypes(features, labels, schema))

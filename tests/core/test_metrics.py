@@ -183,3 +183,8 @@ def test_any_one_argument_may_be_traced(traced):
         jax.jit(compute)(arguments[traced]),
         compute(arguments[traced]),
     )
+
+
+def test_labels_may_be_unsigned(unchecked):
+    labels = jnp.ones((1, 1, 1), jnp.uint8)
+    assert hit_rate(labels, labels[0], 1) == jax.jit(hit_rate, static_argnums=2)(labels, labels[0], 1) == 1

@@ -188,3 +188,10 @@ def test_what_is_no_batch_of_images(unchecked, shape):
 def test_images_that_are_not_normalised(unchecked):
     with pytest.raises(ValueError, match="images must be normalised .* got uint8"):
         check((1, 64, 64, 3), jnp.uint8)
+
+
+def test_an_empty_batch():
+    images = jnp.zeros((0, 64, 64, 3))
+    network = AlexNet(width=1 / 32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    assert jax.eval_shape(network.apply, shapes, images).shape == (0, 128)

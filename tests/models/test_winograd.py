@@ -1,6 +1,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -143,3 +144,19 @@ def test_a_convolution_is_few_programs_to_compile():
     ):
         text = function.lower(*arguments).compile().as_text()
         assert len(re.findall(r" fusion\(", text)) < 25
+
+
+def convolve_and_its_kernel_gradient(images, kernel):
+    outputs = tiled(images, kernel, Geometry(1, 1))
+    return outputs, tiled_kernel_gradient(images, outputs, Geometry(1, 1), 3)
+
+
+@pytest.mark.parametrize(("images", "kernel"), [("d", None), (None, "d"), ("d", "d")])
+def test_a_convolution_and_its_gradient_under_shard_map(images, kernel):
+    """Found by use: the carries of the loops over chunks did not vary as the operands do."""
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("d",))
+    specs = jax.P(images), jax.P(kernel)
+    sharded = jax.shard_map(
+        convolve_and_its_kernel_gradient, mesh=mesh, in_specs=specs, out_specs=(jax.P("d"), jax.P("d"))
+    )
+    jax.eval_shape(sharded, jnp.ones((2, 12, 12, 4)), jnp.ones((3, 3, 4, 5)))

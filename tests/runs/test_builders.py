@@ -111,3 +111,8 @@ def test_numbers_of_several_layers_are_balanced_where_the_network_is_frozen(
     encoder = builders.build_encoder(tiny_config, SCHEMA)
     assert encoder.tap == expected
     assert encoder.backbone == ("embeddings" if freeze else "efficientnet_lite0")
+
+
+def test_a_number_may_stand_for_the_words_of_a_field(tiny_config):
+    builders.override(tiny_config, "protocol", {"strength": 0.5})
+    assert tiny_config.protocol.strength == "0.5"

@@ -489,3 +489,23 @@ def test_one_indicator_of_a_session_needs_an_axis_of_queries(built, unchecked):
         built.session(0).search(np.zeros(VALUES, int), 1)
     listed = built.session(0).search([[0] * VALUES], 1)
     assert listed.indices.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("normalize", ["global", "attribute"])
+def test_features_whose_reciprocal_length_is_subnormal_are_an_error(rng, normalize):
+    """Found by use: it was rounded to zero, and every row was as far as every other."""
+    gallery, memory, references, indicators = example(rng)
+    gallery, memory = (x / np.abs(x).max() * np.float32(9e37) for x in (gallery, memory))
+    index = ManipulationIndex.build(gallery, memory, SCHEMA, normalize)
+    with pytest.raises(ValueError, match=r"longer than 8\.5e\+37, which overflows"):
+        index.search(reference_ids=references, indicators=indicators, k=K)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_to_search_with_must_be_finite(built, bad):
+    features = np.ones((2, ATTRIBUTES, DIM), np.float32)
+    features[1, 2, 3] = bad
+    with pytest.raises(ValueError, match="features must be finite in float32"):
+        built.search(features=features, indicators=np.repeat(ZEROS, 2, axis=0), k=K)
+    with pytest.raises(ValueError, match="features must be finite in float32"):
+        built.session(features=features[1])

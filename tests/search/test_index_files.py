@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -222,3 +223,15 @@ def test_a_damaged_description_is_named(folder, fields, message):
     (folder / "index.json").write_text(json.dumps({**about, **fields}))
     with pytest.raises(DataError, match=message):
         open_index(folder)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.int32])
+def test_an_index_of_features_without_a_form_in_files(tmp_path, unchecked, dtype):
+    """Found by use: it was saved, and could never be opened."""
+    schema = AttributeSchema(("color",), (("blue", "red"),))
+    gallery, memory = jnp.asarray([[[1, 0]], [[0, 1]], [[3, 4]]], dtype), np.eye(2, dtype=np.float32)[:, None]
+    index = ManipulationIndex.build(gallery, memory, schema)
+    save_index(index, tmp_path / "index")
+    opened = open_index(tmp_path / "index", features=gallery, memory=memory)
+    asked = {"reference_ids": np.array([0]), "indicators": np.array([[-1, 1]]), "k": 3}
+    assert opened.search(**asked).indices.tolist() == index.search(**asked).indices.tolist()

@@ -238,3 +238,15 @@ def test_blocks_are_weighed_in_groups():
     assert comparison.weights.tolist() == [1, 2, 3, 4]
     assert comparison.with_rest(0.5).weights.tolist() == [1, 2, 3, 2]
     assert BlockComparison.of_blocks(5, 3, "attribute", None).weights.tolist() == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("exponent", [-75, 66])
+def test_the_size_of_features_changes_no_result(rng, normalize, exponent):
+    """Found by use: products of float32 overflowed and underflowed, and rows were lost without a word."""
+    made = make(rng, normalize)
+    scaled = [np.ldexp(x, exponent) for x in (made.blocks, made.memory, made.absent)]
+    other = ItemGallery.build(*scaled, normalize)
+    edit = as_edit(draw_indicator(rng), 1.0, "add")
+    found = [gallery.search(gallery.products(gallery.blocks[0]), edit, 5) for gallery in (made, other)]
+    assert found[0].rows.tolist() == found[1].rows.tolist()

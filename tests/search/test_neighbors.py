@@ -209,3 +209,13 @@ def test_the_excluded_row_goes_or_else_the_last():
     assert drop_excluded(np.zeros((0, 3), int), np.zeros((0, 3)), np.zeros(0, int))[0].shape == (0, 2)
     rows = np.array([[4, 2, 9], [4, 2, 9]])
     assert drop_excluded_rows(rows, np.array([2, 7])).tolist() == [[4, 9], [4, 2]]
+
+
+def test_differences_that_are_subnormal_are_told_apart(rng):
+    """Found by use: small rows were scaled after the subtraction, when their differences had become zero."""
+    rows = rng.uniform(1, 2, (200, 6)).astype(np.float32) * np.float32(2e-38)  # normal numbers
+    large = nearest_neighbors(rows[:5] * np.float32(2) ** 100, rows * np.float32(2) ** 100, 9)
+    small = nearest_neighbors(rows[:5], rows, 9)
+    np.testing.assert_array_equal(small.indices, large.indices)
+    expected = np.ldexp(np.asarray(large.distances, np.float64), -100)
+    np.testing.assert_allclose(small.distances, expected, rtol=1e-5, atol=np.finfo(np.float32).tiny)

@@ -88,3 +88,16 @@ def test_equal_rows_stand_in_their_order_where_only_one_shard_is_certain_of_them
     found = sharded.search(reference_ids=np.array([1]), indicators=INDICATORS[1:2], k=12)
     assert found.indices[0].tolist() == alike[:12]
     assert len(np.unique(np.asarray(found.distances))) == 1
+
+
+def test_shards_are_checked_as_one_gallery():
+    """Found by use: rows that are small beside those of another shard were refused, and rows misnumbered."""
+    devices, gallery = jax.devices()[:1] * 4, GALLERY.copy()
+    gallery[36:] *= np.float32(1e-12)
+    sharded = ShardedIndex.build(gallery, MEMORY, SCHEMA, "none", devices=devices)
+    whole = ManipulationIndex.build(gallery, MEMORY, SCHEMA, "none")
+    asked = {"reference_ids": REFERENCES, "indicators": INDICATORS, "k": 5}
+    np.testing.assert_array_equal(sharded.search(**asked).indices, whole.search(**asked).indices)
+    gallery[33] = 0
+    with pytest.raises(ValueError, match=r"zero in row 33, .*\(1 such rows of 48\)"):
+        ShardedIndex.build(gallery, MEMORY, SCHEMA, "global", devices=devices)

@@ -394,7 +394,13 @@ def test_a_gallery_may_have_several_parts(shop_run):
 
 
 @pytest.mark.parametrize(
-    ("parts", "message"), [((), "got none"), (("tset",), "did you mean test"), (("test", "test"), "once")]
+    ("parts", "message"),
+    [
+        ((), "got none"),
+        (("tset",), "did you mean test"),
+        (("test", "test"), "once"),
+        ("test", r"as \('test',\)"),
+    ],
 )
 def test_parts_that_there_are_not_are_refused(shop_run, parts, message):
     with pytest.raises(ConfigError, match=message):
