@@ -221,9 +221,10 @@ def _search_scaled(
     is_small, is_large = squares < 2.0**small, ~(squares < 2.0 ** (limits.maxexp // 4 * 3))
     factor = jnp.where(is_small, up, jnp.where(is_large, down, 1.0)).astype(gallery.dtype)
     # Before the subtraction, because the differences of large rows may overflow, and those of small ones are
-    # subnormal, which is zero to many processors. Equal numbers may become infinite.
+    # subnormal, which is zero to many processors. Equal numbers of small rows may become infinite.
     differences = gallery * factor[:, None] - query * factor[:, None]
-    scaled = jnp.square(jnp.where(gallery == query, 0, differences)).sum(axis=-1)
+    are_equal = is_small[:, None] & (gallery == query)
+    scaled = jnp.square(jnp.where(are_equal, 0, differences)).sum(axis=-1)
     size = jnp.where(is_small, 0, jnp.where(is_large, 2, 1))
     rows = jnp.arange(len(gallery), dtype=jnp.int32)
     size, scaled, indices, factor = jax.lax.sort(
