@@ -175,7 +175,8 @@ class ManipulationIndex:
 
         Args:
           reference_ids: [Q], the gallery rows to manipulate; or
-          features: [Q, P, d], the features to manipulate, not normalised.
+          features: [Q, P, d], the features to manipulate, not normalised. Those that are not finite, also
+            after the edit, have NaN distances, as in ``nearest_neighbors``.
           indicators: [Q, J], the edits; see ``manipulate`` or ``replace_blocks``. Zeros leave the reference
             as it is.
           k: the number of neighbours.
@@ -189,7 +190,7 @@ class ManipulationIndex:
         Raises:
           ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
             reference outside the gallery, both or neither of reference_ids and features, shapes that
-            disagree, or features or edits that are not finite.
+            disagree, or edits that are not finite.
         """
         refuse_traced(UNTRACEABLE, reference_ids, features, indicators, strength)
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):
@@ -229,8 +230,7 @@ class ManipulationIndex:
           features: [P, d], the features to manipulate, not normalised.
 
         Raises:
-            ValueError: both or neither of them, a row outside the gallery, or features of another shape or
-            that are not finite.
+            ValueError: both or neither of them, a row outside the gallery, or features of another shape.
 
         Example:
           >>> schema = AttributeSchema(("color",), (("blue", "red"),))
@@ -279,11 +279,7 @@ class ManipulationIndex:
         if features.shape[1:] != self.features.shape[1:]:
             _, p, d = self.features.shape
             raise ValueError(f"features must be [..., {p}, {d}], as the gallery's; got {features.shape}")
-        features, weights = jnp.asarray(features, self.products.rows.dtype), self.products.weights
-        is_finite = np.isfinite(np.asarray(features)).all(axis=(0, 2))  # for which nothing is compiled
-        if not (is_finite if weights is None else is_finite | (np.asarray(weights) == 0)).all():
-            raise ValueError(f"features must be finite in {features.dtype}")
-        return features
+        return jnp.asarray(features, self.products.rows.dtype)
 
 
 @functools.partial(jax.jit, static_argnames="normalize")

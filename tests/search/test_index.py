@@ -499,13 +499,3 @@ def test_features_whose_reciprocal_length_is_subnormal_are_an_error(rng, normali
     index = ManipulationIndex.build(gallery, memory, SCHEMA, normalize)
     with pytest.raises(ValueError, match=r"longer than 8\.5e\+37, which overflows"):
         index.search(reference_ids=references, indicators=indicators, k=K)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_features_to_search_with_must_be_finite(built, bad):
-    features = np.ones((2, ATTRIBUTES, DIM), np.float32)
-    features[1, 2, 3] = bad
-    with pytest.raises(ValueError, match="features must be finite in float32"):
-        built.search(features=features, indicators=np.repeat(ZEROS, 2, axis=0), k=K)
-    with pytest.raises(ValueError, match="features must be finite in float32"):
-        built.session(features=features[1])
