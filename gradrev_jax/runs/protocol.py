@@ -62,7 +62,7 @@ class Protocol:
 
     @property
     def chooses_weights(self) -> bool:
-        """Whether the weights are chosen on the validation part."""
+        """Returns whether the weights are chosen on the validation part."""
         return self.weights == CHOSEN
 
     @property

@@ -60,7 +60,7 @@ class BlockComparison:
 
     @property
     def has_rest(self) -> bool:
-        """Whether the last group is what belongs to no attribute."""
+        """Returns whether the last group is what belongs to no attribute."""
         return self.normalize != "attribute" and self.num_blocks > self.num_attributes
 
     def with_rest(self, factor: float) -> "BlockComparison":

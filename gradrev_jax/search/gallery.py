@@ -11,6 +11,7 @@ from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.learned_edit_index import LearnedEditIndex
+from gradrev_jax.search.products import check_gallery
 
 GalleryIndex = ManipulationIndex | LearnedEditIndex
 
@@ -44,9 +45,9 @@ def make_index(
     if isinstance(edit, LearnedEdit):
         return LearnedEditIndex.build(gallery, edit, normalize, weights)
     assert memory is not None, "prototypes edit"
-    return ManipulationIndex.build_without_schema(
-        gallery, memory, normalize, weights, edit, attribute_of, absent
-    )
+    index = ManipulationIndex.build_unchecked(gallery, memory, normalize, weights, edit, attribute_of, absent)
+    check_gallery([index.products])
+    return index
 
 
 def retrieve(

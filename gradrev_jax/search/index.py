@@ -105,27 +105,7 @@ class ManipulationIndex:
         """
         refuse_traced(UNTRACEABLE, features, memory)
         check_shapes(features, memory, schema)
-        return cls.build_without_schema(
-            features, memory, normalize, weights, edit, schema.attribute_of, absent
-        )
-
-    @classmethod
-    def build_without_schema(
-        cls,
-        features: Float[Array | np.ndarray, "G P d"],
-        memory: Float[Array | np.ndarray, "J P d"],
-        normalize: Normalization,
-        weights: Weights | None = None,
-        edit: Edit = "add",
-        attribute_of: Int[Array | np.ndarray, " J"] | None = None,
-        absent: Float[Array | np.ndarray, "N d"] | None = None,
-    ) -> "ManipulationIndex":
-        """Builds an index of features and prototypes whose shapes are known to agree.
-
-        The arguments, and the errors besides those of shapes, are those of ``build``; ``attribute_of``, [J],
-        has the attribute of each value, which ``replace`` alone needs.
-        """
-        index = cls.build_unchecked(features, memory, normalize, weights, edit, attribute_of, absent)
+        index = cls.build_unchecked(features, memory, normalize, weights, edit, schema.attribute_of, absent)
         check_gallery([index.products])
         return index
 

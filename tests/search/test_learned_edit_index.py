@@ -101,7 +101,7 @@ def test_a_linear_edit_finds_what_the_index_of_prototypes_finds(rng, gallery):
     )
     reference, indicators = ask(rng, 20, len(gallery))
     asked = {"reference_ids": reference, "indicators": indicators, "k": 5, "strength": 0.75}
-    plain = ManipulationIndex.build_without_schema(gallery, memory, "global").search(**asked)
+    plain = ManipulationIndex.build_unchecked(gallery, memory, "global").search(**asked)
     found = LearnedEditIndex.build(gallery, linear).search(**asked)
     np.testing.assert_array_equal(found.indices, plain.indices)
     np.testing.assert_allclose(found.distances, plain.distances, atol=1e-6)
