@@ -73,9 +73,8 @@ def train_step(
 def embedding_step(vector: int, batch: int, attributes: int, *, dim: int = 340, steps: int = 1) -> Job:
     """Runs steps of stage 1 on vectors that another network has computed: dropout, loss, gradients, Adam."""
     schema = schema_of(attributes)
-    encoder = AttributeEncoder(
-        schema, feature_dim=dim, backbone="embeddings", tap="raw"
-    )  # as torch reads them
+    # The tap at which vectors are read as they are, as torch reads them.
+    encoder = AttributeEncoder(schema, feature_dim=dim, backbone="embeddings", tap="raw")
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
     step = make_train_step(encoder, optimizer, seed=0, total_steps=1000, mirror=False)
     state = init_state(encoder, optimizer, input_size=vector, seed=0)

@@ -1,11 +1,8 @@
 """Sparse edits of references, and the manipulated features that they give (Eq. 7, or by replacement).
 
 A search is asked with dense ``indicators`` [Q, J], of which ``Changes`` are made; ``Edits`` holds the nonzero
-entries of these. For *parts*, see ``gradrev_jax.search.products``.
-
-A block that an edit takes out has to leave the products of the reference, too. If each block is a part of its
-own, its product is not added. Otherwise the product of the whole is f · g, and that of the block, which is
-kept beside it, is subtracted again.
+entries of these. For *parts*, see ``gradrev_jax.search.products``, and for blocks that an edit takes out,
+``gradrev_jax.search.references``.
 """
 
 import functools
