@@ -21,7 +21,7 @@ from gradrev_jax.core.replacement import Edit
 from gradrev_jax.search.arguments import UNTRACEABLE, check_shapes, validate_k, validate_reference_ids
 from gradrev_jax.search.batching import search_all, weighted_and_normalized
 from gradrev_jax.search.changes import Replacement, make_changes, make_replacement
-from gradrev_jax.search.neighbors import Neighbors, drop_excluded
+from gradrev_jax.search.neighbors import Neighbors, as_neighbors
 from gradrev_jax.search.products import (
     GalleryProducts,
     check_gallery,
@@ -193,9 +193,7 @@ class ManipulationIndex:
             make_changes(indicators, strength, self.products.memory, self.replacement, len(reference_ids)),
             k + exclude_reference,
         )
-        if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, reference_ids)
-        return Neighbors(*jax.device_put((indices, distances)))  # which compiles nothing
+        return as_neighbors(indices, distances, reference_ids if exclude_reference else None)
 
     def session(
         self,

@@ -18,7 +18,7 @@ from gradrev_jax.core.normalization import (
 )
 from gradrev_jax.core.vectors import as_floating
 from gradrev_jax.search.arguments import validate_k, validate_reference_ids
-from gradrev_jax.search.neighbors import Neighbors, drop_excluded, nearest_neighbors
+from gradrev_jax.search.neighbors import Neighbors, as_neighbors, nearest_neighbors
 from gradrev_jax.search.products import check_rows
 
 CHUNK = 256  # queries that are edited and searched in one call
@@ -118,11 +118,10 @@ class LearnedEditIndex:
             self._search(ids[some], indicators[some], k + exclude_reference, strengths[some])
             for some in chunks
         ]
-        nothing = np.zeros((0, k + exclude_reference), np.int32), np.zeros((0, k + exclude_reference))
+        empty = (0, k + exclude_reference)
+        nothing = np.zeros(empty, np.int32), np.zeros(empty, self.rows.dtype)
         indices, distances = map(np.concatenate, zip(nothing, *found, strict=True))
-        if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, ids)
-        return Neighbors(jnp.asarray(indices), jnp.asarray(distances, self.rows.dtype))
+        return as_neighbors(indices, distances, ids if exclude_reference else None)
 
     def _search(
         self,

@@ -25,6 +25,23 @@ class Neighbors(NamedTuple):
     distances: Float[Array, "Q k"]
 
 
+def as_neighbors(
+    indices: Int[np.ndarray, "Q K"],
+    distances: Float[np.ndarray, "Q K"],
+    excluded: Int[np.ndarray, " Q"] | None = None,
+) -> Neighbors:
+    """Puts neighbours that were found on the host on the device.
+
+    Args:
+      indices: [Q, K], the neighbours, nearest first.
+      distances: [Q, K], their distances.
+      excluded: [Q], the gallery row that each query leaves out, so that it has K - 1 neighbours; None: none.
+    """
+    if excluded is not None:
+        indices, distances = drop_excluded(indices, distances, excluded)
+    return Neighbors(*jax.device_put((indices, distances)))  # jnp.asarray would compile a program per shape
+
+
 def drop_excluded(
     indices: Int[np.ndarray, "Q K"],
     distances: Float[np.ndarray, "Q K"],

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -10,7 +9,7 @@ from gradrev_jax.core.arguments import refuse_traced
 from gradrev_jax.search.arguments import UNTRACEABLE, validate_k
 from gradrev_jax.search.batching import search_references
 from gradrev_jax.search.changes import Replacement, make_changes
-from gradrev_jax.search.neighbors import Neighbors, drop_excluded
+from gradrev_jax.search.neighbors import Neighbors, as_neighbors
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.references import References
 
@@ -70,6 +69,5 @@ class ManipulationSession:
         indices, distances = search_references(
             self.products, self.references, position, changes, k + exclude_reference
         )
-        if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, position + self.reference_id)
-        return Neighbors(jnp.asarray(indices), jnp.asarray(distances))
+        excluded = np.full(len(indicators), self.reference_id) if exclude_reference else None
+        return as_neighbors(indices, distances, excluded)

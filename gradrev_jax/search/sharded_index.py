@@ -18,7 +18,7 @@ from gradrev_jax.search.arguments import UNTRACEABLE, check_shapes, validate_k, 
 from gradrev_jax.search.batching import search_all
 from gradrev_jax.search.changes import make_changes
 from gradrev_jax.search.index import ManipulationIndex
-from gradrev_jax.search.neighbors import Neighbors, drop_excluded
+from gradrev_jax.search.neighbors import Neighbors, as_neighbors
 from gradrev_jax.search.products import check_gallery
 from gradrev_jax.search.references import ReferenceRows
 
@@ -138,9 +138,7 @@ class ShardedIndex:
         distances = np.concatenate([part for _, part in found], axis=1)
         order = np.lexsort((indices, distances), axis=1)[:, :wanted]
         indices, distances = (np.take_along_axis(x, order, axis=1) for x in (indices, distances))
-        if exclude_reference:
-            indices, distances = drop_excluded(indices, distances, reference_ids)
-        return Neighbors(jnp.asarray(indices.astype(np.int32)), jnp.asarray(distances))
+        return as_neighbors(indices.astype(np.int32), distances, reference_ids if exclude_reference else None)
 
     @property
     def _starts(self) -> list[int]:
