@@ -33,7 +33,7 @@ def _clipped(
 
 
 # What features minimise, by name.
-REMOVALS: dict[str, Callable[..., Float[Array, "B N N"]]] = {"clipped": _clipped, "prior": _divergence}
+REMOVAL_TARGETS: dict[str, Callable[..., Float[Array, "B N N"]]] = {"clipped": _clipped, "prior": _divergence}
 
 
 def removal_losses(
@@ -60,7 +60,7 @@ def removal_losses(
       labels: [B, N], -1 = not labelled; the mean of a pathway goes over the samples labelled for n.
       prior: as ``label_counts.conditionals`` returns it.
       schema: the attributes.
-      target: one of ``REMOVALS``.
+      target: one of ``REMOVAL_TARGETS``.
 
     Returns:
       [N, N], row = feature, column = attribute; the diagonal is 0.
@@ -77,13 +77,13 @@ def removal_losses(
       [[0.     0.4055]
        [0.     0.    ]]
     """
-    if target not in REMOVALS:
-        raise ValueError(f"target must be one of {', '.join(REMOVALS)}, got {target!r}")
+    if target not in REMOVAL_TARGETS:
+        raise ValueError(f"target must be one of {', '.join(REMOVAL_TARGETS)}, got {target!r}")
     check_logits(logits, labels, schema)
     labels = jnp.asarray(sanitize_labels(labels, schema))
     logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
     log_prior = jnp.log(jnp.asarray(prior, logits.dtype))[label_slots(labels, schema)]
-    by_sample = REMOVALS[target](_log_probabilities(logits, schema), log_prior, labels, schema)
+    by_sample = REMOVAL_TARGETS[target](_log_probabilities(logits, schema), log_prior, labels, schema)
     labelled = (labels != NOT_LABELLED)[:, None, :]
     losses = jnp.where(labelled, by_sample, 0.0).sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
     return losses * other_attributes(schema.num_attributes)

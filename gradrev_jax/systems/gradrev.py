@@ -65,7 +65,7 @@ def encoder_objective(
       ConfigError: as for ``reversal_scale``.
     """
     train, classes = config.train, encoder.classes
-    numbers = np.asarray(encoder.class_labels(labels))
+    class_labels = np.asarray(encoder.class_labels(labels))
     return EncoderObjective(
         weighting=config.reversal.weighting,
         beta=config.reversal.beta,
@@ -73,8 +73,8 @@ def encoder_objective(
         w_cls=train.classification_weight,
         term_weights={name: train[f"{name}_weight"] for name in TERMS},
         triplet_margin=train.triplet_margin,
-        expected=expected_labels(numbers, classes) if train.conditional_dependence_weight else None,
-        decorrelation=decorrelation(numbers, classes, largest=train.decorrelate)
+        expected=expected_labels(class_labels, classes) if train.conditional_dependence_weight else None,
+        decorrelation=decorrelation(class_labels, classes, largest=train.decorrelate)
         if train.decorrelate
         else None,
     )

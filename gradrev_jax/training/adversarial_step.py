@@ -16,7 +16,7 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.objective import LossParts, ModelInputs, Objective, StepContext
-from gradrev_jax.training.update import TrainState, Update, make_descent
+from gradrev_jax.training.update import TrainState, Update, make_objective_update
 
 
 class AdversaryState(NamedTuple):
@@ -32,7 +32,7 @@ class AdversaryState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Removal:
+class AdversarialTraining:
     """Represents the adversaries of an encoder, and how they and the features are trained.
 
     Attributes:
@@ -40,12 +40,12 @@ class Removal:
       prior: the prior given the own label, see ``label_counts.conditionals``.
       optimizer: the Optax optimizer of the adversaries.
       steps: the number of steps that they take per step of the encoder, all on its features of one batch.
-      target: what features minimise, one of ``removal.REMOVALS``.
+      target: what features minimise, one of ``removal.REMOVAL_TARGETS``.
 
     Example:
       >>> from gradrev_jax import AttributeSchema
       >>> schema = AttributeSchema(("color",), (("blue", "red"),))
-      >>> Removal(Adversaries(schema), np.full((3, 2), 0.5), optax.adam(1e-3)).steps
+      >>> AdversarialTraining(Adversaries(schema), np.full((3, 2), 0.5), optax.adam(1e-3)).steps
       3
     """
 
@@ -121,17 +121,17 @@ class Removal:
 
 
 @dataclasses.dataclass(frozen=True)
-class _AgainstAdversaries(Objective):
+class _AdversarialObjective(Objective):
     """The loss of stage 1 with the adversaries' in place of the classifiers' reversal.
 
     Attributes:
-      objective: the loss of stage 1; its weighting and beta are the removal's, its scale weighs pathways.
-      removal: the adversaries.
+      objective: the loss of stage 1; its weighting and beta are the adversaries', its scale weighs pathways.
+      training: the adversaries, and how they are trained.
       params: their variables before the step, which the encoder's gradient leaves alone.
     """
 
     objective: EncoderObjective
-    removal: Removal
+    training: AdversarialTraining
     params: Any
 
     def loss(
@@ -148,7 +148,7 @@ class _AgainstAdversaries(Objective):
             encoder, params, inputs, targets, context
         )
         labels = encoder.class_labels(targets)
-        removed = self.removal.loss(self.params, parts.features, labels, given.reversal_scale)
+        removed = self.training.loss(self.params, parts.features, labels, given.reversal_scale)
         weight = reversal_weight(
             parts.metrics.loss_cls,
             removed,
@@ -165,7 +165,7 @@ class _AgainstAdversaries(Objective):
 
 
 def make_adversarial_update(
-    removal: Removal,
+    training: AdversarialTraining,
     encoder: Encoder,
     optimizer: optax.GradientTransformation,
     objective: EncoderObjective,
@@ -176,27 +176,27 @@ def make_adversarial_update(
 ) -> Update:
     """Returns a pure update: the encoder's step against the adversaries, then theirs on the same features.
 
-    The state is one of ``Removal.begin``. What the two sides minimise is logged as the terms ``removal`` and
-    ``adversaries``.
+    The state is one of ``AdversarialTraining.begin``. What the two sides minimise is logged as the terms
+    ``removal`` and ``adversaries``.
 
     Args:
-      removal: the adversaries.
+      training: the adversaries, and how they are trained.
       encoder: the model.
       optimizer: the Optax optimizer of the encoder.
-      objective: the loss of stage 1; w_rev is the weight of the removal, and the classifiers' own reversal is
-        off.
+      objective: the loss of stage 1; w_rev is the weight of what features minimise, and the classifiers' own
+        reversal is off.
       seed: the seed of flips and dropout.
       total_steps: the number of steps of the whole training, which schedules count towards.
       mirror: whether images are mirrored at random.
     """
-    descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
+    update_with = make_objective_update(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
         state: TrainState, batch: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
-        against = _AgainstAdversaries(objective, removal, state.adversaries.params)
-        state, parts = descent(against, state, batch, targets, shard)
-        adversaries, loss = removal.train(state.adversaries, parts.features, encoder.class_labels(targets))
+        against = _AdversarialObjective(objective, training, state.adversaries.params)
+        state, parts = update_with(against, state, batch, targets, shard)
+        adversaries, loss = training.train(state.adversaries, parts.features, encoder.class_labels(targets))
         metrics = parts.metrics._replace(terms={**parts.metrics.terms, "adversaries": loss})
         return state._replace(adversaries=adversaries), metrics
 

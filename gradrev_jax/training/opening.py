@@ -250,7 +250,7 @@ def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_image
         epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
     if not (has_checkpoint(directory, MEMORY) and has_checkpoint(directory, ENCODER)):
         return
-    last = last_step(config.train, epoch_steps)
+    last = last_step(config, ENCODER, epoch_steps)
     with Checkpoints(workdir.checkpoint_directory(directory, ENCODER), read_only=True) as checkpoints:
         if is_over(checkpoints, last, patient_steps(config, epoch_steps)):
             return

@@ -28,8 +28,8 @@ from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints
 from gradrev_jax.runs.inputs import input_size
 from gradrev_jax.runs.starting_weights import with_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets, Objective
-from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
-from gradrev_jax.training.adversaries import build_removal
+from gradrev_jax.training.adversarial_step import AdversarialTraining, make_adversarial_update
+from gradrev_jax.training.adversaries import build_adversarial_training
 from gradrev_jax.training.encoder_step import init_state, state_shapes
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.saved_state import has_checkpoint
@@ -37,7 +37,7 @@ from gradrev_jax.training.stage import Batch, Stage
 from gradrev_jax.training.update import TrainState, Update, make_update
 from gradrev_jax.training.validation import Validate
 
-SECTIONS = {ENCODER: "train", MEMORY: "memory"}  # of the config, for each stage
+_SECTION_OF = {ENCODER: "train", MEMORY: "memory"}  # the section of the config for each stage
 IMAGES_PER_EXAMPLE = {ENCODER: 1, MEMORY: 3}  # a triplet has three
 
 
@@ -80,12 +80,11 @@ def _encoder_stage(shared: StageInputs) -> Stage:
     config, encoder = shared.config, shared.encoder
     labels = shared.catalogue.part_labels(TRAIN)
     epoch_steps = steps_per_epoch(len(labels), config.train.batch_size)
-    schedule, optimizer = stage_optimizer(config, config.train, epoch_steps)
+    schedule, optimizer = stage_optimizer(config, ENCODER, epoch_steps)
     objective = shared.objectives[ENCODER]
-    classes = np.asarray(encoder.class_labels(labels))
-    removal = build_removal(config, classes, encoder.classes, schedule)
+    adversarial = build_adversarial_training(config, encoder, labels, schedule)
     make: Callable[..., Update] = (
-        make_update if removal is None else functools.partial(make_adversarial_update, removal)
+        make_update if adversarial is None else functools.partial(make_adversarial_update, adversarial)
     )
     update = make(
         encoder,
@@ -102,7 +101,7 @@ def _encoder_stage(shared: StageInputs) -> Stage:
 
     return Stage(
         name=ENCODER,
-        begin=functools.partial(_initial_state, shared, optimizer, removal),
+        begin=functools.partial(_initial_state, shared, optimizer, adversarial),
         update=update,
         inputs=shared.inputs[TRAIN],
         batch=batch,
@@ -111,39 +110,41 @@ def _encoder_stage(shared: StageInputs) -> Stage:
         schedule=schedule,
         batch_size=config.train.batch_size,
         epoch_steps=epoch_steps,
-        last_step=last_step(config.train, epoch_steps),
-        shapes=_state_shapes(shared, optimizer, removal),
+        last_step=last_step(config, ENCODER, epoch_steps),
+        shapes=_state_shapes(shared, optimizer, adversarial),
         advice=_advice(config, ENCODER),
     )
 
 
 def _state_shapes(
-    shared: StageInputs, optimizer: optax.GradientTransformation, removal: Removal | None
+    shared: StageInputs, optimizer: optax.GradientTransformation, adversarial: AdversarialTraining | None
 ) -> TrainState:
     """Returns the shapes and dtypes of the random parameters."""
     shapes = state_shapes(shared.encoder, optimizer, input_size=shared.input_size)
-    return jax.eval_shape(functools.partial(_with_adversaries, shared, removal), shapes)
+    return jax.eval_shape(functools.partial(_with_adversaries, shared, adversarial), shapes)
 
 
-def _with_adversaries(shared: StageInputs, removal: Removal | None, state: TrainState) -> TrainState:
+def _with_adversaries(
+    shared: StageInputs, adversarial: AdversarialTraining | None, state: TrainState
+) -> TrainState:
     """Returns a first state with the adversaries that a stage trains against, if it does."""
-    if removal is None:
+    if adversarial is None:
         return state
-    return removal.begin(state, feature_dim=shared.encoder.feature_dim, seed=shared.config.seed)
+    return adversarial.begin(state, feature_dim=shared.encoder.feature_dim, seed=shared.config.seed)
 
 
 def _initial_state(
-    shared: StageInputs, optimizer: optax.GradientTransformation, removal: Removal | None
+    shared: StageInputs, optimizer: optax.GradientTransformation, adversarial: AdversarialTraining | None
 ) -> TrainState:
     """Creates random parameters, except for a backbone's pretrained ones, and the statistics of vectors."""
     state = init_state(shared.encoder, optimizer, input_size=shared.input_size, seed=shared.config.seed)
-    state = _with_adversaries(shared, removal, state)
+    state = _with_adversaries(shared, adversarial, state)
     if has_checkpoint(shared.directory, ENCODER):
         return state  # whose shapes alone matter
-    weights = shared.starting_weights
+    starting = shared.starting_weights
     if isinstance(shared.encoder.inputs, VectorInputs):
-        weights = {STATISTICS: vector_statistics(shared.inputs[TRAIN])}
-    backbone = with_starting_weights(backbone_variables(state.params), weights)
+        starting = {STATISTICS: vector_statistics(shared.inputs[TRAIN])}
+    backbone = with_starting_weights(backbone_variables(state.params), starting)
     return state._replace(params=with_backbone_variables(state.params, backbone))
 
 
@@ -154,7 +155,7 @@ def _memory_stage(shared: StageInputs) -> Stage:
     assert triplets is not None, "train made them, because the stage is in the config"
     objective, edit = shared.objectives[MEMORY], builders.learned_edit(config, encoder, MEMORY)
     epoch_steps = memory_epoch_steps(config, triplets)
-    schedule, optimizer = stage_optimizer(config, config.memory, epoch_steps, objective.frozen)
+    schedule, optimizer = stage_optimizer(config, MEMORY, epoch_steps, objective.frozen)
     update = make_update(
         encoder,
         optimizer,
@@ -182,32 +183,32 @@ def _memory_stage(shared: StageInputs) -> Stage:
         schedule=schedule,
         batch_size=IMAGES_PER_EXAMPLE[MEMORY] * config.memory.batch_size,
         epoch_steps=epoch_steps,
-        last_step=last_step(config.memory, epoch_steps),
+        last_step=last_step(config, MEMORY, epoch_steps),
         advice=_advice(config, MEMORY),
     )
 
 
-def stage_devices(config: ConfigDict, name: str) -> Parallel:
+def stage_devices(config: ConfigDict, stage: str) -> Parallel:
     """Returns the devices of a stage.
 
     Raises:
       ConfigError: they cannot serve its batches.
     """
-    batch = IMAGES_PER_EXAMPLE[name] * config[SECTIONS[name]].batch_size
+    batch = IMAGES_PER_EXAMPLE[stage] * config[_SECTION_OF[stage]].batch_size
     return Parallel.over(config.devices or None, batch=batch, mode=config.parallel)
 
 
 def stage_optimizer(
-    config: ConfigDict, section: ConfigDict, epoch_steps: int, frozen: Collection[str] = ()
+    config: ConfigDict, stage: str, epoch_steps: int, frozen: Collection[str] = ()
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Returns the learning rate by step, and the optimizer that follows it, of the stage of a section."""
+    """Returns the learning-rate schedule of a stage, and the optimizer that follows it."""
     schedule = learning_rate_schedule(
-        section.learning_rate,
+        config[_SECTION_OF[stage]].learning_rate,
         kind=config.train.schedule,
         decay_rate=config.train.decay_rate,
         decay_steps=config.train.decay_epochs * epoch_steps,
         warmup_steps=config.train.warmup_steps,
-        total_steps=last_step(section, epoch_steps),
+        total_steps=last_step(config, stage, epoch_steps),
     )
     return schedule, make_optimizer(
         schedule,
@@ -219,7 +220,7 @@ def stage_optimizer(
 
 def _advice(config: ConfigDict, stage: str) -> str:
     """Returns the settings that may help where a stage diverges."""
-    section = SECTIONS[stage]
+    section = _SECTION_OF[stage]
     advice = [f"lower {section}.learning_rate (now {config[section].learning_rate:g})"]
     if config.train.clip_norm is None:
         advice.append("set train.clip_norm=1")
@@ -246,8 +247,9 @@ def memory_epoch_steps(config: ConfigDict, triplets: Triplets) -> int:
         return steps_per_epoch(len(triplets), config.memory.batch_size)
 
 
-def last_step(section: ConfigDict, epoch_steps: int) -> int:
-    """Returns the last step of the stage of a section of the config."""
+def last_step(config: ConfigDict, stage: str, epoch_steps: int) -> int:
+    """Returns the number of the last step of a stage."""
+    section = config[_SECTION_OF[stage]]
     whole = section.epochs * epoch_steps
     return whole if section.max_steps is None else min(whole, section.max_steps)
 

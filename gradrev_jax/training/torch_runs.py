@@ -22,9 +22,9 @@ from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import build_protocol, check_protocol
 from gradrev_jax.runs.restore import chosen_stage, restore
 from gradrev_jax.systems.objective import ENCODER, MEMORY, STAGES
-from gradrev_jax.training.adversaries import build_removal
+from gradrev_jax.training.adversaries import build_adversarial_training
 from gradrev_jax.training.saved_state import checkpoint_items
-from gradrev_jax.training.stages import SECTIONS, stage_optimizer
+from gradrev_jax.training.stages import stage_optimizer
 from gradrev_jax.training.update import TrainState
 from gradrev_jax.weights.adde import (
     Architecture,
@@ -171,13 +171,12 @@ def _state_at_step_0(
 ) -> TrainState:
     """Returns the state of a stage that has parameters, and none of whose steps is done."""
     # Of the schedule, the optimiser's state has the steps done alone.
-    schedule, optimizer = stage_optimizer(config, config[SECTIONS[stage]], epoch_steps=1)
+    schedule, optimizer = stage_optimizer(config, stage, epoch_steps=1)
     state = TrainState.begin(parameters, optimizer)
-    classes = np.asarray(encoder.class_labels(labels))
-    removal = build_removal(config, classes, encoder.classes, schedule) if stage == ENCODER else None
-    if removal is None:
+    adversarial = build_adversarial_training(config, encoder, labels, schedule) if stage == ENCODER else None
+    if adversarial is None:
         return state
-    return removal.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
+    return adversarial.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
 
 
 def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:

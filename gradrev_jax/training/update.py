@@ -46,8 +46,10 @@ class TrainState(NamedTuple):
 # uint8 images [b, S, S, 3] or vectors [b, V, D], see ``models.inputs.Rows``.
 Update = Callable[[TrainState, Array, Any, BatchShard | None], tuple[TrainState, Any]]
 
-# An update whose objective comes with the state: (objective, state, ...) -> (state, parts of the loss).
-Descent = Callable[[Objective, TrainState, Array, Any, BatchShard | None], tuple[TrainState, LossParts]]
+# An update of which the objective is an argument, too: (objective, state, ...) -> (state, parts of the loss).
+ObjectiveUpdate = Callable[
+    [Objective, TrainState, Array, Any, BatchShard | None], tuple[TrainState, LossParts]
+]
 
 
 def make_update(
@@ -71,31 +73,31 @@ def make_update(
       total_steps: the number of steps of the whole training, which schedules of the objective count towards.
       mirror: whether images are mirrored at random.
     """
-    descent = make_descent(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
+    update_with = make_objective_update(encoder, optimizer, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def update(
         state: TrainState, batch: Array, targets: Any, shard: BatchShard | None = None
     ) -> tuple[TrainState, Any]:
-        state, parts = descent(objective, state, batch, targets, shard)
+        state, parts = update_with(objective, state, batch, targets, shard)
         return state, parts.metrics
 
     return update
 
 
-def make_descent(
+def make_objective_update(
     encoder: Encoder,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     total_steps: int = 1,
     mirror: bool = True,
-) -> Descent:
+) -> ObjectiveUpdate:
     """Returns an update whose objective may depend on the state, and that returns all parts of the loss.
 
     The arguments are those of ``make_update``.
     """
 
-    def descent(
+    def update_with(
         objective: Objective, state: TrainState, batch: Array, targets: Any, shard: BatchShard | None
     ) -> tuple[TrainState, LossParts]:
         flip_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
@@ -109,7 +111,7 @@ def make_descent(
 
         return descend(state, loss, optimizer, shard)
 
-    return descent
+    return update_with
 
 
 def descend(
@@ -119,19 +121,19 @@ def descend(
     shard: BatchShard | None,
 ) -> tuple[TrainState, LossParts]:
     """Takes one step down the gradient of a loss of the whole batch; returns the loss's parts too."""
-    params = trainable(state.params)
+    trained = trainable(state.params)
 
-    def loss_of_trainable(params: Any) -> tuple[Array, LossParts]:
-        return loss(with_statistics(params, state.params))
+    def loss_of_trained(trained: Any) -> tuple[Array, LossParts]:
+        return loss(with_statistics(trained, state.params))
 
-    gradients, parts = jax.grad(loss_of_trainable, has_aux=True)(params)
+    gradients, parts = jax.grad(loss_of_trained, has_aux=True)(trained)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
     gradients = jax.lax.platform_dependent(gradients, cpu=_all_computed, default=lambda gradients: gradients)
     with jax.named_scope(OPTIMIZER_SCOPE):
-        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
-        params = optax.apply_updates(params, updates)
-    params = with_statistics(params, parts.variables)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
+        trained = optax.apply_updates(trained, updates)
+    params = with_statistics(trained, parts.variables)
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.label_counts import conditionals, count_pairs, label_slots
-from gradrev_jax.core.removal import REMOVALS, removal_losses
+from gradrev_jax.core.removal import REMOVAL_TARGETS, removal_losses
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
 LABELS = np.array([[0, 1], [0, 1], [0, 0], [2, 0], [2, -1], [-1, 1], [-1, 1]], np.int32)
@@ -49,7 +49,7 @@ def logits(rng):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("target", REMOVALS)
+@pytest.mark.parametrize("target", REMOVAL_TARGETS)
 def test_losses_are_those_of_one_sample_at_a_time(logits, prior, target):
     losses = removal_losses(logits, LABELS, prior, SCHEMA, target=target)
     expected = slow_losses(logits, LABELS, prior, SCHEMA, target)
@@ -57,7 +57,7 @@ def test_losses_are_those_of_one_sample_at_a_time(logits, prior, target):
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("target", REMOVALS)
+@pytest.mark.parametrize("target", REMOVAL_TARGETS)
 def test_gradients_are_finite_differences(logits, prior, target):
     def total(logits):
         return removal_losses(logits, LABELS, prior, SCHEMA, target=target).sum()
@@ -74,7 +74,7 @@ def test_gradients_are_finite_differences(logits, prior, target):
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("target", REMOVALS)
+@pytest.mark.parametrize("target", REMOVAL_TARGETS)
 def test_at_chance_there_is_neither_loss_nor_gradient(prior, target):
     at_chance = jnp.log(jnp.asarray(prior, jnp.float32))[label_slots(LABELS, SCHEMA)]
     loss, gradient = jax.value_and_grad(
@@ -110,7 +110,7 @@ def test_a_reliably_wrong_adversary_is_drawn_back_to_the_prior(prior):
     assert downhill[0, 0, label_of_size] > 0, "the right answer grows likelier"
 
 
-@pytest.mark.parametrize("target", REMOVALS)
+@pytest.mark.parametrize("target", REMOVAL_TARGETS)
 def test_own_pathways_and_missing_labels_count_nothing(logits, prior, target):
     labels = LABELS.copy()
     labels[:, 1] = -1
@@ -128,7 +128,7 @@ def test_own_pathways_and_missing_labels_count_nothing(logits, prior, target):
 
 def test_large_logits_do_not_overflow(prior):
     logits = jnp.zeros((7, 2, 5)).at[:, :, 0].set(1e4)
-    for target in REMOVALS:
+    for target in REMOVAL_TARGETS:
         value, gradient = jax.value_and_grad(
             lambda logits, target=target: removal_losses(logits, LABELS, prior, SCHEMA, target=target).sum()
         )(logits)

@@ -15,7 +15,7 @@ from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.memory_loss import MemoryObjective
 from gradrev_jax.systems.objective import MemoryTargets
-from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
+from gradrev_jax.training.adversarial_step import AdversarialTraining, make_adversarial_update
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.update import TrainState, all_finite, make_update
 
@@ -81,9 +81,9 @@ def stage_one(name, dtype=jnp.float32):
     if name != "repaired":
         return make_update(encoder, ADAM, objective, seed=0, total_steps=10), state
     prior = conditionals(count_pairs(LABELS, SCHEMA), SCHEMA)
-    removal = Removal(Adversaries(SCHEMA, copies=2, hidden=8), prior, ADAM)
-    update = make_adversarial_update(removal, encoder, ADAM, objective, seed=0, total_steps=10)
-    return update, removal.begin(state, feature_dim=5, seed=0)
+    training = AdversarialTraining(Adversaries(SCHEMA, copies=2, hidden=8), prior, ADAM)
+    update = make_adversarial_update(training, encoder, ADAM, objective, seed=0, total_steps=10)
+    return update, training.begin(state, feature_dim=5, seed=0)
 
 
 def without_nans(update, state, images, targets):

@@ -25,7 +25,7 @@ from gradrev_jax.systems.fsn.losses import LocalizedObjective
 from gradrev_jax.systems.fsn.model import FashionSearchNet
 from gradrev_jax.systems.memory_loss import MemoryObjective
 from gradrev_jax.systems.objective import MemoryTargets
-from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
+from gradrev_jax.training.adversarial_step import AdversarialTraining, make_adversarial_update
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.update import TrainState, make_update
@@ -87,9 +87,9 @@ def as_double(leaf):
 
 
 def trained(stage, size, parallel, at_once, on_device=False):
-    update, params, images, targets, *removal = stage(size)
+    update, params, images, targets, *adversarial = stage(size)
     state = TrainState.begin(jax.tree.map(jnp.asarray, params), OPTIMIZER)
-    for each in removal:
+    for each in adversarial:
         state = each.begin(state, feature_dim=3, seed=0)
     state = parallel.replicate(jax.tree.map(as_double, state))
     resident = parallel.replicate(PIXELS) if on_device else None
@@ -106,13 +106,13 @@ def trained(stage, size, parallel, at_once, on_device=False):
 
 def adversarial_stage(size, encoder=ENCODER):
     """Stage 1 against adversaries, whose state comes from the last of what this returns."""
-    removal = Removal(
+    training = AdversarialTraining(
         Adversaries(SCHEMA, copies=2, hidden=8), conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), OPTIMIZER
     )
     objective = EncoderObjective(weighting="fixed", beta=3.0)
-    update = make_adversarial_update(removal, encoder, OPTIMIZER, objective, seed=0, total_steps=STEPS)
+    update = make_adversarial_update(training, encoder, OPTIMIZER, objective, seed=0, total_steps=STEPS)
     params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
-    return update, params, size, lambda drawn: LABELS[drawn], removal
+    return update, params, size, lambda drawn: LABELS[drawn], training
 
 
 STAGES = {

@@ -10,11 +10,11 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.core.losses import pathway_losses
-from gradrev_jax.core.removal import REMOVALS, removal_losses
+from gradrev_jax.core.removal import REMOVAL_TARGETS, removal_losses
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.systems.encoder_loss import EncoderObjective
-from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
+from gradrev_jax.training.adversarial_step import AdversarialTraining, make_adversarial_update
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.update import make_update
 
@@ -30,7 +30,7 @@ SGD = optax.sgd(1e-2)
 
 def removal(target="clipped", steps=2, schema=SCHEMA, labels=LABELS, rate=0.1):
     adversaries = Adversaries(schema, copies=2, hidden=4)
-    return Removal(
+    return AdversarialTraining(
         adversaries, conditionals(count_pairs(labels, schema), schema), optax.sgd(rate), steps, target
     )
 
@@ -58,7 +58,7 @@ def over_pathways(losses, scale=1.0):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("target", REMOVALS)
+@pytest.mark.parametrize("target", REMOVAL_TARGETS)
 def test_a_step_descends_for_both_sides_as_each_alone(target):
     """Features go down what is to be removed, adversaries down cross-entropies, both written out here."""
     played = removal(target, steps=1)

@@ -15,7 +15,7 @@ from gradrev_jax.core.label_counts import conditionals, count_pairs
 from gradrev_jax.models.adversaries import Adversaries
 from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.systems.encoder_loss import EncoderObjective
-from gradrev_jax.training.adversarial_step import Removal, make_adversarial_update
+from gradrev_jax.training.adversarial_step import AdversarialTraining, make_adversarial_update
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.update import make_update
 
@@ -58,9 +58,11 @@ def outputs(system):
     if system == "repaired":
         objective = EncoderObjective(weighting="fixed", beta=0.3)
         adversaries = Adversaries(SCHEMA, hidden=32)
-        removal = Removal(adversaries, conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), optax.adam(1e-2))
-        state = removal.begin(state, feature_dim=8, seed=0)
-        update = make_adversarial_update(removal, ENCODER, OPTIMIZER, objective, seed=0, mirror=False)
+        training = AdversarialTraining(
+            adversaries, conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), optax.adam(1e-2)
+        )
+        state = training.begin(state, feature_dim=8, seed=0)
+        update = make_adversarial_update(training, ENCODER, OPTIMIZER, objective, seed=0, mirror=False)
     else:
         objective = EncoderObjective(weighting="balanced" if system == "shared" else "off")
         update = make_update(ENCODER, OPTIMIZER, objective, seed=0, mirror=False)

@@ -3,7 +3,7 @@
 import math
 
 from gradrev_jax.core.losses import WEIGHTINGS
-from gradrev_jax.core.removal import REMOVALS
+from gradrev_jax.core.removal import REMOVAL_TARGETS
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
 from gradrev_jax.systems.field import Field, Rule, at_least, number, one_of
@@ -175,7 +175,7 @@ REVERSAL = {
         default="clipped",
         meaning="What features are trained towards against adversaries: `clipped`, that the right answer is "
         "no likelier than by the own label alone; `prior`, that the whole answer is what that tells.",
-        rule=one_of(REMOVALS),
+        rule=one_of(REMOVAL_TARGETS),
         earlier="clipped",
     ),
     "adversary_steps": Field(
