@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-from gradrev_jax.core.representations import REPRESENTATIONS, make_space
+import numpy as np
+
+from gradrev_jax.core.representations import REPRESENTATIONS, describe_material
 from gradrev_jax.core.spaces import Material
 from gradrev_jax.evaluation.choices import choose_strength, make_choices, make_held_out
 from gradrev_jax.evaluation.opening import OpenedRun
@@ -41,14 +43,16 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
         return Look(None, {})
     if run.protocol.look is not None:
         return Look(run.protocol.look, {})
-    space = make_space(run.protocol.representation, material._replace(look=0.0))
+    fitted = representation.fit(material._replace(look=0.0))
+    space = describe_material(material, fitted, representation.describe)
     held_out = make_held_out(run, space, "look")
     way = make_choices(run, space, progress=progress).way
     hit_rates = {}
     for look in LOOKS:
-        space = make_space(run.protocol.representation, material._replace(look=look))
-        looked = held_out._replace(space=space)
-        found = choose_strength(looked, way, candidates=(way.strength,), progress=progress)
+        looked = fitted._replace(arrays={**fitted.arrays, "look": np.asarray(look, np.float32)})
+        images = representation.describe(material.held_out, looked, material.schema, material.missing)
+        of_look = held_out._replace(space=space._replace(held_out=images))
+        found = choose_strength(of_look, way, candidates=(way.strength,), progress=progress)
         hit_rates[f"{look:g}"] = found.hit_rate
     most = max(look for look in LOOKS if hit_rates[f"{look:g}"] >= hit_rates["0"])
     return Look(most, hit_rates)

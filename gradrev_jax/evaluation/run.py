@@ -1,6 +1,5 @@
 """Evaluates a run: from its folder to its report."""
 
-import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from gradrev_jax.evaluation.examples import (
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import Examples, write_report
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
-from gradrev_jax.evaluation.run_leakage import leakage_beside
+from gradrev_jax.evaluation.run_leakage import measuring_leakage
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
@@ -89,18 +88,20 @@ def evaluate(
         progress=progress,
     )
     encoded = encode_run(run, progress=progress)
-    look, material, _, space, choices = choose_space(run, encoded, progress=progress)
-    beside = leakage_beside(material, space, progress=progress)
-    with beside if run.protocol.leakage else contextlib.nullcontext(lambda: None) as leakage_measured:
+    chosen = choose_space(run, encoded, progress=progress)
+    leakage = measuring_leakage(
+        chosen.material, chosen.space, is_wanted=run.protocol.leakage, progress=progress
+    )
+    with leakage as wait_for_leakage:
         with naming("train.{}"), blaming_encoder():
-            answers = search_gallery(run, space, choices, progress=progress)
-        baselines = search_baselines(run, material, choices, progress=progress)
+            answers = search_gallery(run, chosen.space, chosen.choices, progress=progress)
+        baselines = search_baselines(run, chosen.material, chosen.choices, progress=progress)
         scored = score_queries(run, encoded, answers)
-        scores, beyond = score_unlabelled(run.catalogue, scored.scores, answers.neighbors, answers.baseline)
-        metrics = summarize(run, encoded.gallery, look, choices, scored, baselines) | beyond
+        scores, unlabelled = score_unlabelled(run.catalogue, scored.scores, answers)
+        metrics = summarize(run, encoded.gallery, chosen, scored, baselines) | unlabelled
         if distributed.is_first():
-            write_run_report(run, metrics, scores, leakage_measured, report)
-        return metrics | {"leakage": leakage_measured()}
+            write_run_report(run, metrics, scores, wait_for_leakage, report)
+        return metrics | {"leakage": wait_for_leakage()}
 
 
 def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
@@ -159,8 +160,8 @@ def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scor
         labels=labels,
         correct=encoded.gallery.own_correct,
     )
-    baseline = retrieval_metrics(labels[answers.baseline], queries, ks)
-    return Scored(scores, mean_scores(by_metric, ks), baseline)
+    unedited = retrieval_metrics(labels[answers.unedited], queries, ks)
+    return Scored(scores, mean_scores(by_metric, ks), unedited)
 
 
 def write_run_report(

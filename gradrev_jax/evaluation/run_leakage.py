@@ -19,8 +19,8 @@ SEED, FOLDS = 0, 5
 
 
 @contextlib.contextmanager
-def leakage_beside(
-    material: Material, space: Space, *, progress: bool
+def measuring_leakage(
+    material: Material, space: Space, *, is_wanted: bool = True, progress: bool
 ) -> Iterator[Callable[[], dict[str, Any] | None]]:
     """Measures the leakage of a run in a thread during a block: probes and searches leave each other cores.
 
@@ -29,11 +29,15 @@ def leakage_beside(
     Args:
       material: the encoded images.
       space: the images as they are compared.
+      is_wanted: whether anything is measured at all.
       progress: whether progress bars are shown.
 
     Yields:
-      The function that waits for the leakage and returns it, see ``leakage_of_run``.
+      The function that waits for the leakage and returns it, see ``leakage_of_run``; of none, None.
     """
+    if not is_wanted:
+        yield lambda: None
+        return
     cancelled = threading.Event()
     with ThreadPoolExecutor(1) as thread:
         try:

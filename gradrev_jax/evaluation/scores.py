@@ -87,12 +87,12 @@ class Scored(NamedTuple):
     Attributes:
       scores: the scores of every query.
       means: their means over the queries.
-      baseline: the same means for the queries without manipulation.
+      unedited: the same means for the references as they are, without manipulation.
     """
 
     scores: Scores
     means: RetrievalMetrics
-    baseline: RetrievalMetrics
+    unedited: RetrievalMetrics
 
 
 def retrieval_metrics(

@@ -97,11 +97,11 @@ class Answers(NamedTuple):
 
     Attributes:
       neighbors: the neighbours of each manipulated reference, [Q, K].
-      baseline: the neighbours of each reference as it is, [Q, K].
+      unedited: the neighbours of each reference as it is, [Q, K].
     """
 
     neighbors: Int[np.ndarray, "Q K"]
-    baseline: Int[np.ndarray, "Q K"]
+    unedited: Int[np.ndarray, "Q K"]
 
 
 def search_queries(

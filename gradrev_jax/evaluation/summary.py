@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
-from gradrev_jax.evaluation.choices import Choices
-from gradrev_jax.evaluation.look import Look
 from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.run_space import RunSpace
 from gradrev_jax.evaluation.scores import RetrievalMetrics, Scored, intervals
 from gradrev_jax.models.inference import Encoded
 
@@ -19,8 +18,7 @@ from gradrev_jax.models.inference import Encoded
 def summarize(
     run: OpenedRun,
     gallery: Encoded,
-    look: Look,
-    choices: Choices,
+    chosen: RunSpace,
     scored: Scored,
     baselines: Mapping[str, RetrievalMetrics],
 ) -> dict[str, Any]:
@@ -29,14 +27,14 @@ def summarize(
     Args:
       run: the run.
       gallery: the encoded test images.
-      look: the weight of the backbone's embedding, if it was compared.
-      choices: the way in which the images were compared and edited.
+      chosen: how the images were compared and edited.
       scored: the scores of the queries.
       baselines: the metrics of each baseline, by its name.
     """
     schema = run.schema
     labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
     majority = majority_correct(labels, train_labels)
+    look, choices = chosen.look, chosen.choices
     return {
         "gallery": len(labels),
         "queries": len(run.queries),
@@ -58,7 +56,7 @@ def summarize(
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
         **scored.means,
         "intervals": intervals(scored.scores),
-        "baselines": {"no_manipulation": scored.baseline, **baselines},
+        "baselines": {"no_manipulation": scored.unedited, **baselines},
         "leakage": None,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),

@@ -11,6 +11,7 @@ from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.evaluation.bootstrap import bootstrap_interval, column_means
 from gradrev_jax.evaluation.scores import Scores
+from gradrev_jax.evaluation.searching import Answers
 from gradrev_jax.evaluation.unlabelled import (
     KEPT,
     NDCG,
@@ -26,19 +27,13 @@ NEAR = "near"
 SHOWN_KS = (10, 30)
 
 
-def score_unlabelled(
-    catalogue: Catalogue,
-    scores: Scores,
-    neighbors: Int[np.ndarray, "Q K"],
-    baseline: Int[np.ndarray, "Q K"],
-) -> tuple[Scores, dict[str, Any]]:
+def score_unlabelled(catalogue: Catalogue, scores: Scores, answers: Answers) -> tuple[Scores, dict[str, Any]]:
     """Scores the answers to queries by what the run was never told; nothing, if nothing of the kind is known.
 
     Args:
       catalogue: the catalogue, with labels left out or nuisances.
       scores: the scores of the queries.
-      neighbors: [Q, K], the gallery rows found for each query, K at least the largest cut-off.
-      baseline: [Q, K], the same without manipulation.
+      answers: the answers to the queries, K at least the largest cut-off.
 
     Returns:
       The scores with those of each attribute and nuisance, as ``kept.color`` and ``near.hue``, which a
@@ -46,9 +41,7 @@ def score_unlabelled(
       ``nuisances``, by name.
     """
     nuisances = _nuisances(catalogue)
-    found, found_baseline = (
-        _all_scores(catalogue, nuisances, scores, rows) for rows in (neighbors, baseline)
-    )
+    found, found_unedited = (_all_scores(catalogue, nuisances, scores, rows) for rows in answers)
     if not found:
         return scores, {}
     summary: dict[str, Any] = {}
@@ -57,7 +50,7 @@ def score_unlabelled(
             **_means(by_query, scores.ks),
             **_chances(catalogue, scores, name, section),
             "intervals": _intervals(by_query, scores),
-            "no_manipulation": _means(found_baseline[section, name], scores.ks),
+            "no_manipulation": _means(found_unedited[section, name], scores.ks),
         }
     named = {
         f"{metric}.{name}" if metric != NDCG else f"{NDCG}_{KEPT}.{name}": values.astype(np.float32)

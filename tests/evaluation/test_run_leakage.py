@@ -8,7 +8,7 @@ import pytest
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.evaluation import run_leakage
 from gradrev_jax.evaluation.leakage import measure_leakage
-from gradrev_jax.evaluation.run_leakage import leakage_beside, leakage_of_run
+from gradrev_jax.evaluation.run_leakage import leakage_of_run, measuring_leakage
 from tests.encoded_images import DIM, SCHEMA, WIDTH, material
 
 CONTROLS = ("posterior", "random_projection", "backbone")
@@ -122,7 +122,7 @@ def test_a_tiny_gallery_has_an_entry_without_numbers(rng):
 def test_beside_other_work_it_is_the_same(rng, measured):
     made = material(rng, gallery=9, held_out=6)
     space = make_space("features", made)
-    with leakage_beside(made, space, progress=False) as result:
+    with measuring_leakage(made, space, progress=False) as result:
         beside = result()
     measured.clear()
     assert beside == leakage_of_run(made, space, progress=False)
@@ -143,7 +143,7 @@ def test_an_error_in_other_work_waits_for_one_measurement_alone(rng, monkeypatch
     made = material(rng, gallery=9, held_out=6)
 
     def interrupted():
-        with leakage_beside(made, make_space("features", made), progress=False):
+        with measuring_leakage(made, make_space("features", made), progress=False):
             assert begun.acquire(timeout=10)
             threading.Timer(0.2, waiting.set).start()  # when the block has been left
             raise KeyboardInterrupt
