@@ -120,7 +120,7 @@ def search_references(
     indices = np.zeros((len(position), k), np.int32)
     distances = np.zeros((len(position), k), products.rows.dtype)
     certified = np.zeros(len(position), bool)
-    edits = make_edits(position, *changes)
+    edits = make_edits(position, changes)
     query_bytes = max(products.square_norms.nbytes, products.rows.nbytes // len(products.rows))
 
     def search(queries: Int[np.ndarray, " T"], spare_candidates: int) -> None:

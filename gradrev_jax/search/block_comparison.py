@@ -132,7 +132,7 @@ class BlockComparison:
 
 
 class Scales(NamedTuple):
-    """Represents how squared distances come of products of groups.
+    """Represents the factors that turn products of groups into squared distances.
 
     |q - g|² is ``constant - 2 * of_rows * sum of of_groups[c] * (product of the groups c)``, where a query's
     group is neither weighted nor normalised, and a row's only where each group is normalised by itself.

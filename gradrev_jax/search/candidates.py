@@ -45,11 +45,11 @@ def find_candidates(
       edited: the references as the queries edit them.
       m: the number of rows per query.
     """
-    of_references, num_queries = (references.products, references.blocks), len(position)
+    num_queries = len(position)
     # jnp.asarray would compile a program for each shape.
     queries = Query(jax.device_put(position.astype(np.int32)), edited.terms)
     if jax.default_backend() != "cpu":
-        scores, rows = _find_on_device(products, of_references, queries, m)
+        scores, rows = _find_on_device(products, references, queries, m)
         return np.array(scores), np.array(rows)  # copies, because a caller may write into them
     # A single query uses all cores; of many, each thread has a chunk, see ``search_references``.
     score = _score_rows_by_all_threads if num_queries == 1 else _score_rows_by_one_thread
@@ -57,7 +57,7 @@ def find_candidates(
     found = np.zeros((num_queries, m), products.rows.dtype), np.zeros((num_queries, m), np.int32)
     for start in range(0, num_queries, count):
         start = min(start, num_queries - count)  # the last repeats some, so that one program serves all
-        scores = np.asarray(score(products, of_references, queries, start, count=count))
+        scores = np.asarray(score(products, references, queries, start, count=count))
         for whole, part in zip(found, smallest_on_host(scores, m), strict=True):
             whole[start : start + count] = part
     return found
@@ -65,19 +65,19 @@ def find_candidates(
 
 def _scores_of_one(
     products: GalleryProducts,
-    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    references: References,
     query: Query,
 ) -> Float[Array, " G"]:
     """Returns the scores of one query, finite.
 
     Args:
       products: the products of the gallery and the memory.
-      reference_products: those of the references: of their parts, and of the blocks that may be taken out.
+      references: the references and their products.
       query: one query.
     """
-    (of_parts, of_blocks), (position, terms) = reference_products, query
+    of_blocks, (position, terms) = references.blocks, query
     # One slice per row, because XLA would copy the result of a gather.
-    sums = jax.lax.dynamic_index_in_dim(of_parts, position, axis=1, keepdims=False)
+    sums = jax.lax.dynamic_index_in_dim(references.products, position, axis=1, keepdims=False)
     summands = [scale * product for scale, product in zip(terms.scales, sums, strict=True)]
     if of_blocks is not None and terms.blocks is not None and terms.block_factors is not None:
         for block, factor in zip(terms.blocks, terms.block_factors, strict=True):
@@ -91,14 +91,14 @@ def _scores_of_one(
 
 def _score_rows(
     products: GalleryProducts,
-    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    references: References,
     queries: Query,
     start: Int[Array, ""] | int,
     *,
     count: int,
 ) -> Float[Array, "count G"]:
     """Returns all scores of some queries."""
-    score = functools.partial(_scores_of_one, products, reference_products)
+    score = functools.partial(_scores_of_one, products, references)
     taken = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, count), queries)
     if count == 1:
         return score(jax.tree.map(lambda x: x[0], taken))[None]
@@ -112,14 +112,14 @@ _score_rows_by_one_thread = jax.jit(_score_rows, static_argnames="count", compil
 @functools.partial(jax.jit, static_argnames="m")
 def _find_on_device(
     products: GalleryProducts,
-    reference_products: tuple[Float[Array, "S R G"], Float[Array, "N R G"] | None],
+    references: References,
     queries: Query,
     m: int,
 ) -> tuple[Float[Array, "Q m"], Int[Array, "Q m"]]:
     """Returns ``find_candidates`` as one program, for devices other than a CPU."""
 
     def search(query: Query) -> tuple[Array, Array]:
-        return smallest(_scores_of_one(products, reference_products, query), m)
+        return smallest(_scores_of_one(products, references, query), m)
 
     # Several queries at a time, as many as their terms fit into memory.
     terms = queries.terms

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.vectors import length
+from gradrev_jax.search.changes import Changes
 from gradrev_jax.search.products import GalleryProducts
 from gradrev_jax.search.references import References
 from gradrev_jax.search.sums import (
@@ -50,26 +51,22 @@ class Edits(NamedTuple):
         return Edits(self.position[queries], self.memory_rows[queries], self.factors[queries], blocks)
 
 
-def make_edits(
-    position: Int[np.ndarray, " Q"],
-    additions: Float[np.ndarray, "Q M"],
-    replaced: Bool[np.ndarray, "Q N"] | None = None,
-) -> Edits:
-    """Collects the nonzero entries of the fields of ``Changes``.
+def make_edits(position: Int[np.ndarray, " Q"], changes: Changes) -> Edits:
+    """Collects the nonzero entries of changes.
 
     All queries get as many edits as the query with the most, rounded up to a power of two, so that few
     programs are compiled for any number of edits.
 
     Args:
       position: [Q], the position of each query's reference among the ``References``.
-      additions: [Q, M], the factor of each row of the memory: for Eq. 7, indicators times the strength.
-      replaced: [Q, N], the blocks that are taken out; None: the edit takes nothing out.
+      changes: what the queries change.
 
     Example:
-      >>> edits = make_edits(np.array([0, 0]), np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]))
+      >>> edits = make_edits(np.array([0, 0]), Changes(np.array([[0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]])))
       >>> edits.memory_rows.tolist(), edits.factors.tolist()
       ([[1, 0], [0, 2]], [[2.0, 0.0], [-1.0, 1.0]])
     """
+    additions, replaced = changes
     columns = _list_columns(additions != 0)
     rows = np.maximum(columns, 0)
     factors = np.where(columns < 0, 0, np.take_along_axis(additions, rows, axis=1)).astype(additions.dtype)
@@ -88,7 +85,7 @@ def _list_columns(chosen: Bool[np.ndarray, "Q M"]) -> Int[np.ndarray, "Q C"]:
 
 
 class ScoreTerms(NamedTuple):
-    """Represents what the products of a query with a gallery are sums of; of several along a first axis.
+    """Represents the terms whose sum is a query's product with each gallery row; several have a first axis.
 
     Attributes:
       scales: [S], the factor of the products of the reference's parts: that by which the normalisation
@@ -140,7 +137,7 @@ def apply_edits(products: GalleryProducts, references: References, edits: Edits)
 def _apply_one(products: GalleryProducts, references: References, edit: Edits) -> EditedFeatures:
     """Manipulates the reference of one query; ``edit`` and the result lack their first axis."""
     position, memory_rows, factors, replaced_blocks = edit
-    features = references.features[position]
+    features = references.weighted[position]
     is_kept = jnp.ones(len(features), bool)
     if replaced_blocks is not None:
         is_kept = (replaced_blocks[:, None] != jnp.arange(len(features))).all(axis=0)
@@ -157,7 +154,7 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
     vector = (features.reshape(len(lengths), -1) / lengths[:, None]).reshape(features.shape)
     # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
     untouched = is_kept.all() & (factors == 0).all()
-    vector = jnp.where(untouched, references.rows[position], vector)
+    vector = jnp.where(untouched, references.normalized[position], vector)
     scales = jnp.where(untouched, references.scales[position], 1 / lengths)
 
     entries = products.entries[memory_rows].reshape(-1)
@@ -208,7 +205,7 @@ def _error_bound(
       is_kept: [P], which blocks the edit does not take out.
       scales: [S], the factor by which the normalisation multiplied each part.
     """
-    num_blocks, dim = references.features.shape[1:]
+    num_blocks, dim = references.weighted.shape[1:]
     # The absolute values before they cancel.
     of_reference, num_subtracted = references.norms[edit.position], 0
     if edit.replaced_blocks is not None and references.blocks is None:
@@ -230,7 +227,7 @@ def _error_bound(
         + (block_roundings + shared_roundings) * (scales * of_additions)
     )
     bound = 2 * reach * products.largest + (norm_operations(num_blocks, dim) + 4) * products.largest**2
-    finfo = jnp.finfo(references.features.dtype)
+    finfo = jnp.finfo(references.weighted.dtype)
     half_eps = 0.525 * finfo.eps  # 5 % more, for the rounding of the bound itself
     # Underflow may take the smallest normal number from each product, which matters to tiny features.
     num_sums = (1 + num_subtracted + factors.sum()) * (1 + jnp.abs(scales).max())

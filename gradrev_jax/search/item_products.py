@@ -1,4 +1,4 @@
-"""An item's products with a gallery, which edits of it are sums of, and how those of several are kept."""
+"""An item's products with a gallery, from which its edits are computed, and a cache of them."""
 
 from collections.abc import Hashable
 from typing import NamedTuple

@@ -7,8 +7,8 @@ normalised feature is ``scales[s] * (f + sum of factors[c] * memory[values[c]])`
 gallery are sums of the products of f and of the memory.
 
 Weights per block that apply before the normalisation are multiplied into features and memory when these
-are read; those that apply after it, into the scales and the gallery's rows. All that is below therefore is an
-unweighted search among other numbers, and so are its error bounds. Scaled, the weights keep a normalised row
+are read; those that apply after it, into the scales and the gallery's rows. Everything below is therefore an
+unweighted search over rescaled numbers, with the same error bounds. Scaled, the weights keep a normalised row
 at a length of at most 1.
 """
 

@@ -38,8 +38,8 @@ class References(NamedTuple):
     """R features to manipulate, and what a search reads of them.
 
     Attributes:
-      features: [R, P, d], the features, not normalised, but weighted as the memory is.
-      rows: [R, P, d], the normalised features.
+      weighted: [R, P, d], the features, not normalised, but weighted as the memory is.
+      normalized: [R, P, d], the features as they are compared with the gallery's rows.
       scales: [R, S], the factor by which the normalisation multiplied each part.
       norms: [R, P], the norms of the features' blocks.
       products: [S, R, G], the products of the features with the gallery's rows.
@@ -47,8 +47,8 @@ class References(NamedTuple):
         own, or no edit takes any out.
     """
 
-    features: Float[Array, "R P d"]
-    rows: Float[Array, "R P d"]
+    weighted: Float[Array, "R P d"]
+    normalized: Float[Array, "R P d"]
     scales: Float[Array, "R S"]
     norms: Float[Array, "R P"]
     products: Float[Array, "S R G"]

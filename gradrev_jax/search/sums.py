@@ -79,8 +79,7 @@ def _some_rows_at_a_time(
     """Calls a function for all of the gallery's rows at once, or on a CPU for as many as its cache holds.
 
     Args:
-      add: the function from the first of some rows, their number and what is found so far to what is found
-        with them.
+      add: (first row, number of rows, result so far) -> the result that includes these rows.
       count: the number of all rows.
       found: what is found without any.
     """
@@ -100,7 +99,7 @@ def short_sums(
     first: Int[Array, ""] | int = 0,
     count: int | None = None,
 ) -> Float[Array, "M _"]:
-    """Returns products by short sums, whose sums have a smaller rounding error than one long sum.
+    """Multiplies vectors with rows, adding products up in short sums, which round less than one long sum.
 
     Args:
       vectors: [M, D].
@@ -125,7 +124,7 @@ def short_sums(
 
 
 def sum_width(width: int) -> int:
-    """Returns how many of a sum's products one matrix product sums.
+    """Returns the length of the short sums that a sum of ``width`` products is split into.
 
     Shorter sums err less, and so leave fewer rows in doubt; but matrix products of fewer than about LEAST_SUM
     columns take longer than the doubt does.

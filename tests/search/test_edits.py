@@ -12,6 +12,7 @@ from gradrev_jax.core.normalization import (
     weigh_features,
 )
 from gradrev_jax.search import edits as edits_module
+from gradrev_jax.search.changes import Changes
 from gradrev_jax.search.edits import apply_edits, make_edits
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.references import ReferenceRows, make_references
@@ -26,7 +27,7 @@ def example(rng, how, offset=0.0, weights=None):
     gallery = (offset + rng.normal(size=(ROWS, ATTRIBUTES, DIM))).astype(np.float32)
     memory = (offset + rng.normal(size=(VALUES, ATTRIBUTES, DIM))).astype(np.float32)
     indicators = (rng.integers(-1, 2, (QUERIES, VALUES)) * 0.7).astype(np.float32)
-    edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators)
+    edits = make_edits(rng.integers(0, REFERENCES, QUERIES), Changes(indicators))
     scaled = scale_weights(weights, ATTRIBUTES)
     products = gallery_products(gallery, memory, how, scaled)
     features = weigh_features(jnp.asarray(gallery[:REFERENCES]), how, scaled)
@@ -40,9 +41,11 @@ def example(rng, how, offset=0.0, weights=None):
 def test_references_know_how_they_were_scaled(rng, how, weights):
     _, references, *_ = example(rng, how, weights=weights)
     parts = references.scales.shape[1]
-    before, after = (np.reshape(x, (REFERENCES, parts, -1)) for x in (references.features, references.rows))
+    before, after = (
+        np.reshape(x, (REFERENCES, parts, -1)) for x in (references.weighted, references.normalized)
+    )
     np.testing.assert_allclose(np.asarray(references.scales)[..., None] * before, after, rtol=1e-5)
-    norms = np.linalg.norm(np.asarray(references.features), axis=-1)
+    norms = np.linalg.norm(np.asarray(references.weighted), axis=-1)
     np.testing.assert_allclose(references.norms, norms, rtol=1e-6)
 
 
@@ -51,7 +54,7 @@ def test_edits_are_the_nonzero_entries_of_indicators(rng, counts):
     indicators = np.zeros((len(counts), VALUES), np.float32)
     for row, count in zip(indicators, counts, strict=True):
         row[rng.choice(VALUES, count, replace=False)] = rng.normal(size=count)
-    edits = make_edits(np.arange(len(counts)), indicators)
+    edits = make_edits(np.arange(len(counts)), Changes(indicators))
     assert edits.memory_rows.shape[1] == {0: 1, 1: 1, 2: 2, 3: 4, 5: 5}[max(counts)]
     dense = np.zeros_like(indicators)
     np.add.at(dense, (np.arange(len(counts))[:, None], edits.memory_rows), edits.factors)
@@ -60,7 +63,10 @@ def test_edits_are_the_nonzero_entries_of_indicators(rng, counts):
 
 
 def test_edits_of_no_queries():
-    assert make_edits(np.zeros(0, int), np.zeros((0, VALUES), np.float32)).memory_rows.shape == (0, 1)
+    assert make_edits(np.zeros(0, int), Changes(np.zeros((0, VALUES), np.float32))).memory_rows.shape == (
+        0,
+        1,
+    )
 
 
 def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
@@ -76,7 +82,7 @@ def test_many_edits_are_added_in_a_loop(rng, monkeypatch):
 def test_editing_is_manipulating_and_normalising(rng, how):
     products, references, edits, indicators = example(rng, how)
     edited = apply_edits(products, references, edits)
-    manipulated = manipulate(references.features[edits.position], indicators, products.memory)
+    manipulated = manipulate(references.weighted[edits.position], indicators, products.memory)
     expected = normalize_features(manipulated, how)
     np.testing.assert_allclose(edited.vectors.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6)
     squares = np.square(np.asarray(edited.vectors, np.float64)).sum(axis=(1, 2))
@@ -119,7 +125,7 @@ def test_scores_with_blocks_taken_out_lie_within_the_bound(rng, how, size, weigh
     rows = normalize_scaled(features, how, products.weights).reshape(features.shape)
     references = make_references(products, ReferenceRows(features, rows), 2)
     replaced = np.array([[True, False], [True, True], [False, True]] * 3)
-    edits = make_edits(rng.integers(0, REFERENCES, QUERIES), indicators, replaced)
+    edits = make_edits(rng.integers(0, REFERENCES, QUERIES), Changes(indicators, replaced))
     assert edits.replaced_blocks.tolist() == [[0, -1], [0, 1], [1, -1]] * 3
     edited = apply_edits(products, references, edits)
     table, by_reference = np.asarray(products.table), np.asarray(references.products)

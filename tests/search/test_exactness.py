@@ -84,7 +84,7 @@ def exact_squares(index, reference, indicators):
     """The squared distances of all rows from the edited vectors that float32 holds, without any rounding."""
     references = make_references(index.products, index.take(reference))
     changes = make_changes(indicators, 1.0, index.products.memory, None, len(reference))
-    edits = make_edits(np.arange(len(reference)), *changes)
+    edits = make_edits(np.arange(len(reference)), changes)
     vectors = apply_edits(index.products, references, edits).vectors
     vectors, rows = (np.asarray(x).reshape(len(x), -1).tolist() for x in (vectors, index.products.rows))
     return [

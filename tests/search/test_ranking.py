@@ -4,6 +4,7 @@ import pytest
 
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.search.batching import weighted_and_normalized
+from gradrev_jax.search.changes import Changes
 from gradrev_jax.search.edits import apply_edits, make_edits
 from gradrev_jax.search.products import gallery_products
 from gradrev_jax.search.ranking import (
@@ -25,11 +26,11 @@ def example(rng, how="global", gallery=None, rows=120):
     products = gallery_products(gallery, memory, how)
     features = jnp.asarray(rng.normal(size=(REFERENCES, ATTRIBUTES, DIM)), jnp.float32)
     references = make_references(products, weighted_and_normalized(features, how, None))
-    return products, references, make_edits(reference, indicators)
+    return products, references, make_edits(reference, Changes(indicators))
 
 
 def no_edits(reference):
-    return make_edits(reference, np.zeros((len(reference), VALUES), np.float32))
+    return make_edits(reference, Changes(np.zeros((len(reference), VALUES), np.float32)))
 
 
 def search(arguments, k, spare_candidates=12):
