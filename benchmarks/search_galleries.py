@@ -71,19 +71,19 @@ def galleries_of_run(folder: pathlib.Path, representation: str) -> Iterator[tupl
       folder: the run's folder.
       representation: what is compared.
     """
-    described = REPRESENTATIONS[representation]
+    chosen = REPRESENTATIONS[representation]
     run = open_run(
         folder, step="best", stage=None, protocol={"representation": representation}, data={}, progress=False
     )
     material = encode_run(run, progress=False).material
     material = material._replace(look=material.look or LOOK)
-    fitted = described.fit(material)
+    fitted = chosen.fit(material)
 
-    def describe(part: str) -> np.ndarray:
+    def represent(part: str) -> np.ndarray:
         images = encode_part(run, part, run.inputs[part], progress=False)[1]
-        return np.asarray(described.describe(images, fitted, run.schema, run.encoder.missing), np.float32)
+        return np.asarray(chosen.represent(images, fitted, run.schema, run.encoder.missing), np.float32)
 
     parts = [TEST, *(part for part in PARTS if part != TEST and part in run.inputs)]
-    features, memory = [describe(part) for part in parts], np.asarray(fitted.memory, np.float32)
+    features, memory = [represent(part) for part in parts], np.asarray(fitted.memory, np.float32)
     for name, rows in (("run", features[0]), ("run_all_images", np.concatenate(features))):
         yield name, Gallery(rows, memory, run.queries.reference, run.queries.indicators, run.schema)

@@ -2,7 +2,7 @@ r"""Lists the representations of encoded images that retrieval compares, each wi
 
 A representation turns what an encoder says of images into vectors of P blocks, [M, P, d]. The first N blocks
 belong to the attributes; what follows is compared, and never edited. It has two functions. One fits it to
-``Material``, and gives the prototypes that edit the blocks, too; the other describes images, those of the
+``Material``, and gives the prototypes that edit the blocks, too; the other represents images, those of the
 material or any that come later, by what was fitted. To add one, write both, and name them in
 ``REPRESENTATIONS``; docs/extending.md has an example.
 """
@@ -22,7 +22,7 @@ from gradrev_jax.core.manipulation import mean_prototypes
 from gradrev_jax.core.missing_labels import Missing, class_labels, classes_of, value_positions
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.posteriors import fit_temperatures, one_hot_memory, posterior_blocks, prior_blocks
-from gradrev_jax.core.spaces import Describe, Fitted, Images, Material, Space
+from gradrev_jax.core.spaces import Fitted, Images, Material, Represent, Space
 from gradrev_jax.core.vectors import unit_of_any_size
 
 
@@ -32,7 +32,7 @@ class Representation(NamedTuple):
     Attributes:
       meaning: the words that describe it in the reference of the config fields.
       fit: computes what it keeps.
-      describe: computes the blocks of images, [M, P, w].
+      represent: computes the blocks of images, [M, P, w].
       normalize: the normalisation of its vectors; None: the one that the protocol gives.
       needs_training: whether it is fitted to training images.
       has_look: whether ``Material.look`` matters; it is then kept as the array ``look``.
@@ -42,7 +42,7 @@ class Representation(NamedTuple):
 
     meaning: str
     fit: Callable[[Material], Fitted]
-    describe: Describe
+    represent: Represent
     normalize: Normalization | None = None
     needs_training: bool = False
     has_look: bool = False
@@ -50,25 +50,25 @@ class Representation(NamedTuple):
 
 
 def make_space(name: str, material: Material) -> Space:
-    """Fits a representation, and describes the material with it.
+    """Fits a representation, and represents the material by it.
 
     Args:
       name: the name of the representation.
       material: the encoded images.
     """
-    return describe_material(material, REPRESENTATIONS[name].fit(material), REPRESENTATIONS[name].describe)
+    return represent_material(material, REPRESENTATIONS[name].fit(material), REPRESENTATIONS[name].represent)
 
 
-def describe_material(material: Material, fitted: Fitted, describe: Describe) -> Space:
-    """Describes the gallery and the validation part by what was fitted.
+def represent_material(material: Material, fitted: Fitted, represent: Represent) -> Space:
+    """Represents the gallery and the validation part by what was fitted.
 
     Args:
       material: the encoded images.
       fitted: what the representation keeps.
-      describe: its function of images.
+      represent: its function of images.
     """
     gallery, held_out = (
-        describe(images, fitted, material.schema, material.missing)
+        represent(images, fitted, material.schema, material.missing)
         for images in (material.gallery, material.held_out)
     )
     return Space(gallery, held_out, fitted.memory, fitted.absent)
@@ -107,7 +107,7 @@ def fit_posteriors(material: Material) -> Fitted:
     return Fitted(one_hot[values], absent, {"temperatures": temperatures})
 
 
-def describe_by_posteriors(
+def represent_by_posteriors(
     images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
 ) -> Float[Array, "M N w"]:
     r"""Computes the square roots of each attribute's class probabilities.
@@ -131,7 +131,7 @@ def fit_hybrid(material: Material) -> Fitted:
     return Fitted(memory, fitted.absent, arrays)
 
 
-def describe_hybrid(
+def represent_hybrid(
     images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
 ) -> Float[Array, "M P w"]:
     r"""Puts the backbone's embedding after the posteriors, for what no attribute says.
@@ -142,7 +142,7 @@ def describe_hybrid(
     The weight epsilon is ``Material.look``; the mean is that of the validation part, or without one of the
     gallery. Edits never touch the embedding, which is split into blocks as wide as the others.
     """
-    blocks = describe_by_posteriors(images, fitted, schema, missing)
+    blocks = represent_by_posteriors(images, fitted, schema, missing)
     embeddings = jnp.asarray(images.embeddings, jnp.float32)
     look = fitted.arrays["look"] * unit_of_any_size(embeddings - fitted.arrays["mean"])
     width = blocks.shape[-1]
@@ -173,7 +173,7 @@ def fit_discriminant(material: Material) -> Fitted:
     return Fitted(memory, mean_prototypes(memory, material.schema), {"matrices": matrices})
 
 
-def describe_by_discriminants(
+def represent_by_discriminants(
     images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
 ) -> Float[Array, "M N w"]:
     r"""Projects each feature onto its attribute's directions.
@@ -219,10 +219,10 @@ def erased_space(material: Material, erasure: Erasure) -> Space:
       material: the images and the prototypes.
       erasure: the map of each attribute's features.
     """
-    return describe_material(material, with_erasure(material, erasure), describe_erased)
+    return represent_material(material, with_erasure(material, erasure), represent_erased)
 
 
-def describe_erased(
+def represent_erased(
     images: Images, fitted: Fitted, schema: AttributeSchema, missing: Missing
 ) -> Float[Array | np.ndarray, "M N d"]:
     """Erases from each feature what was found of other attributes."""
@@ -249,14 +249,14 @@ REPRESENTATIONS: dict[str, Representation] = {
     "posterior": Representation(
         "the square roots of the class probabilities",
         fit_posteriors,
-        describe_by_posteriors,
+        represent_by_posteriors,
         "none",
         reads="outputs",
     ),
     "hybrid": Representation(
         "these, and the backbone's embedding",
         fit_hybrid,
-        describe_hybrid,
+        represent_hybrid,
         "none",
         has_look=True,
         reads="outputs",
@@ -264,13 +264,13 @@ REPRESENTATIONS: dict[str, Representation] = {
     "discriminant": Representation(
         "the features, projected onto what tells the values of their attribute apart",
         fit_discriminant,
-        describe_by_discriminants,
+        represent_by_discriminants,
         needs_training=True,
     ),
     "erased": Representation(
         "the features without what tells of other attributes beyond their own label",
         fit_erased,
-        describe_erased,
+        represent_erased,
         needs_training=True,
     ),
     "fitted": Representation(

@@ -55,13 +55,13 @@ class Material(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """Represents what a representation keeps of its material: enough to describe and to edit any image.
+    """Represents what a representation keeps of its material: enough to represent and to edit any image.
 
     Attributes:
       memory: the prototypes, [J, P, w].
       absent: what becomes of an attribute's block when its value is taken away and none takes its place, in
         an edit by replacement, [N, w].
-      arrays: what else it needs to describe images, by name.
+      arrays: what else it needs to represent images, by name.
     """
 
     memory: Float[Array | np.ndarray, "J P w"]
@@ -70,7 +70,7 @@ class Fitted(NamedTuple):
 
 
 # A function of the images, of what was kept, of the schema, and of what became of missing labels in training.
-Describe = Callable[[Images, Fitted, AttributeSchema, Missing], Float[Array | np.ndarray, "M P w"]]
+Represent = Callable[[Images, Fitted, AttributeSchema, Missing], Float[Array | np.ndarray, "M P w"]]
 
 
 class Space(NamedTuple):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradrev_jax.core.representations import REPRESENTATIONS, describe_material
+from gradrev_jax.core.representations import REPRESENTATIONS, represent_material
 from gradrev_jax.core.spaces import Material
 from gradrev_jax.evaluation.choices import choose_strength, make_choices, make_held_out
 from gradrev_jax.evaluation.opening import OpenedRun
@@ -44,13 +44,13 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
     if run.protocol.look is not None:
         return Look(run.protocol.look, {})
     fitted = representation.fit(material._replace(look=0.0))
-    space = describe_material(material, fitted, representation.describe)
+    space = represent_material(material, fitted, representation.represent)
     held_out = make_held_out(run, space, "look")
     way = make_choices(run, space, progress=progress).way
     hit_rates = {}
     for look in LOOKS:
         looked = fitted._replace(arrays={**fitted.arrays, "look": np.asarray(look, np.float32)})
-        images = representation.describe(material.held_out, looked, material.schema, material.missing)
+        images = representation.represent(material.held_out, looked, material.schema, material.missing)
         of_look = held_out._replace(space=space._replace(held_out=images))
         found = choose_strength(of_look, way, candidates=(way.strength,), progress=progress)
         hit_rates[f"{look:g}"] = found.hit_rate

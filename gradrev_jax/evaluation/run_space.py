@@ -1,8 +1,8 @@
-"""Chooses how the images of a run are described, compared and edited."""
+"""Chooses how the images of a run are represented, compared and edited."""
 
 from typing import NamedTuple
 
-from gradrev_jax.core.representations import REPRESENTATIONS, describe_material
+from gradrev_jax.core.representations import REPRESENTATIONS, represent_material
 from gradrev_jax.core.spaces import Fitted, Material, Space
 from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.choices import Choices, make_choices
@@ -46,5 +46,5 @@ def choose_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> RunS
         material = encoded.material._replace(look=look.value or 0.0)
         representation = REPRESENTATIONS[run.protocol.representation]
         fitted = representation.fit(material)
-        space = describe_material(material, fitted, representation.describe)
+        space = represent_material(material, fitted, representation.represent)
         return RunSpace(look, material, fitted, space, make_choices(run, space, progress=progress))

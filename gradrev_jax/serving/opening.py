@@ -170,7 +170,7 @@ def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progres
 
     images = join_images([images_of(part) for part in parts])
     return EncodedGallery(
-        space, run.stage, run.step, space.describe(images), np.asarray(images.own_logits, np.float32)
+        space, run.stage, run.step, space.represent(images), np.asarray(images.own_logits, np.float32)
     )
 
 
@@ -203,7 +203,7 @@ def _encode_with_model(
     joined = join_images(images)
     own_logits = np.asarray(joined.own_logits, np.float32)
     held = model.checkpoint
-    return EncodedGallery(model.space, held.stage, held.step, model.space.describe(joined), own_logits)
+    return EncodedGallery(model.space, held.stage, held.step, model.space.represent(joined), own_logits)
 
 
 def _temperatures(material: Material) -> np.ndarray:

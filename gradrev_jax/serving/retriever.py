@@ -177,7 +177,7 @@ class Retriever:
         images = network.encode(read_photo(photo, network.image_size, network.largest_image))
         probabilities = self._space.probabilities(np.asarray(images.own_logits))
         described = Described(images.labels[0], self.schema.likeliest(probabilities)[0], probabilities[0])
-        return Item(self, self._space.describe(images)[0], described)
+        return Item(self, self._space.represent(images)[0], described)
 
     def warm(self) -> None:
         """Loads the network, and describes a blank photograph, so that the first real one takes no longer."""

@@ -21,7 +21,7 @@ from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.formats import FORMATS, image_limits
-from gradrev_jax.runs.model_file import FILE, Checkpoint, read_checkpoint
+from gradrev_jax.runs.model_file import MODEL_FILE, Checkpoint, read_checkpoint
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.serving.space import SearchSpace, open_space
 
@@ -126,7 +126,7 @@ def read_space(
     Raises:
       DataError: there is no such space.
     """
-    path = directory / FILE
+    path = directory / MODEL_FILE
     space = open_space(path)
     named = (space.schema, space.missing, space.representation)
     if named != (encoder.schema, encoder.missing, representation):
@@ -140,16 +140,16 @@ def read_space(
         np.full((1, n), NOT_LABELLED),
     )
     try:
-        described = space.describe(blank)
+        represented = space.represent(blank)
     except Exception as error:  # whatever arrays of other shapes lead to
         raise DataError(
             f"{path} has a search space that does not fit its encoder ({first_line(error)}); export the "
             "model again"
         ) from error
-    if described.shape[1:] != space.fitted.memory.shape[1:] or not np.isfinite(described).all():
+    if represented.shape[1:] != space.fitted.memory.shape[1:] or not np.isfinite(represented).all():
         raise DataError(
             f"{path} has a search space for {space.fitted.memory.shape[1:]}, and its encoder gives "
-            f"{described.shape[1:]}; export the model again"
+            f"{represented.shape[1:]}; export the model again"
         )
     return space
 

@@ -1,4 +1,4 @@
-"""How images are described, compared and edited: all of a run but its network, in one file."""
+"""How images are represented, compared and edited: all of a run but its network, in one file."""
 
 import dataclasses
 import functools
@@ -62,22 +62,22 @@ class SearchSpace:
         assert not isinstance(self.way.edit, LearnedEdit), "a learned edit is not served"
         return self.way.edit
 
-    def describe(self, images: Images) -> Float[np.ndarray, "M P w"]:
+    def represent(self, images: Images) -> Float[np.ndarray, "M P w"]:
         """Computes the blocks of images, with a look of weight 1.
 
         Args:
           images: the encoded images, whose labels do not matter.
         """
-        return np.asarray(self._describe(images.features, images.own_logits, images.embeddings), np.float32)
+        return np.asarray(self._represent(images.features, images.own_logits, images.embeddings), np.float32)
 
     @functools.cached_property
-    def _describe(self) -> Callable[[Any, Any, Any], Any]:
+    def _represent(self) -> Callable[[Any, Any, Any], Any]:
         """The representation as one compiled program, since its operations one by one take long."""
-        describe, nothing = REPRESENTATIONS[self.representation].describe, np.zeros((0, 0), int)
+        represent, nothing = REPRESENTATIONS[self.representation].represent, np.zeros((0, 0), int)
 
         def of_arrays(features: Any, own_logits: Any, embeddings: Any) -> Any:
             images = Images(features, own_logits, embeddings, labels=nothing)
-            return describe(images, self.fitted, self.schema, self.missing)
+            return represent(images, self.fitted, self.schema, self.missing)
 
         return jax.jit(of_arrays)
 

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 
 from gradrev_jax.core.missing_labels import MISSING
-from gradrev_jax.core.representations import REPRESENTATIONS, describe_material
+from gradrev_jax.core.representations import REPRESENTATIONS, represent_material
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.searching import Way
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space, with_full_look
@@ -25,15 +25,15 @@ def make(made, name, *, look=0.5, weights=None):
 @pytest.mark.long
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("name", REPRESENTATIONS)
-def test_a_saved_space_describes_images_as_before(rng, tmp_path, name, missing):
+def test_a_saved_space_represents_images_as_before(rng, tmp_path, name, missing):
     made = material(rng, missing=missing)
     space = make(made, name)
     save_space(space, tmp_path / "space.safetensors")
     opened = open_space(tmp_path / "space.safetensors")
-    expected = describe_material(
-        made, REPRESENTATIONS[name].fit(made._replace(look=1.0)), REPRESENTATIONS[name].describe
+    expected = represent_material(
+        made, REPRESENTATIONS[name].fit(made._replace(look=1.0)), REPRESENTATIONS[name].represent
     )
-    np.testing.assert_allclose(opened.describe(made.gallery), expected.gallery, atol=1e-6)
+    np.testing.assert_allclose(opened.represent(made.gallery), expected.gallery, atol=1e-6)
     for field in ("memory", "absent"):
         np.testing.assert_array_equal(getattr(opened.fitted, field), getattr(expected, field))
     np.testing.assert_array_equal(
