@@ -22,7 +22,7 @@ SMALLEST_WIDTH = 1e-4
 
 
 class ExpectedLabels(NamedTuple):
-    """Represents what each label tells of all others, by the training labels.
+    """Represents what each label predicts of all others, estimated from the training labels.
 
     Attributes:
       given: [J + N, J], the distribution of each attribute's labels (columns) given a label of another, or

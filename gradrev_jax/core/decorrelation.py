@@ -140,7 +140,7 @@ def _unscaled_weights(
 def _log_evidence(
     one_hot: Float[Array | np.ndarray, "B J"], tables: Decorrelation
 ) -> Float[Array | np.ndarray, "B J"]:
-    """Sums what an image's labels say of every value; of the value that it has, without the image itself."""
+    """Sums the evidence of an image's labels for every value; for its own value, that of all other images."""
     xp = array_namespace(one_hot)
     highest = {} if xp is np else {"precision": jax.lax.Precision.HIGHEST}
     evidence = xp.matmul(one_hot, tables.evidence, **highest)

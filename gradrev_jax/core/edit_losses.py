@@ -90,10 +90,10 @@ def edit_triplet_losses(
     labels: Int[Array | np.ndarray, "3 B N"],
     margin: float = 0.5,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Computes the semi-hard triplet loss and the margin loss, in both of which the edited features count.
+    """Computes the two triplet losses of an edit: with semi-hard negatives, and on the given triplets.
 
-    The semi-hard one compares references, edited features and negatives, and takes the whole label row as the
-    class, for an edited feature that of its positive. In the other an edited feature is the anchor.
+    The first is mined among references, edited features and negatives. Rows with equal labels form a class;
+    an edited feature has the labels of its positive. In the second an edited feature is the anchor.
 
     Args:
       features: those of the references, the positives and the negatives, [3, B, N, d].

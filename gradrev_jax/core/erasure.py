@@ -10,7 +10,7 @@ does better than a constant. Of these maps, ``fit_erasure`` returns the one that
     U = \text{an orthonormal basis of the columns of } \Sigma^{-1/2} \operatorname{Cov}(x, z),
 
 with :math:`\Sigma` the covariance of x (Belrose et al., "LEACE: Perfect linear concept erasure in closed
-form", 2023). It takes along what j itself has in common with the others: a category that tells the gender.
+form", 2023). It also removes what j shares with the others, such as the gender that a category implies.
 
 ``fit_conditional_erasure`` erases what is there beyond j's own labels y. It takes the covariance within
 classes for :math:`\Sigma`, that of :math:`x - E[x|y]` and :math:`z - E[z|y]` for the covariance with z, and

@@ -72,8 +72,8 @@ def _is_float(leaf: object) -> bool:
 # The scale is an ordinary argument with a zero cotangent, because nondiff_argnums refuses tracers.
 @jax.custom_vjp
 def _reverse(x: ArrayLike, scale: jax.Array) -> ArrayLike:
-    # Always x, as XLA knows. But where scales are mapped over and x is not, vmap has to give each scale a
-    # gradient of its own: of an output without their axis, it would add them up before they are scaled.
+    # The value is always x. The dependence on the scale is for vmap: where the scale alone is batched, the
+    # output has to be batched, too, or the gradients would be summed before they are scaled.
     return jnp.where(scale == 0, x, x)
 
 

@@ -18,10 +18,10 @@ EditFunction = Callable[[Any, Float[Array, "Q P d"], Int[Array, "Q J"]], Float[A
 class LearnedEdit:
     """An edit that is learned, with the parameters that it has.
 
-    Where an edit has a name, it is called ``learned``.
+    Its name in reports is ``learned``.
 
     Attributes:
-      function: the edit, a pure function that is compiled once for each of these objects' functions.
+      function: the edit, a pure function. Edits with the same function object share one compiled program.
       params: its first argument.
 
     Example:
@@ -40,7 +40,7 @@ class LearnedEdit:
         *,
         strength: float | Float[Array | np.ndarray, " Q"] = 1.0,
     ) -> Float[Array, "Q P d"]:
-        r"""Edits features, and goes on or stops short on the way to what is learned.
+        r"""Moves features by a share s, the strength, of the learned edit; above 1, beyond it.
 
         .. math::
             f' = (1 - s) \, f + s \, \mathrm{edit}(f, i)

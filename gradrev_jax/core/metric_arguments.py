@@ -41,7 +41,7 @@ def changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
 
 
 def known_labels(labels: Any, argument: str) -> Any:
-    """Returns labels without an unknown code: below -1, concrete labels raise, and traced ones become -1.
+    """Checks that no label is below -1; traced labels, which cannot be checked, become -1.
 
     Args:
       labels: an array of any shape.

@@ -40,7 +40,7 @@ class Nuisances:
       periods: the period of each nuisance, after which its values repeat, as 1 of a hue; inf: none.
 
     Raises:
-      ValueError: as many names, columns and periods are not there.
+      ValueError: the numbers of names, columns and periods differ.
     """
 
     names: tuple[str, ...]

@@ -69,11 +69,11 @@ class Choices(NamedTuple):
 
 
 def make_choices(run: OpenedRun, space: Space, *, progress: bool) -> Choices:
-    """Returns the way to search that the protocol gives, or else the one that serves best.
+    """Returns the way to search that the protocol gives; what it leaves open, the validation part chooses.
 
-    It serves best on the validation part. The normalisation and the edit come first, each at its own best
-    strength; a normalisation that some vector cannot have is left out. Where weights are chosen, too, they
-    are at this strength; and then the strength again, at these weights.
+    The normalisation and the edit come first, each pair at its own best strength; a normalisation that some
+    vector cannot have is left out. Where weights are chosen, they are chosen at this strength, and then the
+    strength again at these weights.
 
     Raises:
       DataError: there is no query to choose by.

@@ -24,8 +24,14 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.drift import check_evaluated
-from gradrev_jax.runs.fingerprints import FILE, Fingerprint, fingerprint, read_fingerprint, remembering
-from gradrev_jax.runs.inputs import input_size, is_vectors, open_frozen, open_inputs
+from gradrev_jax.runs.fingerprints import (
+    FINGERPRINT_FILE,
+    Fingerprint,
+    fingerprint,
+    read_fingerprint,
+    remember_digests,
+)
+from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs, reads_vectors
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.pixels import open_images
 from gradrev_jax.runs.protocol import (
@@ -105,28 +111,28 @@ def open_run(
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
     """
     config = read_run_config(directory, protocol, data)
-    checked = build_protocol(config)
+    chosen_protocol = build_protocol(config)
     schema = workdir.read_schema(directory)
-    catalogue = remembering(builders.open_catalogue(config))
-    check_protocol(checked, catalogue)
+    catalogue = remember_digests(builders.open_catalogue(config))
+    check_protocol(chosen_protocol, catalogue)
     workdir.check_schema(directory, catalogue.schema)
-    seen = None if holds_model(directory) else read_fingerprint(directory)
-    _catalogue_changes(seen, catalogue, directory)  # for its errors
-    queries = evaluation_queries(catalogue, checked, config.seed)
+    trained_on = None if holds_model(directory) else read_fingerprint(directory)
+    _catalogue_changes(trained_on, catalogue, directory)  # for its errors
+    queries = evaluation_queries(catalogue, chosen_protocol, config.seed)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     edit = builders.learned_edit(config, encoder, stage)
-    check_compared(checked, encoder.blocks, config.model.system, is_learned=edit is not None)
+    check_compared(chosen_protocol, encoder.blocks, config.model.system, is_learned=edit is not None)
     frozen = open_frozen(config, directory)
     keeps_memory = (stage != ENCODER and edit is None) or holds_model(directory)
-    parts = _needed_parts(checked, keeps_memory=keeps_memory)
+    parts = _needed_parts(chosen_protocol, keeps_memory=keeps_memory)
     inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)
     workdir.check_vectors(directory, catalogue.vectors)
-    drift = _catalogue_changes(seen, catalogue, directory)
+    drift = _catalogue_changes(trained_on, catalogue, directory)
     for sentence in drift:
         say(sentence)
-    beside = builders.shapes_beside_encoder(config, encoder, stage)
-    restored = restore(directory, stage, encoder, input_size(config, inputs[TEST]), step, beside=beside)
+    shapes, size = builders.shapes_beside_encoder(config, encoder, stage), input_size(config, inputs[TEST])
+    restored = restore(directory, stage, encoder, size, step, beside_encoder=shapes)
     trained = {ENCODER: restored.params, MEMORY: restored.memory}
     return OpenedRun(
         directory=directory,
@@ -134,7 +140,7 @@ def open_run(
         stage=stage,
         step=restored.step,
         seed=config.seed,
-        protocol=checked,
+        protocol=chosen_protocol,
         protocol_fields=workdir.flat_fields(config.protocol.to_dict()),
         catalogue=catalogue,
         drift=drift,
@@ -170,13 +176,13 @@ def gallery_pictures(
     """
     config = read_run_config(pathlib.Path(directory), {}, data or {})
     catalogue = builders.open_catalogue(config)
-    pixels = None if is_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
+    pixels = None if reads_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
     return catalogue, _pictures(catalogue, config, pixels)
 
 
 def _pictures(catalogue: Catalogue, config: ConfigDict, inputs: Rows | None) -> Pictures:
     """Returns the pictures of the test images; the inputs of the model, if these are pixels."""
-    if isinstance(inputs, np.ndarray) and not is_vectors(config):
+    if isinstance(inputs, np.ndarray) and not reads_vectors(config):
         return inputs
     transform = Transform.for_part(TEST, config.data.image_size)
     return FilePictures(catalogue.images, catalogue.parts[TEST], transform)
@@ -231,7 +237,7 @@ def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:
 
 
 def _catalogue_changes(
-    trained: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path
+    trained_on: Fingerprint | None, catalogue: Catalogue, directory: pathlib.Path
 ) -> list[str]:
     """Returns how the catalogue has changed since the run was trained, one sentence per kind of change.
 
@@ -240,14 +246,14 @@ def _catalogue_changes(
     Raises:
       DataError: a test image was trained on.
     """
-    if trained is None:
+    if trained_on is None:
         reason = (
             "is a model to share"
             if holds_model(directory)
-            else f"holds no {FILE} (it was trained by an earlier version, or imported)"
+            else f"holds no {FINGERPRINT_FILE} (it was trained by an earlier version, or imported)"
         )
         return [
             f"{directory} {reason}, so whether its catalogue has changed, or a test image was "
             "trained on, cannot be told"
         ]
-    return check_evaluated(trained, fingerprint(catalogue), catalogue.schema, directory)
+    return check_evaluated(trained_on, fingerprint(catalogue), catalogue.schema, directory)

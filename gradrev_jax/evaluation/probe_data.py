@@ -83,7 +83,7 @@ class ProbeInputs(NamedTuple):
     labels: Int[np.ndarray | Array, "*N m A"]
 
     def padded(self, width: int, bases: int) -> "ProbeInputs":
-        """Returns the same inputs in larger arrays, of whose zeros a linear probe learns nothing.
+        """Pads the inputs with zeros, from which a linear probe learns nothing.
 
         Args:
           width: the number of inputs, at least as many as there are.

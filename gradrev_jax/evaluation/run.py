@@ -123,7 +123,7 @@ def search_baselines(
     """Returns the metrics of what each baseline finds, by its name.
 
     Features are compared and edited as the run's are; if it has another representation, in the usual way.
-    A baseline of which nothing is left is left out.
+    A baseline whose features have nothing left to compare is omitted.
     """
     protocol = run.protocol
     # Features of baselines are edited by their prototypes, whatever a system has learned.

@@ -65,13 +65,13 @@ def leakage_of_run(
       material: the encoded images.
       space: the images as they are compared.
       progress: whether progress bars are shown.
-      is_cancelled: the function that says before each measurement whether nobody waits for it any more.
+      is_cancelled: the function that is called before each measurement, and cancels the rest by True.
 
     Returns:
       The entry of metrics.json; None if there are too few images to measure anything.
 
     Raises:
-      CancelledError: nobody does.
+      CancelledError: ``is_cancelled`` returned True.
     """
     schema, gallery, held_out = material.schema, material.gallery, material.held_out
     if len(gallery.labels) < FOLDS:

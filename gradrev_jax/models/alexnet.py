@@ -230,9 +230,9 @@ def _max_pool_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) 
 def _max_pool_gradient(x: jax.Array, pooled: jax.Array, gradient: jax.Array) -> jax.Array:
     """Sums, for each pixel, the gradients of the windows that it is the maximum of.
 
-    A cell of 2 x 2 pixels is seen by the window that begins in it, and the first of its rows, or columns, by
-    the window that begins in the cell before, too. In this order memory is read in long runs, which it is not
-    where the gradients of nine strided slices are added.
+    Each 2 x 2 cell lies in the window that begins in it; its first row and first column also lie in the
+    windows that begin in the cells above and to the left. In this order memory is read in long runs, which it
+    is not where the gradients of nine strided slices are added.
     """
     count = sum((values == pooled).astype(gradient.dtype) for values in _window_slices(x))
     share = gradient / jnp.maximum(count, 1)

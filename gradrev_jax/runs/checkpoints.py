@@ -19,7 +19,7 @@ from gradrev_jax.errors import CheckpointError, first_line, join_names
 from gradrev_jax.files import new_folder
 from gradrev_jax.runs.checkpoint_digests import Digests, damaged_leaves, digests, leaf_differences, shapes
 from gradrev_jax.runs.damaged_checkpoints import (
-    METRICS,
+    SCORE_ITEM,
     STEP_PREFIX,
     read_score,
     reason_of,
@@ -32,7 +32,9 @@ from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, rem
 from gradrev_jax.runs.preservation import first_and_last_best, preservation_policy
 
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
-MOST = LATEST + 3  # of a stage's checkpoints at one time, with the best, its first equal and the next
+MOST_CHECKPOINTS = (
+    LATEST + 3
+)  # of a stage's checkpoints at one time, with the best, its first equal and the next
 DIGESTS = "digests"
 # What says nothing of the files: too little memory, too many open files, no permission.
 ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
@@ -121,7 +123,7 @@ class Checkpoints:
         """Gives a score to a checkpoint that was saved without one.
 
         Args:
-          step: which.
+          step: the step of the checkpoint.
           score: what the best checkpoint is chosen by.
 
         Raises:
@@ -129,8 +131,8 @@ class Checkpoints:
         """
         self._wait()
         if distributed.is_first():
-            with new_folder(step_folder(self._directory, step) / METRICS, CheckpointError) as folder:
-                (folder / METRICS).write_text(json.dumps(scored(score)))
+            with new_folder(step_folder(self._directory, step) / SCORE_ITEM, CheckpointError) as folder:
+                (folder / SCORE_ITEM).write_text(json.dumps(scored(score)))
         distributed.barrier(f"score of step {step}")
         self._manager.reload()
 
@@ -138,7 +140,7 @@ class Checkpoints:
         """Reads the named items of a checkpoint, after waiting for one that is still being written.
 
         Args:
-          step: which.
+          step: the step of the checkpoint.
           items: name -> pytree of arrays, whose shapes, dtypes and devices the result has, or of
             ShapeDtypeStructs.
 
@@ -229,7 +231,7 @@ class Checkpoints:
         return self._first_and_last_best()[1]
 
     @property
-    def best_since(self) -> int | None:
+    def first_best_step(self) -> int | None:
         """The first step of the highest score; otherwise as ``best_step``."""
         return self._first_and_last_best()[0]
 

@@ -26,7 +26,7 @@ FIELD = "compilation_cache"
 PROGRAMS = "programs"  # the folder within the user's cache folder
 LARGEST = 512 * 2**20  # bytes that are kept at a start
 QUIET_SINCE = (0, 10, 2)  # JAX 0.10.0 prints two kilobytes on stderr for each program that it reads
-MOST = 5000  # programs that are kept at a start
+MOST_PROGRAMS = 5000  # programs that are kept at a start
 ENABLED, DIRECTORY = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
 SETTINGS = {
     # With a largest size, JAX looks at every file whenever it adds one, and an evaluation adds hundreds.
@@ -178,7 +178,7 @@ def _tidy(folder: pathlib.Path) -> None:
     kept = 0
     for number, (_, size, name) in enumerate(sorted(found, reverse=True)):
         kept += size
-        if number >= MOST or kept > LARGEST:
+        if number >= MOST_PROGRAMS or kept > LARGEST:
             _remove(folder / name)
 
 

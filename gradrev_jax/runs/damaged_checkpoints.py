@@ -10,7 +10,7 @@ from typing import Any
 from gradrev_jax.errors import CheckpointError, first_line
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 
-METRICS = "metrics"  # Orbax's name of the item with the score, and of its file
+SCORE_ITEM = "metrics"  # Orbax's name of the item with the score, and of its file
 SCORE, CHECK = "score", "crc32"
 STEP_PREFIX = "step"
 DAMAGED = "damaged"  # the folder, among those of a stage's steps
@@ -103,7 +103,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def set_aside(folder: pathlib.Path, reason: str) -> str:
-    """Moves the folder of a checkpoint into that of the damaged ones, which keeps one.
+    """Moves a checkpoint into the folder of the damaged ones, which keeps only the last one moved there.
 
     Args:
       folder: the folder of the checkpoint.
@@ -143,7 +143,7 @@ def unusable_file(folder: pathlib.Path) -> str | None:
 
 def _score_fault(folder: pathlib.Path) -> str | None:
     """Describes the damage of a checkpoint's score; None: it is whole, or there is none."""
-    path = folder / METRICS / METRICS
+    path = folder / SCORE_ITEM / SCORE_ITEM
     try:
         read_score(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

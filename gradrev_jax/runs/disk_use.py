@@ -5,7 +5,7 @@ import shutil
 
 from gradrev_jax.data.images.cache_entries import entries
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.runs.checkpoints import MOST
+from gradrev_jax.runs.checkpoints import MOST_CHECKPOINTS
 from gradrev_jax.runs.damaged_checkpoints import DAMAGED
 
 MOMENTS = 2  # of Adam, beside each parameter
@@ -22,7 +22,7 @@ def checkpoint_bytes(parameter_bytes: int, stages: int) -> int:
       >>> checkpoint_bytes(100, stages=2)
       3000
     """
-    return stages * MOST * (1 + MOMENTS) * parameter_bytes
+    return stages * MOST_CHECKPOINTS * (1 + MOMENTS) * parameter_bytes
 
 
 def check_room(workdir: pathlib.Path, needed: int) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS, TEST
 from gradrev_jax.errors import DataError, WorkdirError, join_names
-from gradrev_jax.runs.fingerprints import FILE, GONE, UNKNOWN, Fingerprint, rows_before
+from gradrev_jax.runs.fingerprints import FINGERPRINT_FILE, GONE, UNKNOWN, Fingerprint, rows_before
 
 SHOWN = 10  # images of each kind of change that are named
 
@@ -56,7 +56,7 @@ def compare(before: Fingerprint, now: Fingerprint, schema: AttributeSchema) -> D
     Args:
       before: its fingerprint then.
       now: its fingerprint of today; contents that either does not know are not compared.
-      schema: of both.
+      schema: the attributes of both catalogues.
     """
     rows = rows_before(before, now)
     was_there = (rows >= 0) & (before.parts[rows] != GONE)
@@ -107,7 +107,7 @@ def _leaked(
     ]
 
 
-def copies(now: Fingerprint) -> list[str]:
+def test_images_also_trained_on(now: Fingerprint) -> list[str]:
     """Returns the test images whose content is that of a training or validation image, with its name."""
     trained = _trained_contents(now)
     return [
@@ -126,19 +126,19 @@ def _trained_contents(known: Fingerprint) -> dict[int, str]:
     }
 
 
-def described(drift: Drift) -> Iterator[str]:
+def drift_sentences(drift: Drift) -> Iterator[str]:
     """Yields a sentence for each kind of change: how many images, and the first of them."""
     for kind, words in KINDS.items():
         images = getattr(drift, kind)
         if images:
-            yield f"{counted(images)} {words}: {join_names(images)}"
+            yield f"{images_are(images)} {words}: {join_names(images)}"
 
 
-def counted(images: Sequence[str]) -> str:
+def images_are(images: Sequence[str]) -> str:
     """Returns a number of images in words.
 
     Example:
-      >>> counted(["a.jpg"]), counted(["a.jpg", "b.jpg"])
+      >>> images_are(["a.jpg"]), images_are(["a.jpg", "b.jpg"])
       ('1 image is', '2 images are')
     """
     return "1 image is" if len(images) == 1 else f"{len(images):,} images are"
@@ -168,7 +168,7 @@ def check_resumed(
     Args:
       before: the run's fingerprint.
       now: the catalogue's.
-      schema: of both.
+      schema: the attributes of both catalogues.
       directory: the run's folder, for the message.
       accept: whether it may have changed in what is trained on.
 
@@ -180,7 +180,7 @@ def check_resumed(
     """
     _check_labels(before, schema, directory)
     drift = compare(before, now, schema)
-    sentences = list(described(drift))
+    sentences = list(drift_sentences(drift))
     if drift.trained and not accept:
         lines = "\n".join(f"  {sentence}" for sentence in sentences)
         raise WorkdirError(
@@ -199,7 +199,7 @@ def check_evaluated(
     Args:
       before: the run's fingerprint.
       now: the catalogue's.
-      schema: of both.
+      schema: the attributes of both catalogues.
       directory: the run's folder, for the message.
 
     Returns:
@@ -213,12 +213,12 @@ def check_evaluated(
     drift = compare(before, now, schema)
     if drift.leaked:
         raise DataError(
-            f"{counted(drift.leaked)} in the test part that {directory} was trained on: "
+            f"{images_are(drift.leaked)} in the test part that {directory} was trained on: "
             f"{join_names(drift.leaked)}. Give them back their part, or take them out of the test part; or "
             "point to the catalogue that it was trained on (--data.root=FOLDER), or train again in another "
             "--workdir."
         )
-    return list(described(drift))
+    return list(drift_sentences(drift))
 
 
 def _check_labels(before: Fingerprint, schema: AttributeSchema, directory: pathlib.Path) -> None:
@@ -226,6 +226,6 @@ def _check_labels(before: Fingerprint, schema: AttributeSchema, directory: pathl
     labels = before.labels
     if labels.shape[1] != schema.num_attributes or (labels >= np.asarray(schema.sizes)).any():
         raise WorkdirError(
-            f"{directory / FILE} has labels of other attributes than the run; restore it from a copy, or "
-            "train again in another --workdir"
+            f"{directory / FINGERPRINT_FILE} has labels of other attributes than the run; restore it from a "
+            "copy, or train again in another --workdir"
         )

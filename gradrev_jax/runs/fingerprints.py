@@ -15,7 +15,7 @@ from gradrev_jax.errors import WorkdirError
 from gradrev_jax.runs.array_files import load_arrays
 from gradrev_jax.runs.workdir import write_bytes
 
-FILE = "catalogue.npz"
+FINGERPRINT_FILE = "catalogue.npz"
 GONE = len(PARTS)  # in place of a part: no longer in the catalogue
 ARRAYS = ("names", "contents", "labels", "parts", "trained_on")  # of the file
 UNKNOWN = 0  # in place of a content's hash: the image was not read
@@ -72,7 +72,7 @@ class RememberedDigests:
         return self.source.read(row, transform)
 
 
-def remembering(catalogue: Catalogue) -> Catalogue:
+def remember_digests(catalogue: Catalogue) -> Catalogue:
     """Returns a catalogue whose images keep the digests that they were asked for."""
     return dataclasses.replace(catalogue, images=RememberedDigests(catalogue.images))
 
@@ -101,7 +101,7 @@ def rows_before(before: Fingerprint, now: Fingerprint) -> Int[np.ndarray, " M"]:
     return np.array([then.get(name, -1) for name in now.names], int)
 
 
-def following(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
+def merge_fingerprints(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
     """Returns the fingerprint of a run that goes on with a catalogue: what was trained on stays so.
 
     Args:
@@ -142,7 +142,7 @@ def save_fingerprint(directory: pathlib.Path, made: Fingerprint) -> None:
         parts=made.parts,
         trained_on=made.trained_on,
     )
-    write_bytes(directory / FILE, file.getvalue())
+    write_bytes(directory / FINGERPRINT_FILE, file.getvalue())
 
 
 def read_fingerprint(directory: pathlib.Path) -> Fingerprint | None:
@@ -151,7 +151,7 @@ def read_fingerprint(directory: pathlib.Path) -> Fingerprint | None:
     Raises:
       WorkdirError: it is damaged.
     """
-    path = directory / FILE
+    path = directory / FINGERPRINT_FILE
     try:
         return _make(load_arrays(path))
     except FileNotFoundError:

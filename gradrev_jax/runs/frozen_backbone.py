@@ -24,7 +24,7 @@ from gradrev_jax.weights.instructions import LONGEST_NAME
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.writer import write_state_dict
 
-FILE = "backbone.safetensors"
+BACKBONE_FILE = "backbone.safetensors"
 SEPARATOR = "/"  # between the names of a module and of its parameters, in the file
 
 
@@ -68,8 +68,8 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
     assert isinstance(backbone.inputs, PixelInputs), "the config was checked"
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
     example = backbone.inputs.example(config.data.image_size)
-    path = directory / FILE
-    is_shared = model_file.holds_model(directory)  # which its config cannot lead anywhere else from
+    path = directory / BACKBONE_FILE
+    is_shared = model_file.holds_model(directory)  # whose config must not choose another file
     if is_shared or path.exists():
         shapes = jax.eval_shape(network.init, jax.random.key(0), example)
         variables = (
@@ -119,7 +119,7 @@ def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> Non
     Raises:
       WeightsError: the folder cannot be written to.
     """
-    path = directory / FILE
+    path = directory / BACKBONE_FILE
     if not path.exists():
         write_state_dict(path, _flatten(frozen.variables))
 

@@ -99,9 +99,9 @@ def input_size(config: ConfigDict, inputs: Rows) -> int:
       config: the config of the run.
       inputs: the inputs of any part.
     """
-    return inputs.shape[-1] if is_vectors(config) else config.data.image_size
+    return inputs.shape[-1] if reads_vectors(config) else config.data.image_size
 
 
-def is_vectors(config: ConfigDict) -> bool:
+def reads_vectors(config: ConfigDict) -> bool:
     """Returns whether the model of a run reads vectors."""
     return config.model.freeze_backbone or bool(config.data.embeddings)

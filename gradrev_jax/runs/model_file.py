@@ -21,7 +21,7 @@ from gradrev_jax.errors import WorkdirError, first_line, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
 from gradrev_jax.systems.objective import STAGES
 
-FILE = "model.safetensors"
+MODEL_FILE = "model.safetensors"
 ENCODER, MEMORY, BACKBONE, SPACE = "encoder", "memory", "backbone", "space"  # the parts of the file
 SEPARATOR = "/"  # between the name of a part, and those of modules and parameters
 KEY, FORMAT = "gradrev_jax", "model 1"
@@ -50,7 +50,7 @@ def holds_model(directory: pathlib.Path) -> bool:
       >>> holds_model(pathlib.Path("no/such/folder"))
       False
     """
-    return (directory / FILE).is_file()
+    return (directory / MODEL_FILE).is_file()
 
 
 def check_trainable(directory: pathlib.Path) -> None:
@@ -152,7 +152,7 @@ def read_tree(directory: pathlib.Path, part: str, shapes: Any) -> Any:
 @contextlib.contextmanager
 def _opened(directory: pathlib.Path) -> Iterator[Any]:
     """Opens the file of a model, whose header is checked first, and names it in the errors of the block."""
-    path = directory / FILE
+    path = directory / MODEL_FILE
     try:
         _check_header(path)
         with safetensors.safe_open(path, framework="numpy") as file:

@@ -52,7 +52,7 @@ def restore(
     input_size: int,
     step: str,
     *,
-    beside: Any = None,
+    beside_encoder: Any = None,
 ) -> Restored:
     """Restores the parameters of a checkpoint, or of a model that is shared.
 
@@ -62,7 +62,7 @@ def restore(
       encoder: the model of the run.
       input_size: the height and width of its images, or the width of its vectors.
       step: ``best`` (on the validation part), ``latest``, or the number of a checkpoint.
-      beside: the shapes of what stage 2 trains beside the encoder; None: those of a memory [J, P, d].
+      beside_encoder: the shapes of what stage 2 trains beside the encoder; None: those of a memory [J, P, d].
 
     Raises:
       UserError: it is not there, damaged, or of another model.
@@ -82,7 +82,7 @@ def restore(
         shapes = parameter_shapes(encoder, input_size)
         if stage == ENCODER:
             return Restored(number, _read(checkpoints, number, shapes), None)
-        second = prototype_shape(encoder) if beside is None else beside
+        second = prototype_shape(encoder) if beside_encoder is None else beside_encoder
         params = _read(checkpoints, number, {ENCODER: shapes, MEMORY: second})
         return Restored(number, params[ENCODER], params[MEMORY])
 

@@ -14,7 +14,15 @@ from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import new_folder
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.inputs import open_frozen
-from gradrev_jax.runs.model_file import BACKBONE, ENCODER, FILE, MEMORY, Checkpoint, holds_model, write_model
+from gradrev_jax.runs.model_file import (
+    BACKBONE,
+    ENCODER,
+    MEMORY,
+    MODEL_FILE,
+    Checkpoint,
+    holds_model,
+    write_model,
+)
 from gradrev_jax.runs.shared_config import portable
 from gradrev_jax.serving.hub import CARD, PHOTOGRAPHS, PICTURES
 from gradrev_jax.serving.hub_metadata import RETRIEVAL, CardChoices
@@ -76,7 +84,9 @@ def export_model(
     if (frozen := open_frozen(config, directory)) is not None:
         trees[BACKBONE] = frozen.variables
     with new_folder(out, WorkdirError) as folder:
-        write_model(folder / FILE, Checkpoint(run.stage, run.step), trees, space.arrays(), space.metadata())
+        write_model(
+            folder / MODEL_FILE, Checkpoint(run.stage, run.step), trees, space.arrays(), space.metadata()
+        )
         shared = portable({**config.to_dict(), "stages": run.stages[: run.stages.index(run.stage) + 1]})
         _describe(folder, out.resolve().name, run, space, shared, card)
     return out

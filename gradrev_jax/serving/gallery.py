@@ -30,7 +30,7 @@ ABOUT, SPACE = "gallery.json", "space.safetensors"
 ARRAYS = ("blocks", "own_logits")
 VERSION = 2
 STATE = ("weights", "images", "vectors", "count")  # of a provenance, what changes without another setting
-MOST = 4  # galleries of the same parts that are kept, each of other settings
+MOST_GALLERIES = 4  # galleries of the same parts that are kept, each of other settings
 
 
 class EncodedGallery(NamedTuple):
@@ -201,7 +201,7 @@ def _remove_oldest(directory: pathlib.Path, parts: Sequence[str]) -> None:
         if is_kept and not _leads_elsewhere(path, directory):
             with contextlib.suppress(FileNotFoundError):  # another process has removed it
                 found.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(found)[:-MOST]:
+    for _, path in sorted(found)[:-MOST_GALLERIES]:
         with contextlib.suppress(OSError):  # a folder with a file that is not of ours stays
             _remove(path)
 

@@ -9,13 +9,13 @@ from tqdm.auto import tqdm
 
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.model_file import FILE, holds_model, read_checkpoint
+from gradrev_jax.runs.model_file import MODEL_FILE, holds_model, read_checkpoint
 
 PREFIX = "hub:"
 CARD = "README.md"
 PICTURES, PHOTOGRAPHS = ("hit_rate.png", "cross_accuracy.png"), ("retrieved.png",)
 # What is fetched, and what is published; what else lies in the folder of a model is of one machine.
-READ_FILES = (FILE, workdir.CONFIG, workdir.SCHEMA, workdir.VECTORS)
+READ_FILES = (MODEL_FILE, workdir.CONFIG, workdir.SCHEMA, workdir.VECTORS)
 FILES = (*READ_FILES, CARD, *PICTURES, *PHOTOGRAPHS)
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 REVISION = re.compile(r"[A-Za-z0-9][\w./-]*")
@@ -113,7 +113,7 @@ def fetch_model(where: str, *, progress: bool = True) -> pathlib.Path:
         raise WorkdirError(f"{where} cannot be fetched: {_reason(error)}") from error
     directory = pathlib.Path(folder)
     if not holds_model(directory):
-        raise WorkdirError(f"{where} is no model of gradrev_jax: it has no {FILE}")
+        raise WorkdirError(f"{where} is no model of gradrev_jax: it has no {MODEL_FILE}")
     return directory
 
 

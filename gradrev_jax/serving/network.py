@@ -86,6 +86,6 @@ def open_network(
     encoder, frozen = builders.build_encoder(config, schema), open_frozen(config, directory)
     size = config.data.image_size
     width = size if frozen is None else frozen.output_width(size)
-    beside = builders.shapes_beside_encoder(config, encoder, stage)
-    params = restore(directory, stage, encoder, width, str(step), beside=beside).params
-    return Network(encoder, params, frozen, size, config.data.largest_image)
+    shapes = builders.shapes_beside_encoder(config, encoder, stage)
+    restored = restore(directory, stage, encoder, width, str(step), beside_encoder=shapes)
+    return Network(encoder, restored.params, frozen, size, config.data.largest_image)

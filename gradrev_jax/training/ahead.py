@@ -8,8 +8,8 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gradrev_jax.runs.freed_memory import return_freed_memory
-from gradrev_jax.training.feed import prepare_call, stage_calls
-from gradrev_jax.training.parallel import CompiledSteps, Taken
+from gradrev_jax.training.feed import prepare_call, stage_step_ranges
+from gradrev_jax.training.parallel import CompiledSteps, StepsTaken
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
@@ -46,7 +46,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), stage.shapes
     )
-    _, batches, targets = prepare_call(stage, options, next(stage_calls(stage, options, first)))
+    _, batches, targets = prepare_call(stage, options, next(stage_step_ranges(stage, options, first)))
     steps = parallel.compile(stage.update, size=stage.batch_size)
     lower: Callable[..., Any] | None = getattr(steps, "lower", None)
     if lower is None:
@@ -54,7 +54,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
     compiled, shape = lower(state, batches, targets).compile(), batches.shape
     return_freed_memory()  # the compiler's, before the first step needs as much
 
-    def take_steps(state: TrainState, batches: Any, targets: Any) -> tuple[TrainState, Taken]:
+    def take_steps(state: TrainState, batches: Any, targets: Any) -> tuple[TrainState, StepsTaken]:
         return (compiled if batches.shape == shape else steps)(state, batches, targets)
 
     return take_steps

@@ -6,7 +6,7 @@ import re
 
 import jax
 
-MEMORY = "/proc/meminfo"
+MEMINFO = "/proc/meminfo"
 
 
 def free_bytes(device: jax.Device) -> int:
@@ -21,7 +21,7 @@ def free_bytes(device: jax.Device) -> int:
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
     try:
-        told = pathlib.Path(MEMORY).read_text()
+        told = pathlib.Path(MEMINFO).read_text()
         (available,) = re.findall(r"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
         return int(available) * 1024
     except (OSError, ValueError):  # another system

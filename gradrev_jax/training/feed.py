@@ -17,31 +17,31 @@ Prepared = TypeVar("Prepared")
 AHEAD = 2  # one that is ready and one in preparation hide any preparation shorter than a step
 
 
-def calls(first: int, last: int, *, at_most: int, ends: Iterable[int]) -> Iterator[range]:
-    """Yields the steps from first to last in ranges, none of which passes a multiple of an end.
+def step_ranges(first: int, last: int, *, at_most: int, intervals: Iterable[int]) -> Iterator[range]:
+    """Yields the steps from first to last in ranges, none of which passes a multiple of an interval.
 
     Args:
       first: the first step.
       last: the step to end before.
       at_most: the largest number of steps in a range.
-      ends: intervals of steps after which something else is due; 0: never.
+      intervals: the numbers of steps after which something else is due; 0: never.
 
     Example:
-      >>> [list(steps) for steps in calls(1, 8, at_most=3, ends=(5, 0))]
+      >>> [list(steps) for steps in step_ranges(1, 8, at_most=3, intervals=(5, 0))]
       [[1, 2, 3], [4], [5, 6, 7]]
     """
     start = first
     while start < last:
-        stops = (start - start % end + end for end in ends if end)
+        stops = (start - start % interval + interval for interval in intervals if interval)
         stop = min(start + at_most, last, *stops)
         yield range(start, stop)
         start = stop
 
 
-def stage_calls(stage: Stage, options: RunOptions, first: int) -> Iterator[range]:
-    """Yields the steps of a stage's calls from a step on."""
-    ends = (stage.epoch_steps, options.checkpoint_every)
-    return calls(first, stage.last_step, at_most=options.steps_per_call, ends=ends)
+def stage_step_ranges(stage: Stage, options: RunOptions, first: int) -> Iterator[range]:
+    """Yields the steps of a stage from the first on, in the ranges that one call takes each."""
+    intervals = (stage.epoch_steps, options.checkpoint_every)
+    return step_ranges(first, stage.last_step, at_most=options.steps_per_call, intervals=intervals)
 
 
 def prepare_call(stage: Stage, options: RunOptions, steps: range) -> tuple[range, Any, Any]:

@@ -27,7 +27,7 @@ from gradrev_jax.runs.fingerprints import (
     Fingerprint,
     fingerprint,
     read_fingerprint,
-    remembering,
+    remember_digests,
 )
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone
 from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs
@@ -70,6 +70,9 @@ class Plan(NamedTuple):
     """Represents what is known of a run before any of its images is read.
 
     Attributes:
+      config: the config of the run.
+      directory: the folder of the run.
+      history: what the folder held before.
       catalogue: the catalogue, with its validation part.
       protocol: the protocol of its evaluation.
       encoder: the model.
@@ -77,6 +80,9 @@ class Plan(NamedTuple):
       devices: the devices of each stage, by its name.
     """
 
+    config: ConfigDict
+    directory: pathlib.Path
+    history: History
     catalogue: Catalogue
     protocol: Protocol
     encoder: Encoder
@@ -111,7 +117,7 @@ class Data(NamedTuple):
 
 
 def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
-    """Returns a config in which fields that the run was begun without have what they stood for then."""
+    """Returns a config in which fields that are newer than the run have what they stood for before."""
     earlier = workdir.earlier_values(directory)
     if not earlier:
         return config
@@ -140,29 +146,27 @@ def read_history(directory: pathlib.Path) -> History:
 def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> Plan:
     """Opens the catalogue, and builds what depends on its attributes and labels alone."""
     protocol = build_protocol(config)
-    catalogue = remembering(builders.open_catalogue(config))
+    catalogue = remember_digests(builders.open_catalogue(config))
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)
     is_learned = builders.learned_edit(config, encoder, config.stages[-1]) is not None
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
-    _catalogue_changes(history, catalogue, directory, config)  # for its errors
+    _catalogue_changes(config, directory, history, catalogue)  # for its errors
     if config.train.max_steps == 0 and not has_checkpoint(directory, ENCODER):
         raise ConfigError(
             f"train.max_steps = 0 takes the encoder that a run has as it is, and {directory} has none"
         )
-    _check_not_built_upon(directory, config, len(catalogue.parts[TRAIN]))
+    _check_not_built_upon(config, directory, len(catalogue.parts[TRAIN]))
     objectives = builders.objectives(config, encoder, catalogue.part_labels(TRAIN))
     devices = {name: stage_devices(config, name) for name in config.stages}
-    return Plan(catalogue, protocol, encoder, objectives, devices)
+    return Plan(config, directory, history, catalogue, protocol, encoder, objectives, devices)
 
 
-def open_data(
-    config: ConfigDict, plan: Plan, directory: pathlib.Path, history: History, *, progress: bool
-) -> Data:
+def open_data(plan: Plan, *, progress: bool) -> Data:
     """Opens what a run is trained on; what needs no image is checked before any image is read."""
-    catalogue, protocol = plan.catalogue, plan.protocol
+    config, directory, catalogue, protocol = plan.config, plan.directory, plan.catalogue, plan.protocol
     frozen = open_frozen(config, directory)
     # What evaluation needs is looked at too, so that no hours of training precede an error.
     triplets, _, _, inputs = together(
@@ -172,14 +176,15 @@ def open_data(
         lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
     workdir.check_vectors(directory, catalogue.vectors)
-    notes = _catalogue_changes(history, catalogue, directory, config)
+    notes = _catalogue_changes(config, directory, plan.history, catalogue)
     shapes = parameter_shapes(plan.encoder, input_size(config, inputs[TRAIN]))
-    disk_note = _check_fits(config, plan, inputs[TRAIN], shapes, directory)
-    return Data(inputs, frozen, triplets, _starting_weights(shapes, config, directory), notes, disk_note)
+    disk_note = _check_fits(plan, inputs[TRAIN], shapes)
+    return Data(inputs, frozen, triplets, _starting_weights(config, directory, shapes), notes, disk_note)
 
 
-def _check_fits(config: ConfigDict, plan: Plan, inputs: Rows, shapes: Any, directory: pathlib.Path) -> str:
+def _check_fits(plan: Plan, inputs: Rows, shapes: Any) -> str:
     """Checks that a run fits in memory and on the disk; returns what the user is told of the disk."""
+    config, directory = plan.config, plan.directory
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     if config.data.placement == DEVICE:
         # Parameters, their gradients and two moments.
@@ -191,7 +196,7 @@ def _check_fits(config: ConfigDict, plan: Plan, inputs: Rows, shapes: Any, direc
 
 
 def _catalogue_changes(
-    history: History, catalogue: Catalogue, directory: pathlib.Path, config: ConfigDict
+    config: ConfigDict, directory: pathlib.Path, history: History, catalogue: Catalogue
 ) -> list[str]:
     """Returns the changes of a catalogue since a run began, a sentence for each kind, if it may go on.
 
@@ -204,7 +209,7 @@ def _catalogue_changes(
     return check_resumed(history.fingerprint, now, catalogue.schema, directory, accept=accept)
 
 
-def _starting_weights(shapes: Any, config: ConfigDict, directory: pathlib.Path) -> Any:
+def _starting_weights(config: ConfigDict, directory: pathlib.Path, shapes: Any) -> Any:
     """Returns the weights that a backbone which is trained starts from, read from the file that is named.
 
     There are none if the encoder goes on from a checkpoint anyway.
@@ -244,7 +249,7 @@ def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
     return triplets
 
 
-def _check_not_built_upon(directory: pathlib.Path, config: ConfigDict, num_images: int) -> None:
+def _check_not_built_upon(config: ConfigDict, directory: pathlib.Path, num_images: int) -> None:
     """Raises where the encoder would be trained further although a memory was fine-tuned on it."""
     with naming("train.{}"):
         epoch_steps = steps_per_epoch(num_images, config.train.batch_size)

@@ -21,20 +21,20 @@ from gradrev_jax.training.update import INPUT_SCOPE, TrainState, Update, all_fin
 Mode = Literal["pmap", "jit"]
 
 
-class Taken(NamedTuple):
+class StepsTaken(NamedTuple):
     """Represents what is known of some steps that were taken in one call.
 
     Attributes:
       metrics: the metrics of the last step; of the first that was not finite, if there is one.
-      finite: the number of steps before the first whose metrics are not finite.
+      num_finite: the number of steps before the first whose metrics are not finite.
     """
 
     metrics: Any
-    finite: Int[Array, ""]
+    num_finite: Int[Array, ""]
 
 
 # Compiled steps: (state, batches of K steps from Parallel.place, targets) -> (state, what is known of them).
-CompiledSteps = Callable[[TrainState, Any, Any], tuple[TrainState, Taken]]
+CompiledSteps = Callable[[TrainState, Any, Any], tuple[TrainState, StepsTaken]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Parallel:
             inputs.
 
         Returns:
-          (state, batches of K steps from ``place``, targets [K, ...]) -> (state, ``Taken``).
+          (state, batches of K steps from ``place``, targets [K, ...]) -> (state, ``StepsTaken``).
         """
         # In a loop, convolutions on a CPU are ten times as slow.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
@@ -155,7 +155,7 @@ class Parallel:
 
         def steps_on_device(
             state: TrainState, batches: Array, targets: Any, resident_inputs: Array | None
-        ) -> tuple[TrainState, Taken]:
+        ) -> tuple[TrainState, StepsTaken]:
             rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
             return steps(state, batches, targets, resident_inputs, shard=BatchShard(rows, size, AXIS))
 
@@ -163,7 +163,7 @@ class Parallel:
             return _with_resident_inputs(self._shard_map(steps_on_device), resident_inputs)
         return self._pmap(steps_on_device, resident_inputs)
 
-    def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, Taken]]) -> Callable[..., Any]:
+    def _shard_map(self, steps_on_device: Callable[..., tuple[TrainState, StepsTaken]]) -> Callable[..., Any]:
         """Compiles the steps of one device for all of them, with ``jit`` and ``shard_map``."""
         whole, split = PartitionSpec(), PartitionSpec(None, AXIS)
         mapped = jax.shard_map(
@@ -176,7 +176,7 @@ class Parallel:
         return jax.jit(mapped, donate_argnums=0)
 
     def _pmap(
-        self, steps_on_device: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
+        self, steps_on_device: Callable[..., tuple[TrainState, StepsTaken]], resident_inputs: Array | None
     ) -> CompiledSteps:
         """Compiles the steps of one device for all of them, with ``pmap``."""
         has_others = jax.process_count() > 1
@@ -196,7 +196,7 @@ class Parallel:
         # With several processes, pmap takes and returns arrays on the devices of its own process alone.
         local_inputs = _rewrap(resident_inputs, self.mesh.local_mesh)
 
-        def steps(state: TrainState, batches: Array, targets: Any) -> tuple[TrainState, Taken]:
+        def steps(state: TrainState, batches: Array, targets: Any) -> tuple[TrainState, StepsTaken]:
             local_state = _rewrap(state, self.mesh.local_mesh)
             state, taken = mapped(local_state, batches, targets, local_inputs)
             return _rewrap(state, self.mesh), taken
@@ -238,7 +238,7 @@ def _take_steps(
     *,
     shard: BatchShard | None,
     unroll: bool,
-) -> tuple[TrainState, Taken]:
+) -> tuple[TrainState, StepsTaken]:
     """Takes K steps in a row on one device.
 
     Args:
@@ -260,16 +260,16 @@ def _take_steps(
         return state, (metrics, all_finite(metrics))
 
     if len(batches) == 1:  # a loop of one step costs the compiler more than it gives
-        state, (metrics, finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (batches, targets)))
-        return state, Taken(metrics, finite.astype(jnp.int32))
-    state, (metrics, each) = jax.lax.scan(take_step, state, (batches, targets), unroll=unroll)
-    finite = jnp.cumprod(each.astype(jnp.int32)).sum(dtype=jnp.int32)
-    shown = jnp.minimum(finite, len(batches) - 1)
-    return state, Taken(jax.tree.map(lambda leaf: leaf[shown], metrics), finite)
+        state, (metrics, is_finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (batches, targets)))
+        return state, StepsTaken(metrics, is_finite.astype(jnp.int32))
+    state, (metrics, are_finite) = jax.lax.scan(take_step, state, (batches, targets), unroll=unroll)
+    num_finite = jnp.cumprod(are_finite.astype(jnp.int32)).sum(dtype=jnp.int32)
+    shown = jnp.minimum(num_finite, len(batches) - 1)
+    return state, StepsTaken(jax.tree.map(lambda leaf: leaf[shown], metrics), num_finite)
 
 
 def _with_resident_inputs(
-    compiled: Callable[..., tuple[TrainState, Taken]], resident_inputs: Array | None
+    compiled: Callable[..., tuple[TrainState, StepsTaken]], resident_inputs: Array | None
 ) -> CompiledSteps:
     """Binds the last argument of compiled steps."""
     return lambda state, batches, targets: compiled(state, batches, targets, resident_inputs)

@@ -16,16 +16,16 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import join_names
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.drift import copies, counted
+from gradrev_jax.runs.drift import images_are, test_images_also_trained_on
 from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fingerprints import (
-    FILE,
+    FINGERPRINT_FILE,
     fingerprint,
-    following,
+    merge_fingerprints,
     save_fingerprint,
 )
 from gradrev_jax.runs.frozen_backbone import save_frozen_backbone
-from gradrev_jax.runs.inputs import expected_pixels, is_vectors
+from gradrev_jax.runs.inputs import expected_pixels, reads_vectors
 from gradrev_jax.runs.loggers.loggers import open_loggers
 from gradrev_jax.runs.loggers.registry import check_loggers
 from gradrev_jax.runs.model_file import check_trainable
@@ -39,14 +39,13 @@ from gradrev_jax.systems.objective import ENCODER
 from gradrev_jax.training.ahead import start_compiling
 from gradrev_jax.training.opening import (
     Data,
-    History,
     Plan,
     as_begun,
     make_plan,
     open_data,
     read_history,
 )
-from gradrev_jax.training.parallel import CompiledSteps, Parallel
+from gradrev_jax.training.parallel import CompiledSteps
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_runner import run_stage
 from gradrev_jax.training.stages import STAGE_BUILDERS, StageInputs, patient_steps
@@ -76,8 +75,8 @@ def train(
       progress: whether progress bars are shown.
       stop: the function that says whether to save and stop. It is called between steps, and quickly; if one
         of several processes is asked to stop, all do after the same step.
-      during_steps: the function that makes a context, entered while there is work that only a checkpoint
-        keeps: a caller that is to end by a signal waits for its end, and needs to wait nowhere else.
+      during_steps: the function that returns a context manager, which is active while there are steps that
+        no checkpoint holds yet: a caller that handles signals has to defer them within it alone.
 
     Returns:
       The state after the last step of the last stage.
@@ -95,30 +94,30 @@ def train(
         progress = progress and distributed.is_first()
         history = read_history(directory)
         plan = make_plan(config, directory, history)
-        early = None if history.has_begun else _compile_beside(config, plan, directory)
-        data = open_data(config, plan, directory, history, progress=progress)
+        early = None if history.has_begun else _compile_beside(plan)
+        data = open_data(plan, progress=progress)
         fields = workdir.flat_fields(config.to_dict())
         with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
-            _claim(config, plan, data, directory, history)
+            _claim(plan, data)
             say(data.disk_note)
-            shared = _stage_inputs(config, directory, plan, data, progress=progress, stop=stop)
+            shared = _stage_inputs(plan, data, progress=progress, stop=stop)
             for name in config.stages:
                 stage = STAGE_BUILDERS[name](shared)
-                options = _run_options(
-                    config,
-                    stage,
-                    plan.devices[name],
-                    progress=progress,
-                    stop=stop,
-                    during_steps=during_steps,
-                )
+                options = _run_options(plan, stage, progress=progress, stop=stop, during_steps=during_steps)
                 state = run_stage(stage, directory, options, loggers, early if name == ENCODER else None)
     return state
 
 
-def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> Future[CompiledSteps] | None:
-    """Starts compiling the steps of a new run while its images are decoded; None: it cannot, or has none."""
-    if ENCODER not in config.stages or is_vectors(config):
+def _compile_beside(plan: Plan) -> Future[CompiledSteps] | None:
+    """Starts compiling the steps of a new run while its images are decoded.
+
+    Args:
+      plan: what is known of the run.
+
+    Returns:
+      The steps; None if the run has none of the encoder, or they cannot be compiled ahead.
+    """
+    if ENCODER not in plan.config.stages or reads_vectors(plan.config):
         return None
 
     def validate_nothing(params: Any, memory: Any) -> Validation:
@@ -126,10 +125,10 @@ def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> 
 
     stage = STAGE_BUILDERS[ENCODER](
         StageInputs(
-            config=config,
-            directory=directory,
+            config=plan.config,
+            directory=plan.directory,
             catalogue=plan.catalogue,
-            inputs={TRAIN: expected_pixels(plan.catalogue, TRAIN, config)},
+            inputs={TRAIN: expected_pixels(plan.catalogue, TRAIN, plan.config)},
             encoder=plan.encoder,
             starting_weights={},
             objectives=plan.objectives,
@@ -138,47 +137,42 @@ def _compile_beside(config: ConfigDict, plan: Plan, directory: pathlib.Path) -> 
             progress=False,
         )
     )
-    return start_compiling(stage, _run_options(config, stage, plan.devices[ENCODER], progress=False))
+    return start_compiling(stage, _run_options(plan, stage, progress=False))
 
 
-def _claim(config: ConfigDict, plan: Plan, data: Data, directory: pathlib.Path, history: History) -> None:
+def _claim(plan: Plan, data: Data) -> None:
     """Claims the folder for this run, and prints the notes on its catalogue."""
+    directory, history = plan.directory, plan.history
     now = fingerprint(plan.catalogue)
     is_known = history.fingerprint is not None or not history.has_begun
     distributed.barrier("claim")  # all have seen the folder as it was
     if distributed.is_first():
         if is_known:  # what an earlier version has trained on is not known
-            save_fingerprint(directory, following(history.fingerprint, now))
-        workdir.claim(directory, config.to_dict())
+            save_fingerprint(directory, merge_fingerprints(history.fingerprint, now))
+        workdir.claim(directory, plan.config.to_dict())
         workdir.claim_schema(directory, plan.catalogue.schema)
         workdir.claim_vectors(directory, plan.catalogue.vectors)
         if data.frozen is not None:
             save_frozen_backbone(directory, data.frozen)
     notes = list(data.notes)
     if not is_known:
-        notes.append(f"{directory} holds no {FILE}, so whether its catalogue has changed cannot be told")
-    if same := copies(now):
-        notes.append(f"{counted(same)} in the test part and trained on, too: {join_names(same)}")
+        notes.append(
+            f"{directory} holds no {FINGERPRINT_FILE}, so whether its catalogue has changed cannot be told"
+        )
+    if same := test_images_also_trained_on(now):
+        notes.append(f"{images_are(same)} in the test part and trained on, too: {join_names(same)}")
     for note in notes:
         say(note)
 
 
-def _stage_inputs(
-    config: ConfigDict,
-    directory: pathlib.Path,
-    plan: Plan,
-    data: Data,
-    *,
-    progress: bool,
-    stop: Callable[[], bool],
-) -> StageInputs:
+def _stage_inputs(plan: Plan, data: Data, *, progress: bool, stop: Callable[[], bool]) -> StageInputs:
     """Collects what all stages share, with the function that a checkpoint is chosen by."""
     part, protocol = plan.validation_part, plan.protocol
     validate = make_validator(
         plan.encoder,
         StoppableRows(data.inputs[part], stop),
         plan.catalogue.part_labels(part),
-        _validation_queries(plan.catalogue, part, protocol, config.seed) if data.triplets else None,
+        _validation_queries(plan.catalogue, part, protocol, plan.config.seed) if data.triplets else None,
         # Until evaluation has chosen one, the usual one.
         normalize=protocol.normalize or "global",
         # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
@@ -187,8 +181,8 @@ def _stage_inputs(
         progress=progress,
     )
     return StageInputs(
-        config=config,
-        directory=directory,
+        config=plan.config,
+        directory=plan.directory,
         catalogue=plan.catalogue,
         inputs=data.inputs,
         encoder=plan.encoder,
@@ -201,16 +195,16 @@ def _stage_inputs(
 
 
 def _run_options(
-    config: ConfigDict,
+    plan: Plan,
     stage: Stage,
-    parallel: Parallel,
     *,
     progress: bool,
     stop: Callable[[], bool] = never,
     during_steps: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> RunOptions:
+    config = plan.config
     return RunOptions(
-        parallel=parallel,
+        parallel=plan.devices[stage.name],
         on_device=config.data.placement == DEVICE,
         steps_per_call=config.train.steps_per_call,
         log_every=config.train.log_every,

@@ -19,10 +19,10 @@ def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
 
 def is_over(checkpoints: Checkpoints, last_step: int, patient_steps: int | None) -> bool:
     """Returns whether a stage is at its last step, or without a better held-out score for too many steps."""
-    latest, since = checkpoints.latest_step, checkpoints.best_since
-    if latest is None or since is None:
+    latest, best = checkpoints.latest_step, checkpoints.first_best_step
+    if latest is None or best is None:
         return False
-    return latest >= last_step or (patient_steps is not None and latest - since >= patient_steps)
+    return latest >= last_step or (patient_steps is not None and latest - best >= patient_steps)
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from gradrev_jax import distributed
 from gradrev_jax.errors import DivergedError
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.training.feed import Feed
-from gradrev_jax.training.parallel import Taken
+from gradrev_jax.training.parallel import StepsTaken
 from gradrev_jax.training.saved_state import checkpoint_items, is_over
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stopping import TrainingStopped, ValidationStopped
@@ -37,7 +37,7 @@ class SpeedMeter:
         self._start, self._waited, self._steps = time.perf_counter(), self._feed.waited, 0
 
     def count(self, metrics: Any, steps: int) -> None:
-        """Takes the metrics of some steps, after those before them are computed.
+        """Waits for the metrics of the call before, and keeps those of this one.
 
         So the host prepares the next batch while the device works, and never runs further ahead.
         """
@@ -74,7 +74,7 @@ class StageObserver:
     ) -> None:
         self._stage, self._options, self._checkpoints = stage, options, checkpoints
         self._log, self._bar, self._meter = log, bar, meter
-        self._taken: tuple[range, Taken] | None = None
+        self._taken: tuple[range, StepsTaken] | None = None
 
     def ends_before(self, step: int) -> bool:
         """Returns whether the stage ends early before a step, no longer better on the held-out part."""
@@ -87,7 +87,7 @@ class StageObserver:
         self._bar.write(f"{self._stage.name} ends early, no longer better on the held-out part")
         return True
 
-    def observe(self, state: TrainState, taken: Taken, steps: range) -> None:
+    def observe(self, state: TrainState, taken: StepsTaken, steps: range) -> None:
         """Records, validates and saves where it is due after some steps.
 
         Raises:
@@ -102,7 +102,7 @@ class StageObserver:
         if saves or done // options.log_every > steps.start // options.log_every:
             self._check_steps()  # so that what is not finite is never recorded, validated or saved
             record = self._meter.record(done)
-            self._log({**self._place(done), **record})
+            self._log({**self._record_keys(done), **record})
             self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
         if saves:
             self._check_state(state, done)
@@ -156,12 +156,12 @@ class StageObserver:
 
     def _record(self, validation: Validation, done: int) -> None:
         if validation.record:
-            self._log({**self._place(done), **validation.record})
+            self._log({**self._record_keys(done), **validation.record})
 
     def _epoch_ends(self, done: int) -> bool:
         return done > 0 and (done % self._stage.epoch_steps == 0 or done == self._stage.last_step)
 
-    def _place(self, done: int) -> dict[str, Any]:
+    def _record_keys(self, done: int) -> dict[str, Any]:
         return {"stage": self._stage.name, "step": done, "epoch": done / self._stage.epoch_steps}
 
     def _check_steps(self) -> None:
@@ -172,13 +172,13 @@ class StageObserver:
         """
         if self._taken is None:
             return
-        steps, (metrics, finite) = self._taken
-        if int(finite) < len(steps):
+        steps, (metrics, num_finite) = self._taken
+        if int(num_finite) < len(steps):
             described = {"loss": float(metrics.loss), **self._stage.record(metrics)}
             losses = {name: value for name, value in described.items() if isinstance(value, float)}
             parts = ", ".join(f"{name} = {value:g}" for name, value in losses.items())
             raise self._diverged(
-                f"at step {steps.start + int(finite) + 1} of stage {self._stage.name} {parts}"
+                f"at step {steps.start + int(num_finite) + 1} of stage {self._stage.name} {parts}"
             )
 
     def _check_state(self, state: TrainState, done: int) -> None:

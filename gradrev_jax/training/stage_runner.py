@@ -16,7 +16,7 @@ from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 from gradrev_jax.training.ahead import can_compile_ahead, compile_ahead
-from gradrev_jax.training.feed import Feed, prepare_call, stage_calls
+from gradrev_jax.training.feed import Feed, prepare_call, stage_step_ranges
 from gradrev_jax.training.parallel import CompiledSteps
 from gradrev_jax.training.saved_state import restore_state
 from gradrev_jax.training.stage import RunOptions, Stage
@@ -115,7 +115,9 @@ def _is_validated(directory: pathlib.Path, name: str, step: int) -> bool:
 
 def _feed(stage: Stage, options: RunOptions, first_step: int) -> Feed[range, tuple[range, Any, Any]]:
     """Prepares the batches of the coming calls ahead of them."""
-    return Feed(functools.partial(prepare_call, stage, options), stage_calls(stage, options, first_step))
+    return Feed(
+        functools.partial(prepare_call, stage, options), stage_step_ranges(stage, options, first_step)
+    )
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class ValidationStopped(Exception):  # noqa: N818
 
 
 class StoppableRows:
-    """Inputs that refuse to be read where training is to stop, so that validation need not end first.
+    """Inputs that raise ``ValidationStopped`` once training is asked to stop, so that no validation need end.
 
     With several processes they are always read: one that gave up alone would leave the others waiting.
 

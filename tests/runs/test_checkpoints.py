@@ -353,10 +353,10 @@ def test_damaged_scores_are_one_kind_of_error(tmp_path, content):
 def test_of_equal_scores_the_last_is_the_best_and_the_first_says_since_when(tmp_path):
     """Found by use: a plateau never ended a stage, because each equal score was a new best."""
     with Checkpoints(tmp_path / "c") as checkpoints:
-        assert checkpoints.best_since is None
+        assert checkpoints.first_best_step is None
         for step, score in enumerate([0.1, 0.5, 0.5, None, 0.5, 0.2, 0.2], start=1):
             checkpoints.save(step, items(step), score=score)
-            assert checkpoints.best_since == min(step, 2)
+            assert checkpoints.first_best_step == min(step, 2)
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.steps == (2, 5, 6, 7)
-        assert (checkpoints.best_since, checkpoints.best_step) == (2, 5)
+        assert (checkpoints.first_best_step, checkpoints.best_step) == (2, 5)

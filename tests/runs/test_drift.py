@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from gradrev_jax.errors import DataError, WorkdirError, join_names
-from gradrev_jax.runs.drift import check_evaluated, check_resumed, compare, copies, described
-from gradrev_jax.runs.fingerprints import fingerprint, following
+from gradrev_jax.runs.drift import (
+    check_evaluated,
+    check_resumed,
+    compare,
+    drift_sentences,
+    test_images_also_trained_on,
+)
+from gradrev_jax.runs.fingerprints import fingerprint, merge_fingerprints
 from tests.runs.test_fingerprints import IMAGES, SCHEMA, make
 
 RUN = pathlib.Path("runs/mine")
@@ -72,7 +78,7 @@ def test_the_same_catalogue_has_not_changed_whatever_its_order():
 )
 def test_each_change_is_named_and_known_to_concern_training_or_not(now, sentence, trained):
     found = drift(now)
-    assert list(described(found)) == [sentence]
+    assert list(drift_sentences(found)) == [sentence]
     assert found.trained == trained
     assert found.leaked == []
 
@@ -120,20 +126,20 @@ def test_no_test_image_may_have_been_trained_on(now, leaked):
 
 def test_copies_that_were_in_both_parts_from_the_start_are_told_and_do_not_stop_anything():
     twice = with_(t=("test", "ay", 1, 0))
-    assert copies(fingerprint(make(twice))) == ["ü/t.jpg (= a.jpg)"]
+    assert test_images_also_trained_on(fingerprint(make(twice))) == ["ü/t.jpg (= a.jpg)"]
     assert drift(twice, before=twice).leaked == []
-    assert copies(fingerprint(make(IMAGES))) == []
+    assert test_images_also_trained_on(fingerprint(make(IMAGES))) == []
 
 
 def test_what_was_once_trained_on_is_never_tested():
     """Also after the run has gone on without it."""
     without = with_(a=None)
-    went_on = following(fingerprint(make(IMAGES)), fingerprint(make(without)))
+    went_on = merge_fingerprints(fingerprint(make(IMAGES)), fingerprint(make(without)))
     back = fingerprint(make(with_(a=("test", "ay", 1, -1))))
     assert compare(went_on, back, SCHEMA).leaked == ["a.jpg"]
     renamed = fingerprint(make({**without, "z.jpg": ("test", "ay", 1, -1)}))
     assert compare(went_on, renamed, SCHEMA).leaked == ["z.jpg (was a.jpg)"]
-    assert list(described(compare(went_on, fingerprint(make(without)), SCHEMA))) == []
+    assert list(drift_sentences(compare(went_on, fingerprint(make(without)), SCHEMA))) == []
 
 
 def test_an_evaluation_goes_on_with_all_other_changes():
@@ -151,7 +157,7 @@ def test_ten_images_are_named_and_the_others_counted():
     assert join_names(images[:10]) == ", ".join(images[:10])
     assert join_names(images) == ", ".join(images[:10]) + " and 1,224 more"
     many = {**IMAGES, **{name: ("test", name, 0, 0) for name in images}}
-    (sentence,) = described(drift(many))
+    (sentence,) = drift_sentences(drift(many))
     assert sentence.startswith("1,234 images are added: 0.jpg (test), 1.jpg (test), ")
 
 

@@ -8,13 +8,13 @@ from gradrev_jax.data.catalogue import PARTS, Catalogue
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.runs import array_files
 from gradrev_jax.runs.fingerprints import (
-    FILE,
+    FINGERPRINT_FILE,
     GONE,
     UNKNOWN,
     fingerprint,
-    following,
+    merge_fingerprints,
     read_fingerprint,
-    remembering,
+    remember_digests,
     save_fingerprint,
 )
 
@@ -50,7 +50,7 @@ def make(images, known=True):
         part: np.array([row for row, (of, *_) in enumerate(images.values()) if of == part], int)
         for part in PARTS
     }
-    catalogue = remembering(Catalogue(SCHEMA, Counted(contents), labels, parts))
+    catalogue = remember_digests(Catalogue(SCHEMA, Counted(contents), labels, parts))
     if known:
         for row in range(len(contents)):
             catalogue.images.digest(row)
@@ -95,10 +95,10 @@ def test_what_is_written_is_what_is_read(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no zip file", None])
 def test_a_damaged_file_is_named(tmp_path, content):
     save_fingerprint(tmp_path, fingerprint(make(IMAGES)))
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2] if content is None else content)
+    whole = (tmp_path / FINGERPRINT_FILE).read_bytes()
+    (tmp_path / FINGERPRINT_FILE).write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(
-        WorkdirError, match=rf"{FILE}, which says what the run was trained on, cannot be read"
+        WorkdirError, match=rf"{FINGERPRINT_FILE}, which says what the run was trained on, cannot be read"
     ):
         read_fingerprint(tmp_path)
 
@@ -115,7 +115,7 @@ def test_fifty_thousand_images_take_less_than_five_megabytes(tmp_path, rng):
         trained_on=np.ones(count, bool),
     )
     save_fingerprint(tmp_path, made)
-    assert (tmp_path / FILE).stat().st_size < 5e6
+    assert (tmp_path / FINGERPRINT_FILE).stat().st_size < 5e6
     assert read_fingerprint(tmp_path).names == names
 
 
@@ -126,7 +126,7 @@ def test_what_was_trained_on_stays_so_when_a_run_goes_on():
         "ü/t.jpg": ("train", "tee", 1, 0),
         "new.jpg": ("test", "new", 0, 0),
     }
-    made = following(before, fingerprint(make(later)))
+    made = merge_fingerprints(before, fingerprint(make(later)))
     found = dict(
         zip(made.names, zip(made.parts.tolist(), made.trained_on.tolist(), strict=True), strict=True)
     )
@@ -137,7 +137,7 @@ def test_what_was_trained_on_stays_so_when_a_run_goes_on():
         "b.jpg": (GONE, True),
         "v.jpg": (GONE, True),
     }
-    again = following(made, fingerprint(make({"b.jpg": ("test", "bee", 0, 1)}, known=False)))
+    again = merge_fingerprints(made, fingerprint(make({"b.jpg": ("test", "bee", 0, 1)}, known=False)))
     assert again.names[0] == "b.jpg"
     assert (again.parts[0], again.trained_on[0], again.contents[0]) == (2, True, before.contents[0])
     assert set(again.names) == {
@@ -146,7 +146,7 @@ def test_what_was_trained_on_stays_so_when_a_run_goes_on():
         "ü/t.jpg",
         "v.jpg",
     }  # what was never trained on may be forgotten
-    assert following(None, before) is before
+    assert merge_fingerprints(None, before) is before
 
 
 GOOD = {
@@ -174,15 +174,17 @@ GOOD = {
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_damage(tmp_path, changed):
-    np.savez(tmp_path / FILE, **GOOD)
+    np.savez(tmp_path / FINGERPRINT_FILE, **GOOD)
     assert read_fingerprint(tmp_path).names == ("a.jpg", "b.jpg")
-    np.savez(tmp_path / FILE, **{**GOOD, **changed})
-    with pytest.raises(WorkdirError, match=f"{FILE}, which says what the run was trained on, cannot be read"):
+    np.savez(tmp_path / FINGERPRINT_FILE, **{**GOOD, **changed})
+    with pytest.raises(
+        WorkdirError, match=f"{FINGERPRINT_FILE}, which says what the run was trained on, cannot be read"
+    ):
         read_fingerprint(tmp_path)
 
 
 def test_a_small_file_cannot_ask_for_gigabytes(tmp_path, monkeypatch):
-    np.savez_compressed(tmp_path / FILE, **{**GOOD, "contents": np.zeros(10**6, np.uint64)})
+    np.savez_compressed(tmp_path / FINGERPRINT_FILE, **{**GOOD, "contents": np.zeros(10**6, np.uint64)})
     monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
     with pytest.raises(WorkdirError, match="it has 8,00.,... bytes of arrays, at most 1,000,000 are read"):
         read_fingerprint(tmp_path)

@@ -6,7 +6,7 @@ import safetensors.numpy
 from configs import garments
 from gradrev_jax.errors import WeightsError
 from gradrev_jax.models.alexnet import TAPS
-from gradrev_jax.runs.frozen_backbone import FILE, open_frozen_backbone, save_frozen_backbone
+from gradrev_jax.runs.frozen_backbone import BACKBONE_FILE, open_frozen_backbone, save_frozen_backbone
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_the_weights_in_the_folder_are_those_of_the_run(config, tmp_path):
 )
 def test_other_weights_are_refused(config, tmp_path, name, array, message):
     save_frozen_backbone(tmp_path, open_frozen_backbone(config, tmp_path))
-    tensors = safetensors.numpy.load_file(tmp_path / FILE) | {name: array}
+    tensors = safetensors.numpy.load_file(tmp_path / BACKBONE_FILE) | {name: array}
     changed = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    (tmp_path / FILE).write_bytes(safetensors.numpy.save(changed))
-    with pytest.raises(WeightsError, match=f"{FILE} .*{message}"):
+    (tmp_path / BACKBONE_FILE).write_bytes(safetensors.numpy.save(changed))
+    with pytest.raises(WeightsError, match=f"{BACKBONE_FILE} .*{message}"):
         open_frozen_backbone(config, tmp_path)

@@ -9,9 +9,9 @@ import safetensors.numpy
 
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.runs.model_file import (
-    FILE,
     KEY,
     LARGEST_HEADER,
+    MODEL_FILE,
     Checkpoint,
     holds_model,
     read_checkpoint,
@@ -27,7 +27,7 @@ MEMORY = np.arange(8.0).reshape(2, 2, 2)
 def model(tmp_path):
     trees = {"encoder": TREE, "memory": MEMORY}
     arrays = {"space/memory": np.ones(2, np.float64)}
-    write_model(tmp_path / FILE, Checkpoint("memory", 7), trees, arrays, {"space": "{}"})
+    write_model(tmp_path / MODEL_FILE, Checkpoint("memory", 7), trees, arrays, {"space": "{}"})
     return tmp_path
 
 
@@ -46,7 +46,7 @@ def read_all(folder):
 
 
 def write(folder, tensors, metadata=None):
-    (folder / FILE).write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
+    (folder / MODEL_FILE).write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
 
 
 def test_what_is_written_is_read(model):
@@ -60,20 +60,20 @@ def test_what_is_written_is_read(model):
 
 
 def test_a_file_cut_short_anywhere_is_refused(model):
-    content = (model / FILE).read_bytes()
+    content = (model / MODEL_FILE).read_bytes()
     for length in range(len(content)):
-        (model / FILE).write_bytes(content[:length])
-        with pytest.raises(WorkdirError, match=FILE):
+        (model / MODEL_FILE).write_bytes(content[:length])
+        with pytest.raises(WorkdirError, match=MODEL_FILE):
             read_all(model)
 
 
 def test_a_file_with_any_byte_changed_is_refused_or_holds_numbers(model, rng):
-    content = (model / FILE).read_bytes()
+    content = (model / MODEL_FILE).read_bytes()
     refused = 0
     for _ in range(400):
         changed = bytearray(content)
         changed[rng.integers(len(content))] ^= int(rng.integers(1, 256))
-        (model / FILE).write_bytes(changed)
+        (model / MODEL_FILE).write_bytes(changed)
         with contextlib.suppress(WorkdirError):
             refused += 1
             _, tree, memory = read_all(model)
@@ -99,14 +99,14 @@ def test_a_file_with_any_byte_changed_is_refused_or_holds_numbers(model, rng):
     ],
 )
 def test_what_is_no_model_is_refused(tmp_path, content, message):
-    (tmp_path / FILE).write_bytes(content)
+    (tmp_path / MODEL_FILE).write_bytes(content)
     with pytest.raises(WorkdirError, match=message):
         read_checkpoint(tmp_path)
 
 
 def test_a_header_that_promises_more_than_the_file_holds_allocates_nothing(tmp_path):
     header = json.dumps({"memory": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
-    (tmp_path / FILE).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
+    (tmp_path / MODEL_FILE).write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
     with pytest.raises(WorkdirError, match="is cut short or damaged"):
         read_tree(tmp_path, "memory", shapes(MEMORY))
 
@@ -153,21 +153,21 @@ KERNEL, BIAS = "encoder/params/mlp/kernel", "encoder/params/mlp/bias"
     ],
 )
 def test_other_tensors_than_those_of_the_model_are_refused(model, changes, message):
-    with safetensors.safe_open(model / FILE, framework="numpy") as file:
+    with safetensors.safe_open(model / MODEL_FILE, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors = {name: each for name, each in {**tensors, **changes}.items() if each is not None}
     write(model, tensors)
     with pytest.raises(WorkdirError, match=message) as caught:
         read_tree(model, "encoder", shapes(TREE))
-    assert str(caught.value).startswith(str(model / FILE))
+    assert str(caught.value).startswith(str(model / MODEL_FILE))
 
 
 def test_a_missing_memory_is_said(tmp_path):
-    write_model(tmp_path / FILE, Checkpoint("encoder", 0), {"encoder": TREE}, {}, {})
+    write_model(tmp_path / MODEL_FILE, Checkpoint("encoder", 0), {"encoder": TREE}, {}, {})
     with pytest.raises(WorkdirError, match="1 missing, as memory"):
         read_tree(tmp_path, "memory", shapes(MEMORY))
 
 
 def test_only_a_file_is_a_model(tmp_path):
-    pathlib.Path(tmp_path / FILE).mkdir()
+    pathlib.Path(tmp_path / MODEL_FILE).mkdir()
     assert not holds_model(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.serving.gallery import (
-    MOST,
+    MOST_GALLERIES,
     EncodedGallery,
     gallery_provenance,
     keep_gallery,
@@ -153,14 +153,14 @@ def test_galleries_of_several_settings_stay_beside_each_other(tmp_path, gallery,
     """Found by use: two commands with other flags threw each other's encoding away at every start."""
     (tmp_path / "serving" / "test").mkdir(parents=True)  # of an earlier version, the oldest
     keep_gallery(tmp_path, ("test", "train"), OF, gallery)
-    settings = [OF | {"config": str(number)} for number in range(MOST + 1)]
+    settings = [OF | {"config": str(number)} for number in range(MOST_GALLERIES + 1)]
     for number, each in enumerate(settings):
         keep_gallery(tmp_path, PARTS, each, gallery._replace(step=number))
         time.sleep(0.01)  # so that no two are written at one time
     assert open_gallery(tmp_path, PARTS, settings[0]) is None
     for number, each in enumerate(settings[1:], start=1):
         assert open_gallery(tmp_path, PARTS, each).step == number
-    assert len(list((tmp_path / "serving").iterdir())) == MOST + 1, "and the one of other parts"
+    assert len(list((tmp_path / "serving").iterdir())) == MOST_GALLERIES + 1, "and the one of other parts"
     assert not capsys.readouterr().err
 
 
@@ -214,8 +214,8 @@ def test_what_a_link_leads_to_is_not_removed_as_the_oldest(tmp_path, gallery):
     before = sorted(mine.rglob("*"))
     (model / "serving").mkdir()
     (model / "serving" / "test_0").symlink_to(kept_folder(mine, PARTS, OF))
-    for number in range(MOST + 1):
+    for number in range(MOST_GALLERIES + 1):
         time.sleep(0.01)
         keep_gallery(model, PARTS, OF | {"config": str(number)}, gallery)
     assert sorted(mine.rglob("*")) == before
-    assert len(list((model / "serving").iterdir())) == MOST + 1, "and the link"
+    assert len(list((model / "serving").iterdir())) == MOST_GALLERIES + 1, "and the link"

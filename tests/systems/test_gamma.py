@@ -237,7 +237,12 @@ def test_a_run_is_trained_continued_and_evaluated(tiny_config, small_backbone, t
     size = config.data.image_size
     first = restore(tmp_path, "encoder", encoder, size, "best")
     last = restore(
-        tmp_path, "memory", encoder, size, "latest", beside=builders.second_stage_shapes(config, encoder)
+        tmp_path,
+        "memory",
+        encoder,
+        size,
+        "latest",
+        beside_encoder=builders.second_stage_shapes(config, encoder),
     )
     jax.tree.map(np.testing.assert_array_equal, first.params, last.params)
     assert np.abs(last.memory["editor"]["edit"]["kernel"]).max() > 0

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from gradrev_jax.training.feed import AHEAD, Feed, calls
+from gradrev_jax.training.feed import AHEAD, Feed, step_ranges
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from gradrev_jax.training.feed import AHEAD, Feed, calls
     [(0, 10, 1, (4, 0)), (0, 10, 3, (4, 0)), (5, 23, 4, (7, 5)), (3, 3, 2, (4,)), (0, 9, 100, (0,))],
 )
 def test_calls_cover_all_steps_and_end_where_something_is_to_be_done(first, last, at_most, ends):
-    runs = list(calls(first, last, at_most=at_most, ends=ends))
+    runs = list(step_ranges(first, last, at_most=at_most, intervals=ends))
     assert [step for run in runs for step in run] == list(range(first, last))
     for run in runs:
         assert 1 <= len(run) <= at_most

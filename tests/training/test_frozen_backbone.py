@@ -97,7 +97,7 @@ def test_other_weights_transforms_and_images_are_other_entries(config, tmp_path)
 def test_the_folder_keeps_the_weights_and_checkpoints_do_not(config, tmp_path):
     state = run(config, tmp_path / "run")
     assert "backbone" not in state.params["params"]
-    assert (tmp_path / "run" / frozen_backbone.FILE).exists()
+    assert (tmp_path / "run" / frozen_backbone.BACKBONE_FILE).exists()
     before = evaluate(tmp_path / "run", progress=False)
     shutil.rmtree(tmp_path / "cache")
     config.seed = 7  # had the weights to be drawn again, they would be others

@@ -28,7 +28,7 @@ def planned(config, directory):
 
 
 def opened(config, directory):
-    return open_data(config, planned(config, directory), directory, read_history(directory), progress=False)
+    return open_data(planned(config, directory), progress=False)
 
 
 @pytest.fixture

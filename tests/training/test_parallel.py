@@ -187,7 +187,7 @@ def test_this_machine_has_some_memory():
 def test_what_the_file_cache_would_give_back_is_free(monkeypatch, tmp_path):
     told = tmp_path / "meminfo"
     told.write_text("MemFree:      1 kB\nMemAvailable:    3072 kB\n")
-    monkeypatch.setattr(device_memory, "MEMORY", told)
+    monkeypatch.setattr(device_memory, "MEMINFO", told)
     assert free_bytes(jax.devices()[0]) == 3 * 2**20
     told.write_text("")
     assert free_bytes(jax.devices()[0]) > 2**20, "of another system, what is free without it"

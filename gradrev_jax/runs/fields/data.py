@@ -150,7 +150,7 @@ SHARED = {
     ),
 }
 
-DATA: dict[str, Field] = {
+DATA_FIELDS: dict[str, Field] = {
     **IMAGES,
     **SHARED,
     **{name: field for each in FORMATS.values() for name, field in each.fields.items()},

@@ -6,14 +6,14 @@ from gradrev_jax.core.losses import WEIGHTINGS
 from gradrev_jax.core.removal import REMOVAL_TARGETS
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.encoder import HEADS, REACHES
+from gradrev_jax.systems.backbone import PRECISIONS
 from gradrev_jax.systems.field import Field, Rule, at_least, number, one_of
 from gradrev_jax.systems.objective import ENCODER, STAGES
 from gradrev_jax.systems.registry import SYSTEMS
 
 PARALLEL_MODES = ("pmap", "jit")
-PRECISIONS = ("float32", "bfloat16")
 
-RUN = {
+RUN_FIELDS = {
     "seed": Field(
         default=0,
         meaning="Seed of the initial parameters, the batch order, flips, dropout, the validation part and "
@@ -62,7 +62,7 @@ RUN = {
     ),
 }
 
-MODEL = {
+MODEL_FIELDS = {
     "system": Field(
         default="gradrev",
         meaning="System: what is trained, and how it edits; "
@@ -134,7 +134,7 @@ MODEL = {
     ),
 }
 
-REVERSAL = {
+REVERSAL_FIELDS = {
     "weighting": Field(
         default="balanced",
         meaning="Rule for w_rev: `balanced` (Eq. 5), `fixed` at beta, `schedule` (Ganin's ramp from 0 to "
@@ -173,8 +173,9 @@ REVERSAL = {
     ),
     "adversary_target": Field(
         default="clipped",
-        meaning="What features are trained towards against adversaries: `clipped`, that the right answer is "
-        "no likelier than by the own label alone; `prior`, that the whole answer is what that tells.",
+        meaning="The target of features against the adversaries. `clipped`: the true value is no more "
+        "probable than the feature's own label makes it; `prior`: all probabilities are those that the own "
+        "label gives.",
         rule=one_of(REMOVAL_TARGETS),
         earlier="clipped",
     ),

@@ -82,7 +82,7 @@ def is_weights(value: Any) -> bool:
     return True
 
 
-PROTOCOL = {
+PROTOCOL_FIELDS = {
     "ks": Field(
         default=(1, 2, 3, 4, 5, 10, 20, 30, 40, 50),
         meaning="Cut-offs K of the metrics.",

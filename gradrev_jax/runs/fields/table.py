@@ -7,27 +7,27 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from gradrev_jax.runs.fields.data import DATA
-from gradrev_jax.runs.fields.general import MODEL, REVERSAL, RUN
-from gradrev_jax.runs.fields.protocol import PROTOCOL
-from gradrev_jax.runs.fields.training import MEMORY, MEMORY_WEIGHTS, TRAIN
+from gradrev_jax.runs.fields.data import DATA_FIELDS
+from gradrev_jax.runs.fields.general import MODEL_FIELDS, REVERSAL_FIELDS, RUN_FIELDS
+from gradrev_jax.runs.fields.protocol import PROTOCOL_FIELDS
+from gradrev_jax.runs.fields.training import MEMORY_FIELDS, MEMORY_WEIGHTS_FIELDS, TRAIN_FIELDS
 from gradrev_jax.systems.field import SAME_AS_DEFAULT, Field
-from gradrev_jax.systems.objective import MEMORY as MEMORY_STAGE
+from gradrev_jax.systems.objective import MEMORY
 from gradrev_jax.systems.registry import SYSTEMS
 
 SECTIONS: dict[str, Mapping[str, Field]] = {
-    "": RUN,
-    "data": DATA,
-    "model": MODEL,
-    "reversal": REVERSAL,
-    "train": TRAIN,
-    "memory": MEMORY,
-    "memory.weights": MEMORY_WEIGHTS,
+    "": RUN_FIELDS,
+    "data": DATA_FIELDS,
+    "model": MODEL_FIELDS,
+    "reversal": REVERSAL_FIELDS,
+    "train": TRAIN_FIELDS,
+    "memory": MEMORY_FIELDS,
+    "memory.weights": MEMORY_WEIGHTS_FIELDS,
     **{name: system.fields for name, system in SYSTEMS.items() if system.fields},
     "protocol": {
         # A run may be evaluated by another protocol; what chose its checkpoints is part of the run.
         name: dataclasses.replace(field, resumable=name != "select_on_test")
-        for name, field in PROTOCOL.items()
+        for name, field in PROTOCOL_FIELDS.items()
     },
 }
 
@@ -92,7 +92,7 @@ def is_resumable(name: str, run: Mapping[str, Any]) -> bool:
       >>> is_resumable("train.epochs", {"reversal.weighting": "balanced", "stages": ("encoder",)})
       True
     """
-    if name.startswith("memory.") and MEMORY_STAGE not in run.get("stages", ()):
+    if name.startswith("memory.") and MEMORY not in run.get("stages", ()):
         return True  # that stage is not part of the run yet
     if name in LENGTHS and run.get("train.schedule") == "cosine":
         return False  # the learning rate counts towards the last step

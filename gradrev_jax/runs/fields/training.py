@@ -9,7 +9,7 @@ from gradrev_jax.data.changes import KINDS
 from gradrev_jax.runs.loggers.registry import LOGGERS
 from gradrev_jax.systems.field import Field, Rule, any_of, at_least, one_of, some_of
 
-TRAIN = {
+TRAIN_FIELDS = {
     "batch_size": Field(default=128, meaning="Images per step.", rule=at_least(1), paper="Section 4.2"),
     "mirror": Field(
         default=True,
@@ -120,7 +120,7 @@ TRAIN = {
     ),
 }
 
-MEMORY = {
+MEMORY_FIELDS = {
     "triplets": Field(
         default=20000,
         meaning="Number of triplets, drawn from the training part, or the first of those that come with the "
@@ -154,7 +154,7 @@ MEMORY = {
     "margin": Field(default=0.5, meaning="Margin of both triplet losses.", rule=at_least(0)),
 }
 
-MEMORY_WEIGHTS = {
+MEMORY_WEIGHTS_FIELDS = {
     "classification": Field(
         default=0.2,
         meaning="Weight of the cross-entropies of the three images' features and the manipulated one.",

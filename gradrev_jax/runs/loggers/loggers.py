@@ -13,7 +13,7 @@ from gradrev_jax.runs.loggers.logger import Logger, Recorded, without_warnings
 from gradrev_jax.runs.loggers.registry import LOGGERS
 from gradrev_jax.runs.loggers.tags import scalar_tags
 
-FILE = "loggers.json"
+LOGGERS_FILE = "loggers.json"
 _AXES = ("stage", "step", "epoch")  # of a record: what its numbers are drawn over
 
 
@@ -27,7 +27,7 @@ class Loggers:
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
-        self._path = directory / FILE
+        self._path = directory / LOGGERS_FILE
         self._trackers = _read(self._path)
         self._opened: dict[str, Logger] = {}
 

@@ -35,7 +35,7 @@ from gradrev_jax.runs.fingerprints import Fingerprint, read_fingerprint, save_fi
 from gradrev_jax.runs.frozen_backbone import open_frozen_backbone, save_frozen_backbone
 from gradrev_jax.runs.loggers.loggers import Loggers
 from gradrev_jax.runs.metrics_log import MetricsLog, read_records
-from gradrev_jax.runs.model_file import FILE, Checkpoint, write_model
+from gradrev_jax.runs.model_file import MODEL_FILE, Checkpoint, write_model
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.runs.shared_config import portable
 from gradrev_jax.search.index import ManipulationIndex
@@ -283,7 +283,7 @@ def make_model(folder: pathlib.Path) -> None:
     space = make_space()
     trees = {"encoder": params, "memory": np.ones((5, 2, 4), np.float32)}
     stage = config.stages[0]
-    write_model(folder / FILE, Checkpoint(stage, 7), trees, space.arrays(), space.metadata())
+    write_model(folder / MODEL_FILE, Checkpoint(stage, 7), trees, space.arrays(), space.metadata())
     workdir.write_json(folder / workdir.CONFIG, portable({**config.to_dict(), "stages": (stage,)}))
     workdir.claim_schema(folder, SCHEMA)
 
