@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax import Retriever
 from gradrev_jax.errors import DataError, UserError, WorkdirError
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.runs.fingerprints import FILE, read_fingerprint
+from gradrev_jax.runs.fingerprints import FINGERPRINT_FILE, read_fingerprint
 from gradrev_jax.training.run import train
 
 COUNT, TEST_FROM = 40, 26
@@ -151,9 +152,9 @@ def test_a_value_that_is_new_is_named(copies):
 @pytest.mark.long
 def test_a_run_without_a_fingerprint_is_evaluated_with_a_word(copies, capsys):
     _, directory = copies("fixed")
-    (directory / FILE).unlink()
+    (directory / FINGERPRINT_FILE).unlink()
     (sentence,) = changes(directory)
-    assert f"holds no {FILE}" in sentence
+    assert f"holds no {FINGERPRINT_FILE}" in sentence
     assert "cannot be told" in capsys.readouterr().err
 
 
@@ -222,3 +223,29 @@ def test_a_run_that_was_ended_before_its_first_step_begins_anew(copies, config_o
     train(config_of(root), directory, progress=False)
     assert len(read_fingerprint(directory).names) == COUNT - 10
     assert changes(directory) == []
+
+
+def test_a_shop_goes_on_with_a_table_that_has_changed(copies, capsys):
+    """Values come, one sells out, and a column is new: an evaluation refuses that, searching does not."""
+    root, directory = copies("fixed")
+    rows = [row for row in read_table(root) if row[3] != "m"]
+    known, new = rows[-1][0], "images/new.png"
+    shutil.copy(root / known, root / new)
+    rows.append((new, "test", "teal", "s"))
+    header = ("image", "split", "color", "size", "price")
+    with (root / "attributes.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *((*row, str(n)) for n, row in enumerate(rows))])
+    with pytest.raises(DataError, match=r"ignore=\('price',\)"):
+        changes(directory)
+    with pytest.raises(WorkdirError, match=r"\(new: color: teal; gone: size: m\); restore .* data.ignore"):
+        evaluate(directory, data={"ignore": ("price",)}, progress=False)
+    capsys.readouterr()
+    shop = Retriever.open(directory, progress=False)
+    assert "does not know color: teal" in capsys.readouterr().err
+    assert shop.schema.values == (COLORS, SIZES)
+    assert shop.labels[shop.row(new)].tolist() == [-1, SIZES.index("s")]
+    found = shop.item(known).change(color="red").search(k=3)
+    assert len(found) == 3
+    assert shop.item(new).search(k=2).distances[:2].tolist() == [0, 0], "and its copy"
+    with pytest.raises(DataError, match=r"'images/00.png'; it is in the part '(train|validation)'"):
+        shop.item("images/00.png")

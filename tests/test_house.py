@@ -72,7 +72,7 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
         for name in ("amnet/system", "backbone", "fsn/system", "gamma", "gradrev", "system")
     }
     commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
-    serving = {f"gradrev_jax/serving/{name}.py" for name in ("network", "opening")}
+    serving = {f"gradrev_jax/serving/{name}.py" for name in ("gallery_catalogue", "network", "opening")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
     assert knows == systems | runs | training | serving | commands | others
 

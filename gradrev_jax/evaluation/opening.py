@@ -101,11 +101,13 @@ def open_run(
     stage: str | None,
     protocol: Mapping[str, Any],
     data: Mapping[str, Any],
+    catalogue: Catalogue | None = None,
     progress: bool,
 ) -> OpenedRun:
     """Opens a run; all that can be checked without reading an image is checked before any is read.
 
-    The arguments are those of ``run.evaluate``.
+    The arguments are those of ``run.evaluate``, and ``catalogue``, the catalogue in the attributes and values
+    of the run; None: the one that its config names.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
@@ -113,7 +115,7 @@ def open_run(
     config = read_run_config(directory, protocol, data)
     chosen_protocol = build_protocol(config)
     schema = workdir.read_schema(directory)
-    catalogue = remember_digests(builders.open_catalogue(config))
+    catalogue = remember_digests(catalogue or builders.open_catalogue(config))
     check_protocol(chosen_protocol, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     trained_on = None if holds_model(directory) else read_fingerprint(directory)

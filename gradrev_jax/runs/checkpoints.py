@@ -32,9 +32,7 @@ from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, rem
 from gradrev_jax.runs.preservation import first_and_last_best, preservation_policy
 
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
-MOST_CHECKPOINTS = (
-    LATEST + 3
-)  # of a stage's checkpoints at one time, with the best, its first equal and the next
+MOST_CHECKPOINTS = LATEST + 3  # of a stage at one time, with the best, its first equal and the next
 DIGESTS = "digests"
 # What says nothing of the files: too little memory, too many open files, no permission.
 ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)

@@ -107,7 +107,7 @@ def _leaked(
     ]
 
 
-def test_images_also_trained_on(now: Fingerprint) -> list[str]:
+def copies_of_trained_images(now: Fingerprint) -> list[str]:
     """Returns the test images whose content is that of a training or validation image, with its name."""
     trained = _trained_contents(now)
     return [

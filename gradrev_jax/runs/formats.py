@@ -48,8 +48,8 @@ def _folder(path: str | pathlib.Path, field: str) -> pathlib.Path:
         state = "is not a folder" if folder.exists() else "does not exist"
         where = "; a relative one starts in data.root" if field == "splits" else ""
         raise DataError(
-            f"{folder.absolute()} {state}; set data.{field}, as --config.data.{field}=FOLDER for train.py or "
-            f"--data.{field}=FOLDER for evaluate.py and compare{where}"
+            f"{folder.absolute()} {state}; set data.{field}: --config.data.{field}=FOLDER for train.py, "
+            f"--data.{field}=FOLDER for commands that read a run, data={{'{field}': FOLDER}} in Python{where}"
         )
     return folder
 
@@ -154,10 +154,15 @@ _TABLE_FIELDS = {
     "attributes": Field(
         default=(),
         meaning="Columns that are attributes; (): all that have no other use (table).",
+        movable=True,
         same_test=True,
     ),
     "ignore": Field(
-        default=(), meaning="Columns that are not attributes (table).", same_test=True, earlier=()
+        default=(),
+        meaning="Columns that are not attributes (table).",
+        movable=True,
+        same_test=True,
+        earlier=(),
     ),
     "missing_words": Field(
         default=MISSING_WORDS,

@@ -181,8 +181,8 @@ def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
     )
     raise WorkdirError(
         f"the catalogue's attributes or values are not those that {workdir} was started with "
-        f"({changes or 'they come in another order'}); restore the catalogue, or start afresh in another "
-        "--workdir"
+        f"({changes or 'they come in another order'}); restore the catalogue, leave new columns out by "
+        "data.ignore, or start afresh in another --workdir (searching takes any catalogue)"
     )
 
 

@@ -31,8 +31,9 @@ from gradrev_jax.serving.gallery import (
     kept_folder,
     open_gallery,
 )
+from gradrev_jax.serving.gallery_catalogue import open_catalogue_for_model, open_catalogue_of_run
 from gradrev_jax.serving.network import Network, open_network
-from gradrev_jax.serving.shared_model import check_protocol_fields, open_gallery_catalogue, open_model
+from gradrev_jax.serving.shared_model import check_protocol_fields, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
 
 
@@ -84,8 +85,9 @@ def open_served(
         check_protocol_fields(directory, protocol)
     config = read_run_config(directory, protocol, data)
     schema = workdir.read_schema(directory)
-    catalogue = open_gallery_catalogue(config, schema, data) if is_shared else builders.open_catalogue(config)
-    workdir.check_schema(directory, catalogue.schema)
+    catalogue = (
+        open_catalogue_for_model(config, schema, data) if is_shared else open_catalogue_of_run(config, schema)
+    )
     check_served(config, catalogue.schema, None)
     rows = catalogue.rows(*parts)
     if not len(rows):
@@ -96,7 +98,15 @@ def open_served(
         if is_shared:
             gallery = _encode_with_model(directory, catalogue, config, parts, step=step, progress=progress)
         else:
-            run = open_run(directory, step=step, stage=None, protocol=protocol, data=data, progress=progress)
+            run = open_run(
+                directory,
+                step=step,
+                stage=None,
+                protocol=protocol,
+                data=data,
+                catalogue=catalogue,
+                progress=progress,
+            )
             gallery = _encode(run, config, parts, progress=progress)
         check_finite(gallery.blocks, gallery.own_logits, directory)
         is_kept = keep_gallery(directory, parts, provenance, gallery)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.errors import ConfigError, DataError, did_you_mean
+from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.search.item_products import ItemProducts, recent_products
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.changes import Described, Removes, Where, make_edit, wanted_values
@@ -18,6 +18,7 @@ from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
 from gradrev_jax.serving.engines.engine import Engine
 from gradrev_jax.serving.engines.exact import EngineNeighbors
 from gradrev_jax.serving.found import Found
+from gradrev_jax.serving.gallery_catalogue import where_else
 from gradrev_jax.serving.hub import locate, name_of
 from gradrev_jax.serving.items import Edited, Item
 from gradrev_jax.serving.network import Network
@@ -155,7 +156,7 @@ class Retriever:
         if isinstance(which, str):
             rows = self._load("rows", lambda: {name: row for row, name in enumerate(self.names)})
             if which not in rows:
-                hint = did_you_mean(which, self.names, otherwise=f"the first is {self.names[0]}")
+                hint = where_else(which, self._run.catalogue, self.names)
                 raise DataError(f"no image of the gallery is called {which!r}; {hint}")
             return int(rows[which])
         if isinstance(which, bool) or not isinstance(which, int | np.integer):

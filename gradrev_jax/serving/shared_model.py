@@ -1,6 +1,5 @@
-"""Opens a model that is shared over a gallery of whoever opens it, whose labels need not be the model's."""
+"""Opens a model that is shared, and encodes images with it."""
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,24 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.core.spaces import Images
-from gradrev_jax.data.catalogue import PARTS, TEST, Catalogue
-from gradrev_jax.data.images.files import ImageFiles
-from gradrev_jax.data.images.paths import paths_outside, quote_path
-from gradrev_jax.distributed import say
-from gradrev_jax.errors import ConfigError, DataError, first_line, join_lines, join_names
-from gradrev_jax.files import expand
+from gradrev_jax.errors import ConfigError, DataError, first_line, join_names
 from gradrev_jax.models.inference import embedding_dim, encode
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
-from gradrev_jax.runs import builders
-from gradrev_jax.runs.formats import FORMATS, image_limits
 from gradrev_jax.runs.model_file import MODEL_FILE, Checkpoint, read_checkpoint
 from gradrev_jax.runs.restore import restore
 from gradrev_jax.serving.space import SearchSpace, open_space
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of images in a folder
 RESTATED = ("batch_size",)  # the fields of the protocol that do not change what a model finds
 
 
@@ -152,70 +143,3 @@ def read_space(
             f"{represented.shape[1:]}; export the model again"
         )
     return space
-
-
-def open_gallery_catalogue(config: Any, schema: AttributeSchema, given: Mapping[str, Any]) -> Catalogue:
-    """Opens the gallery of whoever opens a model: a catalogue, or a folder of images without any labels.
-
-    A folder that has no table is one of images, all of which are its test part.
-
-    Args:
-      config: the model's config, with what they gave.
-      schema: the model's attributes.
-      given: the fields of ``config.data`` that they gave.
-
-    Raises:
-      DataError: the catalogue cannot be used, or there is no image.
-    """
-    data = config.data
-    if given.get("root") and "format" not in given and not FORMATS[data.format].required.get("root"):
-        data.format = "table"  # what the model was trained on lies in no folder
-    root = expand(data.root, "data.root") if data.root else None
-    if data.format != "table" or root is None or not root.is_dir() or (root / data.table).exists():
-        return relabel(builders.open_catalogue(config), schema)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"{root} has neither {data.table} nor images; give a folder of images as data.root")
-    names = tuple(path.relative_to(root).as_posix() for path in paths)
-    limits = image_limits(data)
-    outside = {} if limits.outside else paths_outside(root, names)
-    if outside:
-        problems = [f"{quote_path(names[position])} {leads}" for position, leads in outside.items()]
-        raise DataError(
-            f"{root}: images that cannot be used; set data.outside=true if you trust the folder:\n"
-            f"{join_lines(problems)}"
-        )
-    labels = np.full((len(names), schema.num_attributes), NOT_LABELLED, np.int32)
-    parts = {part: np.arange(len(names) if part == TEST else 0) for part in PARTS}
-    return Catalogue(
-        schema=schema, images=ImageFiles(root, names, limits.largest_image), labels=labels, parts=parts
-    )
-
-
-def relabel(catalogue: Catalogue, schema: AttributeSchema) -> Catalogue:
-    """Returns a catalogue in the attributes and values of a model; what is unknown to it is unlabelled.
-
-    Args:
-      catalogue: any catalogue.
-      schema: the model's attributes.
-    """
-    if catalogue.schema == schema:
-        return catalogue
-    labels = np.full((len(catalogue.labels), schema.num_attributes), NOT_LABELLED, np.int32)
-    unknown: list[str] = []
-    absent = [name for name in schema.names if name not in catalogue.schema.names]
-    if absent:
-        say(f"the catalogue has no attribute {join_names(absent)}, for which its images are not labelled")
-    for n, name in enumerate(schema.names):
-        if name in absent:
-            continue
-        column = catalogue.schema.names.index(name)
-        values = catalogue.schema.values[column]
-        positions = {value: position for position, value in enumerate(schema.values[n])}
-        unknown += [f"{name}: {value}" for value in values if value not in positions]
-        table = np.array([positions.get(value, NOT_LABELLED) for value in values] + [NOT_LABELLED], np.int32)
-        labels[:, n] = table[catalogue.labels[:, column]]  # -1, not labelled, is the last
-    unknown += [name for name in catalogue.schema.names if name not in schema.names]
-    if unknown:
-        say(f"the model does not know {join_names(unknown)}; such images count as not labelled")
-    return dataclasses.replace(catalogue, schema=schema, labels=labels, queries=None, triplets=None)

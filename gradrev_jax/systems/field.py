@@ -51,7 +51,8 @@ class Field:
       paper: the section, equation or table of the paper that the default is taken from.
       resumable: whether a run may go on with another value, because the field decides where the run ends and
         what is kept or shown, and never what a step computes.
-      movable: whether evaluation may be given another value, because the field says where files lie.
+      movable: whether evaluation may be given another value: the field says where files lie, or which of
+        their columns are read, which have to be the run's attributes in any case.
       same_test: whether runs must agree in it to be compared, because it decides which images and queries
         they are tested on.
       descriptive: whether a comparison shows runs that differ in it as different systems.

@@ -16,7 +16,7 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import join_names
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.drift import images_are, test_images_also_trained_on
+from gradrev_jax.runs.drift import copies_of_trained_images, images_are
 from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fingerprints import (
     FINGERPRINT_FILE,
@@ -159,7 +159,7 @@ def _claim(plan: Plan, data: Data) -> None:
         notes.append(
             f"{directory} holds no {FINGERPRINT_FILE}, so whether its catalogue has changed cannot be told"
         )
-    if same := test_images_also_trained_on(now):
+    if same := copies_of_trained_images(now):
         notes.append(f"{images_are(same)} in the test part and trained on, too: {join_names(same)}")
     for note in notes:
         say(note)

@@ -202,8 +202,9 @@ def stage_optimizer(
     config: ConfigDict, stage: str, epoch_steps: int, frozen: Collection[str] = ()
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """Returns the learning-rate schedule of a stage, and the optimizer that follows it."""
+    section = config[_SECTION_OF[stage]]
     schedule = learning_rate_schedule(
-        config[_SECTION_OF[stage]].learning_rate,
+        section.learning_rate,
         kind=config.train.schedule,
         decay_rate=config.train.decay_rate,
         decay_steps=config.train.decay_epochs * epoch_steps,

@@ -8,8 +8,8 @@ from gradrev_jax.runs.drift import (
     check_evaluated,
     check_resumed,
     compare,
+    copies_of_trained_images,
     drift_sentences,
-    test_images_also_trained_on,
 )
 from gradrev_jax.runs.fingerprints import fingerprint, merge_fingerprints
 from tests.runs.test_fingerprints import IMAGES, SCHEMA, make
@@ -126,9 +126,9 @@ def test_no_test_image_may_have_been_trained_on(now, leaked):
 
 def test_copies_that_were_in_both_parts_from_the_start_are_told_and_do_not_stop_anything():
     twice = with_(t=("test", "ay", 1, 0))
-    assert test_images_also_trained_on(fingerprint(make(twice))) == ["ü/t.jpg (= a.jpg)"]
+    assert copies_of_trained_images(fingerprint(make(twice))) == ["ü/t.jpg (= a.jpg)"]
     assert drift(twice, before=twice).leaked == []
-    assert test_images_also_trained_on(fingerprint(make(IMAGES))) == []
+    assert copies_of_trained_images(fingerprint(make(IMAGES))) == []
 
 
 def test_what_was_once_trained_on_is_never_tested():

@@ -13,10 +13,10 @@ def test_a_catalogue_that_is_not_there_is_named_whole_with_both_flags(
 ):
     monkeypatch.chdir(tmp_path)
     tiny_config.data.format = form
-    both = "as --config.data.{0}=FOLDER for train.py or --data.{0}=FOLDER for evaluate.py"
+    both = "--config.data.{0}=FOLDER for train.py, --data.{0}=FOLDER for commands that read a run"
     tiny_config.data.root = "no/where"
     with pytest.raises(
-        DataError, match=f"^{tmp_path}/no/where does not exist; set data.root, {both.format('root')}"
+        DataError, match=f"^{tmp_path}/no/where does not exist; set data.root: {both.format('root')}"
     ):
         builders.open_catalogue(tiny_config)
     tiny_config.data.root = "~nobodyhere/x"

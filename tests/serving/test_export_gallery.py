@@ -12,7 +12,7 @@ from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.serving.shared_model import relabel
+from gradrev_jax.serving.gallery_catalogue import relabel
 
 PARTS = ("train", "validation", "test")
 

@@ -12,7 +12,7 @@ import safetensors.numpy
 from gradrev_jax import Retriever
 from gradrev_jax.errors import UserError
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.runs.model_file import FILE
+from gradrev_jax.runs.model_file import MODEL_FILE
 
 WATCHED = []  # the files that are opened while a test watches; a hook stays as long as the process
 sys.addaudithook(lambda event, arguments: WATCHED and event == "open" and WATCHED.append(str(arguments[0])))
@@ -33,11 +33,11 @@ def refusal(model, **options):
 
 def change(model, changes, metadata=None):
     """Writes other tensors into a model; None takes one out."""
-    with safetensors.safe_open(model / FILE, framework="numpy") as file:
+    with safetensors.safe_open(model / MODEL_FILE, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         about = {**file.metadata(), **(metadata or {})}
     tensors = {name: each for name, each in {**tensors, **changes}.items() if each is not None}
-    (model / FILE).write_bytes(safetensors.numpy.save(tensors, metadata=about))
+    (model / MODEL_FILE).write_bytes(safetensors.numpy.save(tensors, metadata=about))
 
 
 def rewrite(path, **fields):
@@ -50,10 +50,10 @@ def rewrite(path, **fields):
 
 @pytest.mark.long
 def test_a_model_cut_short_is_refused(model):
-    content = (model / FILE).read_bytes()
+    content = (model / MODEL_FILE).read_bytes()
     for length in (0, 1, 9, 100, 2000, len(content) // 2, len(content) - 1):
-        (model / FILE).write_bytes(content[:length])
-        assert f"{model / FILE} is cut short" in refusal(model)
+        (model / MODEL_FILE).write_bytes(content[:length])
+        assert f"{model / MODEL_FILE} is cut short" in refusal(model)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_other_tensors_are_refused(model, name, array, message):
     change(model, {name: array})
     found = refusal(model)
     assert message in found
-    assert str(model / FILE) in found
+    assert str(model / MODEL_FILE) in found
 
 
 def test_a_space_of_another_width_does_not_fit_the_encoder(model):
@@ -101,7 +101,7 @@ def test_a_space_of_another_width_does_not_fit_the_encoder(model):
     ],
 )
 def test_a_space_that_is_none_is_refused(model, fields, message):
-    with safetensors.safe_open(model / FILE, framework="numpy") as file:
+    with safetensors.safe_open(model / MODEL_FILE, framework="numpy") as file:
         about = json.loads(file.metadata()["space"])
     change(model, {}, {"space": json.dumps({**about, **fields})})
     assert message in refusal(model)
@@ -174,7 +174,7 @@ def test_no_place_that_a_stranger_names_is_read(model, tmp_path):
         opened = WATCHED[1:]
     finally:
         WATCHED.clear()
-    assert str(model / FILE) in opened
+    assert str(model / MODEL_FILE) in opened
     assert not [path for path in opened if str(trap) in path]
     assert not [path for path in trap.rglob("*") if path.is_dir()]  # nor is anything cached there
 
@@ -215,7 +215,7 @@ def test_what_a_stranger_links_to_is_not_removed(model, tmp_path, capsys):
 
 def test_a_network_that_overflows_is_refused_before_anything_is_compared(model):
     """Its numbers are finite, and those that it gives are not, which JSON has no word for."""
-    with safetensors.safe_open(model / FILE, framework="numpy") as file:
+    with safetensors.safe_open(model / MODEL_FILE, framework="numpy") as file:
         names = [name for name in file.keys() if name.startswith("encoder/params") and "kernel" in name]  # noqa: SIM118
         large = {name: np.full_like(file.get_tensor(name), 1e38) for name in names}
     change(model, large)
