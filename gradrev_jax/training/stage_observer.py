@@ -49,9 +49,10 @@ class SpeedMeter:
         """Returns the record of a step, counted from 1, with the speed since the record before."""
         assert self._metrics is not None, "count comes first"
         seconds = max(time.perf_counter() - self._start, SHORTEST)
+        metrics = jax.device_get(self._metrics)  # all in one transfer
         record = {
-            "loss": float(self._metrics.loss),
-            **self._stage.record(self._metrics),
+            "loss": float(metrics.loss),
+            **self._stage.record(metrics),
             "learning_rate": float(self._learning_rate(step - 1)),
             "images_per_second": self._steps * self._stage.batch_size / seconds,
             "input_wait": (self._feed.waited - self._waited) / seconds,
