@@ -73,6 +73,18 @@ class Fitted(NamedTuple):
 Represent = Callable[[Images, Fitted, AttributeSchema, Missing], Float[Array | np.ndarray, "M P w"]]
 
 
+class Prototypes(NamedTuple):
+    """Represents what edits images as a search compares them.
+
+    Attributes:
+      memory: the prototypes, see ``Fitted``.
+      absent: the blocks of attributes without a value, see ``Fitted``.
+    """
+
+    memory: Float[Array | np.ndarray, "J P w"]
+    absent: Float[Array | np.ndarray, "N w"]
+
+
 class Space(NamedTuple):
     """Represents images and prototypes as a search compares them.
 
@@ -87,3 +99,8 @@ class Space(NamedTuple):
     held_out: Float[Array | np.ndarray, "V P w"]
     memory: Float[Array | np.ndarray, "J P w"]
     absent: Float[Array | np.ndarray, "N w"]
+
+    @property
+    def prototypes(self) -> Prototypes:
+        """The prototypes, and the blocks of attributes without a value."""
+        return Prototypes(self.memory, self.absent)

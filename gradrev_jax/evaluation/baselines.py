@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.erasure import Erasure, fit_conditional_erasure, fit_erasure
 from gradrev_jax.core.missing_labels import class_labels, classes_of, value_positions
 from gradrev_jax.core.replacement import edited_attributes
 from gradrev_jax.core.representations import erased_space, make_space, mean_embedding
-from gradrev_jax.core.spaces import Material, Space
+from gradrev_jax.core.spaces import Material, Prototypes, Space
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.choices import choose_strength
 from gradrev_jax.evaluation.searching import HeldOut, Way, index_features
@@ -106,10 +106,8 @@ def backbone(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
     gallery = np.asarray(material.gallery.embeddings - mean_embedding(material))[:, None]
     num_values = material.schema.num_values
     memory, absent = np.zeros((num_values, *gallery.shape[1:])), np.zeros((1, gallery.shape[2]))
-    space = Space(
-        gallery.astype(np.float32), gallery[:0].astype(np.float32), memory.astype(np.float32), absent
-    )
-    return _search(inputs, space, Way("global", "add"))
+    prototypes = Prototypes(memory.astype(np.float32), absent)
+    return _search(inputs, gallery.astype(np.float32), prototypes, Way("global", "add"))
 
 
 def posterior(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
@@ -171,7 +169,8 @@ def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.nd
     """Searches at the strength that serves best on the validation part; without one, at that of ``way``."""
     if len(inputs.held_out_queries):
         held_out = HeldOut(
-            space,
+            space.held_out,
+            space.prototypes,
             inputs.material.held_out.labels,
             inputs.held_out_queries,
             inputs.material.schema,
@@ -180,12 +179,14 @@ def _search_at_best(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.nd
         # The strength is chosen at equal weights, whatever those of the run.
         equal = way._replace(weights=None)
         way = way._replace(strength=choose_strength(held_out, equal, progress=inputs.progress).way.strength)
-    return _search(inputs, space, way)
+    return _search(inputs, space.gallery, space.prototypes, way)
 
 
-def _search(inputs: BaselineInputs, space: Space, way: Way) -> Int[np.ndarray, "Q K"]:
+def _search(
+    inputs: BaselineInputs, gallery: Float[Array | np.ndarray, "G P w"], prototypes: Prototypes, way: Way
+) -> Int[np.ndarray, "Q K"]:
     return retrieve(
-        index_features(space.gallery, space, inputs.material.schema, way),
+        index_features(gallery, prototypes, inputs.material.schema, way),
         inputs.queries.reference,
         inputs.queries.indicators,
         inputs.k,

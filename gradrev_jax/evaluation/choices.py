@@ -109,7 +109,7 @@ def make_held_out(run: OpenedRun, space: Space, field: str) -> HeldOut:
     queries = held_out_queries(run)
     check_queries(queries, field)
     labels = run.catalogue.part_labels(VALIDATION)
-    return HeldOut(space, labels, queries, run.schema, run.protocol.exclude_query)
+    return HeldOut(space.held_out, space.prototypes, labels, queries, run.schema, run.protocol.exclude_query)
 
 
 def _ways(run: OpenedRun, space: Space) -> list[Way]:
@@ -243,7 +243,7 @@ def _hit_rates(held_out: HeldOut, way: Way, strengths: Sequence[float], *, progr
     One search asks at all strengths, because what a search computes of a reference serves them all.
     """
     queries, k = held_out.queries, _chosen_at(held_out)
-    index = index_features(held_out.space.held_out, held_out.space, held_out.schema, way)
+    index = index_features(held_out.images, held_out.prototypes, held_out.schema, way)
     found = retrieve(
         index,
         np.tile(queries.reference, len(strengths)),

@@ -51,7 +51,7 @@ def choose_look(run: OpenedRun, material: Material, *, progress: bool) -> Look:
     for look in LOOKS:
         looked = fitted._replace(arrays={**fitted.arrays, "look": np.asarray(look, np.float32)})
         images = representation.represent(material.held_out, looked, material.schema, material.missing)
-        of_look = held_out._replace(space=space._replace(held_out=images))
+        of_look = held_out._replace(images=images)
         found = choose_strength(of_look, way, candidates=(way.strength,), progress=progress)
         hit_rates[f"{look:g}"] = found.hit_rate
     most = max(look for look in LOOKS if hit_rates[f"{look:g}"] >= hit_rates["0"])

@@ -108,7 +108,7 @@ def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: 
     """Searches the gallery with all queries, in the way that was chosen."""
     way = choices.way
     return search_queries(
-        index_features(space.gallery, space, run.schema, way),
+        index_features(space.gallery, space.prototypes, run.schema, way),
         run.queries,
         max(run.protocol.ks),
         strength=way.strength,

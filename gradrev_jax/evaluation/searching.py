@@ -9,7 +9,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.core.replacement import Edit
-from gradrev_jax.core.spaces import Space
+from gradrev_jax.core.spaces import Prototypes
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.search.gallery import GalleryIndex, make_index, retrieve
 
@@ -34,14 +34,16 @@ class HeldOut(NamedTuple):
     """Represents the images that a choice is made by, which are the gallery, and the queries asked of them.
 
     Attributes:
-      space: the images, which are its held-out part, and the prototypes.
+      images: the images as they are compared, [V, P, w], not normalised.
+      prototypes: what edits them.
       labels: the labels of the images, [V, N], -1 = not labelled.
       queries: the queries whose gallery these images are.
       schema: the attributes.
       exclude_query: whether the query image itself is left out of its result.
     """
 
-    space: Space
+    images: Float[Array | np.ndarray, "V P w"]
+    prototypes: Prototypes
     labels: Int[np.ndarray, "V N"]
     queries: Queries
     schema: AttributeSchema
@@ -51,7 +53,7 @@ class HeldOut(NamedTuple):
     def num_weights(self) -> int:
         """The number of weights to choose: one per attribute, and one for the rest, if there is any."""
         num_attributes = self.schema.num_attributes
-        return num_attributes + (self.space.held_out.shape[1] > num_attributes)
+        return num_attributes + (self.images.shape[1] > num_attributes)
 
     def weights_of_blocks(self, weights: Float[np.ndarray, " W"]) -> Float[np.ndarray, " P"]:
         """Returns the weights of the blocks, of which those of the rest all have the last weight.
@@ -59,17 +61,17 @@ class HeldOut(NamedTuple):
         Args:
           weights: the weight of each attribute, and of the rest, if there is any.
         """
-        return weights[np.minimum(np.arange(self.space.held_out.shape[1]), len(weights) - 1)]
+        return weights[np.minimum(np.arange(self.images.shape[1]), len(weights) - 1)]
 
 
 def index_features(
-    features: Float[Array | np.ndarray, "M P w"], space: Space, schema: AttributeSchema, way: Way
+    images: Float[Array | np.ndarray, "M P w"], prototypes: Prototypes, schema: AttributeSchema, way: Way
 ) -> GalleryIndex:
-    """Creates the index of images that a space describes.
+    """Creates the index of images that are searched.
 
     Args:
-      features: the images, ``space.gallery`` or ``space.held_out``.
-      space: the prototypes.
+      images: the images as they are compared, not normalised.
+      prototypes: what edits them.
       schema: the attributes.
       way: how images are compared and edited.
 
@@ -77,13 +79,13 @@ def index_features(
       NotComparableError: features that are not finite or cannot be normalised.
     """
     return make_index(
-        features,
-        space.memory,
+        images,
+        prototypes.memory,
         way.normalize,
         way.weights,
         edit=way.edit,
         attribute_of=schema.attribute_of,
-        absent=space.absent if way.edit == "replace" else None,
+        absent=prototypes.absent if way.edit == "replace" else None,
     )
 
 

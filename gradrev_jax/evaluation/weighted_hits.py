@@ -69,7 +69,7 @@ class WeightedHits:
           way: how they are compared and edited, whatever the weights.
           k: the number of neighbours.
         """
-        features, queries = np.asarray(held_out.space.held_out, np.float32), held_out.queries
+        features, queries = np.asarray(held_out.images, np.float32), held_out.queries
         num_attributes = held_out.schema.num_attributes
         gallery = _comparable(jnp.asarray(features), way.normalize)
         label_rows = np.concatenate([held_out.labels.astype(np.int32), queries.targets])
@@ -120,7 +120,7 @@ def _edit(
     """Returns features edited as the images are to be."""
     if isinstance(way.edit, LearnedEdit):
         return way.edit(features, indicators, strength=way.strength)
-    memory, absent = (jnp.asarray(x, jnp.float32) for x in (held_out.space.memory, held_out.space.absent))
+    memory, absent = (jnp.asarray(x, jnp.float32) for x in held_out.prototypes)
     if way.edit == "add":
         return _manipulate(features, (way.strength * indicators).astype(np.float32), memory)
     return _replace_blocks(

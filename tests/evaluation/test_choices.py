@@ -6,7 +6,7 @@ from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
 from gradrev_jax.core.representations import make_space
-from gradrev_jax.core.spaces import Space
+from gradrev_jax.core.spaces import Prototypes, Space
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
@@ -30,8 +30,8 @@ def colors(labels=COLORS):
 
 def held_out_of(features, labels, memory, schema, *, exclude_query=False):
     absent = np.zeros((schema.num_attributes, features.shape[2]), np.float32)
-    space = Space(features[:0], features, memory, absent)
-    return HeldOut(space, labels, generate_queries(labels, schema), schema, exclude_query)
+    queries = generate_queries(labels, schema)
+    return HeldOut(features, Prototypes(memory, absent), labels, queries, schema, exclude_query)
 
 
 def test_the_strength_that_finds_most_is_chosen():
@@ -82,9 +82,9 @@ def test_weights_stay_equal_where_no_others_find_more(normalize):
 def test_a_rest_that_is_noise_loses_its_weight_as_one(normalize):
     held_out = planted([0.2, 0.2])
     noise = 5 * np.random.default_rng(1).normal(size=(150, 12, 8)).astype(np.float32)
-    features = np.concatenate([held_out.space.held_out, noise], axis=1)
-    memory = np.pad(held_out.space.memory, ((0, 0), (0, 12), (0, 0)))
-    hybrid = held_out._replace(space=held_out.space._replace(held_out=features, memory=memory))
+    features = np.concatenate([held_out.images, noise], axis=1)
+    memory = np.pad(held_out.prototypes.memory, ((0, 0), (0, 12), (0, 0)))
+    hybrid = held_out._replace(images=features, prototypes=held_out.prototypes._replace(memory=memory))
     way, rates = choose_weights(hybrid, Way(normalize, "replace"), progress=False)
     weights = way.weights
     assert (weights[2:] == weights[2]).all()

@@ -4,7 +4,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import NORMALIZATIONS
-from gradrev_jax.core.spaces import Space
+from gradrev_jax.core.spaces import Prototypes
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.evaluation import weighted_hits
 from gradrev_jax.evaluation.searching import HeldOut, Way
@@ -19,8 +19,8 @@ def held_out(rng, exclude_query=False, rows=70):
     features = rng.normal(size=(rows, 2, 4)) * rng.uniform(0.3, 3, (rows, 2, 1))
     memory = rng.normal(size=(5, 2, 4)).astype(np.float32)  # no block is zero, as after fine-tuning
     queries = generate_queries(labels, SCHEMA)
-    space = Space(features[:0], features.astype(np.float32), memory, np.zeros((2, 4), np.float32))
-    return HeldOut(space, labels, queries, SCHEMA, exclude_query)
+    prototypes = Prototypes(memory, np.zeros((2, 4), np.float32))
+    return HeldOut(features.astype(np.float32), prototypes, labels, queries, SCHEMA, exclude_query)
 
 
 @pytest.mark.long
@@ -33,7 +33,7 @@ def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query
     weights = rng.uniform(0.1, 4, (5, 2))
     found = WeightedHits.of(data, Way(normalize, "add", 1.3), 6).count(weights)
     for count, weight in zip(found, weights, strict=True):
-        index = make_index(data.space.held_out, data.space.memory, normalize, weight)
+        index = make_index(data.images, data.prototypes.memory, normalize, weight)
         asked = data.queries.reference, data.queries.indicators, 6
         rows = retrieve(index, *asked, strength=1.3, exclude_query=exclude_query, progress=False)
         expected = float(hit_rate(data.labels[rows], data.queries.targets, 6)) * len(data.queries)
@@ -48,14 +48,14 @@ def test_counts_are_those_of_searches(rng, monkeypatch, normalize, exclude_query
 def test_counts_with_blocks_replaced_and_a_rest_are_those_of_searches(rng, normalize, has_absent, rest):
     """All blocks of the rest, three or none, have one weight; the third query only removes a value."""
     data = held_out(rng)
-    queries, space = data.queries, data.space
+    queries, prototypes = data.queries, data.prototypes
     queries.indicators[2] = -(queries.indicators[2] != 0).astype(np.int8)
     others = rng.normal(size=(len(data.labels), rest, 4)).astype(np.float32)
-    memory = np.concatenate([space.memory, np.zeros((5, rest, 4), np.float32)], axis=1)
-    absent = rng.normal(size=(2, 4)).astype(np.float32) if has_absent else space.absent
+    memory = np.concatenate([prototypes.memory, np.zeros((5, rest, 4), np.float32)], axis=1)
+    absent = rng.normal(size=(2, 4)).astype(np.float32) if has_absent else prototypes.absent
     edit = {"edit": "replace", "attribute_of": SCHEMA.attribute_of, "absent": absent}
-    features = np.concatenate([space.held_out, others], axis=1)
-    data = data._replace(space=Space(space.gallery, features, memory, absent))
+    features = np.concatenate([data.images, others], axis=1)
+    data = data._replace(images=features, prototypes=Prototypes(memory, absent))
     weights = rng.uniform(0.1, 4, (4, data.num_weights))
     assert data.num_weights == (3 if rest else 2)
     found = WeightedHits.of(data, Way(normalize, "replace", 1.3), 6).count(weights)
@@ -74,7 +74,10 @@ def test_counts_with_blocks_replaced_and_a_rest_are_those_of_searches(rng, norma
 @pytest.mark.parametrize("normalize", ["global", "attribute"])
 def test_features_of_any_size_give_the_same_counts(rng, normalize, size):
     data = held_out(rng)
-    scaled = data._replace(space=Space(*(part * np.float32(size) for part in data.space)))
+    scaled = data._replace(
+        images=data.images * np.float32(size),
+        prototypes=Prototypes(*(part * np.float32(size) for part in data.prototypes)),
+    )
     weights, way = rng.uniform(0.1, 4, (3, 2)), Way(normalize, "add")
     found, expected = (WeightedHits.of(each, way, 6).count(weights) for each in (scaled, data))
     np.testing.assert_allclose(found, expected, atol=1)

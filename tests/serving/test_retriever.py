@@ -43,7 +43,11 @@ def evaluated(directory):
     """The run, its chosen space and its index, as an evaluation has them."""
     run = open_run(directory, step="best", stage=None, protocol={}, data={}, progress=False)
     chosen = choose_space(run, encode_run(run, progress=False), progress=False)
-    return run, chosen, index_features(chosen.space.gallery, chosen.space, run.schema, chosen.choices.way)
+    return (
+        run,
+        chosen,
+        index_features(chosen.space.gallery, chosen.space.prototypes, run.schema, chosen.choices.way),
+    )
 
 
 @pytest.mark.long
@@ -69,7 +73,7 @@ def test_the_look_is_weighed_when_asked(shop, shop_run):
     run, chosen, _ = evaluated(shop_run)
     for look in (0.0, 0.3, 1.0):
         space = make_space("hybrid", chosen.material._replace(look=look))
-        index = index_features(space.gallery, space, run.schema, chosen.choices.way)
+        index = index_features(space.gallery, space.prototypes, run.schema, chosen.choices.way)
         expected = index.search(
             reference_ids=np.array([2]), indicators=np.zeros((1, run.schema.num_values), int), k=5
         )
