@@ -11,8 +11,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from gradrev_commands import config_files, signals
+from gradrev_commands import config_files, optional_fields, signals
 from gradrev_commands.endings import DEBUG, ends_in_words
+from gradrev_commands.plugins import load_plugins
 from gradrev_commands.terminal import safe_output
 from gradrev_jax import distributed
 from gradrev_jax.errors import PLATFORMS, ConfigError, UserError, WorkdirError, did_you_mean
@@ -43,6 +44,7 @@ def check_fields(**configs: ConfigDict) -> None:
 
 def define_config() -> Callable[[], ConfigDict]:
     """Defines --config, whose fields --config.FIELD overrides; returns a function that reads it."""
+    optional_fields.register()
     holder = config_flags.DEFINE_config_file("config", help_string=CONFIG_HELP)
     flags.FLAGS["config"].parser = _ConfigParser()
     _hide_default("config")
@@ -80,6 +82,7 @@ def define_section(name: str, fields: ConfigDict, text: str) -> Callable[[], dic
       fields: the fields and their defaults.
       text: the description for --help.
     """
+    optional_fields.register()
     config_flags.DEFINE_config_dict(name, fields, text)
     _hide_default(name)
     return lambda: config_flags.get_override_values(flags.FLAGS[name])
@@ -206,6 +209,7 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
     _show_in_help(description)
 
     def parse(line: Sequence[str]) -> Sequence[str]:
+        load_plugins()
         try:
             os.getcwd()
         except FileNotFoundError as error:

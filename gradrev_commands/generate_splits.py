@@ -34,7 +34,7 @@ def main() -> None:
                 f"data.format = {config.data.format!r}: these images lie in no files of their own, which the "
                 "lists of a split directory name; give a table of image files"
             )
-        queries = queries_of(catalogue, TEST, build_protocol(config), config.seed)
+        queries = queries_of(catalogue, TEST, build_protocol(config), builders.data_seed(config))
         triplets = builders.triplets_of(catalogue, config).renumber(catalogue.parts[TRAIN])
         write_adde(out.value, catalogue, queries, triplets)
         print(f"{out.value}: {len(queries):,} queries, {len(triplets):,} triplets")

@@ -71,7 +71,7 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
         f"gradrev_jax/systems/{name}.py"
         for name in ("amnet/system", "backbone", "fsn/system", "gamma", "gradrev", "system")
     }
-    commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files")}
+    commands = {f"gradrev_commands/{name}.py" for name in ("cli", "config_files", "optional_fields")}
     serving = {f"gradrev_jax/serving/{name}.py" for name in ("gallery_catalogue", "network", "opening")}
     others = {"gradrev_jax/evaluation/opening.py", "gradrev_jax/runs/fields/table.py"}
     assert knows == systems | runs | training | serving | commands | others

@@ -1,6 +1,7 @@
 """Scores probes: accuracy, leakage and conditional leakage by feature and attribute."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,11 @@ def mean_of_others(matrix: Float[np.ndarray, "N N"]) -> float:
     """
     others = matrix[~np.eye(len(matrix), dtype=bool) & np.isfinite(matrix)]
     return float(others.mean()) if others.size else float("nan")
+
+
+def is_measured(leakage: Mapping[str, Any]) -> bool:
+    """Returns whether any attribute had enough labels, by the entry of metrics.json."""
+    return leakage["own_accuracy"] is not None
 
 
 class ProbeScores:

@@ -55,7 +55,7 @@ class OpenedRun:
       stages: the stages of the run, in order.
       stage: the stage that is evaluated.
       step: the number of the checkpoint.
-      seed: the seed of the run.
+      seed: the seed of queries, and of those that are shown.
       protocol: how the run is evaluated.
       protocol_fields: the same as config fields, for metrics.json.
       catalogue: the images and their labels; its schema is the run's.
@@ -120,7 +120,7 @@ def open_run(
     workdir.check_schema(directory, catalogue.schema)
     trained_on = None if holds_model(directory) else read_fingerprint(directory)
     _catalogue_changes(trained_on, catalogue, directory)  # for its errors
-    queries = evaluation_queries(catalogue, chosen_protocol, config.seed)
+    queries = evaluation_queries(catalogue, chosen_protocol, builders.data_seed(config))
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     edit = builders.learned_edit(config, encoder, stage)
@@ -141,7 +141,7 @@ def open_run(
         stages=tuple(config.stages),
         stage=stage,
         step=restored.step,
-        seed=config.seed,
+        seed=builders.data_seed(config),
         protocol=chosen_protocol,
         protocol_fields=workdir.flat_fields(config.protocol.to_dict()),
         catalogue=catalogue,

@@ -13,9 +13,10 @@ from gradrev_jax.evaluation.attention_figure import AttentionExample, attention_
 from gradrev_jax.evaluation.figures import cross_accuracy_heat_map, hit_rate_curve
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
+from gradrev_jax.evaluation.leakage_scores import is_measured
 from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
-from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE
+from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE, NOT_MEASURED
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
 from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
@@ -86,7 +87,7 @@ def write_report(
         for name, figure in figures.items():
             write_figure(folder / name, figure)
         metrics = {**metrics, "leakage": leakage()}
-        if metrics["leakage"]:
+        if metrics["leakage"] and is_measured(metrics["leakage"]):
             figures["leakage.png"] = leakage_heat_map(metrics["leakage"])
             write_figure(folder / "leakage.png", figures["leakage.png"])
         note = missing_note(figures.values())
@@ -223,6 +224,8 @@ def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> li
 def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str]) -> list[str]:
     if leakage is None:
         return []
+    if not is_measured(leakage):
+        return ["## Leakage", "", f"{NOT_MEASURED.capitalize()}.", ""]
     rows = [("%", "own attribute", "leakage", "conditional")]
     probes = {"linear classifiers": leakage, "small MLPs": leakage["mlp"], "neighbours": leakage["knn"]}
     controls = {name.replace("_", " "): means for name, means in leakage["controls"].items()}
@@ -286,7 +289,7 @@ def _leakage_means(leakage: Mapping[str, Any]) -> str:
         for name, means in (("linear", leakage), ("MLP", leakage["mlp"]))
         if means["mean"] is not None and means["conditional_mean"] is not None
     ]
-    return "; ".join(words) or "not measured"
+    return "; ".join(words) or NOT_MEASURED
 
 
 def percent(fraction: float) -> str:

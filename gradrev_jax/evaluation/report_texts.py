@@ -1,5 +1,7 @@
 """The paragraphs of a report that explain its tables and pictures."""
 
+from gradrev_jax.evaluation.leakage_scores import FEWEST_LABELLED
+
 BASELINES = {
     "no_manipulation": "No manipulation: the query image's own neighbours.",
     "oracle": "Oracle: a search with the true labels.",
@@ -10,6 +12,9 @@ BASELINES = {
     "erased": "Erased: the features without what a linear map tells of other attributes.",
     "erased_given_own": "Given own: without what it tells beyond the own label.",
 }
+NOT_MEASURED = (
+    f"not measured: it takes {FEWEST_LABELLED} test images that are labelled for an attribute, not all alike"
+)
 LEAKAGE = (
     "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
     "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "

@@ -26,9 +26,15 @@ from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
 from gradrev_jax.runs.restore import prototype_shape
+from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS
 from gradrev_jax.systems.system import System
+
+
+def data_seed(config: ConfigDict) -> int:
+    """Returns the seed of what is drawn of a run's catalogue, which runs of several seeds may share."""
+    return config.seed if config.data.seed is None else config.data.seed
 
 
 def open_catalogue(config: ConfigDict) -> Catalogue:
@@ -37,14 +43,14 @@ def open_catalogue(config: ConfigDict) -> Catalogue:
     Raises:
       DataError: the catalogue cannot be used.
     """
-    catalogue = FORMATS[config.data.format].open(config.data, config.seed)
+    catalogue = FORMATS[config.data.format].open(config.data, data_seed(config))
     with naming("data.{}", {"left_out": "data.leave_out"}):
         catalogue = leave_out(catalogue, tuple(map(str, config.data.leave_out)))
     if config.data.embeddings:
         catalogue = _with_vectors(catalogue, config)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):
         return hold_out_validation(
-            catalogue, config.train.validation_fraction, config.seed, split_by=config.data.split_by
+            catalogue, config.train.validation_fraction, data_seed(config), split_by=config.data.split_by
         )
 
 
@@ -160,6 +166,11 @@ def objectives(config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M 
     """
     system = system_of(config)
     by_stage = {ENCODER: system.encoder_objective(config, encoder, labels)}
+    if config.reversal.adversaries and not isinstance(by_stage[ENCODER], EncoderObjective):
+        raise ConfigError(
+            f"reversal.adversaries = {config.reversal.adversaries}: the system {config.model.system!r} has "
+            "an objective of its own, to which no adversaries are added; set it to 0"
+        )
     if MEMORY in config.stages:
         assert system.second_stage is not None, "the config was checked"
         by_stage[MEMORY] = system.second_stage.objective(config, encoder)

@@ -188,6 +188,7 @@ def check_resumed(
             "Restore it to end in the same parameters; or start afresh in another --workdir; or go on with "
             "it as it is now: --config.data.accept_changes=true"
         )
+    _check_not_leaked(drift, directory, "--config.data.root=FOLDER")  # which could never be evaluated
     return sentences
 
 
@@ -211,14 +212,17 @@ def check_evaluated(
     """
     _check_labels(before, schema, directory)
     drift = compare(before, now, schema)
+    _check_not_leaked(drift, directory, "--data.root=FOLDER")
+    return list(drift_sentences(drift))
+
+
+def _check_not_leaked(drift: Drift, directory: pathlib.Path, flag: str) -> None:
     if drift.leaked:
         raise DataError(
             f"{images_are(drift.leaked)} in the test part that {directory} was trained on: "
             f"{join_names(drift.leaked)}. Give them back their part, or take them out of the test part; or "
-            "point to the catalogue that it was trained on (--data.root=FOLDER), or train again in another "
-            "--workdir."
+            f"point to the catalogue that it was trained on ({flag}), or train again in another --workdir."
         )
-    return list(drift_sentences(drift))
 
 
 def _check_labels(before: Fingerprint, schema: AttributeSchema, directory: pathlib.Path) -> None:

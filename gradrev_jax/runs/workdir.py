@@ -11,13 +11,13 @@ from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.files import replace_file
 from gradrev_jax.runs.damaged_checkpoints import step_of
-from gradrev_jax.runs.fields.table import EARLIER_VALUES, RENAMED, is_resumable
+from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS, RENAMED, is_resumable
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.shared_config import check_shared
 from gradrev_jax.systems.objective import STAGES
 
 CONFIG, SCHEMA, METRICS = "config.json", "schema.json", "metrics.jsonl"
-VECTORS = "embeddings.json"
+VECTORS, REPORT = "embeddings.json", "report"
 LARGEST_JSON = 1 << 25  # bytes: as objects, they may take twenty times as many
 
 
@@ -43,7 +43,7 @@ def report_directory(
       >>> report_directory(pathlib.Path("run"), "encoder", ("encoder",), "posterior").name
       'report_posterior'
     """
-    parts = ["report", None if stage == stages[-1] else stage, name]
+    parts = [REPORT, None if stage == stages[-1] else stage, name]
     return workdir / "_".join(filter(None, parts))
 
 
@@ -137,6 +137,7 @@ def check_claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         old["stages"] = [*old.get("stages", ()), *begun]
         changed = [
             f"  {field}: {json.dumps(old.get(field))} there, {json.dumps(new.get(field))} now"
+            + ("" if field in FIELDS else " (a field of the code that wrote the run, which this has not)")
             for field in sorted(old.keys() | new.keys())
             if old.get(field) != new.get(field) and not is_resumable(field, old)
         ]

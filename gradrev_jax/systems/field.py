@@ -57,7 +57,8 @@ class Field:
         they are tested on.
       descriptive: whether a comparison shows runs that differ in it as different systems.
       earlier: what the field stood for in runs of versions that did not have it, where this is not its
-        default. Every field that is added after a release has to say it.
+        default. Every field that is added after a release has to say it, but for those of one system or one
+        format of the catalogue, which other runs do not read.
       formerly: the name that the field had within its section in earlier versions; None: always this one.
     """
 
@@ -81,9 +82,9 @@ class Field:
           >>> field.problem(0), field.problem(2)
           ('at least 1', None)
         """
-        if self.rule is None or (value is None and self.default is None):
-            return None
-        return None if self.rule.holds(value) else self.rule.problem(value)
+        if value is None:
+            return None if self.default is None else f"a value, such as {self.default!r}"
+        return None if self.rule is None or self.rule.holds(value) else self.rule.problem(value)
 
 
 def at_least(least: int | float) -> Rule:

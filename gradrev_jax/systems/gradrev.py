@@ -71,7 +71,8 @@ def encoder_objective(
         beta=config.reversal.beta,
         reversal_scale=reversal_scale(config, encoder.schema),
         w_cls=train.classification_weight,
-        term_weights={name: train[f"{name}_weight"] for name in TERMS},
+        # A term that was registered since the fields were made has no field.
+        term_weights={name: train[f"{name}_weight"] for name in TERMS if f"{name}_weight" in train},
         triplet_margin=train.triplet_margin,
         expected=expected_labels(class_labels, classes) if train.conditional_dependence_weight else None,
         decorrelation=decorrelation(class_labels, classes, largest=train.decorrelate)

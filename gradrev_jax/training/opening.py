@@ -171,8 +171,8 @@ def open_data(plan: Plan, *, progress: bool) -> Data:
     # What evaluation needs is looked at too, so that no hours of training precede an error.
     triplets, _, _, inputs = together(
         lambda: _triplets(config, catalogue),
-        lambda: evaluation_queries(catalogue, protocol, config.seed),
-        lambda: _check_choices(catalogue, protocol, config.seed),
+        lambda: evaluation_queries(catalogue, protocol, builders.data_seed(config)),
+        lambda: _check_choices(catalogue, protocol, builders.data_seed(config)),
         lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
     workdir.check_vectors(directory, catalogue.vectors)

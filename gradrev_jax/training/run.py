@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from gradrev_jax import distributed
-from gradrev_jax.data.catalogue import TEST, TRAIN, Catalogue
+from gradrev_jax.data.catalogue import TEST, TRAIN
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import join_names
@@ -30,7 +30,6 @@ from gradrev_jax.runs.loggers.loggers import open_loggers
 from gradrev_jax.runs.loggers.registry import check_loggers
 from gradrev_jax.runs.model_file import check_trainable
 from gradrev_jax.runs.protocol import (
-    Protocol,
     given_weights,
     queries_of,
 )
@@ -172,7 +171,7 @@ def _stage_inputs(plan: Plan, data: Data, *, progress: bool, stop: Callable[[], 
         plan.encoder,
         StoppableRows(data.inputs[part], stop),
         plan.catalogue.part_labels(part),
-        _validation_queries(plan.catalogue, part, protocol, plan.config.seed) if data.triplets else None,
+        _validation_queries(plan, part) if data.triplets else None,
         # Until evaluation has chosen one, the usual one.
         normalize=protocol.normalize or "global",
         # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
@@ -216,7 +215,8 @@ def _run_options(
     )
 
 
-def _validation_queries(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -> Queries:
+def _validation_queries(plan: Plan, part: str) -> Queries:
     """Returns the queries that choose the memory: of the test part, as in ADDE, or of held-out images."""
-    queries = queries_of(catalogue, part, protocol, seed)
+    seed = builders.data_seed(plan.config)
+    queries = queries_of(plan.catalogue, part, plan.protocol, seed)
     return queries if part == TEST else queries.sample_references(VALIDATION_REFERENCES, seed)

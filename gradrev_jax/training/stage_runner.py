@@ -58,6 +58,7 @@ def run_stage(
         if checkpoints.latest_step is not None:
             state = restore_state(checkpoints, state)
         first_step = int(state.step)
+        _tell_if_beyond(stage, first_step)
         with (
             _records(directory, stage.name, first_step, loggers) as log,
             tqdm(
@@ -81,6 +82,15 @@ def run_stage(
                     during_steps.enter_context(options.during_steps())
                 observer.observe(state, taken, steps)
     return state
+
+
+def _tell_if_beyond(stage: Stage, first_step: int) -> None:
+    """Tells of a stage that has gone further than its config leads."""
+    if first_step > stage.last_step:
+        distributed.say(
+            f"the {stage.name} has taken {first_step:,} steps already, more than the {stage.last_step:,} of "
+            "this config, and stays as it is; its checkpoints of later steps count, too"
+        )
 
 
 def _begin(

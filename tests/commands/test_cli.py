@@ -11,6 +11,9 @@ from ml_collections import ConfigDict, config_flags
 
 from gradrev_commands import cli
 from gradrev_commands.cli import unknown_field
+from gradrev_commands.plugins import load_plugins
+from gradrev_jax.errors import ConfigError
+from gradrev_jax.runs.config_check import check
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = ConfigDict({"seed": 0, "train": {"epochs": 25, "decay_epochs": 10}})
@@ -257,3 +260,32 @@ def test_every_command_starts_from_any_folder(tmp_path):
         assert result.stderr.startswith("error: "), result.stderr
         assert message in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_none_unsets_an_optional_field(parsed):
+    read = cli.define_config()
+    fields = ("data.train_resize", "train.clip_norm", "model.pretrained")
+    parsed("--config=configs/catalogue.py:cpu", *(f"--config.{name}=None" for name in fields))
+    config = read()
+    assert (config.data.train_resize, config.train.clip_norm, config.model.pretrained) == (None, None, None)
+
+
+def test_none_is_no_value_of_other_fields(parsed):
+    read = cli.define_config()
+    parsed("--config=configs/garments.py", "--config.data.cache_dir=None", "--config.train.epochs=None")
+    with pytest.raises(
+        ConfigError, match=r"(?s)cache_dir = None: a value, such as ''.*epochs = None: a value"
+    ):
+        check(read())
+
+
+def test_plugins_are_imported_before_the_command_line_is_read(parsed, monkeypatch, tmp_path):
+    code = "from gradrev_jax.systems import registry\nPLACE = registry.__name__\n"
+    (tmp_path / "my_plugin.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("GRADREV_PLUGINS", "my_plugin")
+    parsed()
+    assert sys.modules.pop("my_plugin").PLACE == "gradrev_jax.systems.registry"
+    (tmp_path / "my_plugin.py").write_text("1 / 0")
+    with pytest.raises(ConfigError, match="GRADREV_PLUGINS: division by zero"):
+        load_plugins()

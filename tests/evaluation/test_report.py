@@ -391,3 +391,20 @@ def test_only_the_baselines_of_the_table_are_explained(metrics, tmp_path, blank_
 
 def test_every_baseline_is_explained():
     assert set(report_texts.BASELINES) == {NO_MANIPULATION, *baselines.BASELINES}
+
+
+def test_leakage_that_nothing_was_measured_of_is_a_sentence(metrics, tmp_path, blank_pictures):
+    nothing = measured(None, None, None)
+    metrics["leakage"] = {
+        "attributes": ["color", "size"],
+        **nothing,
+        "mlp": nothing,
+        "knn": nothing,
+        "control": {"matrix": [[None, None], [None, None]], "mean": None},
+        "controls": {"backbone": nothing},
+    }
+    text = write(tmp_path / "report", metrics)
+    assert "\n## Leakage\n\nNot measured: it takes 20 test images" in text
+    assert "leakage.png" not in text
+    assert not (tmp_path / "report" / "leakage.png").exists()
+    assert "leakage: not measured: it takes 20 test images" in result_table(metrics)

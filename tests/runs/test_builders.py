@@ -1,9 +1,11 @@
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.backbones import BACKBONES
@@ -11,6 +13,8 @@ from gradrev_jax.models.encoder import AttributeEncoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.protocol import build_protocol, queries_of
 from gradrev_jax.systems import gradrev
+from gradrev_jax.systems.objective import Objective
+from gradrev_jax.systems.registry import SYSTEMS
 
 SCHEMA = AttributeSchema(("color",), (("blue", "red"),))
 
@@ -116,3 +120,40 @@ def test_numbers_of_several_layers_are_balanced_where_the_network_is_frozen(
 def test_a_number_may_stand_for_the_words_of_a_field(tiny_config):
     builders.override(tiny_config, "protocol", {"strength": 0.5})
     assert tiny_config.protocol.strength == "0.5"
+
+
+def test_runs_of_several_seeds_may_share_all_that_is_drawn_of_the_catalogue(tiny_config):
+    tiny_config.protocol.num_references = 3
+
+    def drawn(seed, data_seed):
+        tiny_config.seed, tiny_config.data.seed = seed, data_seed
+        catalogue = builders.open_catalogue(tiny_config)
+        protocol = build_protocol(tiny_config)
+        queries = queries_of(catalogue, TEST, protocol, builders.data_seed(tiny_config))
+        return catalogue.labels.tolist(), catalogue.parts[VALIDATION].tolist(), queries.reference.tolist()
+
+    assert drawn(0, None) == drawn(7, 0)
+    for one, other in zip(drawn(0, None), drawn(7, None), strict=True):
+        assert one != other
+
+
+def test_adversaries_are_refused_where_a_system_has_an_objective_of_its_own(tiny_config, monkeypatch):
+    class Own(Objective):
+        def loss(self, encoder, params, inputs, targets, context):
+            raise NotImplementedError
+
+    own = dataclasses.replace(gradrev.SYSTEM, encoder_objective=lambda config, encoder, labels: Own())
+    monkeypatch.setitem(SYSTEMS, "own", own)
+    tiny_config.model.system, labels = "own", np.zeros((4, 1), np.int32)
+    encoder = builders.build_encoder(tiny_config, SCHEMA)
+    assert isinstance(builders.objectives(tiny_config, encoder, labels)["encoder"], Own)
+    tiny_config.reversal.adversaries = 2
+    with pytest.raises(ConfigError, match="adversaries = 2: the system 'own' has an objective of its own"):
+        builders.objectives(tiny_config, encoder, labels)
+
+
+def test_a_term_that_is_registered_after_the_fields_were_made_has_no_weight(tiny_config, monkeypatch):
+    monkeypatch.setitem(TERMS, "new", next(iter(TERMS.values())))
+    encoder = builders.build_encoder(tiny_config, SCHEMA)
+    objective = gradrev.encoder_objective(tiny_config, encoder, np.zeros((4, 1), np.int32))
+    assert "new" not in objective.term_weights

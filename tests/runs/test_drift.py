@@ -167,3 +167,9 @@ def test_labels_of_other_attributes_are_damage(labels):
     for check in (check_evaluated, lambda *each: check_resumed(*each, accept=True)):
         with pytest.raises(WorkdirError, match="catalogue.npz has labels of other attributes than the run"):
             check(before, fingerprint(make(IMAGES)), SCHEMA, RUN)
+
+
+def test_accepted_changes_never_lead_to_a_run_that_cannot_be_evaluated():
+    before, moved = fingerprint(make(IMAGES)), fingerprint(make(with_(a=("test", "ay", 1, -1))))
+    with pytest.raises(DataError, match="in the test part that runs/mine was trained on: a.jpg"):
+        check_resumed(before, moved, SCHEMA, RUN, accept=True)

@@ -144,7 +144,7 @@ def _describe(system: ComparedSystem, names: Sequence[str], resampled: Resampled
     return {
         "name": system.name,
         "prototypes_of": system.prototypes_of,
-        "runs": [str(run.directory) for run in system.runs],
+        "runs": [str(run.shown) for run in system.runs],
         "seeds": list(system.seeds),
         "intervals_hold_seeds": len(system.runs) > 1,
         "what": describe_config(system.runs[0].config, prototypes_alone=system.prototypes_of is not None),

@@ -24,15 +24,22 @@ class EvaluatedRun:
 
     Attributes:
       directory: the run's folder.
+      report: the folder of the report.
       config: the fields of its config by their dotted names; ``protocol`` as the evaluation had it.
       metrics: the content of the report's metrics.json.
       scores: the content of the report's queries.npz.
     """
 
     directory: pathlib.Path
+    report: pathlib.Path
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
     scores: Scores
+
+    @property
+    def shown(self) -> pathlib.Path:
+        """The run's folder; of a report beside the run's own, that of the report."""
+        return self.directory if self.report.name == workdir.REPORT else self.report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +164,7 @@ def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
     names = [name for name in scores.by_metric if not is_of_one(name)]
     metrics = read_metrics(report, names, ks=scores.ks.tolist())
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
-    return EvaluatedRun(directory, fields, metrics, scores)
+    return EvaluatedRun(directory, report, fields, metrics, scores)
 
 
 def common_ks(systems: Sequence[ComparedSystem]) -> tuple[int, ...]:
@@ -273,4 +280,6 @@ def _check_same_test(first: EvaluatedRun, other: EvaluatedRun) -> None:
         if first.config.get(field) != other.config.get(field)
     ]
     because = f": {'; '.join(causes)}" if causes else ", though the configs agree: the catalogue has changed"
-    raise WorkdirError(f"{first.directory} and {other.directory} cannot be compared, {what}{because}")
+    if first.config["seed"] != other.config["seed"]:
+        because += "; for runs of several seeds, set data.seed, which draws the same test part for all"
+    raise WorkdirError(f"{first.shown} and {other.shown} cannot be compared, {what}{because}")

@@ -134,6 +134,15 @@ SHARED = {
         rule=at_least(1),
         same_test=True,
     ),
+    "seed": Field(
+        default=None,
+        kind=int,
+        meaning="Seed of all that is drawn of the catalogue: its parts, `limit`, garments, and the choice of "
+        "queries; unset: `seed`. Runs of several seeds are compared on the same test images by one of it.",
+        rule=at_least(0),
+        same_test=True,
+        earlier=None,
+    ),
     "missing": Field(
         default="ignore",
         meaning="What becomes of missing labels: `ignore`, or `value` for a class of its own per attribute, "

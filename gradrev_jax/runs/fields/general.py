@@ -16,8 +16,8 @@ PARALLEL_MODES = ("pmap", "jit")
 RUN_FIELDS = {
     "seed": Field(
         default=0,
-        meaning="Seed of the initial parameters, the batch order, flips, dropout, the validation part and "
-        "the choice of queries.",
+        meaning="Seed of the initial parameters, the batch order, flips, dropout and triplets; and of what "
+        "is drawn of the catalogue, unless `data.seed` is set.",
         # JAX takes no larger seed.
         rule=Rule("at least 0 and below 2**63", lambda value: 0 <= value < 2**63),
         same_test=True,

@@ -11,6 +11,7 @@ from gradrev_jax.runs.fields.data import DATA_FIELDS
 from gradrev_jax.runs.fields.general import MODEL_FIELDS, REVERSAL_FIELDS, RUN_FIELDS
 from gradrev_jax.runs.fields.protocol import PROTOCOL_FIELDS
 from gradrev_jax.runs.fields.training import MEMORY_FIELDS, MEMORY_WEIGHTS_FIELDS, TRAIN_FIELDS
+from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.systems.field import SAME_AS_DEFAULT, Field
 from gradrev_jax.systems.objective import MEMORY
 from gradrev_jax.systems.registry import SYSTEMS
@@ -37,8 +38,15 @@ FIELDS: dict[str, Field] = {
     for name, field in fields.items()
 }
 
+# Fields of one system or format: a run without them was of another, or of a version that did not have it.
+_OPTIONAL = {f"{name}.{field}" for name, system in SYSTEMS.items() for field in system.fields} | {
+    f"data.{field}" for each in FORMATS.values() for field in each.fields
+}
+
 EARLIER_VALUES: dict[str, Any] = {
-    name: field.earlier for name, field in FIELDS.items() if field.earlier is not SAME_AS_DEFAULT
+    name: field.default if field.earlier is SAME_AS_DEFAULT else field.earlier
+    for name, field in FIELDS.items()
+    if field.earlier is not SAME_AS_DEFAULT or name in _OPTIONAL
 }
 
 # What says how long a stage is, and a field that makes a part of it something else.

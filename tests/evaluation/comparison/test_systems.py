@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -131,7 +132,8 @@ def test_other_tests_are_refused_with_the_fields_that_differ(make_run, schema):
     message = r"run and .*{} cannot be compared, {}"
     refused(
         message.format(
-            "images", r"their test images have other labels \(24 and 30 images\): seed is 0 there"
+            "images",
+            r".*have other labels \(24 and 30 images\): seed is 0 there.*set data.seed",
         ),
         run,
         make_run("images", labels=np.random.default_rng(1).integers(0, 2, (30, 2)), fields={"seed": 1}),
@@ -214,3 +216,12 @@ def test_a_config_in_words(fields, words):
     config = {"model.heads": "shared", "reversal.weighting": "balanced", "stages": ["encoder"], **fields}
     assert describe_config(config) == words
     assert "fine-tuned" not in describe_config(config, prototypes_alone=True)
+
+
+def test_a_report_beside_that_of_a_run_is_named(make_run):
+    run = make_run("run")
+    shutil.copytree(run / "report", run / "report_b")
+    metrics = json.loads((run / "report_b" / "metrics.json").read_text())
+    metrics["protocol"]["exclude_query"] = True
+    (run / "report_b" / "metrics.json").write_text(json.dumps(metrics))
+    refused(rf"{run} and {run}/report_b cannot be compared", run, run / "report_b")

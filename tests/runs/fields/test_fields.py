@@ -5,7 +5,9 @@ import pytest
 from gradrev_jax.core.loss_terms import TERMS
 from gradrev_jax.runs.fields import table
 from gradrev_jax.runs.fields.reference import reference_page
+from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.systems.field import Field, any_of, at_least, number, one_of, some_of
+from gradrev_jax.systems.registry import SYSTEMS
 
 ROOT = pathlib.Path(__file__).parents[3]
 MODULES = [*ROOT.glob("gradrev_jax/**/*.py"), *ROOT.glob("gradrev_commands/*.py")]
@@ -113,3 +115,12 @@ def test_a_field_that_came_later_says_what_earlier_runs_stood_for():
     later = [name for name in table.FIELDS if name not in first]
     assert "train.loggers" in later
     assert [name for name in later if name not in table.EARLIER_VALUES] == []
+
+
+def test_fields_of_one_system_or_format_are_not_missed_in_runs_of_others():
+    """So that a system or a format that is added leaves all earlier runs as they are."""
+    of_systems = {f"{name}.{field}" for name, system in SYSTEMS.items() for field in system.fields}
+    of_formats = {f"data.{field}" for each in FORMATS.values() for field in each.fields}
+    assert of_systems | of_formats <= table.EARLIER_VALUES.keys()
+    assert table.EARLIER_VALUES["gamma.width"] == table.FIELDS["gamma.width"].default
+    assert "train.batch_size" not in table.EARLIER_VALUES
