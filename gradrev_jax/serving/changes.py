@@ -1,10 +1,10 @@
 """Changes that are asked of an item, and the edit that makes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.replacement import Edit
@@ -16,8 +16,6 @@ from gradrev_jax.search.item_search import ItemEdit
 Removes = Literal["label", "predicted", "expected"]
 REMOVES: tuple[Removes, ...] = get_args(Removes)
 LARGEST_STRENGTH = 10**6  # beyond it, squares of products would leave float32
-# A value of an attribute, or several, that an item must be labelled with; None: not labelled.
-Where = Mapping[str, str | Sequence[str | None] | None]
 
 
 class Change(NamedTuple):
@@ -25,17 +23,21 @@ class Change(NamedTuple):
 
     Attributes:
       attribute: the name of the attribute.
-      to: the value that it is to have; None: whatever it has is to be removed.
+      to: the value that it is to have; None: whatever it has, or what is unwanted of it, is to be removed.
       strength: the factor of the edit, 1 as it was trained.
+      unwanted: the values that it is not to have, as in "anything but black"; only where ``to`` is None.
     """
 
     attribute: str
     to: str | None
     strength: float = 1.0
+    unwanted: tuple[str, ...] = ()
 
 
 def check_changes(changes: Sequence[Change], schema: AttributeSchema) -> None:
     """Checks that changes name attributes and values that there are, and have finite strengths.
+
+    A change has a value that is wanted, or unwanted ones, but not both.
 
     Args:
       changes: the changes.
@@ -54,6 +56,13 @@ def check_changes(changes: Sequence[Change], schema: AttributeSchema) -> None:
         n = attribute_position(change.attribute, schema)
         if change.to is not None:
             value_position(change.to, n, schema)
+            if change.unwanted:
+                raise ConfigError(
+                    f"a change of {change.attribute} says both what it is to be, {change.to}, and what not, "
+                    f"{join_names(change.unwanted)}; give one of the two"
+                )
+        for value in change.unwanted:
+            value_position(value, n, schema)
         if not abs(change.strength) <= LARGEST_STRENGTH:
             raise ConfigError(
                 f"the strength of a change of {change.attribute} must be a number between "
@@ -95,75 +104,32 @@ def value_position(name: str, attribute: int, schema: AttributeSchema) -> int:
     return values.index(name)
 
 
-def wanted_values(where: Where, schema: AttributeSchema) -> dict[int, list[int]]:
-    """Returns the labels that a filter lets pass, by the attribute's position.
-
-    Args:
-      where: the labels that items must have, by attribute: a value, or several; None: not labelled.
-      schema: the attributes.
-
-    Raises:
-      ConfigError: an unknown attribute or value; the message has the nearest names.
-
-    Example:
-      >>> wanted_values({"size": ["m", None]}, AttributeSchema(("color", "size"), (("red",), ("s", "m"))))
-      {1: [1, -1]}
-    """
-    wanted = {}
-    for name, values in where.items():
-        n = attribute_position(name, schema)
-        several = [values] if values is None or isinstance(values, str) else list(values)
-        wanted[n] = [NOT_LABELLED if x is None else value_position(x, n, schema) for x in several]
-    return wanted
-
-
 def last_changes(changes: Sequence[Change]) -> dict[str, Change]:
     """Returns the change of each attribute that counts, which is the last.
+
+    Values that are unwanted one after the other are all unwanted; a value that was asked for before stays in
+    place if it is none of them.
 
     Args:
       changes: the changes in the order in which they were asked for.
 
     Example:
-      >>> list(last_changes([Change("color", "red"), Change("size", "m"), Change("color", None)]).values())
-      [Change(attribute='color', to=None, strength=1.0), Change(attribute='size', to='m', strength=1.0)]
+      >>> last = last_changes([Change("color", "red"), Change("size", "m"), Change("color", "blue")])
+      >>> {name: change.to for name, change in last.items()}
+      {'color': 'blue', 'size': 'm'}
+      >>> not_red, not_blue = (Change("color", None, unwanted=(value,)) for value in ("red", "blue"))
+      >>> last_changes([not_red, not_blue])["color"].unwanted
+      ('red', 'blue')
     """
-    return {change.attribute: change for change in changes}
-
-
-ANYTHING = -2  # the wanted label of an attribute of which nothing is asked
-
-
-def wanted_labels(
-    labels: Int[np.ndarray, " N"], changes: Sequence[Change], schema: AttributeSchema
-) -> Int[np.ndarray, " N"]:
-    """Returns the labels that are asked for; of an attribute whose value is removed, ``ANYTHING``.
-
-    Args:
-      labels: the labels of the item, [N].
-      changes: the changes.
-      schema: the attributes.
-    """
-    wanted = labels.copy()
-    for change in last_changes(changes).values():
-        n = schema.names.index(change.attribute)
-        wanted[n] = ANYTHING if change.to is None else schema.values[n].index(change.to)
-    return wanted
-
-
-def are_wanted(
-    labels: Int[np.ndarray, "*batch N"], wanted: Int[np.ndarray, " N"]
-) -> Bool[np.ndarray, "*batch N"]:
-    """Returns which labels are those asked for.
-
-    Args:
-      labels: the labels, [..., N], -1 = not labelled.
-      wanted: the labels asked for, [N]; -1 is matched by -1, and ``ANYTHING`` by every label.
-
-    Example:
-      >>> are_wanted(np.array([[1, -1, 0], [0, 2, -1]]), np.array([1, ANYTHING, -1])).tolist()
-      [[True, True, False], [False, True, True]]
-    """
-    return np.logical_or(labels == wanted, wanted == ANYTHING)
+    last: dict[str, Change] = {}
+    for change in changes:
+        before = last.get(change.attribute)
+        if before is not None and change.unwanted:
+            if before.to is not None and before.to not in change.unwanted:
+                continue
+            change = change._replace(unwanted=tuple(dict.fromkeys(before.unwanted + change.unwanted)))
+        last[change.attribute] = change
+    return last
 
 
 class Described(NamedTuple):
@@ -191,7 +157,8 @@ def make_edit(
 ) -> ItemEdit:
     """Returns the edit that makes changes of an item.
 
-    An attribute that has its value already is not edited.
+    An attribute that has its value already is not edited, nor one that has none of the unwanted values,
+    neither by its label nor by what is predicted.
 
     Args:
       changes: the changes; of several of one attribute, the last counts.
@@ -221,12 +188,12 @@ def make_edit(
         factor = strength * change.strength
         to = None if change.to is None else schema.values[attribute].index(change.to)
         offset, size = schema.offsets[attribute], schema.sizes[attribute]
-        if to is not None and to == item.labels[attribute]:
+        removable = [schema.values[attribute].index(value) for value in change.unwanted] or list(range(size))
+        taken = _removed(item, attribute, slice(offset, offset + size), removable, removes)
+        if not taken.any() or (to is not None and to == item.labels[attribute]):
             continue
         if edit == "add":
-            factors[offset : offset + size] -= factor * _removed(
-                item, attribute, slice(offset, offset + size), removes
-            )
+            factors[offset : offset + size] -= factor * taken
         else:
             replaced[attribute], emptied[attribute] = True, to is None
         if to is not None:
@@ -234,11 +201,35 @@ def make_edit(
     return ItemEdit(factors, replaced, emptied)
 
 
-def _removed(item: Described, attribute: int, values: slice, removes: Removes) -> Float[np.ndarray, " v"]:
-    """Returns how much of each value of an attribute is taken away; the sum is 1."""
+def own_values(item: Described, attribute: int, removes: Removes) -> list[int]:
+    """Returns the values that an item has of an attribute, that which is removed first coming first.
+
+    They are its label, if there is one, and the predicted value.
+
+    Args:
+      item: what is known of the item.
+      attribute: the position of the attribute among the N.
+      removes: what is removed.
+
+    Example:
+      >>> item = Described(np.array([0]), np.array([2]), np.array([0.25, 0.25, 0.5]))
+      >>> own_values(item, 0, "label"), own_values(item, 0, "predicted")
+      ([0, 2], [2, 0])
+    """
+    label, predicted = int(item.labels[attribute]), int(item.predicted[attribute])
+    known = [label, predicted] if removes == "label" else [predicted, label]
+    return [value for value in known if value != NOT_LABELLED]
+
+
+def _removed(
+    item: Described, attribute: int, values: slice, removable: Sequence[int], removes: Removes
+) -> Float[np.ndarray, " v"]:
+    """Returns how much of each value of an attribute is taken away; only of those that may be removed."""
+    may_be_removed = np.isin(np.arange(values.stop - values.start), removable)
+    own = [value for value in own_values(item, attribute, removes) if may_be_removed[value]]
+    if not own:
+        return np.zeros(len(may_be_removed))
     if removes == "expected":
         probabilities = item.probabilities[values]
-        return probabilities / probabilities.sum()
-    label = item.labels[attribute] if removes == "label" else NOT_LABELLED
-    taken = item.predicted[attribute] if label == NOT_LABELLED else label
-    return np.eye(values.stop - values.start)[taken]
+        return np.where(may_be_removed, probabilities / probabilities.sum(), 0.0)
+    return np.eye(len(may_be_removed))[own[0]]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.serving.changes import are_wanted
+from gradrev_jax.serving.matching import are_wanted
 
 
 class Result(NamedTuple):
@@ -46,6 +46,7 @@ class Found:
       predicted: their likeliest values, [k, N].
       probabilities: the probabilities of these, [k, N].
       wanted: the labels asked for, [N], see ``wanted_labels``.
+      unwanted: the values that none may have to match, [J], see ``unwanted_values``.
       milliseconds: the time that the search took.
       exact: whether they certainly are the nearest; not so by an engine that searches approximately.
     """
@@ -58,13 +59,14 @@ class Found:
     predicted: Int[np.ndarray, "k N"]
     probabilities: Float[np.ndarray, "k N"]
     wanted: Int[np.ndarray, " N"]
+    unwanted: Bool[np.ndarray, " J"]
     milliseconds: float
     exact: bool = True
 
     @property
     def differs(self) -> Bool[np.ndarray, "k N"]:
         """In which attributes the labels are not those asked for, [k, N]."""
-        return np.logical_not(are_wanted(self.labels, self.wanted))
+        return np.logical_not(are_wanted(self.labels, self.wanted, self.unwanted, self.schema))
 
     @property
     def matches(self) -> Bool[np.ndarray, " k"]:

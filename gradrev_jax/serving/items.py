@@ -8,17 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
-from gradrev_jax.serving.changes import (
-    ANYTHING,
-    Change,
-    Described,
-    Removes,
-    Where,
-    are_wanted,
-    check_changes,
-    wanted_labels,
-)
+from gradrev_jax.serving.changes import Change, Described, Removes, check_changes
 from gradrev_jax.serving.found import Found
+from gradrev_jax.serving.matching import ANYTHING, Where, are_wanted, unwanted_values, wanted_labels
 
 LIKELY = 0.5  # the probability from which a photograph is taken to have a value
 
@@ -154,6 +146,14 @@ class Edited:
             known = np.where(likely, item.predicted, ANYTHING)
         return wanted_labels(np.asarray(known), self.asked, schema)
 
+    def unwanted(self, removes: Removes = "label") -> Bool[np.ndarray, " J"]:
+        """Returns the values that results must not have, [J], see ``unwanted_values``.
+
+        Args:
+          removes: what Eq. 7 takes away, as for ``search``.
+        """
+        return unwanted_values(self.asked, self.item.described, self.item.shop.schema, removes)
+
     def search(
         self,
         k: int = 20,
@@ -163,7 +163,7 @@ class Edited:
         exclude: Sequence[int | str] = (),
         removes: Removes = "label",
     ) -> Found:
-        """Finds the garments nearest to the item as changed.
+        """Finds the garments nearest to the item as changed; none that is labelled with an unwanted value.
 
         Args:
           k: the number of garments; fewer are found if fewer are left.
@@ -188,7 +188,7 @@ class Edited:
         shop, wanted = self.item.shop, self.wanted
         allowed = shop.allowed(where, ())
         labels = shop.labels if allowed is None else shop.labels[allowed]
-        right = are_wanted(labels, wanted)
+        right = are_wanted(labels, wanted, self.unwanted(), shop.schema)
         counts = {}
         for n, (name, values) in enumerate(zip(shop.schema.names, shop.schema.values, strict=True)):
             others = labels[right.sum(axis=1) - right[:, n] == len(wanted) - 1, n]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.search.item_products import ItemProducts, recent_products
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
-from gradrev_jax.serving.changes import Described, Removes, Where, make_edit, wanted_values
+from gradrev_jax.serving.changes import Described, Removes, make_edit
 from gradrev_jax.serving.engine_runs import open_engine_of, search_in_engine
 from gradrev_jax.serving.engines.engine import Engine
 from gradrev_jax.serving.engines.exact import EngineNeighbors
@@ -21,6 +21,7 @@ from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.gallery_catalogue import where_else
 from gradrev_jax.serving.hub import locate, name_of
 from gradrev_jax.serving.items import Edited, Item
+from gradrev_jax.serving.matching import Where, wanted_values, wanted_where, without_unwanted
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
 from gradrev_jax.serving.photos import Photo, picture, read_photo
@@ -212,6 +213,7 @@ class Retriever:
         _check_k(k)
         item, space, asked = edited.item, self._space, edited.asked
         strength = space.way.strength
+        where = without_unwanted(where, asked, self.schema)
         edit = make_edit(asked, item.described, self.schema, space.edit, strength=strength, removes=removes)
         hits = self._nearest(item, edit, int(k), self._space.rest(look), where, exclude)
         rows = hits.rows
@@ -225,7 +227,8 @@ class Retriever:
             labels=self.labels[rows],
             predicted=predicted,
             probabilities=np.take_along_axis(self._probabilities[rows], columns, axis=1),
-            wanted=self._wanted(edited, where),
+            wanted=wanted_where(edited.wanted, where, self.schema),
+            unwanted=edited.unwanted(removes),
             milliseconds=1e3 * (time.perf_counter() - started),
             exact=hits.exact,
         )
@@ -249,14 +252,6 @@ class Retriever:
         for which in exclude:
             allowed[self.row(which)] = False
         return allowed
-
-    def _wanted(self, edited: Edited, where: Where | None) -> Int[np.ndarray, " N"]:
-        """Returns the labels asked for, with a filter by one value as one of them."""
-        wanted = edited.wanted
-        for n, values in wanted_values(where or {}, self.schema).items():
-            if len(values) == 1 and values[0] != NOT_LABELLED:
-                wanted[n] = values[0]
-        return wanted
 
     def _nearest(
         self,

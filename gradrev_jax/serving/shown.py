@@ -12,7 +12,7 @@ from gradrev_jax.data.images.files import decode_image
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
 from gradrev_jax.evaluation.short_text import shorten_path
-from gradrev_jax.serving.changes import last_changes
+from gradrev_jax.serving.changes import Change, last_changes
 from gradrev_jax.serving.found import Found, name_labels
 from gradrev_jax.serving.items import Edited
 from gradrev_jax.serving.retriever import Retriever
@@ -24,7 +24,7 @@ LIGHT_GREY = 235  # of a picture that cannot be read
 
 
 def describe_edited(edited: Edited) -> str:
-    """Returns the changes of an item as text, for instance ``"color: blue -> red, - logo: yes"``.
+    """Returns the changes of an item as text: ``"color: blue -> red, - logo: yes, not pattern: striped"``.
 
     Args:
       edited: the item with its changes.
@@ -33,12 +33,17 @@ def describe_edited(edited: Edited) -> str:
     known = np.where(edited.item.labels == NOT_LABELLED, edited.item.predicted, edited.item.labels)
     before = name_labels(known, schema)
     words = [
-        f"- {change.attribute}: {before[change.attribute]}"
-        if change.to is None
-        else f"{change.attribute}: {before[change.attribute]} -> {change.to}"
-        for change in last_changes(edited.asked).values()
+        _describe_change(change, before[change.attribute]) for change in last_changes(edited.asked).values()
     ]
     return ", ".join(words) or "as it is"
+
+
+def _describe_change(change: Change, before: str | None) -> str:
+    if change.unwanted:
+        return f"not {change.attribute}: {' or '.join(change.unwanted)}"
+    if change.to is None:
+        return f"- {change.attribute}: {before}"
+    return f"{change.attribute}: {before} -> {change.to}"
 
 
 def results_table(found: Found) -> str:

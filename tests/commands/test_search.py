@@ -66,6 +66,22 @@ def test_words_become_changes(call, shop, shop_run):
     assert "not understood, and left out: frobnicated" in spoken.err
 
 
+def test_unwanted_values_in_words_are_said_and_left_out(call, shop, shop_run):
+    """Found by use: "anything but black" took the white of a white shoe away, and black ones matched."""
+    n = shop.schema.names.index("color")
+    own, other = shop.schema.words(shop.labels[0])[n], shop.schema.values[n][shop.labels[0, n] - 1]
+    ended = call("search", f"--workdir={shop_run}", "--item=0", f"--say=anything but {other}", "--k=200")
+    assert ended.out.splitlines()[0] == f"not color: {other}"
+    assert f"color: {other}" not in ended.out.split("\n", 1)[1]
+    several = call("search", f"--workdir={shop_run}", "--item=0", f"--say=neither {own} nor {other}")
+    assert several.out.splitlines()[0] == f"not color: {own} or {other}"
+    removed = call("search", f"--workdir={shop_run}", "--item=0", "--change=color=", "--k=200", "--json")
+    items = json.loads(removed.out)["items"]
+    assert own in [item["labels"]["color"] for item in items]
+    for item in items:
+        assert ("color" in item["differs"]) == (item["labels"]["color"] == own)
+
+
 def test_a_photograph_is_read_from_a_file(call, shop, shop_run, tmp_path):
     Image.fromarray(np.full((50, 40, 3), 200, np.uint8)).save(tmp_path / "photo.png")
     ended = call(

@@ -7,7 +7,8 @@ from gradrev_jax.core.manipulation import manipulate
 from gradrev_jax.core.replacement import replace_blocks
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.search.item_search import ItemGallery
-from gradrev_jax.serving.changes import ANYTHING, Change, Described, check_changes, make_edit, wanted_labels
+from gradrev_jax.serving.changes import Change, Described, check_changes, last_changes, make_edit
+from gradrev_jax.serving.matching import ANYTHING, wanted_labels
 
 SCHEMA = AttributeSchema(("color", "size", "logo"), (("blue", "green", "red"), ("s", "m"), ("yes",)))
 ITEM = Described(np.array([1, -1, 0]), np.array([1, 1, 0]), np.array([0.25, 0.5, 0.25, 0.125, 0.375, 0.5]))
@@ -77,6 +78,47 @@ def test_the_last_change_of_an_attribute_counts():
     assert wanted_labels(ITEM.labels, [Change("logo", None)], SCHEMA).tolist() == [1, -1, ANYTHING]
 
 
+def deny(*values):
+    return Change("color", None, unwanted=values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "to", "unwanted"),
+    [
+        ([deny("red"), deny("blue"), deny("red")], None, ("red", "blue")),
+        ([deny("red"), Change("color", "blue")], "blue", ()),
+        ([Change("color", "blue"), deny("red")], "blue", ()),
+        ([Change("color", "red"), deny("red")], None, ("red",)),
+        ([deny("red"), Change("color", None)], None, ()),
+        ([Change("color", None), deny("red")], None, ("red",)),
+    ],
+)
+def test_unwanted_values_add_up_and_leave_another_value_in_place(changes, to, unwanted):
+    assert last_changes(changes) == {"color": Change("color", to, unwanted=unwanted)}
+
+
+@pytest.mark.parametrize(
+    ("removes", "unwanted", "expected"),
+    [
+        ("label", ["blue"], [0, 0, 0]),  # it is green, and blue is not predicted
+        ("label", ["green"], [0, -1, 0]),
+        ("label", ["red"], [0, 0, -1]),  # predicted
+        ("label", ["red", "green"], [0, -1, 0]),
+        ("predicted", ["red", "green"], [0, 0, -1]),
+        ("predicted", ["green", "blue"], [0, -1, 0]),
+        ("expected", ["blue"], [0, 0, 0]),
+        ("expected", ["blue", "red"], [-0.25, 0, -0.5]),
+    ],
+)
+def test_of_unwanted_values_those_that_an_item_has_are_taken_away(removes, unwanted, expected):
+    item = Described(np.array([1, -1, 0]), np.array([2, 1, 0]), np.array([0.25, 0.25, 0.5, 0.5, 0.5, 1]))
+    edit = make_edit([deny(*unwanted)], item, SCHEMA, "add", removes=removes)
+    np.testing.assert_array_equal(edit.factors, [*expected, 0, 0, 0])
+    replaced = make_edit([deny(*unwanted)], item, SCHEMA, "replace", removes=removes)
+    assert replaced.replaced.tolist() == replaced.emptied.tolist() == [any(expected), False, False]
+    assert not replaced.factors.any()
+
+
 def test_a_value_that_an_item_has_already_is_no_edit():
     for edit in ("add", "replace"):
         made = make_edit([Change("color", "green", 3.0)], ITEM, SCHEMA, edit)
@@ -90,6 +132,11 @@ def test_a_value_that_an_item_has_already_is_no_edit():
         (Change("colour", "red"), "no attribute is called 'colour'; did you mean color?"),
         (Change("xyz", "red"), "no attribute is called 'xyz'; there are color, size, logo"),
         (Change("color", "gren"), "color has no value 'gren'; did you mean green?"),
+        (deny("gren"), "color has no value 'gren'; did you mean green?"),
+        (
+            Change("color", "red", unwanted=("blue", "green")),
+            "a change of color says both what it is to be, red, and what not, blue, green; give one",
+        ),
         (Change("size", "xl"), "size has no value 'xl'; it has s, m"),
         (
             Change("size", "m", float("inf")),

@@ -9,6 +9,7 @@ import pytest
 
 from gradrev_jax import Retriever
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
+from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.engine_runs import index_run
 
 pytest.importorskip("pymilvus")
@@ -35,6 +36,7 @@ def same(expected, found):
     np.testing.assert_allclose(found.distances, expected.distances, atol=1e-6)
     assert (found.predicted == expected.predicted).all()
     assert (found.wanted == expected.wanted).all()
+    assert (found.unwanted == expected.unwanted).all()
 
 
 def test_edits_filters_and_exclusions_find_the_same(shops):
@@ -49,6 +51,9 @@ def test_edits_filters_and_exclusions_find_the_same(shops):
             asked = (shop.item(row).change(**change, strength=0.8).search(k=6, **each) for shop in shops)
             same(*asked)
     same(*(shop.item(3).search(k=10**9) for shop in shops))
+    for where in (None, {schema.names[0]: schema.values[0][0]}):
+        not_first = [Change(schema.names[0], None, unwanted=schema.values[0][:1])]
+        same(*(shop.item(3).changes(not_first).search(k=20, where=where) for shop in shops))
 
 
 def test_every_weight_of_the_look_is_answered_by_the_same_collection(shops):

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import shutil
@@ -17,9 +18,10 @@ from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.searching import index_features
 from gradrev_jax.search.index_files import fingerprint
-from gradrev_jax.serving.changes import ANYTHING, Change
+from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.engine_runs import gallery_of
 from gradrev_jax.serving.engines.vectors import DIGEST
+from gradrev_jax.serving.matching import ANYTHING
 from gradrev_jax.serving.opening import open_served
 
 
@@ -146,10 +148,10 @@ def test_a_value_is_removed(paper_shop, shop):
     for each in (paper_shop, shop):
         edited = each.item(0).change(**{name: None})
         found = edited.search(k=each.num_items)
-        assert (
-            found.matches.tolist() == (each.labels[found.rows, 1:] == each.labels[0, 1:]).all(axis=1).tolist()
-        )
-        assert found.matches.any()
+        others = (each.labels[found.rows, 1:] == each.labels[0, 1:]).all(axis=1)
+        has_it = each.labels[found.rows, 0] == each.labels[0, 0]
+        assert found.matches.tolist() == (others & ~has_it).tolist()
+        assert (others & has_it).any()
         assert edited.counts()[name] == dict(
             zip(
                 each.schema.values[0],
@@ -164,6 +166,55 @@ def test_a_value_is_removed(paper_shop, shop):
                 strict=True,
             )
         )
+
+
+@pytest.mark.parametrize("removes", ["label", "predicted", "expected"])
+def test_a_value_that_was_removed_is_no_match(shop, removes):
+    """Also where another value than the label is removed, as the one that is predicted."""
+    name = shop.schema.names[0]
+    row = int(np.flatnonzero(shop.predicted[:, 0] == shop.labels[:, 0])[0])
+    item, label = shop.item(row), shop.labels[row, 0]
+    predicted = item.predicted.copy()
+    predicted[0] = (label + 1) % shop.schema.sizes[0]
+    item = dataclasses.replace(item, described=item.described._replace(predicted=predicted))
+    found = item.change(**{name: None}).search(k=shop.num_items, removes=removes)
+    removed = [label] if removes == "label" else [label, predicted[0]]
+    assert found.differs[:, 0].tolist() == np.isin(shop.labels[found.rows, 0], removed).tolist()
+
+
+def test_unwanted_values_are_left_out_and_nothing_else_is_removed(paper_shop, shop):
+    for each in (paper_shop, shop):
+        name, values = each.schema.names[0], each.schema.values[0]
+        item = each.item(0)
+        own = int(item.labels[0])
+        others = [v for v in range(len(values)) if v not in (own, item.predicted[0])][:2]
+        changes = [Change(name, None, unwanted=tuple(values[v] for v in others))]
+        found = item.changes(changes).search(k=each.num_items)
+        kept = [row for row in item.search(k=each.num_items).rows if each.labels[row, 0] not in others]
+        assert found.rows.tolist() == kept
+        assert len(kept) < each.num_items
+        assert (
+            found.matches.tolist() == (each.labels[found.rows, 1:] == each.labels[0, 1:]).all(axis=1).tolist()
+        )
+        denied = item.changes([Change(name, None, unwanted=(values[own],))]).search(k=each.num_items)
+        removed = item.change(**{name: None}).search(k=each.num_items)
+        kept = each.labels[removed.rows, 0] != own
+        assert denied.rows.tolist() == removed.rows[kept].tolist()
+        np.testing.assert_array_equal(denied.distances, removed.distances[kept])
+
+
+def test_unwanted_values_narrow_a_filter_and_the_counts_of_other_attributes(shop):
+    name, values = shop.schema.names[0], shop.schema.values[0]
+    edited = shop.item(1).changes([Change(name, None, unwanted=(values[0],))])
+    found = edited.search(k=shop.num_items, where={name: [values[0], values[1]]})
+    assert {result.labels[name] for result in found} == {values[1]}
+    assert not len(edited.search(where={name: values[0]}))
+    counts, own = edited.counts(), shop.labels[1]
+    for n, other in enumerate(shop.schema.names):
+        fixed = [m for m in range(len(own)) if m not in (0, n)]
+        fits = (shop.labels[:, fixed] == own[fixed]).all(axis=1) & ((shop.labels[:, 0] != 0) | (n == 0))
+        expected = [(shop.labels[fits, n] == v).sum() for v in range(shop.schema.sizes[n])]
+        assert list(counts[other].values()) == expected
 
 
 def test_where_and_exclude_filter_exactly(shop):

@@ -11,7 +11,7 @@ from gradrev_jax.serving.language.vocabulary import Vocabulary
 from gradrev_jax.serving.language.word_forms import Token
 
 MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
-WishKind = Literal["value", "remove", "name", "unclear"]
+WishKind = Literal["value", "deny", "remove", "name", "unclear"]
 Link = Literal["or", "and", "comma", "direct", "apart"]
 
 
@@ -19,9 +19,9 @@ class Wish(NamedTuple):
     """Represents what one span asks for.
 
     Attributes:
-      kind: "value", "remove" (of the attribute), "name" (an attribute, of which nothing is said) or "unclear"
-        (not what may be several attributes).
-      options: the values that may be meant, as (attribute, value); of a removal those that are not wanted.
+      kind: "value", "deny" (of values), "remove" (of whatever value of the attribute there is), "name" (an
+        attribute, of which nothing is said) or "unclear" (not what may be several attributes).
+      options: the values that may be meant, as (attribute, value); of a denial those that are not wanted.
       factor: the strength of the change.
       link: what joins it to the wish before: "or", "and", "comma", "direct" (nothing) or "apart".
       start: the position of its first token.
@@ -188,7 +188,7 @@ class _Reader:
         attributes = {attribute for attribute, _ in options}
         kind: WishKind = "value"
         if negation := self._negation_of(attributes):
-            kind = "remove" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
+            kind = "deny" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
             factor = min(factor, negation.factor)
         self._add(kind, options, factor, span)
 

@@ -50,7 +50,7 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
     Case, accents, hyphens, plurals and single slips of the keyboard do not matter. Of several values of an
     attribute the last one counts, unless they are joined by "or", "and" or nothing at all: then they are
     asked back, as is a value that several attributes have while none of them is named beside it. What is
-    wanted outweighs what is not: "blue, not red" is blue, "not red" alone removes the colour. "A bit" and
+    wanted outweighs what is not: "blue, not red" is blue, "not red" alone makes red unwanted. "A bit" and
     "slightly" weaken a change to the strength 0.5, "much" and "very" raise it to 1.5.
 
     Args:
@@ -64,11 +64,13 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
 
     Example:
       >>> schema = AttributeSchema(("color", "sleeve"), (("blue", "red"), ("long", "short", "none")))
-      >>> parse_request("but red, with long sleeves", schema).changes
-      (Change(attribute='color', to='red', strength=1.0), Change(attribute='sleeve', to='long', strength=1.0))
+      >>> [change[:3] for change in parse_request("but red, with long sleeves", schema).changes]
+      [('color', 'red', 1.0), ('sleeve', 'long', 1.0)]
+      >>> parse_request("anything but red", schema).changes
+      (Change(attribute='color', to=None, strength=1.0, unwanted=('red',)),)
       >>> request = parse_request("frilly, red or blue, without sleeves", schema)
-      >>> request.changes, request.unknown
-      ((Change(attribute='sleeve', to='none', strength=1.0),), ('frilly',))
+      >>> [change[:3] for change in request.changes], request.unknown
+      ([('sleeve', 'none', 1.0)], ('frilly',))
       >>> request.questions
       (Question(words='red or blue', options=(('color', 'red'), ('color', 'blue'))),)
     """
@@ -99,8 +101,12 @@ def _outcome(
         attribute = wish.attribute
         if wish.kind == "name":
             named.append(wish)
-        elif wish.kind == "remove" and attribute is not None:
-            removed[attribute] = Change(attribute, None, wish.factor)
+        elif wish.kind in ("deny", "remove") and attribute is not None:
+            before = removed[attribute].unwanted if attribute in removed else ()
+            denied = [value for _, value in wish.options] if wish.kind == "deny" else []
+            removed[attribute] = Change(
+                attribute, None, wish.factor, tuple(dict.fromkeys([*before, *denied]))
+            )
         elif wish.kind == "value":
             key = number if attribute is None else attribute
             wanted.pop(key, None)

@@ -170,10 +170,7 @@ class Api:
             found = words(text)
             return to_json(
                 {
-                    "changes": [
-                        {"attribute": attribute, "to": to, "strength": strength}
-                        for attribute, to, strength in found.changes
-                    ],
+                    "changes": [change._asdict() for change in found.changes],
                     "questions": [
                         {
                             "words": question.words,

@@ -46,7 +46,7 @@ def read_search(value: Any, schema: AttributeSchema, num_items: int, limits: Lim
       >>> body = {"item": 3, "changes": [{"attribute": "color", "to": "red"}]}
       >>> search = read_search(body, schema, 10, Limits())
       >>> search.changes, search.k
-      ((Change(attribute='color', to='red', strength=1.0),), 20)
+      ((Change(attribute='color', to='red', strength=1.0, unwanted=()),), 20)
       >>> read_search({"item": 10}, schema, 10, Limits())
       Traceback (most recent call last):
       gradrev_jax.serving.web.refusals.Refused: there is no item 10; the gallery has items 0 to 9
@@ -98,9 +98,16 @@ def _read_change(value: Any, place: str, schema: AttributeSchema) -> Change:
     to = fields.value("to")
     if to is not None:
         to = _known_value(to, attribute, fields.path("to"), schema)
-    change = Change(attribute, to, fields.number("strength", -STRONGEST, STRONGEST, default=1.0))
+    strength = fields.number("strength", -STRONGEST, STRONGEST, default=1.0)
+    most = schema.sizes[schema.names.index(attribute)]
+    unwanted = tuple(
+        _known_value(each, attribute, f"{fields.path('unwanted')}[{number}]", schema)
+        for number, each in enumerate(fields.items("unwanted", most))
+    )
     fields.check_all_read()
-    return change
+    if to is not None and unwanted:
+        raise Refused(f"`{place}` has both `to` and `unwanted`; give `unwanted` where `to` is null")
+    return Change(attribute, to, strength, unwanted)
 
 
 def _known_value(value: Any, attribute: str, place: str, schema: AttributeSchema) -> str:

@@ -16,7 +16,7 @@ class Words:
     Example:
       >>> words = Words(AttributeSchema(("color",), (("blue", "red"),)))
       >>> words("but red").changes
-      (Change(attribute='color', to='red', strength=1.0),)
+      (Change(attribute='color', to='red', strength=1.0, unwanted=()),)
     """
 
     def __init__(self, schema: AttributeSchema) -> None:

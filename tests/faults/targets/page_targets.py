@@ -145,7 +145,8 @@ def read_texts(folder: pathlib.Path) -> None:
     for path in sorted(folder.iterdir()):
         text = path.read_bytes().decode("utf-8", "surrogatepass" if path.name == "0.txt" else "replace")
         found = parse_request(text, SCHEMA)
-        named = [(name, to) for name, to, _ in found.changes]
+        named = [(each.attribute, each.to) for each in found.changes]
+        named += [(each.attribute, value) for each in found.changes for value in each.unwanted]
         named += [option for question in found.questions for option in question.options]
         for attribute, value in named:
             values = SCHEMA.values[SCHEMA.names.index(attribute)]

@@ -62,7 +62,9 @@ TWINS = AttributeSchema(
 def told(request):
     """A request in short: its changes, its questions and what is unknown."""
     changes = " ".join(
-        f"{name}={to}" + ("" if strength == 1 else f"*{strength}") for name, to, strength in request.changes
+        (f"{name}!={'|'.join(unwanted)}" if unwanted else f"{name}={to}")
+        + ("" if strength == 1 else f"*{strength}")
+        for name, to, strength, unwanted in request.changes
     )
     questions = "; ".join(
         f"{words}? " + " ".join(f"{name}={to}" for name, to in options)
@@ -100,8 +102,8 @@ def told(request):
         ("short sleeves", "sleeve=short"),
         ("the sleeves should be long", "sleeve=long"),
         ("sleeves, short", "sleeve=short"),
-        ("not long sleeves", "sleeve=None"),
-        ("sleeves not long", "sleeve=None"),
+        ("not long sleeves", "sleeve!=long"),
+        ("sleeves not long", "sleeve!=long"),
         ("short", "short? length=short sleeve=short"),
         ("short, with long sleeves", "sleeve=long; short? length=short sleeve=short"),
         ("red sleeves", "color=red; sleeves? sleeve=long sleeve=short"),
@@ -119,15 +121,15 @@ def told(request):
         ("red or blue. green", "color=green"),
         ("red or blue. actually green", "color=green"),
         # what is not wanted
-        ("not red", "color=None"),
-        ("isn't red", "color=None"),
-        ("no red or blue", "color=None"),
+        ("not red", "color!=red"),
+        ("isn't red", "color!=red"),
+        ("no red or blue", "color!=red|blue"),
         ("not red but blue", "color=blue"),
         ("blue, not red", "color=blue"),
         ("blue instead of red", "color=blue"),
-        ("anything but red", "color=None"),
+        ("anything but red", "color!=red"),
         ("nothing but red", "color=red"),
-        ("without red and long", "color=None; long? length=long sleeve=long"),
+        ("without red and long", "color!=red; long? length=long sleeve=long"),
         ("without sleeves", "sleeve=sleeveless"),
         ("w/o sleeves", "sleeve=sleeveless"),
         ("no sleeves and blue", "sleeve=sleeveless color=blue"),
@@ -135,14 +137,16 @@ def told(request):
         ("sleeveless", "sleeve=sleeveless"),
         ("no pattern", "pattern=plain"),
         ("without a neckline", "neckline=None"),
-        ("no frilly red", "color=None; [frilly]"),
+        ("no frilly red", "color!=red; [frilly]"),
         ("without frills in red", "color=red; [frills]"),
         ("not short", "[short]"),
         ("any color", "color=None"),
-        ("any colour but red or blue, long sleeves", "color=None sleeve=long"),
+        ("any colour but red or blue, long sleeves", "color!=red|blue sleeve=long"),
         ("any colour but v-neck", "color=None neckline=v-neck"),
         ("a different colour, but red", "color=red"),
-        ("neither red nor blue", "color=None"),
+        ("neither red nor blue", "color!=red|blue"),
+        ("not red. Not blue, not red", "color!=red|blue"),
+        ("not stripes, not dots", "pattern!=striped|dotted"),
         ("sleeve: none", "sleeve=sleeveless"),
         ("neckline = none, please", "neckline=None"),
         ("shirt not dress", "category=shirt"),
@@ -156,10 +160,10 @@ def told(request):
         ("very very red", "color=red*1.5"),
         ("reddish", "color=red*0.5"),
         ("more red", "color=red"),
-        ("less red", "color=None*0.5"),
-        ("it's far too red", "color=None*0.5"),
+        ("less red", "color!=red*0.5"),
+        ("it's far too red", "color!=red*0.5"),
         ("long sleeves too, red too and striped", "sleeve=long color=red pattern=striped"),
-        ("not so red", "color=None*0.5"),
+        ("not so red", "color!=red*0.5"),
         ("very red, long sleeves", "color=red*1.5 sleeve=long"),
         # misspelt
         ("yelow", "color=yellow"),
@@ -206,8 +210,13 @@ def test_words_about_drawn_garments(text, expected):
         ("sunglases", "category=Sunglasses"),
         ("plain", "pattern=solid"),
         ("no pattern", "pattern=solid"),
+        ("anything but black", "color!=Black"),
+        ("not for men", "gender!=Men"),
+        ("without stripes", "pattern!=striped"),
+        ("less formal", "usage!=Formal*0.5"),
+        ("no shoes", "category!=Casual Shoes|Formal Shoes|Sports Shoes"),
         ("I want something for summer, in grey or black, no stripes",
-         "pattern=None season=Summer; grey or black? color=Grey color=Black"),
+         "pattern!=striped season=Summer; grey or black? color=Grey color=Black"),
     ],
 )  # fmt: skip
 def test_words_about_the_catalogue_of_photographs(text, expected):
@@ -316,6 +325,8 @@ def test_any_text_is_answered_within_a_second_with_names_of_the_schema():
             assert len(text) <= LONGEST_TEXT
             for change in request.changes:
                 assert change.to is None or schema.index(change.attribute, change.to) >= 0
+                assert change.to is None or not change.unwanted
+                assert all(schema.index(change.attribute, value) >= 0 for value in change.unwanted)
                 assert change.attribute in schema.names
                 assert change.strength in (0.5, 1.0, 1.5)
             assert len({change.attribute for change in request.changes}) == len(request.changes)

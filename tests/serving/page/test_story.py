@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from gradrev_jax.serving.changes import Change
 from tests.serving.page.browser import visiting
 from tests.serving.web.fake import FakeRequest, FakeRetriever
 
@@ -74,7 +75,7 @@ def test_words_become_changes(visit, shop, blue):
 
 def test_words_for_how_much_move_the_slider(browser, serve, shop, blue):
     def words(text):
-        return FakeRequest((("color", "red", 0.5),), (), ())
+        return FakeRequest((Change("color", "red", 0.5),), (), ())
 
     with visiting(browser, serve(shop, words)) as visit:
         visit.open(f"#item={blue}")
@@ -113,7 +114,7 @@ def test_a_chip_offers_the_values_that_have_results(visit, shop, blue):
         for value in shop.schema.values[1]
     }
     offered = visit.offered()
-    assert offered.pop("any") is None
+    assert offered.pop("not blue") is None
     assert offered == {"blue": None} | {v: count for v, count in counts.items() if count and v != "blue"}
     expect(visit.find("#values [aria-current]")).to_contain_text("blue")
     visit.picture("values")
@@ -126,11 +127,45 @@ def test_a_chip_offers_the_values_that_have_results(visit, shop, blue):
     assert visit.focused == "color"
 
 
-def test_a_value_may_be_any(visit, shop, blue):
+def check_unwanted(visit, shop, wanted, unwanted):
+    """Compares every result's mark with the labels, where a color may be any but some."""
+    for row in visit.results:
+        color = labels_of(shop, row)["color"]
+        expected = differences(shop, row, wanted | {"color": None})
+        expected = [*([f"color {color}"] if color in unwanted else []), *expected]
+        has = sorted(visit.notes(row).split("\n"))
+        assert has == sorted(expected or ["✓ exactly as asked"])
+
+
+def test_a_value_is_removed_and_those_that_have_it_are_not_marked(visit, shop, blue):
     visit.open(f"#item={blue}")
-    visit.choose("color", "any")
-    assert visit.changes == ["any color"]
-    check_results(visit, shop, labels_of(shop, blue) | {"color": None})
+    visit.choose("color", "not blue")
+    assert visit.changes == ["not blue"]
+    assert visit.state == f"#item={blue}&change=color"
+    expect(visit.chip("color")).to_contain_text("not blue")
+    assert "blue" in {labels_of(shop, row)["color"] for row in visit.results}
+    check_unwanted(visit, shop, labels_of(shop, blue), {"blue"})
+
+
+def test_unwanted_values_are_left_out_and_add_up(visit, shop, blue):
+    visit.open(f"#item={blue}")
+    visit.say("not black")
+    visit.say("not red")
+    assert visit.changes == ["not black or red"]
+    assert visit.state == f"#item={blue}&not=color:black&not=color:red"
+    expect(visit.chip("color")).to_contain_text("not black or red")
+    check_unwanted(visit, shop, labels_of(shop, blue), {"black", "red"})
+    assert not {"black", "red"} & {labels_of(shop, row)["color"] for row in visit.results}
+    assert visit.results
+    visit.say("not red")
+    expect(visit.find("#replies")).to_have_text("The color is not red already.")
+    visit.page.reload()
+    visit.settle()
+    assert visit.changes == ["not black or red"]
+    visit.say("green")
+    assert visit.changes == ["green"]
+    visit.say("not red")
+    assert visit.changes == ["green"]
 
 
 def test_a_panel_closes_at_its_button_and_with_escape(visit, blue):

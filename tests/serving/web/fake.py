@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean
+from gradrev_jax.serving.changes import Change
 
 SCHEMA = AttributeSchema(
     ("category", "color", "sleeve", "gender"),
@@ -48,15 +49,10 @@ class FakeFound(NamedTuple):
 
 
 class FakeItem:
-    def __init__(self, shop, row, labels, features, changes=()):
-        self._shop, self.row, self.labels, self._features, self._changes = (
-            shop,
-            row,
-            labels,
-            features,
-            changes,
-        )
-        self._source = labels
+    def __init__(self, shop, row, labels, features, unwanted=None):
+        self._shop, self.row, self.labels, self._features = shop, row, labels, features
+        # Attribute -> the values that results must not have, and whether those that do are left out.
+        self._unwanted = unwanted or {}
 
     @property
     def predicted(self):
@@ -75,21 +71,36 @@ class FakeItem:
 
     def changes(self, changes):
         schema, features, labels = self._shop.schema, self._features.copy(), self.labels.copy()
-        for attribute, to, strength in changes:
+        unwanted = dict(self._unwanted)
+        for attribute, to, strength, denied in changes:
             if attribute not in schema.names:
                 hint = did_you_mean(attribute, schema.names, otherwise="see the schema")
                 raise DataError(f"no attribute {attribute!r}; {hint}")
             n = schema.names.index(attribute)
             block = slice(schema.offsets[n], schema.offsets[n] + schema.sizes[n])
+            unwanted.pop(n, None)
+            own = self.predicted[n] if labels[n] < 0 else labels[n]
+            if to is None:
+                values = [schema.values[n].index(value) for value in denied]
+                unwanted[n] = values or [own], bool(denied)
+                if own not in unwanted[n][0]:
+                    continue
             labels[n] = -1 if to is None else schema.values[n].index(to)
             wanted = np.zeros(schema.sizes[n])
             if to is not None:
                 wanted[labels[n]] = 1
             features[block] += strength * (wanted - features[block])
-        return FakeItem(self._shop, self.row, labels, features, (*self._changes, *changes))
+        return FakeItem(self._shop, self.row, labels, features, unwanted)
 
     def change(self, *, strength=1.0, **changes):
-        return self.changes([(name, to, strength) for name, to in changes.items()])
+        return self.changes([Change(name, to, strength) for name, to in changes.items()])
+
+    def _differs(self, labels):
+        """In which attributes labels are not those asked for, [..., N]."""
+        differs = labels != self.labels
+        for n, (values, _) in self._unwanted.items():
+            differs[..., n] = np.isin(labels[..., n], values)
+        return differs
 
     def counts(self, where=None):
         schema, counts = self._shop.schema, {}
@@ -102,8 +113,8 @@ class FakeItem:
                         (schema.names.index(each), listed) for each, listed in (where or {}).items()
                     )
                 )
-                others = np.delete(labels, n) == np.delete(self.labels, n)
-                if allowed and others.all() and labels[n] >= 0:
+                others = np.delete(self._differs(labels), n)
+                if allowed and not others.any() and labels[n] >= 0:
                     counts[name][values[labels[n]]] += 1
         return counts
 
@@ -120,10 +131,13 @@ class FakeItem:
             values = [values] if isinstance(values, str) else values
             rows = [shop.schema.values[n].index(value) for value in values]
             distances[~np.isin(shop.labels[:, n], rows)] = np.inf
+        for n, (values, is_left_out) in self._unwanted.items():
+            if is_left_out:
+                distances[np.isin(shop.labels[:, n], values)] = np.inf
         distances[list(exclude)] = np.inf
         rows = np.argsort(distances, kind="stable")[:k]
         rows = rows[np.isfinite(distances[rows])]
-        differs = shop.labels[rows] != self.labels
+        differs = self._differs(shop.labels[rows])
         return FakeFound(
             rows,
             distances[rows],
@@ -207,17 +221,20 @@ class FakeRequest(NamedTuple):
 
 
 def fake_words(text, schema=SCHEMA):
-    """Names of values become changes, `dark` is ambiguous, other long words are unknown."""
+    """Names of values become changes, `not` denies, `dark` is ambiguous, other long words are unknown."""
     changes, questions, unknown = [], [], []
-    for word in re.findall(r"[\w-]+", text.lower()):
+    words = re.findall(r"[\w-]+", text.lower())
+    for before, word in zip(["", *words], words, strict=False):
         found = [
             (name, word) for name, values in zip(schema.names, schema.values, strict=True) if word in values
         ]
-        if found:
-            changes.append((*found[0], 1.0))
+        if found and before == "not":
+            changes.append(Change(found[0][0], None, unwanted=(word,)))
+        elif found:
+            changes.append(Change(*found[0]))
         elif word == "dark":
             questions.append(FakeQuestion(word, (("color", "black"), ("color", "blue"), ("color", "grey"))))
-        elif word not in ("but", "with", "and", "in", "a", "sleeves", "sleeve", "no"):
+        elif word not in ("but", "with", "and", "in", "a", "sleeves", "sleeve", "no", "not"):
             unknown.append(word)
     return FakeRequest(tuple(changes), tuple(questions), tuple(unknown))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.space import LARGEST_LOOK
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.limits import Limits
@@ -13,7 +14,11 @@ from tests.serving.web.fake import SCHEMA, FakeItem, FakeRetriever
 
 
 def red(strength=1.0):
-    return {"attribute": "color", "to": "red", "strength": strength}
+    return {"attribute": "color", "to": "red", "strength": strength, "unwanted": []}
+
+
+def not_black():
+    return {"attribute": "color", "to": None, "strength": 1.0, "unwanted": ["black"]}
 
 
 def jpeg(color="white", size=(40, 30)):
@@ -84,7 +89,7 @@ def test_an_item_has_its_labels_and_what_is_predicted(client, shop):
 
 
 def test_a_search_gives_what_the_retriever_finds(client, shop):
-    found = shop.item(12).changes([("color", "red", 1.5), ("sleeve", None, 1.0)]).search(5)
+    found = shop.item(12).changes([Change("color", "red", 1.5), Change("sleeve", None)]).search(5)
     changes = [red(1.5), {"attribute": "sleeve", "to": None}]
     answer = client.post("/api/search", {"item": 12, "changes": changes, "k": 5}).json
     assert [item["item"] for item in answer["items"]] == found.rows.tolist()
@@ -151,6 +156,26 @@ def test_words_become_changes_questions_and_what_is_unknown(client):
     assert answer["questions"][0]["words"] == "dark"
     assert {"attribute": "color", "to": "blue"} in answer["questions"][0]["options"]
     assert answer["unknown"] == ["frobs"]
+
+
+def test_unwanted_values_in_words_are_left_out_of_a_search(client, shop):
+    changes = client.post("/api/words", {"text": "not black"}).json["changes"]
+    assert changes == [not_black()]
+    answer = client.post("/api/search", {"item": 7, "changes": changes, "k": 200, "counts": True}).json
+    found = shop.item(7).changes([Change("color", None, unwanted=("black",))])
+    assert [item["item"] for item in answer["items"]] == found.search(200).rows.tolist()
+    assert answer["counts"] == found.counts()
+    assert {item["labels"]["color"] for item in answer["items"]} == {None, *SCHEMA.values[1][1:]}
+
+
+def test_what_is_removed_is_no_match(client, shop):
+    """Found by use: removed from a blue garment, "blue" was a match again."""
+    row = int(np.flatnonzero((shop.labels[:, 1] == 1) & (shop.labels[:, 0] >= 0))[0])
+    removal = {"attribute": "color", "to": None}
+    items = client.post("/api/search", {"item": row, "changes": [removal], "k": 200}).json["items"]
+    assert {item["labels"]["color"] for item in items} == {None, *SCHEMA.values[1]}
+    for item in items:
+        assert ("color" in item["differs"]) == (item["labels"]["color"] == "blue")
 
 
 def test_without_words_it_says_so(make_client):

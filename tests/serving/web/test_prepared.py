@@ -24,7 +24,7 @@ def test_synonyms_are_known_once_the_text_model_is_loaded(monkeypatch):
     monkeypatch.setattr(words, "load_word_vectors", Vectors)
     assert read("a quux").unknown == ("quux",)
     assert read.load()
-    assert read("a quux").changes == (("category", "dress", 1.0),)
+    assert read("a quux").changes == (("category", "dress", 1.0, ()),)
 
 
 def test_without_the_text_model_there_are_no_synonyms(monkeypatch):
@@ -34,7 +34,7 @@ def test_without_the_text_model_there_are_no_synonyms(monkeypatch):
     read = Words(SCHEMA)
     monkeypatch.setattr(words, "load_word_vectors", missing)
     assert not read.load()
-    assert read("a red quux").changes == (("color", "red", 1.0),)
+    assert read("a red quux").changes == (("color", "red", 1.0, ()),)
 
 
 def test_everything_is_prepared_whatever_fails(monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import { readWords } from "./api.js";
 import { button, byId, element, redraw, unseen } from "./dom.js";
+import { isGranted } from "./state.js";
 
 export class Asking {
   /** garment: what was picked; apply(changes, event), remove(attribute, event) change what is asked. */
@@ -32,8 +33,9 @@ export class Asking {
     this.input.value = "";
   }
 
-  #tag({ attribute, to }) {
-    const text = to === null ? `any ${attribute}` : to;
+  #tag(change) {
+    const { attribute, to } = change;
+    const text = this.garment.inWords(change);
     return element(
       "li",
       { class: "tag" },
@@ -41,18 +43,16 @@ export class Asking {
       element(
         "span",
         { class: "to" },
-        to === null
-          ? null
-          : this.garment.isShared(to)
-            ? element("span", { class: "soft" }, `${attribute} `)
-            : unseen(`${attribute} `),
+        to === null || this.garment.isShared(to)
+          ? element("span", { class: "soft" }, `${attribute} `)
+          : unseen(`${attribute} `),
         text,
       ),
       button(
         {
           "data-key": attribute,
           class: "remove",
-          "aria-label": `Remove ${to === null ? text : `${attribute} ${to}`}`,
+          "aria-label": `Remove ${attribute} ${text}`,
         },
         (event) => this.remove(attribute, event),
         "×",
@@ -73,12 +73,15 @@ export class Asking {
     }
     if (reading !== this.reading) return;
     this.questions = answer.questions;
-    const isThere = ({ attribute, to }) =>
-      to === null ? this.garment.isAny(attribute) : to === this.garment.wanted(attribute);
+    const isThere = ({ attribute, to, unwanted }) => {
+      if (to !== null) return to === this.garment.wanted(attribute);
+      if (!unwanted.length) return this.garment.isRemoved(attribute);
+      return isGranted(this.garment.change(attribute), unwanted);
+    };
     const kept = answer.changes.filter((change) => !isThere(change));
     const sentences = answer.changes
       .filter(isThere)
-      .map(({ attribute, to }) => `The ${attribute} is ${to ?? "any"} already.`);
+      .map((change) => `The ${change.attribute} is ${this.garment.inWords(change)} already.`);
     if (answer.unknown.length) {
       const words = answer.unknown.map((word) => `“${word}”`).join(", ");
       sentences.push(`No value of this gallery is called ${words}.`);

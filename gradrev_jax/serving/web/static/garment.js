@@ -42,16 +42,24 @@ export class Garment {
     this.panel.refresh();
   }
 
-  /** Returns the value of an attribute that exact results have; null: any. */
+  /** Returns the value of an attribute that exact results have; null: any that is not unwanted. */
   wanted(attribute) {
     const change = this.change(attribute);
     if (change) return change.to;
     return this.item.canvas ? (this.item.predicted[attribute]?.value ?? null) : this.label(attribute);
   }
 
-  /** Whether an attribute may be anything, because that was chosen. */
-  isAny(attribute) {
-    return this.change(attribute)?.to === null;
+  /** Whether the value that the garment has of an attribute was removed. */
+  isRemoved(attribute) {
+    const change = this.change(attribute);
+    return change?.to === null && !change.unwanted.length;
+  }
+
+  /** Returns a change in words: the value, or those that results must not have. */
+  inWords({ attribute, to, unwanted = [] }) {
+    if (to !== null) return to;
+    const removed = this.label(attribute) ?? this.item.predicted[attribute].value;
+    return `not ${(unwanted.length ? unwanted : [removed]).join(" or ")}`;
   }
 
   /** Returns the change of an attribute, if there is one. */
@@ -111,14 +119,14 @@ export class Garment {
     const change = this.change(attribute);
     const parts = [element("span", { class: "attribute" }, attribute)];
     if (change) {
-      const to = change.to ?? "any";
+      const isUnwanted = change.to === null; // the words say what it is not
       parts.push(
         element(
           "span",
           { class: "value" },
           this.swatchOf(attribute, change.to),
-          element("strong", {}, to),
-          value === null
+          element("strong", {}, this.inWords(change)),
+          value === null || isUnwanted
             ? null
             : element("span", { class: "was soft" }, unseen("instead of "), element("s", {}, value)),
         ),
@@ -175,7 +183,7 @@ export class Garment {
         isCurrent: value === wanted,
       }),
     );
-    rows.push(this.#option(attribute, null, { isCurrent: this.isAny(attribute) }));
+    rows.push(this.#option(attribute, null, { isCurrent: this.isRemoved(attribute) }));
     const note = offered.some((value) => value !== own && counts[value] > 0)
       ? null
       : element("p", { class: "soft small" }, `With another ${attribute}, nothing matches exactly.`);
@@ -183,7 +191,7 @@ export class Garment {
   }
 
   #option(attribute, value, { count = 0, note = "", isCurrent }) {
-    const text = value ?? "any";
+    const text = this.inWords({ attribute, to: value });
     const choose = (event) => {
       this.panel.close();
       this.choose(attribute, value, event);

@@ -191,7 +191,10 @@ function choose(attribute, value, event) {
 }
 
 function apply(changes, event) {
-  const all = changes.reduce((sum, { attribute, to }) => withChange(sum, attribute, to), state.changes);
+  const all = changes.reduce(
+    (sum, { attribute, to, unwanted }) => withChange(sum, attribute, to, unwanted),
+    state.changes,
+  );
   const kept = all.filter(({ attribute, to }) => to === null || to !== garment.label(attribute));
   const said = changes.map((change) => change.strength ?? 1).find((strength) => strength !== 1);
   const strength = said === undefined ? state.strength : Math.min(Math.max(said, 0), STRONGEST);

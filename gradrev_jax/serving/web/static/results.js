@@ -39,17 +39,12 @@ export class Results {
     let node = this.#cards.get(item.item);
     if (node) node.querySelector(".notes").replaceWith(notes);
     else node = card(item, notes, { lazy: i >= EAGER });
-    node.classList.toggle("exact", !this.#differs(item).length);
+    node.classList.toggle("exact", item.matches);
     return node;
   }
 
-  // An attribute that may be anything does not count.
-  #differs(item) {
-    return item.differs.filter((attribute) => !this.garment.isAny(attribute));
-  }
-
   #notes(item) {
-    if (!this.#differs(item).length) {
+    if (item.matches) {
       return element(
         "span",
         { class: "notes match" },
@@ -57,7 +52,7 @@ export class Results {
         this.#words().each,
       );
     }
-    const lines = this.#differs(item).map((attribute) => {
+    const lines = item.differs.map((attribute) => {
       const has = item.labels[attribute] ?? null;
       const wanted = this.garment.wanted(attribute);
       const words = has === null ? "not labelled" : wanted === null ? has : `${has}, not ${wanted}`;
@@ -97,7 +92,7 @@ export class Results {
   }
 
   #summary(items) {
-    const exact = items.filter((item) => !this.#differs(item).length).length;
+    const exact = items.filter((item) => item.matches).length;
     if (!items.length) return "Nothing in the gallery fits these filters.";
     if (!exact) return `None ${this.#words().all}; these come nearest`;
     return `${exact === items.length ? "All " : ""}${exact} ${this.#words().all}`;

@@ -25,7 +25,10 @@ export function toAddress(state) {
   const add = (name, ...parts) => words.push(`${name}=${encode(...parts)}`);
   if (state.item !== null) add("item", state.item);
   if (state.photo !== null) add("photo", state.photo);
-  for (const change of state.changes) add("change", change.attribute, change.to);
+  for (const { attribute, to, unwanted } of state.changes) {
+    if (!unwanted.length) add("change", attribute, to);
+    for (const value of unwanted) add("not", attribute, value);
+  }
   for (const [attribute, values] of Object.entries(state.where)) {
     for (const value of values) add("where", attribute, value);
   }
@@ -65,6 +68,9 @@ const READERS = {
   change: (state, attribute, to) => {
     state.changes = withChange(state.changes, attribute, to);
   },
+  not: (state, attribute, value) => {
+    if (value !== null) state.changes = withChange(state.changes, attribute, null, [value]);
+  },
   where: (state, attribute, value) => {
     if (value !== null && !state.where[attribute]?.includes(value))
       state.where = toggled(state.where, attribute, value);
@@ -76,9 +82,25 @@ const READERS = {
   },
 };
 
-/** Returns the changes with one more; a second one of the same attribute takes the first one's place. */
-export function withChange(changes, attribute, to) {
-  return [...changes.filter((change) => change.attribute !== attribute), { attribute, to }];
+/**
+ * Returns the changes with one more; a second one of the same attribute takes the first one's place, but unwanted
+ * values add up, and leave a value in place that is another.
+ */
+export function withChange(changes, attribute, to, unwanted = []) {
+  const before = changes.find((change) => change.attribute === attribute);
+  if (isGranted(before, unwanted)) return changes;
+  const all = unwanted.length ? [...new Set([...(before?.unwanted ?? []), ...unwanted])] : [];
+  return [
+    ...changes.filter((change) => change.attribute !== attribute),
+    { attribute, to, unwanted: all },
+  ];
+}
+
+/** Whether a change makes sure already that an attribute has none of some unwanted values. */
+export function isGranted(change, unwanted) {
+  if (!change || !unwanted.length) return false;
+  if (change.to !== null) return !unwanted.includes(change.to);
+  return unwanted.every((value) => change.unwanted.includes(value));
 }
 
 /** Returns the filters with a value added, or taken out if it is there. */
