@@ -6,7 +6,7 @@ import numpy as np
 
 from gradrev_jax.serving.language.spans import Span, SpanKind
 from gradrev_jax.serving.language.synonyms import synonym
-from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary
+from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary, joined_meaning
 from gradrev_jax.serving.language.word_forms import Token, name_words
 
 # (words, candidates) -> cosine similarities [words, candidates].
@@ -24,7 +24,8 @@ def guess(
     """Returns spans in which unknown words have the meaning of the names that they are near to.
 
     Synonyms that are written down come first, then clear slips of the keyboard, then words that are similar,
-    then slips that have to be asked about.
+    then slips that have to be asked about. A part of longer names, as "pants" of "Track Pants", may mean its
+    synonym as well, as "Trousers".
 
     Args:
       spans: the spans of the text.
@@ -40,6 +41,9 @@ def guess(
 
 def _named(span: Span, word: str, vocabulary: Vocabulary) -> Span:
     """Returns a span with the meaning of an unknown word that is a known synonym, or a clear slip."""
+    if span.meaning.part and span.meaning.values:
+        also = synonym(word, vocabulary, wider=False)
+        return span if also.part else span._replace(meaning=joined_meaning(also, span.meaning))
     if span.kind != "unknown":
         return span
     if (meaning := synonym(word, vocabulary)) != NOTHING:

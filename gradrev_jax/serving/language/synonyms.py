@@ -1,6 +1,7 @@
 """Everyday words for what catalogues of clothes have other names for."""
 
 import functools
+from typing import NamedTuple
 
 from gradrev_jax.serving.language.vocabulary import NOTHING, Meaning, Vocabulary, joined_meaning
 from gradrev_jax.serving.language.word_forms import name_words, stem
@@ -70,12 +71,20 @@ crew neck, round neck, round
 """
 
 
-def synonym(word: str, vocabulary: Vocabulary) -> Meaning:
+class _Names(NamedTuple):
+    """Represents names to look for: one, or several that are as near; perhaps a wider one to fall back on."""
+
+    names: tuple[str, ...]
+    is_wider: bool = False
+
+
+def synonym(word: str, vocabulary: Vocabulary, *, wider: bool = True) -> Meaning:
     """Returns the catalogue's meaning of a word that it does not know; ``NOTHING`` if nothing is.
 
     Args:
       word: the word.
       vocabulary: what words mean in the catalogue.
+      wider: whether wider names are fallen back on, as "trousers" for "jeans".
 
     Example:
       >>> from gradrev_jax.core.attributes import AttributeSchema
@@ -83,7 +92,9 @@ def synonym(word: str, vocabulary: Vocabulary) -> Meaning:
       >>> synonym("crimson", vocabulary).values, synonym("turquoise", vocabulary).values
       ((('color', 'red'),), (('color', 'blue'), ('color', 'green')))
     """
-    for names in _names_by_stem().get(stem(word), ()):
+    for names, is_wider in _names_by_stem().get(stem(word), ()):
+        if is_wider and not wider:
+            continue
         meanings = [vocabulary.meaning(name_words(name)) for name in names]
         found = functools.reduce(joined_meaning, meanings)
         if found.values:
@@ -92,14 +103,15 @@ def synonym(word: str, vocabulary: Vocabulary) -> Meaning:
 
 
 @functools.cache
-def _names_by_stem() -> dict[str, list[tuple[str, ...]]]:
+def _names_by_stem() -> dict[str, list[_Names]]:
     """Returns the names to look for by the stem of each word, in their order; what is as near is together."""
-    names: dict[str, list[tuple[str, ...]]] = {}
+    names: dict[str, list[_Names]] = {}
     for line in _LINES.strip().splitlines():
         same, _, wider = line.partition(" > ")
         words = same.split(", ")
-        fallback = [tuple(step.split(" / ")) for step in wider.split(", ")] if wider else []
+        steps = [tuple(step.split(" / ")) for step in wider.split(", ")] if wider else []
+        fallback = [_Names(step, is_wider=len(step) == 1) for step in steps]
         for word in words:
-            others = [(other,) for other in words if other != word]
+            others = [_Names((other,)) for other in words if other != word]
             names.setdefault("".join(map(stem, name_words(word))), []).extend([*others, *fallback])
     return names

@@ -23,6 +23,7 @@ class Meaning(NamedTuple):
       weak: whether the words are too common to be meant unless an attribute beside them says so.
       weaker: whether an ending weakens them, as in "reddish".
       absent: whether they say that the attribute is absent, as "collarless".
+      part: whether they are a part of longer names alone, as "pants" of "track pants".
     """
 
     values: tuple[tuple[str, str], ...] = ()
@@ -30,6 +31,7 @@ class Meaning(NamedTuple):
     weak: bool = False
     weaker: bool = False
     absent: bool = False
+    part: bool = False
 
 
 NOTHING = Meaning()
@@ -210,7 +212,7 @@ def vocabulary_of(schema: AttributeSchema) -> Vocabulary:
 def _part(meaning: Meaning) -> Meaning:
     """Returns the meaning of a part of names; of an attribute and its own values, it names the attribute."""
     values = tuple(option for option in meaning.values if option[0] not in meaning.attributes)
-    return meaning._replace(values=values)
+    return meaning._replace(values=values, part=True)
 
 
 def _slips(word: str, key: str, most: int) -> int:

@@ -99,6 +99,37 @@ def test_a_synonym_falls_back_on_what_the_catalogue_has():
     assert told(parse_request("ivory", schema)) == "[ivory]"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pants", "pants? category=Trousers category=Track Pants"),
+        ("blue pants", "color=Blue; pants? category=Trousers category=Track Pants"),
+        ("no pants", "category!=Trousers|Track Pants"),
+        ("track pants", "category=Track Pants"),
+        ("trousers", "category=Trousers"),
+        ("vest", "category=Innerwear Vests"),
+        ("navy", "color=Navy Blue"),
+    ],
+)
+def test_a_part_of_a_name_whose_synonym_is_a_whole_one_is_asked_back(text, expected):
+    """Found by use: "pants" were Track Pants without a question, beside Trousers."""
+    assert told(parse_request(text, PHOTOS)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bag", "bag? category=Handbags category=Duffel Bag"),
+        ("jeans", "category=Skinny Jeans"),  # trousers are wider
+        ("coat", "category=Trench Coat"),
+        ("pants", "category=Trousers"),
+    ],
+)
+def test_a_part_of_a_name_means_more_than_a_wider_synonym(text, expected):
+    names = ("Skinny Jeans", "Trousers", "Duffel Bag", "Handbags", "Trench Coat", "Jackets")
+    assert told(parse_request(text, AttributeSchema(("category",), (names,)))) == expected
+
+
 def similar_to(table):
     """Similarities by a table of (word, candidate), 0 for all other pairs."""
 
