@@ -125,6 +125,11 @@ def test_a_picture_of_another_kind_is_refused_before_the_run_is_opened(call, tmp
         (["--item=0", "--change=color"], 2, "--change=color has no equals sign"),
         (["--item=0", "--change=colour=red"], 2, "no attribute is called 'colour'"),
         (["--item=0", "--where=color=redd"], 2, "color has no value 'redd'; did you mean red?"),
+        (
+            ["--item=0", "--say=a red shirt with white dots"],
+            2,
+            "'red … white' may mean several things; give one of --change=color=red, --change=color=white",
+        ),
         (["--item=0", "--parts=tests"], 2, "did you mean test?"),
         (["--item=0", "--out=grid.gif"], 3, "--out=grid.gif must end in .png"),
         (["--item=0", "--where=color=", "--out=grid.png"], 3, "nothing was found"),

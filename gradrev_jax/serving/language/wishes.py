@@ -27,6 +27,8 @@ class Wish(NamedTuple):
       start: the position of its first token.
       stop: the position behind its last.
       sure: whether the words are those of the catalogue; otherwise they have to be asked about.
+      corrections: the number of corrections before it, as "no, wait" or "but": what is wanted after one takes
+        the place of what was wanted before.
     """
 
     kind: WishKind
@@ -36,6 +38,7 @@ class Wish(NamedTuple):
     start: int
     stop: int
     sure: bool = True
+    corrections: int = 0
 
     @property
     def attribute(self) -> str | None:
@@ -130,6 +133,7 @@ class _Reader:
         self._tokens, self._vocabulary = tokens, vocabulary
         self._link: Link = "apart"
         self._factors: list[float] = []
+        self._corrections = 0
         self._about = ""  # "other" or "same", heard before a name
         self._negation: _Negation | None = None
         self._other: str | None = None  # the attribute of "any color", the last that was read
@@ -155,6 +159,8 @@ class _Reader:
             # "no, blue" denies nothing that follows.
             if span.stop < len(self._tokens) and not self._tokens[span.stop].pause:
                 self._negation = _Negation(span.factor)
+            else:
+                self._corrections += 1
         elif span.kind == "and" or span.kind == "or":
             self._link = span.kind if self._link != "apart" else self._link
         elif span.kind in ("other", "same"):
@@ -167,6 +173,7 @@ class _Reader:
             self._link = "apart"
             self._factors = []
             if span.kind == "but":
+                self._corrections += 1
                 self._negation = None
             elif self._negation:
                 self._negation.reaches_next_alone = True
@@ -212,8 +219,9 @@ class _Reader:
 
     def _add(self, kind: WishKind, options: tuple[tuple[str, str], ...], factor: float, span: Span) -> None:
         if options:
+            sure = span.kind == "meaning"
             self.wishes.append(
-                Wish(kind, options, factor, self._link, span.start, span.stop, span.kind == "meaning")
+                Wish(kind, options, factor, self._link, span.start, span.stop, sure, self._corrections)
             )
 
     def _negation_of(self, attributes: set[str]) -> _Negation | None:

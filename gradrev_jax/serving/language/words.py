@@ -1,6 +1,5 @@
 """A shopper's words as changes of attributes: "but red, with long sleeves"."""
 
-import functools
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -47,9 +46,9 @@ class Request(NamedTuple):
 def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None = None) -> Request:
     """Returns the changes that a text asks for, in the names of the catalogue.
 
-    Case, accents, hyphens, plurals and single slips of the keyboard do not matter. Of several values of an
-    attribute the last one counts, unless they are joined by "or", "and" or nothing at all: then they are
-    asked back, as is a value that several attributes have while none of them is named beside it. What is
+    Case, accents, hyphens, plurals and single slips of the keyboard do not matter. Several values of an
+    attribute are asked back, as "red with white dots", as is a value that several attributes have while none
+    of them is named beside it. After a correction, as "no, wait" or "but", the last one counts. What is
     wanted outweighs what is not: "blue, not red" is blue, "not red" alone makes red unwanted. "A bit" and
     "slightly" weaken a change to the strength 0.5, "much" and "very" raise it to 1.5.
 
@@ -91,13 +90,12 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
 def _outcome(
     wishes: Sequence[Wish], text: str, tokens: Sequence[Token]
 ) -> tuple[tuple[Change, ...], tuple[Question, ...]]:
-    """Resolves wishes to the last change of each attribute, or to a question."""
-    wanted: dict[str | int, Change | Question] = {}
+    """Resolves wishes to a change of each attribute, or to a question."""
+    wanted: dict[str | int, list[Wish]] = {}
     removed: dict[str, Change] = {}
     named: list[Wish] = []
-    chain: list[Wish] = []
-    for number, wish in enumerate(map(functools.partial(_with_name, wishes), wishes)):
-        chain = [*chain, wish] if chain and wish.follows(chain[-1]) else [wish]
+    wishes = [_with_name(wishes, wish) for wish in wishes]
+    for number, wish in enumerate(wishes):
         attribute = wish.attribute
         if wish.kind == "name":
             named.append(wish)
@@ -109,13 +107,16 @@ def _outcome(
             )
         elif wish.kind == "value":
             key = number if attribute is None else attribute
-            wanted.pop(key, None)
-            wanted[key] = _last_or_question(chain, text, tokens)
+            earlier = wanted.pop(key, [])
+            wanted[key] = [*(each for each in earlier if each.corrections == wish.corrections), wish]
+    outcomes: list[Change | Question] = [change for name, change in removed.items() if name not in wanted]
+    for several in wanted.values():
+        places = _joined_places(several, wishes)
+        words = " … ".join(_written(text, tokens, start, stop) for start, stop in places)
+        outcomes.append(_change_or_question(several, words))
     for wish in named:
         if wish.attribute not in (*wanted, *removed):
-            words = _written(text, tokens, wish.start, wish.stop)
-            wanted[len(wishes) + wish.start] = Question(words, wish.options)
-    outcomes = [*(change for name, change in removed.items() if name not in wanted), *wanted.values()]
+            outcomes.append(Question(_written(text, tokens, wish.start, wish.stop), wish.options))
     return (
         tuple(outcome for outcome in outcomes if isinstance(outcome, Change)),
         tuple(outcome for outcome in outcomes if isinstance(outcome, Question)),
@@ -129,16 +130,26 @@ def _with_name(wishes: Sequence[Wish], wish: Wish) -> Wish:
     return wish._replace(options=options) if wish.attribute is None and options else wish
 
 
-def _last_or_question(chain: Sequence[Wish], text: str, tokens: Sequence[Token]) -> Change | Question:
-    """Returns the last of some wishes for an attribute, or a question where it is unclear which is meant."""
-    if any(wish.link != "comma" for wish in chain[1:]):
-        options = tuple(dict.fromkeys(option for wish in chain for option in wish.options))
-    else:
-        options = chain[-1].options
-        chain = chain[-1:]
-    if len(options) > 1 or not chain[-1].sure:
-        return Question(_written(text, tokens, chain[0].start, chain[-1].stop), options)
-    return Change(*options[0], chain[-1].factor)
+def _change_or_question(wishes: Sequence[Wish], words: str) -> Change | Question:
+    """Returns the change that wishes for one attribute agree on, or a question where they do not."""
+    options = tuple(dict.fromkeys(option for wish in wishes for option in wish.options))
+    # "Shoes, formal ones": what is said once more, and closer, is no contradiction.
+    agreed = tuple(option for option in options if all(option in wish.options for wish in wishes))
+    options = agreed or options
+    if len(options) > 1 or not any(wish.sure for wish in wishes):
+        return Question(words, options)
+    return Change(*options[0], wishes[-1].factor)
+
+
+def _joined_places(several: Sequence[Wish], wishes: Sequence[Wish]) -> list[tuple[int, int]]:
+    """Returns where wishes for one attribute stand, as (start, stop); those that are joined are one place."""
+    places: list[tuple[int, int]] = []
+    for position, wish in enumerate(several):
+        before = several[position - 1] if position else None
+        is_next = before is not None and wishes.index(wish) == wishes.index(before) + 1
+        start = places.pop()[0] if before is not None and is_next and wish.follows(before) else wish.start
+        places.append((start, wish.stop))
+    return places
 
 
 def _unknown(

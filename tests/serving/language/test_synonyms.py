@@ -158,7 +158,8 @@ def test_similar_words_are_changed_asked_or_unknown():
         "moody": "moody? color=black",
         "not moody": "[moody]",
         "mellow": "[mellow]",
-        "mellow moody. Blue": "color=blue; [mellow]",
+        "mellow moody. Blue": "moody … Blue? color=black color=blue; [mellow]",
+        "mellow moody. No, blue": "color=blue; [mellow]",
     }
     assert {text: told(parse_request(text, GARMENTS, similar=similar)) for text in expected} == expected
 

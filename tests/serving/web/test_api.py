@@ -10,6 +10,7 @@ from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.space import LARGEST_LOOK
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.limits import Limits
+from gradrev_jax.serving.web.words import Words
 from tests.serving.web.fake import SCHEMA, FakeItem, FakeRetriever
 
 
@@ -166,6 +167,18 @@ def test_unwanted_values_in_words_are_left_out_of_a_search(client, shop):
     assert [item["item"] for item in answer["items"]] == found.search(200).rows.tolist()
     assert answer["counts"] == found.counts()
     assert {item["labels"]["color"] for item in answer["items"]} == {None, *SCHEMA.values[1][1:]}
+
+
+def test_words_of_several_values_are_asked_back_and_denied_ones_are_unwanted(make_client):
+    client = make_client(words=Words(SCHEMA))
+    assert client.post("/api/words", {"text": "anything but black"}).json["changes"] == [not_black()]
+    answer = client.post("/api/words", {"text": "a red coat with white sleeves, not for men"}).json
+    assert answer["changes"] == [
+        {"attribute": "gender", "to": None, "strength": 1.0, "unwanted": ["men"]},
+        {"attribute": "category", "to": "coat", "strength": 1.0, "unwanted": []},
+    ]
+    options = [{"attribute": "color", "to": "red"}, {"attribute": "color", "to": "white"}]
+    assert answer["questions"][0] == {"words": "red … white", "options": options}
 
 
 def test_what_is_removed_is_no_match(client, shop):
