@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from gradrev_commands import cli
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.data.images.limits import MOST_MEGAPIXELS
 from gradrev_jax.distributed import say
@@ -23,7 +24,8 @@ from gradrev_jax.runs.fields.table import default_config
 from gradrev_jax.serving.changes import LARGEST_STRENGTH, Change
 from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.items import Edited, Item
-from gradrev_jax.serving.language.words import Request, parse_request
+from gradrev_jax.serving.language.reader import Words
+from gradrev_jax.serving.language.words import Request
 from gradrev_jax.serving.photos import read_photo
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.shown import (
@@ -81,6 +83,18 @@ def group_values(assignments: Iterable[tuple[str, str | None]]) -> dict[str, lis
     for attribute, value in assignments:
         values.setdefault(attribute, []).append(value)
     return values
+
+
+def read_words(text: str, schema: AttributeSchema) -> Request:
+    """Returns what a request in words asks for, with the synonyms of the text model where it is installed.
+
+    Args:
+      text: the request.
+      schema: the attributes.
+    """
+    words = Words(schema)
+    words.load()
+    return words(text)
 
 
 def settled_changes(request: Request) -> list[Change]:
@@ -205,7 +219,7 @@ def main() -> None:
         changes = [Change(*asked, strength.value) for asked in parse_assignments(change, names)]
         filters = group_values(parse_assignments(where, names))
         if words.value is not None:
-            said = settled_changes(parse_request(words.value, shop.schema))
+            said = settled_changes(read_words(words.value, shop.schema))
             changes += [each._replace(strength=each.strength * strength.value) for each in said]
         photo, name = image.value, item.value or ""
         start = find_item(shop, name) if photo is None else shop.photo(photo)

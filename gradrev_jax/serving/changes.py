@@ -1,5 +1,6 @@
 """Changes that are asked of an item, and the edit that makes them."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -63,10 +64,10 @@ def check_changes(changes: Sequence[Change], schema: AttributeSchema) -> None:
                 )
         for value in change.unwanted:
             value_position(value, n, schema)
-        if not abs(change.strength) <= LARGEST_STRENGTH:
+        if not isinstance(change.strength, numbers.Real) or not abs(change.strength) <= LARGEST_STRENGTH:
             raise ConfigError(
                 f"the strength of a change of {change.attribute} must be a number between "
-                f"-{LARGEST_STRENGTH:,} and {LARGEST_STRENGTH:,}, got {change.strength}"
+                f"-{LARGEST_STRENGTH:,} and {LARGEST_STRENGTH:,}, got {change.strength!r}"
             )
 
 

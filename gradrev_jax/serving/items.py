@@ -10,9 +10,15 @@ from jaxtyping import Bool, Float, Int
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.serving.changes import Change, Described, Removes, check_changes
 from gradrev_jax.serving.found import Found
-from gradrev_jax.serving.matching import ANYTHING, Where, are_wanted, unwanted_values, wanted_labels
-
-LIKELY = 0.5  # the probability from which a photograph is taken to have a value
+from gradrev_jax.serving.matching import (
+    ANYTHING,
+    Where,
+    are_likely,
+    are_wanted,
+    unlikely_values,
+    unwanted_values,
+    wanted_labels,
+)
 
 
 @runtime_checkable  # beartype, which checks signatures in the tests, refuses a Protocol without it
@@ -20,6 +26,11 @@ class Shop(Protocol):
     """Represents the part of a ``Retriever`` that its items need."""
 
     labels: Int[np.ndarray, "G N"]
+
+    @property
+    def ignores_missing(self) -> bool:
+        """Whether missing labels were ignored in training, and are no value of their own."""
+        ...
 
     @property
     def schema(self) -> AttributeSchema:
@@ -37,7 +48,7 @@ class Shop(Protocol):
         *,
         look: float | None = None,
         where: Where | None = None,
-        exclude: Sequence[int | str] = (),
+        exclude: int | str | Sequence[int | str] = (),
         removes: Removes = "label",
     ) -> Found:
         """Finds the garments nearest to an edited item."""
@@ -136,23 +147,28 @@ class Edited:
     def wanted(self) -> Int[np.ndarray, " N"]:
         """The labels asked for, [N], see ``wanted_labels``.
 
-        Of a photograph, and an attribute that is not changed, it is the value that the classifier finds
-        likelier than all others together, if there is one, and otherwise anything.
+        Of a photograph, an attribute that is not changed is to have its likely value, if it has one, and
+        otherwise any. Of a garment that is not labelled for it, where missing labels were ignored in
+        training, results may have no label either, and none but its likely value; see ``unwanted``.
         """
-        item, schema = self.item.described, self.item.shop.schema
-        known = item.labels
+        item, schema, known = self.item.described, self.item.shop.schema, self.item.labels
         if self.item.row is None:
-            likely = item.probabilities[np.asarray(schema.offsets) + item.predicted] >= LIKELY
-            known = np.where(likely, item.predicted, ANYTHING)
+            known = np.where(are_likely(item, schema), item.predicted, ANYTHING)
+        elif self.item.shop.ignores_missing:
+            known = np.where(known == NOT_LABELLED, ANYTHING, known)
         return wanted_labels(np.asarray(known), self.asked, schema)
 
     def unwanted(self, removes: Removes = "label") -> Bool[np.ndarray, " J"]:
-        """Returns the values that results must not have, [J], see ``unwanted_values``.
+        """Returns the values that results must not have, [J]: the unwanted and the unlikely ones.
 
         Args:
           removes: what Eq. 7 takes away, as for ``search``.
         """
-        return unwanted_values(self.asked, self.item.described, self.item.shop.schema, removes)
+        item, schema = self.item.described, self.item.shop.schema
+        unwanted = unwanted_values(self.asked, item, schema, removes)
+        if self.item.row is None or not self.item.shop.ignores_missing:
+            return unwanted
+        return unwanted | unlikely_values(self.asked, item, schema)
 
     def search(
         self,
@@ -160,7 +176,7 @@ class Edited:
         *,
         look: float | None = None,
         where: Where | None = None,
-        exclude: Sequence[int | str] = (),
+        exclude: int | str | Sequence[int | str] = (),
         removes: Removes = "label",
     ) -> Found:
         """Finds the garments nearest to the item as changed; none that is labelled with an unwanted value.
@@ -170,7 +186,7 @@ class Edited:
           look: the weight of how garments look against what they are; None: the one of the run. Only where
             the run compares looks.
           where: the labels that garments must have, by attribute: a value, or several.
-          exclude: rows or names of garments that are left out.
+          exclude: rows or names of garments that are left out, or one of them.
           removes: what Eq. 7 takes away of an attribute that changes: the ``label`` (without one, as
             ``predicted``), the ``predicted`` value, or what is ``expected`` by the probabilities.
 

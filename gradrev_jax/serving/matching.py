@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.errors import ConfigError
 from gradrev_jax.serving.changes import (
     Change,
     Described,
@@ -18,6 +19,7 @@ from gradrev_jax.serving.changes import (
 
 # A value of an attribute, or several, that an item must be labelled with; None: not labelled.
 Where = Mapping[str, str | Sequence[str | None] | None]
+LIKELY = 0.5  # the probability from which an item is taken to have a value
 ANYTHING = -2  # the wanted label of an attribute of which no value is asked for
 
 
@@ -29,12 +31,14 @@ def wanted_values(where: Where, schema: AttributeSchema) -> dict[int, list[int]]
       schema: the attributes.
 
     Raises:
-      ConfigError: an unknown attribute or value; the message has the nearest names.
+      ConfigError: an unknown attribute or value, with the nearest names; or no filter at all.
 
     Example:
       >>> wanted_values({"size": ["m", None]}, AttributeSchema(("color", "size"), (("red",), ("s", "m"))))
       {1: [1, -1]}
     """
+    if not isinstance(where, Mapping):
+        raise ConfigError(f"where must be values by attribute, as {{'color': 'red'}}; got {where!r}")
     wanted = {}
     for name, values in where.items():
         n = attribute_position(name, schema)
@@ -55,7 +59,9 @@ def without_unwanted(where: Where | None, changes: Sequence[Change], schema: Att
       >>> without_unwanted({"size": "m"}, [Change("color", None, unwanted=("red",))], schema)
       {'size': 'm', 'color': [None, 'blue', 'green']}
     """
-    filters = dict(where or {})
+    where = where or {}
+    wanted_values(where, schema)  # for its errors
+    filters = dict(where)
     for change in last_changes(changes).values():
         if change.unwanted:
             all_values = (None, *schema.values[schema.names.index(change.attribute)])
@@ -135,6 +141,38 @@ def unwanted_values(
     return unwanted
 
 
+def are_likely(item: Described, schema: AttributeSchema) -> Bool[np.ndarray, " N"]:
+    """Returns whether the predicted value of each attribute is likelier than all others together.
+
+    Args:
+      item: what is known of the item.
+      schema: the attributes.
+    """
+    return item.probabilities[np.asarray(schema.offsets) + item.predicted] >= LIKELY
+
+
+def unlikely_values(
+    changes: Sequence[Change], item: Described, schema: AttributeSchema
+) -> Bool[np.ndarray, " J"]:
+    """Returns all values but the likely one, of attributes without a label that are not changed.
+
+    Args:
+      changes: the changes.
+      item: what is known of the item.
+      schema: the attributes.
+
+    Example:
+      >>> schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+      >>> item = Described(np.array([-1, 1]), np.array([1, 1]), np.array([0.25, 0.75, 0.0, 1.0]))
+      >>> unlikely_values([], item, schema).tolist()
+      [True, False, False, False]
+    """
+    unchanged = np.isin(schema.names, list(last_changes(changes)), invert=True)
+    guessed = (item.labels == NOT_LABELLED) & are_likely(item, schema) & unchanged
+    attribute_of = np.asarray(schema.attribute_of)
+    return guessed[attribute_of] & (np.asarray(schema.position_of) != item.predicted[attribute_of])
+
+
 def are_wanted(
     labels: Int[np.ndarray, "*batch N"],
     wanted: Int[np.ndarray, " N"],
@@ -160,4 +198,6 @@ def are_wanted(
 
 
 def _listed(values: str | Sequence[str | None] | None) -> Sequence[str | None]:
-    return [values] if values is None or isinstance(values, str) else values
+    if values is None or not isinstance(values, Sequence | set | frozenset) or isinstance(values, str):
+        return [values]  # what is no name is refused as one
+    return list(values)

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,14 +21,14 @@ MOST_BYTES = 100_000_000
 WHITE = (255, 255, 255)
 QUALITY = 88  # of JPEG files
 
-Photo = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+Photo = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
 
 
 def read_photo(photo: Photo, size: int, largest_image: float = LARGEST_IMAGE) -> UInt8[np.ndarray, "S S 3"]:
     """Decodes a photograph into the square that a network sees.
 
     Args:
-      photo: the path of a file, its content, a Pillow image, or RGB pixels, uint8 [H, W, 3].
+      photo: the path of a file, its content, an open file, a Pillow image, or RGB pixels, uint8 [H, W, 3].
       size: the height and width of the square, in pixels.
       largest_image: the size of the largest photograph that is decoded, in megapixels.
 
@@ -49,6 +50,10 @@ def read_photo(photo: Photo, size: int, largest_image: float = LARGEST_IMAGE) ->
         with _naming("the image"):
             check_pixels(photo.size, largest_image)
             return to_square(photo, transform)
+    if hasattr(photo, "read"):
+        photo = photo.read(MOST_BYTES + 1)
+    if not isinstance(photo, str | os.PathLike | bytes):
+        raise DataError(f"a photograph is a path, an open file, bytes, an image or pixels; got {photo!r:.99}")
     content: bytes | pathlib.Path
     if isinstance(photo, bytes):
         content, name, count = photo, "the photograph", len(photo)

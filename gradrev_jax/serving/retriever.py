@@ -123,6 +123,11 @@ class Retriever:
         return name_of(self._run.directory)
 
     @property
+    def ignores_missing(self) -> bool:
+        """Whether missing labels were ignored in training, and are no value of their own."""
+        return self._space.missing == "ignore"
+
+    @property
     def has_look(self) -> bool:
         """Whether the run compares how garments look, besides what they are."""
         return self._space.look is not None
@@ -170,7 +175,7 @@ class Retriever:
         """Returns the garment of a photograph.
 
         Args:
-          photo: the path of a file, its content, a Pillow image, or RGB pixels, uint8 [H, W, 3].
+          photo: the path of a file, its content, an open file, a Pillow image, or pixels, uint8 [H, W, 3].
 
         Raises:
           DataError: it is no image that can be read, or the run cannot see photographs.
@@ -205,11 +210,12 @@ class Retriever:
         *,
         look: float | None = None,
         where: Where | None = None,
-        exclude: Sequence[int | str] = (),
+        exclude: int | str | Sequence[int | str] = (),
         removes: Removes = "label",
     ) -> Found:
         """Finds the garments nearest to an edited item; see ``Edited.search``."""
         started = time.perf_counter()
+        exclude = [exclude] if isinstance(exclude, str | int | np.integer) else exclude
         _check_k(k)
         item, space, asked = edited.item, self._space, edited.asked
         strength = space.way.strength

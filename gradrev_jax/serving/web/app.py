@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gradrev_jax.errors import ConfigError, DataError, UserError
+from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.web.answers import Answers, to_json
 from gradrev_jax.serving.web.bodies import FORM_OVERHEAD, check_form, form_file, read_body, read_json
 from gradrev_jax.serving.web.fields import Fields, Query
@@ -39,7 +40,7 @@ class Api:
 
     Args:
       shop: the retriever.
-      words: the function that finds changes in a request in words; None: there is none.
+      words: the function that finds changes in a request in words.
       gallery: the name of the gallery, for people.
       limits: how much clients may ask.
       page: the folder of the page's files.
@@ -48,7 +49,7 @@ class Api:
     def __init__(
         self,
         shop: Shop,
-        words: Callable[[str], Any] | None,
+        words: Callable[[str], Any],
         *,
         gallery: str,
         limits: Limits,
@@ -162,12 +163,9 @@ class Api:
         fields = Fields(await read_json(request.scope["headers"], request.receive, self._limits))
         text = fields.text("text", self._limits.text_characters)
         fields.check_all_read()
-        words = self._words
-        if words is None:
-            raise Refused("this server reads no requests in words", 404)
 
         def answer() -> bytes:
-            found = words(text)
+            found = self._words(text)
             return to_json(
                 {
                     "changes": [change._asdict() for change in found.changes],
@@ -229,7 +227,7 @@ def create_app(
     shop: Any,
     *,
     words: Callable[[str], Any] | None = None,
-    gallery: str = "gallery",
+    gallery: str | None = None,
     hosts: Sequence[str] | None = None,
     limits: Limits | None = None,
     page: pathlib.Path = PAGE,
@@ -238,8 +236,8 @@ def create_app(
 
     Args:
       shop: the retriever, an open ``Retriever`` or what has its methods.
-      words: a function that finds changes in a request in words, as ``parse_request`` with its schema.
-      gallery: the name of the gallery, for people.
+      words: a function that finds changes in a request in words; None: ``Words``, without a text model.
+      gallery: the name of the gallery, for people; None: that of the retriever.
       hosts: the hosts that are answered, without ports; None: all.
       limits: how much clients may ask; None: the defaults.
       page: the folder of the page's files.
@@ -249,6 +247,8 @@ def create_app(
 
         app = create_app(Retriever.open("runs/mine"), hosts=("localhost",))
     """
+    words = Words(shop.schema) if words is None else words
+    gallery = shop.name if gallery is None else gallery
     api = Api(shop, words, gallery=gallery, limits=limits or Limits(), page=page)
     handlers: dict[Any, Any] = {UserError: _refuse, HTTPException: _refuse_route, Exception: _fail}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import UserError
+from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.guard import local_hosts
 from gradrev_jax.serving.web.server import listen, serve
 from gradrev_jax.serving.web.shop import Shop
-from gradrev_jax.serving.web.words import Words
 
 
 def serve_run(

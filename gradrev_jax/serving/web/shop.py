@@ -47,6 +47,7 @@ class Shop(Protocol):
     """A gallery that can be searched by edits."""
 
     schema: AttributeSchema
+    name: str
     num_items: int
     names: Sequence[str]
     labels: np.ndarray  # int [G, N], -1 = not labelled

@@ -155,7 +155,7 @@ class FakeRetriever:
 
     def __init__(self, num_items=300, schema=SCHEMA, *, has_look=True, delay=0.0, seed=0):
         rng = np.random.default_rng(seed)
-        self.schema, self.num_items, self.delay = schema, num_items, delay
+        self.schema, self.name, self.num_items, self.delay = schema, "random", num_items, delay
         self.labels = np.stack([rng.integers(-1, size, num_items) for size in schema.sizes], axis=1)
         self.features = rng.normal(size=(num_items, schema.num_values)) * 0.2
         for row, labels in enumerate(self.labels):

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.space import LARGEST_LOOK
 from gradrev_jax.serving.web.app import create_app
 from gradrev_jax.serving.web.limits import Limits
-from gradrev_jax.serving.web.words import Words
 from tests.serving.web.fake import SCHEMA, FakeItem, FakeRetriever
 
 
@@ -191,10 +191,11 @@ def test_what_is_removed_is_no_match(client, shop):
         assert ("color" in item["differs"]) == (item["labels"]["color"] == "blue")
 
 
-def test_without_words_it_says_so(make_client):
-    answer = make_client(words=None).post("/api/words", {"text": "red"})
-    assert answer.status == 404
-    assert "no requests in words" in answer.error
+def test_words_and_the_name_of_the_gallery_are_there_unless_others_are_given(make_client):
+    client = make_client(words=None)
+    (change,) = client.post("/api/words", {"text": "but red"}).json["changes"]
+    assert (change["attribute"], change["to"]) == ("color", "red")
+    assert client.get("/api/attributes").json["gallery"] == "random"
 
 
 def test_a_picture_is_a_jpeg_of_the_size_asked_for(client):

@@ -5,10 +5,10 @@ import pytest
 
 from gradrev_jax import AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError, WeightsError, WorkdirError
-from gradrev_jax.serving.web import words
+from gradrev_jax.serving.language import reader
+from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.web.run import prepare, serve_run
 from gradrev_jax.serving.web.server import listen
-from gradrev_jax.serving.web.words import Words
 from tests.serving.web.fake import SCHEMA, FakeItem, FakeRetriever
 
 
@@ -21,7 +21,7 @@ class Vectors:
 
 def test_synonyms_are_known_once_the_text_model_is_loaded(monkeypatch):
     read = Words(AttributeSchema(("category",), (("dress", "shirt"),)))
-    monkeypatch.setattr(words, "load_word_vectors", Vectors)
+    monkeypatch.setattr(reader, "load_word_vectors", Vectors)
     assert read("a quux").unknown == ("quux",)
     assert read.load()
     assert read("a quux").changes == (("category", "dress", 1.0, ()),)
@@ -32,7 +32,7 @@ def test_without_the_text_model_there_are_no_synonyms(monkeypatch):
         raise ConfigError("not installed")
 
     read = Words(SCHEMA)
-    monkeypatch.setattr(words, "load_word_vectors", missing)
+    monkeypatch.setattr(reader, "load_word_vectors", missing)
     assert not read.load()
     assert read("a red quux").changes == (("color", "red", 1.0, ()),)
 
@@ -48,7 +48,7 @@ def test_everything_is_prepared_whatever_fails(monkeypatch, capsys):
     monkeypatch.setattr(
         FakeItem, "search", lambda *given, **more: searched.append(1) or search(*given, **more)
     )
-    monkeypatch.setattr(words, "load_word_vectors", fail(WeightsError, "the text model is damaged"))
+    monkeypatch.setattr(reader, "load_word_vectors", fail(WeightsError, "the text model is damaged"))
     monkeypatch.setattr(shop, "warm", fail(DataError, "the run sees no photographs"))
     prepare(shop, Words(SCHEMA))
     assert searched
@@ -58,7 +58,7 @@ def test_everything_is_prepared_whatever_fails(monkeypatch, capsys):
 
 
 def test_the_network_is_loaded(monkeypatch):
-    monkeypatch.setattr(words, "load_word_vectors", Vectors)
+    monkeypatch.setattr(reader, "load_word_vectors", Vectors)
     shop = FakeRetriever(10)
     prepare(shop, Words(SCHEMA))
     assert shop.is_warm

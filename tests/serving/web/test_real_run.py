@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax import Retriever
-from gradrev_jax.serving.web.words import Words
+from gradrev_jax.serving.language.reader import Words
 
 ROOT = pathlib.Path(__file__).parents[3]
 
