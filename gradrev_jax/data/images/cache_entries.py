@@ -1,29 +1,25 @@
 """Builds the entries of the image cache, maps them into memory, and removes those unused for longest.
 
 An entry holds the pixels of images, uint8 [M, S, S, 3], or what a backbone computes of them, float32
-[M, V, D] with V views of each image.
+[M, V, D] with V views of each image. ``entry_files`` has the form of its file.
 """
 
 import contextlib
 import errno
-import math
 import os
 import pathlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
 
+from gradrev_jax.data.images.entry_files import allocate, array_bytes, read_layout
 from gradrev_jax.data.images.file_locks import hold_lock, is_in_use, mark_in_use
 from gradrev_jax.errors import DataError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# The errors of file systems, and operating systems, without posix_fallocate.
-NOT_RESERVED = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
-ZEROS = 16 * 2**20  # the number of bytes written at once if room is reserved by writing zeros
 PIXEL = np.dtype(np.uint8)
 ENTRY, PARTIAL, LOCK = ".npy", ".partial", ".lock"
 # Only files with such names are counted or removed, because the folder may hold others.
@@ -75,26 +71,15 @@ def describe(entry: Entry) -> str:
     """
     if entry.path.suffix == PARTIAL:
         return "unfinished"
-    with contextlib.suppress(OSError, ValueError), entry.path.open("rb") as file:
-        shape, _, dtype = _header(file)
-        if entry.size == file.tell() + array_bytes(shape, dtype):
-            if len(shape) == 4:
-                return f"{shape[0]:,} images of {shape[2]} x {shape[1]} pixels"
-            if len(shape) != 3:
-                return "damaged"
+    with contextlib.suppress(OSError), entry.path.open("rb") as file:
+        layout = read_layout(file)
+        shape = layout.shape if layout is not None else ()
+        if len(shape) == 4:
+            return f"{shape[0]:,} images of {shape[2]} x {shape[1]} pixels"
+        if len(shape) == 3:
             views = f", {shape[1]} views of each" if shape[1] > 1 else ""
             return f"{shape[0]:,} embeddings of {shape[2]:,} numbers{views}"
     return "damaged"
-
-
-def array_bytes(shape: Sequence[int], dtype: np.dtype) -> int:
-    """Returns the size of an array in bytes.
-
-    Example:
-      >>> array_bytes((2, 3), np.dtype(np.float32))
-      24
-    """
-    return math.prod(shape) * dtype.itemsize
 
 
 def remove(entry: Entry) -> bool:
@@ -139,9 +124,7 @@ def make_room(cache_dir: pathlib.Path, limit: int, needed: int) -> None:
                 total -= entry.size
 
 
-def map_entry(
-    path: pathlib.Path, shape: Sequence[int], dtype: np.dtype = PIXEL
-) -> Shaped[np.ndarray, "M ..."] | None:
+def map_entry(path: pathlib.Path, shape: Sequence[int], dtype: np.dtype = PIXEL) -> np.memmap | None:
     """Maps an entry into memory, read-only; marks it as used now, and as in use while it is mapped.
 
     Args:
@@ -158,17 +141,13 @@ def map_entry(
     try:
         with path.open("rb") as file:
             mark_in_use(file)
-            wanted = (tuple(shape), False, dtype)
-            try:
-                whole = _header(file) == wanted
-            except Exception:  # NumPy's parser of a damaged header raises errors of many types
-                whole = False
-            if not whole or os.fstat(file.fileno()).st_size != file.tell() + array_bytes(shape, dtype):
+            layout = read_layout(file)
+            if layout is None or (layout.shape, layout.dtype) != (tuple(shape), dtype):
                 return None
             with contextlib.suppress(OSError):  # in a read-only folder
                 os.utime(path)
                 _remove_lock(path.with_suffix(LOCK))
-            return np.memmap(file, dtype, "r", file.tell(), tuple(shape))
+            return np.memmap(file, dtype, "r", layout.start, layout.shape)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -186,19 +165,13 @@ def _remove_lock(path: pathlib.Path) -> None:
             path.unlink()
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Returns shape, order and dtype of an .npy file, and leaves it at the start of its numbers.
-
-    Raises:
-      ValueError: the file is not an .npy file, or is truncated.
-    """
-    np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)
-
-
 @contextlib.contextmanager
 def build_entry(
-    path: pathlib.Path, shape: Sequence[int], limit: int | None = None, dtype: np.dtype = PIXEL
+    path: pathlib.Path,
+    shape: Sequence[int],
+    limit: int | None = None,
+    dtype: np.dtype = PIXEL,
+    digests: bytes = b"",
 ) -> Iterator[pathlib.Path | None]:
     """Yields an .npy file of the final size, which is renamed to ``path`` at the end of the block.
 
@@ -210,11 +183,12 @@ def build_entry(
       shape: the shape of its array.
       limit: the number of bytes of all entries together, see ``make_room``; None: no limit.
       dtype: the dtype of its array.
+      digests: the digests of its images, one after the other, which the file has from the start; empty: none.
 
     Raises:
       DataError: the entry cannot be written.
     """
-    partial = path.with_suffix(PARTIAL)
+    partial, size = path.with_suffix(PARTIAL), array_bytes(shape, dtype) + len(digests)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with hold_lock(path.with_suffix(LOCK)):
@@ -224,41 +198,15 @@ def build_entry(
                     return
                 partial.unlink(missing_ok=True)
                 if limit is not None:
-                    make_room(path.parent, limit, array_bytes(shape, dtype))
-                _allocate(partial, shape, dtype)
+                    make_room(path.parent, limit, size)
+                allocate(partial, shape, dtype, digests)
                 yield partial
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
     except OSError as error:
-        message = _describe_failure(path.parent, array_bytes(shape, dtype), error)
+        message = _describe_failure(path.parent, size, error)
         raise DataError(message, arguments=("cache_dir",)) from error
-
-
-def _allocate(path: pathlib.Path, shape: Sequence[int], dtype: np.dtype) -> None:
-    """Creates an .npy file with all its room reserved.
-
-    On a full disk, writing through a memory map to a file with holes would kill the process with SIGBUS;
-    reserving raises an error instead.
-    """
-    with path.open("wb") as file:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": tuple(shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
-        _reserve(file, file.tell() + array_bytes(shape, dtype))
-
-
-def _reserve(file: IO[bytes], size: int) -> None:
-    """Extends a file to a size with room on the disk for all of it, by writing zeros if necessary."""
-    if hasattr(os, "posix_fallocate"):  # which macOS does not have
-        try:
-            return os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in NOT_RESERVED:
-                raise
-    for start in range(file.tell(), size, ZEROS):
-        file.write(bytes(min(ZEROS, size - start)))
-    return None
 
 
 def _describe_failure(cache_dir: pathlib.Path, size: int, error: OSError) -> str:

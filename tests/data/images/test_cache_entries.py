@@ -179,7 +179,7 @@ def refusing(monkeypatch):
 @pytest.mark.parametrize("system", [without, refusing])
 def test_room_is_reserved_where_posix_fallocate_lacks(tmp_path, monkeypatch, system):
     system(monkeypatch)
-    monkeypatch.setattr("gradrev_jax.data.images.cache_entries.ZEROS", 10)
+    monkeypatch.setattr("gradrev_jax.data.images.entry_files.ZEROS", 10)
     path = build(tmp_path, 1)
     assert path.stat().st_size == SIZE
     assert (map_entry(path, SHAPE) == 1).all()
