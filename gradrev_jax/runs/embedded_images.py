@@ -1,6 +1,5 @@
 """Computes what a frozen backbone gives of a catalogue's images, once, and caches it."""
 
-import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,11 +9,11 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue, Transform
-from gradrev_jax.data.images.cache import entry_key
-from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
+from gradrev_jax.data.images.cache import cached_rows
+from gradrev_jax.data.images.known_rows import EntryKind
 from gradrev_jax.data.images.pool import DecodedImages, ImagePool
 from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors
-from gradrev_jax.errors import DataError, naming
+from gradrev_jax.errors import naming
 from gradrev_jax.models.inference import predict_batches
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
 from gradrev_jax.runs.pixels import cache_folder, cache_limit
@@ -105,22 +104,26 @@ def _embed_pool(
     progress: bool,
 ) -> Vectors:
     """Returns the backbone's features of the images of a pool, from the cache if they are there."""
-    shape = (len(rows), pool.views, frozen.output_width(pool.transform.size))
+    row_shape = (pool.views, frozen.output_width(pool.transform.size))
     if not len(rows):  # an empty file cannot be mapped
-        return Vectors(VectorArray(np.zeros(shape, FLOAT)), rows)
-    description = ", ".join(pool.parts)
-    images = ImagePool(catalogue.images, rows.tolist(), config.data.workers or None, description, progress)
+        return Vectors(VectorArray(np.zeros((0, *row_shape), FLOAT)), rows)
+    images = ImagePool(
+        catalogue.images, rows.tolist(), config.data.workers or None, ", ".join(pool.parts), progress
+    )
+
+    def embed(some: ImagePool, positions: Int[np.ndarray, " C"], stored: np.ndarray) -> None:
+        _embed(frozen, pool, some, positions, stored)
+
     version = f"{VERSION} {frozen.fingerprint} {pool.views}".encode()
-    path = cache_folder(config.data.cache_dir) / f"{entry_key(images, pool.transform, version)}{ENTRY}"
-    if map_entry(path, shape, FLOAT) is None:
-        with build_entry(path, shape, cache_limit(config), FLOAT) as partial:
-            if partial is not None:
-                stored = np.lib.format.open_memmap(partial, mode="r+")
-                _embed(frozen, DecodedImages(images, pool.transform), stored, description, progress)
-                stored.flush()
-    if (mapped := map_entry(path, shape, FLOAT)) is None:
-        raise DataError(f"another process has removed {path}, just after it was written; start again")
-    return Vectors(CacheEntry(mapped, path, shape), np.arange(len(rows)))
+    mapped = cached_rows(
+        images,
+        EntryKind(version, pool.transform, row_shape, FLOAT),
+        cache_folder(config.data.cache_dir),
+        embed,
+        limit=cache_limit(config),
+        checked=_batch_size(),
+    )
+    return Vectors(CacheEntry(mapped), np.arange(len(rows)))
 
 
 class CacheEntry(VectorFile):
@@ -128,25 +131,33 @@ class CacheEntry(VectorFile):
 
     Args:
       mapped: the memory map of the entry, which holds the mark; it is never touched.
-      path: the file of the entry.
-      shape: the number of images, of views of an image and of numbers of a view.
     """
 
-    def __init__(self, mapped: np.ndarray, path: pathlib.Path, shape: tuple[int, int, int]) -> None:
-        super().__init__(path, path.stat().st_size - mapped.nbytes, shape, FLOAT)
+    def __init__(self, mapped: np.memmap) -> None:
+        views, width = mapped.shape[1:]
+        super().__init__(str(mapped.filename), mapped.offset, (len(mapped), views, width), FLOAT)
         self._mark = mapped
 
 
 def _embed(
-    frozen: FrozenBackbone, images: DecodedImages, stored: np.ndarray, description: str, progress: bool
+    frozen: FrozenBackbone,
+    pool: Pool,
+    images: ImagePool,
+    positions: Int[np.ndarray, " C"],
+    stored: np.ndarray,
 ) -> None:
-    """Writes what a backbone gives of images into an array."""
+    """Writes what a backbone gives of images into their positions in an array."""
     for rows, features in predict_batches(
-        make_embed(frozen.network, frozen.inputs, stored.shape[1]),
+        make_embed(frozen.network, frozen.inputs, pool.views),
         frozen.variables,
-        images,
-        batch_size=BATCH if jax.default_backend() == "cpu" else DEVICE_BATCH,
-        description=f"embedding {description}",
-        progress=progress,
+        DecodedImages(images, pool.transform),
+        batch_size=_batch_size(),
+        description=f"embedding {images.description}",
+        progress=images.progress,
     ):
-        stored[rows] = features
+        stored[positions[rows]] = features
+
+
+def _batch_size() -> int:
+    """Returns the number of images per batch on the devices of this process."""
+    return BATCH if jax.default_backend() == "cpu" else DEVICE_BATCH

@@ -1,6 +1,11 @@
 """Runs whose backbone stays as it is: its features are computed once, and cached."""
 
+import dataclasses
+import os
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -75,6 +80,106 @@ def test_images_are_embedded_once(config, tmp_path, monkeypatch):
     run(config, tmp_path / "second")
     evaluate(tmp_path / "second", progress=False)
     assert entries(tmp_path) == cached
+
+
+@pytest.fixture
+def embedded(config, monkeypatch):
+    """The numbers of images that are embedded, two at once."""
+    counts, embed = [], embedded_images._embed
+
+    def count(frozen, pool, images, *others):
+        counts.append(len(images.rows))
+        embed(frozen, pool, images, *others)
+
+    monkeypatch.setattr(embedded_images, "_embed", count)
+    monkeypatch.setattr(embedded_images, "BATCH", 2)
+    return counts
+
+
+def vectors_of(config, directory, *, without=0, part="test", **network):
+    """Opens the vectors of a part, without its first images, by a network of which some is other."""
+    config = builders.with_defaults(config)
+    catalogue = builders.open_catalogue(config)
+    some = {**catalogue.parts, part: catalogue.parts[part][without:]}
+    fewer = dataclasses.replace(catalogue, parts=some)
+    frozen = open_frozen(config, directory)._replace(**network)
+    return open_inputs(fewer, [part], config, frozen, progress=False)[part]
+
+
+def test_an_added_image_is_embedded_alone(config, embedded, tmp_path):
+    anew = vectors_of(config, tmp_path / "run")[:]
+    shutil.rmtree(tmp_path / "cache")
+    few = vectors_of(config, tmp_path / "run", without=1)
+    embedded.clear()
+    more = vectors_of(config, tmp_path / "run")
+    assert embedded == [2], "it is one, and one that is known is compared"
+    assert len(entries(tmp_path)) == 2
+    np.testing.assert_array_equal(more[:], anew)
+    np.testing.assert_array_equal(few[:], anew[1:])
+    vectors_of(config, tmp_path / "run", without=5)
+    assert embedded == [2, 2], "none is new, and a batch of those that are known is compared"
+
+
+def test_nothing_is_taken_from_other_weights_or_another_number_of_views(config, embedded, tmp_path):
+    vectors_of(config, tmp_path / "run", without=1)
+    embedded.clear()
+    vectors_of(config, tmp_path / "run", fingerprint="of other weights")
+    vectors_of(config, tmp_path / "run", part="train")  # with mirror images
+    assert embedded == [24, 36]
+
+
+def test_numbers_that_would_not_be_computed_here_are_not_taken(config, embedded, tmp_path):
+    anew = vectors_of(config, tmp_path / "run")[:]
+    shutil.rmtree(tmp_path / "cache")
+    vectors_of(config, tmp_path / "run", without=1)
+    (entry,) = (tmp_path / "cache").glob("*.npy")
+    known = np.load(entry, mmap_mode="r+")
+    known[:] = np.nextafter(known, np.float32(np.inf))  # as of another processor
+    known.flush()
+    embedded.clear()
+    np.testing.assert_array_equal(vectors_of(config, tmp_path / "run")[:], anew)
+    assert embedded == [2, 24]
+
+
+@pytest.mark.long
+def test_a_run_goes_on_to_the_same_bits_with_rows_of_another_entry(config, embedded, tmp_path):
+    whole = run(config, tmp_path / "whole")
+    config.train.max_steps = 3
+    run(config, tmp_path / "parts")
+    shutil.rmtree(tmp_path / "cache")
+    vectors_of(config, tmp_path / "parts", without=3, part="train")
+    embedded.clear()
+    config.train.max_steps = None
+    assert_same(run(config, tmp_path / "parts"), whole)
+    assert embedded == [4, 24], "three are new, and one is compared; the test part is embedded anew"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "width"), [("alexnet", 0.25), ("efficientnet_lite0", 1.0)])
+def test_what_a_backbone_gives_of_an_image_is_the_same_wherever_in_a_batch_it_is(name, width):
+    """In a process of its own, because XLA does not optimise in tests."""
+    code = f"""
+        import jax, jax.numpy as jnp, numpy as np
+        from gradrev_jax.models.backbones import BACKBONES
+        from gradrev_jax.runs.embedded_images import BATCH
+        from gradrev_jax.runs.frozen_backbone import make_embed
+        backbone = BACKBONES[{name!r}]
+        network = backbone.build(backbone.taps[-1], {width}, 0.0, jnp.float32)
+        variables = jax.jit(network.init)(jax.random.key(0), backbone.inputs.example(96))
+        images = np.random.default_rng(0).integers(0, 256, (BATCH, 96, 96, 3), dtype=np.uint8)
+        embed = make_embed(network, backbone.inputs, 2)
+        first = np.asarray(embed(variables, images))
+        for shift in (1, 5, 16, BATCH - 1):
+            moved = embed(variables, np.roll(images, shift, axis=0))
+            np.testing.assert_array_equal(moved, np.roll(first, shift, axis=0))
+        alone = np.zeros_like(images)
+        alone[0] = images[BATCH // 2]
+        np.testing.assert_array_equal(embed(variables, alone)[0], first[BATCH // 2])
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not result.returncode, result.stderr
 
 
 def test_other_weights_transforms_and_images_are_other_entries(config, tmp_path):

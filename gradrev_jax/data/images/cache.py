@@ -1,19 +1,27 @@
 """Caches the decoded pixels of any image source: decoded once, memory-mapped from then on."""
 
-import hashlib
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
-from gradrev_jax.data.images.cache_entries import ENTRY, build_entry, map_entry
+from gradrev_jax.data.images.cache_entries import PIXEL, build_entry, map_entry
+from gradrev_jax.data.images.entry_files import DIGEST
+from gradrev_jax.data.images.known_rows import EntryKind, KnownRows, find_known_rows
 from gradrev_jax.data.images.pool import ImagePool
 from gradrev_jax.errors import DataError
 
 # Part of every key: entries of another way of decoding or another layout must not be found.
 # 2: floating-point, 12-bit, inverted and transparent 16-bit greys are no longer black or opaque.
 CACHE_VERSION = b"gradrev_jax images 2"
+CHECKED = (
+    16  # images that are decoded, at least, where others are taken from another entry, see ``cached_rows``
+)
+
+# Computes the rows of images, given their positions [C] in an array, and writes them there.
+Compute = Callable[[ImagePool, Int[np.ndarray, " C"], np.ndarray], None]
 
 
 def cached_images(
@@ -32,7 +40,7 @@ def cached_images(
     An entry of the cache is found by the content of the images in their order and by the transform: a moved
     folder finds it again, a changed file does not. It appears when it is complete; a process that dies
     earlier leaves a ``.partial`` file, which the next build replaces. Two processes that need the same entry
-    build it once. A damaged entry is built anew.
+    build it once. A damaged entry is built anew. Images that another entry has are not decoded again.
 
     Args:
       source: the images.
@@ -52,40 +60,81 @@ def cached_images(
       DataError: images cannot be read, of which the first ten are named; or the cache folder cannot be
         written to, or has too little room.
     """
-    shape = (len(rows), transform.size, transform.size, 3)
+    square = (transform.size, transform.size, 3)
     if not len(rows):
-        return np.zeros(shape, np.uint8)
+        return np.zeros((0, *square), np.uint8)
     pool = ImagePool(source, rows.tolist(), workers, description, progress)
-    path = cache_dir / f"{entry_key(pool, transform)}{ENTRY}"
-    if (images := map_entry(path, shape)) is not None:
-        return images
-    with build_entry(path, shape, limit) as partial:
-        if partial is not None:
-            pixels = np.lib.format.open_memmap(partial, mode="r+")
+    kind = EntryKind(CACHE_VERSION, transform, square, PIXEL)
 
-            def decode(position: int, row: int) -> None:
-                pixels[position] = source.read(row, transform)
+    def decode(images: ImagePool, positions: Int[np.ndarray, " C"], pixels: np.ndarray) -> None:
+        def decode_one(number: int, row: int) -> None:
+            pixels[positions[number]] = source.read(row, transform)
 
-            pool.call("decoding", decode)
-            pixels.flush()
-    if (images := map_entry(path, shape)) is None:
-        raise DataError(f"another process has removed {path}, just after it was written; start again")
-    return images
+        images.call("decoding", decode_one)
+
+    return cached_rows(pool, kind, cache_dir, decode, limit=limit, checked=CHECKED)
 
 
-def entry_key(pool: ImagePool, transform: Transform, version: bytes = CACHE_VERSION) -> str:
-    """Returns the name of the entry that holds what is made of the images of a pool.
+def cached_rows(
+    pool: ImagePool,
+    kind: EntryKind,
+    cache_dir: pathlib.Path,
+    compute: Compute,
+    *,
+    limit: int | None,
+    checked: int,
+) -> np.memmap:
+    """Returns what the cache holds of images, one row per image; what it does not hold is computed.
+
+    An entry is found by the content of its images in their order. If it is not there, a new one takes the
+    rows that it shares with the entry of its kind that has most of them, and only the others are computed.
+    Some of the known images are computed with these, and compared: unless all their bits are the same,
+    nothing is taken. So numbers that depend on the machine, on the version of a library, or on the position
+    in a batch, are not mixed.
 
     Args:
-      pool: the images.
-      transform: the transform from an image to a square.
-      version: the kind of entry, with all else that decides its content.
+      pool: the images, at least one.
+      kind: what is held of them.
+      cache_dir: the folder of the entries; created if necessary.
+      compute: the function that computes rows.
+      limit: the number of bytes of all entries together, see ``cached_images``.
+      checked: the number of images that are computed together, a multiple of which is computed where
+        rows are taken from another entry; half as many, at least, are known images.
 
     Raises:
-      DataError: images cannot be read.
+      DataError: as ``cached_images`` does.
     """
-    key = hashlib.blake2b(version, digest_size=16)
-    key.update(f"{transform.size} {transform.resize} {len(pool.rows)}".encode())
-    for digest in pool.call("checking", lambda position, row: pool.source.digest(row)):
-        key.update(digest)
-    return key.hexdigest()
+    digests = pool.call("checking", lambda position, row: pool.source.digest(row))
+    joined, shape = b"".join(digests), (len(digests), *kind.row_shape)
+    path = cache_dir / kind.entry_name(joined, len(digests))
+    if (mapped := map_entry(path, shape, kind.dtype)) is not None:
+        return mapped
+    kept = joined if len(joined) == DIGEST * len(digests) else b""
+    with build_entry(path, shape, limit, kind.dtype, kept) as partial:
+        if partial is not None:
+            stored = np.lib.format.open_memmap(partial, mode="r+")
+            # After room was made: what was removed for it is not read.
+            known = find_known_rows(cache_dir, kind, digests)
+            if known is None or not _complete(stored, known, pool, compute, checked):
+                compute(pool, np.arange(len(digests)), stored)
+            stored.flush()
+    if (mapped := map_entry(path, shape, kind.dtype)) is None:
+        raise DataError(f"another process has removed {path}, just after it was written; start again")
+    return mapped
+
+
+def _complete(stored: np.ndarray, known: KnownRows, pool: ImagePool, compute: Compute, checked: int) -> bool:
+    """Copies known rows into an array and computes the others; returns whether the known ones are right."""
+    known.copy_to(stored)
+    count = len(known.positions)
+    others = np.setdiff1d(np.arange(len(stored)), known.positions)
+    most = checked // 2 + -(len(others) + checked // 2) % checked  # which fills the last batch
+    compared = known.positions[np.linspace(0, count - 1, min(most, count)).astype(int)]
+    expected = stored[compared].tobytes()
+    pool.note(f"{count:,} of {len(stored):,} images are in the cache ({pool.description})")
+    computed = np.concatenate([others, compared])
+    compute(pool.take(computed), computed, stored)
+    if stored[compared].tobytes() == expected:
+        return True
+    pool.note(f"they are not what is computed here, so all are computed anew ({pool.description})")
+    return False

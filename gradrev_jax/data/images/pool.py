@@ -3,12 +3,13 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import ImageSource, Transform
@@ -91,14 +92,22 @@ class ImagePool:
             )
         return results
 
-    def select(self, positions: Sequence[int]) -> "ImagePool":
-        """Returns a pool of some of the images, without a progress bar.
+    def take(self, positions: Int[np.ndarray, " C"]) -> "ImagePool":
+        """Returns a pool of some of the images.
 
         Args:
           positions: the positions of the images in this pool.
         """
-        rows = [self.rows[position] for position in positions]
-        return dataclasses.replace(self, rows=rows, progress=False)
+        return dataclasses.replace(self, rows=[self.rows[position] for position in positions.tolist()])
+
+    def note(self, text: str) -> None:
+        """Prints a line on stderr, above the progress bars, where these are shown.
+
+        Args:
+          text: the line.
+        """
+        if self.progress:
+            tqdm.write(f"note: {text}", file=sys.stderr)
 
 
 class DecodedImages:
@@ -123,14 +132,14 @@ class DecodedImages:
         Raises:
           DataError: some cannot be read; those of all the images are named, not of these alone.
         """
-        positions = range(*rows.indices(len(self)))
+        positions = np.arange(*rows.indices(len(self)))
         pixels = np.zeros((len(positions), *self.shape[1:]), self.dtype)
 
         def decode(position: int, row: int) -> None:
             pixels[position] = self._pool.source.read(row, self._transform)
 
         try:
-            self._pool.select(positions).call("decoding", decode)
+            dataclasses.replace(self._pool.take(positions), progress=False).call("decoding", decode)
         except DataError:
             self._pool.call("checking", lambda _, row: self._pool.source.read(row, self._transform).shape)
             raise

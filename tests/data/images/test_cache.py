@@ -140,7 +140,7 @@ def test_a_truncated_entry_is_built_anew(files, tmp_path):
 
 
 def test_the_cache_keeps_below_its_limit_except_for_entries_in_use(files, tmp_path):
-    size = 7 * 24 * 24 * 3 + 128
+    size = 7 * (24 * 24 * 3 + 16) + 128  # pixels, digests and the header
     cached(files, tmp_path)
     cached(files, tmp_path, np.arange(7)[::-1], limit=2 * size)
     assert len(names(tmp_path)) == 2
