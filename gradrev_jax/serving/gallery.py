@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from gradrev_jax.core.missing_labels import classes_of
 from gradrev_jax.core.spaces import Images
-from gradrev_jax.data.catalogue import Catalogue
+from gradrev_jax.data.catalogue import TEST, VALIDATION, Catalogue
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
@@ -29,7 +29,9 @@ FOLDER = "serving"
 ABOUT, SPACE = "gallery.json", "space.safetensors"
 ARRAYS = ("blocks", "own_logits")
 VERSION = 2
-STATE = ("weights", "images", "vectors", "count")  # of a provenance, what changes without another setting
+FITTED_TO = "fitted_to"
+# Of a provenance, what changes without another setting.
+STATE = ("weights", "images", "vectors", "count", FITTED_TO)
 MOST_GALLERIES = 4  # galleries of the same parts that are kept, each of other settings
 
 
@@ -83,7 +85,9 @@ def gallery_provenance(
     """Returns the provenance of an encoded gallery, so that a change of any of it is noticed.
 
     Images are known by their names, labels, sizes and times of change: nothing is read. Those of all parts
-    count, because prototypes, temperatures and what is chosen come from training and validation images.
+    count. ``fitted_to`` is a digest of what the space depends on, whatever gallery it serves: training and
+    validation images, which prototypes, temperatures and all choices come from. Without a validation part the
+    mean look is that of the test images, see ``core.representations.mean_embedding``.
 
     Args:
       directory: the folder of the run.
@@ -92,24 +96,22 @@ def gallery_provenance(
       rows: the gallery's rows in the catalogue, [G].
       asked: what else was asked for, such as the step.
     """
-    weights = _weights(directory)
-    images = hashlib.blake2b(digest_size=16)
-    for part, members in sorted(catalogue.parts.items()):
-        images.update(f"{part}\0{len(members)}\0".encode())
-        labels = np.ascontiguousarray(catalogue.labels[members], np.int32)
-        for row, label in zip(members.tolist(), labels, strict=True):
-            state = _state(catalogue, row)
-            images.update(f"{catalogue.images.name(row)}\0{state}\0".encode("utf-8", "surrogateescape"))
-            images.update(label.tobytes())
     settings = json.dumps(workdir.flat_fields(config), sort_keys=True, default=str)
-    return {
+    common = {
         "version": VERSION,
-        "config": hashlib.blake2b(settings.encode(), digest_size=16).hexdigest(),
-        "weights": weights,
-        "images": images.hexdigest(),
+        "config": _digest(settings.encode()),
+        "weights": _weights(directory),
         "vectors": _files(config.get("data", {}).get("embeddings")),
-        "count": len(rows),
         **asked,
+    }
+    images = {part: _digest_part(catalogue, part) for part in catalogue.parts}
+    has_validation = len(catalogue.parts[VALIDATION]) > 0
+    fitted_to = {part: digest for part, digest in images.items() if part != TEST or not has_validation}
+    return {
+        **common,
+        "images": images,
+        "count": len(rows),
+        FITTED_TO: _digest(json.dumps([common, fitted_to], sort_keys=True).encode()),
     }
 
 
@@ -124,7 +126,7 @@ def open_gallery(
       provenance: that of the gallery that is wanted, see ``gallery_provenance``.
     """
     folder = kept_folder(directory, parts, provenance)
-    if _leads_elsewhere(folder, directory):
+    if leads_elsewhere(folder, directory):
         return None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -165,7 +167,7 @@ def keep_gallery(
     """
     folder = kept_folder(directory, parts, provenance)
     try:
-        if _leads_elsewhere(folder, directory):
+        if leads_elsewhere(folder, directory):
             raise DataError(f"{folder} is a link to another folder")
         _remove(folder)
         with new_folder(folder, DataError) as new:
@@ -198,7 +200,7 @@ def _remove_oldest(directory: pathlib.Path, parts: Sequence[str]) -> None:
     name, found = "+".join(parts), []
     for path in (directory / FOLDER).iterdir():
         is_kept = path.name == name or path.name.startswith(f"{name}_")
-        if is_kept and not _leads_elsewhere(path, directory):
+        if is_kept and not leads_elsewhere(path, directory):
             with contextlib.suppress(FileNotFoundError):  # another process has removed it
                 found.append((path.stat().st_mtime_ns, path))
     for _, path in sorted(found)[:-MOST_GALLERIES]:
@@ -213,6 +215,21 @@ def join_images(images: Sequence[Images]) -> Images:
       images: the parts, at least one.
     """
     return Images(*(np.concatenate([np.asarray(x) for x in field]) for field in zip(*images, strict=True)))
+
+
+def _digest_part(catalogue: Catalogue, part: str) -> str:
+    """Returns a digest of the names, states and labels of the images of a part."""
+    members, digest = catalogue.parts[part], hashlib.blake2b(digest_size=16)
+    labels = np.ascontiguousarray(catalogue.labels[members], np.int32)
+    for row, label in zip(members.tolist(), labels, strict=True):
+        state = _state(catalogue, row)
+        digest.update(f"{catalogue.images.name(row)}\0{state}\0".encode("utf-8", "surrogateescape"))
+        digest.update(label.tobytes())
+    return digest.hexdigest()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _weights(directory: pathlib.Path) -> list[list[Any]]:
@@ -249,8 +266,13 @@ def _state(catalogue: Catalogue, row: int) -> tuple[int, int] | None:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _leads_elsewhere(folder: pathlib.Path, directory: pathlib.Path) -> bool:
-    """Returns whether a folder of a run lies elsewhere, as that of a stranger's model may, by a link."""
+def leads_elsewhere(folder: pathlib.Path, directory: pathlib.Path) -> bool:
+    """Returns whether a folder of a run lies elsewhere, as that of a stranger's model may, by a link.
+
+    Args:
+      folder: the folder.
+      directory: the folder of the run.
+    """
     return not folder.resolve().is_relative_to(directory.resolve())
 
 

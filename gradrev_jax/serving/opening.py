@@ -32,6 +32,7 @@ from gradrev_jax.serving.gallery import (
     open_gallery,
 )
 from gradrev_jax.serving.gallery_catalogue import open_catalogue_for_model, open_catalogue_of_run
+from gradrev_jax.serving.kept_spaces import KeptSpace, find_space
 from gradrev_jax.serving.network import Network, open_network
 from gradrev_jax.serving.shared_model import check_protocol_fields, open_model
 from gradrev_jax.serving.space import SearchSpace, with_full_look
@@ -107,7 +108,7 @@ def open_served(
                 catalogue=catalogue,
                 progress=progress,
             )
-            gallery = _encode(run, config, parts, progress=progress)
+            gallery = _encode(run, config, parts, find_space(directory, provenance), progress=progress)
         check_finite(gallery.blocks, gallery.own_logits, directory)
         is_kept = keep_gallery(directory, parts, provenance, gallery)
     load = functools.partial(open_network, directory, config, schema, gallery.stage, gallery.step)
@@ -163,22 +164,24 @@ def fit_space(run: OpenedRun, encoded: EncodedRun, *, progress: bool) -> SearchS
     )
 
 
-def _encode(run: OpenedRun, config: ConfigDict, parts: Sequence[str], *, progress: bool) -> EncodedGallery:
-    """Encodes the gallery of a run."""
-    encoded = encode_run(run, progress=progress)
-    space = fit_space(run, encoded, progress=progress)
-    others = [part for part in parts if part not in run.inputs]
+def _encode(
+    run: OpenedRun, config: ConfigDict, parts: Sequence[str], kept: KeptSpace | None, *, progress: bool
+) -> EncodedGallery:
+    """Encodes the gallery of a run, in the space that is kept if it is of the same checkpoint."""
+    encoded: dict[str, Images] = {}
+    if kept is not None and (kept.stage, kept.step) == (run.stage, run.step):
+        space = kept.space
+    else:
+        of_run = encode_run(run, progress=progress)
+        space, encoded[TEST] = fit_space(run, of_run, progress=progress), of_run.material.gallery
     inputs = dict(run.inputs)
-    if others:
+    if others := [part for part in parts if part not in inputs]:
         frozen = open_frozen(config, run.directory)
         inputs |= open_inputs(run.catalogue, others, config, frozen, progress=progress)
-
-    def images_of(part: str) -> Images:
-        if part == TEST:
-            return encoded.material.gallery
-        return encode_part(run, part, inputs[part], progress=progress)[1]
-
-    images = join_images([images_of(part) for part in parts])
+    for part in parts:
+        if part not in encoded:
+            encoded[part] = encode_part(run, part, inputs[part], progress=progress)[1]
+    images = join_images([encoded[part] for part in parts])
     return EncodedGallery(
         space, run.stage, run.step, space.represent(images), np.asarray(images.own_logits, np.float32)
     )

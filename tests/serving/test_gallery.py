@@ -181,6 +181,25 @@ def test_labels_of_every_part_count(tmp_path, part):
     assert provenance() != before
 
 
+@pytest.mark.parametrize(
+    ("part", "validation", "is_other"),
+    [("train", [1], True), ("validation", [1], True), ("test", [1], False), ("test", [], True)],
+)
+def test_a_space_is_fitted_to_training_and_validation_images(tmp_path, part, validation, is_other):
+    labels = np.zeros((3, len(SCHEMA.names)), np.int32)
+    parts = {"train": np.array([0]), "validation": np.array(validation, int), "test": np.array([2])}
+    catalogue = Catalogue(SCHEMA, ImageFiles(tmp_path, ("a.jpg", "b.jpg", "c.jpg")), labels, parts)
+
+    def fitted_to(rows=parts["test"], step="best"):
+        return gallery_provenance(tmp_path, {}, catalogue, rows, {"step": step})["fitted_to"]
+
+    before = fitted_to()
+    assert fitted_to(rows=np.arange(3)) == before, "whatever is shown"
+    assert fitted_to(step="latest") != before
+    labels[parts[part], 0] = 1
+    assert (fitted_to() != before) == is_other
+
+
 def test_a_file_of_vectors_that_is_replaced_is_noticed(made, tmp_path):
     run, _ = made
     vectors = tmp_path / "vectors.npy"

@@ -18,6 +18,7 @@ from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.searching import index_features
 from gradrev_jax.search.index_files import fingerprint
+from gradrev_jax.serving import opening
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.engine_runs import gallery_of
 from gradrev_jax.serving.engines.vectors import DIGEST
@@ -421,15 +422,64 @@ def test_a_gallery_of_another_state_is_encoded_again(shop_run, tmp_path, change,
     assert (folder / "gallery.json").exists()
 
 
-def served(run, representation):
+def served(run, representation, parts=("test",)):
     return open_served(
         run,
-        parts=("test",),
+        parts=parts,
         step="best",
         protocol={"representation": representation},
         data={},
         progress=False,
     )
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """The runs whose space is fitted, each time that it is."""
+    runs, fit = [], opening.fit_space
+    monkeypatch.setattr(opening, "fit_space", lambda run, *a, **k: runs.append(run) or fit(run, *a, **k))
+    return runs
+
+
+@pytest.mark.parametrize("representation", ["hybrid", "features"])
+def test_another_part_is_encoded_in_the_space_that_was_fitted(shop_run, tmp_path, fitted, representation):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for run in (first, second):
+        shutil.copytree(shop_run, run, ignore=shutil.ignore_patterns("serving"))
+    served(first, representation)
+    assert len(fitted) == 1
+    later = served(first, representation, ("train", "test")).gallery
+    assert len(fitted) == 1, "the space depends on no gallery"
+    anew = served(second, representation, ("train", "test")).gallery
+    assert len(fitted) == 2
+    assert (later.stage, later.step) == (anew.stage, anew.step)
+    np.testing.assert_array_equal(later.blocks, anew.blocks)
+    np.testing.assert_array_equal(later.own_logits, anew.own_logits)
+    assert later.space.metadata() == anew.space.metadata()
+    for name, array in anew.space.arrays().items():
+        np.testing.assert_array_equal(later.space.arrays()[name], array)
+
+
+@pytest.mark.parametrize("change", ["weights", "step", "stage", "damaged", "another", "link"])
+def test_a_space_of_another_state_is_fitted_again(shop_run, tmp_path, fitted, change):
+    run = tmp_path / "run"
+    shutil.copytree(shop_run, run, ignore=shutil.ignore_patterns("serving"))
+    folder = served(run, "hybrid").kept
+    about = json.loads((folder / "gallery.json").read_text())
+    if change == "weights":
+        (run / "another.safetensors").touch()
+    elif change in ("step", "stage"):
+        about[change] = {"step": about["step"] + 1, "stage": "memory"}[change]
+    elif change == "damaged":
+        (folder / "space.safetensors").write_bytes(b"")
+    elif change == "another":
+        about["made_of"]["fitted_to"] = "another"
+    else:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    (folder / "gallery.json").write_text(json.dumps(about))
+    served(run, "hybrid", ("train",))
+    assert len(fitted) == 2
 
 
 def test_the_digest_of_a_gallery_goes_with_it(shop_run, tmp_path, capsys):
