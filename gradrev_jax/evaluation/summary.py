@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from gradrev_jax.core.accuracy import accuracy_summary, majority_correct
-from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.run_space import RunSpace
@@ -34,8 +34,6 @@ def summarize(
     schema = run.schema
     labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
     majority = majority_correct(labels, train_labels)
-    counts = counted(gallery.labelled, train_labels)
-    labelled = gallery.labelled * counts
     look, choices = chosen.look, chosen.choices
     return {
         "gallery": len(labels),
@@ -53,8 +51,8 @@ def summarize(
         "strengths_on_validation": choices.strengths_tried,
         "weights": _by_name(choices.way.weights, schema),
         "weights_on_validation": choices.weights_tried,
-        "attribute_accuracy": accuracy_summary(gallery.correct.diagonal() * counts, labelled, schema),
-        "majority_accuracy": accuracy_summary(majority * counts, labelled, schema),
+        "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
+        "majority_accuracy": accuracy_summary(majority, gallery.labelled, schema),
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
         **scored.means,
         "intervals": intervals(scored.scores),
@@ -63,17 +61,6 @@ def summarize(
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),
     }
-
-
-def counted(labelled: Int[np.ndarray, " N"], train_labels: Int[np.ndarray, "M N"]) -> Bool[np.ndarray, " N"]:
-    """Returns which attributes count: those of which something could be learned, if there is any.
-
-    Args:
-      labelled: the number of labelled test images per attribute.
-      train_labels: the training labels, -1 = not labelled.
-    """
-    learned = (train_labels != NOT_LABELLED).any(axis=0)
-    return learned if (learned & (labelled > 0)).any() else np.ones_like(learned)
 
 
 def _by_name(weights: Float[np.ndarray, " P"] | None, schema: AttributeSchema) -> dict[str, float] | None:

@@ -1,7 +1,7 @@
 import numpy as np
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.evaluation.summary import absent_values, counted, cross_accuracy_rows
+from gradrev_jax.evaluation.summary import absent_values, cross_accuracy_rows
 from gradrev_jax.models.inference import Encoded
 
 
@@ -21,9 +21,3 @@ def test_a_classifier_without_a_labelled_image_has_no_accuracy():
         own_correct=np.zeros((4, 2), np.int8),
     )
     assert cross_accuracy_rows(encoded) == [[0.75, None], [0.25, None]]
-
-
-def test_accuracies_are_of_what_could_be_learned():
-    labelled, nothing, train = np.array([4, 3, 0]), np.array([0, 3, 0]), np.array([[0, -1, 1], [1, -1, 0]])
-    assert counted(labelled, train).tolist() == [True, False, True]
-    assert counted(nothing, train).all(), "an accuracy of no image is not defined"
