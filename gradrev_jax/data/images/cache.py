@@ -16,9 +16,8 @@ from gradrev_jax.errors import DataError
 # Part of every key: entries of another way of decoding or another layout must not be found.
 # 2: floating-point, 12-bit, inverted and transparent 16-bit greys are no longer black or opaque.
 CACHE_VERSION = b"gradrev_jax images 2"
-CHECKED = (
-    16  # images that are decoded, at least, where others are taken from another entry, see ``cached_rows``
-)
+# Images that are decoded, at least, where others are taken from another entry, see ``cached_rows``.
+CHECKED = 16
 
 # Computes the rows of images, given their positions [C] in an array, and writes them there.
 Compute = Callable[[ImagePool, Int[np.ndarray, " C"], np.ndarray], None]
