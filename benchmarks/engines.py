@@ -25,8 +25,8 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from benchmarks.evaluation import random_evaluation
-from benchmarks.many_embeddings import resident
 from benchmarks.recording import record
+from benchmarks.resident_memory import resident
 from benchmarks.search import spread, timed
 from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
 from gradrev_jax.search.block_comparison import BlockComparison

@@ -28,6 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.recording import record
+from benchmarks.resident_memory import resident
 from benchmarks.schemas import SHOPPING100K_SIZES
 from benchmarks.training_runs import step_records
 from configs import catalogue
@@ -41,7 +42,6 @@ SKEW = 6  # the power of the uniform numbers that labels are made from
 MISSING = 0.1  # the share of the cells that are empty
 TEST = 0.1  # the share of the test part; another tenth is held out for validation
 INTERVAL = 0.02  # seconds between two looks at the memory
-KINDS = ("RssAnon", "RssFile", "VmRSS", "VmHWM")
 
 
 def write_catalogue(folder: pathlib.Path, rows: int, width: int) -> None:
@@ -90,17 +90,6 @@ def make_config(folder: pathlib.Path, steps: int, batch: int) -> ConfigDict:
     config.reversal.weighting = "balanced"
     config.train.update({"batch_size": batch, "max_steps": steps, "log_every": max(1, steps // 10)})
     return config
-
-
-def resident(process: int | str = "self") -> dict[str, int]:
-    """Returns the resident memory of a process in bytes: in all, anonymous, of files, and the peak.
-
-    Args:
-      process: the number of the process; ``self``: this one.
-    """
-    lines = pathlib.Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return {kind: int(found[kind].split()[0]) * 1024 for kind in KINDS}
 
 
 class MemoryWatch:

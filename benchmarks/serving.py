@@ -27,8 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this f
 
 import numpy as np
 
-from benchmarks.many_embeddings import resident
 from benchmarks.recording import machine_name, record
+from benchmarks.resident_memory import resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 
 RETRIEVER = "benchmarks.serving:random_retriever"

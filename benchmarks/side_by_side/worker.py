@@ -7,10 +7,11 @@ run. The process ends at the end of its input.
 
 import json
 import os
-import resource
 import sys
 import time
 from typing import Any, TextIO
+
+from benchmarks.resident_memory import peak_resident
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
@@ -32,8 +33,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         start = time.perf_counter()
         outcome = job()
         seconds = time.perf_counter() - start
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _answer(answers, {"seconds": seconds, "peak_bytes": side.peak_memory() or resident, **outcome})
+        peak = side.peak_memory() or peak_resident()
+        _answer(answers, {"seconds": seconds, "peak_bytes": peak, **outcome})
 
 
 def _answer(answers: TextIO, content: dict[str, Any]) -> None:
