@@ -87,7 +87,7 @@ def search_edits(
     rows, group = candidates[query, column], groups[query, column]
     exact = exact_squared_distances(products.rows, edited.vectors, query, rows)
     # These candidates stand group by group, and each group has its places already.
-    order = np.lexsort((rows, exact, group, query))
+    order = sort_in_places(query * num_candidates + group, exact, rows)
     candidates[query, column], squares[query, column] = rows[order], exact[order]
     candidates, squares = candidates[:, :k], squares[:, :k]
     certified = closed | (squares[:, -1] < bounds)
@@ -134,6 +134,32 @@ def _undecided(
     shared[:, :-1] |= alike
     imprecise = ~(MAX_RELATIVE_ERROR * squares > errors[:, None])
     return (shared | imprecise) & (groups <= groups[:, k - 1 : k])
+
+
+def sort_in_places(
+    place: Int[np.ndarray, " M"], squares: Float[np.ndarray, " M"], rows: Int[np.ndarray, " M"]
+) -> Int[np.ndarray, " M"]:
+    """Returns the order of pairs by place, then by squared distance, then by row: that of ``np.lexsort``.
+
+    Args:
+      place: [M], ascending, from 0 to below 2**31.
+      squares: [M], not negative.
+      rows: [M].
+
+    Example:
+      >>> squares = np.array([2.0, 1.0, 0.0], np.float32)
+      >>> sort_in_places(np.array([0, 0, 1]), squares, np.array([5, 7, 6])).tolist()
+      [1, 0, 2]
+    """
+    if squares.dtype != np.float32:
+        return np.lexsort((rows, squares, place))
+    # The bits of numbers that are not negative ascend as these do. NumPy sorts one whole number per pair in a
+    # tenth of the time that it takes for several keys.
+    key = (place.astype(np.uint64) << np.uint64(32)) | squares.view(np.uint32)
+    order = np.argsort(key)
+    ascending = key[order]
+    has_ties = (ascending[1:] == ascending[:-1]).any()
+    return np.lexsort((rows, key)) if has_ties else order
 
 
 def exact_squared_distances(

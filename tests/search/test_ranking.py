@@ -11,6 +11,7 @@ from gradrev_jax.search.ranking import (
     PAIR_BATCHES,
     exact_squared_distances,
     search_edits,
+    sort_in_places,
 )
 from gradrev_jax.search.references import ReferenceRows, make_references
 
@@ -143,3 +144,19 @@ def test_exact_squared_distances_against_float64(rng, pairs):
     expected = np.square(rows[row].astype(np.float64) - vectors[query]).sum(axis=(1, 2))
     found = exact_squared_distances(jnp.asarray(rows), jnp.asarray(vectors), query, row)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("has_ties", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 700])
+def test_pairs_are_sorted_within_their_places(rng, count, has_ties, dtype):
+    place = np.sort(rng.integers(0, 40, count)) + (2**31 - 40)
+    squares = (rng.integers(0, 3, count) if has_ties else rng.permutation(count) * 1e-3).astype(dtype)
+    squares[: count // 50], squares[count // 50 : count // 25] = np.inf, np.nan
+    rows = rng.integers(0, 9, count).astype(np.int32)
+    last = np.where(np.isnan(squares), np.inf, squares), np.isnan(squares)  # as NumPy sorts NaN
+
+    def keys(order):
+        return [(place[i], last[0][i], last[1][i], rows[i]) for i in order]
+
+    assert keys(sort_in_places(place, squares, rows)) == sorted(keys(range(count)))
