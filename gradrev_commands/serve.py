@@ -79,7 +79,10 @@ def main() -> None:
                 protocol=read_protocol(),
                 data=read_data(),
                 engine=engine.value,
-                ready=lambda url, items: print(f"{items:,} garments at {url} (Ctrl-C to end)", flush=True),
+                ready=lambda url, items: print(
+                    f"{items:,} garments at {url} (--parts={','.join(parts.value)}; Ctrl-C to end)",
+                    flush=True,
+                ),
             )
         os._exit(0)  # without waiting for threads that compile, encode or search
 

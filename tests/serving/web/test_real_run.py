@@ -86,6 +86,7 @@ def test_the_command_serves_a_run_until_it_is_interrupted(real, shop_run):
     ) as process:
         line = process.stdout.readline()
         assert f"{real.num_items} garments at http://127.0.0.1:" in line, process.stderr.read()
+        assert "--parts=test" in line
         port = int(line.split("127.0.0.1:")[1].split("/")[0])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         with contextlib.closing(connection):
