@@ -1,5 +1,7 @@
 """Shared by the commands: flags that are checked before anything runs, and one start for all."""
 
+import functools
+import gc
 import os
 import pathlib
 import re
@@ -223,12 +225,19 @@ def run(work: Callable[..., None], *, description: str | None = None, arguments:
         if not flags.FLAGS["verbosity"].present:
             # Orbax logs a lot, and tracebacks of what it raises as well; --verbosity=0 shows it
             logging.set_verbosity(logging.FATAL)
+        _keep_imported()
         work(*([rest[1:]] if arguments else []))
 
     with ends_in_words(), signals.handled(), safe_output():
         if sys.platform == "win32":
             raise UserError(PLATFORMS)
         app.run(main, flags_parser=parse)
+
+
+@functools.cache  # once in a process
+def _keep_imported() -> None:
+    """Takes what is imported out of later garbage collections, which would look through it for nothing."""
+    gc.freeze()
 
 
 def _parse_flags(line: Sequence[str]) -> Sequence[str]:

@@ -289,3 +289,9 @@ def test_plugins_are_imported_before_the_command_line_is_read(parsed, monkeypatc
     (tmp_path / "my_plugin.py").write_text("1 / 0")
     with pytest.raises(ConfigError, match="GRADREV_PLUGINS: division by zero"):
         load_plugins()
+
+
+def test_garbage_collections_leave_out_what_was_imported():
+    command = "import gc; from gradrev_commands import cli; cli.run(lambda: print(gc.get_freeze_count()))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert int(done.stdout) > 10_000, done.stderr
