@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -79,14 +80,16 @@ def main() -> None:
                 protocol=read_protocol(),
                 data=read_data(),
                 engine=engine.value,
-                ready=lambda url, items: print(
-                    f"{items:,} garments at {url} (--parts={','.join(parts.value)}; Ctrl-C to end)",
-                    flush=True,
-                ),
+                ready=lambda url, items: _tell_address(url, items, parts.value),
             )
         os._exit(0)  # without waiting for threads that compile, encode or search
 
     cli.run(work, description=__doc__)
+
+
+def _tell_address(url: str, num_items: int, parts: Sequence[str]) -> None:
+    """Prints where the page is, and what it searches."""
+    print(f"{num_items:,} garments at {url} (--parts={','.join(parts)}; Ctrl-C to end)", flush=True)
 
 
 if __name__ == "__main__":
