@@ -12,7 +12,6 @@ separately.
 import argparse
 import os
 import pathlib
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from benchmarks.recording import record
+from benchmarks.resident_memory import peak_resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
 from gradrev_jax.core.manipulation import class_prototypes, manipulate
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for _ in range(options.repeats):
         seconds, found = evaluate(*inputs)
         repeats.append(seconds)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_resident() / 2**30
 
     chosen = np.random.default_rng(1).permutation(len(queries))[: options.plain_queries]
     plain, expected = plain_search(

@@ -10,13 +10,13 @@ hardly any change leads to labels that another image has.
 
 import argparse
 import pathlib
-import resource
 import tempfile
 import time
 
 import numpy as np
 
 from benchmarks.recording import record
+from benchmarks.resident_memory import peak_resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.data.catalogue import Catalogue, split_parts
@@ -78,7 +78,7 @@ def main() -> None:
                 "seconds_triplets": generated - queried,
                 "seconds_writing": written - generated,
                 "megabytes_written": megabytes,
-                "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "peak_memory_mib": peak_resident() / 2**20,
             }
         )
         print(

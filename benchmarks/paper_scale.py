@@ -18,7 +18,6 @@ median step and the time of a checkpoint; the output says which times are extrap
 import argparse
 import dataclasses
 import pathlib
-import resource
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from benchmarks.evaluation import KS, random_evaluation
 from benchmarks.flops import count_flops
 from benchmarks.generation import random_catalogue
 from benchmarks.recording import machine_name, record
+from benchmarks.resident_memory import peak_resident
 from benchmarks.training_runs import spread, step_records
 from configs import shopping100k
 from gradrev_jax.core.manipulation import class_prototypes
@@ -293,7 +293,7 @@ def measure(options: argparse.Namespace, directory: pathlib.Path) -> Iterator[di
             **result,
             "seconds": sum(part["seconds"] for part in parts),
             "measured_whole": all(part["how"] == "measured" for part in parts),
-            "peak_host_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "peak_host_memory_gib": peak_resident() / 2**30,
             "peak_device_memory_gib": device_peak(),
         }
 
