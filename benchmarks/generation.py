@@ -1,6 +1,6 @@
 """Measures the time and memory to generate and write queries and triplets at Shopping100k's size.
 
-    python benchmarks/generation.py
+    python -m benchmarks.generation
 
 80,586 training and 20,000 test images, 12 attributes, 151 values, 120,371 triplets, and the queries of 1,581
 reference images. Labels are random: 5 to 12 attributes per image are labelled, and the frequencies of the
