@@ -142,7 +142,7 @@ def sort_in_places(
     """Returns the order of pairs by place, then by squared distance, then by row: that of ``np.lexsort``.
 
     Args:
-      place: [M], ascending, from 0 to below 2**31.
+      place: [M], from 0 to below 2**31.
       squares: [M], not negative.
       rows: [M].
 
