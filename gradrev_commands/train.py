@@ -5,6 +5,7 @@ import sys
 from gradrev_commands import cli, signals
 from gradrev_jax.distributed import is_first
 from gradrev_jax.runs.compilation_cache import use_compilation_cache
+from gradrev_jax.runs.freed_memory import return_large_blocks
 from gradrev_jax.training.run import train
 from gradrev_jax.training.stopping import TrainingStopped
 
@@ -20,6 +21,7 @@ def main() -> None:
     def work() -> None:
         initialize_processes()
         config = read_config()
+        return_large_blocks()
         use_compilation_cache(config.get("compilation_cache"))
         try:
             train(config, workdir.value, stop=signals.requested, during_steps=signals.deferred)

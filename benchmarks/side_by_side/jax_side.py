@@ -28,7 +28,7 @@ from gradrev_jax.models.inference import make_forward
 from gradrev_jax.models.initialization import random_parameters
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory
-from gradrev_jax.runs.freed_memory import return_freed_memory
+from gradrev_jax.runs.freed_memory import return_freed_memory, return_large_blocks
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.training.encoder_step import init_state, make_train_step, state_shapes
 from gradrev_jax.training.parallel import Mode, Parallel
@@ -48,6 +48,7 @@ def train_step(
     steps: int = 1,
 ) -> Job:
     """Runs steps of stage 1 on uint8 images on the device: flips, normalisation, loss, gradients and Adam."""
+    return_large_blocks()  # as the command does
     schema = schema_of(attributes)
     encoder = AttributeEncoder(schema, feature_dim=dim, width=width, dtype=jnp.dtype(precision))
     optimizer = make_optimizer(optax.constant_schedule(1e-4))
@@ -55,38 +56,36 @@ def train_step(
     state = init_state(encoder, optimizer, input_size=image, seed=0)
     images = jax.device_put(inputs.random_images(batch, image))
     labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
+    return _stepping(step, state, images, labels, steps)
+
+
+def embedding_step(vector: int, batch: int, attributes: int, *, dim: int = 340, steps: int = 1) -> Job:
+    """Runs steps of stage 1 on vectors that another network has computed: dropout, loss, gradients, Adam."""
+    return_large_blocks()  # as the command does
+    schema = schema_of(attributes)
+    # The tap at which vectors are read as they are, as torch reads them.
+    encoder = AttributeEncoder(schema, feature_dim=dim, backbone="embeddings", tap="raw")
+    optimizer = make_optimizer(optax.constant_schedule(1e-4))
+    step: Any = make_train_step(encoder, optimizer, seed=0, total_steps=1000, mirror=False)
+    state = init_state(encoder, optimizer, input_size=vector, seed=0)
+    vectors = jax.device_put(inputs.random_vectors(batch, vector)[:, None])
+    labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
+    return _stepping(step, state, vectors, labels, steps)
+
+
+def _stepping(step: Any, state: Any, batch: Any, labels: Any, steps: int) -> Job:
+    """Returns a job that takes steps with one batch, compiled at first as training does."""
     compiled: Callable[..., Any] | None = None
 
     def job() -> dict[str, Any]:
         nonlocal state, compiled
         if compiled is None:
-            compiled = step.lower(state, images, labels).compile()
-            return_freed_memory()  # as training does
+            compiled = step.lower(state, batch, labels).compile()
+            return_freed_memory()
         for _ in range(steps):
-            state, metrics = compiled(state, images, labels)
+            state, metrics = compiled(state, batch, labels)
         jax.block_until_ready(state)
-        return {"units": steps * batch, "loss": float(metrics.loss)}
-
-    return job
-
-
-def embedding_step(vector: int, batch: int, attributes: int, *, dim: int = 340, steps: int = 1) -> Job:
-    """Runs steps of stage 1 on vectors that another network has computed: dropout, loss, gradients, Adam."""
-    schema = schema_of(attributes)
-    # The tap at which vectors are read as they are, as torch reads them.
-    encoder = AttributeEncoder(schema, feature_dim=dim, backbone="embeddings", tap="raw")
-    optimizer = make_optimizer(optax.constant_schedule(1e-4))
-    step = make_train_step(encoder, optimizer, seed=0, total_steps=1000, mirror=False)
-    state = init_state(encoder, optimizer, input_size=vector, seed=0)
-    vectors = jax.device_put(inputs.random_vectors(batch, vector)[:, None])
-    labels = jax.device_put(inputs.random_labels(batch, schema.sizes).astype(np.int32))
-
-    def job() -> dict[str, Any]:
-        nonlocal state
-        for _ in range(steps):
-            state, metrics = step(state, vectors, labels)
-        jax.block_until_ready(state)
-        return {"units": steps * batch, "loss": float(metrics.loss)}
+        return {"units": steps * len(batch), "loss": float(metrics.loss)}
 
     return job
 
