@@ -43,21 +43,23 @@ def write_report(
     *,
     metrics: Mapping[str, Any],
     scores: Scores,
-    leakage: Callable[[], Mapping[str, Any] | None],
+    complete: Callable[[], Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
     examples: Examples,
     title: str,
 ) -> None:
     """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
-    The leakage is asked for last, so that it can be measured while pictures are drawn. Characters that no
-    installed font has are named in report.md and on stderr.
+    What takes longest is asked for last, so that it can be computed while pictures are drawn: the leakage,
+    and the baselines but for "no_manipulation". Characters that no installed font has are named in report.md
+    and on stderr.
 
     Args:
       directory: the report's folder, which is replaced as a whole when the new report is complete.
-      metrics: the content of metrics.json, but for the leakage.
+      metrics: the content of metrics.json, but for what takes longest.
       scores: the content of queries.npz.
-      leakage: the function that waits for the leakage; it returns None if none was measured.
+      complete: the function that waits for the rest, and returns all of it; the leakage is None if none was
+        measured.
       history: the records of metrics.jsonl.
       examples: what pictures are drawn of; there is none where there is no example.
       title: the title of the report.
@@ -86,7 +88,7 @@ def write_report(
         write_scores(folder / SCORES_FILE, scores)
         for name, figure in figures.items():
             write_figure(folder / name, figure)
-        metrics = {**metrics, "leakage": leakage()}
+        metrics = complete()
         if metrics["leakage"] and is_measured(metrics["leakage"]):
             figures["leakage.png"] = leakage_heat_map(metrics["leakage"])
             write_figure(folder / "leakage.png", figures["leakage.png"])

@@ -17,6 +17,7 @@ from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import naming
 from gradrev_jax.evaluation.attention import attention_examples
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
+from gradrev_jax.evaluation.beside import GoOn, computing_beside
 from gradrev_jax.evaluation.choices import Choices, held_out_queries
 from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
 from gradrev_jax.evaluation.examples import (
@@ -28,7 +29,7 @@ from gradrev_jax.evaluation.examples import (
 from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import Examples, write_report
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
-from gradrev_jax.evaluation.run_leakage import measuring_leakage
+from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from gradrev_jax.evaluation.run_space import choose_space
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
@@ -89,19 +90,31 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     chosen = choose_space(run, encoded, progress=progress)
-    leakage = measuring_leakage(
-        chosen.material, chosen.space, is_wanted=run.protocol.leakage, progress=progress
-    )
-    with leakage as wait_for_leakage:
+
+    def leakage(go_on: GoOn) -> dict[str, Any] | None:
+        if not run.protocol.leakage:
+            return None
+        return leakage_of_run(chosen.material, chosen.space, progress=progress, go_on=go_on)
+
+    def baselines(go_on: GoOn) -> dict[str, RetrievalMetrics]:
+        return search_baselines(run, chosen.material, chosen.choices, progress=progress, go_on=go_on)
+
+    with computing_beside(leakage) as wait_for_leakage:
         with naming("train.{}"), blaming_encoder():
             answers = search_gallery(run, chosen.space, chosen.choices, progress=progress)
-        baselines = search_baselines(run, chosen.material, chosen.choices, progress=progress)
-        scored = score_queries(run, encoded, answers)
-        scores, unlabelled = score_unlabelled(run.catalogue, scored.scores, answers)
-        metrics = summarize(run, encoded.gallery, chosen, scored, baselines) | unlabelled
-        if distributed.is_first():
-            write_run_report(run, metrics, scores, wait_for_leakage, report)
-        return metrics | {"leakage": wait_for_leakage()}
+        # After the search, because several processes have to search for the same in the same order.
+        with computing_beside(baselines) as wait_for_baselines:
+            scored = score_queries(run, encoded, answers)
+            scores, unlabelled = score_unlabelled(run.catalogue, scored.scores, answers)
+            metrics = summarize(run, encoded.gallery, chosen, scored) | unlabelled
+
+            def complete() -> dict[str, Any]:
+                of_baselines = metrics["baselines"] | wait_for_baselines()
+                return metrics | {"baselines": of_baselines, "leakage": wait_for_leakage()}
+
+            if distributed.is_first():
+                write_run_report(run, metrics, scores, complete, report)
+            return complete()
 
 
 def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
@@ -118,12 +131,18 @@ def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: 
 
 
 def search_baselines(
-    run: OpenedRun, material: Material, choices: Choices, *, progress: bool
+    run: OpenedRun,
+    material: Material,
+    choices: Choices,
+    *,
+    progress: bool,
+    go_on: GoOn = lambda: None,
 ) -> dict[str, RetrievalMetrics]:
     """Returns the metrics of what each baseline finds, by its name.
 
     Features are compared and edited as the run's are; if it has another representation, in the usual way.
-    A baseline whose features have nothing left to compare is omitted.
+    A baseline whose features have nothing left to compare is omitted. What ``go_on``, which is called before
+    each, raises ends the rest.
     """
     protocol = run.protocol
     # Features of baselines are edited by their prototypes, whatever a system has learned.
@@ -138,14 +157,15 @@ def search_baselines(
         exclude_query=protocol.exclude_query,
         progress=progress,
     )
-    names = tqdm(protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False)
-    found = {name: search_baseline(name, inputs) for name in names}
     labels = run.catalogue.part_labels(TEST)
-    return {
-        name: retrieval_metrics(labels[rows], run.queries, protocol.ks)
-        for name, rows in found.items()
-        if rows is not None
-    }
+    found = {}
+    for name in tqdm(
+        protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False
+    ):
+        go_on()
+        if (rows := search_baseline(name, inputs)) is not None:
+            found[name] = retrieval_metrics(labels[rows], run.queries, protocol.ks)
+    return found
 
 
 def score_queries(run: OpenedRun, encoded: EncodedRun, answers: Answers) -> Scored:
@@ -168,16 +188,16 @@ def write_run_report(
     run: OpenedRun,
     metrics: Mapping[str, Any],
     scores: Scores,
-    leakage: Callable[[], Mapping[str, Any] | None],
+    complete: Callable[[], Mapping[str, Any]],
     report: str | None = None,
 ) -> None:
     """Writes the report of a run, with pictures of some queries, and of where a model looks that tells it.
 
     Args:
       run: the run.
-      metrics: the content of metrics.json, but for the leakage.
+      metrics: the content of metrics.json, but for what takes longest.
       scores: the content of queries.npz.
-      leakage: the function that waits for the leakage.
+      complete: the function that waits for the rest, and returns all of it.
       report: the name of a report of its own; None: the run's.
     """
     name_of = gallery_names(run.catalogue)
@@ -192,7 +212,7 @@ def write_run_report(
         workdir.report_directory(run.directory, run.stage, run.stages, report),
         metrics=metrics,
         scores=scores,
-        leakage=leakage,
+        complete=complete,
         history=read_records(run.directory / workdir.METRICS),
         examples=Examples(show(is_hit), show(~is_hit), attention_examples(run, name_of)),
         title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",

@@ -1,9 +1,5 @@
 """Measures the leakage of a run's features, beside that of what bounds it."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,39 +9,10 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.core.spaces import Material, Space
+from gradrev_jax.evaluation.beside import GoOn
 from gradrev_jax.evaluation.leakage import measure_leakage
 
 SEED, FOLDS = 0, 5
-
-
-@contextlib.contextmanager
-def measuring_leakage(
-    material: Material, space: Space, *, is_wanted: bool = True, progress: bool
-) -> Iterator[Callable[[], dict[str, Any] | None]]:
-    """Measures the leakage of a run in a thread during a block: probes and searches leave each other cores.
-
-    An error in the block, such as Ctrl-C, waits for the measurement that is under way, and for no other.
-
-    Args:
-      material: the encoded images.
-      space: the images as they are compared.
-      is_wanted: whether anything is measured at all.
-      progress: whether progress bars are shown.
-
-    Yields:
-      The function that waits for the leakage and returns it, see ``leakage_of_run``; of none, None.
-    """
-    if not is_wanted:
-        yield lambda: None
-        return
-    cancelled = threading.Event()
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            options: dict[str, Any] = {"progress": progress, "is_cancelled": cancelled.is_set}
-            yield thread.submit(leakage_of_run, material, space, **options).result
-        except BaseException:
-            cancelled.set()
-            raise
 
 
 def leakage_of_run(
@@ -53,7 +20,7 @@ def leakage_of_run(
     space: Space,
     *,
     progress: bool,
-    is_cancelled: Callable[[], bool] = lambda: False,
+    go_on: GoOn = lambda: None,
 ) -> dict[str, Any] | None:
     """Measures what each attribute's block tells of the other attributes.
 
@@ -65,21 +32,17 @@ def leakage_of_run(
       material: the encoded images.
       space: the images as they are compared.
       progress: whether progress bars are shown.
-      is_cancelled: the function that is called before each measurement, and cancels the rest by True.
+      go_on: the function that is called before each measurement; what it raises ends the rest.
 
     Returns:
       The entry of metrics.json; None if there are too few images to measure anything.
-
-    Raises:
-      CancelledError: ``is_cancelled`` returned True.
     """
     schema, gallery, held_out = material.schema, material.gallery, material.held_out
     if len(gallery.labels) < FOLDS:
         return None
 
     def measure(of_gallery: Array | np.ndarray, of_held_out: Array | np.ndarray, **options: Any) -> Any:
-        if is_cancelled():
-            raise CancelledError
+        go_on()
         extra = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
         inputs = np.asarray(of_gallery), gallery.labels, schema
         measured = measure_leakage(*inputs, extra=extra, folds=FOLDS, progress=progress, **options)

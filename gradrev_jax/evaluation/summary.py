@@ -1,6 +1,5 @@
 """Summarises an evaluation in the numbers of metrics.json."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.run_space import RunSpace
-from gradrev_jax.evaluation.scores import RetrievalMetrics, Scored, intervals
+from gradrev_jax.evaluation.scores import Scored, intervals
 from gradrev_jax.models.inference import Encoded
 
 
@@ -20,16 +19,14 @@ def summarize(
     gallery: Encoded,
     chosen: RunSpace,
     scored: Scored,
-    baselines: Mapping[str, RetrievalMetrics],
 ) -> dict[str, Any]:
-    """Returns the content of metrics.json; None where the leakage stands, which takes longest.
+    """Returns the content of metrics.json, without the leakage and most baselines, which take longest.
 
     Args:
       run: the run.
       gallery: the encoded test images.
       chosen: how the images were compared and edited.
       scored: the scores of the queries.
-      baselines: the metrics of each baseline, by its name.
     """
     schema = run.schema
     labels, train_labels = run.catalogue.part_labels(TEST), run.catalogue.part_labels(TRAIN)
@@ -56,7 +53,7 @@ def summarize(
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
         **scored.means,
         "intervals": intervals(scored.scores),
-        "baselines": {"no_manipulation": scored.unedited, **baselines},
+        "baselines": {"no_manipulation": scored.unedited},
         "leakage": None,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),

@@ -1,0 +1,49 @@
+"""Computes something in a thread, beside other work."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from gradrev_jax.core.workers import NUM_WORKERS
+
+GoOn: TypeAlias = Callable[[], None]
+Found = TypeVar("Found")
+
+
+@contextlib.contextmanager
+def computing_beside(function: Callable[[GoOn], Found]) -> Iterator[Callable[[], Found]]:
+    """Computes something in a thread during a block.
+
+    An error in the block, such as Ctrl-C, waits until the function calls ``go_on``, and no longer. During the
+    block, BLAS has half of the cores at most: its threads spin for a while after each product, which takes
+    the cores from the other work.
+
+    Args:
+      function: the function to call; between the parts of its work it calls ``go_on``, its argument, which
+        raises CancelledError once the block has ended in an error.
+
+    Yields:
+      The function that waits for the result and returns it.
+
+    Example:
+      >>> with computing_beside(lambda go_on: 6 * 7) as wait:
+      ...     pass  # other work
+      ...     wait()
+      42
+    """
+    has_failed = threading.Event()
+
+    def go_on() -> None:
+        if has_failed.is_set():
+            raise CancelledError
+
+    with threadpool_limits(max(1, NUM_WORKERS // 2), user_api="blas"), ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread.submit(function, go_on).result
+        except BaseException:
+            has_failed.set()
+            raise
