@@ -27,6 +27,7 @@ NEEDED = {
     "safetensors": "safetensors",
     "scipy": "scipy",
     "tensorboardX": "tensorboardX",
+    "threadpoolctl": "threadpoolctl",
     "tqdm": "tqdm",
     "xdist": "pytest-xdist",
     "yaml": "PyYAML",

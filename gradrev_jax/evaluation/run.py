@@ -30,7 +30,7 @@ from gradrev_jax.evaluation.opening import OpenedRun, gallery_names, open_run
 from gradrev_jax.evaluation.report import Examples, write_report
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
 from gradrev_jax.evaluation.run_leakage import leakage_of_run
-from gradrev_jax.evaluation.run_space import choose_space
+from gradrev_jax.evaluation.run_space import RunSpace, choose_space
 from gradrev_jax.evaluation.scores import (
     KEPT_NEIGHBORS,
     RetrievalMetrics,
@@ -90,6 +90,24 @@ def evaluate(
     )
     encoded = encode_run(run, progress=progress)
     chosen = choose_space(run, encoded, progress=progress)
+    return report_on(run, encoded, chosen, report, progress=progress)
+
+
+def report_on(
+    run: OpenedRun, encoded: EncodedRun, chosen: RunSpace, report: str | None, *, progress: bool
+) -> dict[str, Any]:
+    """Computes all that the report of a run has, what takes longest beside the rest, and writes it.
+
+    Args:
+      run: the run.
+      encoded: its images.
+      chosen: how they are compared and edited.
+      report: the name of a report of its own; None: the run's.
+      progress: whether progress bars are shown.
+
+    Returns:
+      The content of the report's metrics.json.
+    """
 
     def leakage(go_on: GoOn) -> dict[str, Any] | None:
         if not run.protocol.leakage:

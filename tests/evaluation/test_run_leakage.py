@@ -1,5 +1,5 @@
 import json
-import threading
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.evaluation import run_leakage
 from gradrev_jax.evaluation.leakage import measure_leakage
-from gradrev_jax.evaluation.run_leakage import leakage_of_run, measuring_leakage
+from gradrev_jax.evaluation.run_leakage import leakage_of_run
 from tests.encoded_images import DIM, SCHEMA, WIDTH, material
 
 CONTROLS = ("posterior", "random_projection", "backbone")
@@ -119,35 +119,13 @@ def test_a_tiny_gallery_has_an_entry_without_numbers(rng):
     assert {name: found[name] for name in found if name != "controls"} == whole.as_json(SCHEMA)
 
 
-def test_beside_other_work_it_is_the_same(rng, measured):
-    made = material(rng, gallery=9, held_out=6)
-    space = make_space("features", made)
-    with measuring_leakage(made, space, progress=False) as result:
-        beside = result()
-    measured.clear()
-    assert beside == leakage_of_run(made, space, progress=False)
-
-
-def test_an_error_in_other_work_waits_for_one_measurement_alone(rng, monkeypatch):
-    begun, waiting = threading.Semaphore(0), threading.Event()
-    calls = []
-
-    def measure(*arguments, **options):
-        calls.append(arguments)
-        begun.release()
-        waiting.wait(10)
-        numbers = dict.fromkeys(("own_accuracy", "mean", "conditional_mean"), 0.0)
-        return SimpleNamespace(as_json=lambda schema: numbers)
-
-    monkeypatch.setattr(run_leakage, "measure_leakage", measure)
+def test_it_may_be_ended_before_each_measurement(rng, measured):
     made = material(rng, gallery=9, held_out=6)
 
-    def interrupted():
-        with measuring_leakage(made, make_space("features", made), progress=False):
-            assert begun.acquire(timeout=10)
-            threading.Timer(0.2, waiting.set).start()  # when the block has been left
-            raise KeyboardInterrupt
+    def go_on():
+        if len(measured) == 2:
+            raise CancelledError
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(calls) == 1
+    with pytest.raises(CancelledError):
+        leakage_of_run(made, make_space("features", made), progress=False, go_on=go_on)
+    assert len(measured) == 2
