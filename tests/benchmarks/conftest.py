@@ -9,9 +9,9 @@ from gradrev_jax.runs import workdir
 def no_report(monkeypatch):
     """Reports without pictures and text, which have tests of their own."""
 
-    def write(directory, *, metrics, scores, leakage, **rest):
+    def write(directory, *, metrics, scores, complete, **rest):
         directory.mkdir(exist_ok=True)
-        workdir.write_json(directory / "metrics.json", metrics | {"leakage": leakage()})
+        workdir.write_json(directory / "metrics.json", complete())
         write_scores(directory / "queries.npz", scores)
 
     monkeypatch.setattr(evaluation, "write_report", write)
