@@ -14,7 +14,7 @@ def return_large_blocks() -> bool:
 
     By default glibc comes to keep freed blocks of up to 32 MiB, in a heap of each thread, where they serve no
     other thread. XLA's products of matrices take buffers of such sizes for moments, on any of its threads. So
-    a step of AlexNet at 96 px and 64 images peaks at 1.35 GiB in place of 1.42, and takes some 2 % longer.
+    a step of AlexNet at 96 px and 64 images peaks at 1.39 GiB in place of 1.45, and takes some 2 % longer.
 
     It is a setting of the whole process, so it is for commands to make.
 
