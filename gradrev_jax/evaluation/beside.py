@@ -31,9 +31,8 @@ def computing_beside(function: Callable[[GoOn], Found]) -> Iterator[Callable[[],
 
     Example:
       >>> with computing_beside(lambda go_on: 6 * 7) as wait:
-      ...     pass  # other work
-      ...     wait()
-      42
+      ...     print("other work", wait())
+      other work 42
     """
     has_failed = threading.Event()
 
