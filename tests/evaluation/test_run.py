@@ -3,6 +3,7 @@ import functools
 import json
 import pathlib
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -459,6 +460,27 @@ def test_a_catalogue_that_allows_no_query_is_an_error(run, monkeypatch):
     )
     with pytest.raises(DataError, match="no query can be asked"):
         evaluate(run.directory)
+
+
+def test_an_evaluation_that_is_interrupted_searches_for_no_further_baseline(run, monkeypatch):
+    begun, may_end, searched = threading.Semaphore(0), threading.Event(), []
+
+    def search(name, inputs):
+        searched.append(name)
+        begun.release()
+        assert may_end.wait(10)
+
+    def interrupt(*arguments):
+        assert begun.acquire(timeout=10)
+        threading.Timer(0.2, may_end.set).start()  # when the scoring has ended
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "search_baseline", search)
+    monkeypatch.setattr(evaluation, "score_queries", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run.directory, report="interrupted", protocol={"baselines": ("random", "oracle")})
+    assert searched == ["random"]
+    assert not (run.directory / "report_interrupted").exists()
 
 
 def test_a_folder_may_be_a_string(tmp_path):

@@ -9,9 +9,10 @@ from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.comparison.numbers import compare_systems
 from gradrev_jax.evaluation.comparison.systems import read_systems
 from gradrev_jax.evaluation.run import evaluate
-from gradrev_jax.evaluation.scores import read_scores, write_scores
+from gradrev_jax.evaluation.scores import read_scores
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.training.run import train
+from tests.short_report import write_short_report
 
 KS = (1, 10, 30)
 
@@ -32,14 +33,8 @@ def config_of(make_tiny_config, small_backbone):
 @pytest.fixture(scope="module", autouse=True)
 def no_report():
     """Reports without pictures and text, which have tests of their own."""
-
-    def write(directory, *, metrics, scores, complete, **rest):
-        directory.mkdir(exist_ok=True)
-        workdir.write_json(directory / "metrics.json", complete())
-        write_scores(directory / "queries.npz", scores)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "write_report", write)
+        patch.setattr(evaluation, "write_report", write_short_report)
         yield
 
 
