@@ -85,12 +85,14 @@ def _some_rows_at_a_time(
     """
     if jax.default_backend() != "cpu" or count <= SUM_ROWS:
         return add(0, count, found)
+    steps = -(-count // SUM_ROWS)
+    size = -(-count // steps)
 
     def step(i: Int[Array, ""], found: Found) -> Found:
-        # The last step repeats some rows, so that all have one size.
-        return add(jnp.minimum(i * SUM_ROWS, count - SUM_ROWS), SUM_ROWS, found)
+        # The last step repeats a few rows, so that all have one size.
+        return add(jnp.minimum(i * size, count - size), size, found)
 
-    return jax.lax.fori_loop(0, -(-count // SUM_ROWS), step, found)
+    return jax.lax.fori_loop(0, steps, step, found)
 
 
 def short_sums(
