@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -25,6 +26,20 @@ def test_a_tiny_evaluation_agrees_and_is_written(tmp_path, capsys, normalize):
     assert all(0 < part["least"] <= part["median"] <= part["most"] for part in parts.values())
     assert result["plain_search"]["queries"] == 9
     assert "search" in capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("error", "is_allowed"), [(1e-4, True), (2e-3, False)])
+def test_the_paths_may_differ_by_what_the_search_promises(tmp_path, monkeypatch, error, is_allowed):
+    search = evaluation.plain_search
+
+    def search_badly(*args):
+        seconds, (indices, distances) = search(*args)
+        return seconds, Neighbors(indices, distances * (1 + error))
+
+    monkeypatch.setattr(evaluation, "plain_search", search_badly)
+    with contextlib.nullcontext() if is_allowed else pytest.raises(AssertionError, match="of themselves"):
+        evaluation.main([*TINY, "--out", str(tmp_path)])
 
 
 def test_queries_ask_for_another_value_of_the_reference():
