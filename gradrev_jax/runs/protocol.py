@@ -149,6 +149,33 @@ def check_compared(protocol: Protocol, blocks: FeatureBlocks, system: str, *, is
         )
 
 
+def validation_choices(
+    protocol: Protocol, blocks: FeatureBlocks, schema: AttributeSchema, *, is_learned: bool
+) -> list[str]:
+    """Returns the fields that an evaluation chooses on the validation part.
+
+    A field that is left to it counts only if the system leaves a choice.
+
+    Args:
+      protocol: the protocol.
+      blocks: the blocks of the system's features.
+      schema: the attributes.
+      is_learned: whether its features are edited by what stage 2 has learned.
+    """
+    representation = REPRESENTATIONS[protocol.representation]
+    are_features = representation.reads == "features"
+    has_edits = not (are_features and (is_learned or not blocks.are_own))
+    has_weights = not are_features or blocks.count >= schema.num_attributes
+    chosen = {
+        "strength": protocol.strength is None,
+        "normalize": protocol.fixed_normalize is None,
+        "edit": protocol.edit is None and has_edits,
+        "weights": protocol.chooses_weights and has_weights,
+        "look": protocol.look is None and representation.has_look,
+    }
+    return [field for field, is_chosen in chosen.items() if is_chosen]
+
+
 def check_num_changes(field: str, num_changes: int, schema: AttributeSchema) -> None:
     """Checks that a config field changes no more attributes at once than a catalogue has.
 

@@ -40,6 +40,7 @@ from gradrev_jax.runs.protocol import (
     check_queries,
     evaluation_queries,
     queries_of,
+    validation_choices,
 )
 from gradrev_jax.runs.starting_weights import read_starting_weights
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
@@ -150,7 +151,7 @@ def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> 
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)
-    is_learned = builders.learned_edit(config, encoder, config.stages[-1]) is not None
+    is_learned = _is_edit_learned(config, encoder)
     check_compared(protocol, encoder.blocks, config.model.system, is_learned=is_learned)
     workdir.check_claim(directory, config.to_dict())
     _catalogue_changes(config, directory, history, catalogue)  # for its errors
@@ -172,7 +173,7 @@ def open_data(plan: Plan, *, progress: bool) -> Data:
     triplets, _, _, inputs = together(
         lambda: _triplets(config, catalogue),
         lambda: evaluation_queries(catalogue, protocol, builders.data_seed(config)),
-        lambda: _check_choices(catalogue, protocol, builders.data_seed(config)),
+        lambda: _check_choices(plan),
         lambda: open_inputs(catalogue, PARTS, config, frozen, progress=progress),
     )
     workdir.check_vectors(directory, catalogue.vectors)
@@ -219,11 +220,17 @@ def _starting_weights(config: ConfigDict, directory: pathlib.Path, shapes: Any) 
     return read_starting_weights(config, backbone_variables(shapes))
 
 
-def _check_choices(catalogue: Catalogue, protocol: Protocol, seed: int) -> None:
+def _check_choices(plan: Plan) -> None:
     """Raises where the protocol leaves a field to the validation part, and that has no query."""
-    for field, value in (("strength", protocol.strength), ("normalize", protocol.fixed_normalize)):
-        if value is None:
-            check_queries(queries_of(catalogue, VALIDATION, protocol, seed), field)
+    protocol, encoder, catalogue = plan.protocol, plan.encoder, plan.catalogue
+    is_learned = _is_edit_learned(plan.config, encoder)
+    for field in validation_choices(protocol, encoder.blocks, catalogue.schema, is_learned=is_learned):
+        check_queries(queries_of(catalogue, VALIDATION, protocol, builders.data_seed(plan.config)), field)
+
+
+def _is_edit_learned(config: ConfigDict, encoder: Encoder) -> bool:
+    """Returns whether what the run's last stage learns edits the features."""
+    return builders.learned_edit(config, encoder, config.stages[-1]) is not None
 
 
 def _check_labelled(catalogue: Catalogue) -> None:

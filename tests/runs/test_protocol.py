@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.protocol import (
@@ -13,6 +14,7 @@ from gradrev_jax.runs.protocol import (
     evaluation_queries,
     given_weights,
     queries_of,
+    validation_choices,
 )
 
 
@@ -161,3 +163,31 @@ def test_queries_that_come_with_a_catalogue_are_asked_of_the_test_part_alone(tin
     assert len(queries_of(brought, "validation", protocol, 0).reference) >= 0
     many = dataclasses.replace(protocol, num_changes=catalogue.schema.num_attributes + 1)
     check_protocol(many, brought)  # these queries are not generated
+
+
+OPEN = {"strength": "validation", "normalize": "validation", "edit": "validation", "weights": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "is_learned", "fields", "expected"),
+    [
+        (FeatureBlocks.own, False, {}, ["strength", "normalize", "edit", "weights"]),
+        # One block of all: there is nothing to replace or to weigh.
+        (FeatureBlocks.shared, False, {}, ["strength", "normalize"]),
+        (FeatureBlocks.own, True, {}, ["strength", "normalize", "weights"]),
+        # What classifiers say has a block for each attribute, its own normalisation, and a look.
+        (
+            FeatureBlocks.shared,
+            True,
+            {"representation": "hybrid", "look": "validation"},
+            ["strength", "edit", "weights", "look"],
+        ),
+        (FeatureBlocks.own, False, {"strength": "1", "edit": "add", "weights": "none"}, ["normalize"]),
+    ],
+)
+def test_what_is_chosen_on_the_validation_part(tiny_config, blocks, is_learned, fields, expected):
+    tiny_config.protocol.update({**OPEN, "look": "0.5", **fields})
+    schema = AttributeSchema(("color", "size"), (("blue", "red"), ("s", "m")))
+    protocol = build_protocol(tiny_config)
+    chosen = validation_choices(protocol, blocks(schema), schema, is_learned=is_learned)
+    assert chosen == expected

@@ -62,9 +62,11 @@ def test_an_attribute_without_a_training_label_is_named(tiny_config, tmp_path, w
     assert f"no training image is labelled for {name}, so nothing is learned of it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("field", ["strength", "normalize"])
+@pytest.mark.parametrize("field", ["strength", "normalize", "edit", "weights", "look"])
 def test_what_cannot_be_chosen_later_is_refused_before_training(tiny_config, tmp_path, field):
     """Found by use: the evaluation ended with this, and only another training helped."""
+    tiny_config.protocol.strength = "1"
+    tiny_config.protocol.representation = "hybrid" if field == "look" else "features"
     tiny_config.protocol[field] = "validation"
     tiny_config.train.validation_fraction = 0.0
     with pytest.raises(DataError, match=f"protocol.{field}=validation has no query to choose by"):
