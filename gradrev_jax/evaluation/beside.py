@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gradrev_jax.core.workers import NUM_WORKERS
 
@@ -18,9 +18,11 @@ Found = TypeVar("Found")
 def computing_beside(function: Callable[[GoOn], Found]) -> Iterator[Callable[[], Found]]:
     """Computes something in a thread during a block.
 
-    An error in the block, such as Ctrl-C, waits until the function calls ``go_on``, and no longer. During the
-    block, BLAS has half of the cores at most: its threads spin for a while after each product, which takes
-    the cores from the other work.
+    If the block raises, as on Ctrl-C, the function ends at its next call of ``go_on``; the error waits for
+    this, and not for the result.
+
+    During the block, BLAS has half of the cores at most: its threads spin for a while after each product,
+    which takes the cores from the other work.
 
     Args:
       function: the function to call; between the parts of its work it calls ``go_on``, its argument, which
@@ -40,7 +42,10 @@ def computing_beside(function: Callable[[GoOn], Found]) -> Iterator[Callable[[],
         if has_failed.is_set():
             raise CancelledError
 
-    with threadpool_limits(max(1, NUM_WORKERS // 2), user_api="blas"), ThreadPoolExecutor(1) as thread:
+    # The number that is set is no bound: more than there were must not be.
+    threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    limit = min([max(1, NUM_WORKERS // 2), *threads])
+    with threadpool_limits(limit, user_api="blas"), ThreadPoolExecutor(1) as thread:
         try:
             yield thread.submit(function, go_on).result
         except BaseException:

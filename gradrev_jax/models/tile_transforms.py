@@ -8,7 +8,6 @@ until the first step.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from gradrev_jax.core.fusion import compute_apart
+from gradrev_jax.core.workers import NUM_WORKERS
 
 # The numbers of rows, and of columns, of outputs that a tile may have. With 4 there would be fewer
 # multiplications, and rounding errors of a size at which max pooling chooses other pixels than torch.
@@ -143,7 +143,7 @@ def _row_groups(algorithm: Algorithm) -> list[np.ndarray]:
     XLA computes a batch of small products on one core, but several batches at the same time.
     """
     size = len(algorithm.inputs)
-    return np.array_split(np.arange(size), min(size, max(2, os.cpu_count() or 1)))
+    return np.array_split(np.arange(size), min(size, max(2, NUM_WORKERS)))
 
 
 def _rows_of_groups(groups: Sequence[jax.Array], algorithm: Algorithm) -> list[jax.Array]:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from gradrev_jax.core.workers import usable_cores
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import UserError, WorkdirError
 from gradrev_jax.files import expand
@@ -132,8 +133,7 @@ def _machine() -> str:
     These keys have the program, the versions, flags and devices; but a program that was compiled for one
     processor may use instructions that another one lacks, and is divided among the cores that there were.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [platform.machine(), _processor(), str(cores), os.environ.get("NPROC", "")]
+    parts = [platform.machine(), _processor(), str(usable_cores()), os.environ.get("NPROC", "")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

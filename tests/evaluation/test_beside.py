@@ -2,9 +2,10 @@ import threading
 from concurrent.futures import CancelledError
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gradrev_jax.core.workers import NUM_WORKERS
+from gradrev_jax.evaluation import beside
 from gradrev_jax.evaluation.beside import computing_beside
 
 HALF_OF_THE_CORES = max(1, NUM_WORKERS // 2)
@@ -79,3 +80,9 @@ def test_blas_leaves_other_work_half_of_the_cores():
             assert all(count <= HALF_OF_THE_CORES for count in blas_threads())
         assert all(count <= HALF_OF_THE_CORES for count in blas_threads())
     assert blas_threads() == before
+
+
+def test_blas_gets_no_more_threads_than_it_was_allowed(monkeypatch):
+    monkeypatch.setattr(beside, "NUM_WORKERS", 8)
+    with threadpool_limits(1, user_api="blas"), computing_beside(lambda go_on: None):
+        assert set(blas_threads()) == {1}

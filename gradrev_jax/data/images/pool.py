@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
+from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.errors import DataError, UserError, join_lines
 
@@ -59,7 +59,7 @@ class ImagePool:
                 faults[position] = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 return None
 
-        count, workers = len(self.rows), self.workers or os.cpu_count() or 1
+        count, workers = len(self.rows), self.workers or NUM_WORKERS
         with ThreadPoolExecutor(workers) as pool:
             try:
                 size = min(CHUNK, max(1, count // (4 * workers)))
