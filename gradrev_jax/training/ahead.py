@@ -14,16 +14,15 @@ from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.update import TrainState
 
 
-def can_compile_ahead(stage: Stage, options: RunOptions, first: int) -> bool:
+def can_compile_ahead(stage: Stage, options: RunOptions) -> bool:
     """Returns whether the shapes of a stage's first call are known before it, and one device takes it.
 
     Args:
       stage: the stage.
       options: how it is run.
-      first: the first step that is taken.
     """
     is_alone = len(options.parallel.devices) == 1 and not options.on_device
-    return stage.shapes is not None and is_alone and first < stage.last_step
+    return stage.shapes is not None and is_alone
 
 
 def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledSteps:
@@ -35,7 +34,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
     Args:
       stage: the stage, of which ``can_compile_ahead``.
       options: how it is run.
-      first: the first step that is taken.
+      first: the first step that is taken, before the last one.
 
     Returns:
       The steps; calls with batches of other shapes are compiled when they come, and so are all of steps that
@@ -63,7 +62,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
 def start_compiling(stage: Stage, options: RunOptions) -> Future[CompiledSteps] | None:
     """Starts ``compile_ahead`` for the first step of a run, in a thread, for images that are still decoded.
 
-    Nobody waits for the thread where an error of the images ends the run.
+    An error of the images does not wait for the thread; the end of the process does.
 
     Args:
       stage: the first stage, with inputs of the right shape.
@@ -72,7 +71,7 @@ def start_compiling(stage: Stage, options: RunOptions) -> Future[CompiledSteps] 
     Returns:
       The steps to come; None: they cannot be compiled ahead.
     """
-    if not can_compile_ahead(stage, options, first=0):
+    if not can_compile_ahead(stage, options) or not stage.last_step:
         return None
     thread = ThreadPoolExecutor(1, "compile")
     compiled = thread.submit(compile_ahead, stage, options, 0)

@@ -114,9 +114,9 @@ def _compile_beside(plan: Plan) -> Future[CompiledSteps] | None:
       plan: what is known of the run.
 
     Returns:
-      The steps; None if the run has none of the encoder, or they cannot be compiled ahead.
+      The steps; None if the inputs are vectors, or the steps cannot be compiled ahead.
     """
-    if ENCODER not in plan.config.stages or reads_vectors(plan.config):
+    if reads_vectors(plan.config):
         return None
 
     def validate_nothing(params: Any, memory: Any) -> Validation:

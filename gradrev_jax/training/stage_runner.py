@@ -18,7 +18,7 @@ from gradrev_jax.runs.metrics_log import MetricsLog, read_records
 from gradrev_jax.training.ahead import can_compile_ahead, compile_ahead
 from gradrev_jax.training.feed import Feed, prepare_call, stage_step_ranges
 from gradrev_jax.training.parallel import CompiledSteps
-from gradrev_jax.training.saved_state import restore_state
+from gradrev_jax.training.saved_state import is_over, restore_state
 from gradrev_jax.training.stage import RunOptions, Stage
 from gradrev_jax.training.stage_observer import SpeedMeter, StageObserver
 from gradrev_jax.training.stopping import Stopping
@@ -54,7 +54,9 @@ def run_stage(
         contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
         Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
     ):
-        state, compiled = _begin(stage, options, early, first=checkpoints.latest_step or 0)
+        first = checkpoints.latest_step or 0
+        is_done = first >= stage.last_step or is_over(checkpoints, stage.last_step, options.patient_steps)
+        state, compiled = _begin(stage, options, early, first=None if is_done else first)
         if checkpoints.latest_step is not None:
             state = restore_state(checkpoints, state)
         first_step = int(state.step)
@@ -78,7 +80,9 @@ def run_stage(
                 if stops():
                     observer.stop_before(steps.start, state)
                 state, taken = compiled(state, batches, targets)
-                if steps.start == first_step:  # no work was lost until now, however long it compiled
+                if (
+                    steps.start == first_step
+                ):  # before it, there was no step to lose, however long it compiled
                     during_steps.enter_context(options.during_steps())
                 observer.observe(state, taken, steps)
     return state
@@ -94,7 +98,7 @@ def _tell_if_beyond(stage: Stage, first_step: int) -> None:
 
 
 def _begin(
-    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, *, first: int
+    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, *, first: int | None
 ) -> tuple[TrainState, CompiledSteps]:
     """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
 
@@ -102,10 +106,10 @@ def _begin(
       stage: the stage.
       options: how it is run.
       early: the steps, if a thread compiles them already.
-      first: the first step that is taken.
+      first: the first step that is taken; None: there is none, so that nothing is compiled.
     """
     parallel = options.parallel
-    if not can_compile_ahead(stage, options, first):
+    if first is None or not can_compile_ahead(stage, options):
         resident = parallel.replicate(np.asarray(stage.inputs)) if options.on_device else None
         steps = parallel.compile(stage.update, size=stage.batch_size, resident_inputs=resident)
         return parallel.replicate(stage.begin()), steps

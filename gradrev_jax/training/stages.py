@@ -16,7 +16,7 @@ from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.data.batches import batch_rows, steps_per_epoch
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION, Catalogue
 from gradrev_jax.data.triplets import Triplets
-from gradrev_jax.errors import WorkdirError, naming
+from gradrev_jax.errors import naming
 from gradrev_jax.models.embeddings import vector_statistics
 from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import Rows, VectorInputs
@@ -169,10 +169,9 @@ def _memory_stage(shared: StageInputs) -> Stage:
         rows = np.stack([triplets.reference[drawn], triplets.positive[drawn], triplets.negative[drawn]])
         return Batch(rows.reshape(-1), MemoryTargets(labels[rows], triplets.indicators[drawn]))
 
-    params = _initial_memory(shared)
     return Stage(
         name=MEMORY,
-        begin=functools.partial(TrainState.begin, params, optimizer),
+        begin=lambda: TrainState.begin(_initial_memory(shared), optimizer),
         update=update,
         inputs=shared.inputs[TRAIN],
         batch=batch,
@@ -184,6 +183,7 @@ def _memory_stage(shared: StageInputs) -> Stage:
         batch_size=IMAGES_PER_EXAMPLE[MEMORY] * config.memory.batch_size,
         epoch_steps=epoch_steps,
         last_step=last_step(config, MEMORY, epoch_steps),
+        shapes=jax.eval_shape(lambda params: TrainState.begin(params, optimizer), _memory_shapes(shared)),
         advice=_advice(config, MEMORY),
     )
 
@@ -231,7 +231,8 @@ def _advice(config: ConfigDict, stage: str) -> str:
             f"set reversal.weighting=balanced (now {reversal.weighting}) or lower reversal.beta (now "
             f"{reversal.beta:g})"
         )
-    elif config.memory.reversal if stage == MEMORY else reversal.weighting == "balanced":
+    is_balanced = config.memory.reversal if stage == MEMORY else reversal.weighting == "balanced"
+    if is_balanced:
         advice.append(f"lower reversal.beta (now {reversal.beta:g})")
     if config.precision != "float32":
         advice.append(f"set precision=float32 (now {config.precision})")
@@ -260,21 +261,24 @@ def patient_steps(config: ConfigDict, epoch_steps: int) -> int | None:
     return None if config.train.patience is None else config.train.patience * epoch_steps
 
 
+def _memory_shapes(shared: StageInputs) -> dict[str, Any]:
+    """Returns the shapes and dtypes of what stage 2 trains."""
+    encoder = parameter_shapes(shared.encoder, shared.input_size)
+    return {ENCODER: encoder, MEMORY: builders.second_stage_shapes(shared.config, shared.encoder)}
+
+
 def _initial_memory(shared: StageInputs) -> dict[str, Any]:
     """Returns the best encoder of stage 1, and what is trained beside it, from its prototypes (Eq. 6).
 
     Where stage 2 goes on from a checkpoint, only the shapes matter.
     """
-    shapes = parameter_shapes(shared.encoder, shared.input_size)
+    shapes = _memory_shapes(shared)
     if has_checkpoint(shared.directory, MEMORY):
-        every = {ENCODER: shapes, MEMORY: builders.second_stage_shapes(shared.config, shared.encoder)}
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), every)
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     with Checkpoints(workdir.checkpoint_directory(shared.directory, ENCODER), read_only=True) as checkpoints:
-        if checkpoints.best_step is None:
-            raise WorkdirError(
-                f"{shared.directory} has no trained encoder; put 'encoder' before 'memory' in stages"
-            )
-        params = checkpoints.restore(checkpoints.best_step, {PARAMS: shapes})[PARAMS]
+        best = checkpoints.best_step
+        assert best is not None, "stage 1 comes before, and leaves a checkpoint"
+        params = checkpoints.restore(best, {PARAMS: shapes[ENCODER]})[PARAMS]
     prototypes = build_memory(
         params,
         [(shared.inputs[part], shared.catalogue.part_labels(part)) for part in (TRAIN, VALIDATION)],

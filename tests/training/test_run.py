@@ -376,6 +376,27 @@ def test_the_steps_are_compiled_while_images_are_decoded(tiny_config, tmp_path, 
     assert compiled[1] is threading.main_thread(), "a run that goes on has its images already"
 
 
+def test_the_second_stage_is_compiled_while_prototypes_are_computed(two_stages, tmp_path, monkeypatch):
+    compiling, compile_steps, build_memory = threading.Event(), Parallel.compile, stages.build_memory
+    compiled, prototypes = [], []
+
+    def compile_watched(self, *arguments, **settings):
+        compiled.append(self)
+        if len(compiled) == 2:
+            compiling.set()
+        return compile_steps(self, *arguments, **settings)
+
+    def build(*arguments, **settings):
+        assert compiling.wait(60)
+        prototypes.append(build_memory(*arguments, **settings))
+        return prototypes[-1]
+
+    monkeypatch.setattr(Parallel, "compile", compile_watched)
+    monkeypatch.setattr(stages, "build_memory", build)
+    run(two_stages, tmp_path)
+    assert len(prototypes) == 1
+
+
 def test_an_error_of_the_images_waits_for_no_compiler(tiny_config, tmp_path, monkeypatch):
     told, compile_steps = threading.Event(), Parallel.compile
 

@@ -289,6 +289,20 @@ def test_the_first_state_is_computed_while_the_steps_are_compiled(tmp_path):
     assert float(run(stage, tmp_path).params["x"]) == 10
 
 
+def test_a_stage_that_is_over_is_not_compiled_again(tmp_path):
+    """After its patience had ended it, it was compiled on every start, for no step."""
+    stage, _ = counting(last_step=40, accuracies=[0.5, 0.4, 0.3])
+    assert int(run(stage, tmp_path, patient_steps=8).step) == 12
+
+    def update(*arguments):
+        raise AssertionError("it is traced")
+
+    over = dataclasses.replace(with_shapes(stage), update=update)
+    assert int(run(over, tmp_path, patient_steps=8).step) == 12
+    with pytest.raises(AssertionError, match="it is traced"):
+        run(over, tmp_path, patient_steps=12)
+
+
 def test_a_first_state_that_cannot_be_computed_is_an_error_of_the_stage(tmp_path):
     def fail():
         raise DivergedError("no first state")
