@@ -154,10 +154,11 @@ def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]
 def _search_erased(inputs: BaselineInputs, fit: Callable[..., Erasure]) -> Int[np.ndarray, "Q K"] | None:
     """Searches with features and prototypes that were erased alike; None if their means alone are left.
 
-    Of features that several attributes share, nothing can be erased without what else they are read for.
+    So it is where nothing can be erased: without images of the validation part, which tell what to erase, and
+    in features that several attributes share, which are read for the others, too.
     """
     schema, blocks, held_out = inputs.material.schema, inputs.material.blocks, inputs.material.held_out
-    if blocks is not None and not blocks.are_own:
+    if not len(held_out.labels) or (blocks is not None and not blocks.are_own):
         return None
     erasure = fit(held_out.features, held_out.labels, schema)
     if np.abs(erasure.matrices).max() < NOTHING_LEFT:

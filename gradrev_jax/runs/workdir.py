@@ -57,10 +57,10 @@ def check_report_name(name: str) -> None:
       >>> check_report_name("posterior")
       >>> check_report_name("a/b")
       Traceback (most recent call last):
-      gradrev_jax.errors.ConfigError: the name of a report must have no slash, got 'a/b'
+      gradrev_jax.errors.ConfigError: the name of a report must have a character, and no slash, got 'a/b'
     """
     if not name or "/" in name or "\\" in name:
-        raise ConfigError(f"the name of a report must have no slash, got {name!r}")
+        raise ConfigError(f"the name of a report must have a character, and no slash, got {name!r}")
     if f"{name}_".startswith(tuple(f"{stage}_" for stage in STAGES)):
         raise ConfigError(f"the name of a report must not start with that of a stage, got {name!r}")
 
@@ -73,7 +73,7 @@ def earlier_values(workdir: pathlib.Path) -> dict[str, Any]:
     """
     if not (workdir / CONFIG).exists():
         return {}
-    known = flat_fields(_with_new_names(read_json(workdir / CONFIG)))
+    known = flat_fields(_read_fields(workdir))
     return {field: value for field, value in EARLIER_VALUES.items() if field not in known}
 
 
@@ -83,12 +83,9 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     Raises:
       WorkdirError: there is no run, the file is damaged, or a shared model's cannot be used.
     """
-    config = read_json(path := workdir / CONFIG)
-    if not isinstance(config, dict):
-        raise WorkdirError(f"{path} is no config; restore it from a copy")
-    config = _with_new_names(config)
+    config = _read_fields(workdir)
     if holds_model(workdir):
-        config = check_shared(config, path)
+        config = check_shared(config, workdir / CONFIG)
     for field, value in EARLIER_VALUES.items():
         section, _, name = field.rpartition(".")
         # The section of a later system is not there.
@@ -96,6 +93,18 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
         if isinstance(fields, dict):
             fields.setdefault(name, value)
     return config
+
+
+def _read_fields(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads the fields that the config of a run has, under their names of now.
+
+    Raises:
+      WorkdirError: there is no run, or the file is damaged.
+    """
+    config = read_json(workdir / CONFIG)
+    if not isinstance(config, dict):
+        raise WorkdirError(f"{workdir / CONFIG} is no config; restore it from a copy")
+    return _with_new_names(config)
 
 
 def _with_new_names(config: dict[str, Any]) -> dict[str, Any]:

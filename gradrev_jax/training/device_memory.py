@@ -12,7 +12,8 @@ MEMINFO = "/proc/meminfo"
 def free_bytes(device: jax.Device) -> int:
     """Returns the number of bytes that can still be allocated on a device.
 
-    On a CPU this counts what the file cache would give back, where the system tells it.
+    On a CPU this counts what the file cache would give back, where the system tells it. Where it tells no
+    free memory at all, as macOS, all memory counts.
 
     Args:
       device: the device.
@@ -25,4 +26,5 @@ def free_bytes(device: jax.Device) -> int:
         (available,) = re.findall(r"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
         return int(available) * 1024
     except (OSError, ValueError):  # another system
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+        return os.sysconf(pages) * os.sysconf("SC_PAGESIZE")

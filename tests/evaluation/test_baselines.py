@@ -219,14 +219,11 @@ def test_without_validation_images_there_are_defaults(rng, exclude):
     inputs = make_inputs(rng, held_out=0, exclude=exclude)
     assert len(inputs.held_out_queries) == 0
     found = {name: search_baseline(name, inputs) for name in BASELINES}
-    assert all(rows.shape == (len(inputs.queries), 10) for rows in found.values())
+    # They were the run's own results, under the name of what they were not.
+    assert [name for name, rows in found.items() if rows is None] == ["erased", "erased_given_own"]
+    assert all(rows.shape == (len(inputs.queries), 10) for rows in found.values() if rows is not None)
     posteriors = make_space("posterior", inputs.material)
     assert_found(found["posterior"], posteriors, inputs, Way("none", "replace"), 2.0)
-    features = posteriors._replace(
-        gallery=inputs.material.gallery.features, memory=inputs.material.memory, absent=np.zeros((2, 5))
-    )
-    for name in ("erased", "erased_given_own"):  # nothing is known to erase
-        assert_found(found[name], features, inputs, inputs.way, 1.5)
 
 
 @pytest.mark.parametrize("kind", [ValueError, DataError])

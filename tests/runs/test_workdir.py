@@ -91,6 +91,13 @@ def test_a_field_that_had_another_name_is_read_by_that_it_has_now(tmp_path):
         assert {name: found[name] for name in given} == given
 
 
+@pytest.mark.parametrize("read", [workdir.read_config, workdir.earlier_values])
+def test_a_config_that_is_no_object_is_named(tmp_path, read):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(WorkdirError, match="config.json is no config; restore it from a copy"):
+        read(tmp_path)
+
+
 def test_a_run_from_before_a_field_has_what_it_stood_for(tmp_path):
     """Runs of version 0.1.0 chose their parts by the order of the images, and must go on doing so."""
     workdir.write_json(tmp_path / "config.json", {"seed": 0, "data": {"root": "x"}})

@@ -191,3 +191,12 @@ def test_what_the_file_cache_would_give_back_is_free(monkeypatch, tmp_path):
     assert free_bytes(jax.devices()[0]) == 3 * 2**20
     told.write_text("")
     assert free_bytes(jax.devices()[0]) > 2**20, "of another system, what is free without it"
+
+
+def test_a_system_that_tells_no_free_memory_has_all_of_it(monkeypatch, tmp_path):
+    """macOS has no such number: data.placement=device ended as a fault of this code."""
+    monkeypatch.setattr(device_memory, "MEMINFO", tmp_path / "none")
+    known = {"SC_PHYS_PAGES": 100, "SC_PAGESIZE": 4096}
+    monkeypatch.setattr(os, "sysconf_names", known)
+    monkeypatch.setattr(os, "sysconf", known.__getitem__)
+    assert free_bytes(jax.devices()[0]) == 409_600
