@@ -133,7 +133,7 @@ def tiny(split_directory, cache_dir, small_backbone):
     return config
 
 
-# The others go through the same steps, and test_loop.py and test_steps.py train with their settings.
+# The others go through the same steps, and test_run.py and test_encoder_step.py train with their settings.
 SLOW = [pytest.param(word, marks=pytest.mark.slow) for word in ("adde_m", "pairwise", "no_reversal")]
 
 

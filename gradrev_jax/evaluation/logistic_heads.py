@@ -101,7 +101,7 @@ class _Descent(NamedTuple):
 def fit_heads(start: Heads, problem: ProbeProblem, schema: AttributeSchema, steps: int) -> Heads:
     """Minimises the loss of every head by preconditioned conjugate gradients.
 
-    A step that raises a head's loss is shortened to a quarter in the next, so the loss does not rise.
+    A step that raises a head's loss is shortened to a quarter in the next. The last step is not checked.
 
     Args:
       start: the heads to start from; the logits have to be those of the weights.

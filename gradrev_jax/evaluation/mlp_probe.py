@@ -56,8 +56,9 @@ def score_mlp(
 ) -> ProbeOutcome:
     """Trains MLPs of one hidden layer on one feature, and scores every test image by one that never saw it.
 
-    A network leaves out a pair of folds. For either, the epoch and the restart are chosen by the log-loss on
-    the other, for each attribute. The linear probe is one of the choices, so its findings count here as well.
+    A network leaves out a pair of folds. To score one of them, the epoch and the restart are chosen, for each
+    attribute, by the log-loss on the other. The linear probe is among the candidates, and is kept where no
+    network is better.
 
     Args:
       inputs: the inputs and the labels of one feature.

@@ -18,10 +18,15 @@ from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE, NOT_MEASURED
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
-from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
+from gradrev_jax.evaluation.scores import (
+    ACCURACIES,
+    METRICS_FILE,
+    NO_MANIPULATION,
+    SCORES_FILE,
+    Scores,
+    write_scores,
+)
 from gradrev_jax.evaluation.training_figure import training_curves
-
-NO_MANIPULATION = "no_manipulation"
 
 
 class Examples(NamedTuple):
@@ -69,7 +74,7 @@ def write_report(
     """
     figures = {
         "hit_rate.png": hit_rate_curve(
-            metrics["hit_rate"], metrics["baselines"]["no_manipulation"]["hit_rate"]
+            metrics["hit_rate"], metrics["baselines"][NO_MANIPULATION]["hit_rate"]
         ),
         "cross_accuracy.png": cross_accuracy_heat_map(
             metrics["cross_accuracy"]["matrix"], metrics["cross_accuracy"]["attributes"]

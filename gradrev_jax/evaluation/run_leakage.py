@@ -24,9 +24,9 @@ def leakage_of_run(
 ) -> dict[str, Any] | None:
     """Measures what each attribute's block tells of the other attributes.
 
-    Beside it stand, by the linear probe alone, the ``posterior`` of the same classifiers; a
-    ``random_projection`` of the backbone's output per attribute, as wide as a feature; and the principal
-    components of that output, as many, ``backbone``.
+    Three controls are measured by the linear probe alone: ``posterior``, the class probabilities of the run's
+    own classifiers; ``random_projection``, the backbone's output projected at random for each attribute, to
+    the width of a feature; and ``backbone``, as many principal components of that output.
 
     Args:
       material: the encoded images.

@@ -10,7 +10,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.run_space import RunSpace
-from gradrev_jax.evaluation.scores import Scored, intervals
+from gradrev_jax.evaluation.scores import NO_MANIPULATION, Scored, intervals
 from gradrev_jax.models.inference import Encoded
 
 
@@ -53,7 +53,7 @@ def summarize(
         "cross_accuracy": {"attributes": list(schema.names), "matrix": cross_accuracy_rows(gallery)},
         **scored.means,
         "intervals": intervals(scored.scores),
-        "baselines": {"no_manipulation": scored.unedited},
+        "baselines": {NO_MANIPULATION: scored.unedited},
         "leakage": None,
         "catalogue_changes": run.drift,
         "prototypes_without_images": absent_values(run.catalogue.part_labels(TRAIN, VALIDATION), schema),

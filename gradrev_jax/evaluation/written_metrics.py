@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.scores import METRICS_FILE
+from gradrev_jax.evaluation.scores import METRICS_FILE, NO_MANIPULATION
 from gradrev_jax.runs import workdir
 
 NUMBER = (int, float)
@@ -51,7 +51,7 @@ def read_metrics(
     shape: dict[str, Any] = {
         **ALWAYS,
         **dict.fromkeys(names, by_k),
-        "baselines": {EACH: {names[0]: by_k}, "no_manipulation": dict.fromkeys(names, by_k)},
+        "baselines": {EACH: {names[0]: by_k}, NO_MANIPULATION: dict.fromkeys(names, by_k)},
     }
     if whole:
         shape |= {"gallery": (int,), "queries": (int,)}

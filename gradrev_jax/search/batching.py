@@ -53,8 +53,8 @@ def search_all(
     indices = np.zeros((len(reference_ids), k), np.int32)
     distances = np.zeros((len(reference_ids), k), products.rows.dtype)
     parts = products.rows.shape[1] if products.normalize == "attribute" else 1 + changes.num_replaceable
-    # On a CPU each thread has a chunk of references to itself, if these are many: of their products, the
-    # additions of short sums are not divided among the cores.
+    # On a CPU with many references, each thread takes a chunk of its own: XLA does not divide the additions
+    # of short sums among the cores.
     is_divided = jax.default_backend() == "cpu" and len(distinct) >= NUM_WORKERS * CHUNK_SIZES[-1]
     workers = NUM_WORKERS if is_divided else 1
     size = reference_chunk_size(len(distinct), products.square_norms.nbytes * parts, workers)

@@ -2,9 +2,9 @@
 
 A feature has P blocks of width d: those of the N attributes, and others after them, if any. A *part* is the
 share of a feature that one factor normalises: one block if each block is normalised by itself (S = P parts),
-otherwise the whole feature (S = 1 part). In part s, a manipulated and
-normalised feature is ``scales[s] * (f + sum of factors[c] * memory[values[c]])``, so its products with the
-gallery are sums of the products of f and of the memory.
+otherwise the whole feature (S = 1 part). In part s, a manipulated and normalised feature is
+``scales[s] * (f + sum of factors[c] * memory[values[c]])``, so its products with the gallery are sums of the
+products of f and of the memory.
 
 Weights per block that apply before the normalisation are multiplied into features and memory when these
 are read; those that apply after it, into the scales and the gallery's rows. Everything below is therefore an

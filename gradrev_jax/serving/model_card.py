@@ -9,6 +9,7 @@ from gradrev_jax.evaluation.comparison.systems import describe_config
 from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.scores import NO_MANIPULATION
 from gradrev_jax.runs import workdir
 from gradrev_jax.serving.hub_metadata import (
     LIBRARY,
@@ -123,7 +124,7 @@ def _evaluation(card: Card) -> list[str]:
         return ["## Evaluation", "", "This model was not evaluated in the form in which it is shared.", ""]
     intervals = metrics["intervals"]
     header = ("K", *RETRIEVAL, "hit_rate without the change")
-    unchanged = metrics["baselines"]["no_manipulation"]["hit_rate"]
+    unchanged = metrics["baselines"][NO_MANIPULATION]["hit_rate"]
     rows = [
         (k, *(_bounded(metrics[name][k], intervals[name][k]) for name in RETRIEVAL), percent(unchanged[k]))
         for k in metrics["hit_rate"]

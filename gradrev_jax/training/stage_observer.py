@@ -129,7 +129,8 @@ class StageObserver:
     def validate_late(self, state: TrainState, is_recorded: Callable[[int], bool]) -> None:
         """Validates the state that a stage goes on from, if it was stopped before it had done this.
 
-        The record comes last: where there is one, a score that there is has been kept, too.
+        The record is written after the score, so a validation that is recorded has its score in the
+        checkpoint.
 
         Args:
           state: the state.

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from gradrev_jax.search.sums import (
-    LANES,
     SUM_ROWS,
+    norm_operations,
     part_products,
     square_norms,
     sum_operations,
@@ -45,7 +45,7 @@ def test_sums_of_products_err_less_than_they_may(rng, rows, width):
 def test_square_norms_err_less_than_one_long_sum_may(rng, dim):
     rows = rng.normal(size=(ROWS, ATTRIBUTES, dim)).astype(np.float32)
     exact = np.square(rows, dtype=np.float64).sum(axis=(1, 2))
-    roundings = LANES + -(-dim // LANES) + ATTRIBUTES + 1
+    roundings = norm_operations(ATTRIBUTES, dim)
     assert (
         np.abs(square_norms(jnp.asarray(rows)) - exact) <= roundings * np.finfo(np.float32).eps / 2 * exact
     ).all()

@@ -6,6 +6,7 @@ from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord
 from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.scores import NO_MANIPULATION
 
 LEAKAGE_COLUMNS = {
     "own_accuracy": "own attribute",
@@ -24,7 +25,7 @@ def baseline_section(comparison: ComparisonRecord) -> list[str]:
     """
     k = str(nearest_k(10, comparison["ks"]))
     names = list(dict.fromkeys(name for system in comparison["systems"] for name in system["baselines"]))
-    if names == ["no_manipulation"]:
+    if names == [NO_MANIPULATION]:
         return []
     rows: list[tuple[str, ...]] = [("system", "its own", *(name.replace("_", " ") for name in names))]
     for system in comparison["systems"]:

@@ -24,7 +24,7 @@ from gradrev_jax.evaluation.comparison.systems import (
     common_metrics,
     describe_config,
 )
-from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
+from gradrev_jax.evaluation.scores import ACCURACIES, NO_MANIPULATION, accuracies, resampled_accuracies
 from gradrev_jax.runs.fields.table import is_descriptive
 
 ACCURACY_NAMES = tuple(f"accuracy_{mean}" for mean in ACCURACIES)
@@ -134,7 +134,7 @@ def _describe(system: ComparedSystem, names: Sequence[str], resampled: Resampled
     for name in names[: -len(ACCURACIES)]:
         metric, k = name.split("@")
         runs = [run.metrics[metric][k] for run in system.runs]
-        baselines = [run.metrics["baselines"]["no_manipulation"][metric][k] for run in system.runs]
+        baselines = [run.metrics["baselines"][NO_MANIPULATION][metric][k] for run in system.runs]
         found[name] |= {"runs": runs, "no_manipulation": float(np.mean(baselines))}
     for mean in ACCURACIES:
         runs = [run.metrics["attribute_accuracy"][mean] for run in system.runs]

@@ -55,7 +55,7 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
     Args:
       text: the words, at most 1,000 characters.
       schema: the attributes and their values.
-      similar: the cosine similarities of words and phrases, as ``word_vectors.load_similar`` returns it, for
+      similar: the cosine similarities of words and phrases, as ``WordVectors.similar`` computes them, for
         words that the catalogue does not know; None: they are unknown.
 
     Raises:
