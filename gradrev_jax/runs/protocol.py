@@ -108,10 +108,17 @@ def check_protocol(protocol: Protocol, catalogue: Catalogue) -> None:
         gallery -= 1
     if largest > gallery:
         besides = " besides the query" if protocol.exclude_query else ""
+        images = f"{gallery} image{'' if gallery == 1 else 's'}{besides}"
+        kept = tuple(k for k in protocol.ks if k <= gallery) or (gallery,)
+        advice = (
+            f"leave out what is above {gallery}, as --config.protocol.ks='{kept}' for train.py or "
+            f"--protocol.ks='{kept}' for evaluate.py"
+            if gallery
+            else "the test part needs more images"
+        )
         raise ConfigError(
-            f"protocol.ks asks for the {largest} nearest, but the gallery (the test part) has {gallery} "
-            f"images{besides}; leave out what is above {gallery}, as --config.protocol.ks='(1, 5)' for "
-            "train.py or --protocol.ks='(1, 5)' for evaluate.py"
+            f"protocol.ks asks for the {largest} nearest, but the gallery (the test part) has {images}; "
+            f"{advice}"
         )
 
 

@@ -1,3 +1,4 @@
+import ast
 import dataclasses
 import re
 
@@ -107,6 +108,31 @@ def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config, catal
     tiny_config.protocol.ks = (25, 1)
     with pytest.raises(ConfigError, match=r"the 25 nearest, but the gallery .* has 24 images;"):
         check_protocol(build_protocol(tiny_config), catalogue)
+
+
+@pytest.mark.parametrize(
+    ("ks", "left", "images"),
+    [((1, 5, 25), "(1, 5)", "24 images;"), ((30, 100), "(24,)", "24 images;"), ((2, 3), "(1,)", "1 image;")],
+)
+def test_the_cut_offs_that_are_advised_can_be_given(tiny_config, catalogue, ks, left, images):
+    """Of one image, (1, 5) was advised, which led to the same error."""
+    if images == "1 image;":
+        catalogue = dataclasses.replace(
+            catalogue, parts={**catalogue.parts, "test": catalogue.parts["test"][:1]}
+        )
+    tiny_config.protocol.ks = ks
+    with pytest.raises(ConfigError, match=re.escape(images)) as error:
+        check_protocol(build_protocol(tiny_config), catalogue)
+    assert f"--config.protocol.ks='{left}' for train.py or --protocol.ks='{left}' for" in str(error.value)
+    tiny_config.protocol.ks = ast.literal_eval(left)
+    check_protocol(build_protocol(tiny_config), catalogue)
+
+
+def test_a_gallery_of_the_query_alone_needs_more_images(tiny_config, catalogue):
+    one = dataclasses.replace(catalogue, parts={**catalogue.parts, "test": catalogue.parts["test"][:1]})
+    tiny_config.protocol.update({"ks": (1,), "exclude_query": True})
+    with pytest.raises(ConfigError, match="has 0 images besides the query; the test part needs more images"):
+        check_protocol(build_protocol(tiny_config), one)
 
 
 def test_an_excluded_query_is_not_there_to_be_found(tiny_config, catalogue):

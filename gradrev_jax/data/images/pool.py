@@ -29,6 +29,7 @@ class ImagePool:
       workers: the number of threads; None: one per core.
       description: the text of the progress bar.
       progress: whether the progress bar is shown.
+      total: the number of images that these were taken of, which a message counts; None: these are all.
     """
 
     source: ImageSource
@@ -36,6 +37,7 @@ class ImagePool:
     workers: int | None
     description: str
     progress: bool
+    total: int | None = None
 
     def call(self, verb: str, work: Callable[[int, int], Result]) -> list[Result]:
         """Returns ``work(position, row)`` for every image, in order.
@@ -86,7 +88,7 @@ class ImagePool:
                 for position in sorted(faults)
             ]
             raise DataError(
-                f"{len(lines)} of {count} images cannot be read:\n{join_lines(lines)}\n"
+                f"{len(lines)} of {self.total or count} images cannot be read:\n{join_lines(lines)}\n"
                 "Replace these files, or take their rows out of the table.",
                 arguments=tuple(arguments),
             )
@@ -98,7 +100,8 @@ class ImagePool:
         Args:
           positions: the positions of the images in this pool.
         """
-        return dataclasses.replace(self, rows=[self.rows[position] for position in positions.tolist()])
+        rows = [self.rows[position] for position in positions.tolist()]
+        return dataclasses.replace(self, rows=rows, total=self.total or len(self.rows))
 
     def note(self, text: str) -> None:
         """Prints a line on stderr, above the progress bars, where these are shown.

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
@@ -31,3 +32,15 @@ def test_all_images_that_fail_are_named_in_their_order():
         DataError, match="(?s)3 of 100 .*garment 497: no 497.*garment 460.*garment 401: no 401"
     ):
         make_pool(2).call("reading", work)
+
+
+def test_images_that_were_taken_are_counted_among_all_of_them():
+    """Of 300 images, 32 were decoded again, and 3 of 32 could not be read."""
+
+    def fail(position, row):
+        raise OSError("no")
+
+    some = make_pool(2).take(np.arange(8)).take(np.array([5, 3]))
+    assert some.rows == [495, 497]
+    with pytest.raises(DataError, match="2 of 100 images cannot be read"):
+        some.call("reading", fail)
