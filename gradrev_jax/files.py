@@ -79,6 +79,29 @@ def check_folder(folder: pathlib.Path, name: str, *, written: bool = False) -> N
 
 
 @contextlib.contextmanager
+def naming_unreadable(path: pathlib.Path, error: type[UserError]) -> Iterator[None]:
+    """Turns an error of the system into one that a person can put right: that a file cannot be read.
+
+    Args:
+      path: the file or folder that is read in the block.
+      error: the class of the error, of what the file is.
+
+    Raises:
+      UserError: of that class, with the system's reason.
+
+    Example:
+      >>> with naming_unreadable(pathlib.Path("table.csv"), ConfigError):
+      ...     raise PermissionError(errno.EACCES, "Permission denied")
+      Traceback (most recent call last):
+      gradrev_jax.errors.ConfigError: table.csv cannot be read: Permission denied
+    """
+    try:
+        yield
+    except OSError as reason:
+        raise error(f"{path} cannot be read: {reason.strerror or reason}") from reason
+
+
+@contextlib.contextmanager
 def temporary_sibling(path: pathlib.Path, *, folder: bool = False) -> Iterator[pathlib.Path]:
     """Yields a new file or folder beside a path, to be renamed to it, and removes it if that is not done.
 

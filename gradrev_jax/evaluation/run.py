@@ -14,7 +14,7 @@ from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import retrieval_scores
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
-from gradrev_jax.errors import naming
+from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.evaluation.attention import attention_examples
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
 from gradrev_jax.evaluation.beside import GoOn, computing_beside
@@ -77,11 +77,16 @@ def evaluate(
       UserError: the folder is not a run, its catalogue has changed, the protocol does not fit it, or a report
         cannot have that name.
     """
+    folder = pathlib.Path(directory)
     progress = progress and distributed.is_first()
     if report is not None:
         workdir.check_report_name(report)
+    if folder.is_dir() and distributed.is_first() and not os.access(folder, os.W_OK | os.X_OK):
+        raise WorkdirError(
+            f"{folder} gets the report, but this user may not write to it; evaluate a copy of the run"
+        )
     run = open_run(
-        pathlib.Path(directory),
+        folder,
         step=step,
         stage=stage,
         protocol=protocol or {},

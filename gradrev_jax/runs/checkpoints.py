@@ -16,7 +16,7 @@ from jax.sharding import SingleDeviceSharding
 
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line, join_names
-from gradrev_jax.files import new_folder
+from gradrev_jax.files import naming_unreadable, new_folder
 from gradrev_jax.runs.checkpoint_digests import Digests, damaged_leaves, digests, leaf_differences, shapes
 from gradrev_jax.runs.damaged_checkpoints import (
     SCORE_ITEM,
@@ -66,7 +66,9 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
         self._directory = directory.absolute()
-        if read_only and not self._directory.is_dir():
+        with naming_unreadable(directory, CheckpointError):
+            is_there = self._directory.is_dir()
+        if read_only and not is_there:
             raise CheckpointError(f"{directory} does not exist; train first: python train.py --workdir=...")
         with self._reading("open"):
             self._manager = ocp.CheckpointManager(

@@ -159,6 +159,8 @@ def _opened(directory: pathlib.Path) -> Iterator[Any]:
             yield file
     except WorkdirError as error:
         raise WorkdirError(f"{path} {error}") from error.__cause__
+    except PermissionError as error:
+        raise WorkdirError(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise WorkdirError(f"{path} is cut short or damaged ({first_line(error)}); {AGAIN}") from error
 

@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+from gradrev_jax.errors import CheckpointError
+from gradrev_jax.files import naming_unreadable
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import PARAMS, REST, Checkpoints
 from gradrev_jax.training.update import TrainState
@@ -11,7 +13,9 @@ from gradrev_jax.training.update import TrainState
 def has_checkpoint(directory: pathlib.Path, stage: str) -> bool:
     """Returns whether a stage has been trained, if only in part."""
     path = workdir.checkpoint_directory(directory, stage)
-    if not path.is_dir():
+    with naming_unreadable(path, CheckpointError):
+        is_there = path.is_dir()
+    if not is_there:
         return False
     with Checkpoints(path, read_only=True) as checkpoints:
         return checkpoints.latest_step is not None

@@ -1,6 +1,7 @@
 import copy
 import functools
 import json
+import os
 import pathlib
 import shutil
 import threading
@@ -378,6 +379,14 @@ def test_a_report_of_its_own_stands_beside_that_of_the_run_and_is_compared_with_
     differ = compared["fields_that_differ"]["protocol.representation"]
     assert differ == {run.directory.name: ["features"], "its posteriors": ["posterior"]}
     assert read_systems([str(folder)])[0][0].name == "report_posterior"
+
+
+def test_a_run_that_may_not_be_written_to_is_refused_before_anything_is_computed(run, monkeypatch):
+    """It was refused when the report was to be written, after all that takes long."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(evaluation, "open_run", lambda *arguments, **options: pytest.fail("it is opened"))
+    with pytest.raises(WorkdirError, match="gets the report, but this user may not write to it; evaluate a"):
+        evaluate(run.directory)
 
 
 @pytest.mark.parametrize(

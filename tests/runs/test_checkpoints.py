@@ -15,6 +15,7 @@ import pytest
 
 from gradrev_jax.errors import CheckpointError
 from gradrev_jax.runs.checkpoints import Checkpoints
+from gradrev_jax.training.saved_state import has_checkpoint
 
 # Reads of other files of a damaged checkpoint may end after Orbax has closed its event loop, in a thread of
 # tensorstore's, where nobody can catch that.
@@ -360,3 +361,19 @@ def test_of_equal_scores_the_last_is_the_best_and_the_first_says_since_when(tmp_
     with Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.steps == (2, 5, 6, 7)
         assert (checkpoints.first_best_step, checkpoints.best_step) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda folder: Checkpoints(folder / "checkpoints" / "encoder", read_only=True),
+        lambda folder: has_checkpoint(folder, "encoder"),
+    ],
+)
+def test_checkpoints_that_may_not_be_read_are_named(tmp_path, monkeypatch, look):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "is_dir", refuse)
+    with pytest.raises(CheckpointError, match="encoder cannot be read: Permission denied"):
+        look(tmp_path)

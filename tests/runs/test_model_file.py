@@ -171,3 +171,12 @@ def test_a_missing_memory_is_said(tmp_path):
 def test_only_a_file_is_a_model(tmp_path):
     pathlib.Path(tmp_path / MODEL_FILE).mkdir()
     assert not holds_model(tmp_path)
+
+
+def test_a_model_that_may_not_be_read_is_not_called_damaged(model, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    with pytest.raises(WorkdirError, match=f"{MODEL_FILE} cannot be read: Permission denied$"):
+        read_all(model)

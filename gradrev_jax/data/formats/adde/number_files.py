@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from gradrev_jax.data.text_files import read_bytes, split_lines
 from gradrev_jax.errors import DataError, join_lines
-from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer, naming_unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,11 @@ def read_lines(path: pathlib.Path) -> TextFile:
     Raises:
       DataError: the file is missing, a Git LFS pointer, not UTF-8, empty, or has a blank line between others.
     """
-    if not path.is_file():
-        others = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
-        raise DataError(f"{path} does not exist ({others} there)")
-    content = read_bytes(path)
+    with naming_unreadable(path, DataError):
+        if not path.is_file():
+            others = ", ".join(sorted(other.name for other in path.parent.glob("*.txt"))) or "no .txt file"
+            raise DataError(f"{path} does not exist ({others} there)")
+        content = read_bytes(path)
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} {LFS_ADVICE}")
     try:

@@ -1,6 +1,7 @@
 """Reads a catalogue from a CSV file and a folder of images."""
 
 import dataclasses
+import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
 from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
 from gradrev_jax.errors import DataError, join_lines, join_names
+
+NO_SPLIT_COLUMN = " ('' makes a seeded split)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,9 @@ def read_table(
     used = {piece.column for piece in pieces if piece.column is not None}
     split_column = layout.split_column
     if split_column is not None:
-        split_column = find_column(split_column, header, table=path, argument="split_column")
+        split_column = find_column(
+            split_column, header, table=path, argument="split_column", otherwise=NO_SPLIT_COLUMN
+        )
         used.add(split_column)
     names = attribute_names(header, rows, used, rules, path, say)
     cell_rules = rules_by_column(header, names, rules, path)
@@ -127,6 +132,8 @@ def _check_parts(
         if not len(parts[part]):
             arguments = ["split_column"] if split_column else ["split_column", "test_fraction", "seed"]
             advice = f"see {join_names([f'`{argument}`' for argument in arguments])}"
+            if split_column:
+                advice += NO_SPLIT_COLUMN
             if not split_column and sampling.split_by == "image":
                 arguments.append("split_by")
                 advice += ", or meet the fraction exactly by `split_by`=order"
@@ -198,6 +205,10 @@ def _check_files(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, 
     near = {image: find_near_file(root, image) for _, image in missing[:SUGGESTED]}
     if len(missing) == len(paths) and not any(near.values()):
         folder = (root / paths[0]).parent
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            raise DataError(
+                f"{table}: {folder}, which has its first image, cannot be read: Permission denied"
+            )
         state = "holds no such file" if folder.is_dir() else "does not exist"
         raise DataError(
             f"{table}: none of its {len(paths)} images is there; the first would be {root / paths[0]}, and "
@@ -224,7 +235,7 @@ def _read_parts(rows: Sequence[Row], column: str, table: pathlib.Path) -> list[s
     if unknown:
         raise DataError(
             f"{table}: column {column!r} must say {', '.join(PARTS)}, but\n{join_lines(unknown)}\n"
-            "Mend the rows, or set `split_column` ('' makes a seeded split).",
+            f"Mend the rows, or set `split_column`{NO_SPLIT_COLUMN}.",
             arguments=("split_column",),
         )
     return [PART_NAMES[row.cells[column].lower()] for row in rows]

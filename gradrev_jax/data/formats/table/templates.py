@@ -125,7 +125,9 @@ def placeholder_names(template: str) -> list[str]:
     return re.findall(r"{([^{}!:]+)", template)
 
 
-def find_column(name: str, header: Sequence[str], *, table: object, argument: str) -> str:
+def find_column(
+    name: str, header: Sequence[str], *, table: object, argument: str, otherwise: str = ""
+) -> str:
     """Returns the column with a name, in whichever Unicode form the header has it.
 
     Args:
@@ -133,6 +135,7 @@ def find_column(name: str, header: Sequence[str], *, table: object, argument: st
       header: the columns of the table.
       table: the file of the table.
       argument: the argument that the name comes from, which is to be changed if there is no such column.
+      otherwise: what else it may be, for the message.
 
     Raises:
       DataError: there is no such column; the nearest one is named.
@@ -148,4 +151,6 @@ def find_column(name: str, header: Sequence[str], *, table: object, argument: st
         hint = f"it has {join_names([quote_text(column) for column in header], most=NAMED)}."
     arguments = (argument, "delimiter") if len(header) == 1 else (argument,)
     advice = " Its columns may be separated otherwise: set `delimiter`." if len(header) == 1 else ""
-    raise DataError(f"{table} has no column {name!r}; {hint} Set `{argument}`.{advice}", arguments=arguments)
+    raise DataError(
+        f"{table} has no column {name!r}; {hint} Set `{argument}`{otherwise}.{advice}", arguments=arguments
+    )

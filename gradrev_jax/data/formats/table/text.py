@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gradrev_jax.data.formats.table.notes import Note, list_lines, quote_text
 from gradrev_jax.data.text_files import count_line_ends, read_bytes
 from gradrev_jax.errors import DataError, join_lines
-from gradrev_jax.files import HEAD, is_lfs_pointer
+from gradrev_jax.files import HEAD, is_lfs_pointer, naming_unreadable
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_SHARED = 100_000  # the number of different cells that are looked for among those of later rows
@@ -144,17 +144,8 @@ def recognise_delimiter(text: str, expected: Sequence[str] = ()) -> str:
 
 def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:
     """Reads the text of a file, in UTF-8 or with a byte order mark."""
-    if not path.parent.is_dir():
-        raise DataError(
-            f"{path.parent} is not a folder; set `root` to the folder of the catalogue", arguments=("root",)
-        )
-    if not path.is_file():
-        tables = sorted(other.name for end in ("csv", "tsv") for other in path.parent.glob(f"*.{end}"))
-        raise DataError(
-            f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set `table`",
-            arguments=("table",),
-        )
-    content = read_bytes(path)
+    with naming_unreadable(path, DataError):
+        content = _read_table(path)
     if is_lfs_pointer(content[:HEAD]):
         raise DataError(f"{path} is a Git LFS pointer, not the table itself; run git lfs pull")
     for start, what in _OTHER_FILES.items():
@@ -178,6 +169,21 @@ def _read_text(path: pathlib.Path, say: Callable[[Note], None]) -> str:
     if wide:
         say(Note(f"{path}: read as {wide}"))
     return text
+
+
+def _read_table(path: pathlib.Path) -> bytes:
+    """Reads the file of a table; says what is there in its place if it is not."""
+    if not path.parent.is_dir():
+        raise DataError(
+            f"{path.parent} is not a folder; set `root` to the folder of the catalogue", arguments=("root",)
+        )
+    if not path.is_file():
+        tables = sorted(other.name for end in ("csv", "tsv") for other in path.parent.glob(f"*.{end}"))
+        raise DataError(
+            f"{path} does not exist ({', '.join(tables) or 'no other CSV'} there); set `table`",
+            arguments=("table",),
+        )
+    return read_bytes(path)
 
 
 def _parse_records(text: str, delimiter: str, path: pathlib.Path) -> list[tuple[int, list[str]]]:

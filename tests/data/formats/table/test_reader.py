@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import pathlib
 import re
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gradrev_jax.data.catalogue import Sampling, Transform
+from gradrev_jax.data.formats.table import reader
 from gradrev_jax.data.formats.table.columns import AttributeRules
 from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.data.formats.table.reader import TableLayout, read_table
@@ -254,7 +257,7 @@ def test_a_limit_draws_rows_with_the_seed_and_needs_their_images_alone(root):
     assert len(set(map(tuple, found))) > 1
     assert drawn(0, limit=9) == [*"abcd"]
     message = fails(root, [*GOOD[:2], *GOOD[3:]], limit=1)
-    assert message.endswith("part; see `split_column`, or raise `limit`")
+    assert message.endswith("part; see `split_column` ('' makes a seeded split), or raise `limit`")
     (root / "images" / f"{({*'abcd'} - {*found[0]}).pop()}.jpg").unlink()
     assert drawn(0) == found[0]
 
@@ -341,3 +344,27 @@ def test_whoever_trusts_the_table_may_read_images_elsewhere(linked):
     write(linked, [*GOOD, *rows])
     with pytest.raises(DataError, match=r"1 of 7 images are missing:\n  line 8: /no/such.jpg"):
         read_table(linked, limits=ImageLimits(outside=True))
+
+
+def test_without_a_split_column_the_seeded_split_is_told_of(root):
+    """Whoever has no such column has no name to set."""
+    message = fails(root, [",".join(line.split(",")[::2]) for line in GOOD])
+    assert "has no column 'split'; it has" in message
+    assert message.endswith("Set `split_column` ('' makes a seeded split).")
+    assert "see `split_column` ('' makes a seeded split)" in fails(root, GOOD[:3])
+
+
+def test_a_table_or_a_folder_that_may_not_be_read_is_named(root, monkeypatch):
+    """They ended as if nothing had foreseen it, and the images as if there were none."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: pathlib.Path(path).name != "images")
+        patch.setattr(reader, "is_file", lambda path: False)
+        patch.setattr(reader, "find_near_file", lambda root, path: None)
+        assert fails(root).endswith("images, which has its first image, cannot be read: Permission denied")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    with pytest.raises(DataError, match="attributes.csv cannot be read: Permission denied"):
+        read_table(root)
