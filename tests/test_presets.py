@@ -70,8 +70,9 @@ def test_search_is_trained_and_evaluated(preset):
     assert (metrics["representation"], metrics["normalize"], metrics["edit"]) == ("hybrid", "none", "replace")
     assert (metrics["look"], metrics["looks_on_validation"]) == (0.5, {})
     assert (metrics["weights"], metrics["ways_on_validation"]) == (None, {})
-    assert len(metrics["strengths_on_validation"]) == len(CANDIDATES)
-    plain = {"baselines": (), "leakage": False, "representation": "posterior"}
+    assert (metrics["strength"], metrics["strengths_on_validation"]) == (1.5, {})
+    # The baseline is searched at its own best strength.
+    plain = {"baselines": (), "leakage": False, "representation": "posterior", "strength": "validation"}
     posterior = evaluate(folder, report="posterior", protocol=plain, progress=False)
     of_baseline = metrics["baselines"]["posterior"]
     assert of_baseline == {name: posterior[name] for name in of_baseline}

@@ -52,6 +52,14 @@ SMALL = {
     "protocol.baselines": (),
     "protocol.leakage": False,
 }
+# A system of AlexNet alone, and of one stage.
+FSN = {
+    "data.image_size": 64,
+    "data.train_resize": 64,
+    "model.backbone": "alexnet",
+    "model.width": 1 / 32,
+    "fsn.hidden": 16,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +99,9 @@ def cases(steps):
     for word in (*SYSTEMS, *VARIANTS, "search"):
         for precision in ("float32", "bfloat16"):
             changes = {"precision": precision, "memory.reversal": word in ("shared", "pairwise")}
-            name = f"{word} {precision}, both stages"
-            found.append(Case(name, word, changes, stages=("encoder", "memory"), part=0.03))
+            changes |= FSN if word == "fsn" else {}
+            stages = ("encoder",) if word == "fsn" else ("encoder", "memory")
+            found.append(Case(f"{word} {precision}, {len(stages)} stages", word, changes, stages, part=0.03))
     return {case.name: case for case in found}
 
 

@@ -4,6 +4,7 @@ import tempfile
 import pytest
 
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.runs.config_check import check
 from gradrev_jax.serving.retriever import Retriever
 from tests.faults import long_runs
 from tests.faults.long_runs import Case, cases, failures, run, table
@@ -76,6 +77,12 @@ def test_a_program_that_is_built_again_is_counted():
     assert (seen.retraced(), len(seen.built_after(30)), seen.built_after(40)) == ([], 1, [])
     seen.built.append((0, 2, "traced", "_take_steps"))
     assert len(seen.retraced()) == 1
+
+
+def test_every_run_has_a_config_that_can_be_run(tmp_path):
+    """One of them had not, which nothing but hours of them all would have told."""
+    for case in cases(100).values():
+        check(long_runs.config_of(case, 100, count=200, cache=tmp_path))
 
 
 @pytest.mark.slow
