@@ -46,6 +46,24 @@ def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 
     return jax.tree.map(lambda leaf: _reverse_leaf(leaf, scale) if _is_float(leaf) else leaf, x)
 
 
+def scale_reversed(
+    gradient: Float[Array, "..."], scale: Float[Array | np.ndarray, "..."]
+) -> Float[Array, "..."]:
+    """Multiplies a gradient by ``-scale``, which stays a constant; 0 cuts it even if it is infinite or NaN.
+
+    Args:
+      gradient: the gradient.
+      scale: the scale, which broadcasts to it.
+
+    Example:
+      >>> scale_reversed(jnp.array([1.0, jnp.inf]), jnp.array([2.0, 0.0])).tolist()
+      [-2.0, 0.0]
+    """
+    factor = -jax.lax.stop_gradient(jnp.asarray(scale)).astype(gradient.dtype)
+    # 0 times an infinite gradient would be NaN.
+    return jnp.where(factor == 0, 0, factor * gradient)
+
+
 def ganin_schedule(progress: float | Float[Array, "*batch"], gamma: float = 10.0) -> Float[Array, "*batch"]:
     """Computes Ganin's ramp of the reversal's strength, ``2 / (1 + exp(-gamma p)) - 1``, from 0 to nearly 1.
 
@@ -83,10 +101,7 @@ def _forward(x: ArrayLike, scale: jax.Array) -> tuple[ArrayLike, jax.Array]:
 
 
 def _backward(scale: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # stop_gradient keeps the scale a constant if this function itself is differentiated.
-    factor = -jax.lax.stop_gradient(scale).astype(gradient.dtype)
-    # 0 times an infinite gradient would be NaN.
-    return jnp.where(factor == 0, 0, factor * gradient), jnp.zeros_like(scale)
+    return scale_reversed(gradient, scale), jnp.zeros_like(scale)
 
 
 _reverse.defvjp(_forward, _backward)

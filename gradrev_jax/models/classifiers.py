@@ -1,13 +1,12 @@
 """The classifiers of all attributes, which read every feature, with a gradient reversal per pathway."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.core.gradient_reversal import reverse_gradient
+from gradrev_jax.core.reversed_product import reversed_product
 from gradrev_jax.core.vectors import unit_with_safe_gradient
 from gradrev_jax.models.attribute_linear import lecun_normal_batched
 
@@ -34,20 +33,20 @@ class Classifiers(nn.Module):
         Args:
           features: the features.
         """
-        # A reversal by -1 changes no gradient.
-        return self((features, jnp.full((self.schema.num_attributes, self.schema.num_values), -1.0)))
+        return self((features, None))
 
     @nn.compact
-    def __call__(self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"]]) -> Float[Array, "B N J"]:
+    def __call__(
+        self, *pathways: tuple[Float[Array, "B N d"], Float[Array, "N J"] | None]
+    ) -> Float[Array, "B N J"]:
         """Computes the logits of features, with a gradient reversal per pathway.
 
-        The features' gradient is scaled, and that of the classifiers is not. Two products are written for
-        this. XLA computes one forward, because they are the same. Backward, one gives the gradient of the
-        classifiers and the other that of the features, for all pathways at once.
+        The features' gradient is scaled, and that of the classifiers is not, see ``reversed_product``.
 
         Args:
-          *pathways: pairs of the features and the scale of the reversed gradient at [feature j, value v].
-            Several pathways have the same features, with different paths for their gradients.
+          *pathways: pairs of the features and the scale of the reversed gradient at [feature j, value v];
+            None on the only pathway: no reversal. Several have the same features, with different paths for
+            their gradients.
         """
         shape = (pathways[0][0].shape[-1], self.schema.num_values)
         lead = (self.schema.num_attributes,) if self.pairwise else ()
@@ -59,12 +58,10 @@ class Classifiers(nn.Module):
         else:
             kernel = self.cosine_scale * unit_with_safe_gradient(kernel.swapaxes(-1, -2)).swapaxes(-1, -2)
         kernel = kernel.astype(self.dtype)
-        product = "bnd,ndj->bnj" if self.pairwise else "bnd,dj->bnj"
-        stop = jax.lax.stop_gradient
-        logits = jnp.einsum(product, stop(pathways[0][0]), kernel)
-        if bias is not None:
-            logits += bias
-        for features, scale in pathways:
-            through = reverse_gradient(jnp.einsum(product, features, stop(kernel)), scale)
-            logits += through - stop(through)  # adds the features' gradient, and 0 to the values
-        return logits
+        features, scales = zip(*pathways, strict=True)
+        if scales[0] is None:
+            (only,) = features
+            logits = jnp.einsum("bnd,ndj->bnj" if self.pairwise else "bnd,dj->bnj", only, kernel)
+        else:
+            logits = reversed_product(features, kernel, scales)
+        return logits if bias is None else logits + bias

@@ -167,7 +167,7 @@ class AttributeEncoder(Encoder):
         """Computes the logits of ``features``, which are the MLPs' outputs for ``x``."""
         n, attribute_of = self.schema.num_attributes, self.classes.attribute_of
         is_own = np.arange(n)[:, None] == attribute_of
-        scale = jnp.asarray(reversal_scale, jnp.float32)
+        scale = jnp.asarray(reversal_scale, jnp.promote_types(self.dtype, jnp.float32))
         # JAX would silently clamp indices beyond the end of a smaller array.
         if scale.shape not in ((), (n, n)):
             raise ValueError(f"reversal_scale must be one number or [{n}, {n}], got {scale.shape}")
