@@ -18,15 +18,9 @@ from gradrev_jax.evaluation.markdown import describe_weights, escape, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE, NOT_MEASURED
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
-from gradrev_jax.evaluation.scores import (
-    ACCURACIES,
-    METRICS_FILE,
-    NO_MANIPULATION,
-    SCORES_FILE,
-    Scores,
-    write_scores,
-)
+from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 
 
 class Examples(NamedTuple):

@@ -27,7 +27,6 @@ METRICS_FILE, SCORES_FILE = "metrics.json", "queries.npz"
 ACCURACIES = ("macro", "micro")
 KEPT_NEIGHBORS = 10
 BY_METRIC = "by_metric"
-NO_MANIPULATION = "no_manipulation"  # the baseline of the query images' own neighbours
 
 # Metric -> cut-off -> mean over queries. Cut-offs are strings, because JSON has no other keys.
 RetrievalMetrics = dict[str, dict[str, float]]

@@ -10,7 +10,8 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.run_space import RunSpace
-from gradrev_jax.evaluation.scores import NO_MANIPULATION, Scored, intervals
+from gradrev_jax.evaluation.scores import Scored, intervals
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.models.inference import Encoded
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.scores import METRICS_FILE, NO_MANIPULATION
+from gradrev_jax.evaluation.scores import METRICS_FILE
 from gradrev_jax.runs import workdir
 
 NUMBER = (int, float)
 MAYBE = (int, float, type(None))  # a mean of nothing is null
+NO_MANIPULATION = "no_manipulation"  # the baseline of the query images' own neighbours
 EACH = "*"  # stands for every name
 MEANS = {"macro": MAYBE, "micro": MAYBE}
 INTERVAL = [MAYBE, MAYBE]

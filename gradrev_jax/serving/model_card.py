@@ -9,7 +9,7 @@ from gradrev_jax.evaluation.comparison.systems import describe_config
 from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.report import percent
-from gradrev_jax.evaluation.scores import NO_MANIPULATION
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.runs import workdir
 from gradrev_jax.serving.hub_metadata import (
     LIBRARY,

@@ -54,9 +54,7 @@ def run_stage(
         contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
         Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
     ):
-        first = checkpoints.latest_step or 0
-        is_done = first >= stage.last_step or is_over(checkpoints, stage.last_step, options.patient_steps)
-        state, compiled = _begin(stage, options, early, first=None if is_done else first)
+        state, compiled = _begin(stage, options, early, _next_step(stage, options, checkpoints))
         if checkpoints.latest_step is not None:
             state = restore_state(checkpoints, state)
         first_step = int(state.step)
@@ -80,12 +78,17 @@ def run_stage(
                 if stops():
                     observer.stop_before(steps.start, state)
                 state, taken = compiled(state, batches, targets)
-                if (
-                    steps.start == first_step
-                ):  # before it, there was no step to lose, however long it compiled
+                if steps.start == first_step:  # until now, there was no step to lose
                     during_steps.enter_context(options.during_steps())
                 observer.observe(state, taken, steps)
     return state
+
+
+def _next_step(stage: Stage, options: RunOptions, checkpoints: Checkpoints) -> int | None:
+    """Returns the number of steps that are done, of which the next is taken; None: the stage is over."""
+    done = checkpoints.latest_step or 0
+    is_done = done >= stage.last_step or is_over(checkpoints, stage.last_step, options.patient_steps)
+    return None if is_done else done
 
 
 def _tell_if_beyond(stage: Stage, first_step: int) -> None:
@@ -98,7 +101,7 @@ def _tell_if_beyond(stage: Stage, first_step: int) -> None:
 
 
 def _begin(
-    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, *, first: int | None
+    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, first: int | None
 ) -> tuple[TrainState, CompiledSteps]:
     """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
 

@@ -11,7 +11,8 @@ from gradrev_jax.evaluation import baselines, report_texts
 from gradrev_jax.evaluation.attention_figure import AttentionExample
 from gradrev_jax.evaluation.report import Examples, result_table, write_report
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample
-from gradrev_jax.evaluation.scores import NO_MANIPULATION, Scores, read_scores
+from gradrev_jax.evaluation.scores import Scores, read_scores
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.runs.metrics_log import read_records
 
 RETRIEVAL = ("hit_rate", "precision", "ndcg", "ndcg_target", "ndcg_others")

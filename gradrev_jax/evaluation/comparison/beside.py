@@ -6,7 +6,7 @@ from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord
 from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.report import percent
-from gradrev_jax.evaluation.scores import NO_MANIPULATION
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 
 LEAKAGE_COLUMNS = {
     "own_accuracy": "own attribute",

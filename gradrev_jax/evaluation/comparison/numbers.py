@@ -24,7 +24,8 @@ from gradrev_jax.evaluation.comparison.systems import (
     common_metrics,
     describe_config,
 )
-from gradrev_jax.evaluation.scores import ACCURACIES, NO_MANIPULATION, accuracies, resampled_accuracies
+from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.runs.fields.table import is_descriptive
 
 ACCURACY_NAMES = tuple(f"accuracy_{mean}" for mean in ACCURACIES)
