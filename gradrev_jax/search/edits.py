@@ -148,8 +148,9 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
 
     features = jax.lax.fori_loop(0, len(factors), add, features, unroll=len(factors) <= MAX_UNROLLED)
     lengths = _part_lengths(features, products.normalize, products.weights)
-    # One over such a length would be rounded to 0; NaN becomes an error.
-    too_long = (lengths > longest(lengths.dtype, products.normalize)) & jnp.isfinite(lengths)
+    # One over such a length would be rounded to 0; NaN becomes an error. Memory and factors are finite.
+    was_finite = jnp.isfinite(references.norms[position]).all()
+    too_long = (lengths > longest(lengths.dtype, products.normalize)) & was_finite & _are_compared(products)
     lengths = jnp.where(too_long, jnp.nan, lengths)
     vector = (features.reshape(len(lengths), -1) / lengths[:, None]).reshape(features.shape)
     # A reference without edits keeps the bits of its gallery row, and so the distance 0 from it.
@@ -168,6 +169,13 @@ def _apply_one(products: GalleryProducts, references: References, edit: Edits) -
     norm, error = square_norms(vector[None])[0], _error_bound(products, references, edit, is_kept, scales)
     terms = ScoreTerms(part_scales, entries, entry_factors, blocks, block_factors)
     return EditedFeatures(vector, norm, terms, error)
+
+
+def _are_compared(products: GalleryProducts) -> Bool[Array, " S"] | bool:
+    """Returns which parts are compared: those of weight 0 have an infinite length."""
+    if products.normalize != "attribute" or products.weights is None:
+        return True
+    return products.weights > 0
 
 
 def longest(dtype: DTypeLike, normalize: Normalization) -> float:

@@ -155,8 +155,8 @@ class ManipulationIndex:
 
         Args:
           reference_ids: [Q], the gallery rows to manipulate; or
-          features: [Q, P, d], the features to manipulate, not normalised. Those that are not finite, also
-            after the edit, have NaN distances, as in ``nearest_neighbors``.
+          features: [Q, P, d], the features to manipulate, not normalised. Those that are not finite have NaN
+            distances, as in ``nearest_neighbors``.
           indicators: [Q, J], the edits; see ``manipulate`` or ``replace_blocks``. Zeros leave the reference
             as it is.
           k: the number of neighbours.
@@ -170,7 +170,7 @@ class ManipulationIndex:
         Raises:
           ValueError: k beyond the gallery (or, if the reference is excluded, beyond its other rows), a
             reference outside the gallery, both or neither of reference_ids and features, shapes that
-            disagree, or edits that are not finite.
+            disagree, edits that are not finite, or finite features that overflow when they are edited.
         """
         refuse_traced(UNTRACEABLE, reference_ids, features, indicators, strength)
         if (reference_ids is None) == (features is None) or (features is not None and exclude_reference):

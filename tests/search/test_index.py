@@ -491,6 +491,18 @@ def test_one_indicator_of_a_session_needs_an_axis_of_queries(built, unchecked):
     assert listed.indices.tolist() == [[0]]
 
 
+def test_features_whose_length_overflows_are_an_error(rng):
+    """Their numbers were finite, so that they were taken for zero: every row was as far as every other."""
+    gallery, memory, references, indicators = example(rng)
+    gallery = gallery / np.abs(gallery).max() * np.float32(1e30)
+    memory = memory / np.linalg.norm(memory, axis=(1, 2), keepdims=True) * np.float32(3e38)
+    indicators = np.zeros_like(indicators)
+    indicators[:, list(SCHEMA.offsets)] = 1  # a value of every attribute, each in a block of its own
+    index = ManipulationIndex.build(gallery, memory, SCHEMA)
+    with pytest.raises(ValueError, match=r"longer than 8\.5e\+37, which overflows"):
+        index.search(reference_ids=references, indicators=indicators, k=K)
+
+
 @pytest.mark.parametrize("normalize", ["global", "attribute"])
 def test_features_whose_reciprocal_length_is_subnormal_are_an_error(rng, normalize):
     """Found by use: it was rounded to zero, and every row was as far as every other."""
