@@ -27,7 +27,7 @@ def reverse_gradient(x: Tree, scale: float | Float[Array | np.ndarray, "..."] = 
     ``jacrev(jacrev(h))``).
 
     Args:
-      x: any pytree. Leaves that are not floating point pass through untouched.
+      x: any pytree of arrays and numbers. Those that are not floating point pass through untouched.
       scale: lambda, the strength of the reversal, cast to each gradient's dtype. An array gives every element
         its own strength, and must broadcast to the shape of every leaf.
 

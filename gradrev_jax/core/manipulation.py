@@ -162,7 +162,8 @@ def manipulate(
         f' = f + \sum_v i_v \, \mathrm{memory}[v]
 
     Nothing is checked but shapes: several values of one attribute may be added, and NaN or infinity passes
-    through. ``check_indicators`` raises for indicators that are no single change per attribute.
+    through; in a prototype, it makes every edit of its blocks NaN, also those that do not use it.
+    ``check_indicators`` raises for indicators that are no single change per attribute.
 
     Args:
       features: [..., N, d].
@@ -192,10 +193,12 @@ def manipulate(
             "features [..., N, d], indicator [..., J] and memory [J, N, d] disagree; "
             f"got {features.shape}, {indicator.shape} and {memory.shape}"
         )
+    # In float32 at least: bfloat16 would round a strength of 0.3.
+    dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
     edit = jnp.einsum(
         "...v,vnd->...nd",
-        indicator.astype(memory.dtype),
-        memory,
+        indicator.astype(dtype),
+        memory.astype(dtype),
         precision=jax.lax.Precision.HIGHEST,
     )
     return (features + edit).astype(features.dtype)

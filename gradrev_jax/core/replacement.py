@@ -20,7 +20,7 @@ def replace_blocks(
     memory: Float[Array | np.ndarray, "J P d"],
     attribute_of: Int[Array | np.ndarray, " J"],
     *,
-    strength: float | Float[Array, ""] = 1.0,
+    strength: float | Float[Array | np.ndarray, "*#batch"] = 1.0,
     absent: Float[Array | np.ndarray, "N d"] | None = None,
 ) -> Float[Array, "*batch P d"]:
     r"""Edits features by replacing the blocks of the attributes that change.
@@ -41,7 +41,7 @@ def replace_blocks(
         prototype, and any replaces the block.
       memory: [J, P, d], the prototypes.
       attribute_of: [J], the attribute of each value, as from ``AttributeSchema``.
-      strength: the factor s of the prototypes that are added.
+      strength: the factor s of the prototypes that are added; one of all edits, or one of each.
       absent: [N, d], the block of each attribute whose value is removed without another; None: zeros.
 
     Returns:
@@ -64,8 +64,10 @@ def replace_blocks(
     num_blocks = features.shape[-2]
     membership = (attribute_of[:, None] == jnp.arange(num_blocks)).astype(memory.dtype)
     replaced, emptied = edited_attributes(indicator, membership)
-    factors = strength * jnp.maximum(indicator, 0).astype(memory.dtype)
-    edit = jnp.einsum("...v,vnd->...nd", factors, memory, precision=jax.lax.Precision.HIGHEST)
+    # In float32 at least: bfloat16 would round a strength of 0.3.
+    dtype = jnp.promote_types(jnp.result_type(features, memory), jnp.float32)
+    factors = _strengths(strength, indicator).astype(dtype) * jnp.maximum(indicator, 0).astype(dtype)
+    edit = jnp.einsum("...v,vnd->...nd", factors, memory.astype(dtype), precision=jax.lax.Precision.HIGHEST)
     if absent is not None:
         blocks = jnp.pad(as_floating(absent), ((0, num_blocks - len(absent)), (0, 0)))
         edit += jnp.where(emptied[..., None], blocks, 0)
@@ -90,6 +92,18 @@ def edited_attributes(
     changed = (indicator != 0).astype(membership.dtype) @ membership > 0
     added = (indicator > 0).astype(membership.dtype) @ membership > 0
     return changed, changed & ~added
+
+
+def _strengths(strength: float | Array | np.ndarray, indicator: Array) -> Array:
+    """Returns the strength of each edit, with an axis for the values."""
+    strength, edits = jnp.asarray(strength), indicator.shape[:-1]
+    try:
+        fits = np.broadcast_shapes(strength.shape, edits) == edits
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"strength must be one number or one of each edit, {edits}, got {strength.shape}")
+    return strength[..., None]
 
 
 def _check_shapes(

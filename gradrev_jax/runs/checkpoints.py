@@ -34,8 +34,7 @@ from gradrev_jax.runs.preservation import first_and_last_best, preservation_poli
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
 MOST_CHECKPOINTS = LATEST + 3  # of a stage at one time, with the best, its first equal and the next
 DIGESTS = "digests"
-# Says nothing of the files: too little memory, too many open files, no permission.
-ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)  # says nothing of the files
 ELSEWHERE_NUMBERS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 
 
@@ -67,10 +66,9 @@ class Checkpoints:
     def __init__(self, directory: pathlib.Path, *, read_only: bool = False) -> None:
         self._directory = directory.absolute()
         with naming_unreadable(directory, CheckpointError):
-            if read_only and not self._directory.is_dir():
-                raise CheckpointError(
-                    f"{directory} does not exist; train first: python train.py --workdir=..."
-                )
+            is_missing = read_only and not self._directory.is_dir()
+        if is_missing:
+            raise CheckpointError(f"{directory} does not exist; train first: python train.py --workdir=...")
         with self._reading("open"):
             self._manager = ocp.CheckpointManager(
                 self._directory,

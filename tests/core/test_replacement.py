@@ -130,3 +130,27 @@ def test_shapes_that_disagree(unchecked, change, message):
     }
     with pytest.raises(ValueError, match=message):
         replace_blocks(**arguments | change)
+
+
+def test_each_edit_may_have_a_strength_of_its_own(unchecked):
+    """With as many edits as values, strengths of edits were taken for those of values."""
+    memory = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
+    features, indicator, attribute_of = np.zeros((2, 1, 2)), np.array([[1, 0], [1, 0]]), np.array([0, 0])
+    found = replace_blocks(features, indicator, memory, attribute_of, strength=np.array([1.0, 10.0]))
+    assert found.tolist() == [[[1, 0]], [[10, 0]]]
+    with pytest.raises(
+        ValueError, match=r"strength must be one number or one of each edit, \(2,\), got \(3,\)"
+    ):
+        replace_blocks(features, indicator, memory, attribute_of, strength=np.ones(3))
+
+
+@pytest.mark.parametrize("edit", ["add", "replace"])
+def test_a_strength_is_not_rounded_to_a_memory_of_half_precision(edit):
+    memory, indicator = jnp.asarray([[[1.0, 0.0]], [[0.0, 1.0]]], jnp.bfloat16), np.array([1, 0])
+    features = np.zeros((1, 2), np.float32)
+    if edit == "add":
+        found = manipulate(features, 0.3 * indicator, memory)
+    else:
+        found = replace_blocks(features, indicator, memory, np.array([0, 0]), strength=0.3)
+    assert found.dtype == np.float32
+    assert found[0, 0] == np.float32(0.3)
