@@ -6,6 +6,7 @@ attribute, --change=ATTRIBUTE= removes what it has, and --say="but red, with lon
 
 import io
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,8 @@ from gradrev_jax.serving.shown import (
     results_picture,
     results_table,
 )
+
+NOTHING = "nothing was found; ask for less with --where"
 
 
 def parse_assignment(text: str, flag: str, names: Sequence[str] = ()) -> tuple[str, str | None]:
@@ -98,7 +101,7 @@ def read_words(text: str, schema: AttributeSchema) -> Request:
 
 
 def settled_changes(request: Request) -> list[Change]:
-    """Returns the changes that words ask for, and says which words were not understood.
+    """Returns the changes that words ask for; says which words were not understood, or that there is none.
 
     Args:
       request: what the words ask for.
@@ -111,7 +114,27 @@ def settled_changes(request: Request) -> list[Change]:
         raise ConfigError(f"--say: {question.words!r} may mean several things; give one of {options}")
     if request.unknown:
         say(f"not understood, and left out: {', '.join(request.unknown)}")
+    if not request.changes:
+        say("--say asks for no change, so garments like the item as it is are searched")
     return list(request.changes)
+
+
+def check_asked(image: str | None, item: str | None, strength: float) -> None:
+    """Checks that a photograph or an item is given, and that the strength is a number.
+
+    Args:
+      image: the flag of the photograph.
+      item: the flag of the item.
+      strength: the factor of the changes.
+
+    Raises:
+      ConfigError: neither or both are given, or it is not.
+    """
+    if (image is None) == (item is None):
+        both = "" if image is None else ", not both"
+        raise ConfigError(f"give --image=FILE, or --item=NAME for one of the gallery{both}")
+    if math.isnan(strength):  # which lies within all bounds
+        raise ConfigError("--strength=nan is no number; give one, as 0.5 for half of the change")
 
 
 def find_item(shop: Retriever, which: str) -> Item:
@@ -163,7 +186,7 @@ def draw(shop: Retriever, edited: Edited, found: Found, path: pathlib.Path, phot
       DataError: nothing was found, or the file cannot be written.
     """
     if not len(found):
-        raise DataError("nothing was found, so there is nothing to draw; ask for less with --where")
+        raise DataError(f"{NOTHING}, so there is nothing to draw")
     if photo is not None:
         pixels, name = read_photo(photo, PICTURE, MOST_MEGAPIXELS), photo  # the run's own limit let it pass
     else:
@@ -189,20 +212,20 @@ def main() -> None:
     bounds = -LARGEST_STRENGTH, LARGEST_STRENGTH
     strength = flags.DEFINE_float("strength", 1.0, "Factor of the changes.", *bounds)
     engine = flags.DEFINE_string(
-        "engine", None, "Engine that index.py has filled: milvus:PATH.db or milvus:http://HOST:PORT."
+        "engine", None, "Filled by index.py: milvus:PATH.db or milvus:http://HOST:PORT"
     )
     step = flags.DEFINE_string(
         "step", "best", "Checkpoint: best (on the validation part), latest, or its step."
     )
     parts = flags.DEFINE_list("parts", ["test"], f"Parts that are searched, of {', '.join(PARTS)}.")
+    keeps_item = flags.DEFINE_boolean("keep_item", False, "Whether the item is among its own results.")
     out = flags.DEFINE_string("out", None, "Name of a picture to write, as grid.png.")
     as_json = flags.DEFINE_boolean("json", False, "Whether to print JSON in place of a table.")
     read_protocol = cli.define_section("protocol", fields.protocol, "Section of the config, as for evaluate.")
     read_data = cli.define_section("data", fields.data, "Section of the config, as for evaluate.")
 
     def work() -> None:
-        if (image.value is None) == (item.value is None):
-            raise ConfigError("give --image=FILE, or --item=NAME for one of the gallery")
+        check_asked(image.value, item.value, strength.value)
         picture = picture_path(out.value)  # before anything that takes a while
         for flag in (change, where):
             parse_assignments(flag)
@@ -221,14 +244,14 @@ def main() -> None:
         if words.value is not None:
             said = settled_changes(read_words(words.value, shop.schema))
             changes += [each._replace(strength=each.strength * strength.value) for each in said]
-        photo, name = image.value, item.value or ""
-        start = find_item(shop, name) if photo is None else shop.photo(photo)
+        start = shop.photo(image.value) if image.value is not None else find_item(shop, item.value or "")
         edited = start.changes(changes)
-        found = edited.search(k.value, look=look.value, where=filters)
+        exclude = [] if start.row is None or keeps_item.value else [start.row]
+        found = edited.search(k.value, look=look.value, where=filters, exclude=exclude)
         if as_json.value:
             print(json.dumps(results_json(found), ensure_ascii=False, allow_nan=False))
         else:
-            print(f"{describe_edited(edited)}\n\n{results_table(found)}")
+            print(f"{describe_edited(edited)}\n\n{results_table(found) if len(found) else NOTHING}")
         if picture is not None:
             draw(shop, edited, found, picture, image.value)
             print(f"\nPicture: {picture}", file=sys.stderr if as_json.value else sys.stdout)

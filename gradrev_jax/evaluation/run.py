@@ -183,7 +183,11 @@ def search_baselines(
     labels = run.catalogue.part_labels(TEST)
     found = {}
     for name in tqdm(
-        protocol.baselines, desc="baselines", unit="baseline", disable=not progress, leave=False
+        protocol.baselines,
+        "baselines",
+        unit="baseline",
+        disable=not (progress and protocol.baselines),
+        leave=False,
     ):
         go_on()
         if (rows := search_baseline(name, inputs)) is not None:

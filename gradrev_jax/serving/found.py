@@ -1,6 +1,7 @@
 """Results of a search, in the words of the catalogue."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.serving.matching import are_wanted
+
+SHOWN = 10  # garments that are listed at a prompt
 
 
 class Result(NamedTuple):
@@ -33,9 +36,9 @@ class Result(NamedTuple):
     differs: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Found:
-    """Represents the garments that a search found, nearest first.
+    """Represents the garments that a search found, nearest first; it is iterated over as ``Result``.
 
     Attributes:
       schema: the attributes.
@@ -72,6 +75,17 @@ class Found:
     def matches(self) -> Bool[np.ndarray, " k"]:
         """Which have exactly the labels asked for, [k]."""
         return np.logical_not(self.differs.any(axis=1))
+
+    def __repr__(self) -> str:
+        """Lists the first garments, for a person at a prompt."""
+        lines = [f"{len(self)} garments, nearest first" + (":" if len(self) else "")]
+        for result in itertools.islice(self, SHOWN):
+            labels = ", ".join(
+                f"{name}: {value}" for name, value in result.labels.items() if value is not None
+            )
+            other = f" (not as asked: {', '.join(result.differs)})" if result.differs else ""
+            lines.append(f"  {result.distance:.4f}  {result.name}  {labels}{other}")
+        return "\n".join([*lines, *(["  ..."] if len(self) > SHOWN else [])])
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -31,7 +31,7 @@ def test_it_prints_a_table_and_draws_a_picture(call, shop, shop_run, tmp_path):
     assert ended.status == 0, ended.err
     lines = ended.out.splitlines()
     assert lines[0].endswith(f"-> {wanted}")
-    found = shop.item(3).change(**{name: wanted}).search(k=4)
+    found = shop.item(3).change(**{name: wanted}).search(k=4, exclude=3)
     for line, result in zip(lines[3:7], found, strict=True):
         assert f"{result.distance:.4f}" in line
         assert result.name[-10:] in line
@@ -50,11 +50,27 @@ def test_json_is_that_of_python(call, shop, shop_run):
         "--json",
         "--look=0.2",
     )
-    found = shop.item(2).search(k=3, where={name: value}, look=0.2)
+    found = shop.item(2).search(k=3, where={name: value}, look=0.2, exclude=2)
     printed = json.loads(ended.out)
     assert [item["item"] for item in printed["items"]] == found.rows.tolist()
     assert [item["labels"] for item in printed["items"]] == [result.labels for result in found]
     assert printed["milliseconds"] > 0
+
+
+def test_the_item_is_among_its_results_if_it_is_asked_for(call, shop, shop_run):
+    """It was always the first, at distance 0, also where it is not what was asked for."""
+    for flags, first in ([], shop.item(0).search(k=2).rows[1]), (["--keep_item"], 0):
+        ended = call("search", f"--workdir={shop_run}", "--item=0", "--k=2", "--json", *flags)
+        assert json.loads(ended.out)["items"][0]["item"] == first
+
+
+def test_a_search_that_finds_or_changes_nothing_says_so(call, shop, shop_run):
+    name = shop.schema.names[0]
+    nothing = call("search", f"--workdir={shop_run}", "--item=0", f"--where={name}=")
+    assert nothing.out.endswith("\n\nnothing was found; ask for less with --where\n")
+    for text in ("", "hello"):
+        unchanged = call("search", f"--workdir={shop_run}", "--item=0", f"--say={text}")
+        assert "--say asks for no change, so garments like the item as it is are searched" in unchanged.err
 
 
 def test_words_become_changes(call, shop, shop_run):
@@ -120,7 +136,12 @@ def test_a_picture_of_another_kind_is_refused_before_the_run_is_opened(call, tmp
     ("flags", "status", "message"),
     [
         ([], 2, "give --image=FILE, or --item=NAME"),
-        (["--item=0", "--image=a.jpg"], 2, "give --image=FILE, or --item=NAME"),
+        (
+            ["--item=0", "--image=a.jpg"],
+            2,
+            "--item=NAME for one of the gallery, not both",
+        ),
+        (["--item=0", "--strength=nan"], 2, "--strength=nan is no number"),
         (["--item=nothing.png"], 3, "no image of the gallery is called 'nothing.png'"),
         (["--item=0", "--change=color"], 2, "--change=color has no equals sign"),
         (["--item=0", "--change=colour=red"], 2, "no attribute is called 'colour'"),

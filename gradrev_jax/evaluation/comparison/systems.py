@@ -275,7 +275,7 @@ def _check_same_test(first: EvaluatedRun, other: EvaluatedRun) -> None:
     else:
         return
     causes = [
-        f"{field} is {first.config.get(field)} there and {other.config.get(field)} here"
+        f"{field} is {_shown(first.config.get(field))} there and {_shown(other.config.get(field))} here"
         for field in names_with("same_test")
         if first.config.get(field) != other.config.get(field)
     ]
@@ -283,3 +283,8 @@ def _check_same_test(first: EvaluatedRun, other: EvaluatedRun) -> None:
     if first.config["seed"] != other.config["seed"]:
         because += "; for runs of several seeds, set data.seed, which draws the same test part for all"
     raise WorkdirError(f"{first.shown} and {other.shown} cannot be compared, {what}{because}")
+
+
+def _shown(value: Any) -> str:
+    """Returns the value of a field in words; an empty one in quotes."""
+    return "''" if value == "" else str(value)

@@ -6,6 +6,7 @@ import pytest
 
 from gradrev_jax.errors import ConfigError, WorkdirError
 from gradrev_jax.evaluation.comparison.systems import (
+    _shown,
     common_ks,
     common_metrics,
     describe_config,
@@ -152,6 +153,7 @@ def test_other_tests_are_refused_with_the_fields_that_differ(make_run, schema):
         run,
         make_run("without", protocol={"exclude_query": True}),
     )
+    assert (_shown(""), _shown(None), _shown("split")) == ("''", "None", "split"), "no column, by its name"
     same = make_run("same", labels=np.random.default_rng(1).integers(0, 2, (24, 2)))
     refused(message.format("same", ".*though the configs agree: the catalogue has changed"), run, same)
     other = make_run("other")
