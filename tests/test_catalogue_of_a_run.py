@@ -209,9 +209,9 @@ def test_copies_in_both_parts_are_told_before_training(catalogue, config_of, tmp
     shutil.copytree(catalogue, root)
     shutil.copy(root / "images" / "05.png", root / "images" / "30.png")
     train(config_of(root), tmp_path / "run", progress=False)
-    said = capsys.readouterr().err
-    assert "note: 1 image is in the test part and trained on, too: images/30.png (= images/05.png)" in said
-    assert changes(tmp_path / "run") == []
+    said = "1 image is in the test part and trained on, too: images/30.png (= images/05.png)"
+    assert f"note: {said}" in capsys.readouterr().err
+    assert changes(tmp_path / "run") == [said], "the report does not keep it to itself"
 
 
 @pytest.mark.long

@@ -172,7 +172,7 @@ def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> l
         lines += [f"**No training image has {names}: these prototypes are zero.**", ""]
     if changes := metrics["catalogue_changes"]:
         listed = [f"- {escape(change, width=len(change))}" for change in changes]
-        lines += ["Since the training the catalogue has changed:", "", *listed, ""]
+        lines += ["The catalogue, beside that of the training:", "", *listed, ""]
     return lines
 
 

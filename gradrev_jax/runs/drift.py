@@ -117,6 +117,14 @@ def copies_of_trained_images(now: Fingerprint) -> list[str]:
     ]
 
 
+def copies_sentences(now: Fingerprint) -> list[str]:
+    """Returns a sentence on ``copies_of_trained_images``, if there are any."""
+    copies = copies_of_trained_images(now)
+    return (
+        [f"{images_are(copies)} in the test part and trained on, too: {join_names(copies)}"] if copies else []
+    )
+
+
 def _trained_contents(known: Fingerprint) -> dict[int, str]:
     """Returns the hash of each content that was trained on, with a name of the image."""
     return {
@@ -204,7 +212,7 @@ def check_evaluated(
       directory: the run's folder, for the message.
 
     Returns:
-      What else has changed, a sentence each.
+      What else has changed, a sentence each, and which test images equal training images since then.
 
     Raises:
       DataError: such images are there.
@@ -213,7 +221,7 @@ def check_evaluated(
     _check_labels(before, schema, directory)
     drift = compare(before, now, schema)
     _check_not_leaked(drift, directory, "--data.root=FOLDER")
-    return list(drift_sentences(drift))
+    return [*drift_sentences(drift), *copies_sentences(before)]
 
 
 def _check_not_leaked(drift: Drift, directory: pathlib.Path, flag: str) -> None:

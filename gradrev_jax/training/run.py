@@ -13,10 +13,9 @@ from gradrev_jax import distributed
 from gradrev_jax.data.catalogue import TEST, TRAIN
 from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import say
-from gradrev_jax.errors import join_names
 from gradrev_jax.runs import builders, workdir
 from gradrev_jax.runs.config_check import check
-from gradrev_jax.runs.drift import copies_of_trained_images, images_are
+from gradrev_jax.runs.drift import copies_sentences
 from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fingerprints import (
     FINGERPRINT_FILE,
@@ -158,9 +157,7 @@ def _claim(plan: Plan, data: Data) -> None:
         notes.append(
             f"{directory} holds no {FINGERPRINT_FILE}, so whether its catalogue has changed cannot be told"
         )
-    if same := copies_of_trained_images(now):
-        notes.append(f"{images_are(same)} in the test part and trained on, too: {join_names(same)}")
-    for note in notes:
+    for note in (*notes, *copies_sentences(now)):
         say(note)
 
 

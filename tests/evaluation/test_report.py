@@ -232,7 +232,7 @@ def test_zero_prototypes_and_changes_of_the_catalogue_are_told(metrics, tmp_path
     metrics["catalogue_changes"] = ["1 image is added: a_b.jpg (test)"]
     text = write(tmp_path / "report", metrics)
     assert "No training image has color: red, size: m:" in text
-    assert "Since the training the catalogue has changed:\n\n- 1 image is added: a_b.jpg (test)\n" in text
+    assert "The catalogue, beside that of the training:\n\n- 1 image is added: a_b.jpg (test)\n" in text
     metrics["prototypes_without_images"] = [f"color: {number}" for number in range(12)]
     assert "color: 8, color: 9 and 2 more: these" in write(tmp_path / "report", metrics)
 
