@@ -186,7 +186,7 @@ def draw(shop: Retriever, edited: Edited, found: Found, path: pathlib.Path, phot
       DataError: nothing was found, or the file cannot be written.
     """
     if not len(found):
-        raise DataError(f"{NOTHING}, so there is nothing to draw")
+        raise DataError("nothing was found, so there is nothing to draw; ask for less with --where")
     if photo is not None:
         pixels, name = read_photo(photo, PICTURE, MOST_MEGAPIXELS), photo  # the run's own limit let it pass
     else:

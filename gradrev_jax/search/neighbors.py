@@ -91,12 +91,12 @@ def nearest_neighbors(
     the whole gallery.
 
     Pure, and may be jitted with k static. Give it all queries at once: under ``vmap``, which takes both
-    branches of every condition, each is compared with the whole gallery. A row with NaN is farther than any
-    other.
-    Distances may be of any size that floating point can represent: if the squares of a query overflow or
-    underflow, its distances are computed again, scaled. (Subnormal numbers count as 0 where the processor has
-    it so.) Numbers are compared in float32, unless JAX computes in float64 (``jax_enable_x64``) and they have
-    it.
+    branches of every condition, each is compared with the whole gallery.
+
+    A row with NaN is farther than any other. Distances may be of any size that floating point can represent:
+    if the squares of a query overflow or underflow, its distances are computed again, scaled. (Subnormal
+    numbers count as 0 where the processor has it so.) Numbers are compared in float32, unless JAX computes in
+    float64 (``jax_enable_x64``) and they have it.
 
     Args:
       queries: [Q, D]; Q may be 0.
