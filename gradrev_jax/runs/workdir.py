@@ -192,7 +192,7 @@ def check_schema(workdir: pathlib.Path, schema: AttributeSchema) -> None:
     raise WorkdirError(
         f"the catalogue's attributes or values are not those that {workdir} was started with "
         f"({changes or 'they come in another order'}); restore the catalogue, leave new columns out by "
-        "data.ignore, or start afresh in another --workdir (searching takes any catalogue)"
+        "data.ignore, or start afresh in another --workdir (searching takes other values and further columns)"
     )
 
 
