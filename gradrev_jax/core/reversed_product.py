@@ -41,8 +41,7 @@ def reversed_product(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(has_own: bool, features: Features, kernel: Array, scales: Scales) -> Array:
-    of_kernel = "ndj" if has_own else "dj"
-    return _mapped_like(scales, jnp.einsum(f"bnd,{of_kernel}->bnj", features[0], kernel))
+    return _mapped_like(scales, _multiply(has_own, features[0], kernel))
 
 
 def _product_forward(
@@ -68,8 +67,11 @@ _product.defvjp(_product_forward, _product_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _kernel_gradient(has_own: bool, features: Features, gradient: Array, scales: Scales) -> Array:
     """Returns the kernel's gradient, in which the features stand behind their reversals, too."""
-    of_kernel = "ndj" if has_own else "dj"
-    return _mapped_like(scales, jnp.einsum(f"bnd,bnj->{of_kernel}", features[0], gradient))
+    _, n, d = features[0].shape
+    kernel = jax.ShapeDtypeStruct(((n,) if has_own else ()) + (d, gradient.shape[-1]), features[0].dtype)
+    # The transpose, as JAX derives it, rounds as a product without any reversal.
+    transpose = jax.linear_transpose(lambda kernel: _multiply(has_own, features[0], kernel), kernel)
+    return _mapped_like(scales, transpose(gradient)[0])
 
 
 def _kernel_gradient_forward(
@@ -90,6 +92,10 @@ def _kernel_gradient_backward(
 
 
 _kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
+
+
+def _multiply(has_own: bool, features: Array, kernel: Array) -> Array:
+    return jnp.einsum("bnd,ndj->bnj" if has_own else "bnd,dj->bnj", features, kernel)
 
 
 def _features_gradients(has_own: bool, gradient: Array, kernel: Array, scales: Scales) -> Features:
