@@ -36,73 +36,48 @@ def reversed_product(
       >>> [gradient.ravel().tolist() for gradient in gradients(f, kernel)]
       [[-0.5, -1.5], [1.0, 1.0]]
     """
-    return _product(kernel.ndim == 3, features, kernel, scales)
+    return _product(kernel.ndim == 3, False, features, kernel, scales)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(has_own: bool, features: Features, kernel: Array, scales: Scales) -> Array:
-    return _mapped_like(scales, _multiply(has_own, features[0], kernel))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _product(has_own: bool, is_transposed: bool, features: Features, factor: Array, scales: Scales) -> Array:
+    """Returns the features' product with a kernel; transposed, with a gradient of it, the kernel's gradient.
 
-
-def _product_forward(
-    has_own: bool, features: Features, kernel: Array, scales: Scales
-) -> tuple[Array, tuple[Features, Array, Scales]]:
-    return _product(has_own, features, kernel, scales), (features, kernel, scales)
-
-
-def _product_backward(
-    has_own: bool, saved: tuple[Features, Array, Scales], gradient: Array
-) -> tuple[Features, Array, Scales]:
-    features, kernel, scales = saved
-    return (
-        _features_gradients(has_own, gradient, kernel, scales),
-        _kernel_gradient(has_own, features, gradient, scales),
-        jax.tree.map(jnp.zeros_like, scales),
-    )
-
-
-_product.defvjp(_product_forward, _product_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _kernel_gradient(has_own: bool, features: Features, gradient: Array, scales: Scales) -> Array:
-    """Returns the kernel's gradient, in which the features stand behind their reversals, too."""
+    Each is the derivative of the other by its factor. In both, the features stand behind their reversals.
+    """
+    if not is_transposed:
+        return _mapped_like(scales, _multiply(has_own, features[0], factor))
     _, n, d = features[0].shape
-    kernel = jax.ShapeDtypeStruct(((n,) if has_own else ()) + (d, gradient.shape[-1]), features[0].dtype)
+    kernel = jax.ShapeDtypeStruct(((n,) if has_own else ()) + (d, factor.shape[-1]), features[0].dtype)
     # The transpose, as JAX derives it, rounds as a product without any reversal.
     transpose = jax.linear_transpose(lambda kernel: _multiply(has_own, features[0], kernel), kernel)
-    return _mapped_like(scales, transpose(gradient)[0])
+    return _mapped_like(scales, transpose(factor)[0])
 
 
-def _kernel_gradient_forward(
-    has_own: bool, features: Features, gradient: Array, scales: Scales
+def _forward(
+    has_own: bool, is_transposed: bool, features: Features, factor: Array, scales: Scales
 ) -> tuple[Array, tuple[Features, Array, Scales]]:
-    return _kernel_gradient(has_own, features, gradient, scales), (features, gradient, scales)
+    return _product(has_own, is_transposed, features, factor, scales), (features, factor, scales)
 
 
-def _kernel_gradient_backward(
-    has_own: bool, saved: tuple[Features, Array, Scales], of_kernel: Array
+def _backward(
+    has_own: bool, is_transposed: bool, saved: tuple[Features, Array, Scales], cotangent: Array
 ) -> tuple[Features, Array, Scales]:
-    features, gradient, scales = saved
-    return (
-        _features_gradients(has_own, gradient, of_kernel, scales),
-        _product(has_own, features, of_kernel, scales),
-        jax.tree.map(jnp.zeros_like, scales),
+    features, factor, scales = saved
+    gradient, kernel = (factor, cotangent) if is_transposed else (cotangent, factor)
+    of_kernel = "ndj" if has_own else "dj"
+    of_features = tuple(
+        jnp.einsum(f"bnj,{of_kernel}->bnd", scale_reversed(gradient, scale), kernel) for scale in scales
     )
+    of_factor = _product(has_own, not is_transposed, features, cotangent, scales)
+    return of_features, of_factor, jax.tree.map(jnp.zeros_like, scales)
 
 
-_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
+_product.defvjp(_forward, _backward)
 
 
 def _multiply(has_own: bool, features: Array, kernel: Array) -> Array:
     return jnp.einsum("bnd,ndj->bnj" if has_own else "bnd,dj->bnj", features, kernel)
-
-
-def _features_gradients(has_own: bool, gradient: Array, kernel: Array, scales: Scales) -> Features:
-    of_kernel = "ndj" if has_own else "dj"
-    return tuple(
-        jnp.einsum(f"bnj,{of_kernel}->bnd", scale_reversed(gradient, scale), kernel) for scale in scales
-    )
 
 
 def _mapped_like(scales: Scales, result: Array) -> Array:
