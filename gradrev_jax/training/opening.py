@@ -224,8 +224,9 @@ def _check_choices(plan: Plan) -> None:
     """Raises where the protocol leaves a field to the validation part, and that has no query."""
     protocol, encoder, catalogue = plan.protocol, plan.encoder, plan.catalogue
     is_learned = _is_edit_learned(plan.config, encoder)
-    for field in validation_choices(protocol, encoder.blocks, catalogue.schema, is_learned=is_learned):
-        check_queries(queries_of(catalogue, VALIDATION, protocol, builders.data_seed(plan.config)), field)
+    fields = validation_choices(protocol, encoder.blocks, catalogue.schema, is_learned=is_learned)
+    if fields:
+        check_queries(queries_of(catalogue, VALIDATION, protocol, builders.data_seed(plan.config)), fields[0])
 
 
 def _is_edit_learned(config: ConfigDict, encoder: Encoder) -> bool:

@@ -12,5 +12,5 @@ def test_a_stage_ends_after_its_epochs_or_earlier(tiny_config):
 
 
 def test_there_is_a_stage_for_every_name_that_a_config_may_have():
-    """What each does is tested through test_run.py."""
+    """Each is tested through test_run.py."""
     assert set(STAGE_BUILDERS) == set(STAGES)
