@@ -37,6 +37,23 @@ def array_namespace(*arrays: Any) -> ModuleType:
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
+def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Returns whether an array of one shape broadcasts to another.
+
+    Args:
+      shape: the shape of the array.
+      target: the other shape.
+
+    Example:
+      >>> broadcasts_to((1, 3), (2, 3)), broadcasts_to((2, 3), (3,)), broadcasts_to((4,), (3,))
+      (True, False, False)
+    """
+    try:
+        return np.broadcast_shapes(shape, target) == target
+    except ValueError:  # whose message names neither
+        return False
+
+
 def refuse_traced(what: str, *arrays: Any) -> None:
     """Raises if any of the arrays is being traced.
 

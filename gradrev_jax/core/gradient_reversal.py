@@ -8,6 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from gradrev_jax.core.arguments import broadcasts_to
+
 Tree = TypeVar("Tree")
 
 
@@ -109,10 +111,6 @@ _reverse.defvjp(_forward, _backward)
 
 def _reverse_leaf(leaf: ArrayLike, scale: ArrayLike) -> ArrayLike:
     shape = jnp.shape(leaf)
-    try:
-        fits = np.broadcast_shapes(shape, jnp.shape(scale)) == shape
-    except ValueError:  # whose message names neither
-        fits = False
-    if not fits:
+    if not broadcasts_to(jnp.shape(scale), shape):
         raise ValueError(f"scale {jnp.shape(scale)} must broadcast to {shape}, the shape of x")
     return _reverse(jnp.asarray(leaf), jnp.asarray(scale, dtype=float))

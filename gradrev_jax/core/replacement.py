@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gradrev_jax.core.arguments import broadcasts_to
 from gradrev_jax.core.vectors import as_floating
 
 # How an indicator changes features: by Eq. 7, see ``manipulate``, or by replacement, see ``replace_blocks``.
@@ -97,11 +98,7 @@ def edited_attributes(
 def _strengths(strength: float | Array | np.ndarray, indicator: Array) -> Array:
     """Returns the strength of each edit, with an axis for the values."""
     strength, edits = jnp.asarray(strength), indicator.shape[:-1]
-    try:
-        fits = np.broadcast_shapes(strength.shape, edits) == edits
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(strength.shape, edits):
         raise ValueError(f"strength must be one number or one of each edit, {edits}, got {strength.shape}")
     return strength[..., None]
 
