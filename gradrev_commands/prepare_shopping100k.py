@@ -2,7 +2,7 @@
 
     gradrev-prepare-shopping100k --manual_dir=IMAGES_AND_SPLITS --data_dir=FOLDER
 
-Then: python train.py --config=configs/tfds.py:shopping100k --config.data.tfds_dir=FOLDER --workdir=runs/mine
+Then: gradrev-train --config=tfds:shopping100k --config.data.tfds_dir=FOLDER --workdir=runs/mine
 
 The command ``tfds build`` of TFDS does the same, but needs TensorFlow.
 """

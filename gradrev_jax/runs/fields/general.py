@@ -13,6 +13,13 @@ from gradrev_jax.systems.registry import SYSTEMS
 
 PARALLEL_MODES = ("pmap", "jit")
 
+
+def _taps() -> str:
+    """Returns the layers of every backbone that can be read, in words."""
+    named = {name: ", ".join(f"`{tap}`" for tap in backbone.taps) for name, backbone in BACKBONES.items()}
+    return "; ".join(f"{taps} of `{name}`" for name, taps in named.items())
+
+
 RUN_FIELDS = {
     "seed": Field(
         default=0,
@@ -81,9 +88,9 @@ MODEL_FIELDS = {
     "tap": Field(
         default=None,
         kind=str,
-        meaning="Layer of the backbone that the attribute MLPs read; unset: `fc6_relu` of `alexnet`, which "
-        "is the paper's `Linear 1`, `pooled` of `efficientnet_lite0`, and `scaled` of `embeddings` "
-        "(centred, times one factor), or `standardized` (each number by its own) or `raw`.",
+        meaning=f"Layer of the backbone that the attribute MLPs read: {_taps()}. Unset: the first of these; "
+        "of AlexNet that is the paper's `Linear 1`. Of embeddings, `scaled` is centred and has one factor, "
+        "`standardized` one for each number, `balanced` a tenth of that, `raw` none.",
         paper="Table 2",
     ),
     "heads": Field(

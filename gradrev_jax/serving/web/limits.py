@@ -18,7 +18,7 @@ class Limits:
       page: the most items of one list.
       name_characters: the longest name that is searched for.
       text_characters: the longest request in words.
-      smallest_picture, largest_picture: the longest side of a picture, in pixels.
+      smallest_picture, largest_picture: the height and width of a picture, in pixels.
       picture_bytes: the memory of encoded pictures.
       row_bytes: the memory of what answers say of gallery items.
       threads: the number of threads that search, and of those that read pictures.
