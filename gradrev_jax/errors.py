@@ -43,6 +43,10 @@ class DataError(UserError, ValueError):
     exit_code = 3
 
 
+class EngineError(DataError):
+    """A vector engine that does not answer, or fails at what it is asked for."""
+
+
 class WorkdirError(UserError):
     """The folder of a run: started with another config, in use, or not a run at all."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
+from gradrev_jax.evaluation.short_text import visible
 from gradrev_jax.serving.matching import are_wanted
 
 SHOWN = 10  # garments that are listed at a prompt
@@ -84,7 +85,7 @@ class Found:
                 f"{name}: {value}" for name, value in result.labels.items() if value is not None
             )
             other = f" (not as asked: {', '.join(result.differs)})" if result.differs else ""
-            lines.append(f"  {result.distance:.4f}  {result.name}  {labels}{other}")
+            lines.append(f"  {result.distance:.4f}  {visible(result.name)}  {visible(labels + other)}")
         return "\n".join([*lines, *(["  ..."] if len(self) > SHOWN else [])])
 
     def __len__(self) -> int:

@@ -18,6 +18,7 @@ from gradrev_jax.serving.matching import (
     unlikely_values,
     unwanted_values,
     wanted_labels,
+    wanted_where,
 )
 
 
@@ -26,6 +27,7 @@ class Shop(Protocol):
     """Represents the part of a ``Retriever`` that its items need."""
 
     labels: Int[np.ndarray, "G N"]
+    is_labelled: Bool[np.ndarray, " N"]  # whether any garment is, by attribute
 
     @property
     def ignores_missing(self) -> bool:
@@ -145,18 +147,30 @@ class Edited:
 
     @property
     def wanted(self) -> Int[np.ndarray, " N"]:
-        """The labels asked for, [N], see ``wanted_labels``.
+        """The labels asked for, [N], without any filter; see ``wanted_among``."""
+        return self.wanted_among(None)
+
+    def wanted_among(self, where: Where | None) -> Int[np.ndarray, " N"]:
+        """Returns the labels asked for, [N], see ``wanted_labels``.
 
         Of a photograph, an attribute that is not changed is to have its likely value, if it has one, and
-        otherwise any. Of a garment that is not labelled for it, where missing labels were ignored in
-        training, results may have no label either, and none but its likely value; see ``unwanted``.
+        otherwise any; so it is of a garment, where no garment is labelled for it. Of a garment that is not
+        labelled for it, where missing labels were ignored in training, results may have no label either, and
+        none but its likely value; see ``unwanted``. An attribute that is not changed, but filtered by one
+        value, is to have that.
+
+        Args:
+          where: the labels that results must have, by attribute; None: any.
         """
-        item, schema, known = self.item.described, self.item.shop.schema, self.item.labels
+        item, shop, known = self.item.described, self.item.shop, self.item.labels
+        likely = np.where(are_likely(item, shop.schema), item.predicted, ANYTHING)
         if self.item.row is None:
-            known = np.where(are_likely(item, schema), item.predicted, ANYTHING)
-        elif self.item.shop.ignores_missing:
-            known = np.where(known == NOT_LABELLED, ANYTHING, known)
-        return wanted_labels(np.asarray(known), self.asked, schema)
+            known = likely
+        else:
+            unknown = np.where(shop.is_labelled, ANYTHING if shop.ignores_missing else NOT_LABELLED, likely)
+            known = np.where(known == NOT_LABELLED, unknown, known)
+        filtered = wanted_where(np.asarray(known), where or {}, shop.schema)
+        return wanted_labels(filtered, self.asked, shop.schema)
 
     def unwanted(self, removes: Removes = "label") -> Bool[np.ndarray, " J"]:
         """Returns the values that results must not have, [J]: the unwanted and the unlikely ones.
@@ -201,7 +215,7 @@ class Edited:
         Args:
           where: the labels that garments must have.
         """
-        shop, wanted = self.item.shop, self.wanted
+        shop, wanted = self.item.shop, self.wanted_among(where)
         allowed = shop.allowed(where, ())
         labels = shop.labels if allowed is None else shop.labels[allowed]
         right = are_wanted(labels, wanted, self.unwanted(), shop.schema)

@@ -88,13 +88,13 @@ def wanted_labels(
 
 
 def wanted_where(
-    wanted: Int[np.ndarray, " N"], where: Where, schema: AttributeSchema
+    labels: Int[np.ndarray, " N"], where: Where, schema: AttributeSchema
 ) -> Int[np.ndarray, " N"]:
-    """Returns the labels that are asked for, with a filter by one value as one of them.
+    """Returns the labels of an item, with a filter by one value in their place.
 
     Args:
-      wanted: the labels asked for by changes, [N].
-      where: the labels that items must have.
+      labels: the labels of the item, [N].
+      where: the labels that results must have.
       schema: the attributes.
 
     Example:
@@ -102,7 +102,7 @@ def wanted_where(
       >>> wanted_where(np.array([0, ANYTHING]), {"size": "m"}, schema).tolist()
       [0, 1]
     """
-    wanted = wanted.copy()
+    wanted = labels.copy()
     for n, values in wanted_values(where, schema).items():
         if len(values) == 1 and values[0] != NOT_LABELLED:
             wanted[n] = values[0]

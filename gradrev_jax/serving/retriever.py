@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.errors import ConfigError, DataError
 from gradrev_jax.search.item_products import ItemProducts, recent_products
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
@@ -21,7 +21,7 @@ from gradrev_jax.serving.found import Found
 from gradrev_jax.serving.gallery_catalogue import where_else
 from gradrev_jax.serving.hub import locate, name_of
 from gradrev_jax.serving.items import Edited, Item
-from gradrev_jax.serving.matching import Where, wanted_values, wanted_where, without_unwanted
+from gradrev_jax.serving.matching import Where, wanted_values, without_unwanted
 from gradrev_jax.serving.network import Network
 from gradrev_jax.serving.opening import ServedRun, open_served
 from gradrev_jax.serving.photos import Photo, picture, read_photo
@@ -61,6 +61,7 @@ class Retriever:
         self._loaded: dict[str, Any] = {}
         self._loading = Lock()
         self.labels: Int[np.ndarray, "G N"] = run.catalogue.labels[run.rows]
+        self.is_labelled = (self.labels != NOT_LABELLED).any(axis=0)
         self.names = [run.catalogue.images.name(row) for row in run.rows.tolist()]
         self.predicted = space.schema.likeliest(self._probabilities)
 
@@ -218,10 +219,9 @@ class Retriever:
         exclude = [exclude] if isinstance(exclude, str | int | np.integer) else exclude
         _check_k(k)
         item, space, asked = edited.item, self._space, edited.asked
-        strength = space.way.strength
-        where = without_unwanted(where, asked, self.schema)
+        where, strength = without_unwanted(where, asked, self.schema), space.way.strength
         edit = make_edit(asked, item.described, self.schema, space.edit, strength=strength, removes=removes)
-        hits = self._nearest(item, edit, int(k), self._space.rest(look), where, exclude)
+        hits = self._nearest(item, edit, int(k), space.rest(look), where, exclude)
         rows = hits.rows
         predicted = self.predicted[rows]
         columns = np.asarray(self.schema.offsets) + predicted
@@ -233,7 +233,7 @@ class Retriever:
             labels=self.labels[rows],
             predicted=predicted,
             probabilities=np.take_along_axis(self._probabilities[rows], columns, axis=1),
-            wanted=wanted_where(edited.wanted, where, self.schema),
+            wanted=edited.wanted_among(where),
             unwanted=edited.unwanted(removes),
             milliseconds=1e3 * (time.perf_counter() - started),
             exact=hits.exact,

@@ -11,7 +11,7 @@ from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images.files import decode_image
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
-from gradrev_jax.evaluation.short_text import shorten_path
+from gradrev_jax.evaluation.short_text import shorten_path, visible
 from gradrev_jax.serving.changes import Change, last_changes
 from gradrev_jax.serving.found import Found, name_labels
 from gradrev_jax.serving.items import Edited
@@ -35,7 +35,7 @@ def describe_edited(edited: Edited) -> str:
     words = [
         _describe_change(change, before[change.attribute]) for change in last_changes(edited.asked).values()
     ]
-    return ", ".join(words) or "as it is"
+    return visible(", ".join(words)) if words else "as it is"
 
 
 def _describe_change(change: Change, before: str | None) -> str:
@@ -55,10 +55,9 @@ def results_table(found: Found) -> str:
     lines = [f"{'':>4}  {'distance':>8}  match  {'image':{NAME_WIDTH}}  differs in"]
     for rank, result in enumerate(found, 1):
         differs = ", ".join(f"{name}: {result.labels[name] or 'not labelled'}" for name in result.differs)
-        lines.append(
-            f"{rank:>4}  {result.distance:8.4f}  {'yes' if result.matches else '':5}  "
-            f"{shorten_path(result.name, NAME_WIDTH):{NAME_WIDTH}}  {differs}".rstrip()
-        )
+        name = shorten_path(visible(result.name), NAME_WIDTH)
+        line = f"{rank:>4}  {result.distance:8.4f}  {'yes' if result.matches else '':5}  {name:{NAME_WIDTH}}"
+        lines.append(f"{line}  {visible(differs)}" if differs else line.rstrip())
     if not found.exact:
         lines.append("The engine searches approximately: others may be nearer.")
     return "\n".join(lines)

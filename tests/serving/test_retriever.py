@@ -573,3 +573,48 @@ def test_a_garment_without_a_label_is_matched_by_its_likely_value_or_by_none(sho
     monkeypatch.setattr(Retriever, "ignores_missing", False)
     found = Edited(item, ()).search(k=shop.num_items)
     assert (found.differs[:, n] == (found.labels[:, n] != -1)).all()
+
+
+def test_counts_and_matches_agree_where_a_filter_names_what_the_garment_is_not(shop):
+    """The filtered value is asked for in place of the garment's own, unless a change asks for another."""
+    schema, n = shop.schema, 1
+    name, other = schema.names[n], other_value(shop, 0, schema.names[n])
+    edited, where = shop.item(0).changes([]), {name: other}
+    found = edited.search(k=shop.num_items, where=where)
+    assert found.wanted[n] == schema.values[n].index(other)
+    counts = edited.counts(where)
+    assert counts[name][other] == found.matches.sum()
+    for m, values in enumerate(schema.values):
+        wanted = edited.wanted_among(where)
+        for wanted[m], value in enumerate(values):
+            assert counts[schema.names[m]][value] == (shop.labels == wanted).all(axis=1).sum() * (
+                m != n or value == other
+            )
+
+
+def test_a_filter_does_not_make_a_change_come_true(shop):
+    n = 1
+    name = shop.schema.names[n]
+    asked, filtered = shop.schema.values[n][:2]
+    edited = shop.item(0).change(**{name: asked})
+    found = edited.search(k=shop.num_items, where={name: filtered})
+    assert len(found)
+    assert not found.matches.any()
+    assert found.differs[:, n].all()
+    assert not any(edited.counts({name: filtered})[shop.schema.names[0]].values())
+
+
+def test_where_no_garment_is_labelled_none_has_the_same_attributes(shop, monkeypatch):
+    """-1 would match -1, and all would be as asked for."""
+    n = shop.schema.names.index("color")
+    labels = shop.labels.copy()
+    labels[:, n] = -1
+    monkeypatch.setattr(shop, "labels", labels)
+    monkeypatch.setattr(shop, "is_labelled", (labels != -1).any(axis=0))
+    for ignores in (True, False):
+        monkeypatch.setattr(Retriever, "ignores_missing", ignores)
+        item = shop.item(0)
+        likely = item.probabilities["color"][shop.schema.values[n][item.predicted[n]]] >= 0.5
+        found = item.search(k=shop.num_items)
+        assert found.wanted[n] == (item.predicted[n] if likely else ANYTHING)
+        assert found.differs[:, n].all() == likely

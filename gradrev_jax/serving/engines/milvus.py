@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, EngineError
 from gradrev_jax.serving.engines.engine import Candidates, Labels, Lengths
 from gradrev_jax.serving.engines.milvus_client import Connection, connect
 from gradrev_jax.serving.engines.places import Place
@@ -20,6 +20,7 @@ ROW, NAME, VECTOR = "row", "name", "vector"  # its fields, beside one per attrib
 MOST_CANDIDATES = 16_384  # Milvus's limit on the results of a search
 FETCHED_BYTES = 2**25  # of vectors in one answer; half of gRPC's usual limit
 LOAD_SECONDS = 600.0  # a cluster reads the gallery into memory
+STATE_SECONDS = 1.5  # where a search has failed already
 EXACT_INDEXES = ("FLAT",)
 
 
@@ -75,7 +76,7 @@ class MilvusEngine:
         if not all(map(len, where.values())):  # nothing is labelled with none of no values
             return Candidates(np.zeros(0, int), np.zeros((0, self._about.width), np.float32))
         are_few = count * self._about.width * 4 <= FETCHED_BYTES
-        (hits,) = self._connection.call(
+        (hits,) = self._ask(
             "search",
             data=[query],
             limit=count,
@@ -116,7 +117,7 @@ class MilvusEngine:
         result = np.empty((len(rows), self._about.width), np.float32)
         for start in range(0, len(rows), at_once):
             wanted = rows[start : start + at_once].tolist()
-            found = self._connection.call("get", wanted, output_fields=[ROW, VECTOR])
+            found = self._ask("get", wanted, output_fields=[ROW, VECTOR])
             by_row = {entry[ROW]: entry[VECTOR] for entry in found}
             if missing := [row for row in wanted if row not in by_row]:
                 raise DataError(
@@ -128,6 +129,24 @@ class MilvusEngine:
     def close(self) -> None:
         """Closes the connection; see ``Engine``."""
         self._connection.close()
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Calls a method of the collection, which is loaded again where an engine that restarted has not."""
+        try:
+            return self._connection.call(method, *arguments, **options)
+        except EngineError:
+            if not self._is_released():
+                raise
+        self._connection.call("load_collection", seconds=LOAD_SECONDS)
+        return self._connection.call(method, *arguments, **options)
+
+    def _is_released(self) -> bool:
+        """Returns whether the engine answers, and says that the collection is not loaded."""
+        try:
+            state = self._connection.call("get_load_state", seconds=STATE_SECONDS)["state"]
+        except EngineError:
+            return False
+        return bool(state.name == "NotLoad")
 
     def _search_params(self, count: int) -> dict[str, Any]:
         return {"ef": 2 * count} if self._index.startswith("HNSW") else {}

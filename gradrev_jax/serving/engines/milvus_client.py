@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from gradrev_jax.data.images.file_locks import is_in_use
-from gradrev_jax.errors import ConfigError, DataError, first_line
+from gradrev_jax.errors import ConfigError, DataError, EngineError, first_line
 from gradrev_jax.serving.engines.places import Place
 
 ATTEMPTS, CONNECT_SECONDS, PAUSE_SECONDS = 3, 1.5, 0.5  # an unreachable server costs 5.5 s
@@ -43,19 +43,19 @@ class Connection:
           **options: more of its arguments.
 
         Raises:
-          DataError: the engine does not answer, or refuses.
+          EngineError: the engine does not answer, or refuses.
         """
         import grpc
         import pymilvus
 
         if self._is_closed:
-            raise DataError(f"{self.place.text}: the connection is closed; open it again")
+            raise EngineError(f"{self.place.text}: the connection is closed; open it again")
         try:
             return getattr(self._client, method)(
                 self.place.collection, *arguments, timeout=seconds, **options
             )
         except (pymilvus.MilvusException, grpc.RpcError) as error:
-            raise DataError(
+            raise EngineError(
                 f"{self.place.text}: the engine failed at {method}: {reason(error)}", arguments=("engine",)
             ) from error
 
@@ -94,7 +94,7 @@ def connect(place: Place, *, create: bool = False) -> Connection:
             return Connection(client, place)
         except pymilvus.MilvusException as error:
             if attempt == ATTEMPTS:
-                raise DataError(
+                raise EngineError(
                     f"{place.text} does not answer ({ATTEMPTS} attempts): {reason(error)}; start the server, "
                     "or mend the address",
                     arguments=("engine",),

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gradrev_jax.errors import ConfigError, DataError, UserError
+from gradrev_jax.errors import ConfigError, DataError, EngineError, UserError
 from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.web.answers import Answers, to_json
 from gradrev_jax.serving.web.bodies import FORM_OVERHEAD, check_form, form_file, read_body, read_json
@@ -266,10 +266,12 @@ async def _refuse(request: Request, error: Exception) -> Response:
     """Returns the message of a ``UserError``: the client's mistake, or something missing here."""
     if isinstance(error, Refused):
         return _error(str(error), error.status, error.headers)
-    if isinstance(error, DataError | ConfigError):
+    if isinstance(error, DataError | ConfigError) and not isinstance(error, EngineError):
         return _error(str(error), 400)
     logger.error("%s %s: %s", request.method, request.url.path, error)
-    return _error(str(error), 503, {"retry-after": "5"})
+    # Where the engine is and what it said are for the log, not for whoever asks.
+    message = "the search engine does not answer; try again" if isinstance(error, EngineError) else str(error)
+    return _error(message, 503, {"retry-after": "5"})
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:

@@ -1,9 +1,11 @@
 """Stands before the API: which hosts and sites it answers, and what browsers may do with its answers."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from gradrev_jax.errors import ConfigError
 from gradrev_jax.serving.web.answers import to_json
 from gradrev_jax.serving.web.bodies import header
 from gradrev_jax.serving.web.refusals import Refused, quote
@@ -47,6 +49,30 @@ def local_hosts(address: str, given: str = "") -> tuple[str, ...] | None:
     return tuple(dict.fromkeys((*LOCAL_NAMES, *own)))
 
 
+def check_host_names(names: Sequence[str]) -> None:
+    """Raises unless names are those of hosts alone, which no request would match otherwise.
+
+    Args:
+      names: the names, in any case.
+
+    Raises:
+      ConfigError: one has a scheme, a port or a path.
+
+    Example:
+      >>> check_host_names(["shop.example", "[::1]"])
+      >>> check_host_names(["https://shop.example"])
+      Traceback (most recent call last):
+      gradrev_jax.errors.ConfigError: 'https://shop.example' is no host's name alone; give shop.example
+    """
+    for name in names:
+        host = urlsplit(name if "//" in name else f"//{name}").hostname or ""
+        if name.lower() not in (host, f"[{host}]"):
+            raise ConfigError(
+                f"{name!r} is no host's name alone; give {host or 'one as shop.example'}",
+                arguments=("allow_host",),
+            )
+
+
 class Guard:
     """Refuses what other sites have a browser send, and adds the security headers to every answer.
 
@@ -79,7 +105,9 @@ class Guard:
         host = header(scope["headers"], b"host").decode("latin-1").lower()
         if self._hosts is not None and _without_port(host) not in self._hosts:
             return Refused(
-                f"this server does not answer for the host {quote(host)}; use localhost", MISDIRECTED
+                f"this server does not answer for the host {quote(host)}; use {self._hosts[0]}, or start it "
+                "with --allow_host=NAME",
+                MISDIRECTED,
             )
         origin = header(scope["headers"], b"origin").decode("latin-1").lower()
         if scope["method"] not in ("GET", "HEAD") and origin:

@@ -10,7 +10,7 @@ from gradrev_jax.errors import UserError
 from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.retriever import Retriever
 from gradrev_jax.serving.web.app import create_app
-from gradrev_jax.serving.web.guard import local_hosts
+from gradrev_jax.serving.web.guard import LOCAL_NAMES, check_host_names, local_hosts
 from gradrev_jax.serving.web.server import listen, serve
 from gradrev_jax.serving.web.shop import Shop
 
@@ -30,24 +30,26 @@ def serve_run(
       where: the run's folder.
       host: the address to listen on.
       port: the port; 0: any that is free.
-      proxied: further names that pages and requests may have, where a proxy on this machine passes them on.
+      proxied: further names that pages and requests may have, where a proxy passes them on; with any, a
+        server that others reach answers for no other names.
       ready: a function that is called with the address of the page and the number of items, once it answers.
       **opening: how the run is opened, see ``Retriever.open``.
 
     Raises:
-      UserError: the port cannot be used, or the run cannot be opened.
+      UserError: the port or a name cannot be used, or the run cannot be opened.
 
     Example:
       >>> serve_run(pathlib.Path("no/such/run"), port=0)
       Traceback (most recent call last):
       gradrev_jax.errors.WorkdirError: no/such/run is not a run of train.py: it has no config.json
     """
+    check_host_names(proxied)
     with listen(host, port) as taken:  # before the run is opened, which may take a while
         shop = Retriever.open(where, **opening)
         words = Words(shop.schema)
         hosts = local_hosts(taken.getsockname()[0], host)
-        if hosts is not None:
-            hosts = (*hosts, *(name.lower() for name in proxied))
+        if proxied:  # so it is also where other machines reach this one, through a proxy with these names
+            hosts = (*(hosts or LOCAL_NAMES), *(name.lower() for name in proxied))
         app = create_app(shop, words=words, gallery=shop.name, hosts=hosts)
 
         def start(url: str) -> None:

@@ -14,12 +14,17 @@ from gradrev_jax.serving.web.shop import Shop
 
 STRONGEST = 10.0  # of a change, in either direction
 LONGEST_NAME = 1000  # characters of a value or of a photograph's id
+LONGEST_PATH = 4096  # characters of an item's name
 
 
 class Search(NamedTuple):
-    """A checked request: what is searched with, an item of the gallery unless it is a photograph, and how."""
+    """A checked request: what is searched with, an item of the gallery unless it is a photograph, and how.
+
+    The name is what the client takes the item for; None: whatever it is.
+    """
 
     row: int
+    name: str | None
     photo: str | None
     changes: tuple[Change, ...]
     where: dict[str, list[str]]
@@ -56,6 +61,7 @@ def read_search(value: Any, schema: AttributeSchema, num_items: int, limits: Lim
         raise Refused("give either `item`, a row of the gallery, or `photo`, the id of a photograph")
     search = Search(
         row=check_row(fields.value("item", 0), num_items),
+        name=fields.text("name", LONGEST_PATH, default=None),
         photo=fields.text("photo", LONGEST_NAME, default=None),
         changes=tuple(
             _read_change(change, f"changes[{number}]", schema)
@@ -147,9 +153,12 @@ class Searcher:
         """Returns the answer to a search, as JSON.
 
         Raises:
-          UserError: the retriever refuses it, or the photograph is no longer kept.
+          UserError: the retriever refuses it, the photograph is no longer kept, or the item is another one
+            than the client takes it for.
         """
-        photo = search.photo
+        photo, name = search.photo, self._shop.names[search.row]
+        if photo is None and search.name not in (None, name):
+            raise Refused(f"the gallery has changed: item {search.row} is {quote(name)} now; reload it", 409)
         item = self._shop.item(search.row) if photo is None else self._photos.get(photo)
         edited, where = item.changes(search.changes), search.where or None
         found = edited.search(search.k, look=search.look, where=where, exclude=search.exclude)

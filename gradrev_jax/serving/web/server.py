@@ -65,6 +65,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(place)
+        taken.listen()  # bound alone, it would let another server take the same port
     except OSError as error:
         taken.close()
         raise ConfigError(

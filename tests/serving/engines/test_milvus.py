@@ -14,7 +14,7 @@ import pytest
 
 from gradrev_jax import AttributeSchema, ManipulationIndex, manipulate
 from gradrev_jax.core.normalization import normalize_features
-from gradrev_jax.errors import ConfigError, DataError
+from gradrev_jax.errors import ConfigError, DataError, EngineError
 from gradrev_jax.serving.engines import milvus, milvus_client
 from gradrev_jax.serving.engines.engine import Lengths, check_gallery
 from gradrev_jax.serving.engines.exact import direct_squares, exact_search
@@ -395,9 +395,21 @@ def test_a_server_answers_as_the_embedded_engine_does_and_its_end_is_said(made, 
     process.wait()
     monkeypatch.setattr(Connection.call, "__kwdefaults__", {"seconds": 1.0})
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"http://127.0.0.1:\d+: the engine failed at search"):
+    with pytest.raises(EngineError, match=r"http://127.0.0.1:\d+: the engine failed at search"):
         engine.nearest(made[1].vectors[0], 3, where={}, exclude=())
     assert time.monotonic() - start < 30  # pymilvus 3.0.0 itself tries for ten seconds
+    engine.close()
+
+
+def test_a_gallery_that_the_engine_has_released_is_loaded_again(made, tmp_path):
+    """As a server that was stopped and started again has."""
+    engine = opened(filled(f"milvus:{tmp_path}/shop.db", made[1]), made[1])
+    engine._connection.call("release_collection")
+    check_as_the_index(made, engine, 4)
+    engine._connection.call("release_collection")
+    np.testing.assert_array_equal(engine.vectors(np.array([3])), made[1].vectors[[3]])
+    with pytest.raises(EngineError, match="failed at search"):  # loaded, and yet refused
+        engine._ask("search", data=[[0.0]], limit=1, anns_field="vector")
     engine.close()
 
 

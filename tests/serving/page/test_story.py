@@ -246,7 +246,7 @@ def test_a_result_is_gone_on_from(visit, blue):
     visit.find("#results a").nth(2).click()
     expect(visit.find("#garment-name")).to_have_text(f"{row:05d}")
     visit.settle()
-    assert visit.state == f"#item={row}&where=gender:women"
+    assert visit.state == f"#item={row}:garments%2F{row:05d}.jpg&where=gender:women"
     assert row not in visit.results
     assert visit.focused == "ask-title"
     visit.page.keyboard.press("Control+z")
@@ -275,6 +275,68 @@ def test_the_address_restores_everything(visit, browser, address, blue):
     visit.page.reload()
     visit.settle()
     assert visit.results == results
+
+
+def test_an_address_names_its_garment_where_the_gallery_has_changed(browser, serve):
+    """Rows are counted anew; a link that was sent before opens the garment that it was sent for."""
+    shop = FakeRetriever(300)
+    with visiting(browser, serve(shop), allowed=["409"]) as visit:
+        visit.open()
+        visit.pick(7)
+        assert visit.state == "#item=7:garments%2F00007.jpg"
+        shop.names[7] = "another.jpg"
+        visit.say("blue")
+        expect(visit.find("#search-trouble")).to_contain_text(
+            "The gallery has changed: item 7 is 'another.jpg' now; reload it."
+        )
+    shop.names[6:8] = ["another.jpg", "garments/00006.jpg"]
+    with visiting(browser, serve(shop)) as visit:
+        visit.open("#item=7:garments%2F00007.jpg")
+        expect(visit.find("#trouble")).to_contain_text("00007 is no longer in this gallery.")
+        visit.open("#item=6:garments%2F00006.jpg&change=color:blue")
+        expect(visit.find("#garment-name")).to_have_text("00006")
+        assert visit.state == "#item=7:garments%2F00006.jpg&change=color:blue"
+        assert visit.changes == ["blue"]
+
+
+def test_a_late_answer_to_words_does_not_change_another_garment(visit, blue):
+    visit.open(f"#item={blue}")
+    held = []
+    visit.page.route("**/api/words", lambda route: held.append(route))
+    visit.find("#words").fill("red")
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_timeout(100)
+    visit.find("#results a").nth(2).click()
+    visit.page.wait_for_timeout(300)
+    for route in held:
+        route.continue_()
+    visit.settle()
+    assert held
+    visit.page.wait_for_timeout(100)
+    assert visit.changes == []
+    assert visit.find("#replies").inner_text() == ""
+
+
+@pytest.mark.parametrize("asked", ["not=neckline:round", "change=neckline", "change=neckline:round"])
+def test_an_attribute_that_the_gallery_lacks_is_said(browser, address, blue, asked):
+    with visiting(browser, address, allowed=["400"]) as visit:
+        visit.open(f"#item={blue}&{asked}")
+        expect(visit.find("#search-trouble")).to_contain_text("neckline")
+
+
+def test_a_gallery_without_labels_offers_all_values_and_marks_nothing(browser, serve):
+    shop = FakeRetriever(300)
+    shop.labels[:] = -1
+    with visiting(browser, serve(shop)) as visit:
+        visit.open("#item=3")
+        expect(visit.find("#summary")).to_have_text("No garment here is labelled; these come nearest")
+        assert visit.find("#results .exact, #results .differs").count() == 0
+        visit.chip("color").click()
+        assert {*shop.schema.values[1]} <= {*visit.offered()}
+        expect(visit.find("#values")).to_contain_text("No garment here is labelled for color")
+        visit.find('#values button[data-key="red"]').click()
+        visit.settle()
+        assert visit.changes == ["red"]
 
 
 def test_back_and_forward_follow_every_step(visit, blue):

@@ -97,7 +97,7 @@ class FakeItem:
 
     def _differs(self, labels):
         """In which attributes labels are not those asked for, [..., N]."""
-        differs = labels != self.labels
+        differs = (labels != self.labels) | (self._shop.labels < 0).all(axis=0)
         for n, (values, _) in self._unwanted.items():
             differs[..., n] = np.isin(labels[..., n], values)
         return differs

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax.errors import CheckpointError, EngineError
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.language.reader import Words
 from gradrev_jax.serving.space import LARGEST_LOOK
@@ -274,8 +275,6 @@ def test_head_is_the_answer_without_what_it_holds(client):
 
 
 def test_what_the_server_lacks_is_a_503_with_the_reason(make_client, monkeypatch):
-    from gradrev_jax.errors import CheckpointError
-
     shop = FakeRetriever(10)
 
     def fail(*arguments, **options):
@@ -286,6 +285,28 @@ def test_what_the_server_lacks_is_a_503_with_the_reason(make_client, monkeypatch
     assert answer.status == 503
     assert "does not answer" in answer.error
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_an_item_that_is_another_one_now_is_not_taken_for_it(make_client):
+    client = make_client(FakeRetriever(10))
+    name = client.get("/api/items/3").json["name"]
+    assert client.post("/api/search", {"item": 3, "name": name}).status == 200
+    answer = client.post("/api/search", {"item": 4, "name": name})
+    assert answer.status == 409
+    assert answer.error == "the gallery has changed: item 4 is 'garments/00004.jpg' now; reload it"
+
+
+def test_an_engine_that_fails_is_a_503_that_does_not_tell_where_it_is(make_client, monkeypatch, caplog):
+    shop, reason = FakeRetriever(10), "http://10.0.0.7:19530: the engine failed at search"
+
+    def fail(*arguments, **options):
+        raise EngineError(reason)
+
+    monkeypatch.setattr(shop, "item", fail)
+    answer = make_client(shop).post("/api/search", {"item": 3})
+    assert (answer.status, answer.error) == (503, "the search engine does not answer; try again")
+    assert int(answer.headers["retry-after"]) > 0
+    assert reason in caplog.text
 
 
 def test_a_fault_of_the_server_is_told_without_its_trace(make_client, monkeypatch):

@@ -3,6 +3,7 @@ import types
 
 import pytest
 
+from gradrev_jax.errors import ConfigError
 from gradrev_jax.serving.web import run
 from gradrev_jax.serving.web.guard import local_hosts
 from tests.serving.web.fake import SCHEMA
@@ -47,6 +48,26 @@ def test_the_guard_is_on_however_this_machine_is_spelt(monkeypatch, host):
     assert {*made[0]} == {"localhost", "127.0.0.1", "[::1]", host.lower()}
     run.serve_run(pathlib.Path("run"), host=host, port=0, proxied=["Shop.example"])
     assert {*made[1]} == {*made[0], "shop.example"}
+
+
+def test_with_names_a_server_that_others_reach_answers_for_them_alone(monkeypatch):
+    made = []
+    shop = types.SimpleNamespace(schema=SCHEMA, name="mine", close=lambda: None)
+    monkeypatch.setattr(run.Retriever, "open", lambda *given, **more: shop)
+    monkeypatch.setattr(run, "create_app", lambda *given, hosts, **more: made.append(hosts))
+    monkeypatch.setattr(run, "serve", lambda *given, **more: None)
+    for proxied in ([], ["Shop.example"]):
+        run.serve_run(pathlib.Path("run"), host="0.0.0.0", port=0, proxied=proxied)
+    assert made == [None, ("localhost", "127.0.0.1", "[::1]", "shop.example")]
+
+
+@pytest.mark.parametrize(
+    "name", ["shop.example:8443", "https://shop.example", "shop.example/shop", "", "http://[::1]:80", "a b"]
+)
+def test_a_name_that_no_request_can_have_is_refused_at_once(name):
+    with pytest.raises(ConfigError, match="is no host's name alone; give ") as caught:
+        run.serve_run(pathlib.Path("run"), port=0, proxied=[name])
+    assert caught.value.arguments == ("allow_host",)
 
 
 def test_a_proxy_on_this_machine_may_pass_requests_on(make_client):

@@ -290,8 +290,7 @@ def test_a_fault_is_answered_and_logged_and_the_server_lives_on(monkeypatch, cap
 
 
 def test_a_port_that_is_taken_is_said_with_what_to_do():
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
+    with listen("127.0.0.1", 0) as taken:  # before anything is answered, while a gallery is encoded
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"cannot listen on port {port} of 127.0.0.1: .*another port"):
             listen("127.0.0.1", port)

@@ -28,6 +28,7 @@ export class Asking {
 
   /** Forgets questions and answers of what was asked before. */
   clear() {
+    this.reading = null;
     this.questions = [];
     byId("replies").replaceChildren();
     this.input.value = "";

@@ -30,11 +30,20 @@ export const valuesOf = (item) =>
     .filter((value) => value !== null)
     .join(" · ");
 
+/** Returns the address of a garment: with its name, because a gallery that changes has others in its rows. */
+function addressOf({ item, name }) {
+  try {
+    return toAddress({ ...nothing(), item, named: name });
+  } catch {
+    return toAddress({ ...nothing(), item }); // a name that is no text
+  }
+}
+
 /** Returns a list item with a link to a garment; the filters and the look of a state stay. */
 export function card(item, notes, { lazy = true } = {}) {
   const link = element(
     "a",
-    { class: "card", href: toAddress({ ...nothing(), item: item.item }), "data-item": item.item },
+    { class: "card", href: addressOf(item), "data-item": item.item },
     element("span", { class: "tile" }, picture(item.item, "", { lazy })),
     element("span", { class: "name", title: item.name }, shortName(item.name)),
     notes,

@@ -58,8 +58,8 @@ export class Garment {
   /** Returns a change in words: the value, or those that results must not have. */
   inWords({ attribute, to, unwanted = [] }) {
     if (to !== null) return to;
-    const removed = this.label(attribute) ?? this.item.predicted[attribute].value;
-    return `not ${(unwanted.length ? unwanted : [removed]).join(" or ")}`;
+    if (unwanted.length) return `not ${unwanted.join(" or ")}`;
+    return `not ${this.label(attribute) ?? this.item.predicted[attribute]?.value ?? attribute}`;
   }
 
   /** Returns the change of an attribute, if there is one. */
@@ -83,6 +83,17 @@ export class Garment {
   /** Returns the swatch of a value, or null. */
   swatchOf(attribute, value) {
     return value === null ? null : (this.swatch.get(attribute)?.(value) ?? null);
+  }
+
+  /** Whether any garment is labelled for an attribute; otherwise nothing can match. */
+  isLabelled(attribute) {
+    const { values } = this.shop.attributes.find((other) => other.name === attribute);
+    return values.some((value) => value.count > 0);
+  }
+
+  /** Whether garments are labelled at all. */
+  get areLabelled() {
+    return this.shop.attributes.some(({ name }) => this.isLabelled(name));
   }
 
   /** Whether other attributes have a value of the same name, so that it says too little by itself. */
@@ -172,10 +183,11 @@ export class Garment {
     const counts = this.counts[attribute] ?? {};
     const { value: own, probability } = this.own(attribute);
     const wanted = this.wanted(attribute);
-    const values = this.shop.attributes
-      .find((other) => other.name === attribute)
-      .values.map((value) => value.name);
-    const offered = values.filter((value) => counts[value] > 0 || value === wanted || value === own);
+    const { values } = this.shop.attributes.find((other) => other.name === attribute);
+    const isLabelled = this.isLabelled(attribute);
+    const offered = values
+      .map((value) => value.name)
+      .filter((value) => !isLabelled || counts[value] > 0 || value === wanted || value === own);
     const rows = offered.map((value) =>
       this.#option(attribute, value, {
         count: value === this.label(attribute) ? 0 : (counts[value] ?? 0), // its own would count itself
@@ -186,7 +198,13 @@ export class Garment {
     rows.push(this.#option(attribute, null, { isCurrent: this.isRemoved(attribute) }));
     const note = offered.some((value) => value !== own && counts[value] > 0)
       ? null
-      : element("p", { class: "soft small" }, `With another ${attribute}, nothing matches exactly.`);
+      : element(
+          "p",
+          { class: "soft small" },
+          isLabelled
+            ? `With another ${attribute}, nothing matches exactly.`
+            : `No garment here is labelled for ${attribute}: the likeliest are shown.`,
+        );
     return [title, element("ul", { class: "options" }, ...rows), ...(note ? [note] : [])];
   }
 

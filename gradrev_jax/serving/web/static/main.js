@@ -1,6 +1,6 @@
 // The page: what is asked (state.js) decides what is shown, and every action makes a new state.
 
-import { Search, getAttributes, getItem } from "./api.js";
+import { Search, getAttributes, getItem, getItems } from "./api.js";
 import { Asking } from "./asking.js";
 import { Clock } from "./clock.js";
 import { byId, element, plural, shortName, trouble } from "./dom.js";
@@ -107,6 +107,11 @@ async function renderShop(previous, wasPicked) {
     return;
   }
   if (current !== state) return;
+  if (state.photo === null && item.item !== state.item) {
+    state = { ...state, item: item.item };
+    steps.replace(state);
+    history.replaceState({ step: steps.index }, "", toAddress(state));
+  }
   const isNew = !wasPicked || garment.item !== item;
   if (isNew) {
     if (!wasPicked) results.clear();
@@ -135,21 +140,32 @@ async function renderShop(previous, wasPicked) {
   search.now(request(true), { counts: true, isMoving: !isNew, isNew });
 }
 
-async function itemOf({ item, photo }) {
+async function itemOf({ item, named, photo }) {
   if (photo !== null) {
     const sent = photos.get(photo);
     if (!sent) throw new Error("An address cannot bring a photograph back. Choose it again.");
     return sent;
   }
   if (!seen.has(item)) seen.set(item, await getItem(item));
-  return seen.get(item);
+  const found = seen.get(item);
+  return named === null || found.name === named ? found : itemNamed(named);
+}
+
+/** Returns the garment of a name, which is in another row than it was. */
+async function itemNamed(name) {
+  const { items } = await getItems({ name, limit: 200 });
+  const found = items.find((item) => item.name === name);
+  if (!found) throw new Error(`${shortName(name)} is no longer in this gallery.`);
+  seen.set(found.item, found);
+  return found;
 }
 
 /** Returns the body of a search for the state. */
 function request(counts) {
-  const { item, photo, changes, strength, where } = state;
+  const { item, named, photo, changes, strength, where } = state;
   return {
     ...(photo === null ? { item, exclude: [item] } : { photo, exclude: [] }),
+    ...(named === null ? {} : { name: named }),
     changes: changes.map((change) => ({ ...change, strength })),
     where,
     k: count,
@@ -207,9 +223,9 @@ function listen() {
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0)
       return;
     event.preventDefault();
-    const { item } = fromAddress(link.hash);
+    const { item, named } = fromAddress(link.hash);
     if (item === null) go({ ...nothing(), name: link.id === "back" ? state.name : "" }, { event });
-    else go({ ...nothing(), item, look: state.look, where: state.where, name: state.name }, { event });
+    else go({ ...nothing(), item, named, look: state.look, where: state.where, name: state.name }, { event });
   });
   addEventListener("popstate", (event) => {
     const previous = state;

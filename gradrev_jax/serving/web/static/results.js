@@ -52,7 +52,7 @@ export class Results {
         this.#words().each,
       );
     }
-    const lines = item.differs.map((attribute) => {
+    const lines = item.differs.filter((attribute) => this.garment.isLabelled(attribute)).map((attribute) => {
       const has = item.labels[attribute] ?? null;
       const wanted = this.garment.wanted(attribute);
       const words = has === null ? "not labelled" : wanted === null ? has : `${has}, not ${wanted}`;
@@ -94,6 +94,7 @@ export class Results {
   #summary(items) {
     const exact = items.filter((item) => item.matches).length;
     if (!items.length) return "Nothing in the gallery fits these filters.";
+    if (!this.garment.areLabelled) return "No garment here is labelled; these come nearest";
     if (!exact) return `None ${this.#words().all}; these come nearest`;
     return `${exact === items.length ? "All " : ""}${exact} ${this.#words().all}`;
   }

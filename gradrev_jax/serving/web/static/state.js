@@ -1,8 +1,9 @@
 // What the person asks for, and its form in the address.
 
-/** Returns a state in which nothing is picked; look null is the run's own. */
+/** Returns a state in which nothing is picked; look null is the run's own, and named null an item of any name. */
 export const nothing = () => ({
   item: null,
+  named: null,
   photo: null,
   changes: [],
   strength: 1,
@@ -23,7 +24,7 @@ const encode = (...parts) =>
 export function toAddress(state) {
   const words = [];
   const add = (name, ...parts) => words.push(`${name}=${encode(...parts)}`);
-  if (state.item !== null) add("item", state.item);
+  if (state.item !== null) add("item", state.item, state.named);
   if (state.photo !== null) add("photo", state.photo);
   for (const { attribute, to, unwanted } of state.changes) {
     if (!unwanted.length) add("change", attribute, to);
@@ -59,11 +60,11 @@ function readNumber(state, name, text) {
 }
 
 const READERS = {
-  item: (state, row) => {
-    if (/^\d{1,9}$/.test(row)) [state.item, state.photo] = [Number(row), null];
+  item: (state, row, name) => {
+    if (/^\d{1,9}$/.test(row)) [state.item, state.named, state.photo] = [Number(row), name, null];
   },
   photo: (state, id) => {
-    if (id) [state.item, state.photo] = [null, id];
+    if (id) [state.item, state.named, state.photo] = [null, null, id];
   },
   change: (state, attribute, to) => {
     state.changes = withChange(state.changes, attribute, to);
