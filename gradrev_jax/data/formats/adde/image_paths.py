@@ -2,11 +2,13 @@
 
 import itertools
 import pathlib
+from collections import defaultdict
+from collections.abc import Sequence
 
 from gradrev_jax.data.formats.adde.number_files import TextFile, read_lines
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
 from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
-from gradrev_jax.errors import DataError, join_lines
+from gradrev_jax.errors import DataError, join_lines, join_names
 
 
 def read_image_paths(
@@ -30,6 +32,32 @@ def read_image_paths(
     if files_required:
         _check_files(file, root)
     return file
+
+
+def check_different(files: Sequence[TextFile]) -> None:
+    """Checks that every image stands once in the files of all parts: rows are found by the names of images.
+
+    Args:
+      files: the files of the parts, in one folder.
+
+    Raises:
+      DataError: an image stands more than once; the message names the lines and their files.
+    """
+    places = defaultdict(list)
+    for file in files:
+        for number, image in enumerate(file.lines, start=1):
+            places[pathlib.PurePath(image)].append(f"line {number} of {file.path.name}")
+    twice = [
+        f"{join_names(of_image)}: {quote_path(str(image))}"
+        for image, of_image in places.items()
+        if len(of_image) > 1
+    ]
+    if twice:
+        raise DataError(
+            f"{files[0].path.parent}: images that stand more than once:\n{join_lines(twice)}\n"
+            "Leave one line of each, and the same line of its labels; the files of queries and triplets "
+            "count these lines."
+        )
 
 
 def _check_paths(file: TextFile, root: pathlib.Path) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
 from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION, Catalogue
-from gradrev_jax.data.formats.adde.image_paths import read_image_paths
+from gradrev_jax.data.formats.adde.image_paths import check_different, read_image_paths
 from gradrev_jax.data.formats.adde.number_files import (
     Numbers,
     TextFile,
@@ -65,16 +65,16 @@ def read_adde(
             f"{splits} is not a folder; set `splits` to the folder of {SIZES}", arguments=("splits",)
         )
     schema = _read_schema(splits)
-    paths, one_hot = {}, {}
+    files, one_hot = {}, {}
     for part in (TRAIN, TEST):
         names = splits / f"imgs_{part}.txt"
-        file = read_image_paths(names, root, files_required=files_required, outside=limits.outside)
-        one_hot[part] = _read_one_hot(splits / f"labels_{part}.txt", schema, file)
-        paths[part] = file.lines
-    count = {part: len(of_part) for part, of_part in paths.items()}
+        files[part] = read_image_paths(names, root, files_required=files_required, outside=limits.outside)
+        one_hot[part] = _read_one_hot(splits / f"labels_{part}.txt", schema, files[part])
+    check_different([files[TRAIN], files[TEST]])
+    count = {part: len(file) for part, file in files.items()}
     return Catalogue(
         schema=schema,
-        images=ImageFiles(root, (*paths[TRAIN], *paths[TEST]), limits.largest_image),
+        images=ImageFiles(root, (*files[TRAIN].lines, *files[TEST].lines), limits.largest_image),
         labels=np.concatenate([np.asarray(schema.labels(one_hot[part])) for part in (TRAIN, TEST)]),
         parts={
             TRAIN: np.arange(count[TRAIN]),

@@ -242,6 +242,35 @@ def test_a_link_out_of_the_folder_is_refused_unless_the_file_is_trusted(splits):
     assert images.largest_image == 3
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "twice"),
+    [
+        (
+            "a.png\nb.png\na.png",
+            "d.png\ne.png\nf.png",
+            ["line 1 of imgs_train.txt, line 3 of imgs_train.txt: a.png"],
+        ),
+        (
+            "a.png\nb.png\nsub/c.png",
+            "./b.png\nsub/c.png\nf.png",
+            [
+                "line 2 of imgs_train.txt, line 1 of imgs_test.txt: b.png",
+                "line 3 of imgs_train.txt, line 2 of imgs_test.txt: sub/c.png",
+            ],
+        ),
+    ],
+)
+def test_an_image_that_stands_twice_is_named_with_its_lines(splits, train, test, twice):
+    """One that was in both parts, unchanged, was 'not the one' that the run was trained on."""
+    (splits / "imgs_train.txt").write_text(train + "\n")
+    (splits / "imgs_test.txt").write_text(test + "\n")
+    with pytest.raises(DataError) as error:
+        read_adde(splits, splits)
+    first, *lines, _ = str(error.value).splitlines()
+    assert first == f"{splits}: images that stand more than once:"
+    assert lines == [f"  {line}" for line in twice]
+
+
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y"])
 def test_a_name_that_is_no_path_is_refused_with_its_line(splits, name):
     """Found by fuzzing: the system's error came through."""
