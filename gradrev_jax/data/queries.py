@@ -8,6 +8,11 @@ from jaxtyping import Bool, Int
 
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
 from gradrev_jax.data.changes import Kind, existing_changes, group_members, indicators_between, repeat_indices
+from gradrev_jax.errors import DataError
+
+# In bytes; an indicator has a number for each value. Search and report hold more than one copy of some of the
+# arrays, and a machine with 16 GiB has room for this one. With 100 values, it is 60 million queries.
+LARGEST_QUERIES = 2**33
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,7 @@ def generate_queries(
       seed: the seed of the draw.
 
     Raises:
+      DataError: there are too many queries for the memory.
       ValueError: num_references is below 1, a kind is unknown, num_changes is out of range, or the labels do
         not fit the schema.
 
@@ -99,8 +105,24 @@ def generate_queries(
         references = np.sort(np.random.default_rng(seed).permutation(references)[:num_references])
     # From (image, its row) to (image, each change of its row).
     of_row = row_of_image[references]
+    _check_fits(int(count[of_row].sum()), len(references), schema)
     which, position = repeat_indices(count[of_row])
     reference = references[which]
     targets = rows[changes.target[start[of_row[which]] + position]]
     before = labels[reference].astype(np.int32)
     return Queries(reference, indicators_between(before, targets, schema), targets, before != targets)
+
+
+def _check_fits(num_queries: int, num_references: int, schema: AttributeSchema) -> None:
+    """Raises a DataError if the arrays of so many queries would be too large for the memory."""
+    # An indicator; the labels before and after, and which of them change; three numbers of rows.
+    of_one = schema.num_values + schema.num_attributes * (4 + 4 + 1) + 3 * 8
+    if num_queries * of_one > LARGEST_QUERIES:
+        raise DataError(
+            f"{num_queries:,} queries of {num_references:,} reference images, with {schema.num_values:,} "
+            f"values each, take {num_queries * of_one / 2**30:,.1f} GiB of memory, and at most "
+            f"{LARGEST_QUERIES / 2**30:g} are used; draw fewer reference images (`num_references`), or use "
+            "fewer attributes or values (`schema`): a column that tells images apart, or a value of few of "
+            "them, makes queries of little use",
+            arguments=("num_references", "schema"),
+        )

@@ -15,7 +15,7 @@ from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import TEST, Catalogue
 from gradrev_jax.data.changes import Kind
 from gradrev_jax.data.queries import Queries, generate_queries
-from gradrev_jax.errors import ConfigError, DataError, did_you_mean
+from gradrev_jax.errors import ConfigError, DataError, did_you_mean, naming
 from gradrev_jax.runs.fields.protocol import CHOSEN, NO_WEIGHTS, GivenWeights, parse_weights
 
 
@@ -265,18 +265,20 @@ def queries_of(catalogue: Catalogue, part: str, protocol: Protocol, seed: int) -
 
     Raises:
       ConfigError: more attributes are to change at once than there are.
+      DataError: there are too many queries for the memory.
     """
     if part == TEST and catalogue.queries is not None:
         return catalogue.queries.sample_references(protocol.num_references, seed)
     check_num_changes("protocol.num_changes", protocol.num_changes, catalogue.schema)
-    return generate_queries(
-        catalogue.part_labels(part),
-        catalogue.schema,
-        kinds=protocol.kinds,
-        num_changes=protocol.num_changes,
-        num_references=protocol.num_references,
-        seed=seed,
-    )
+    with naming("protocol.{}", {"schema": "data.min_count, data.ignore"}):
+        return generate_queries(
+            catalogue.part_labels(part),
+            catalogue.schema,
+            kinds=protocol.kinds,
+            num_changes=protocol.num_changes,
+            num_references=protocol.num_references,
+            seed=seed,
+        )
 
 
 def check_queries(queries: Queries, field: str) -> None:

@@ -3,7 +3,9 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.indicators import check_indicators
+from gradrev_jax.data import queries as module
 from gradrev_jax.data.queries import generate_queries
+from gradrev_jax.errors import DataError
 
 SCHEMA = AttributeSchema(("a", "b", "c"), (("0", "1", "2"), ("0", "1"), ("0", "1", "2", "3")))
 
@@ -88,3 +90,24 @@ def test_a_gallery_may_allow_no_query():
 def test_one_kind_is_a_collection_of_one(unchecked):
     with pytest.raises(ValueError, match="kinds must be a collection of names, got the string 'swap'"):
         generate_queries(np.array([[0, 0, 0], [1, 0, 0]]), SCHEMA, kinds="swap")
+
+
+def test_more_queries_than_fit_in_memory_are_refused_before_they_are_made(monkeypatch):
+    """A table with a column of 2,000 brands ended in an allocation of 96 GiB."""
+    labels = random_labels(60, 0)
+    number = len(generate_queries(labels, SCHEMA))
+    references = len(set(generate_queries(labels, SCHEMA).reference.tolist()))
+    monkeypatch.setattr(module, "LARGEST_QUERIES", 60 * (number - 1))
+    with pytest.raises(
+        DataError, match=rf"^{number} queries of {references} reference images, with 9 values"
+    ):
+        generate_queries(labels, SCHEMA)
+    assert 0 < len(generate_queries(labels, SCHEMA, num_references=references - 1)) < number
+
+
+def test_the_memory_that_queries_need_is_that_of_their_arrays():
+    """Beside them are the labels before the change, and two more numbers of rows."""
+    queries = generate_queries(random_labels(60, 0), SCHEMA)
+    arrays = [queries.reference, queries.indicators, queries.targets, queries.changed]
+    besides = len(queries) * (2 * 8 + 3 * 4)
+    assert sum(array.nbytes for array in arrays) + besides == 60 * len(queries)

@@ -102,6 +102,16 @@ def test_weights_are_checked_with_the_protocol(tiny_config, catalogue):
         check_protocol(build_protocol(tiny_config), catalogue)
 
 
+def test_too_many_queries_are_refused_with_the_fields_that_make_them_fewer(
+    tiny_config, catalogue, monkeypatch
+):
+    """The advice was a smaller batch_size, which is of no use."""
+    monkeypatch.setattr("gradrev_jax.data.queries.LARGEST_QUERIES", 0)
+    with pytest.raises(DataError, match=r"GiB of memory, and at most") as error:
+        evaluation_queries(catalogue, build_protocol(tiny_config), 0)
+    assert str(error.value).endswith("(config: protocol.num_references, data.min_count, data.ignore)")
+
+
 def test_a_k_beyond_the_gallery_is_an_error_with_both_numbers(tiny_config, catalogue):
     tiny_config.protocol.ks = (1, 24)
     check_protocol(build_protocol(tiny_config), catalogue)

@@ -71,3 +71,9 @@ def test_what_cannot_be_chosen_later_is_refused_before_training(tiny_config, tmp
     tiny_config.train.validation_fraction = 0.0
     with pytest.raises(DataError, match=f"protocol.{field}=validation has no query to choose by"):
         opened(tiny_config, tmp_path / "run")
+
+
+def test_more_queries_than_fit_in_memory_are_refused_before_training(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("gradrev_jax.data.queries.LARGEST_QUERIES", 0)
+    with pytest.raises(DataError, match=r"queries of .* \(config: protocol.num_references, data.min_count, "):
+        opened(tiny_config, tmp_path / "run")
