@@ -56,6 +56,25 @@ def is_file(path: pathlib.Path) -> bool:
         return False
 
 
+def closed_folder(root: pathlib.Path, path: str) -> pathlib.Path | None:
+    """Returns the first folder on the way to a file that this user may not enter; None: there is none.
+
+    What is in such a folder does not seem to be there, though its names may be listed.
+
+    Args:
+      root: the folder that the path is relative to.
+      path: the path of the file.
+
+    Example:
+      >>> closed_folder(pathlib.Path("/"), "no/such/file.jpg")
+    """
+    folders = pathlib.PurePath(path).parents  # the last is ".", or "/"
+    for folder in (root, *(root / name for name in reversed(folders))):
+        if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+            return folder
+    return None
+
+
 def quote_path(path: str) -> str:
     r"""Returns a path for a message: as it is if it is short and can be printed, otherwise cut and quoted.
 

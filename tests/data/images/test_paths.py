@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
+from gradrev_jax.data.images.paths import closed_folder, is_file, paths_outside, quote_path
 
 
 @pytest.fixture
@@ -76,3 +76,11 @@ def test_a_path_is_quoted_if_it_cannot_be_shown():
     assert quote_path("a/b.jpg") == "a/b.jpg"
     assert quote_path("a\nb") == r"'a\nb'"
     assert quote_path("a" * 201) == repr("a" * 197 + "...")
+
+
+def test_the_first_folder_that_may_not_be_entered_is_found(root, monkeypatch):
+    paths = ["images/inner/c.jpg", "images/a.jpg", "none/a.jpg", "a.jpg", "x" * 5000, "a\0/b.jpg"]
+    assert [closed_folder(root, path) for path in paths] == [None] * 6
+    closed = (root / "images", root / "images" / "inner")
+    monkeypatch.setattr(os, "access", lambda path, mode: pathlib.Path(path) not in closed)
+    assert [closed_folder(root, path) for path in paths] == [root / "images"] * 2 + [None] * 4

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradrev_jax.data.formats.adde.number_files import TextFile, read_lines
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
-from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
+from gradrev_jax.data.images.paths import closed_folder, is_file, paths_outside, quote_path
 from gradrev_jax.errors import DataError, join_lines, join_names
 
 
@@ -78,6 +78,12 @@ def _check_files(file: TextFile, root: pathlib.Path) -> None:
     """Raises a DataError unless every image exists."""
     images = file.lines
     missing = [(number, image) for number, image in enumerate(images, start=1) if not is_file(root / image)]
+    for number, image in missing[:SUGGESTED]:
+        if closed := closed_folder(root, image):
+            raise DataError(
+                f"{file.path}: {closed}, which has the image of line {number}, cannot be read: "
+                "Permission denied"
+            )
     if missing:
         near = [find_near_file(root, image) for _, image in missing[:SUGGESTED]]
         advice = (

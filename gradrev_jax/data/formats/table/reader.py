@@ -1,7 +1,6 @@
 """Reads a catalogue from a CSV file and a folder of images."""
 
 import dataclasses
-import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +31,7 @@ from gradrev_jax.data.formats.table.text import Row, read_cells
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.images.limits import DEFAULT_LIMITS, ImageLimits
 from gradrev_jax.data.images.near_files import SUGGESTED, find_near_file
-from gradrev_jax.data.images.paths import is_file, paths_outside, quote_path
+from gradrev_jax.data.images.paths import closed_folder, is_file, paths_outside, quote_path
 from gradrev_jax.errors import DataError, join_lines, join_names
 
 NO_SPLIT_COLUMN = " ('' makes a seeded split)"
@@ -202,13 +201,14 @@ def _check_paths(
 def _check_files(rows: Sequence[Row], paths: Sequence[str], root: pathlib.Path, table: pathlib.Path) -> None:
     """Raises a DataError if an image does not exist."""
     missing = [(row.line, image) for row, image in zip(rows, paths, strict=True) if not is_file(root / image)]
+    for line, image in missing[:SUGGESTED]:
+        if closed := closed_folder(root, image):
+            raise DataError(
+                f"{table}: {closed}, which has the image of line {line}, cannot be read: Permission denied"
+            )
     near = {image: find_near_file(root, image) for _, image in missing[:SUGGESTED]}
     if len(missing) == len(paths) and not any(near.values()):
         folder = (root / paths[0]).parent
-        if folder.is_dir() and not os.access(folder, os.X_OK):
-            raise DataError(
-                f"{table}: {folder}, which has its first image, cannot be read: Permission denied"
-            )
         state = "holds no such file" if folder.is_dir() else "does not exist"
         raise DataError(
             f"{table}: none of its {len(paths)} images is there; the first would be {root / paths[0]}, and "

@@ -1,9 +1,13 @@
+import os
+import pathlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import Transform
+from gradrev_jax.data.formats.adde import image_paths
 from gradrev_jax.data.formats.adde.reader import one_hot_rows, read_adde
 from gradrev_jax.data.images.limits import ImageLimits
 from gradrev_jax.errors import DataError
@@ -269,6 +273,16 @@ def test_an_image_that_stands_twice_is_named_with_its_lines(splits, train, test,
     first, *lines, _ = str(error.value).splitlines()
     assert first == f"{splits}: images that stand more than once:"
     assert lines == [f"  {line}" for line in twice]
+
+
+def test_a_folder_of_images_that_may_not_be_entered_is_named(splits, monkeypatch):
+    """Its image was missing, and the same path was there."""
+    monkeypatch.setattr(os, "access", lambda path, mode: pathlib.Path(path).name != "sub")
+    monkeypatch.setattr(image_paths, "is_file", lambda path: path.parent.name != "sub")
+    with pytest.raises(DataError) as error:
+        read_adde(splits, splits)
+    expected = f"{splits / 'sub'}, which has the image of line 3, cannot be read: Permission denied"
+    assert str(error.value) == f"{splits / 'imgs_train.txt'}: {expected}"
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x\0y"])

@@ -357,10 +357,11 @@ def test_without_a_split_column_the_seeded_split_is_told_of(root):
 def test_a_table_or_a_folder_that_may_not_be_read_is_named(root, monkeypatch):
     """They ended as if nothing had foreseen it, and the images as if there were none."""
     with monkeypatch.context() as patch:
+        # A folder without the right to enter it: its names may be listed, and none of its files is there.
         patch.setattr(os, "access", lambda path, mode: pathlib.Path(path).name != "images")
-        patch.setattr(reader, "is_file", lambda path: False)
-        patch.setattr(reader, "find_near_file", lambda root, path: None)
-        assert fails(root).endswith("images, which has its first image, cannot be read: Permission denied")
+        patch.setattr(reader, "is_file", lambda path: path.parent.name != "images")
+        expected = f"{root / 'images'}, which has the image of line 2, cannot be read: Permission denied"
+        assert fails(root).endswith(expected)
 
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
