@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from gradrev_jax.core.attributes import NOT_LABELLED
 from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.core.metrics import retrieval_scores
-from gradrev_jax.data.queries import Queries
+from gradrev_jax.data.queries import LARGEST_QUERIES, Queries
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation.bootstrap import (
     CONFIDENCE,
@@ -21,12 +21,14 @@ from gradrev_jax.evaluation.bootstrap import (
     percentile_interval,
     resampled_means,
 )
-from gradrev_jax.runs.array_files import load_arrays
+from gradrev_jax.runs.array_files import TooLargeError, load_arrays
 
 METRICS_FILE, SCORES_FILE = "metrics.json", "queries.npz"
 ACCURACIES = ("macro", "micro")
 KEPT_NEIGHBORS = 10
 BY_METRIC = "by_metric"
+# In bytes: as many queries as are generated at most, and as much again for what was found for them.
+LARGEST_SCORES = 2 * LARGEST_QUERIES
 
 # Metric -> cut-off -> mean over queries. Cut-offs are strings, because JSON has no other keys.
 RetrievalMetrics = dict[str, dict[str, float]]
@@ -143,14 +145,19 @@ def read_scores(path: pathlib.Path) -> Scores:
     """Reads what ``write_scores`` wrote; the metrics are those that the file has.
 
     Raises:
-      WorkdirError: the file is missing, damaged, or was written by another version.
+      WorkdirError: the file is missing, damaged, or was written by another version, or is too large.
     """
     again = f"evaluate again: python evaluate.py --workdir={path.parent.parent}"
     try:
-        arrays = load_arrays(path)
+        arrays = load_arrays(path, most=LARGEST_SCORES)
     except FileNotFoundError as error:
         raise WorkdirError(
             f"{path.parent} was written by an older version: it has no {path.name}; {again}"
+        ) from error
+    except TooLargeError as error:
+        raise WorkdirError(
+            f"{path} cannot be read: {error}; evaluate with fewer queries (protocol.num_references), or "
+            "restore the file if it is not what the evaluation wrote"
         ) from error
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{path} cannot be read: {error}; {again}") from error

@@ -13,16 +13,21 @@ LARGEST_ARRAYS = 1 << 30  # bytes of the arrays of one file
 LONGEST_NAME = 64  # characters of a name in a message
 
 
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+class TooLargeError(ValueError):
+    """A file has more bytes of arrays than are read."""
+
+
+def load_arrays(path: pathlib.Path, *, most: int | None = None) -> dict[str, np.ndarray]:
     """Loads the arrays of a .npz file by name, unless they are unreasonably large.
 
     Args:
       path: the file.
+      most: the number of bytes of arrays that are read; None: ``LARGEST_ARRAYS``.
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is damaged, or has more than ``LARGEST_ARRAYS`` bytes of arrays: compressed, a few bytes
-        can be any number of them.
+      TooLargeError: it has more bytes of arrays: compressed, a few bytes can be any number of them.
+      ValueError: it is damaged.
 
     Example:
       >>> import tempfile
@@ -31,17 +36,20 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
       ...     load_arrays(pathlib.Path(folder, "arrays.npz"))
       {'ks': array([1, 5])}
     """
+    most = LARGEST_ARRAYS if most is None else most
     content = path.read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             declared = sum(entry.file_size for entry in archive.infolist())
             names = archive.namelist()
-        if declared > LARGEST_ARRAYS:
-            raise ValueError(f"it has {declared:,} bytes of arrays, at most {LARGEST_ARRAYS:,} are read")
+        if declared > most:
+            raise TooLargeError(f"it has {declared:,} bytes of arrays, at most {most:,} are read")
         if len(set(names)) < len(names):
             raise ValueError("it has two arrays of one name")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: _checked(name, arrays[name]) for name in arrays.files}
+    except TooLargeError:
+        raise
     except Exception as error:  # zip files, and headers of arrays, are damaged in many ways
         raise ValueError(first_line(error)) from error
 

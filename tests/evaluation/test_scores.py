@@ -3,7 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from gradrev_jax.data.queries import LARGEST_QUERIES
 from gradrev_jax.errors import WorkdirError
+from gradrev_jax.evaluation import scores as module
 from gradrev_jax.evaluation.scores import (
     Scores,
     accuracies,
@@ -177,6 +179,17 @@ def test_arrays_that_do_not_fit_each_other_are_damage(make_scores, path, changed
 
 def test_a_small_file_cannot_ask_for_gigabytes(path, monkeypatch):
     np.savez_compressed(path, reference=np.zeros(10**6))
-    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 10**6)
-    with pytest.raises(WorkdirError, match="it has 8,000,... bytes of arrays, at most 1,000,000 are read"):
+    monkeypatch.setattr(module, "LARGEST_SCORES", 10**6)
+    with pytest.raises(
+        WorkdirError, match="it has 8,000,... bytes of arrays, at most 1,000,000 are"
+    ) as error:
         read_scores(path)
+    assert "evaluate again" not in str(error.value), "which would write the same file"
+
+
+def test_as_many_scores_are_read_as_are_written(make_scores, path, monkeypatch):
+    """Of more than 1 GiB, those of a few million queries were written and not read."""
+    monkeypatch.setattr(array_files, "LARGEST_ARRAYS", 100)
+    write_scores(path, make_scores())
+    read_scores(path)
+    assert module.LARGEST_SCORES > LARGEST_QUERIES
