@@ -1,9 +1,12 @@
 """Names the format of a file that Pillow cannot open, and says what to do."""
 
+from PIL import features
+
 from gradrev_jax.files import LFS_ADVICE, is_lfs_pointer
 
 CONVERT = "convert it to JPEG or PNG"
 FETCH = "fetch the image again"
+AVIF = (b"avif", b"avis")
 # Formats that Pillow passes on to other programs or packages: EPS, itself a program, is run by Ghostscript.
 OF_OTHER_PROGRAMS = ("EPS", "PDF", "WMF", "FPX", "MIC", "BUFR", "GRIB", "HDF5", "MPEG")
 # First bytes -> the format, and what to do.
@@ -30,7 +33,7 @@ BRANDS = {
         "is HEIC, which Pillow does not read; convert it to JPEG or PNG (the package pillow-heif reads it)",
     ),
     **dict.fromkeys(
-        (b"avif", b"avis"),
+        AVIF,
         f"is AVIF, which this Pillow does not read; install Pillow 11.3 or newer with AVIF, or {CONVERT}",
     ),
     b"crx ": f"is a camera's raw file, which Pillow does not read; {CONVERT}",
@@ -64,6 +67,8 @@ def unreadable_format(start: bytes) -> str:
     if is_lfs_pointer(start):
         return LFS_ADVICE
     if start[4:8] == b"ftyp":
+        if start[8:12] in AVIF and features.check("avif"):
+            return f"is AVIF, damaged or cut short; {FETCH}, or {CONVERT}"
         return BRANDS.get(start[8:12], f"is a video, or an image that Pillow does not read; {CONVERT}")
     for known, found in ((STARTS, start), (TEXTS, start.removeprefix(b"\xef\xbb\xbf").lstrip().lower())):
         for beginning, message in known.items():

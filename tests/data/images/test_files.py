@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import PIL
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images.files import ImageFiles, decode_image, to_square
@@ -303,8 +303,18 @@ def test_a_file_that_is_not_an_image_is_named():
 
 def test_avif_is_named_if_pillow_cannot_read_it(monkeypatch):
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "AVIF"])
+    monkeypatch.setattr(features, "check", lambda feature: feature != "avif")
     with pytest.raises(ValueError, match="is AVIF, which this Pillow does not read"):
         read(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_that_is_cut_short_is_named_as_damaged():
+    """The advice was to install the Pillow that was there."""
+    content = encoded(Image.fromarray(noise(0)), "AVIF")
+    for length in (32, 60, 200):
+        with pytest.raises(ValueError, match="is AVIF, damaged or cut short; fetch the image again"):
+            read(content[:length])
 
 
 def test_folders_and_links_named_like_images_are_errors(tmp_path):
