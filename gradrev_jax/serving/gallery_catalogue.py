@@ -1,6 +1,7 @@
 """Opens the catalogue that is searched, whose labels need not be those that a model was trained on."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from gradrev_jax.runs import builders
 from gradrev_jax.runs.formats import FORMATS, image_limits
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of images in a folder
+METADATA = "._"  # begins the names of files that macOS writes beside others, which hold no image
 
 
 def open_catalogue_of_run(config: ConfigDict, schema: AttributeSchema) -> Catalogue:
@@ -59,7 +61,7 @@ def open_catalogue_for_model(
     root = expand(data.root, "data.root") if data.root else None
     if data.format != "table" or root is None or not root.is_dir() or (root / data.table).exists():
         return relabel(builders.open_catalogue(config), schema)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in root.rglob("*") if _is_image(path))
     if not paths:
         raise DataError(f"{root} has neither {data.table} nor images; give a folder of images as data.root")
     names = tuple(path.relative_to(root).as_posix() for path in paths)
@@ -76,6 +78,11 @@ def open_catalogue_for_model(
     return Catalogue(
         schema=schema, images=ImageFiles(root, names, limits.largest_image), labels=labels, parts=parts
     )
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    """Returns whether a path in a folder without a table is that of an image, by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(METADATA) and path.is_file()
 
 
 def relabel(catalogue: Catalogue, schema: AttributeSchema) -> Catalogue:

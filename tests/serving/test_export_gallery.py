@@ -52,6 +52,7 @@ def test_a_folder_of_photographs_needs_no_table(small_model, photographs, capsys
     (photographs / "more").mkdir()
     (photographs / "0.png").rename(photographs / "more" / "0.PNG")
     (photographs / "notes.txt").touch()
+    (photographs / "._1.png").write_bytes(b"\0\5\x16\7")  # macOS writes them on disks of other systems
     shop = Retriever.open(small_model, data={"root": str(photographs)}, progress=False)
     assert shop.names == ["1.png", "2.png", "3.png", "4.png", "5.png", "more/0.PNG"]
     assert (shop.labels == -1).all()

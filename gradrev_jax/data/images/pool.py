@@ -89,7 +89,7 @@ class ImagePool:
             ]
             raise DataError(
                 f"{len(lines)} of {self.total or count} images cannot be read:\n{join_lines(lines)}\n"
-                "Replace these files, or take their rows out of the table.",
+                "Replace these files, or take them out of the table, the lists or the folder that has them.",
                 arguments=tuple(arguments),
             )
         return results

@@ -120,7 +120,11 @@ def test_of_many_unreadable_images_ten_are_named(tmp_path):
     assert lines[0] == "16 of 16 images cannot be read:"
     assert lines[1:3] == [r"  'line\nend.jpg': the file is empty", "  a%sb.jpg: the file is empty"]
     assert lines[10:12] == ["  06.jpg: the file is empty", "  and 6 more"]
-    assert lines[12] == "Replace these files, or take their rows out of the table."
+    # The last is of photographs without a table, over which a model to share is opened.
+    assert (
+        lines[12]
+        == "Replace these files, or take them out of the table, the lists or the folder that has them."
+    )
 
 
 def test_a_pointer_of_git_lfs_is_named(files, tmp_path):
