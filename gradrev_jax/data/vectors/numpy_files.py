@@ -106,10 +106,12 @@ def _open_archive(path: pathlib.Path, archive: zipfile.ZipFile) -> Stored:
         for name, (entry, header) in headers.items()
         if name == EMBEDDINGS or (len(header.shape) == 2 and header.dtype.kind in "fiubV")
     }
-    if not strings and any(header.dtype.hasobject for _, header in headers.values()):
+    objects = [name for name, (_, header) in headers.items() if header.dtype.hasobject]
+    if NAMES in objects or (objects and not strings):
         raise DataError(
-            "has no array of strings but Python objects, which are stored as a pickle; a pickle can run any "
-            "program and is never loaded. Save the names as np.array(names, dtype=str)"
+            f"has an array `{NAMES if NAMES in objects else objects[0]}` of Python objects and not of "
+            "strings; these are stored as a pickle, which can run any program and is never loaded. Save the "
+            "names as np.array(names, dtype=str)"
         )
     _, (named, of_names) = choose_entry(strings, NAMES, wanted=STRINGS.removeprefix("a "), found=found)
     _, (entry, header) = choose_entry(matrices, EMBEDDINGS, wanted=MATRIX, found=found)

@@ -180,6 +180,15 @@ def test_pickles_are_refused_and_never_loaded(tmp_path, monkeypatch, file):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_names_that_are_objects_are_not_taken_from_another_array(tmp_path):
+    """The colours were the names, of which none was an image's."""
+    objects, colors = np.array(NAMES, object), np.array(["red", "blue", "green", "grey"])
+    np.savez(tmp_path / "a.npz", names=objects, colors=colors, embeddings=numbers())
+    message = fails(tmp_path / "a.npz")
+    assert "has an array `names` of Python objects and not of strings" in message
+    assert message.endswith("Save the names as np.array(names, dtype=str)")
+
+
 @pytest.mark.parametrize("file", ["a.npy", *NAMED])
 def test_a_file_that_is_cut_short_is_an_error(tmp_path, file):
     NAMED.get(file, np.save)(tmp_path / file, numbers(width=1000))
