@@ -11,6 +11,7 @@ from gradrev_commands import cli
 from gradrev_jax.data.catalogue import TEST, TRAIN
 from gradrev_jax.data.formats.adde.writer import write_adde
 from gradrev_jax.data.images.files import ImageFiles
+from gradrev_jax.data.vectors.source import EmbeddedImages
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
@@ -29,7 +30,9 @@ def main() -> None:
         )
         check(config)
         catalogue = builders.open_catalogue(config)
-        if not isinstance(catalogue.images, ImageFiles):
+        # Of vectors that came in a file, the images have names all the same.
+        images = catalogue.images
+        if not isinstance(images.images if isinstance(images, EmbeddedImages) else images, ImageFiles):
             raise ConfigError(
                 f"data.format = {config.data.format!r}: these images lie in no files of their own, which the "
                 "lists of a split directory name; give a table of image files"
