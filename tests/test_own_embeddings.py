@@ -1,16 +1,20 @@
 """A run on vectors that came in a file: from the file to the report, with and without the images."""
 
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import catalogue
+from gradrev_jax.data.vectors.reader import open_vectors
 from gradrev_jax.errors import ConfigError, DataError, WorkdirError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.training.run import train
 
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "embeddings.md"
 COUNT, WIDTH = 60, 8
 NAMES = [f"images/{number:02d}.png" for number in range(COUNT)]
 COLORS, SIZES = ("blue", "red"), ("l", "m", "s")
@@ -147,3 +151,16 @@ def test_a_bad_file_leaves_nothing_behind(config, root, tmp_path, vectors):
     with pytest.raises(DataError, match="(?s)vectors.npz.*images/07.png.*config: data.embeddings"):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "parquet", "npy"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_files_that_the_page_writes_have_the_vectors(tmp_path, monkeypatch, vectors, suffix, order):
+    """Of arrays that are stored column by column, as a transposed one, it wrote other numbers."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    (recipe,) = re.findall(rf"```python\n(# vectors\.{suffix}\n.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {"names": NAMES, "vectors": np.array(vectors, order=order)})
+    found = open_vectors(tmp_path / f"vectors.{suffix}", NAMES, say=print)
+    np.testing.assert_array_equal(found[np.arange(COUNT)].reshape(COUNT, WIDTH), vectors)
