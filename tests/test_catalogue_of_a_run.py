@@ -225,6 +225,69 @@ def test_a_run_that_was_ended_before_its_first_step_begins_anew(copies, config_o
     assert changes(directory) == []
 
 
+def test_values_are_spelled_as_the_run_knows_them(copies, config_of, capsys):
+    """A few rows more, or a program that writes 36.0 for 36, make another spelling that of most rows."""
+    root, directory = copies("fixed")
+    other = {"red": "RED", "blue": "Blue"}
+    write_table(root, [(*row[:2], other[row[2]], row[3].upper()) for row in read_table(root)])
+    assert changes(directory) == []
+    config = config_of(root)
+    config.train.max_steps = 2
+    train(config, directory, progress=False)
+    assert "labelled otherwise" not in capsys.readouterr().err
+    shop = Retriever.open(directory, progress=False)
+    assert shop.schema.values == (COLORS, SIZES)
+    assert (shop.labels >= 0).all()
+    assert shop.allowed({"color": "red"}, ()).any()
+    assert "does not know" not in capsys.readouterr().err
+
+
+def test_training_images_in_another_order_are_told(copies, config_of, capsys):
+    root, directory = copies("fixed")
+    config, rows = config_of(root), read_table(root)
+    config.train.max_steps = 2
+    write_table(root, [*rows[: TEST_FROM // 2], *rows[TEST_FROM:], *rows[TEST_FROM // 2 : TEST_FROM]])
+    train(config, directory, progress=False)
+    assert "order" not in capsys.readouterr().err, "that of training images is as it was"
+    write_table(root, rows[::-1])
+    config.train.max_steps = 3
+    train(config, directory, progress=False)
+    assert "note: the training images come in another order" in capsys.readouterr().err
+    assert changes(directory) == [], "which means nothing to an evaluation"
+
+
+@pytest.mark.parametrize("data", [{"leave_out": ("size",)}, {"min_count": 8}])
+def test_a_gallery_is_read_without_what_holds_for_training_alone(catalogue, config_of, tmp_path, data):
+    root = tmp_path / "catalogue"
+    shutil.copytree(catalogue, root)
+    write_table(root, [(*row, ("wool", "silk")[n // 6 % 2]) for n, row in enumerate(read_table(root))])
+    text = (root / "attributes.csv").read_text().replace("color,size", "color,size,fabric", 1)
+    (root / "attributes.csv").write_text(text)
+    train(config_of(root, **data), tmp_path / "run", progress=False)
+    rows = [row for n, row in enumerate(read_table(root)) if n >= TEST_FROM or n < 4]
+    (root / "attributes.csv").write_text(text.splitlines()[0] + "\n")
+    with (root / "attributes.csv").open("a", newline="") as file:
+        csv.writer(file).writerows(
+            [(*row[:4], "wool") for row in rows]
+        )  # one value is left, and few of others
+    shop = Retriever.open(tmp_path / "run", progress=False)
+    assert (shop.labels >= 0).all()
+    assert "fabric" in shop.schema.names
+    assert ("size" in shop.schema.names) == ("leave_out" not in data)
+    assert shop.item(0).change(fabric="silk").search(k=2).rows.shape == (2,)
+
+
+def test_a_gallery_that_could_not_be_evaluated_is_searched(copies):
+    """It is smaller than the largest cut-off, and without labels."""
+    root, directory = copies("fixed")
+    rows = read_table(root)
+    kept = [*rows[:TEST_FROM], *((*row[:2], "", "") for row in rows[TEST_FROM : TEST_FROM + 2])]
+    write_table(root, kept)
+    shop = Retriever.open(directory, progress=False)
+    assert shop.num_items == 2
+    assert len(shop.item(0).change(color="red").search(k=2)) == 2
+
+
 def test_a_shop_goes_on_with_a_table_that_has_changed(copies, capsys):
     """Values come, one sells out, and a column is new: an evaluation refuses that, searching does not."""
     root, directory = copies("fixed")

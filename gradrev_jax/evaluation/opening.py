@@ -15,7 +15,7 @@ from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.replacement import EDITS, Edit
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import PARTS, TEST, VALIDATION, Catalogue, Transform
-from gradrev_jax.data.queries import Queries
+from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.distributed import say
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.evaluation.pictures import FilePictures, Pictures
@@ -102,12 +102,14 @@ def open_run(
     protocol: Mapping[str, Any],
     data: Mapping[str, Any],
     catalogue: Catalogue | None = None,
+    asks: bool = True,
     progress: bool,
 ) -> OpenedRun:
     """Opens a run; all that can be checked without reading an image is checked before any is read.
 
     The arguments are those of ``run.evaluate``, and ``catalogue``, the catalogue in the attributes and values
-    of the run; None: the one that its config names.
+    of the run (None: the one that its config names), and ``asks``, whether the queries of the protocol are
+    asked.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
@@ -115,12 +117,15 @@ def open_run(
     config = read_run_config(directory, protocol, data)
     chosen_protocol = build_protocol(config)
     schema = workdir.read_schema(directory)
-    catalogue = remember_digests(catalogue or builders.open_catalogue(config))
-    check_protocol(chosen_protocol, catalogue)
+    catalogue = remember_digests(catalogue or builders.open_catalogue(config, schema))
+    if asks:
+        check_protocol(chosen_protocol, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     trained_on = None if holds_model(directory) else read_fingerprint(directory)
     _catalogue_changes(trained_on, catalogue, directory)  # for its errors
-    queries = evaluation_queries(catalogue, chosen_protocol, builders.data_seed(config))
+    queries = generate_queries(catalogue.labels[:0], schema)  # none
+    if asks:
+        queries = evaluation_queries(catalogue, chosen_protocol, builders.data_seed(config))
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     edit = builders.learned_edit(config, encoder, stage)
@@ -177,7 +182,7 @@ def gallery_pictures(
       UserError: they can no longer be read.
     """
     config = read_run_config(pathlib.Path(directory), {}, data or {})
-    catalogue = builders.open_catalogue(config)
+    catalogue = builders.open_catalogue(config, workdir.read_schema(pathlib.Path(directory)))
     pixels = None if reads_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
     return catalogue, _pictures(catalogue, config, pixels)
 

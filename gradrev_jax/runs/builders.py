@@ -37,13 +37,21 @@ def data_seed(config: ConfigDict) -> int:
     return config.seed if config.data.seed is None else config.data.seed
 
 
-def open_catalogue(config: ConfigDict) -> Catalogue:
+def open_catalogue(config: ConfigDict, known: AttributeSchema | None = None) -> Catalogue:
     """Returns the catalogue of a run, its validation part held out.
+
+    Args:
+      config: the config of the run.
+      known: the attributes that the run was trained on, whose values are spelled so; None: it was not yet.
 
     Raises:
       DataError: the catalogue cannot be used.
     """
-    catalogue = FORMATS[config.data.format].open(config.data, data_seed(config))
+    form, seed = FORMATS[config.data.format], data_seed(config)
+    if known is None or form.reopen is None:
+        catalogue = form.open(config.data, seed)
+    else:
+        catalogue = form.reopen(config.data, seed, known)
     with naming("data.{}", {"left_out": "data.leave_out"}):
         catalogue = leave_out(catalogue, tuple(map(str, config.data.leave_out)))
     if config.data.embeddings:

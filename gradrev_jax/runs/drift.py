@@ -26,6 +26,7 @@ class Drift(NamedTuple):
       replaced: images with another content under their old name.
       trained: whether any of these changes concerns the train or validation part, as it was or is.
       leaked: test images that were trained on, under this name or another.
+      reordered: whether images that are trained on come in another order.
     """
 
     added: list[str]
@@ -35,6 +36,7 @@ class Drift(NamedTuple):
     replaced: list[str]
     trained: bool
     leaked: list[str]
+    reordered: bool
 
     def __bool__(self) -> bool:
         """Returns whether there is any."""
@@ -86,6 +88,7 @@ def compare(before: Fingerprint, now: Fingerprint, schema: AttributeSchema) -> D
         trained=bool((changed & in_training).any())
         or any(before.parts[row] < PARTS.index(TEST) for row in removed),
         leaked=_leaked(before, now, rows, was_there),
+        reordered=bool((np.diff(rows[was_there & in_training]) < 0).any()),
     )
 
 
@@ -197,6 +200,11 @@ def check_resumed(
             "it as it is now: --config.data.accept_changes=true"
         )
     _check_not_leaked(drift, directory, "--config.data.root=FOLDER")  # which could never be evaluated
+    if drift.reordered:
+        sentences.append(
+            "the training images come in another order, and batches are drawn by their places: the run ends "
+            "in other parameters than in the order of before"
+        )
     return sentences
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.catalogue import Catalogue, Sampling
 from gradrev_jax.data.formats.adde.reader import read_adde
 from gradrev_jax.data.formats.garments.catalogue import garments_catalogue
@@ -63,7 +64,7 @@ def image_limits(data: ConfigDict) -> ImageLimits:
     return ImageLimits(data.outside, data.largest_image)
 
 
-def _table(data: ConfigDict, seed: int) -> Catalogue:
+def _table(data: ConfigDict, seed: int, known: AttributeSchema | None = None) -> Catalogue:
     root = _folder(data.root, "root")
     layout = TableLayout(
         table=data.table,
@@ -79,6 +80,7 @@ def _table(data: ConfigDict, seed: int) -> Catalogue:
         cells=CellRules(tuple(map(str, data.missing_words)), data.merge_spellings, data.value_separator),
         verbatim=tuple(map(str, data.verbatim)),
         min_count=data.min_count,
+        known={} if known is None else dict(zip(known.names, known.values, strict=True)),
     )
     with naming(FIELD, SEED):
         sampling, limits = _sampling(data, seed), image_limits(data)
@@ -257,18 +259,21 @@ class Format(NamedTuple):
       fields: the fields of ``data`` that the format has for itself.
       required: the fields of ``data`` that must be set, each with what it is.
       takes_limit: whether it can draw ``data.limit`` images.
+      reopen: the same for a catalogue that a run was trained on, (section, seed, the run's attributes) ->
+        the catalogue, its values spelled as the run's; None: nothing in it depends on them.
     """
 
     open: Callable[[ConfigDict, int], Catalogue]
     fields: Mapping[str, Field] = {}
     required: Mapping[str, str] = {}
     takes_limit: bool = False
+    reopen: Callable[[ConfigDict, int, AttributeSchema], Catalogue] | None = None
 
 
 _ROOT = {"root": "the folder that holds the catalogue's images"}
 
 FORMATS: dict[str, Format] = {
-    "table": Format(_table, _TABLE_FIELDS, required=_ROOT, takes_limit=True),
+    "table": Format(_table, _TABLE_FIELDS, required=_ROOT, takes_limit=True, reopen=_table),
     "adde": Format(_adde, _ADDE_FIELDS, required=_ROOT),
     "garments": Format(_garments, _GARMENTS_FIELDS),
     "tfds": Format(

@@ -37,7 +37,7 @@ def open_catalogue_of_run(config: ConfigDict, schema: AttributeSchema) -> Catalo
     config = config.copy_and_resolve_references()
     if config.data.format == "table" and not config.data.attributes:
         config.data.attributes = schema.names  # other columns might be refused, such as a price
-    return relabel(builders.open_catalogue(config), schema)
+    return _open(config, schema)
 
 
 def open_catalogue_for_model(
@@ -60,7 +60,7 @@ def open_catalogue_for_model(
         data.format = "table"  # what the model was trained on lies in no folder
     root = expand(data.root, "data.root") if data.root else None
     if data.format != "table" or root is None or not root.is_dir() or (root / data.table).exists():
-        return relabel(builders.open_catalogue(config), schema)
+        return _open(config, schema)
     paths = sorted(path for path in root.rglob("*") if _is_image(path))
     if not paths:
         raise DataError(f"{root} has neither {data.table} nor images; give a folder of images as data.root")
@@ -83,6 +83,14 @@ def open_catalogue_for_model(
 def _is_image(path: pathlib.Path) -> bool:
     """Returns whether a path in a folder without a table is that of an image, by its name."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(METADATA) and path.is_file()
+
+
+def _open(config: ConfigDict, schema: AttributeSchema) -> Catalogue:
+    """Opens a catalogue in the attributes and values of a model, without what holds for training alone."""
+    config = config.copy_and_resolve_references()
+    config.data.leave_out = ()  # the model does not know these attributes anyway
+    config.data.min_count = 1  # a value that the model knows may have become rare
+    return relabel(builders.open_catalogue(config, schema), schema)
 
 
 def relabel(catalogue: Catalogue, schema: AttributeSchema) -> Catalogue:

@@ -147,7 +147,9 @@ def read_history(directory: pathlib.Path) -> History:
 def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> Plan:
     """Opens the catalogue, and builds what depends on its attributes and labels alone."""
     protocol = build_protocol(config)
-    catalogue = remember_digests(builders.open_catalogue(config))
+    has_begun = (directory / workdir.SCHEMA).exists()
+    known = workdir.read_schema(directory) if has_begun else None
+    catalogue = remember_digests(builders.open_catalogue(config, known))
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)
     encoder = builders.build_encoder(config, catalogue.schema)

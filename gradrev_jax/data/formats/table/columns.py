@@ -40,6 +40,8 @@ class AttributeRules:
       cells: the rules by which cells become values; an empty cell is "not labelled".
       verbatim: the columns to which ``cells`` does not apply: each cell is its own value.
       min_count: the least number of rows of a value; rows of rarer ones become "not labelled".
+      known: the values that attributes had before, by column: they are spelled as they were, and a column
+        that has few of them left is an attribute all the same.
     """
 
     attributes: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class AttributeRules:
     cells: CellRules = dataclasses.field(default_factory=CellRules)
     verbatim: tuple[str, ...] = ()
     min_count: int = 1
+    known: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 DEFAULT_RULES = AttributeRules()
@@ -186,11 +189,14 @@ def label_attributes(
     """
     columns, problems = [], dict[str, Note]()
     for name, rules_of_column in cell_rules.items():
-        column, notes = read_column([row.cells[name] for row in rows], rules_of_column)
+        known = rules.known.get(name, ())
+        column, notes = read_column([row.cells[name] for row in rows], rules_of_column, known)
         values, labels = label_values(column.values, rules.min_count)
         labelled = int((labels != NOT_LABELLED).sum())
         size = f"{len(values):,} values in {labelled:,} labelled rows"
-        if len(values) < 2:
+        if known:
+            values = values or known  # where no row is labelled any more
+        elif len(values) < 2:
             problems[name] = _describe_lack(name, column, values, rules.min_count)
         elif is_identifier(labels) and not rules.attributes:
             problems[name] = Note(f"{size}, most of them in one row alone: an identifier or free text")

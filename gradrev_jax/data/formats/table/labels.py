@@ -4,7 +4,7 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,13 +56,16 @@ class Column(NamedTuple):
     missing: Counter[str]
 
 
-def read_column(cells: Sequence[str], rules: CellRules) -> tuple[Column, list[Note]]:
+def read_column(
+    cells: Sequence[str], rules: CellRules, known: Collection[str] = ()
+) -> tuple[Column, list[Note]]:
     """Reads the cells of a column as values.
 
     Args:
       cells: the cells, without white space around them.
       rules: the rules by which cells become values; by ``VERBATIM`` every cell is its own value, and nothing
         is noted.
+      known: the values that the column had before, which are spelled as they were.
 
     Returns:
       The column, and notes on what was recognised, with counts.
@@ -81,7 +84,8 @@ def read_column(cells: Sequence[str], rules: CellRules) -> tuple[Column, list[No
     for cell, count in counts.items():
         for part in parts[cell]:
             (missing if spelling_key(part) in words else kept)[part] += count
-    usual = usual_spellings(kept) if rules.merge_spellings else {part: part for part in kept}
+    before = {part for value in known for part in _split(value, rules.value_separator)}
+    usual = usual_spellings(kept, before) if rules.merge_spellings else {part: part for part in kept}
     value_of = {
         cell: rules.value_separator.join(sorted({usual[part] for part in parts[cell] if part in usual}))
         for cell in counts
@@ -138,12 +142,16 @@ def spelling_key(text: str) -> str:
     return re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", key)
 
 
-def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
+def usual_spellings(counts: Mapping[str, int], known: Collection[str] = ()) -> dict[str, str]:
     """Returns the most frequent spelling of each word; of equally frequent ones the shortest.
 
+    Args:
+      counts: the number of cells of each spelling.
+      known: spellings that are the usual ones, however frequent they are.
+
     Example:
-      >>> usual_spellings({"Red": 1, "red": 2, "Blue": 1})
-      {'Red': 'red', 'red': 'red', 'Blue': 'Blue'}
+      >>> usual_spellings({"Red": 1, "red": 2, "Blue": 1}, known=["blue"])
+      {'Red': 'red', 'red': 'red', 'Blue': 'blue'}
     """
     spellings = defaultdict(list)
     for word in counts:
@@ -151,6 +159,7 @@ def usual_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     usual = {
         key: min(same, key=lambda word: (-counts[word], len(word), word)) for key, same in spellings.items()
     }
+    usual |= {spelling_key(word): word for word in known}
     return {word: usual[spelling_key(word)] for word in counts}
 
 

@@ -76,6 +76,19 @@ def test_of_equally_frequent_spellings_the_shortest_and_first_is_taken():
     assert set(usual_spellings({"red": 1, "Red": 1}).values()) == {"Red"}
 
 
+def test_spellings_that_were_known_before_are_the_usual_ones():
+    assert usual_spellings({"Red": 9, "RED": 1, "Blue": 2}, ["red", "grey"]) == {
+        "Red": "red",
+        "RED": "red",
+        "Blue": "Blue",
+    }
+    cells = ["36.0", "38.0", "", "40"]
+    assert read_column(cells, CellRules(), ("36", "38"))[0].values == ["36", "38", "", "40"]
+    assert read_column(cells, VERBATIM, ("36", "38"))[0].values == cells
+    both = CellRules(value_separator="|")
+    assert read_column(["Red|blue"], both, ("blue|red",))[0].values == ["blue|red"]
+
+
 def test_a_note_quotes_the_most_frequent_cells_and_counts_the_others():
     words = ["aA", "bB", "cC", "dD", "eE", "fF", "gG"]
     cells = [word for count, word in enumerate(words, 1) for _ in range(count)]
