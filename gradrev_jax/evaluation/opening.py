@@ -102,14 +102,12 @@ def open_run(
     protocol: Mapping[str, Any],
     data: Mapping[str, Any],
     catalogue: Catalogue | None = None,
-    asks: bool = True,
     progress: bool,
 ) -> OpenedRun:
     """Opens a run; all that can be checked without reading an image is checked before any is read.
 
-    The arguments are those of ``run.evaluate``, and ``catalogue``, the catalogue in the attributes and values
-    of the run (None: the one that its config names), and ``asks``, whether the queries of the protocol are
-    asked.
+    The arguments are those of ``run.evaluate``, and ``catalogue``, one in the attributes and values of the run
+    that is to be searched, so that it has no queries of the protocol; None: the one that its config names.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.
@@ -117,15 +115,12 @@ def open_run(
     config = read_run_config(directory, protocol, data)
     chosen_protocol = build_protocol(config)
     schema = workdir.read_schema(directory)
+    asks = catalogue is None
     catalogue = remember_digests(catalogue or builders.open_catalogue(config, schema))
-    if asks:
-        check_protocol(chosen_protocol, catalogue)
     workdir.check_schema(directory, catalogue.schema)
     trained_on = None if holds_model(directory) else read_fingerprint(directory)
     _catalogue_changes(trained_on, catalogue, directory)  # for its errors
-    queries = generate_queries(catalogue.labels[:0], schema)  # none
-    if asks:
-        queries = evaluation_queries(catalogue, chosen_protocol, builders.data_seed(config))
+    queries = _queries(catalogue, chosen_protocol, builders.data_seed(config), asks=asks)
     encoder = builders.build_encoder(config, schema)
     stage = chosen_stage(directory, config.stages, stage)
     edit = builders.learned_edit(config, encoder, stage)
@@ -232,6 +227,14 @@ def read_run_config(
         check_placed(config.to_dict(), directory)
     check(config, f"the config of {directory}")
     return config
+
+
+def _queries(catalogue: Catalogue, protocol: Protocol, seed: int, *, asks: bool) -> Queries:
+    """Returns the queries of a protocol that fits the catalogue, or none if none are asked."""
+    if not asks:
+        return generate_queries(catalogue.labels[:0], catalogue.schema)
+    check_protocol(protocol, catalogue)
+    return evaluation_queries(catalogue, protocol, seed)
 
 
 def _needed_parts(protocol: Protocol, *, keeps_memory: bool) -> tuple[str, ...]:

@@ -106,7 +106,6 @@ def open_served(
                 protocol=protocol,
                 data=data,
                 catalogue=catalogue,
-                asks=False,
                 progress=progress,
             )
             gallery = _encode(run, config, parts, find_space(directory, provenance), progress=progress)

@@ -465,7 +465,7 @@ def test_a_catalogue_that_allows_no_query_is_an_error(run, monkeypatch):
     monkeypatch.setattr(
         builders,
         "open_catalogue",
-        lambda config: type(found)(found.schema, found.images, np.array(only_one), found.parts),
+        lambda *given: type(found)(found.schema, found.images, np.array(only_one), found.parts),
     )
     with pytest.raises(DataError, match="no query can be asked"):
         evaluate(run.directory)
