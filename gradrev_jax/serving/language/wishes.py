@@ -11,7 +11,7 @@ from gradrev_jax.serving.language.vocabulary import Vocabulary
 from gradrev_jax.serving.language.word_forms import Token
 
 MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
-WishKind = Literal["value", "deny", "remove", "name", "unclear"]
+WishKind = Literal["value", "deny", "remove", "name"]
 Link = Literal["or", "and", "comma", "direct", "apart"]
 
 
@@ -19,8 +19,8 @@ class Wish(NamedTuple):
     """Represents what one span asks for.
 
     Attributes:
-      kind: "value", "deny" (of values), "remove" (of whatever value of the attribute there is), "name" (an
-        attribute, of which nothing is said) or "unclear" (not what may be several attributes).
+      kind: "value", "deny" (of values), "remove" (of whatever value of the attribute there is) or "name" (an
+        attribute, of which nothing is said).
       options: the values that may be meant, as (attribute, value); of a denial those that are not wanted.
       factor: the strength of the change.
       link: what joins it to the wish before: "or", "and", "comma", "direct" (nothing) or "apart".
@@ -193,11 +193,10 @@ class _Reader:
 
     def _read_value(self, span: Span, options: tuple[tuple[str, str], ...], factor: float) -> None:
         attributes = {attribute for attribute, _ in options}
-        kind: WishKind = "value"
         if negation := self._negation_of(attributes):
-            kind = "deny" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
-            factor = min(factor, negation.factor)
-        self._add(kind, options, factor, span)
+            self._add("deny", options, min(factor, negation.factor), span)
+        else:
+            self._add("value", options, factor, span)
 
     def _read_name(self, span: Span, attribute: str, factor: float) -> None:
         absent, present = self._vocabulary.absent_value(attribute), self._vocabulary.present_value(attribute)

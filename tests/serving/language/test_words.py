@@ -59,17 +59,18 @@ TWINS = AttributeSchema(
 )
 
 
-def told(request):
-    """A request in short: its changes, its questions and what is unknown."""
-    changes = " ".join(
+def in_short(changes):
+    return " ".join(
         (f"{name}!={'|'.join(unwanted)}" if unwanted else f"{name}={to}")
         + ("" if strength == 1 else f"*{strength}")
-        for name, to, strength, unwanted in request.changes
+        for name, to, strength, unwanted in changes
     )
-    questions = "; ".join(
-        f"{words}? " + " ".join(f"{name}={to}" for name, to in options)
-        for words, options in request.questions
-    )
+
+
+def told(request):
+    """A request in short: its changes, its questions and what is unknown."""
+    changes = in_short(request.changes)
+    questions = "; ".join(f"{words}? {in_short(options)}" for words, options in request.questions)
     unknown = f"[{', '.join(request.unknown)}]" if request.unknown else ""
     return "; ".join(part for part in (changes, questions, unknown) if part)
 
@@ -153,7 +154,13 @@ def told(request):
         ("without a neckline", "neckline=None"),
         ("no frilly red", "color!=red; [frilly]"),
         ("without frills in red", "color=red; [frills]"),
-        ("not short", "[short]"),
+        ("not short", "short? length!=short sleeve!=short"),
+        ("too long", "long? length!=long*0.5 sleeve!=long*0.5"),
+        ("not too short", "short? length!=short*0.5 sleeve!=short*0.5"),
+        ("too long, sleeves", "sleeve!=long*0.5"),
+        ("not length=long", "length!=long"),
+        ("short sleeves, not long", "sleeve=short; long? length!=long"),
+        ("not grean", "grean? color!=green"),
         ("any color", "color=None"),
         ("any colour but red or blue, long sleeves", "color!=red|blue sleeve=long"),
         ("any colour but v-neck", "color=None neckline=v-neck"),
@@ -267,6 +274,7 @@ def test_words_about_the_catalogue_of_photographs(text, expected):
         ("collarless", "collar=none"),
         ("3/4 collar", "collar=3/4 collar"),
         ("turtle", "collar=mock turtle"),
+        ("no, logo", "logo=yes"),
         ("slim straight fit", "fit=slim-straight"),
         ("slim fit", "fit=slim"),
         ("slim, straight", "slim, straight? fit=slim fit=slim-straight"),
@@ -348,7 +356,8 @@ def test_any_text_is_answered_within_a_second_with_names_of_the_schema():
             assert len({change.attribute for change in request.changes}) == len(request.changes)
             for question in request.questions:
                 assert len(set(question.options)) == len(question.options) > 0
-                assert all(schema.index(*option) >= 0 for option in question.options)
+                for name, to, _, unwanted in question.options:
+                    assert all(schema.index(name, value) >= 0 for value in (unwanted or (to,)))
                 assert question.words
             assert all(request.unknown)
 
