@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.language.clauses import settle
 from gradrev_jax.serving.language.guesses import Similar, guess
 from gradrev_jax.serving.language.spans import Span, bind, cut
 from gradrev_jax.serving.language.vocabulary import vocabulary_of
@@ -82,7 +83,7 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
     text = unicodedata.normalize("NFC", text)
     vocabulary = vocabulary_of(schema)
     tokens = tokenize(text)
-    spans = guess(cut(tokens, vocabulary), tokens, vocabulary, similar)
+    spans = settle(guess(cut(tokens, vocabulary), tokens, vocabulary, similar), tokens)
     wishes = read_wishes(spans, tokens, bind(spans, tokens), vocabulary)
     changes, questions = _outcome(wishes, text, tokens)
     return Request(changes, questions, _unknown(spans, text, tokens))
