@@ -110,13 +110,20 @@ def settled_changes(request: Request) -> list[Change]:
       ConfigError: words may mean several things, of which one has to be chosen.
     """
     for question in request.questions:
-        options = join_names([f"--change={attribute}={value}" for attribute, value in question.options])
+        options = join_names([_flag_of(change) for change in question.options])
         raise ConfigError(f"--say: {question.words!r} may mean several things; give one of {options}")
     if request.unknown:
         say(f"not understood, and left out: {', '.join(request.unknown)}")
     if not request.changes:
         say("--say asks for no change, so garments like the item as it is are searched")
     return list(request.changes)
+
+
+def _flag_of(change: Change) -> str:
+    """Returns the flag that asks for a change."""
+    if change.to is None:
+        return f'--say="not {change.attribute}={" or ".join(change.unwanted)}"'
+    return f"--change={change.attribute}={change.to}"
 
 
 def check_asked(image: str | None, item: str | None, strength: float) -> None:

@@ -106,8 +106,8 @@ def open_run(
 ) -> OpenedRun:
     """Opens a run; all that can be checked without reading an image is checked before any is read.
 
-    The arguments are those of ``run.evaluate``, and ``catalogue``, one in the attributes and values of the run
-    that is to be searched, so that it has no queries of the protocol; None: the one that its config names.
+    The arguments are those of ``run.evaluate``, and ``catalogue``, one in the attributes and values of the
+    run that is searched, and not asked the queries of the protocol; None: the one that its config names.
 
     Raises:
       UserError: the folder is not a run, its catalogue has changed, or the protocol does not fit it.

@@ -151,6 +151,11 @@ def test_a_picture_of_another_kind_is_refused_before_the_run_is_opened(call, tmp
             2,
             "'red … white' may mean several things; give one of --change=color=red, --change=color=white",
         ),
+        (
+            ["--item=0", "--say=too long"],
+            2,
+            'give one of --say="not length=long", --say="not sleeve=long"',
+        ),
         (["--item=0", "--parts=tests"], 2, "did you mean test?"),
         (["--item=0", "--out=grid.gif"], 3, "--out=grid.gif must end in .png"),
         (["--item=0", "--where=color=", "--out=grid.png"], 3, "nothing was found"),

@@ -37,8 +37,8 @@ def without_labels(monkeypatch):
     plain = builders.open_catalogue
 
     def take(attributes):
-        def open_catalogue(config):
-            catalogue = plain(config)
+        def open_catalogue(*given):
+            catalogue = plain(*given)
             labels = catalogue.labels.copy()
             labels[np.ix_(catalogue.parts["train"], attributes)] = -1
             return dataclasses.replace(catalogue, labels=labels)

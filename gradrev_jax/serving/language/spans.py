@@ -78,7 +78,7 @@ def neighbour(spans: Sequence[Span], tokens: Sequence[Token], position: int, ste
     """
     other = position + step
     while 0 <= other < len(spans):
-        if tokens[spans[max(other, other - step)].start].pause:
+        if tokens[spans[max(other, other - step)].start].parted:
             return None
         if spans[other].kind == "meaning":
             return other
@@ -112,9 +112,9 @@ def _next_span(tokens: Sequence[Token], start: int, vocabulary: Vocabulary, befo
 
 
 def _unit(tokens: Sequence[Token], start: int) -> int:
-    """Returns the number of words up to the next pause."""
+    """Returns the number of words up to where no name goes on."""
     for length, token in enumerate(tokens[start + 1 :], 1):
-        if token.pause:
+        if token.parted:
             return length
     return len(tokens) - start
 

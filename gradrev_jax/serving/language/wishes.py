@@ -5,13 +5,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from gradrev_jax.serving.language.clauses import list_pauses
 from gradrev_jax.serving.language.everyday import WEAKER
 from gradrev_jax.serving.language.spans import Span
 from gradrev_jax.serving.language.vocabulary import Vocabulary
 from gradrev_jax.serving.language.word_forms import Token
 
 MOST_OPTIONS = 12  # values offered where an attribute is named and nothing else is said
-WishKind = Literal["value", "deny", "remove", "name", "unclear"]
+JOINS = ("and", "or", "nor")
+WishKind = Literal["value", "deny", "remove", "name"]
 Link = Literal["or", "and", "comma", "direct", "apart"]
 
 
@@ -19,8 +21,8 @@ class Wish(NamedTuple):
     """Represents what one span asks for.
 
     Attributes:
-      kind: "value", "deny" (of values), "remove" (of whatever value of the attribute there is), "name" (an
-        attribute, of which nothing is said) or "unclear" (not what may be several attributes).
+      kind: "value", "deny" (of values), "remove" (of whatever value of the attribute there is) or "name" (an
+        attribute, of which nothing is said).
       options: the values that may be meant, as (attribute, value); of a denial those that are not wanted.
       factor: the strength of the change.
       link: what joins it to the wish before: "or", "and", "comma", "direct" (nothing) or "apart".
@@ -63,9 +65,16 @@ def read_wishes(
       bound: which named attribute belongs to which value, as positions value -> name.
       vocabulary: what words mean in the catalogue.
     """
-    reader = _Reader(tokens, vocabulary)
     options = _chosen_options(spans, tokens, bound)
     names = set(bound.values())
+    members = {position: {attribute for attribute, _ in values} for position, values in options.items()}
+    # Names of any attributes go together, as in "no hood, logo or collar".
+    members |= {
+        position: {"", *span.meaning.attributes}
+        for position, span in enumerate(spans)
+        if span.names and position not in names
+    }
+    reader = _Reader(tokens, vocabulary, list_pauses(spans, tokens, members, names))
     for position, span in enumerate(spans):
         reader.pause_before(span)
         if span.kind in ("meaning", "ask"):
@@ -91,14 +100,8 @@ def _chosen_options(
     # "short or long sleeves": what is joined to a value of a named attribute is of the same attribute.
     for one, other in [*((one, other) for other, one in pairs), *pairs]:
         between = spans[min(one, other) + 1 : max(one, other)]
-        joined = (
-            any(span.kind in ("and", "or") for span in between) or tokens[spans[max(one, other)].start].slash
-        )
-        if (
-            other in bound
-            and joined
-            and all(span.kind in ("and", "or", "skip", "strength") for span in between)
-        ):
+        joined = any(span.kind in JOINS for span in between) or tokens[spans[max(one, other)].start].slash
+        if other in bound and joined and all(span.kind in (*JOINS, "skip", "strength") for span in between):
             options[one] = _of(options[one], [attribute for attribute, _ in options[other]]) or options[one]
     return options
 
@@ -113,6 +116,7 @@ class _Negation:
 
     Attributes:
       factor: the strength of the removals that it asks for.
+      stop: the position behind its last token.
       attribute: the attribute that it has been used for; None: none yet, or one of several.
       is_used: whether it has been used.
       reaches_next_alone: whether an unknown word stands behind it, so that it reaches the span after that
@@ -120,6 +124,7 @@ class _Negation:
     """
 
     factor: float
+    stop: int
     attribute: str | None = None
     is_used: bool = False
     reaches_next_alone: bool = False
@@ -128,9 +133,9 @@ class _Negation:
 class _Reader:
     """Hears everyday words, and makes a wish of each value or name with what was heard before it."""
 
-    def __init__(self, tokens: Sequence[Token], vocabulary: Vocabulary) -> None:
+    def __init__(self, tokens: Sequence[Token], vocabulary: Vocabulary, list_pauses: set[int]) -> None:
         self.wishes: list[Wish] = []
-        self._tokens, self._vocabulary = tokens, vocabulary
+        self._tokens, self._vocabulary, self._list_pauses = tokens, vocabulary, list_pauses
         self._link: Link = "apart"
         self._factors: list[float] = []
         self._corrections = 0
@@ -140,9 +145,13 @@ class _Reader:
         self._except: str | None = None  # the same, once "but" has been heard: "any color but red"
 
     def pause_before(self, span: Span) -> None:
-        """Ends what a comma, a bracket or the end of a sentence before a span ends."""
-        if pause := self._tokens[span.start].pause:
-            self._negation = None
+        """Ends what a comma, a dash, a bracket or the end of a sentence before a span ends."""
+        if span.start in self._list_pauses:
+            self._link = "or"
+        elif pause := self._tokens[span.start].pause:
+            # Directly behind the negation, as in "without – stripes", nothing is denied yet.
+            if self._negation and self._negation.stop < span.start:
+                self._negation = None
             self._factors, self._about = [], ""
             self._link = "apart" if pause == "end" else "comma" if self._link == "direct" else self._link
         if self._tokens[span.start].slash and self._link == "direct":
@@ -154,13 +163,12 @@ class _Reader:
             self._negation = None
         if span.kind == "strength":
             self._factors.append(span.factor)
-        elif span.kind == "not":
+        elif span.kind in ("not", "nor"):
             self._link = "apart"
-            # "no, blue" denies nothing that follows.
-            if span.stop < len(self._tokens) and not self._tokens[span.stop].pause:
-                self._negation = _Negation(span.factor)
-            else:
+            if self._stands_alone(span):
                 self._corrections += 1
+            else:
+                self._negation = _Negation(span.factor, span.stop)
         elif span.kind == "and" or span.kind == "or":
             self._link = span.kind if self._link != "apart" else self._link
         elif span.kind in ("other", "same"):
@@ -178,6 +186,13 @@ class _Reader:
             elif self._negation:
                 self._negation.reaches_next_alone = True
 
+    def _stands_alone(self, span: Span) -> bool:
+        """Returns whether a negation is an answer, as "no, blue", and denies nothing that follows."""
+        if span.stop == len(self._tokens):
+            return True
+        last, following = self._tokens[span.stop - 1 : span.stop + 1]
+        return following.parted or (last.word == "no" and (last.sets or following.pause == "dash"))
+
     def read(self, span: Span, options: tuple[tuple[str, str], ...]) -> None:
         """Makes a wish of a value, or of a name that belongs to no value."""
         self._other = None
@@ -193,11 +208,10 @@ class _Reader:
 
     def _read_value(self, span: Span, options: tuple[tuple[str, str], ...], factor: float) -> None:
         attributes = {attribute for attribute, _ in options}
-        kind: WishKind = "value"
         if negation := self._negation_of(attributes):
-            kind = "deny" if len(attributes) == 1 and span.kind == "meaning" else "unclear"
-            factor = min(factor, negation.factor)
-        self._add(kind, options, factor, span)
+            self._add("deny", options, min(factor, negation.factor), span)
+        else:
+            self._add("value", options, factor, span)
 
     def _read_name(self, span: Span, attribute: str, factor: float) -> None:
         absent, present = self._vocabulary.absent_value(attribute), self._vocabulary.present_value(attribute)
@@ -227,7 +241,7 @@ class _Reader:
     def _negation_of(self, attributes: set[str]) -> _Negation | None:
         """Returns the negation that reaches what comes now, and notes that it is used; None if none does."""
         if self._except is not None and attributes == {self._except}:
-            self._negation = _Negation(factor=1.0)
+            self._negation = _Negation(1.0, 0)
         negation = self._negation
         if negation is None:
             return None

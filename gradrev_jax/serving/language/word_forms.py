@@ -4,9 +4,12 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# A minus stands directly before a word and inside none, as in "dress -stripes".
+_WORD = re.compile(r"(?<![^\s(,:=])[-−](?=[^\W_])|[^\W_]+(?:['’][^\W_]+)*")
+_SIGNS = {"-": "minus", "−": "minus"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _END = re.compile(r"[;!?\n()]|\.(?=\s|$)")
+_DASH = re.compile(r"\s-+\s|[–—―]")
 _ACCENT = re.compile("[\u0300-\u036f]")
 _IRREGULAR = {
     "women": "woman", "men": "man", "children": "child", "kids": "kid", "feet": "foot", "colour": "color",
@@ -24,7 +27,7 @@ class Token(NamedTuple):
       word: the word, in lower case and without a possessive ending.
       start: the position of its first character.
       stop: the position behind its last.
-      pause: what comes before it: "end" of a sentence or a bracket, "comma", or "".
+      pause: what comes before it: "end" of a sentence or a bracket, "comma", "dash", or "".
       sets: whether a colon or an equals sign comes directly after it.
       slash: whether a slash or an ampersand comes before it.
     """
@@ -36,33 +39,50 @@ class Token(NamedTuple):
     sets: bool
     slash: bool
 
+    @property
+    def parted(self) -> bool:
+        """Whether no name goes on with it, nor what belongs to one; behind a dash it may."""
+        return self.pause in ("end", "comma")
+
 
 def tokenize(text: str) -> tuple[Token, ...]:
     """Returns the words of a text; hyphens, underscores and all other signs separate them.
+
+    A minus directly before a word is a word, too.
 
     Args:
       text: the text.
 
     Example:
-      >>> [token.word for token in tokenize("But RED, with women's T-shirt")]
-      ['but', 'red', 'with', 'women', 't', 'shirt']
+      >>> [token.word for token in tokenize("But RED, with women's T-shirt -stripes")]
+      ['but', 'red', 'with', 'women', 't', 'shirt', 'minus', 'stripes']
     """
     tokens, end = [], 0
     for match in _WORD.finditer(text):
         between = text[end : match.start()]
         end = match.end()
-        word = _ACCENT.sub("", unicodedata.normalize("NFKD", match.group())).casefold().replace("’", "'")
+        word = _SIGNS.get(match.group(), match.group())
+        word = _ACCENT.sub("", unicodedata.normalize("NFKD", word)).casefold().replace("’", "'")
         tokens.append(
             Token(
                 word=word.removesuffix("'s") or word,
                 start=match.start(),
                 stop=end,
-                pause="end" if _END.search(between) else "comma" if "," in between else "",
+                pause=_pause(between),
                 sets=text[end : end + 3].lstrip()[:1] in (":", "="),
                 slash="/" in between or "&" in between,
             )
         )
     return tuple(tokens)
+
+
+def _pause(between: str) -> str:
+    """Returns the pause that the signs between two words make."""
+    if _END.search(between):
+        return "end"
+    if "," in between:
+        return "comma"
+    return "dash" if _DASH.search(between) else ""
 
 
 def name_words(name: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import DataError
 from gradrev_jax.serving.changes import Change
+from gradrev_jax.serving.language.clauses import settle
 from gradrev_jax.serving.language.guesses import Similar, guess
 from gradrev_jax.serving.language.spans import Span, bind, cut
 from gradrev_jax.serving.language.vocabulary import vocabulary_of
@@ -22,11 +23,12 @@ class Question(NamedTuple):
 
     Attributes:
       words: the words as they were written.
-      options: what they may mean, as (attribute, value), likeliest first.
+      options: the changes that they may mean, likeliest first; of a denial, as "too long", each of them has
+        the value that is unwanted.
     """
 
     words: str
-    options: tuple[tuple[str, str], ...]
+    options: tuple[Change, ...]
 
 
 class Request(NamedTuple):
@@ -70,8 +72,8 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
       >>> request = parse_request("frilly, red or blue, without sleeves", schema)
       >>> [change[:3] for change in request.changes], request.unknown
       ([('sleeve', 'none', 1.0)], ('frilly',))
-      >>> request.questions
-      (Question(words='red or blue', options=(('color', 'red'), ('color', 'blue'))),)
+      >>> [(words, [change[:2] for change in options]) for words, options in request.questions]
+      [('red or blue', [('color', 'red'), ('color', 'blue')])]
     """
     if len(text) > LONGEST_TEXT:
         raise DataError(
@@ -81,10 +83,10 @@ def parse_request(text: str, schema: AttributeSchema, *, similar: Similar | None
     text = unicodedata.normalize("NFC", text)
     vocabulary = vocabulary_of(schema)
     tokens = tokenize(text)
-    spans = guess(cut(tokens, vocabulary), tokens, vocabulary, similar)
+    spans = settle(guess(cut(tokens, vocabulary), tokens, vocabulary, similar), tokens)
     wishes = read_wishes(spans, tokens, bind(spans, tokens), vocabulary)
     changes, questions = _outcome(wishes, text, tokens)
-    return Request(changes, questions, _unknown(spans, wishes, text, tokens))
+    return Request(changes, questions, _unknown(spans, text, tokens))
 
 
 def _outcome(
@@ -94,29 +96,32 @@ def _outcome(
     wanted: dict[str | int, list[Wish]] = {}
     removed: dict[str, Change] = {}
     named: list[Wish] = []
+    unclear: list[Wish] = []
     wishes = [_with_name(wishes, wish) for wish in wishes]
     for number, wish in enumerate(wishes):
         attribute = wish.attribute
         if wish.kind == "name":
             named.append(wish)
-        elif wish.kind in ("deny", "remove") and attribute is not None:
+        elif wish.kind == "value":
+            key = number if attribute is None else attribute
+            earlier = wanted.pop(key, [])
+            wanted[key] = [*(each for each in earlier if each.corrections == wish.corrections), wish]
+        elif attribute is None or not wish.sure:
+            unclear.append(wish)
+        else:
             before = removed[attribute].unwanted if attribute in removed else ()
             denied = [value for _, value in wish.options] if wish.kind == "deny" else []
             removed[attribute] = Change(
                 attribute, None, wish.factor, tuple(dict.fromkeys([*before, *denied]))
             )
-        elif wish.kind == "value":
-            key = number if attribute is None else attribute
-            earlier = wanted.pop(key, [])
-            wanted[key] = [*(each for each in earlier if each.corrections == wish.corrections), wish]
     outcomes: list[Change | Question] = [change for name, change in removed.items() if name not in wanted]
     for several in wanted.values():
         places = _joined_places(several, wishes)
         words = " … ".join(_written(text, tokens, start, stop) for start, stop in places)
         outcomes.append(_change_or_question(several, words))
-    for wish in named:
-        if wish.attribute not in (*wanted, *removed):
-            outcomes.append(Question(_written(text, tokens, wish.start, wish.stop), wish.options))
+    for wish in [*(each for each in named if each.attribute not in removed), *unclear]:
+        if options := tuple(change for change in _changes(wish) if change.attribute not in wanted):
+            outcomes.append(Question(_written(text, tokens, wish.start, wish.stop), options))
     return (
         tuple(outcome for outcome in outcomes if isinstance(outcome, Change)),
         tuple(outcome for outcome in outcomes if isinstance(outcome, Question)),
@@ -136,9 +141,16 @@ def _change_or_question(wishes: Sequence[Wish], words: str) -> Change | Question
     # "Shoes, formal ones": what is said once more, and closer, is no contradiction.
     agreed = tuple(option for option in options if all(option in wish.options for wish in wishes))
     options = agreed or options
-    if len(options) > 1 or not any(wish.sure for wish in wishes):
-        return Question(words, options)
-    return Change(*options[0], wishes[-1].factor)
+    changes = _changes(wishes[-1]._replace(options=options))
+    is_clear = len(changes) == 1 and any(wish.sure for wish in wishes)
+    return changes[0] if is_clear else Question(words, changes)
+
+
+def _changes(wish: Wish) -> tuple[Change, ...]:
+    """Returns the change that each option of a wish would be."""
+    if wish.kind == "deny":
+        return tuple(Change(name, None, wish.factor, (value,)) for name, value in wish.options)
+    return tuple(Change(name, value, wish.factor) for name, value in wish.options)
 
 
 def _joined_places(several: Sequence[Wish], wishes: Sequence[Wish]) -> list[tuple[int, int]]:
@@ -152,9 +164,7 @@ def _joined_places(several: Sequence[Wish], wishes: Sequence[Wish]) -> list[tupl
     return places
 
 
-def _unknown(
-    spans: Sequence[Span], wishes: Sequence[Wish], text: str, tokens: Sequence[Token]
-) -> tuple[str, ...]:
+def _unknown(spans: Sequence[Span], text: str, tokens: Sequence[Token]) -> tuple[str, ...]:
     """Returns the words that mean nothing, each once; words joined by a hyphen are one."""
     places = [(span.start, span.stop) for span in spans if span.kind == "unknown"]
     skipped = {span.start for span in spans if span.kind == "skip"}
@@ -162,7 +172,6 @@ def _unknown(
     # "off" of "off-shoulder", and "up" of "button-up".
     places += [(start - 1, start) for start, _ in places if start in hyphened and start - 1 in skipped]
     places += [(stop, stop + 1) for _, stop in places if stop in hyphened and stop in skipped]
-    places += [(wish.start, wish.stop) for wish in wishes if wish.kind == "unclear"]
     joined: list[tuple[int, int]] = []
     for start, stop in sorted(places):
         if joined and joined[-1][1] == start and start in hyphened:

@@ -172,7 +172,7 @@ class Api:
                     "questions": [
                         {
                             "words": question.words,
-                            "options": [{"attribute": name, "to": value} for name, value in question.options],
+                            "options": [change._asdict() for change in question.options],
                         }
                         for question in found.questions
                     ],

@@ -145,9 +145,9 @@ def read_texts(folder: pathlib.Path) -> None:
     for path in sorted(folder.iterdir()):
         text = path.read_bytes().decode("utf-8", "surrogatepass" if path.name == "0.txt" else "replace")
         found = parse_request(text, SCHEMA)
-        named = [(each.attribute, each.to) for each in found.changes]
-        named += [(each.attribute, value) for each in found.changes for value in each.unwanted]
-        named += [option for question in found.questions for option in question.options]
+        changes = [*found.changes, *(option for question in found.questions for option in question.options)]
+        named = [(each.attribute, each.to) for each in changes]
+        named += [(each.attribute, value) for each in changes for value in each.unwanted]
         for attribute, value in named:
             values = SCHEMA.values[SCHEMA.names.index(attribute)]
             assert value is None or value in values

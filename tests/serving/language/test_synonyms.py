@@ -156,7 +156,7 @@ def test_similar_words_are_changed_asked_or_unknown():
         "ruddy, please": "color=red",
         "muddy": "muddy? color=brown color=black",
         "moody": "moody? color=black",
-        "not moody": "[moody]",
+        "not moody": "moody? color!=black",
         "mellow": "[mellow]",
         "mellow moody. Blue": "moody … Blue? color=black color=blue; [mellow]",
         "mellow moody. No, blue": "color=blue; [mellow]",

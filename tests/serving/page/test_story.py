@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from gradrev_jax.serving.changes import Change
 from tests.serving.page.browser import visiting
-from tests.serving.web.fake import FakeRequest, FakeRetriever
+from tests.serving.web.fake import FakeQuestion, FakeRequest, FakeRetriever
 
 pytestmark = pytest.mark.page
 
@@ -102,6 +102,25 @@ def test_what_is_ambiguous_is_asked_back_and_what_is_unknown_is_said(visit, blue
     visit.say("grey")
     expect(visit.find("#replies")).to_have_text("The color is grey already.")
     assert len(visit.searches()) == sent
+
+
+def test_a_denial_that_is_asked_back_takes_away_what_is_chosen(browser, serve, shop, blue):
+    options = tuple(
+        Change(name, None, 1.0, (value,)) for name, value in (("color", "blue"), ("sleeve", "long"))
+    )
+
+    def words(text):
+        return FakeRequest((), (FakeQuestion("dull", options),), ())
+
+    with visiting(browser, serve(shop, words)) as visit:
+        visit.open(f"#item={blue}")
+        visit.say("too dull")
+        question = visit.find(".question")
+        expect(question.locator("button")).to_have_text(["color not blue", "sleeve not long"])
+        question.locator("button", has_text="sleeve").click()
+        visit.settle()
+        assert visit.changes == ["not long"]
+        assert visit.state == f"#item={blue}&not=sleeve:long"
 
 
 def test_a_chip_offers_the_values_that_have_results(visit, shop, blue):

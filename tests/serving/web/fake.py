@@ -233,7 +233,8 @@ def fake_words(text, schema=SCHEMA):
         elif found:
             changes.append(Change(*found[0]))
         elif word == "dark":
-            questions.append(FakeQuestion(word, (("color", "black"), ("color", "blue"), ("color", "grey"))))
+            options = tuple(Change("color", value) for value in ("black", "blue", "grey"))
+            questions.append(FakeQuestion(word, options))
         elif word not in ("but", "with", "and", "in", "a", "sleeves", "sleeve", "no", "not"):
             unknown.append(word)
     return FakeRequest(tuple(changes), tuple(questions), tuple(unknown))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import CheckpointError, EngineError
 from gradrev_jax.serving.changes import Change
 from gradrev_jax.serving.language.reader import Words
@@ -156,7 +157,8 @@ def test_words_become_changes_questions_and_what_is_unknown(client):
     answer = client.post("/api/words", {"text": "but red, dark, with frobs"}).json
     assert answer["changes"] == [red()]
     assert answer["questions"][0]["words"] == "dark"
-    assert {"attribute": "color", "to": "blue"} in answer["questions"][0]["options"]
+    blue = {"attribute": "color", "to": "blue", "strength": 1.0, "unwanted": []}
+    assert blue in answer["questions"][0]["options"]
     assert answer["unknown"] == ["frobs"]
 
 
@@ -178,8 +180,17 @@ def test_words_of_several_values_are_asked_back_and_denied_ones_are_unwanted(mak
         {"attribute": "gender", "to": None, "strength": 1.0, "unwanted": ["men"]},
         {"attribute": "category", "to": "coat", "strength": 1.0, "unwanted": []},
     ]
-    options = [{"attribute": "color", "to": "red"}, {"attribute": "color", "to": "white"}]
+    options = [{"attribute": "color", "to": to, "strength": 1.0, "unwanted": []} for to in ("red", "white")]
     assert answer["questions"][0] == {"words": "red … white", "options": options}
+
+
+def test_a_denial_that_may_be_of_several_attributes_is_asked_back(make_client):
+    schema = AttributeSchema(("length", "sleeve"), (("long", "short"), ("long", "short")))
+    answer = make_client(words=Words(schema)).post("/api/words", {"text": "too long"}).json
+    options = [
+        {"attribute": name, "to": None, "strength": 0.5, "unwanted": ["long"]} for name in schema.names
+    ]
+    assert answer == {"changes": [], "questions": [{"words": "long", "options": options}], "unknown": []}
 
 
 def test_what_is_removed_is_no_match(client, shop):

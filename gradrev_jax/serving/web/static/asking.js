@@ -101,19 +101,19 @@ export class Asking {
         "div",
         { class: "question", role: "group", "aria-label": `Which “${question.words}”?` },
         element("p", {}, `Which “${question.words}”?`),
-        ...question.options.map(({ attribute, to }) =>
+        ...question.options.map((change) =>
           button(
             { class: "button small" },
             (event) => {
               this.questions = this.questions.filter((other) => other !== question);
               this.#reply([]);
-              this.apply([{ attribute, to }], event);
+              this.apply([change], event);
               if (!byId("replies").contains(document.activeElement))
                 this.input.focus({ preventScroll: true });
             },
-            element("span", { class: "soft" }, `${attribute} `),
-            this.garment.swatchOf(attribute, to),
-            to ?? "any",
+            element("span", { class: "soft" }, `${change.attribute} `),
+            this.garment.swatchOf(change.attribute, change.to),
+            this.garment.inWords(change),
           ),
         ),
       ),
