@@ -1,6 +1,7 @@
 """Stands before the API: which hosts and sites it answers, and what browsers may do with its answers."""
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ SECURITY_HEADERS = [
 ]
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MISDIRECTED = 421
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")  # as browsers send it, without a port
 
 
 def local_hosts(address: str, given: str = "") -> tuple[str, ...] | None:
@@ -65,12 +67,10 @@ def check_host_names(names: Sequence[str]) -> None:
       gradrev_jax.errors.ConfigError: 'https://shop.example' is no host's name alone; give shop.example
     """
     for name in names:
-        host = urlsplit(name if "//" in name else f"//{name}").hostname or ""
-        if name.lower() not in (host, f"[{host}]"):
-            raise ConfigError(
-                f"{name!r} is no host's name alone; give {host or 'one as shop.example'}",
-                arguments=("allow_host",),
-            )
+        if not HOST_NAME.fullmatch(name):
+            host = urlsplit(name if "//" in name else f"//{name}").hostname or ""
+            example = host if HOST_NAME.fullmatch(host) else "one as shop.example"
+            raise ConfigError(f"{name!r} is no host's name alone; give {example}", arguments=("allow_host",))
 
 
 class Guard:
