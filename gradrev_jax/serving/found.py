@@ -85,7 +85,8 @@ class Found:
                 f"{name}: {value}" for name, value in result.labels.items() if value is not None
             )
             other = f" (not as asked: {', '.join(result.differs)})" if result.differs else ""
-            lines.append(f"  {result.distance:.4f}  {visible(result.name)}  {visible(labels + other)}")
+            words = visible(labels + other) if labels + other else ""
+            lines.append(f"  {result.distance:.4f}  {visible(result.name)}  {words}".rstrip())
         return "\n".join([*lines, *(["  ..."] if len(self) > SHOWN else [])])
 
     def __len__(self) -> int:
