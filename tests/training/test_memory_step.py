@@ -205,7 +205,7 @@ OPTIMIZER = optax.adam(1e-2)
 
 @functools.cache
 def memory_step(seed, mirror):
-    return make_memory_step(ENCODER, OPTIMIZER, seed=seed, mirror=mirror)
+    return make_memory_step(ENCODER, OPTIMIZER, seed=seed, total_steps=12, mirror=mirror)
 
 
 def run(params, steps, seed=0, state=None, mirror=True):
