@@ -77,6 +77,8 @@ class System:
         is written.
       second_stage: what stage 2 trains; None: there is no stage 2. Without stage 2, prototypes edit.
       fields: the config fields of its own, which stand in a section that has the system's name.
+      smallest_image: the smallest number of rows, and of columns, of the images that its model takes,
+        whatever backbone the config names; None: that of the backbone.
       problems: config -> what in it makes no sense for this system, a sentence each.
     """
 
@@ -85,4 +87,5 @@ class System:
     encoder_objective: Callable[[ConfigDict, Encoder, Int[np.ndarray, "M N"]], Objective]
     second_stage: SecondStage | None = None
     fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    smallest_image: int | None = None
     problems: Callable[[ConfigDict], Iterable[str]] = no_problem

@@ -13,6 +13,7 @@ from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_tr
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.runs import builders
@@ -166,6 +167,17 @@ def test_what_makes_no_sense_is_refused(field, value, problem):
     with pytest.raises(ConfigError) as error:
         check(config)
     assert f"{field} = {value!r}: {problem}" in str(error.value)
+
+
+def test_images_may_be_as_small_as_its_convolutions_take():
+    config = garments.get_config("fsn")
+    config.data.image_size = 31
+    check(config)
+    config.model.width = 1 / 32
+    parameter_shapes(builders.build_encoder(config, SCHEMA), 31)
+    config.data.image_size = 30
+    with pytest.raises(ConfigError, match="data.image_size = 30: at least 31$"):
+        check(config)
 
 
 @pytest.fixture

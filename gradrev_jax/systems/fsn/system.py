@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.loss_terms import TERMS
+from gradrev_jax.models.alexnet import SMALLEST_IMAGE_OF_MAPS
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.backbone import PRECISIONS
@@ -122,5 +123,6 @@ SYSTEM = System(
     build=build,
     encoder_objective=encoder_objective,
     fields=FIELDS,
+    smallest_image=SMALLEST_IMAGE_OF_MAPS,
     problems=problems,
 )
