@@ -110,6 +110,19 @@ def test_the_smallest_image_is_that_of_the_system_or_else_of_the_backbone(tiny_c
             check(tiny_config)
 
 
+def test_a_reversal_without_an_encoder_to_train_is_refused(tiny_config):
+    tiny_config.stages = (ENCODER, MEMORY)
+    tiny_config.memory.update({"reversal": True, "freeze_encoder": True})
+    with pytest.raises(ConfigError, match="memory.reversal = True: False where memory.freeze_encoder is set"):
+        check(tiny_config)
+    for field in ("reversal", "freeze_encoder"):
+        tiny_config.memory[field] = False
+        check(tiny_config)
+        tiny_config.memory[field] = True
+    tiny_config.stages = (ENCODER,)
+    check(tiny_config)
+
+
 def test_an_unknown_system_is_named_with_those_that_are_there(tiny_config):
     tiny_config.model.system = "amnett"
     with pytest.raises(
