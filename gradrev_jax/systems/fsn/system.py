@@ -124,5 +124,6 @@ SYSTEM = System(
     encoder_objective=encoder_objective,
     fields=FIELDS,
     smallest_image=SMALLEST_IMAGE_OF_MAPS,
+    without=("model.heads", "reversal.weighting"),
     problems=problems,
 )
