@@ -150,7 +150,12 @@ MEMORY_FIELDS = {
         rule=one_of(BLOCKS),
     ),
     "freeze_encoder": Field(default=False, meaning="Whether the memory alone is trained."),
-    "reversal": Field(default=False, meaning="Whether the reversal loss stays on, with the balanced weight."),
+    "reversal": Field(
+        default=False,
+        meaning="Whether the reversal loss stays on, with a balanced weight. L_cls of Eq. 5 is here one mean "
+        "cross-entropy of the three images, while the loss has the sum of four: the share of the weighted "
+        "reversal loss is about a quarter of `reversal.beta`.",
+    ),
     "margin": Field(default=0.5, meaning="Margin of both triplet losses.", rule=at_least(0)),
 }
 
