@@ -169,6 +169,22 @@ def test_what_makes_no_sense_is_refused(field, value, problem):
     assert f"{field} = {value!r}: {problem}" in str(error.value)
 
 
+def test_a_training_that_ends_before_the_branches_begin_is_refused():
+    config = garments.get_config("fsn")
+    config.train.update({"epochs": 4, "batch_size": 2, "max_steps": 3})
+    config.fsn.localization_share = 0.25
+    encoder, build = builders.build_encoder(config, SCHEMA), builders.system_of(config).encoder_objective
+    with pytest.raises(ConfigError, match="train.max_steps = 3: unset, or at least 4, .* 12 steps") as error:
+        build(config, encoder, LABELS)  # 3 steps an epoch
+    assert "fsn.localization_share" in str(error.value)
+    for steps in (4, 0, None):  # 0 leaves the encoder as it is
+        config.train.max_steps = steps
+        assert build(config, encoder, LABELS).localization_share == 0.25
+    config.train.max_steps = 1
+    config.fsn.localization_share = 0.0
+    build(config, encoder, LABELS)
+
+
 def test_images_may_be_as_small_as_its_convolutions_take():
     config = garments.get_config("fsn")
     config.data.image_size = 31

@@ -27,7 +27,8 @@ TRAIN_FIELDS = {
         default=None,
         kind=int,
         meaning="Step that ends the stage early; 0: the encoder of the run stays as it is; unset: after all "
-        "epochs.",
+        "epochs. A cosine learning rate reaches 0 at this step; the ramp of `reversal.weighting=schedule` "
+        "and `fsn.localization_share` count towards all epochs all the same.",
         rule=at_least(0),
         resumable=True,
     ),
