@@ -135,10 +135,12 @@ def crop_and_resample(
 ) -> Float[Array, "B N s s C"]:
     """Resamples what a map shows inside boxes to a grid of one size, bilinearly.
 
-    Every cell of the grid covers the same part of the box. Where the box is larger than the grid, the
-    bilinear kernel is as wide as that part, so that all cells of the box count; otherwise it interpolates
-    between neighbouring cells, which at the edges of the box may be outside of it, as in RoIAlign. The
-    gradient flows to the maps, not to the boxes.
+    Every cell of the grid covers the same part of the box. Where the box is larger than the grid, a cell is
+    a weighted mean: the weights are a triangle around the middle of its part, which ends a whole part away
+    on both sides. So all cells of the box count, neighbouring parts overlap, and the outer cells of the grid
+    read up to half a part outside of the box: 16 % of all weight for a box of 6 x 6 on a grid of 3, unless
+    the map ends there. Otherwise it interpolates between neighbouring cells, which at the edges of the box
+    may be outside of it, as in RoIAlign. The gradient flows to the maps, not to the boxes.
 
     Args:
       maps: [B, h, w, C].

@@ -79,9 +79,26 @@ def _posterior_blocks(
     inverse = 1 / jnp.asarray(temperatures, logits.dtype)[:, None]
     slices = jnp.where(schema.slice_mask, logits[..., schema.slice_index], -jnp.inf)
     # The largest logit goes before the temperature does, so that no logit overflows.
-    scaled = (slices - jax.lax.stop_gradient(slices.max(axis=-1, keepdims=True))) * inverse
+    below = slices - jax.lax.stop_gradient(slices.max(axis=-1, keepdims=True))
+    scaled = _times(below, inverse)
     # Half of the logarithm, because small probabilities have square roots that are representable.
     return jnp.exp(jax.nn.log_softmax(scaled, axis=-1) / 2)
+
+
+@jax.custom_jvp
+def _times(below: Float[Array, "*batch N k"], inverse: Float[Array, "N 1"]) -> Float[Array, "*batch N k"]:
+    """Computes the product of logits, of which some are -inf, and inverse temperatures."""
+    return below * inverse
+
+
+@_times.defjvp
+def _times_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Float[Array, "*batch N k"], Float[Array, "*batch N k"]]:
+    """Leaves out -inf, whose derivative by the temperature is NaN even times a cotangent of 0."""
+    below, inverse = primals
+    finite = jnp.where(below == -jnp.inf, 0, below)
+    return below * inverse, tangents[0] * inverse + finite * tangents[1]
 
 
 def one_hot_memory(schema: AttributeSchema) -> Float[np.ndarray, "J N k"]:

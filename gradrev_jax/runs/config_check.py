@@ -85,10 +85,16 @@ def _problems_with_backbone(config: ConfigDict, backbone: Backbone) -> Iterator[
         yield f"model.tap = {config.model.tap!r}: one of {', '.join(backbone.taps)}"
     if isinstance(backbone.inputs, VectorInputs):
         yield from _problems_with_vectors(config)
-    elif config.data.image_size < backbone.inputs.smallest:
-        yield f"data.image_size = {config.data.image_size}: at least {backbone.inputs.smallest}"
+    elif config.data.image_size < (smallest := _smallest_image(config, backbone.inputs)):
+        yield f"data.image_size = {config.data.image_size}: at least {smallest}"
     if config.data.embeddings and isinstance(backbone.inputs, PixelInputs):
         yield "data.embeddings is set: it needs model.backbone = 'embeddings'"
+
+
+def _smallest_image(config: ConfigDict, inputs: PixelInputs) -> int:
+    """Returns the smallest size of images that the system takes, or else the backbone."""
+    system = SYSTEMS.get(config.model.system)
+    return inputs.smallest if system is None or system.smallest_image is None else system.smallest_image
 
 
 def _problems_with_vectors(config: ConfigDict) -> Iterator[str]:

@@ -76,7 +76,7 @@ class MemoryObjective(Objective):
       block: ``soft``: the memory may leave its blocks, at a price; ``hard``: what lies outside is masked.
       freeze_encoder: whether the memory alone is trained.
       reversal: whether the reversal loss of the three images, with the balanced weight, is kept on.
-      beta: the share of the reversal.
+      beta: the share of the reversal in one mean cross-entropy, of which the loss has the sum of four.
       reversal_scale: lambda, of all pathways or [N, N] of each, see ``AttributeEncoder``.
       margin: the margin of both triplet losses.
 
@@ -147,7 +147,11 @@ class MemoryObjective(Objective):
     def _reversal(
         self, logits: Float[Array, "_ N J"], labels: Int[Array, "3 B N"], schema: AttributeSchema
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Computes the reversal loss of the three images and its balanced weight; 0 where it is off."""
+        """Computes the reversal loss of the three images and its balanced weight; 0 where it is off.
+
+        The weight balances against one mean cross-entropy of the images, as in stage 1. The classification
+        term of this stage is the sum of four, so the share of the reversal in it is about beta / 4.
+        """
         if not self.reversal:
             return jnp.zeros(()), jnp.zeros(())
         pathways = pathway_losses(logits, labels.reshape(-1, schema.num_attributes), schema)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class System:
         is written.
       second_stage: what stage 2 trains; None: there is no stage 2. Without stage 2, prototypes edit.
       fields: the config fields of its own, which stand in a section that has the system's name.
+      smallest_image: the smallest number of rows, and of columns, of the images that its model takes,
+        whatever backbone the config names; None: that of the backbone.
+      without: the config fields of other sections that say nothing of this system, as those of parts that it
+        has not; a run is described in words without them.
       problems: config -> what in it makes no sense for this system, a sentence each.
     """
 
@@ -85,4 +89,6 @@ class System:
     encoder_objective: Callable[[ConfigDict, Encoder, Int[np.ndarray, "M N"]], Objective]
     second_stage: SecondStage | None = None
     fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    smallest_image: int | None = None
+    without: Collection[str] = ()
     problems: Callable[[ConfigDict], Iterable[str]] = no_problem

@@ -171,7 +171,7 @@ def make_adversarial_update(
     objective: EncoderObjective,
     *,
     seed: int,
-    total_steps: int = 1,
+    total_steps: int,
     mirror: bool = True,
 ) -> Update:
     """Returns a pure update: the encoder's step against the adversaries, then theirs on the same features.

@@ -31,6 +31,7 @@ def make_memory_step(
     objective: MemoryObjective = ADDE_M,
     *,
     seed: int,
+    total_steps: int,
     mirror: bool = True,
 ) -> MemoryStep:
     """Returns ``make_update``, jitted for one device; it takes images by triplet, [3, B, S, S, 3].
@@ -42,9 +43,10 @@ def make_memory_step(
       optimizer: the Optax optimizer.
       objective: the loss to minimise.
       seed: the seed of flips and dropout.
+      total_steps: the number of steps of the whole stage, which schedules count towards.
       mirror: whether images are mirrored at random.
     """
-    update = make_update(encoder, optimizer, objective, seed=seed, mirror=mirror)
+    update = make_update(encoder, optimizer, objective, seed=seed, total_steps=total_steps, mirror=mirror)
 
     def memory_step(
         state: TrainState, images: Array, labels: Array, indicators: Array

@@ -162,6 +162,7 @@ def _memory_stage(shared: StageInputs) -> Stage:
         objective,
         seed=config.seed,
         mirror=config.train.mirror,
+        total_steps=config.memory.epochs * epoch_steps,
     )
 
     def batch(step: int) -> Batch:

@@ -58,7 +58,7 @@ def make_update(
     objective: Objective,
     *,
     seed: int,
-    total_steps: int = 1,
+    total_steps: int,
     mirror: bool = True,
 ) -> Update:
     """Returns a pure update: flip and normalise the inputs, compute the loss and its gradient, descend.
@@ -89,7 +89,7 @@ def make_objective_update(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
-    total_steps: int = 1,
+    total_steps: int,
     mirror: bool = True,
 ) -> ObjectiveUpdate:
     """Returns an update whose objective may depend on the state, and that returns all parts of the loss.

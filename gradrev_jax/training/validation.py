@@ -53,7 +53,8 @@ def make_validator(
     """Returns a function that scores (encoder parameters, memory) on the held-out images.
 
     The score is the macro attribute accuracy without a memory, and with one the share of queries that find
-    a match among the first 30 (``hit_rate``; of fewer images, among the half of them).
+    a match among the first 30 (``hit_rate``; of fewer images, among the half of them). A memory edits by
+    Eq. 7 at strength 1, whatever evaluation does: the protocol may change after training.
 
     Args:
       encoder: the model.

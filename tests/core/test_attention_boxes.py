@@ -126,6 +126,15 @@ def test_the_gradient_of_a_crop_against_finite_differences(rng):
         np.testing.assert_allclose(gradient[cell], slope, atol=1e-4)
 
 
+@pytest.mark.parametrize(("side", "share"), [(6, 0.1597), (5, 0.1597), (3, 0.0)])
+def test_outer_cells_read_half_a_cell_of_the_grid_around_a_larger_box(side, share):
+    outside = np.ones((1, 13, 13, 1), np.float32)
+    outside[:, 3 : 3 + side, 3 : 3 + side] = 0
+    found = crops(outside, np.array([[[3, 3, 3 + side, 3 + side]]]), size=3)[0, 0, ..., 0]
+    assert float(found.mean()) == pytest.approx(share, abs=1e-4)
+    assert found[1, 1] == 0
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),

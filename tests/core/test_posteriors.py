@@ -81,6 +81,23 @@ def test_gradients_of_blocks_are_finite_and_those_of_differences(rng):
     assert jnp.isfinite(jax.grad(lambda z: (posterior_blocks(z, SCHEMA) * weights).sum())(far)).all()
 
 
+@pytest.mark.parametrize("impossible", [False, True])
+def test_gradients_of_temperatures_are_those_of_differences(rng, impossible):
+    """Of attributes with fewer values than the largest, too, and where a value has no probability."""
+    logits = rng.normal(size=(5, 7)).astype(np.float32)
+    if impossible:
+        logits[1, :2] = -np.inf
+    weights = rng.normal(size=(5, 3, 4)).astype(np.float32)
+    temperatures = np.array([0.7, 2.0, 1.0])
+    gradient = jax.grad(lambda t: (posterior_blocks(logits, SCHEMA, t) * weights).sum())(
+        jnp.asarray(temperatures, jnp.float32)
+    )
+    for n in range(3):
+        step = 1e-5 * np.eye(3)[n]
+        up, down = (slow_blocks(logits, SCHEMA, temperatures + sign * step) for sign in (1, -1))
+        assert gradient[n] == pytest.approx(((up - down) * weights).sum() / 2e-5, abs=1e-4)
+
+
 def test_bad_temperatures_and_logits_are_named(unchecked):
     logits = np.zeros((2, 7), np.float32)
     with pytest.raises(ValueError, match=r"above 0, got 0 for 'size'"):

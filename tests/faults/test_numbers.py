@@ -143,7 +143,7 @@ def test_the_memory_stays_finite_at_the_edges(name, dtype, size):
     encoder = encoder_of(name, dtype)
     params = init_state(encoder, ADAM, input_size=8, seed=0).params
     memory = jnp.zeros((SCHEMA.num_values, SCHEMA.num_attributes, 5))  # of values without an image
-    update = make_update(encoder, ADAM, MemoryObjective(reversal=True), seed=0)
+    update = make_update(encoder, ADAM, MemoryObjective(reversal=True), seed=0, total_steps=10)
     state = TrainState.begin({"encoder": params, "memory": memory}, ADAM)
     images = np.stack([images[: 3 * size] for images, _ in EDGES.values()])
     labels = np.stack([labels[: 3 * size].reshape(3, size, -1) for _, labels in EDGES.values()])

@@ -53,7 +53,7 @@ def run(case: Case, weights: dict[str, np.ndarray], batch: Batch) -> Result:
         arguments = (images, batch.labels.reshape(-1, schema.num_attributes))
     else:
         params = {ENCODER: params, MEMORY: memory_from_torch(of_memory, schema, case.feature_dim)}
-        step = make_memory_step(encoder, optimizer, seed=0, mirror=False)
+        step = make_memory_step(encoder, optimizer, seed=0, total_steps=STEPS, mirror=False)
         arguments = tuple(batch)
 
     def to_torch(tree):

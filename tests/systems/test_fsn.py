@@ -13,6 +13,7 @@ from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_tr
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.opening import open_run
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.inputs import normalize_images
 from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.runs import builders
@@ -166,6 +167,33 @@ def test_what_makes_no_sense_is_refused(field, value, problem):
     with pytest.raises(ConfigError) as error:
         check(config)
     assert f"{field} = {value!r}: {problem}" in str(error.value)
+
+
+def test_a_training_that_ends_before_the_branches_begin_is_refused():
+    config = garments.get_config("fsn")
+    config.train.update({"epochs": 4, "batch_size": 2, "max_steps": 3})
+    config.fsn.localization_share = 0.25
+    encoder, build = builders.build_encoder(config, SCHEMA), builders.system_of(config).encoder_objective
+    with pytest.raises(ConfigError, match="train.max_steps = 3: unset, or at least 4, .* 12 steps") as error:
+        build(config, encoder, LABELS)  # 3 steps an epoch
+    assert "fsn.localization_share" in str(error.value)
+    for steps in (4, 0, None):  # 0 leaves the encoder as it is
+        config.train.max_steps = steps
+        assert build(config, encoder, LABELS).localization_share == 0.25
+    config.train.max_steps = 1
+    config.fsn.localization_share = 0.0
+    build(config, encoder, LABELS)
+
+
+def test_images_may_be_as_small_as_its_convolutions_take():
+    config = garments.get_config("fsn")
+    config.data.image_size = 31
+    check(config)
+    config.model.width = 1 / 32
+    parameter_shapes(builders.build_encoder(config, SCHEMA), 31)
+    config.data.image_size = 30
+    with pytest.raises(ConfigError, match="data.image_size = 30: at least 31$"):
+        check(config)
 
 
 @pytest.fixture

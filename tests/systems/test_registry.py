@@ -1,5 +1,7 @@
 """What holds for every system, whatever its name."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -90,6 +92,35 @@ def test_a_system_without_a_second_stage_has_none_in_its_config(tiny_config, mon
     tiny_config.stages = (ENCODER, MEMORY)
     with pytest.raises(ConfigError, match="because the system 'gradrev' has no stage 2"):
         check(tiny_config)
+
+
+def test_the_smallest_image_is_that_of_the_system_or_else_of_the_backbone(tiny_config, monkeypatch):
+    tiny_config.model.backbone = "alexnet"
+    tiny_config.data.image_size = 62
+    with pytest.raises(ConfigError, match="data.image_size = 62: at least 63"):
+        check(tiny_config)
+    tiny_config.data.train_resize = None
+    for least in (60, 100):
+        system = dataclasses.replace(SYSTEMS["gradrev"], smallest_image=least)
+        monkeypatch.setitem(registry.SYSTEMS, "gradrev", system)
+        tiny_config.data.image_size = least
+        check(tiny_config)
+        tiny_config.data.image_size = least - 1
+        with pytest.raises(ConfigError, match=f"data.image_size = {least - 1}: at least {least}"):
+            check(tiny_config)
+
+
+def test_a_reversal_without_an_encoder_to_train_is_refused(tiny_config):
+    tiny_config.stages = (ENCODER, MEMORY)
+    tiny_config.memory.update({"reversal": True, "freeze_encoder": True})
+    with pytest.raises(ConfigError, match="memory.reversal = True: False where memory.freeze_encoder is set"):
+        check(tiny_config)
+    for field in ("reversal", "freeze_encoder"):
+        tiny_config.memory[field] = False
+        check(tiny_config)
+        tiny_config.memory[field] = True
+    tiny_config.stages = (ENCODER,)
+    check(tiny_config)
 
 
 def test_an_unknown_system_is_named_with_those_that_are_there(tiny_config):

@@ -70,7 +70,7 @@ def encoder_stage(size, encoder=ENCODER, objective=TRIPLETS):
 
 
 def memory_stage(size, encoder=ENCODER):
-    update = make_update(encoder, OPTIMIZER, MemoryObjective(reversal=True), seed=0)
+    update = make_update(encoder, OPTIMIZER, MemoryObjective(reversal=True), seed=0, total_steps=STEPS)
     params = init_state(encoder, OPTIMIZER, input_size=64, seed=0).params
     memory = np.random.default_rng(1).normal(size=(5, 2, 3))
 

@@ -45,7 +45,8 @@ def begin(played, encoder=ENCODER, optimizer=SGD):
 
 
 def step(played, objective=OBJECTIVE, optimizer=SGD, encoder=ENCODER, **settings):
-    update = make_adversarial_update(played, encoder, optimizer, objective, seed=0, mirror=False, **settings)
+    settings = {"seed": 0, "total_steps": 1, "mirror": False, **settings}
+    update = make_adversarial_update(played, encoder, optimizer, objective, **settings)
     return jax.jit(update)
 
 
@@ -120,7 +121,7 @@ def test_before_the_first_step_of_adversaries_the_encoder_trains_without_reversa
     state = played.begin(init_state(ENCODER, SGD, input_size=5, seed=0), feature_dim=6, seed=0)
     after, metrics = step(played)(state, VECTORS, LABELS)
     off = dataclasses.replace(OBJECTIVE, weighting="off")
-    plain = jax.jit(make_update(ENCODER, SGD, off, seed=0, mirror=False))
+    plain = jax.jit(make_update(ENCODER, SGD, off, seed=0, total_steps=1, mirror=False))
     alone, _ = plain(state, VECTORS, LABELS)
     np.testing.assert_allclose(metrics.terms["removal"], 0, atol=1e-6)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-7), after.params, alone.params)
@@ -161,7 +162,9 @@ def test_a_batch_without_labels_changes_nothing():
 def test_without_adversaries_a_state_has_none():
     state = init_state(ENCODER, SGD, input_size=5, seed=0)
     assert state.adversaries is None
-    after, _ = jax.jit(make_update(ENCODER, SGD, OBJECTIVE, seed=0, mirror=False))(state, VECTORS, LABELS)
+    after, _ = jax.jit(make_update(ENCODER, SGD, OBJECTIVE, seed=0, total_steps=1, mirror=False))(
+        state, VECTORS, LABELS
+    )
     assert after.adversaries is None
 
 

@@ -198,6 +198,8 @@ def test_the_reversal_adds_its_balanced_share(params):
     np.testing.assert_allclose(metrics.loss_rev, rev, rtol=1e-5)
     np.testing.assert_allclose(metrics.w_rev, 0.3 * 0.2 * cls / rev, rtol=1e-5)
     np.testing.assert_allclose(total, plain + 0.3 * 0.2 * cls, rtol=1e-5)
+    share = metrics.w_rev * metrics.loss_rev / (0.2 * metrics.loss_cls)
+    assert share == pytest.approx(0.3 / 4, rel=0.15), "the classification term is the sum of four means"
 
 
 OPTIMIZER = optax.adam(1e-2)
@@ -205,7 +207,7 @@ OPTIMIZER = optax.adam(1e-2)
 
 @functools.cache
 def memory_step(seed, mirror):
-    return make_memory_step(ENCODER, OPTIMIZER, seed=seed, mirror=mirror)
+    return make_memory_step(ENCODER, OPTIMIZER, seed=seed, total_steps=12, mirror=mirror)
 
 
 def run(params, steps, seed=0, state=None, mirror=True):

@@ -25,6 +25,7 @@ from gradrev_jax.training import run as training_run
 from gradrev_jax.training.parallel import Parallel
 from gradrev_jax.training.run import train
 from gradrev_jax.training.stopping import TrainingStopped
+from gradrev_jax.training.update import make_update
 from gradrev_jax.training.validation import Validation
 
 
@@ -566,6 +567,20 @@ def test_images_are_mirrored_where_the_config_says_so(two_stages, tmp_path, monk
     monkeypatch.setattr(stages, "make_update", recording(stages.make_update))
     run(two_stages, tmp_path)
     assert seen == [mirror] * 3, "those of stage 1 are made for the compiler, too"
+
+
+@pytest.mark.long
+def test_the_progress_of_each_stage_is_a_fraction_of_its_own_epochs(two_stages, tmp_path, monkeypatch):
+    two_stages.train.max_steps = two_stages.memory.max_steps = 1  # which end a stage, but are not its length
+    seen = []
+
+    def recording(*arguments, **options):
+        seen.append(options.get("total_steps"))
+        return make_update(*arguments, **options)
+
+    monkeypatch.setattr(stages, "make_update", recording)
+    run(two_stages, tmp_path)
+    assert seen == [4, 4, 6], "that of stage 1 is made for the compiler, too"
 
 
 def test_a_folder_may_be_a_string(tiny_config, tmp_path):

@@ -62,10 +62,12 @@ def outputs(system):
             adversaries, conditionals(count_pairs(LABELS, SCHEMA), SCHEMA), optax.adam(1e-2)
         )
         state = training.begin(state, feature_dim=8, seed=0)
-        update = make_adversarial_update(training, ENCODER, OPTIMIZER, objective, seed=0, mirror=False)
+        update = make_adversarial_update(
+            training, ENCODER, OPTIMIZER, objective, seed=0, total_steps=1, mirror=False
+        )
     else:
         objective = EncoderObjective(weighting="balanced" if system == "shared" else "off")
-        update = make_update(ENCODER, OPTIMIZER, objective, seed=0, mirror=False)
+        update = make_update(ENCODER, OPTIMIZER, objective, seed=0, total_steps=1, mirror=False)
     params = trained(update, state)
     return [ENCODER.apply(params, jnp.asarray(vectors)) for vectors in (VECTORS, FRESH_VECTORS)]
 

@@ -27,6 +27,8 @@ from gradrev_jax.evaluation.comparison.systems import (
 from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.runs.fields.table import is_descriptive
+from gradrev_jax.systems.objective import MEMORY
+from gradrev_jax.systems.registry import SYSTEMS
 
 ACCURACY_NAMES = tuple(f"accuracy_{mean}" for mean in ACCURACIES)
 
@@ -195,7 +197,10 @@ def _fields_that_differ(systems: Sequence[ComparedSystem]) -> dict[str, dict[str
     fields = sorted({field for system in shown for run in system.runs for field in run.config})
 
     def uses(run: EvaluatedRun, field: str) -> bool:
-        return not field.startswith("memory.") or "memory" in run.config["stages"]
+        section = field.split(".")[0]
+        if section in SYSTEMS:
+            return run.config.get("model.system") == section
+        return section != MEMORY or MEMORY in run.config["stages"]
 
     def value(run: EvaluatedRun, field: str) -> Any:
         return run.config.get(field) if uses(run, field) else None

@@ -145,7 +145,8 @@ REVERSAL_FIELDS = {
     "weighting": Field(
         default="balanced",
         meaning="Rule for w_rev: `balanced` (Eq. 5), `fixed` at beta, `schedule` (Ganin's ramp from 0 to "
-        "beta) or `off` (the ablation of Table 7).",
+        "beta over all `train.epochs`, of which `train.max_steps` may cut off the end) or `off` (the "
+        "ablation of Table 7).",
         rule=one_of(WEIGHTINGS),
         paper="Eq. 5",
     ),

@@ -27,7 +27,8 @@ TRAIN_FIELDS = {
         default=None,
         kind=int,
         meaning="Step that ends the stage early; 0: the encoder of the run stays as it is; unset: after all "
-        "epochs.",
+        "epochs. A cosine learning rate reaches 0 at this step; the ramp of `reversal.weighting=schedule` "
+        "and `fsn.localization_share` count towards all epochs all the same.",
         rule=at_least(0),
         resumable=True,
     ),
@@ -150,7 +151,12 @@ MEMORY_FIELDS = {
         rule=one_of(BLOCKS),
     ),
     "freeze_encoder": Field(default=False, meaning="Whether the memory alone is trained."),
-    "reversal": Field(default=False, meaning="Whether the reversal loss stays on, with the balanced weight."),
+    "reversal": Field(
+        default=False,
+        meaning="Whether the reversal loss stays on, with a balanced weight. L_cls of Eq. 5 is here one mean "
+        "cross-entropy of the three images, while the loss has the sum of four: the share of the weighted "
+        "reversal loss is about a quarter of `reversal.beta`.",
+    ),
     "margin": Field(default=0.5, meaning="Margin of both triplet losses.", rule=at_least(0)),
 }
 

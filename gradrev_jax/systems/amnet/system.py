@@ -80,5 +80,6 @@ SYSTEM = System(
             earlier=1024,
         )
     },
+    without=("model.heads", "reversal.weighting"),
     problems=problems,
 )

@@ -1,5 +1,6 @@
 """FashionSearchNet as a system: from a config to its model and its objective."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,9 @@ from ml_collections import ConfigDict
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.loss_terms import TERMS
+from gradrev_jax.data.batches import steps_per_epoch
+from gradrev_jax.errors import ConfigError, naming
+from gradrev_jax.models.alexnet import SMALLEST_IMAGE_OF_MAPS
 from gradrev_jax.models.backbones import find_backbone
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.backbone import PRECISIONS
@@ -39,8 +43,13 @@ def build(config: ConfigDict, schema: AttributeSchema) -> FashionSearchNet:
 def encoder_objective(
     config: ConfigDict, encoder: Encoder, labels: Int[np.ndarray, "M N"]
 ) -> LocalizedObjective:
-    """Returns the objective that a config describes; the labels are not needed."""
+    """Returns the objective that a config describes; of the labels, only their number matters.
+
+    Raises:
+      ConfigError: the training ends before a branch is trained.
+    """
     train = config.train
+    _check_branches_begin(config, len(labels))
     return LocalizedObjective(
         w_cls=train.classification_weight,
         w_localization=config.fsn.localization_weight,
@@ -48,6 +57,25 @@ def encoder_objective(
         triplet_margin=train.triplet_margin,
         localization_share=config.fsn.localization_share,
     )
+
+
+def _check_branches_begin(config: ConfigDict, num_images: int) -> None:
+    """Raises where train.max_steps ends the training within the part of the localising classifiers alone.
+
+    Raises:
+      ConfigError: it does; 0 steps are none of a training, and never refused.
+    """
+    train, share = config.train, config.fsn.localization_share
+    if not train.max_steps or not share:
+        return
+    with naming("train.{}"):
+        total = train.epochs * steps_per_epoch(num_images, train.batch_size)
+    least = math.ceil(round(share * total, 6)) + 1  # rounded, because 0.07 * 100 is above 7
+    if train.max_steps < least:
+        raise ConfigError(
+            f"train.max_steps = {train.max_steps}: unset, or at least {least}, because no branch is trained "
+            f"in the part of fsn.localization_share, which is {share:g} of the {total} steps of train.epochs"
+        )
 
 
 def problems(config: ConfigDict) -> Iterable[str]:
@@ -111,7 +139,8 @@ FIELDS = {
     ),
     "localization_share": Field(
         default=0.0,
-        meaning="Part of the training, from its start, in which these classifiers alone are trained.",
+        meaning="Part of the training, from its start, in which these classifiers alone are trained. It "
+        "counts towards all `train.epochs`, whatever `train.max_steps` says.",
         rule=below_one(),
         earlier=0.0,
     ),
@@ -122,5 +151,7 @@ SYSTEM = System(
     build=build,
     encoder_objective=encoder_objective,
     fields=FIELDS,
+    smallest_image=SMALLEST_IMAGE_OF_MAPS,
+    without=("model.heads", "reversal.weighting"),
     problems=problems,
 )

@@ -190,6 +190,15 @@ def test_fields_of_the_memory_are_compared_where_there_is_one(make_run):
     assert found["memory.epochs"] == {"a": [None], "b": [9], "c": [2]}
 
 
+def test_fields_of_a_system_are_compared_where_it_is_run(make_run):
+    ours = make_run("ours", fields={"amnet.feature_dim": 7})
+    amnet = make_run("amnet", 1, fields={"model.system": "amnet"})
+    assert list(compared(ours, amnet)["fields_that_differ"]) == ["model.system"]
+    wide = make_run("wide", 2, fields={"model.system": "amnet", "amnet.feature_dim": 9})
+    found = compared(ours, amnet, wide)["fields_that_differ"]
+    assert found["amnet.feature_dim"] == {"ours": [None], "amnet": [1024], "wide": [9]}
+
+
 def test_one_reference_image_leaves_intervals_open(make_run):
     labels = np.array([[0, 0], [1, -1]])
     labels[1] = [1, 0]

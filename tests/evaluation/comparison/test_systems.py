@@ -212,12 +212,28 @@ def test_metrics_are_those_of_all_runs_in_the_order_of_the_first(make_run):
             "decorrelated labels",
         ),
         ({"stages": ["encoder", "memory"]}, "N classifiers, balanced reversal, memory fine-tuned"),
+        ({"model.system": "gradrev"}, "N classifiers, balanced reversal"),
+        (
+            {"model.system": "amnet", "reversal.weighting": "off", "stages": ["encoder", "memory"]},
+            "amnet, edit learned",
+        ),
+        (
+            {"model.system": "fsn", "reversal.weighting": "off", "train.label_triplet_weight": 1.0},
+            "fsn, triplet losses",
+        ),
+        (
+            {"model.system": "gamma", "stages": ["encoder", "memory"]},
+            "gamma, N classifiers, balanced reversal, edit learned",
+        ),
+        ({"model.system": "of a plugin"}, "of a plugin, N classifiers, balanced reversal"),
     ],
 )
 def test_a_config_in_words(fields, words):
     config = {"model.heads": "shared", "reversal.weighting": "balanced", "stages": ["encoder"], **fields}
     assert describe_config(config) == words
-    assert "fine-tuned" not in describe_config(config, prototypes_alone=True)
+    alone = describe_config(config, prototypes_alone=True)
+    assert "fine-tuned" not in alone
+    assert "learned" not in alone
 
 
 def test_a_report_beside_that_of_a_run_is_named(make_run):
