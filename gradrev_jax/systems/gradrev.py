@@ -1,7 +1,5 @@
 """The paper's system, and all that differ from it in fields of the config alone, such as ADDE-M."""
 
-from collections.abc import Iterable
-
 import numpy as np
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
@@ -16,7 +14,6 @@ from gradrev_jax.models.interface import Encoder
 from gradrev_jax.systems.backbone import backbone_fields
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.memory_loss import MemoryObjective, MemoryWeights
-from gradrev_jax.systems.objective import MEMORY
 from gradrev_jax.systems.system import SecondStage, System
 
 
@@ -85,7 +82,16 @@ def encoder_objective(
 
 
 def memory_objective(config: ConfigDict, encoder: Encoder) -> MemoryObjective:
-    """Returns the objective of stage 2 that a config describes; see ``encoder_objective``."""
+    """Returns the objective of stage 2 that a config describes; see ``encoder_objective``.
+
+    Raises:
+      ConfigError: a reversal without an encoder that it trains. Runs that had one are evaluated all the same.
+    """
+    if config.memory.reversal and config.memory.freeze_encoder:
+        raise ConfigError(
+            "memory.reversal = True: False where memory.freeze_encoder is set, because L_rev trains the "
+            "encoder alone"
+        )
     return MemoryObjective(
         weights=MemoryWeights(**config.memory.weights),
         block=config.memory.block,
@@ -104,19 +110,9 @@ def begin_memory(
     return prototypes
 
 
-def problems(config: ConfigDict) -> Iterable[str]:
-    """Yields settings of stage 2 that contradict each other."""
-    if MEMORY in config.stages and config.memory.reversal and config.memory.freeze_encoder:
-        yield (
-            "memory.reversal = True: False where memory.freeze_encoder is set, because L_rev trains the "
-            "encoder alone"
-        )
-
-
 SYSTEM = System(
     meaning="the paper's encoder, of one feature per attribute",
     build=build,
     encoder_objective=encoder_objective,
     second_stage=SecondStage(begin=begin_memory, objective=memory_objective),
-    problems=problems,
 )

@@ -110,17 +110,20 @@ def test_the_smallest_image_is_that_of_the_system_or_else_of_the_backbone(tiny_c
             check(tiny_config)
 
 
-def test_a_reversal_without_an_encoder_to_train_is_refused(tiny_config):
+def test_a_reversal_without_an_encoder_to_train_is_refused_before_training_alone(tiny_config):
     tiny_config.stages = (ENCODER, MEMORY)
     tiny_config.memory.update({"reversal": True, "freeze_encoder": True})
+    check(tiny_config)  # as an evaluation does
+    catalogue = builders.open_catalogue(tiny_config)
+    encoder = builders.build_encoder(tiny_config, catalogue.schema)
     with pytest.raises(ConfigError, match="memory.reversal = True: False where memory.freeze_encoder is set"):
-        check(tiny_config)
+        builders.objectives(tiny_config, encoder, catalogue.labels)
     for field in ("reversal", "freeze_encoder"):
         tiny_config.memory[field] = False
-        check(tiny_config)
+        builders.objectives(tiny_config, encoder, catalogue.labels)
         tiny_config.memory[field] = True
     tiny_config.stages = (ENCODER,)
-    check(tiny_config)
+    builders.objectives(tiny_config, encoder, catalogue.labels)
 
 
 def test_an_unknown_system_is_named_with_those_that_are_there(tiny_config):
