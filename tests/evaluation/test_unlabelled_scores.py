@@ -136,8 +136,10 @@ def test_a_cut_off_below_ten_is_shown_where_there_is_no_other(run):
 
 
 def test_no_reference_with_a_label_gives_no_number(run, monkeypatch):
-    def nothing_known(config, opened=builders.open_catalogue):
-        catalogue = opened(config)
+    opened = builders.open_catalogue
+
+    def nothing_known(*given):
+        catalogue = opened(*given)
         catalogue.unlabelled.labels[:] = -1
         return catalogue
 

@@ -1,5 +1,6 @@
 import pytest
 
+from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.formats.table.columns import AttributeRules
 from gradrev_jax.data.formats.table.labels import CellRules
 from gradrev_jax.errors import ConfigError, DataError
@@ -115,10 +116,14 @@ def test_every_field_of_a_table_reaches_its_reader(unchecked, monkeypatch, tmp_p
         given.update(root=root, say=say, **options)
 
     monkeypatch.setattr(formats, "read_table", read)
-    formats.FORMATS["table"].open(config.data, 7)
+    table = formats.FORMATS["table"]
+    table.open(config.data, 7)
     expected = {**changed, "root": tmp_path / "set", "seed": 7, "split_column": None, "delimiter": "\t"}
     rules = CellRules(("x",), merge_spellings=False, value_separator="|")
-    assert given == {**expected, "cells": rules, "say": formats.say_note, "files_required": False}
+    expected |= {"cells": rules, "say": formats.say_note, "files_required": False}
+    assert given == {**expected, "known": {}}
+    table.reopen(config.data, 7, AttributeSchema(("color",), (("blue", "red"),)))
+    assert given == {**expected, "known": {"color": ("blue", "red")}}
 
 
 def test_what_is_recognised_in_a_table_is_said_on_stderr(tmp_path, capsys):

@@ -491,9 +491,7 @@ def test_triplets_that_come_with_the_catalogue_are_trained_on(two_stages, tmp_pa
     given = dataclasses.replace(
         given, reference=rows[given.reference], positive=rows[given.positive], negative=rows[given.negative]
     )
-    monkeypatch.setattr(
-        builders, "open_catalogue", lambda config: dataclasses.replace(catalogue, triplets=given)
-    )
+    monkeypatch.setattr(builders, "open_catalogue", lambda *_: dataclasses.replace(catalogue, triplets=given))
     seen = []
     before_each_call(
         monkeypatch, lambda state, targets: seen.extend(targets[1]) if "memory" in state.params else None
