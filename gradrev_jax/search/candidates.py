@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int, Int64
 
 from gradrev_jax.search.edits import EditedFeatures, ScoreTerms
 from gradrev_jax.search.neighbors import TILE_BYTES
@@ -156,7 +156,8 @@ def smallest_on_host(
 ) -> tuple[Float[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
     """Returns ``smallest`` of each query; NumPy selects several times as fast as XLA on a CPU.
 
-    The m-th smallest minimum of the groups is a limit that at least m scores keep, and few others.
+    The m-th smallest minimum of the groups is a limit that at least m scores keep, and few others. Equal
+    scores come in the order of their rows.
 
     Args:
       scores: [Q, G], finite.
@@ -167,14 +168,33 @@ def smallest_on_host(
     position = np.flatnonzero(scores <= limits)
     firsts = np.searchsorted(position, scores.shape[1] * np.arange(len(scores) + 1))
     counts = np.diff(firsts)
-    # One line per query, padded behind.
-    place = np.arange(len(position)) + np.repeat(np.arange(len(scores)) * counts.max() - firsts[:-1], counts)
-    least = np.full((len(scores), counts.max()), np.inf, scores.dtype)
-    rows = np.zeros(least.shape, np.int32)
-    least.put(place, scores.ravel()[position])
-    rows.put(place, position % scores.shape[1])
-    order = np.argsort(least, axis=1)[:, :m]
-    return np.take_along_axis(least, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    query = np.repeat(np.arange(len(scores)), counts)
+    least, rows = scores.ravel()[position], position - query * scores.shape[1]
+    if scores.dtype != np.float32:
+        order = np.lexsort((rows, least, query))[firsts[:-1, None] + np.arange(m)]
+        return least[order], rows[order].astype(np.int32)
+    # One line per query, padded behind. Whole numbers are sorted in half of the time that it takes to find an
+    # order and to take two arrays in it.
+    line = np.arange(len(scores)) * counts.max() - firsts[:-1]
+    keys = np.full((len(scores), counts.max()), np.iinfo(np.int64).max)
+    keys.put(np.arange(len(position)) + line[query], _keys(least, rows))
+    keys.sort(axis=1)
+    return _of_keys(keys[:, :m])
+
+
+def _keys(scores: Float32[np.ndarray, " M"], rows: Int[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+    """Returns whole numbers that ascend as scores do, and where these are equal, as rows do."""
+    bits = scores.view(np.int32).astype(np.int64)
+    # The bits of numbers below 0 ascend as these descend.
+    return ((bits ^ ((bits >> 63) & 0x7FFFFFFF)) << 32) | rows
+
+
+def _of_keys(
+    keys: Int64[np.ndarray, "Q m"],
+) -> tuple[Float32[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
+    """Returns the scores and the rows that ``_keys`` made keys of."""
+    bits = keys >> 32
+    return (bits ^ ((bits >> 63) & 0x7FFFFFFF)).astype(np.int32).view(np.float32), keys.astype(np.int32)
 
 
 def group_size(count: int, m: int) -> int:

@@ -26,6 +26,17 @@ def test_smallest_against_a_sort(rng, select, count, m):
         assert len(set(rows.tolist())) == m
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_scores_come_in_the_order_of_their_rows_on_the_host(rng, dtype):
+    scores = rng.integers(-3, 3, (7, 300)).astype(dtype)
+    scores[0] = -np.arange(300)
+    least, rows = smallest_on_host(scores, 40)
+    order = np.argsort(scores, axis=1, kind="stable")[:, :40]
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(least, np.take_along_axis(scores, order, axis=1))
+    assert (least.dtype, rows.dtype) == (dtype, np.int32)
+
+
 def test_smallest_of_several_queries_at_once(rng):
     """Queries keep different numbers of scores below their limits; of one, all scores are equal."""
     scores = rng.integers(0, 500, (5, 301)).astype(np.float32)
