@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.on_gpu.plan import DRY_RUN_LIMITS, MINUTES, Step, plan, with_time
 from benchmarks.on_gpu.running import Outcome, run_step
@@ -21,6 +21,7 @@ END_SECONDS = 5.0  # the time reserved for ending the last step and printing the
 FAILED, WRONG_CALL, NO_GPU = 1, 2, 3  # exit statuses
 PROBE = """
 import json, jax
+print("imported", flush=True)
 device = jax.devices()[0]
 print(json.dumps({"platform": device.platform, "kind": device.device_kind}))
 """
@@ -34,10 +35,48 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
       steps: the steps to run instead of the plan's.
 
     Returns:
-      The exit status: 0 if all steps succeeded, 1 if a step failed, 2 if the call is wrong or packages are
-      missing, and 3 without a GPU.
+      The exit status: 0 if all steps succeeded, 1 if a step failed, 2 if the call is wrong, packages are
+      missing or JAX cannot be imported, and 3 without a GPU.
     """
     started = time.perf_counter()
+    options, steps = read_call(arguments, steps)
+    with tempfile.TemporaryDirectory(prefix="on_gpu_") as folder:
+        environment = {
+            "PYTHONPATH": search_path(folder, os.environ),
+            "PYTHONUNBUFFERED": "1",
+            "TQDM_MININTERVAL": "10",  # in seconds; a log keeps every state of a progress bar
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
+        }
+        if why := provide(options.wheels, pathlib.Path(folder)):
+            print(why, file=sys.stderr)
+            return WRONG_CALL
+        try:
+            device, why = find_device(environment)
+        except ImportError as error:
+            print(error, file=sys.stderr)
+            return WRONG_CALL
+        if device.get("platform") != "gpu" and not options.dry_run:
+            print(
+                f"No GPU: {why or 'JAX finds only ' + device['kind'] + ' here'}. Call it where python3 has "
+                "JAX with CUDA and a card, or with --dry-run to see whether it works.",
+                file=sys.stderr,
+            )
+            return NO_GPU
+        ends = started + 60 * options.minutes - END_SECONDS
+        outcomes, summary = run_all(steps, options.out, environment, ends=ends, dry_run=options.dry_run)
+    print(f"\n{summary}")
+    return 0 if all(outcome.status == "ok" for outcome in outcomes) else FAILED
+
+
+def read_call(
+    arguments: Sequence[str] | None, steps: Sequence[Step] | None
+) -> tuple[argparse.Namespace, list[Step]]:
+    """Returns the flags, with whole paths and the time limit of the whole run, and the steps to run.
+
+    Args:
+      arguments: the arguments of the command line; None for those of the process.
+      steps: the steps to choose from instead of the plan's.
+    """
     parser = argparse.ArgumentParser(
         prog="benchmarks/on_gpu.sh", description="All that a GPU can show, within minutes; see docs/gpu.md."
     )
@@ -59,58 +98,62 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
     )
     options = parser.parse_args(arguments)
     here = pathlib.Path(os.environ.get("GRADREV_CALLED_FROM", pathlib.Path.cwd()))
-    out, wheels = here / options.out, here / options.wheels
-    steps = plan(out, dry_run=options.dry_run) if steps is None else steps
+    options.out, options.wheels = here / options.out, here / options.wheels
+    steps = plan(options.out, dry_run=options.dry_run) if steps is None else steps
     names = [step.name for step in steps]
     if unknown := [name for name in options.only or () if name not in names]:
         parser.error(f"--only: no step is called {', '.join(unknown)}; there are {', '.join(names)}")
-    minutes = options.minutes
-    if minutes is None:
-        minutes = MINUTES * (DRY_RUN_LIMITS if options.dry_run else 1)
-    if minutes <= 0:
-        parser.error(f"--minutes={minutes:g}: it needs some time")
+    if options.minutes is None:
+        options.minutes = MINUTES * (DRY_RUN_LIMITS if options.dry_run else 1)
+    if options.minutes <= 0:
+        parser.error(f"--minutes={options.minutes:g}: it needs some time")
+    return options, [step for step in steps if not options.only or step.name in options.only]
 
-    with tempfile.TemporaryDirectory(prefix="on_gpu_") as folder:
-        environment = {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), folder]),
-            "PYTHONUNBUFFERED": "1",
-            "TQDM_MININTERVAL": "10",  # in seconds; a log keeps every state of a progress bar
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
-        }
-        if why := provide(wheels, pathlib.Path(folder)):
-            print(why, file=sys.stderr)
-            return WRONG_CALL
-        device, why = find_device(environment)
-        if device.get("platform") != "gpu" and not options.dry_run:
-            print(
-                f"No GPU: {why or 'JAX finds only ' + device['kind'] + ' here'}. Call it where python3 has "
-                "JAX with CUDA and a card, or with --dry-run to see whether it works.",
-                file=sys.stderr,
-            )
-            return NO_GPU
-        out.mkdir(parents=True, exist_ok=True)
-        log, outcomes = out / "log.txt", list[Outcome]()
-        log.write_text("", encoding="utf-8")
-        summary = ""
-        for step in steps:
-            if options.only and step.name not in options.only:
-                continue
-            left = 60 * minutes - END_SECONDS - (time.perf_counter() - started)
-            command, limit = with_time(step, left)
-            outcome = run_step(
-                step.name,
-                command,
-                limit=limit,
-                log=log,
-                environment={**environment, **step.environment},
-                folder=ROOT,
-            )
-            outcomes.append(outcome)
-            print(f"{step.name}: {outcome.status} after {outcome.seconds:.0f} s", flush=True)
-            summary = summarise(out, outcomes, dry_run=options.dry_run)
-            (out / "summary.md").write_text(summary + "\n", encoding="utf-8")
-    print(f"\n{summary}")
-    return 0 if all(outcome.status == "ok" for outcome in outcomes) else FAILED
+
+def search_path(folder: str, environment: Mapping[str, str]) -> str:
+    """Returns PYTHONPATH for all processes: the checkout, unpacked wheels, then what the caller has in it.
+
+    Args:
+      folder: the folder that wheels are unpacked into.
+      environment: the environment variables of the caller.
+    """
+    callers = environment.get("PYTHONPATH")
+    return os.pathsep.join([str(ROOT), folder, *([callers] if callers else [])])
+
+
+def run_all(
+    steps: Sequence[Step], out: pathlib.Path, environment: Mapping[str, str], *, ends: float, dry_run: bool
+) -> tuple[list[Outcome], str]:
+    """Runs steps one after the other, and writes the log and, after each step, the summary.
+
+    Args:
+      steps: the steps.
+      out: the folder of the results.
+      environment: the environment variables of all steps in addition to those of this process.
+      ends: the time at which the last step should end, by ``time.perf_counter``.
+      dry_run: whether the sizes are tiny.
+
+    Returns:
+      The outcomes and the summary.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    log, outcomes, summary = out / "log.txt", list[Outcome](), ""
+    log.write_text("", encoding="utf-8")
+    for step in steps:
+        command, limit = with_time(step, ends - time.perf_counter())
+        outcome = run_step(
+            step.name,
+            command,
+            limit=limit,
+            log=log,
+            environment={**environment, **step.environment},
+            folder=ROOT,
+        )
+        outcomes.append(outcome)
+        print(f"{step.name}: {outcome.status} after {outcome.seconds:.0f} s", flush=True)
+        summary = summarise(out, outcomes, dry_run=dry_run)
+        (out / "summary.md").write_text(summary + "\n", encoding="utf-8")
+    return outcomes, summary
 
 
 def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
@@ -138,7 +181,17 @@ def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
 
 
 def find_device(environment: dict[str, str]) -> tuple[dict[str, str], str]:
-    """Returns the platform and kind of JAX's first device, or an empty dict and the reason why JAX fails."""
+    """Finds JAX's first device, in a new process.
+
+    Args:
+      environment: the environment variables in addition to those of this process.
+
+    Returns:
+      The device's platform and kind, or an empty dict and the reason why JAX finds no device.
+
+    Raises:
+      ImportError: JAX cannot be imported; the message says why and what to do.
+    """
     done = subprocess.run(
         [sys.executable, "-c", PROBE],
         env={**os.environ, **environment},
@@ -146,9 +199,15 @@ def find_device(environment: dict[str, str]) -> tuple[dict[str, str], str]:
         text=True,
         check=False,
     )
+    why, printed = reason(done.stderr.splitlines()), done.stdout.splitlines()
+    if "imported" not in printed:
+        raise ImportError(
+            f"JAX cannot be imported by {sys.executable} ({why}). Set PYTHON to an interpreter that can, or "
+            "PYTHONPATH to the absolute path of the folder that has what is missing."
+        )
     if done.returncode:
-        return {}, f"JAX does not start here ({reason(done.stderr.splitlines())})"
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return {}, f"JAX does not start here ({why})"
+    found: dict[str, str] = json.loads(printed[-1])
     return found, ""
 
 

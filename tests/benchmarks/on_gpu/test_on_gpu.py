@@ -80,6 +80,55 @@ def test_packages_that_lack_are_named_with_what_fetches_them(tmp_path, monkeypat
     assert "pip download --no-deps -d wheels no-such-package" in error
 
 
+@pytest.fixture
+def on_the_path(tmp_path, monkeypatch):
+    """A folder that the caller has in PYTHONPATH."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+def test_steps_find_what_the_caller_has_in_pythonpath(here, on_the_path, tmp_path):
+    (on_the_path / "only_there.py").write_text("answer = 42\n")
+    steps = [Step("imports", python("import benchmarks, only_there; print(only_there.answer)"), 30, None)]
+    assert on_gpu.main([str(tmp_path / "out"), "--dry-run"], steps) == 0
+    assert (tmp_path / "out" / "log.txt").read_text().endswith("42\n")
+
+
+def test_the_caller_s_pythonpath_comes_last_and_an_empty_one_adds_nothing():
+    assert on_gpu.search_path("/wheels", {"PYTHONPATH": "/a:/b"}) == f"{ROOT}:/wheels:/a:/b"
+    assert on_gpu.search_path("/wheels", {"PYTHONPATH": ""}) == f"{ROOT}:/wheels"
+    assert on_gpu.search_path("/wheels", {}) == f"{ROOT}:/wheels"
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise RuntimeError('jaxlib is too old')", "RuntimeError: jaxlib is too old"),
+    ],
+)
+def test_a_jax_that_cannot_be_imported_is_not_called_a_lack_of_a_gpu(
+    code, why, flags, on_the_path, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(on_gpu, "provide", lambda wheels, target: None)
+    (on_the_path / "jax.py").write_text(f"{code}\n")
+    assert on_gpu.main([str(tmp_path / "out"), *flags], STEPS) == 2
+    error = capsys.readouterr().err
+    assert f"JAX cannot be imported by {sys.executable} ({why})" in error
+    assert "No GPU" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_jax_that_finds_no_device_is_a_lack_of_a_gpu(on_the_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(on_gpu, "provide", lambda wheels, target: None)
+    (on_the_path / "jax.py").write_text("def devices():\n    raise RuntimeError('no driver')\n")
+    assert on_gpu.main([str(tmp_path / "out")], STEPS) == 3
+    assert "No GPU: JAX does not start here (RuntimeError: no driver)" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # and run by .ci/run
 def test_a_dry_run_of_everything(tmp_path):
     """The script as it is typed, from another folder: every step works, and every result is there."""
