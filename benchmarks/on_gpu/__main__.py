@@ -1,6 +1,7 @@
 """Runs all steps one after the other; see benchmarks/on_gpu.sh and docs/gpu.md."""
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.on_gpu.plan import DRY_RUN_LIMITS, MINUTES, Step, plan, with_time
 from benchmarks.on_gpu.running import Outcome, run_step
@@ -22,8 +23,9 @@ FAILED, WRONG_CALL, NO_GPU = 1, 2, 3  # exit statuses
 PROBE = """
 import json, jax
 print("imported", flush=True)
+from benchmarks.recording import machine_name
 device = jax.devices()[0]
-print(json.dumps({"platform": device.platform, "kind": device.device_kind}))
+print(json.dumps({"platform": device.platform, "kind": device.device_kind, "machine": machine_name()}))
 """
 
 
@@ -63,7 +65,10 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
             )
             return NO_GPU
         ends = started + 60 * options.minutes - END_SECONDS
-        outcomes, summary = run_all(steps, options.out, environment, ends=ends, dry_run=options.dry_run)
+        summarised = functools.partial(
+            summarise, options.out, machine=device.get("machine", "cpu"), dry_run=options.dry_run
+        )
+        outcomes, summary = run_all(steps, options.out, environment, summarised, ends=ends)
     print(f"\n{summary}")
     return 0 if all(outcome.status == "ok" for outcome in outcomes) else FAILED
 
@@ -122,7 +127,12 @@ def search_path(folder: str, environment: Mapping[str, str]) -> str:
 
 
 def run_all(
-    steps: Sequence[Step], out: pathlib.Path, environment: Mapping[str, str], *, ends: float, dry_run: bool
+    steps: Sequence[Step],
+    out: pathlib.Path,
+    environment: Mapping[str, str],
+    summarised: Callable[[Sequence[Outcome]], str],
+    *,
+    ends: float,
 ) -> tuple[list[Outcome], str]:
     """Runs steps one after the other, and writes the log and, after each step, the summary.
 
@@ -130,8 +140,8 @@ def run_all(
       steps: the steps.
       out: the folder of the results.
       environment: the environment variables of all steps in addition to those of this process.
+      summarised: the function that returns the summary of the outcomes so far.
       ends: the time at which the last step should end, by ``time.perf_counter``.
-      dry_run: whether the sizes are tiny.
 
     Returns:
       The outcomes and the summary.
@@ -151,7 +161,7 @@ def run_all(
         )
         outcomes.append(outcome)
         print(f"{step.name}: {outcome.status} after {outcome.seconds:.0f} s", flush=True)
-        summary = summarise(out, outcomes, dry_run=dry_run)
+        summary = summarised(outcomes)
         (out / "summary.md").write_text(summary + "\n", encoding="utf-8")
     return outcomes, summary
 
@@ -187,13 +197,15 @@ def find_device(environment: dict[str, str]) -> tuple[dict[str, str], str]:
       environment: the environment variables in addition to those of this process.
 
     Returns:
-      The device's platform and kind, or an empty dict and the reason why JAX finds no device.
+      The device's platform, its kind and the machine's name in file names, or an empty dict
+      and the reason why JAX finds no device.
 
     Raises:
       ImportError: JAX cannot be imported; the message says why and what to do.
     """
     done = subprocess.run(
         [sys.executable, "-c", PROBE],
+        cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

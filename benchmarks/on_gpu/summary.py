@@ -36,12 +36,19 @@ class Target(NamedTuple):
         return self.figure >= self.asked if self.at_least else self.figure <= self.asked
 
 
-def read_results(out: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns a folder's results by the first part of their file names; skips files that cannot be read."""
+def read_results(out: pathlib.Path, machine: str) -> dict[str, dict[str, Any]]:
+    """Returns a machine's results by the first part of their file names; skips files that cannot be read.
+
+    Args:
+      out: the folder of the results.
+      machine: the name of the machine in file names, which may have underscores.
+    """
     results = {}
     for path in sorted(out.glob("*.json")):
+        if not path.stem.endswith(f"_{machine}"):
+            continue
         try:
-            results[path.stem.rpartition("_")[0] or path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            results[path.stem.removesuffix(f"_{machine}")] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
     return results
@@ -95,15 +102,16 @@ def targets_table(found: Sequence[Target]) -> str:
     return "\n".join(lines)
 
 
-def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) -> str:
+def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, machine: str, dry_run: bool) -> str:
     """Returns the summary of a run: first the figures, then the output of failed steps.
 
     Args:
       out: the folder of the results.
       outcomes: the outcomes of the steps so far.
+      machine: the name of the machine in file names; results of others are named and not shown.
       dry_run: whether the sizes were tiny.
     """
-    results = read_results(out)
+    results = read_results(out, machine)
     parts = []
     if dry_run:
         parts.append("A dry run at tiny sizes: the figures below say nothing about speed.")
@@ -112,6 +120,8 @@ def summarise(out: pathlib.Path, outcomes: Sequence[Outcome], *, dry_run: bool) 
         status = f"{outcome.status}: {outcome.why}" if outcome.why else outcome.status
         lines.append(f"| {outcome.name} | {status[:300].replace('|', '/')} | {outcome.seconds:.0f} |")
     parts.append("\n".join(lines))
+    if others := sorted(path.name for path in out.glob("*.json") if not path.stem.endswith(f"_{machine}")):
+        parts.append(f"not in the tables, which are of {machine} alone: {', '.join(others)}")
     tests = next((outcome for outcome in outcomes if outcome.name == "tests"), None)
     if tests and tests.printed:
         parts.append(f"tests: {tests.printed.splitlines()[-1]}")

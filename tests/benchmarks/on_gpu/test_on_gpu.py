@@ -29,7 +29,8 @@ STEPS = [
 def here(monkeypatch):
     """Nothing lacks, and JAX finds a CPU, without a process that looks."""
     monkeypatch.setattr(on_gpu, "provide", lambda wheels, target: None)
-    monkeypatch.setattr(on_gpu, "find_device", lambda environment: ({"platform": "cpu", "kind": "cpu"}, ""))
+    device = {"platform": "cpu", "kind": "cpu", "machine": "cpu"}
+    monkeypatch.setattr(on_gpu, "find_device", lambda environment: (device, ""))
 
 
 def test_whatever_a_step_does_the_others_run_and_the_summary_is_there(here, tmp_path, capsys):
@@ -78,6 +79,27 @@ def test_packages_that_lack_are_named_with_what_fetches_them(tmp_path, monkeypat
     error = capsys.readouterr().err
     assert f"lacks no-such-package, and {tmp_path} has no wheels of them" in error
     assert "pip download --no-deps -d wheels no-such-package" in error
+
+
+def test_the_tables_are_of_the_machine_that_jax_finds(here, tmp_path, monkeypatch, capsys):
+    device = {"platform": "gpu", "kind": "NVIDIA GeForce RTX 4090", "machine": "rtx_4090"}
+    monkeypatch.setattr(on_gpu, "find_device", lambda environment: (device, ""))
+    result = {"parts": dict.fromkeys("abcdef"), "seconds": None, "measured_whole": True}
+    files = {
+        f"paper_scale_{machine}.json": json.dumps({**result, "seconds": seconds})
+        for machine, seconds in (("rtx_4090", 60), ("cpu", 6000))
+    }
+    code = (
+        f"import pathlib; [(pathlib.Path({str(tmp_path)!r}) / n).write_text(t) for n, t in {files!r}.items()]"
+    )
+    monkeypatch.setattr("benchmarks.side_by_side.tables.paper_table", lambda result: "")
+    assert on_gpu.main([str(tmp_path)], [Step("paper", python(code), 30, "paper_scale")]) == 0
+    assert "| the paper's whole training, measured, minutes | 1.0 |" in capsys.readouterr().out
+
+
+def test_the_machine_is_named_as_its_results_are():
+    device, why = on_gpu.find_device({})
+    assert (device, why) == ({"platform": "cpu", "kind": "cpu", "machine": "cpu"}, "")
 
 
 @pytest.fixture

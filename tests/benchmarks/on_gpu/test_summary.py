@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.on_gpu.running import Outcome
 from benchmarks.on_gpu.summary import LONGEST, read_results, shortened, summarise, targets
+from benchmarks.recording import card_model
 from benchmarks.side_by_side.cases import MIXED
 
 
@@ -77,7 +78,7 @@ def folder(tmp_path):
 
 
 def test_figures_stand_beside_what_was_asked(folder):
-    found = {each.what: (each.figure, each.is_met) for each in targets(read_results(folder))}
+    found = {each.what: (each.figure, each.is_met) for each in targets(read_results(folder, "h100"))}
     assert found == {
         "bfloat16 train step, batch 64, times torch's compile channels_last autocast": (1.3, True),
         "convolutions and products of a step of the encoder stage, of the matrix rate": (0.46, True),
@@ -88,21 +89,49 @@ def test_figures_stand_beside_what_was_asked(folder):
     }
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "NVIDIA H100 80GB HBM3",
+        "NVIDIA GeForce RTX 4090",
+        "NVIDIA RTX 6000 Ada Generation",
+        "NVIDIA GeForce GTX 1080 Ti",
+        "NVIDIA A40-48Q",
+        "Quadro RTX 8000",
+    ],
+)
+def test_the_results_of_a_card_are_found_whatever_its_name(tmp_path, kind):
+    for name, result in RESULTS.items():
+        (tmp_path / f"{name}_{card_model(kind)}.json").write_text(json.dumps(result))
+    assert read_results(tmp_path, card_model(kind)) == RESULTS
+
+
+def test_the_results_of_another_machine_are_not_read(folder):
+    for name in RESULTS:
+        for machine in ("a100", "cpu", "gh100", "rtx_h100", "h100_80gb"):
+            (folder / f"{name}_{machine}.json").write_text('{"of": "another"}')
+    assert {
+        name: result for name, result in read_results(folder, "h100").items() if name in RESULTS
+    } == RESULTS
+    text = summarise(folder, OUTCOMES, machine="h100", dry_run=False)
+    assert "not in the tables, which are of h100 alone: compare_a100.json, compare_cpu.json" in text
+
+
 def test_an_h200_is_asked_for_more(folder):
     path = folder / "paper_scale_h100.json"
     path.write_text(json.dumps({**RESULTS["paper_scale"], "devices": ["NVIDIA H200"]}))
-    (whole,) = [each for each in targets(read_results(folder)) if "whole training" in each.what]
+    (whole,) = [each for each in targets(read_results(folder, "h100")) if "whole training" in each.what]
     assert (whole.asked, whole.is_met) == (10.0, False)
 
 
 def test_a_training_of_which_parts_are_missing_is_no_whole(folder):
     path = folder / "paper_scale_h100.json"
     path.write_text(json.dumps({**RESULTS["paper_scale"], "parts": dict.fromkeys("ab", PART)}))
-    assert not any("whole training" in each.what for each in targets(read_results(folder)))
+    assert not any("whole training" in each.what for each in targets(read_results(folder, "h100")))
 
 
 def test_the_summary_has_every_table_and_what_failed(folder):
-    text = summarise(folder, OUTCOMES, dry_run=False)
+    text = summarise(folder, OUTCOMES, machine="h100", dry_run=False)
     assert "| tests | failed: 1 failed | 61 |" in text
     assert "tests: 1 failed, 10 passed in 60.00s" in text
     assert "| the paper's whole training, partly extrapolated, minutes | 12.0 | at most 14.0 | yes |" in text
@@ -112,24 +141,24 @@ def test_the_summary_has_every_table_and_what_failed(folder):
     assert "needs 40.0 GiB on the device" in text
     assert text.rstrip().endswith("tests failed; it printed last:\nF.\n1 failed, 10 passed in 60.00s")
     assert "dry run" not in text
-    assert "nothing about speed" in summarise(folder, OUTCOMES, dry_run=True)
+    assert "nothing about speed" in summarise(folder, OUTCOMES, machine="h100", dry_run=True)
 
 
 def test_a_result_that_is_no_json_takes_no_other_along(folder):
     (folder / "search_h100.json").write_text('{"evaluation": ')
-    text = summarise(folder, OUTCOMES, dry_run=False)
+    text = summarise(folder, OUTCOMES, machine="h100", dry_run=False)
     assert "14,361 queries" not in text
     assert "| convolutions |" in text
 
 
 def test_nothing_measured_is_a_summary_too(tmp_path):
-    text = summarise(tmp_path, [Outcome("card", "killed at its limit", 45.0)], dry_run=False)
+    text = summarise(tmp_path, [Outcome("card", "killed at its limit", 45.0)], machine="h100", dry_run=False)
     assert "| card | killed at its limit | 45 |" in text
 
 
 def test_the_summary_fits_at_the_end_of_a_log(folder):
     outcomes = [Outcome(str(n), "failed", 1.0, "why " * 200, ("x" * 200 + "\n") * 12) for n in range(20)]
-    text = summarise(folder, outcomes, dry_run=False)
+    text = summarise(folder, outcomes, machine="h100", dry_run=False)
     assert len(text) <= LONGEST
     assert text.endswith("[cut short]")
     assert "12.0 | at most 14.0" in text  # figures come first
