@@ -19,6 +19,7 @@ from benchmarks.side_by_side.turns import reason
 
 ROOT = pathlib.Path(__file__).parents[2]
 END_SECONDS = 5.0  # the time reserved for ending the last step and printing the summary
+WRITTEN = ("log.txt", "summary.md")  # beside the results of the steps, which are JSON
 FAILED, WRONG_CALL, NO_GPU = 1, 2, 3  # exit statuses
 PROBE = """
 import json, jax
@@ -85,7 +86,9 @@ def read_call(
     parser = argparse.ArgumentParser(
         prog="benchmarks/on_gpu.sh", description="All that a GPU can show, within minutes; see docs/gpu.md."
     )
-    parser.add_argument("out", type=pathlib.Path, metavar="OUT", help="folder of the results")
+    parser.add_argument(
+        "out", type=pathlib.Path, metavar="OUT", help="folder of the results, without earlier ones"
+    )
     parser.add_argument(
         "--minutes",
         type=float,
@@ -108,11 +111,28 @@ def read_call(
     names = [step.name for step in steps]
     if unknown := [name for name in options.only or () if name not in names]:
         parser.error(f"--only: no step is called {', '.join(unknown)}; there are {', '.join(names)}")
+    if why := refusal(options.out):
+        parser.error(why)
     if options.minutes is None:
         options.minutes = MINUTES * (DRY_RUN_LIMITS if options.dry_run else 1)
     if options.minutes <= 0:
         parser.error(f"--minutes={options.minutes:g}: it needs some time")
     return options, [step for step in steps if not options.only or step.name in options.only]
+
+
+def refusal(out: pathlib.Path) -> str | None:
+    """Returns why a run may not write into a folder, and what to do; None if it may.
+
+    Args:
+      out: the folder, which may be absent. Files that are not named as those of a run may lie in it.
+    """
+    if not out.is_dir():
+        return f"{out} is no folder; name a new one" if out.exists() else None
+    earlier = sorted(path.name for path in out.iterdir() if path.name in WRITTEN or path.suffix == ".json")
+    if not earlier:
+        return None
+    named = ", ".join([*earlier[:3], *(["..."] if earlier[3:] else [])])
+    return f"{out} has results of an earlier run ({named}); name a new folder, or move them away"
 
 
 def search_path(folder: str, environment: Mapping[str, str]) -> str:

@@ -81,6 +81,30 @@ def test_packages_that_lack_are_named_with_what_fetches_them(tmp_path, monkeypat
     assert "pip download --no-deps -d wheels no-such-package" in error
 
 
+@pytest.mark.parametrize("name", ["log.txt", "summary.md", "compare_cpu.json"])
+def test_an_earlier_run_is_not_written_over(here, tmp_path, name, capsys):
+    (tmp_path / name).write_text("of yesterday")
+    with pytest.raises(SystemExit) as stopped:
+        on_gpu.main([str(tmp_path), "--dry-run", "--only", "works"], STEPS)
+    assert stopped.value.code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{tmp_path} has results of an earlier run ({name}); name a new folder, or move them away" in error
+    assert (tmp_path / name).read_text() == "of yesterday"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_no_result_may_lie_in_the_folder(here, tmp_path):
+    (tmp_path / "console.txt").write_text("")  # as of: bash benchmarks/on_gpu.sh OUT | tee OUT/console.txt
+    assert on_gpu.main([str(tmp_path), "--dry-run", "--only", "works"], STEPS) == 0
+
+
+def test_a_file_is_no_folder_of_results(here, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(SystemExit):
+        on_gpu.main([str(tmp_path / "out"), "--dry-run"], STEPS)
+    assert f"{tmp_path / 'out'} is no folder; name a new one" in capsys.readouterr().err
+
+
 def test_the_tables_are_of_the_machine_that_jax_finds(here, tmp_path, monkeypatch, capsys):
     device = {"platform": "gpu", "kind": "NVIDIA GeForce RTX 4090", "machine": "rtx_4090"}
     monkeypatch.setattr(on_gpu, "find_device", lambda environment: (device, ""))
