@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.on_gpu.plan import DRY_RUN_LIMITS, MINUTES, Step, plan, with_time
 from benchmarks.on_gpu.running import Outcome, run_step
 from benchmarks.on_gpu.summary import summarise
-from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, lacking, unpack
+from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, brought, lacking, unpack
 from benchmarks.side_by_side.turns import reason
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -187,7 +187,7 @@ def run_all(
 
 
 def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
-    """Unpacks the wheels of packages that are not installed.
+    """Unpacks the wheels of packages that are not installed, and of what these require.
 
     Args:
       wheels: the folder of wheels, which may be absent if no package is missing.
@@ -198,7 +198,8 @@ def provide(wheels: pathlib.Path, target: pathlib.Path) -> str | None:
     """
     try:
         unpack(wheels, lacking(OPTIONAL), target)
-        missing = unpack(wheels, lacking(NEEDED), target)
+        packages = lacking(NEEDED)
+        missing = unpack(wheels, [*packages, *lacking(brought(packages))], target)
     except ValueError as error:
         return str(error)
     if not missing:

@@ -33,6 +33,33 @@ NEEDED = {
     "yaml": "PyYAML",
 }
 OPTIONAL = {"torch": "torch", "faiss": "faiss-cpu"}
+# The modules that packages of NEEDED require beside those of NEEDED. They are looked for only where the
+# package is not installed: one that is installed has its own, and another version may require others.
+_TEXT = ("markdown_it", "mdurl", "pygments", "rich")
+_PATHS = ("etils", "fsspec", "importlib_resources", "typing_extensions", "zipp")
+_ORBAX = (
+    *_PATHS,
+    *("aiofiles", "google.protobuf", "humanize", "jaxlib", "msgpack", "opt_einsum", "prometheus_client"),
+    *("psutil", "simplejson", "tensorstore", "uvloop"),
+)
+_TESTS = ("iniconfig", "pluggy", "pygments")
+BROUGHT = {
+    "chex": ("jaxlib", "opt_einsum", "toolz", "typing_extensions"),
+    "flax": (*_ORBAX, *_TEXT, "treescope"),
+    "jax": ("jaxlib", "opt_einsum"),
+    "jaxtyping": ("wadler_lindig",),
+    "matplotlib": ("contourpy", "cycler", "dateutil", "fontTools", "kiwisolver", "pyparsing", "tzdata"),
+    "optax": ("jaxlib", "opt_einsum"),
+    "orbax-checkpoint": _ORBAX,
+    "pytest": _TESTS,
+    "pytest-xdist": (*_TESTS, "execnet"),
+    "tensorboardX": ("google.protobuf",),
+}
+_NAMES = {  # of distributions that are not called as their module
+    "dateutil": "python-dateutil",
+    "google.protobuf": "protobuf",
+    "markdown_it": "markdown-it-py",
+}
 
 
 def lacking(needed: dict[str, str]) -> list[str]:
@@ -46,6 +73,19 @@ def lacking(needed: dict[str, str]) -> list[str]:
       ['no-such-package']
     """
     return [distribution for module, distribution in needed.items() if not _is_there(module)]
+
+
+def brought(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the modules that packages need beside those of ``NEEDED``, each with its distribution.
+
+    Args:
+      packages: the distributions, of ``NEEDED``.
+
+    Example:
+      >>> brought(["tensorboardX", "tqdm"])
+      {'google.protobuf': 'protobuf'}
+    """
+    return {module: _NAMES.get(module, module) for package in packages for module in BROUGHT.get(package, ())}
 
 
 def _is_there(module: str) -> bool:

@@ -175,6 +175,13 @@ def test_a_jax_that_finds_no_device_is_a_lack_of_a_gpu(on_the_path, tmp_path, mo
     assert "No GPU: JAX does not start here (RuntimeError: no driver)" in capsys.readouterr().err
 
 
+def test_what_a_lacking_package_requires_is_named_with_it(tmp_path, monkeypatch):
+    lacks = {"pytest-xdist", "execnet", "wadler_lindig"}
+    monkeypatch.setattr(on_gpu, "lacking", lambda needed: [name for name in needed.values() if name in lacks])
+    why = on_gpu.provide(tmp_path, tmp_path / "site")
+    assert "pip download --no-deps -d wheels pytest-xdist execnet, then" in why
+
+
 @pytest.mark.slow  # and run by .ci/run
 def test_a_dry_run_of_everything(tmp_path):
     """The script as it is typed, from another folder: every step works, and every result is there."""

@@ -1,10 +1,14 @@
+import importlib.metadata
+import pathlib
 import sys
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
-from benchmarks.on_gpu.wheels import NEEDED, OPTIONAL, fits, lacking, unpack
+from benchmarks.on_gpu.wheels import BROUGHT, NEEDED, OPTIONAL, brought, fits, lacking, normal, unpack
 
+ROOT = pathlib.Path(__file__).parents[3]
 CURRENT = "cp{}{}".format(*sys.version_info)
 
 
@@ -67,11 +71,60 @@ def test_what_lacks_is_found_by_its_module():
 
 def test_everything_that_is_needed_is_declared_by_the_project():
     """So that the list goes with pyproject.toml; the extras of tests are among them."""
-    import pathlib
     import tomllib
 
-    project = tomllib.loads((pathlib.Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     declared = {line.split(">")[0].split("[")[0] for line in [*project["dependencies"], *extras["test"]]}
     assert set(NEEDED.values()) - {"PyYAML"} == declared  # which ml_collections brings along
     assert set(OPTIONAL.values()) <= {line.split(">")[0] for line in extras["torch"]}
+
+
+def is_constrained(name):
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {normal(line.split("==")[0]): line.split("==")[1].split()[0] for line in lines if "==" in line}
+    return importlib.metadata.version(name) == pinned.get(normal(name))
+
+
+of_these_versions = pytest.mark.skipif(
+    not all(map(is_constrained, NEEDED.values())), reason="versions beside constraints.txt may require others"
+)
+
+
+def required(name, extras=()):
+    """The distributions that an installed one requires here, each with the extras that are asked of it."""
+    for line in importlib.metadata.requires(name) or ():
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+            yield requirement.name, tuple(sorted(requirement.extras))
+
+
+@of_these_versions
+@pytest.mark.parametrize("package", NEEDED.values())
+def test_what_a_needed_package_requires_comes_with_it(package):
+    found, ahead = set(), [(package, ())]
+    while ahead:
+        if (each := ahead.pop()) not in found:
+            found.add(each)
+            ahead += required(*each)
+    there = {normal(name) for name in (*NEEDED.values(), *brought([package]).values())}
+    assert {normal(name) for name, _ in found} <= there
+
+
+@of_these_versions
+def test_what_comes_along_is_brought_by_something_and_its_module_is_there():
+    modules = brought(NEEDED.values())
+    assert not {*modules} & {*NEEDED}
+    assert {name for names in BROUGHT.values() for name in names} == {*modules}
+    assert lacking(modules) == []
+    distributions = importlib.metadata.packages_distributions()
+    for module, name in modules.items():
+        if module != "google.protobuf":  # google is shared by several
+            assert normal(name) in {normal(each) for each in distributions[module]}
+
+
+def test_the_requirements_of_what_is_there_are_not_asked_for():
+    assert brought(["tqdm"]) == {}
+    assert brought(["jaxtyping"]) == {"wadler_lindig": "wadler_lindig"}
+    assert set(brought(["pytest-xdist"]).values()) >= {"execnet", "pluggy", "iniconfig"}
