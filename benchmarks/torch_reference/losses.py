@@ -48,8 +48,11 @@ def semi_hard_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0
     """Computes the semi-hard triplet loss on squared distances (Schroff et al., 2015).
 
     A class is a whole label row of [B, N]. For each anchor a and positive p, the negative is the nearest one
-    that is farther than p, or else the farthest. The mean is over all pairs whose anchor has a negative.
+    that is farther than p, or else the farthest. The mean is over all pairs whose anchor has a negative; 0
+    without any images.
     """
+    if not len(labels):
+        return embeddings.sum()  # over none, with a gradient of none
     squares = embeddings.square().sum(dim=1)
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     distances = (squares[:, None] + squares[None, :] - 2 * embeddings @ embeddings.T).clamp(min=0)

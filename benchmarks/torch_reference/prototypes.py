@@ -20,6 +20,8 @@ def value_prototype(
 ) -> Tensor:
     """Computes the prototype of one value, [d]: the mean feature of its attribute over images that have it.
 
+    A value that no image has keeps a prototype of zeros.
+
     Args:
       encoder: the network, in evaluation mode.
       image: the function from a row to its normalised image, [3, S, S].
@@ -28,6 +30,8 @@ def value_prototype(
       rng: the generator that draws images, with replacement.
       draws: the number of images to draw.
     """
+    if not len(candidates):
+        return torch.zeros_like(encoder(image(0)[None])[attribute][0])
     drawn = [encoder(image(int(row))[None])[attribute][0] for row in rng.choice(candidates, draws)]
     return torch.stack(drawn).mean(dim=0)
 

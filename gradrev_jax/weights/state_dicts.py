@@ -17,6 +17,7 @@ SHOWN = 4  # the number of other names shown in an error
 # Prefixes of all names in a model that was saved inside a wrapper: DataParallel, torch.compile, a training
 # module, or a running average. Nested wrappers add one prefix each.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "ema.")
+COUNTERS = ("n_averaged",)  # what torch's AveragedModel has beside the model
 
 
 class Hint(NamedTuple):
@@ -50,6 +51,8 @@ def layout_shapes(layout: Callable[[Any], Mapping[str, Any]], params: Any) -> di
 def strip_wrappers(tensors: Mapping[str, T]) -> dict[str, T]:
     """Removes the prefixes of wrappers from the names of tensors, as long as all names have them.
 
+    What a wrapper counts beside the model is left out with its prefix.
+
     Args:
       tensors: a state dict, or other values by the names of tensors.
 
@@ -60,11 +63,11 @@ def strip_wrappers(tensors: Mapping[str, T]) -> dict[str, T]:
       {'model.fc.weight': 1, 'ema.fc.weight': 2}
     """
     found = dict(tensors)
-    while found:
-        shared = [prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in found)]
+    while inside := {name: tensor for name, tensor in found.items() if name not in COUNTERS}:
+        shared = [prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in inside)]
         if not shared:
             break
-        found = {name.removeprefix(shared[0]): tensor for name, tensor in found.items()}
+        found = {name.removeprefix(shared[0]): tensor for name, tensor in inside.items()}
     return found
 
 

@@ -1,11 +1,12 @@
 """gradrev_jax against the PyTorch reference itself, where torch and faiss are installed."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from gradrev_jax import class_prototypes
-from gradrev_jax.core.triplet_losses import semi_hard_triplet_loss
+from gradrev_jax.core.triplet_losses import attribute_triplet_loss, semi_hard_triplet_loss
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.models.inputs import normalize_images
@@ -76,6 +77,22 @@ def test_semi_hard_negatives_where_distances_tie(reference, rng):
         assert relative_difference(found, expected) < 1e-6
 
 
+def test_an_attribute_that_no_image_is_labelled_for_adds_nothing(reference, rng):
+    import torch
+
+    from benchmarks.torch_reference import losses
+
+    features, labels = rng.normal(size=(6, 2, 4)).astype(np.float32), np.array([[0, -1]] * 3 + [[1, -1]] * 3)
+    of_torch = [torch.tensor(features[:, n], requires_grad=True) for n in range(2)]
+    expected = losses.attribute_triplet_loss(of_torch, torch.tensor(labels))
+    expected.backward()
+    value, gradient = jax.value_and_grad(attribute_triplet_loss)(features, labels)
+    assert relative_difference(value, expected.detach()) < 1e-6
+    for n, block in enumerate(of_torch):
+        np.testing.assert_allclose(gradient[:, n], block.grad, atol=1e-6)
+    assert not gradient[:, 1].any()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -112,13 +129,15 @@ def test_prototypes(reference):
     images = normalized(torch.tensor(cases.make_images(12, case.pixels)))
     labels = cases.make_batch(case).labels.reshape(12, -1)
     most = max(case.sizes)
-    labels[:most] = np.arange(most)[:, None] % case.sizes  # every value has an image
+    labels[:most] = np.arange(most)[:, None] % case.sizes  # every value has an image,
+    labels[labels[:, 0] == 1, 0] = -1  # but one
     (encoder,) = reference.modules(case, cases.make_weights(reference.shapes(case)))
     with torch.no_grad():
         features = torch.stack(encoder(images), dim=1).numpy()
     expected = memory_weight(encoder, images.__getitem__, labels, EveryCandidateOnce())
     found = memory_to_torch(class_prototypes(features, labels, ours.make_schema(case.sizes)))
     assert relative_difference(found["Memory.weight"], expected.numpy()) < 1e-5
+    assert not expected[:, 1].any()
 
 
 def test_photographs(reference, tmp_path):

@@ -98,6 +98,9 @@ def test_names_that_are_left_over(tensors):
         (["model.a", "ema.a"], ["model.a", "ema.a"]),
         (["model.module.a", "model.b"], ["module.a", "b"]),
         (["models.a"], ["models.a"]),
+        (["n_averaged", "module.a", "module.b"], ["a", "b"]),
+        (["n_averaged", "a"], ["n_averaged", "a"]),
+        (["n_averaged"], ["n_averaged"]),
         ([], []),
     ],
 )
