@@ -55,14 +55,23 @@ def missing() -> dict[str, str]:
 
 
 def pick_device(wanted: str) -> str:
-    """Returns ``cpu`` or ``cuda``; ``auto`` is a GPU only if both sides find one."""
-    if wanted != "auto":
+    """Returns ``cpu`` or ``cuda``; ``auto`` is a GPU only if both sides find one.
+
+    Where torch is not installed, its side is skipped, so that only JAX needs a GPU.
+
+    Raises:
+      ValueError: if ``cuda`` is wanted and a side finds no GPU: it would be measured on the CPU.
+    """
+    if wanted == "cpu":
         return wanted
     ours = probe("import jax; print(jax.default_backend())") == "gpu"
     theirs = probe("import torch; print(torch.cuda.is_available())")
-    if ours and theirs == "False":
-        print("torch finds no GPU, so both sides run on the CPU")
-    return "cuda" if ours and theirs != "False" else "cpu"
+    without = [name for name, is_without in (("JAX", not ours), ("torch", theirs == "False")) if is_without]
+    if without and wanted == "cuda":
+        raise ValueError(f"--device=cuda: {' and '.join(without)} found no GPU")
+    if len(without) == 1 and (ours or theirs == "True"):
+        print(f"{without[0]} found no GPU, so both sides run on the CPU")
+    return "cpu" if without else "cuda"
 
 
 def prepare_evaluation(case: Case, folder: pathlib.Path) -> dict[str, Any]:
@@ -151,8 +160,8 @@ def describe(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Measures, prints, writes the result, and returns it."""
+def flags() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photographs", type=pathlib.Path, help="folder with images and an attributes.csv")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -167,6 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--quick", action="store_true", help="the paper's sizes alone, all workers started first: for a GPU"
     )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of compare_MACHINE.json")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Measures, prints, writes the result, and returns it."""
+    parser = flags()
     options = parser.parse_args(arguments)
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
@@ -174,7 +189,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # This has to be set before JAX looks for a GPU: with preallocation, this process would take most of the
     # memory that the workers need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    device, absent = pick_device(options.device), missing()
+    try:
+        device, absent = pick_device(options.device), missing()
+    except ValueError as error:
+        parser.error(str(error))
     machine = machine_name() if device == "cuda" else "cpu"
     path = options.out / "_".join(["compare", *([options.part] if options.part else []), machine])
     path = path.with_suffix(".json")

@@ -67,13 +67,45 @@ def test_a_folder_without_a_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "picked"),
-    [("gpu", "True", "cuda"), ("gpu", "False", "cpu"), ("gpu", None, "cuda"), ("cpu", "True", "cpu")],
+    ("ours", "theirs", "picked", "said"),
+    [
+        ("gpu", "True", "cuda", ""),
+        ("gpu", "False", "cpu", "torch found no GPU, so both sides run on the CPU\n"),
+        ("gpu", None, "cuda", ""),
+        ("cpu", "True", "cpu", "JAX found no GPU, so both sides run on the CPU\n"),
+        ("cpu", "False", "cpu", ""),
+        ("cpu", None, "cpu", ""),
+    ],
 )
-def test_the_device_is_one_that_both_sides_have(monkeypatch, ours, theirs, picked):
+def test_the_device_is_one_that_both_sides_have(monkeypatch, capsys, ours, theirs, picked, said):
     monkeypatch.setattr(compare, "probe", lambda code: ours if "jax" in code else theirs)
     assert compare.pick_device("auto") == picked
+    assert capsys.readouterr().out == said
     assert compare.pick_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "why"),
+    [
+        ("cpu", "True", "JAX found no GPU"),
+        ("gpu", "False", "torch found no GPU"),
+        ("cpu", "False", "JAX and torch found no GPU"),
+        (None, None, "JAX found no GPU"),
+    ],
+)
+def test_a_gpu_that_a_side_lacks_is_refused(monkeypatch, tmp_path, capsys, ours, theirs, why):
+    monkeypatch.setattr(compare, "run", lambda *_, **__: iter(()))
+    monkeypatch.setattr(compare, "probe", lambda code: ours if "jax" in code else theirs)
+    with pytest.raises(SystemExit):
+        compare.main(["--tiny", "--device=cuda", f"--out={tmp_path}"])
+    assert f"--device=cuda: {why}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("theirs", ["True", None])
+def test_a_gpu_that_all_sides_have_is_taken(monkeypatch, theirs):
+    monkeypatch.setattr(compare, "probe", lambda code: "gpu" if "jax" in code else theirs)
+    assert compare.pick_device("cuda") == "cuda"
 
 
 def test_what_is_missing_is_named(monkeypatch):
