@@ -18,7 +18,6 @@ sizes of `train`, on random images. The result has the median, the least and the
 """
 
 import argparse
-import os
 import pathlib
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
+from benchmarks.program_cache import without_program_cache
 from benchmarks.recording import machine_name, record
 from benchmarks.side_by_side.tables import startup_table
 from benchmarks.training_runs import spread
@@ -48,8 +48,6 @@ from benchmarks.side_by_side.torch_side import train_step
 image, batch, attributes, width = sys.argv[1:]
 train_step(int(image), int(batch), int(attributes), width=float(width))()
 """
-# Variables that would choose another cache of programs.
-CHOSEN = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_MAX_SIZE")
 
 
 class Place:
@@ -62,8 +60,7 @@ class Place:
 
     def __init__(self, folder: pathlib.Path, fields: Sequence[str] = ()) -> None:
         self._folder, self._fields = folder, fields
-        self._environment = {name: value for name, value in os.environ.items() if name not in CHOSEN}
-        self._environment["XDG_CACHE_HOME"] = str(folder / "caches")
+        self._environment = without_program_cache() | {"XDG_CACHE_HOME": str(folder / "caches")}
 
     def forget_programs(self) -> None:
         """Empties the cache of compiled programs."""

@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from benchmarks.program_cache import without_program_cache
 from benchmarks.side_by_side.cases import VARIANTS, Case
 
 ROOT = pathlib.Path(__file__).parents[2]
 LONGEST_REASON = 300  # the number of characters of an error that are kept
-# The number of torch.compile variants that start at the same time.
-COMPILERS = max(1, (os.cpu_count() or 1) // 2)
+COMPILERS = max(1, (os.cpu_count() or 1) // 2)  # torch.compile variants that start at the same time
 
 
 class WorkerError(RuntimeError):
@@ -61,7 +61,7 @@ class Worker:
     ) -> None:
         self._stopped = stopped
         environment = {
-            **os.environ,
+            **without_program_cache(),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",  # the time to the first step includes compilation
         }

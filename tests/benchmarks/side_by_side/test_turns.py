@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from benchmarks.program_cache import PROGRAM_CACHE
 from benchmarks.side_by_side import turns
 from benchmarks.side_by_side.cases import VARIANTS, Case, tiny
 from benchmarks.side_by_side.turns import Worker, WorkerError, measure, measure_together, reason
@@ -146,6 +147,16 @@ def test_a_worker_that_ends_says_why():
         pytest.raises(WorkerError, match="AttributeError: .* has no attribute 'no_such_kind'"),
     ):
         worker.start()
+
+
+def test_no_worker_finds_programs_of_an_earlier_run(monkeypatch):
+    for name in PROGRAM_CACHE:
+        monkeypatch.setenv(name, "1")
+    environments = []
+    monkeypatch.setattr(turns.subprocess, "Popen", lambda *_, env, **__: environments.append(env))
+    Worker("jax", "inference", {}, "cpu")._errors.close()
+    assert not set(environments[0]).intersection(PROGRAM_CACHE)
+    assert environments[0]["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] == "1"
 
 
 def state(worker):
