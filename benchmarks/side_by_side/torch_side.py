@@ -20,6 +20,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # As in JAX on a GPU, float32 matrix products use TF32, too, not only the convolutions. It has no effect on a
 # CPU.
 torch.set_float32_matmul_precision("high" if DEVICE == "cuda" else "highest")
+# As XLA does on a GPU, cuDNN chooses the kernels of convolutions by timing them. It has no effect on a CPU.
+torch.backends.cudnn.benchmark = True
 
 
 def train_step(

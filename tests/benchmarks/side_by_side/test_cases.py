@@ -66,3 +66,10 @@ def test_both_sides_know_every_kind():
     for side in (jax_side, torch_side):
         for kind in KINDS:
             assert callable(getattr(side, kind))
+
+
+def test_on_a_gpu_torch_chooses_its_kernels_by_timing_them_as_xla_does():
+    torch = pytest.importorskip("torch")
+    from benchmarks.side_by_side import torch_side  # noqa: F401  # which sets it
+
+    assert torch.backends.cudnn.benchmark
