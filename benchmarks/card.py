@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
-from benchmarks.recording import machine_name, query_card, record
+from benchmarks.recording import machine_name, parse_flags, query_card, record
 from benchmarks.training_runs import spread
 
 REPEATS = 7
@@ -101,15 +101,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures, prints, writes the result, and returns it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(parser, arguments)
     sizes = TINY if options.tiny else GPU if jax.default_backend() == "gpu" else CPU
     result = measure(sizes)
     for name, rate in result["matrix_flop_per_second"].items():
         print(f"matrix products, {name}: {rate['median'] / 1e12:,.1f} TFLOP/s")
     for name in ("copy", "transfer"):
         print(f"{name}: {result[f'{name}_bytes_per_second']['median'] / 1e9:,.1f} GB/s")
-    record(options.out / f"card_{machine_name()}.json", result)
+    record(options.out / f"card_{machine_name()}.json", result, about=options.about)
     return result
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.evaluation import KS, random_evaluation
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.side_by_side import inputs, tables
 from benchmarks.side_by_side.cases import Case, plan, quick_plan, tiny
 from benchmarks.side_by_side.jax_side import flop_per_image
@@ -36,7 +36,6 @@ from gradrev_jax.core.manipulation import class_prototypes
 
 INSTALL = "install it with pip install -c constraints.txt -e '.[torch]'"
 EFFICIENTNET = "efficientnet_lite_pytorch"  # the package whose EfficientNet-Lite0 ours is measured beside
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def probe(code: str) -> str | None:
@@ -175,14 +174,16 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="the paper's sizes alone, all workers started first: for a GPU"
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of compare_MACHINE.json")
+    parser.add_argument("--out", type=pathlib.Path, help="folder of compare_MACHINE.json")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measures, prints, writes the result, and returns it."""
     parser = flags()
-    options = parser.parse_args(arguments)
+    options = parse_flags(
+        parser, arguments, is_trial=lambda options: (options.only or options.match) and not options.part
+    )
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
 
@@ -216,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         result["cases"].append(case)
         skipped += [f"{case['kind']}, {name}: {why}" for name, why in case["skipped"].items()]
         result["skipped"] = list(dict.fromkeys(skipped))
-        record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
+        # Written after each case, so that an interrupted run keeps its finished results.
+        record(path, result, quiet=True, about=options.about)
 
     print(tables.speeds(result["cases"]), tables.costs(result["cases"]), sep="\n\n")
     for line in result["skipped"]:

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from benchmarks.evaluation import random_evaluation
-from benchmarks.recording import record
+from benchmarks.recording import parse_flags, record
 from benchmarks.resident_memory import resident
 from benchmarks.search import spread, timed
 from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
@@ -35,7 +35,6 @@ from gradrev_jax.serving.engines.exact import exact_search
 from gradrev_jax.serving.engines.opening import fill_engine, open_engine
 from gradrev_jax.serving.engines.vectors import engine_gallery
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 ROOT = pathlib.Path(__file__).parents[1]
 FULL = {"gallery": 20_000, "dim": 340, "queries": 1000, "k": 20}
 TINY = {"gallery": 300, "dim": 4, "queries": 6, "k": 5}
@@ -47,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
     parser.add_argument("--queries", type=int, help="number of queries; unset: 1,000")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
     parser.add_argument("--folder", type=pathlib.Path, help="search in this folder's engine, and print")
-    options = parser.parse_args(arguments)
+    options = parse_flags(parser, arguments)
     if options.folder is not None:
         measured = search_engine(options.folder)
         print(json.dumps(measured))
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if options.queries is not None:
             sizes = {**sizes, "queries": options.queries}
         result = measure(pathlib.Path(folder), sizes)
-    record(options.out / "engines.json", result)
+    record(options.out / "engines.json", result, about=options.about)
     return result
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from benchmarks.recording import record
+from benchmarks.recording import are_changed, parse_flags, record
 from benchmarks.resident_memory import peak_resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax import AttributeSchema, ManipulationIndex, Neighbors, nearest_neighbors
@@ -146,8 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--ks", type=int, nargs="+", default=list(KS), help="cut-offs of the metrics")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plain-queries", type=int, default=512, help="of all queries, on the plain path")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    sizes = ("gallery", "references", "queries", "dim", "normalize", "ks")
+    options = parse_flags(
+        parser, arguments, is_trial=lambda options: are_changed(parser, options, (*sizes, "plain_queries"))
+    )
 
     features, labels, queries, schema = random_evaluation(
         options.gallery, options.references, options.queries, options.dim
@@ -173,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
 
     result = {
-        "sizes": {name: getattr(options, name) for name in ("gallery", "references", "queries", "dim", "ks")},
+        "sizes": {name: getattr(options, name) for name in sizes if name != "normalize"},
         "normalize": options.normalize,
         "seconds": {
             name: {
@@ -206,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         f"{differ} of {expected.indices.size} rows differ, distances by up to {relative:.1e} of themselves; "
         f"peak memory {peak:.1f} GiB, load average {os.getloadavg()[0]:.1f}"
     )
-    record(options.out / "evaluation.json", result)
+    record(options.out / "evaluation.json", result, about=options.about)
     return result
 
 

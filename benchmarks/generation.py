@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from benchmarks.recording import record
+from benchmarks.recording import are_changed, parse_flags, record
 from benchmarks.resident_memory import peak_resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from gradrev_jax.core.attributes import NOT_LABELLED
@@ -49,8 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fraction", type=float, default=1.0, help="of all sizes, for a quick look")
     parser.add_argument("--skew", type=float, nargs="+", default=[1.0, 2.0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    arguments = parser.parse_args()
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    arguments = parse_flags(
+        parser, None, is_trial=lambda options: are_changed(parser, options, ("fraction", "skew"))
+    )
     train, test, triplets, references = (
         round(arguments.fraction * size) for size in (TRAIN, TEST, TRIPLETS, REFERENCES)
     )
@@ -86,7 +88,11 @@ def main() -> None:
             f"{generated - queried:.1f} s ({distinct:,} distinct label rows), {megabytes:.0f} MiB written in "
             f"{written - generated:.1f} s; peak memory so far {results[-1]['peak_memory_mib']:,.0f} MiB"
         )
-    record(arguments.out / "generation.json", {"train": train, "test": test, "results": results})
+    record(
+        arguments.out / "generation.json",
+        {"train": train, "test": test, "results": results},
+        about=arguments.about,
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
-from benchmarks.recording import record
+from benchmarks.recording import are_changed, parse_flags, record
 from benchmarks.search import timed
 from benchmarks.side_by_side.tables import convolutions_table, poolings_table
 from gradrev_jax.models import alexnet
@@ -203,8 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch", type=int, default=FULL["batch"])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(
+        parser, arguments, is_trial=lambda options: are_changed(parser, options, ("image", "batch"))
+    )
     jax.config.update("jax_platforms", "cpu")
 
     sizes = TINY if options.tiny else {**FULL, "image": options.image, "batch": options.batch}
@@ -216,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             kind = "poolings" if layer.kernel is None else "convolutions"
             result[kind].append(measure(layer, options.repeats, bar.update))
     print(convolutions_table(result), poolings_table(result), sep="\n\n")
-    record(options.out / "layers_cpu.json", result)
+    record(options.out / "layers_cpu.json", result, about=options.about)
     return result
 
 

@@ -27,14 +27,13 @@ from unittest import mock
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks.recording import record
+from benchmarks.recording import are_changed, parse_flags, record
 from benchmarks.resident_memory import resident
 from benchmarks.schemas import SHOPPING100K_SIZES
 from benchmarks.training_runs import step_records
 from configs import catalogue
 from gradrev_jax.training import run
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 ROOT = pathlib.Path(__file__).parents[1]
 TENTH = 10
 CHUNK = 8192  # the number of rows that are written at once
@@ -168,11 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of many_embeddings.json")
+    parser.add_argument("--out", type=pathlib.Path, help="folder of many_embeddings.json")
     parser.add_argument(
         "--folder", type=pathlib.Path, help="train on this folder's catalogue, once, and print"
     )
-    options = parser.parse_args(arguments)
+    asked = ("rows", "width", "steps", "batch")
+    options = parse_flags(
+        parser,
+        arguments,
+        is_trial=lambda options: not options.folder and are_changed(parser, options, asked),
+    )
     if options.folder is not None:
         measured = train_once(options.folder, options.steps, options.batch)
         print(json.dumps(measured))
@@ -183,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         runs.append(measure(rows, **sizes))
         print(json.dumps(runs[-1]), flush=True)
     result = {"sizes": {**sizes, "attributes": len(SHOPPING100K_SIZES)}, "runs": runs}
-    record(options.out / "many_embeddings.json", result)
+    record(options.out / "many_embeddings.json", result, about=options.about)
     return result
 
 

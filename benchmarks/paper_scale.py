@@ -36,7 +36,7 @@ from benchmarks.card import matrix_rate
 from benchmarks.evaluation import KS, random_evaluation
 from benchmarks.flops import count_flops
 from benchmarks.generation import random_catalogue
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import are_changed, machine_name, parse_flags, record
 from benchmarks.resident_memory import peak_resident
 from benchmarks.training_runs import spread, step_records
 from configs import shopping100k
@@ -406,8 +406,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         help="rows of the matrices that the rate is measured with",
     )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(
+        parser, arguments, is_trial=lambda options: are_changed(parser, options, ("epochs",))
+    )
     if options.whole and options.seconds is not None:
         parser.error("--whole runs all of it, and --seconds as much as fits; give one of them")
     if options.steps < 2:
@@ -421,7 +423,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         if options.seconds is not None and config.jax_compilation_cache_dir is None:
             config.update("jax_compilation_cache_dir", f"{folder}/programs")
         for result in measure(options, pathlib.Path(folder) / "run"):
-            record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
+            # So that an interrupted run keeps its finished results.
+            record(path, result, quiet=True, about=options.about)
     print(report(result))
     print(f"written to {path}")
     return result

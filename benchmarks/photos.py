@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from benchmarks.serving import ITEMS, WIDTH, random_retriever
 from gradrev_jax.models.encoder import AttributeEncoder
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(parser, arguments)
     items, dim, network_width, times = (50, 8, 1 / 32, 2) if options.tiny else (ITEMS, WIDTH, 1.0, TIMES)
     sizes = {str(size): measure(size, items, dim, network_width, times) for size in SIZES}
     result = {"items": items, "pixels": sizes}
-    record(options.out / f"photos_{machine_name()}.json", result)
+    record(options.out / f"photos_{machine_name()}.json", result, about=options.about)
     return result
 
 

@@ -1,5 +1,6 @@
 """Records results of benchmarks as JSON, with the hardware and the versions they were measured with."""
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -8,6 +9,8 @@ import pathlib
 import platform
 import re
 import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,16 +26,59 @@ LIBRARIES = (
 )
 
 
-def record(path: pathlib.Path, result: dict[str, Any], *, quiet: bool = False) -> None:
+RESULTS = pathlib.Path(__file__).parent / "results"
+# Flags whose values are paths of the machine, though some of them are read as words.
+PATHS = ("folder", "out", "photographs", "root", "run", "runs", "torch", "workdir")
+
+
+def parse_flags(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    *,
+    is_trial: Callable[[argparse.Namespace], object] = lambda options: False,
+) -> argparse.Namespace:
+    """Parses the flags of a benchmark, of which a trial does not replace recorded results.
+
+    Args:
+      parser: the parser, with ``--out`` and no default for it.
+      arguments: the command line; None: that of this process.
+      is_trial: whether the flags ask for less than what is recorded; ``--tiny`` always does.
+
+    Returns:
+      The options. ``out`` is the folder of the results if unset, and of a trial a new temporary one.
+      ``about`` is what ``record`` writes of the call.
+    """
+    options = parser.parse_args(arguments)
+    about: dict[str, Any] = {"tiny": True} if getattr(options, "tiny", False) else {}
+    options.about = about | {"flags": {name: v for name, v in vars(options).items() if _is_public(name, v)}}
+    if options.out is None:
+        trial = bool(about) or is_trial(options)
+        options.out = pathlib.Path(tempfile.mkdtemp(prefix="gradrev_trial_")) if trial else RESULTS
+    return options
+
+
+def are_changed(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> bool:
+    """Returns whether any of the named options has another value than its default."""
+    return any(getattr(options, name) != parser.get_default(name) for name in names)
+
+
+def record(
+    path: pathlib.Path,
+    result: dict[str, Any],
+    *,
+    quiet: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a result with the environment that it was measured in; replaces an older result.
 
     Args:
       path: the JSON file.
       result: the measurements, or those that are complete so far.
       quiet: whether to skip printing the path.
+      about: what is written of the call, from ``parse_flags``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"date": datetime.date.today().isoformat(), **environment(), **result}
+    content = {"date": datetime.date.today().isoformat(), **environment(), **(about or {}), **result}
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)  # so that an interrupted write leaves the last result intact
@@ -87,6 +133,15 @@ def query_card(field: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return lines.splitlines()[0].strip() if lines.strip() else None
+
+
+def _is_public(name: str, value: object) -> bool:
+    """Returns whether a flag can be recorded: whether its value is no path, and has none."""
+    if isinstance(value, list | tuple):
+        return all(_is_public(name, each) for each in value)
+    if isinstance(value, str):
+        return name not in PATHS and not any(mark in value for mark in "/\\~")
+    return value is None or isinstance(value, int | float)
 
 
 def _processor() -> str:

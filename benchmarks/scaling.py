@@ -30,14 +30,13 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
-from benchmarks.recording import record
+from benchmarks.recording import parse_flags, record
 from benchmarks.side_by_side.tables import scaling_table
 from benchmarks.side_by_side.together import Together, processes
 from benchmarks.side_by_side.turns import summary
 from benchmarks.training_runs import later_epochs
 from configs import catalogue, garments
 
-RESULTS = pathlib.Path(__file__).parent / "results"
 PARTS = ("parallel", "input", "steps")
 
 
@@ -149,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="epochs of input; the first is not counted")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
     parser.add_argument("--name", default="scaling_cpu", help="name of the result, without .json")
-    options = parser.parse_args(arguments)
+    options = parse_flags(parser, arguments)
     if options.photographs and not (options.photographs / "attributes.csv").is_file():
         parser.error(f"--photographs={options.photographs}: it has no attributes.csv")
     jax.config.update("jax_platforms", "cpu")
@@ -178,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for part in options.only:
         result[part] = {"date": datetime.date.today().isoformat(), **result[part]}
     print(scaling_table(result))
-    record(path, result)
+    record(path, result, about=options.about)
     return result
 
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.schemas import schema_of_sizes
 from benchmarks.search_galleries import Gallery, galleries_of_run, with_classes, without_classes
 from benchmarks.side_by_side.cases import attribute_sizes
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--representation", default="features", help="what is compared of the run")
     parser.add_argument("--skip-manipulations", action="store_true", help="measure evaluations alone")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(parser, arguments)
     # This has to be set before JAX looks for a GPU, because torch needs memory there, too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     on_gpu = jax.default_backend() == "gpu"
@@ -73,13 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     made = {"": with_classes, "_without_classes": without_classes}
     for name, make in made.items():
         result[f"evaluation{name}"] = evaluation(make(**sizes), options.repeats)
-        record(path, result, quiet=True)  # whoever ends it keeps what is done
+        record(path, result, quiet=True, about=options.about)  # whoever ends it keeps what is done
     for name, gallery in galleries_of_run(options.run, options.representation) if options.run else ():
         result[f"evaluation_{name}"] = evaluation(gallery, options.repeats)
-        record(path, result, quiet=True)
+        record(path, result, quiet=True, about=options.about)
     for rows, dim in () if options.skip_manipulations else tqdm(galleries):
         result["one_more_manipulation"].append(one_more(rows, dim, options.tiny))
-        record(path, result, quiet=True)
+        record(path, result, quiet=True, about=options.about)
     print(result)
     print(f"written to {path}")
     return result

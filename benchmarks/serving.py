@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this f
 
 import numpy as np
 
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import are_changed, machine_name, parse_flags, record
 from benchmarks.resident_memory import resident
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 
@@ -46,9 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rate", type=float, default=200, help="requests a second, of all clients together")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--k", type=int, default=20)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    settings = ("retriever", "workdir", "seconds", "rate", "clients", "k")
+    options = parse_flags(
+        parser,
+        arguments,
+        is_trial=lambda options: not options.serve and are_changed(parser, options, settings),
+    )
     if options.serve:
         serve_here(options.retriever, options.workdir)
         return {}
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             result |= measure(port, process.pid, options)
         finally:
             process.terminate()
-    record(options.out / f"serving_{machine_name()}.json", result)
+    record(options.out / f"serving_{machine_name()}.json", result, about=options.about)
     print(json.dumps(result, indent=2))
     return result
 

@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
 from benchmarks.program_cache import without_program_cache
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.side_by_side.tables import startup_table
 from benchmarks.training_runs import spread
 from gradrev_jax.data.formats.garments.catalogue import SCHEMA
@@ -165,8 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--torch", default=None, help="a Python that has PyTorch; unset: its side is left out"
     )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(parser, arguments)
 
     result: dict[str, Any] = {"repeats": options.repeats, "seconds": {}}
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, kinds in seconds.items():
         result["seconds"][name] = {kind: spread(values) for kind, values in kinds.items()}
     print(startup_table(result))
-    record(options.out / f"startup_{machine_name()}.json", result)
+    record(options.out / f"startup_{machine_name()}.json", result, about=options.about)
     return result
 
 

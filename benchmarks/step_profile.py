@@ -32,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this f
 
 from benchmarks.card import matrix_rate
 from benchmarks.flops import CONVOLUTIONS, PRODUCTS, count_flops
-from benchmarks.recording import machine_name, record
+from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.schemas import SHOPPING100K_SIZES, schema_of_sizes
 from benchmarks.side_by_side.inputs import random_images, random_labels
 from benchmarks.side_by_side.tables import profile_table
@@ -176,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "--systems", nargs="+", default=[OURS], metavar="WORD", help="words of configs/variants.py"
     )
     parser.add_argument("--tiny", action="store_true", help="small sizes, to see whether it works")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--out", type=pathlib.Path, help="folder of the result")
+    options = parse_flags(parser, arguments)
     sizes = TINY if options.tiny else FULL if on_gpu else CPU
     matrix = 64 if options.tiny else 8192 if on_gpu else 2048
     rate = matrix_rate(options.precision, matrix, burst=10 if on_gpu else 1)
@@ -196,7 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
                 measured = profile(update, state, batch, pixels, folder)
             name = stage if system == OURS else f"{system}, {stage}"
             result["stages"][name] = rated(measured, rate["median"])
-            record(path, result, quiet=True)  # so that an interrupted run keeps its finished results
+            # So that an interrupted run keeps its finished results.
+            record(path, result, quiet=True, about=options.about)
     print(profile_table(result))
     print(f"written to {path}")
     return result

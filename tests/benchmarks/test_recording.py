@@ -1,12 +1,15 @@
+import argparse
 import json
+import pathlib
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
 import pytest
 
-from benchmarks import recording
-from benchmarks.recording import card_model, machine_name, query_card, record
+from benchmarks import card, compare, evaluation, recording, search
+from benchmarks.recording import RESULTS, card_model, machine_name, parse_flags, query_card, record
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,68 @@ def test_a_card_is_asked_once_and_its_silence_is_no_error(monkeypatch):
 
     monkeypatch.setattr(recording.subprocess, "run", fail)
     assert query_card("driver_version") is None
+
+
+@pytest.fixture
+def parser():
+    made = argparse.ArgumentParser()
+    made.add_argument("--out", type=pathlib.Path)
+    made.add_argument("--tiny", action="store_true")
+    made.add_argument("--repeats", type=int, default=3)
+    made.add_argument("--torch")
+    made.add_argument("--set", nargs="*", default=[])
+    return made
+
+
+def test_a_trial_is_written_elsewhere_unless_a_folder_is_given(parser, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording.tempfile, "tempdir", str(tmp_path))
+    assert parse_flags(parser, []).out == RESULTS
+    assert list(tmp_path.iterdir()) == []
+    assert parse_flags(parser, ["--tiny"]).out.parent == tmp_path
+    assert parse_flags(parser, [], is_trial=lambda options: options.repeats == 3).out.parent == tmp_path
+    assert parse_flags(parser, ["--tiny", "--out=here"]).out == pathlib.Path("here")
+
+
+def test_a_result_has_the_flags_that_are_no_paths(parser, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--tiny", "--torch=python3", f"--out={tmp_path}"])
+    options = parse_flags(parser, None)
+    record(tmp_path / "result.json", {"figure": 1}, about=options.about)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["tiny"] is True
+    assert written["flags"] == {"tiny": True, "repeats": 3, "set": []}
+    assert str(tmp_path) not in json.dumps(written)
+    about = parse_flags(parser, ["--set", "data.root=/home", "a=1"]).about
+    assert about == {"flags": {"out": None, "tiny": False, "repeats": 3, "torch": None}}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "flags", "is_trial"),
+    [
+        (card, ["--tiny"], True),
+        (card, [], False),
+        (search, ["--tiny"], True),
+        (search, ["--skip-manipulations"], False),
+        (compare, ["--tiny", "--part=a"], True),
+        (compare, ["--only", "inference"], True),
+        (compare, ["--match=batch"], True),
+        (compare, ["--only", "inference", "--part=inference"], False),
+        (compare, ["--repeats=9"], False),
+        (evaluation, ["--gallery=70"], True),
+        (evaluation, ["--repeats=9"], False),
+    ],
+)
+def test_only_whole_measurements_replace_recorded_ones(benchmark, flags, is_trial, monkeypatch, tmp_path):
+    def stop(*arguments, **options):
+        raise InterruptedError(parse_flags(*arguments, **options).out)
+
+    monkeypatch.setattr(recording.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(benchmark, "parse_flags", stop)
+    with pytest.raises(InterruptedError) as stopped:
+        benchmark.main(flags)
+    assert (stopped.value.args[0] != RESULTS) == is_trial
+
+
+def test_no_recorded_result_is_a_trial():
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*.json")]
+    assert results
+    assert not any(result.get("tiny") for result in results)
