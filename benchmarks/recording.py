@@ -68,6 +68,7 @@ def record(
     *,
     quiet: bool = False,
     about: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a result with the environment that it was measured in; replaces an older result.
 
@@ -76,9 +77,11 @@ def record(
       result: the measurements, or those that are complete so far.
       quiet: whether to skip printing the path.
       about: what is written of the call, from ``parse_flags``.
+      versions: the versions of libraries of another Python that was measured.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"date": datetime.date.today().isoformat(), **environment(), **(about or {}), **result}
+    content["versions"] = {**content["versions"], **(versions or {})}
     unfinished = path.with_name(f"{path.name}.tmp")
     unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)  # so that an interrupted write leaves the last result intact

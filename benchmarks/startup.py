@@ -32,6 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this f
 from benchmarks.program_cache import without_program_cache
 from benchmarks.recording import machine_name, parse_flags, record
 from benchmarks.side_by_side.tables import startup_table
+from benchmarks.side_by_side.turns import reason
 from benchmarks.training_runs import spread
 from gradrev_jax.data.formats.garments.catalogue import SCHEMA
 from gradrev_jax.runs.workdir import METRICS
@@ -42,6 +43,12 @@ TINY = ("data.count=400", "model.width=0.0625", "protocol.leakage=False", "proto
 ATTRIBUTES = str(len(SCHEMA.names))  # as many as the drawn garments have
 FIRST, SECOND, TORCH = "first", "second", "torch"
 LONGEST = 600.0  # seconds that a process may take
+# Imports what a step of PyTorch's side needs, too.
+TORCH_VERSION = """
+import torch
+import benchmarks.side_by_side.torch_side
+print(torch.__version__, torch.get_num_threads())
+"""
 TORCH_STEP = """
 import sys
 from benchmarks.side_by_side.torch_side import train_step
@@ -147,6 +154,23 @@ def measure_evaluation(place: Place, repeats: int) -> dict[str, list[float]]:
     return {FIRST: [first], SECOND: [place.whole("evaluate", arguments) for _ in range(repeats)]}
 
 
+def torch_of(python: str) -> tuple[str, int]:
+    """Returns the version of a Python's torch, and the number of its threads.
+
+    Raises:
+      ValueError: if it cannot take a step of PyTorch's side; the message says why.
+    """
+    command = [python, "-c", TORCH_VERSION]
+    try:
+        done = subprocess.run(command, check=True, cwd=ROOT, timeout=LONGEST, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        raise ValueError(f"--torch={python}: {reason(error.stderr.splitlines())}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"--torch={python}: {error}") from error
+    version, threads = done.stdout.split()[-2:]
+    return version, int(threads)
+
+
 def measure_torch(python: str, sizes: Sequence[str], repeats: int) -> list[float]:
     """Times the first step of PyTorch's side, from the start of its Python."""
     seconds = []
@@ -169,6 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = parse_flags(parser, arguments)
 
     result: dict[str, Any] = {"repeats": options.repeats, "seconds": {}}
+    versions: dict[str, str] = {}
+    if options.torch is not None:  # asked before anything is measured, because it comes last
+        try:
+            versions["torch"], result["torch_threads"] = torch_of(options.torch)
+        except ValueError as error:
+            parser.error(str(error))
     with tempfile.TemporaryDirectory() as folder:
         place = Place(pathlib.Path(folder), TINY if options.tiny else ())
         seconds: dict[str, dict[str, list[float]]] = {
@@ -182,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, kinds in seconds.items():
         result["seconds"][name] = {kind: spread(values) for kind, values in kinds.items()}
     print(startup_table(result))
-    record(options.out / f"startup_{machine_name()}.json", result, about=options.about)
+    record(options.out / f"startup_{machine_name()}.json", result, about=options.about, versions=versions)
     return result
 
 

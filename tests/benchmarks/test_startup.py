@@ -62,6 +62,32 @@ def test_the_environment_chooses_no_other_programs(tmp_path, monkeypatch):
     assert (tmp_path / "log").read_text().strip() == str(tmp_path / "caches")
 
 
+def test_a_python_without_torch_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(startup, "measure_training", lambda *_: pytest.fail("something was measured"))
+    with pytest.raises(SystemExit):
+        main(["--tiny", f"--torch={sys.executable}", f"--out={tmp_path}"])
+    assert f"--torch={sys.executable}: ImportError: no torch here" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--tiny", "--torch=no_such_python", f"--out={tmp_path}"])
+    assert "--torch=no_such_python: " in capsys.readouterr().err
+
+
+def test_the_version_and_the_threads_of_the_other_python_are_recorded(tmp_path, monkeypatch):
+    seconds = {FIRST: [1.0], SECOND: [1.0]}
+    monkeypatch.setattr(startup, "measure_training", lambda *_: dict(seconds))
+    monkeypatch.setattr(startup, "measure_evaluation", lambda *_: dict(seconds))
+    monkeypatch.setattr(startup, "measure_torch", lambda *_: [1.0])
+    monkeypatch.setattr(startup, "TORCH_VERSION", "print('a warning'); print('9.8+cpu', 3)")
+    main(["--tiny", f"--torch={sys.executable}", f"--out={tmp_path}"])
+    text = (tmp_path / "startup_cpu.json").read_text()
+    written = json.loads(text)
+    assert (written["versions"]["torch"], written["torch_threads"]) == ("9.8+cpu", 3)
+    assert written["versions"]["jax"]
+    assert sys.executable not in text
+
+
 @pytest.mark.slow
 def test_everything_can_be_measured_and_is_written(tmp_path):
     pytest.importorskip("torch")
