@@ -154,6 +154,8 @@ def describe(case: Case, measured: Mapping[str, Any]) -> dict[str, Any]:
         "kind": case.kind,
         "sizes": case.sizes,
         "unit": case.unit,
+        "warm_up": case.warm_up,
+        **({"steps_per_turn": case.options.get("steps", 1)} if "batch" in case.sizes else {}),
         **measured,
         **({} if difference is None else {"largest_difference_of_metrics": difference}),
     }

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -26,7 +27,8 @@ LIBRARIES = (
 )
 
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 # Flags whose values are paths of the machine, though some of them are read as words.
 PATHS = ("folder", "out", "photographs", "root", "run", "runs", "torch", "workdir")
 
@@ -49,6 +51,7 @@ def parse_flags(
       ``about`` is what ``record`` writes of the call.
     """
     options = parser.parse_args(arguments)
+    checkout()  # now, because the code has just been loaded
     about: dict[str, Any] = {"tiny": True} if getattr(options, "tiny", False) else {}
     options.about = about | {"flags": {name: v for name, v in vars(options).items() if _is_public(name, v)}}
     if options.out is None:
@@ -118,10 +121,26 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "devices": [device.device_kind for device in jax.devices()],
         **({"driver": driver} if driver else {}),
+        **checkout(),
         "python": platform.python_version(),
         "versions": {name: version for name in LIBRARIES if (version := _version(name))},
-        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "settings": {name: _without_paths(os.environ[name]) for name in SETTINGS if name in os.environ},
     }
+
+
+@functools.cache
+def checkout() -> dict[str, str | bool | None]:
+    """Returns the commit of the code, and whether a file that git knows differs; None where there is no git.
+
+    Recorded results do not count as changes, since measuring replaces them.
+    """
+    # An export inside of another repository is none of its commits.
+    commit = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    if commit is None:
+        return {"commit": None, "changed": None}
+    results = f":(exclude){RESULTS.relative_to(ROOT)}"
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", results)
+    return {"commit": commit, "changed": None if changes is None else bool(changes)}
 
 
 def query_card(field: str) -> str | None:
@@ -138,6 +157,16 @@ def query_card(field: str) -> str | None:
     return lines.splitlines()[0].strip() if lines.strip() else None
 
 
+def _git(*arguments: str) -> str | None:
+    """Returns what git answers; None if it does not."""
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
 def _is_public(name: str, value: object) -> bool:
     """Returns whether a flag can be recorded: whether its value is no path, and has none."""
     if isinstance(value, list | tuple):
@@ -145,6 +174,11 @@ def _is_public(name: str, value: object) -> bool:
     if isinstance(value, str):
         return name not in PATHS and not any(mark in value for mark in "/\\~")
     return value is None or isinstance(value, int | float)
+
+
+def _without_paths(setting: str) -> str:
+    """Returns the words of a setting that name no file, such as a folder for dumps."""
+    return " ".join(word for word in setting.split() if "/" not in word)
 
 
 def _processor() -> str:

@@ -277,6 +277,11 @@ def random_params(encoder: AttributeEncoder, image: int) -> Any:
     return random_parameters(encoder, input_size=image, seed=0)
 
 
+def settings() -> dict[str, Any]:
+    """Returns what is recorded of the side with each turn: nothing, as XLA takes all cores."""
+    return {}
+
+
 def peak_memory() -> int | None:
     """Returns the peak memory of the GPU in bytes; None on a CPU."""
     statistics = jax.local_devices()[0].memory_stats()

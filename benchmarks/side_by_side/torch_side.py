@@ -222,6 +222,11 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
+def settings() -> dict[str, Any]:
+    """Returns what is recorded of the side with each turn."""
+    return {"threads": torch.get_num_threads()}
+
+
 def peak_memory() -> int | None:
     """Returns the peak memory of the GPU in bytes; None on a CPU."""
     return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else None

@@ -279,22 +279,22 @@ def summary(first: Mapping[str, float], turns: list[dict[str, Any]]) -> dict[str
       first: the seconds of each part of the first run; empty if they are not valid.
       turns: the answers of the worker, one per turn.
     """
-    seconds = [turn["seconds"] for turn in turns]
+    seconds, last = [turn["seconds"] for turn in turns], turns[-1]
     median = statistics.median(seconds)
     result = {
         "median_seconds": median,
         "least_seconds": min(seconds),
         "most_seconds": max(seconds),
         "turns": len(turns),
-        "units": turns[-1]["units"],
-        "units_per_second": turns[-1]["units"] / median,
+        "units": last["units"],
+        "units_per_second": last["units"] / median,
         "peak_memory_gib": max(turn["peak_bytes"] for turn in turns) / 2**30,
     }
     if first:
         result |= {"first_seconds": first["first"], "seconds_to_first": sum(first.values())}
-    result |= {name: turns[-1][name] for name in ("images", "loss", "metrics") if name in turns[-1]}
-    if "parts" in turns[-1]:
+    result |= {name: last[name] for name in ("images", "loss", "metrics", "threads") if name in last}
+    if "parts" in last:
         result["median_seconds_of_parts"] = {
-            part: statistics.median(turn["parts"][part] for turn in turns) for part in turns[-1]["parts"]
+            part: statistics.median(turn["parts"][part] for turn in turns) for part in last["parts"]
         }
     return result

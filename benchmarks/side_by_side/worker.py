@@ -34,7 +34,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         outcome = job()
         seconds = time.perf_counter() - start
         peak = side.peak_memory() or peak_resident()
-        _answer(answers, {"seconds": seconds, "peak_bytes": peak, **outcome})
+        _answer(answers, {"seconds": seconds, "peak_bytes": peak, **side.settings(), **outcome})
 
 
 def _answer(answers: TextIO, content: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare
+from benchmarks.side_by_side.cases import Case
 
 
 @pytest.fixture
@@ -58,6 +59,16 @@ def test_metrics_of_both_sides_are_compared():
     }
     assert compare.disagreement(results) == 0.125
     assert compare.disagreement({"gradrev_jax": results["gradrev_jax"]}) is None
+
+
+def test_a_case_is_described_with_its_warm_up_and_its_steps_per_turn():
+    measured = {"results": {}, "skipped": {}}
+    plain = Case("embedding_step", {"batch": 4}, (), 1, warm_up=3, options={"steps": 10})
+    entry = compare.describe(plain, measured)
+    assert (entry["warm_up"], entry["steps_per_turn"]) == (3, 10)
+    one = Case("efficientnet_lite0", {"batch": 4}, (), 1)
+    assert compare.describe(one, measured)["steps_per_turn"] == 1
+    assert "steps_per_turn" not in compare.describe(Case("evaluation", {}, (), 1), measured)
 
 
 def test_a_folder_without_a_table(tmp_path, capsys):

@@ -64,6 +64,55 @@ def test_a_card_is_asked_once_and_its_silence_is_no_error(monkeypatch):
 
 
 @pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository in place of this one, in which ``git`` commands can be run."""
+    monkeypatch.setattr(recording, "ROOT", tmp_path)
+    monkeypatch.setattr(recording, "RESULTS", tmp_path / "results")
+    recording.checkout.cache_clear()
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        recording.checkout.cache_clear()
+        return done.stdout.strip()
+
+    yield git
+    recording.checkout.cache_clear()
+
+
+def test_a_result_has_the_commit_and_whether_files_differ_from_it(repository, tmp_path):
+    assert recording.checkout() == {"commit": None, "changed": None}
+    (tmp_path / "results").mkdir()
+    for name in ("code.py", "results/a.json"):
+        (tmp_path / name).write_text("1")
+    repository("init", "-q")
+    repository("add", ".")
+    repository("commit", "-qm", "first")
+    commit = repository("rev-parse", "HEAD")
+    assert recording.checkout() == {"commit": commit, "changed": False}
+    (tmp_path / "results" / "a.json").write_text("2")
+    repository("status")
+    assert recording.checkout() == {"commit": commit, "changed": False}
+    (tmp_path / "code.py").write_text("2")
+    repository("status")
+    assert recording.checkout() == {"commit": commit, "changed": True}
+    record(tmp_path / "result.json", {})
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert (written["commit"], written["changed"]) == (commit, True)
+
+
+def test_a_result_names_no_folder_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_gpu_deterministic_ops=true --xla_dump_to={tmp_path}")
+    record(tmp_path / "result.json", {})
+    written = (tmp_path / "result.json").read_text()
+    for private in (str(recording.ROOT), sys.prefix, str(tmp_path)):
+        assert private not in written
+    assert json.loads(written)["settings"]["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
+
+
+@pytest.fixture
 def parser():
     made = argparse.ArgumentParser()
     made.add_argument("--out", type=pathlib.Path)
