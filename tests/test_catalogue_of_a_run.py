@@ -242,6 +242,7 @@ def test_values_are_spelled_as_the_run_knows_them(copies, config_of, capsys):
     assert "does not know" not in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_training_images_in_another_order_are_told(copies, config_of, capsys):
     root, directory = copies("fixed")
     config, rows = config_of(root), read_table(root)
@@ -256,6 +257,7 @@ def test_training_images_in_another_order_are_told(copies, config_of, capsys):
     assert changes(directory) == [], "which means nothing to an evaluation"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("data", [{"leave_out": ("size",)}, {"min_count": 8}])
 def test_a_gallery_is_read_without_what_holds_for_training_alone(catalogue, config_of, tmp_path, data):
     root = tmp_path / "catalogue"
