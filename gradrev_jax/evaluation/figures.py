@@ -73,7 +73,7 @@ def heat_map(
         for (row, column), value in np.ndenumerate(accuracy):
             if np.isfinite(value):
                 color = "white" if value > 0.6 else "black"
-                cell = axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7)
+                cell = axes.text(column, row, f"{round(100 * value)}", ha="center", va="center", fontsize=7)
                 cell.set(color=color, in_layout=False)  # measuring thousands of them takes long
     rotation = 45 if len(names) <= WRITTEN_ATTRIBUTES else 90
     right = "right" if rotation == 45 else "center"

@@ -8,18 +8,18 @@ from gradrev_jax.evaluation.short_text import shorten, visible
 CELL_WIDTH = 60  # the largest width of a name in a table, in columns of text
 
 
-def escape(text: str, *, width: int = CELL_WIDTH) -> str:
+def escape(text: str, *, width: int | None = CELL_WIDTH) -> str:
     r"""Returns a name as one line of Markdown, shortened in its middle, with special characters escaped.
 
     Args:
       text: the name, of any characters.
-      width: the largest width before escaping, in columns of text.
+      width: the largest width before escaping, in columns of text; None: it is not shortened.
 
     Example:
       >>> print(escape("size|EU *new*"), escape("neck_line"), escape("_x_\n<b>"))
       size\|EU \*new\* neck_line \_x\_ \<b>
     """
-    line = shorten(visible(text), width)
+    line = visible(text) if width is None else shorten(visible(text), width)
     line = re.sub(r"([\\`*\[\]<|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
     return re.sub(r"&(?=#?\w+;)", "&amp;", line)
 

@@ -166,12 +166,12 @@ def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> l
     if weights := metrics["weights"]:
         lines += [f"Weights of the attributes in the distance: {describe_weights(weights)}.", ""]
     if note:
-        lines += [escape(note, width=len(note)), ""]
+        lines += [escape(note, width=None), ""]
     if absent := metrics["prototypes_without_images"]:
         names = join_names([escape(value) for value in absent])
         lines += [f"**No training image has {names}: these prototypes are zero.**", ""]
     if changes := metrics["catalogue_changes"]:
-        listed = [f"- {escape(change, width=len(change))}" for change in changes]
+        listed = [f"- {escape(change, width=None)}" for change in changes]
         lines += ["The catalogue, beside that of the training:", "", *listed, ""]
     return lines
 

@@ -43,6 +43,7 @@ def test_a_heat_map_writes_each_accuracy_in_its_cell_and_leaves_none_blank():
 
 def test_a_heat_map_of_one_attribute():
     assert texts(saved(cross_accuracy_heat_map([[0.5]], ["color"])).axes[0]) == ["50"]
+    assert texts(saved(cross_accuracy_heat_map([[-0.004]], ["color"])).axes[0]) == ["0"], "not -0"
 
 
 def test_a_hit_rate_curve_holds_the_result_and_the_baseline():

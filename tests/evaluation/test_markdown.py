@@ -30,3 +30,9 @@ def test_a_long_name_is_shortened_but_no_path():
 def test_a_table_keeps_its_cells_apart():
     assert table([("a", "b"), (escape("x|y"), "1")]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 |"]
     assert table([("a", "b")], numbers=False)[1] == "| --- | --- |"
+
+
+def test_a_sentence_is_not_shortened_whatever_its_characters():
+    sentence = "1 image is in the test part and trained on, too: 图片/外套 0002.jpg (= 图片/外套 0001.jpg)"
+    assert escape(sentence, width=None) == sentence
+    assert escape(sentence) != sentence

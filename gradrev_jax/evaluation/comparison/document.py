@@ -79,7 +79,7 @@ def _introduction(comparison: ComparisonRecord, note: str | None) -> list[str]:
         f"images would give other numbers. {describe_seeds(comparison, names)}",
         "",
         *(line for sentence in warn_of_mixed_runs(comparison, names) for line in (f"**{sentence}**", "")),
-        *([escape(note, width=len(note)), ""] if note else []),
+        *([escape(note, width=None), ""] if note else []),
     ]
 
 
@@ -264,7 +264,7 @@ def _holm_limit(comparison: ComparisonRecord) -> str:
 
 def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
     if not queries:
-        return [f"Left out: {escape(no_queries, width=len(no_queries))}", ""]
+        return [f"Left out: {escape(no_queries, width=None)}", ""]
     lines = ["Drawn with a seed, half of them where the systems differ; green frames are matches.", ""]
     for number, change in enumerate(queries, start=1):
         lines += [f"![{escape(change)}](query_{number}.png)", ""]
