@@ -184,17 +184,19 @@ def smallest_on_host(
 
 def _keys(scores: Float32[np.ndarray, " M"], rows: Int[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
     """Returns whole numbers that ascend as scores do, and where these are equal, as rows do."""
-    bits = scores.view(np.int32).astype(np.int64)
-    # The bits of numbers below 0 ascend as these descend.
-    return ((bits ^ ((bits >> 63) & 0x7FFFFFFF)) << 32) | rows
+    return (_turned(scores.view(np.int32).astype(np.int64)) << 32) | rows
 
 
 def _of_keys(
     keys: Int64[np.ndarray, "Q m"],
 ) -> tuple[Float32[np.ndarray, "Q m"], Int[np.ndarray, "Q m"]]:
     """Returns the scores and the rows that ``_keys`` made keys of."""
-    bits = keys >> 32
-    return (bits ^ ((bits >> 63) & 0x7FFFFFFF)).astype(np.int32).view(np.float32), keys.astype(np.int32)
+    return _turned(keys >> 32).astype(np.int32).view(np.float32), keys.astype(np.int32)
+
+
+def _turned(bits: Int64[np.ndarray, "*M"]) -> Int64[np.ndarray, "*M"]:
+    """Turns the bits of numbers below 0 round, which ascend as these descend; done twice, it is undone."""
+    return bits ^ ((bits >> 63) & 0x7FFFFFFF)
 
 
 def group_size(count: int, m: int) -> int:

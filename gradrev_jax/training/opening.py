@@ -147,8 +147,7 @@ def read_history(directory: pathlib.Path) -> History:
 def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> Plan:
     """Opens the catalogue, and builds what depends on its attributes and labels alone."""
     protocol = build_protocol(config)
-    has_begun = (directory / workdir.SCHEMA).exists()
-    known = workdir.read_schema(directory) if has_begun else None
+    known = workdir.read_schema(directory) if (directory / workdir.SCHEMA).exists() else None
     catalogue = remember_digests(builders.open_catalogue(config, known))
     check_protocol(protocol, catalogue)
     _check_labelled(catalogue)

@@ -1,4 +1,4 @@
-"""What was found, as text for a terminal."""
+"""Results as text for a terminal."""
 
 import numpy as np
 

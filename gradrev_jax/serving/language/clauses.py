@@ -1,4 +1,4 @@
-"""What a clause makes of its words: "not red enough" wants red, "change red to blue" wants blue."""
+"""Reads a clause as a whole: "not red enough" wants red, "change red to blue" wants blue."""
 
 import itertools
 import operator

@@ -41,7 +41,7 @@ class Token(NamedTuple):
 
     @property
     def parted(self) -> bool:
-        """Whether no name goes on with it, nor what belongs to one; behind a dash it may."""
+        """Returns whether no name goes on with it, nor what belongs to one; behind a dash it may."""
         return self.pause in ("end", "comma")
 
 

@@ -36,26 +36,27 @@ def test_all_addresses_of_this_machine_are_known():
         assert local_hosts(address) is local_hosts(address, "localhost") is None
 
 
-@pytest.mark.parametrize("host", ["localhost", "Localhost", "127.1", "127.0.0.1", "2130706433", "0x7f.1"])
-def test_the_guard_is_on_however_this_machine_is_spelt(monkeypatch, host):
-    """Found by reading: a server for ``--host=Localhost`` answered for every host."""
+@pytest.fixture
+def made(monkeypatch):
+    """The hosts of each server that was made, of which none answers."""
     made = []
     shop = types.SimpleNamespace(schema=SCHEMA, name="mine", close=lambda: None)
     monkeypatch.setattr(run.Retriever, "open", lambda *given, **more: shop)
     monkeypatch.setattr(run, "create_app", lambda *given, hosts, **more: made.append(hosts))
     monkeypatch.setattr(run, "serve", lambda *given, **more: None)
+    return made
+
+
+@pytest.mark.parametrize("host", ["localhost", "Localhost", "127.1", "127.0.0.1", "2130706433", "0x7f.1"])
+def test_the_guard_is_on_however_this_machine_is_spelt(made, host):
+    """Found by reading: a server for ``--host=Localhost`` answered for every host."""
     run.serve_run(pathlib.Path("run"), host=host, port=0)
     assert {*made[0]} == {"localhost", "127.0.0.1", "[::1]", host.lower()}
     run.serve_run(pathlib.Path("run"), host=host, port=0, proxied=["Shop.example"])
     assert {*made[1]} == {*made[0], "shop.example"}
 
 
-def test_with_names_a_server_that_others_reach_answers_for_them_alone(monkeypatch):
-    made = []
-    shop = types.SimpleNamespace(schema=SCHEMA, name="mine", close=lambda: None)
-    monkeypatch.setattr(run.Retriever, "open", lambda *given, **more: shop)
-    monkeypatch.setattr(run, "create_app", lambda *given, hosts, **more: made.append(hosts))
-    monkeypatch.setattr(run, "serve", lambda *given, **more: None)
+def test_with_names_a_server_that_others_reach_answers_for_them_alone(made):
     for proxied in ([], ["Shop.example"]):
         run.serve_run(pathlib.Path("run"), host="0.0.0.0", port=0, proxied=proxied)
     assert made == [None, ("localhost", "127.0.0.1", "[::1]", "shop.example")]

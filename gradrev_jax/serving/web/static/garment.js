@@ -87,8 +87,7 @@ export class Garment {
 
   /** Whether any garment is labelled for an attribute; otherwise nothing can match. */
   isLabelled(attribute) {
-    const { values } = this.shop.attributes.find((other) => other.name === attribute);
-    return values.some((value) => value.count > 0);
+    return this.#valuesOf(attribute).some((value) => value.count > 0);
   }
 
   /** Whether garments are labelled at all. */
@@ -99,6 +98,10 @@ export class Garment {
   /** Whether other attributes have a value of the same name, so that it says too little by itself. */
   isShared(value) {
     return this.shop.attributes.filter(({ values }) => values.some(({ name }) => name === value)).length > 1;
+  }
+
+  #valuesOf(attribute) {
+    return this.shop.attributes.find((other) => other.name === attribute).values;
   }
 
   #drawPicture(item) {
@@ -183,7 +186,7 @@ export class Garment {
     const counts = this.counts[attribute] ?? {};
     const { value: own, probability } = this.own(attribute);
     const wanted = this.wanted(attribute);
-    const { values } = this.shop.attributes.find((other) => other.name === attribute);
+    const values = this.#valuesOf(attribute);
     const isLabelled = this.isLabelled(attribute);
     const offered = values
       .map((value) => value.name)
