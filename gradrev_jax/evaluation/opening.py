@@ -33,7 +33,7 @@ from gradrev_jax.runs.fingerprints import (
 )
 from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs, reads_vectors
 from gradrev_jax.runs.model_file import holds_model
-from gradrev_jax.runs.pixels import open_images
+from gradrev_jax.runs.pixels import cache_folder, open_images
 from gradrev_jax.runs.protocol import (
     Protocol,
     build_protocol,
@@ -63,6 +63,7 @@ class OpenedRun:
       queries: the queries to ask of the test part.
       inputs: the inputs of the model, of each part that is needed.
       pictures: the pictures of the test images, by gallery row.
+      cache: the folder where decoded images are kept, and what was measured; None: there is none.
       encoder: the model.
       params: the parameters of the encoder.
       memory: the fine-tuned memory, [J, P, d], or the prototypes that a model to share has; None if they are
@@ -83,6 +84,7 @@ class OpenedRun:
     queries: Queries
     inputs: Mapping[str, Rows]
     pictures: Pictures
+    cache: pathlib.Path | None
     encoder: Encoder
     params: Any
     memory: Float[Array | np.ndarray, "J P d"] | None
@@ -125,10 +127,9 @@ def open_run(
     stage = chosen_stage(directory, config.stages, stage)
     edit = builders.learned_edit(config, encoder, stage)
     check_compared(chosen_protocol, encoder.blocks, config.model.system, is_learned=edit is not None)
-    frozen = open_frozen(config, directory)
     keeps_memory = (stage != ENCODER and edit is None) or holds_model(directory)
     parts = _needed_parts(chosen_protocol, keeps_memory=keeps_memory)
-    inputs = open_inputs(catalogue, parts, config, frozen, progress=progress)
+    inputs = open_inputs(catalogue, parts, config, open_frozen(config, directory), progress=progress)
     workdir.check_vectors(directory, catalogue.vectors)
     drift = _catalogue_changes(trained_on, catalogue, directory)
     for sentence in drift:
@@ -149,6 +150,7 @@ def open_run(
         queries=queries,
         inputs=inputs,
         pictures=_pictures(catalogue, config, inputs[TEST]),
+        cache=_cache(config),
         encoder=encoder,
         params=restored.params,
         memory=restored.memory if keeps_memory else None,
@@ -180,6 +182,14 @@ def gallery_pictures(
     catalogue = builders.open_catalogue(config, workdir.read_schema(pathlib.Path(directory)))
     pixels = None if reads_vectors(config) else open_images(catalogue, TEST, config, progress=progress)
     return catalogue, _pictures(catalogue, config, pixels)
+
+
+def _cache(config: ConfigDict) -> pathlib.Path | None:
+    """Returns the cache's folder; None where the user has no home folder, and no image had to be decoded."""
+    try:
+        return cache_folder(config.data.cache_dir)
+    except ConfigError:
+        return None
 
 
 def _pictures(catalogue: Catalogue, config: ConfigDict, inputs: Rows | None) -> Pictures:

@@ -117,7 +117,7 @@ def report_on(
     def leakage(go_on: GoOn) -> dict[str, Any] | None:
         if not run.protocol.leakage:
             return None
-        return leakage_of_run(chosen.material, chosen.space, progress=progress, go_on=go_on)
+        return leakage_of_run(chosen.material, chosen.space, cache=run.cache, progress=progress, go_on=go_on)
 
     def baselines(go_on: GoOn) -> dict[str, RetrievalMetrics]:
         return search_baselines(run, chosen.material, chosen.choices, progress=progress, go_on=go_on)

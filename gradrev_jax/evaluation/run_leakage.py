@@ -1,9 +1,11 @@
 """Measures the leakage of a run's features, beside that of what bounds it."""
 
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_blocks import FeatureBlocks
@@ -11,6 +13,7 @@ from gradrev_jax.core.representations import make_space
 from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.evaluation.beside import GoOn
 from gradrev_jax.evaluation.leakage import measure_leakage
+from gradrev_jax.runs.kept_results import kept_result
 
 SEED, FOLDS = 0, 5
 
@@ -19,6 +22,7 @@ def leakage_of_run(
     material: Material,
     space: Space,
     *,
+    cache: pathlib.Path | None = None,
     progress: bool,
     go_on: GoOn = lambda: None,
 ) -> dict[str, Any] | None:
@@ -31,6 +35,7 @@ def leakage_of_run(
     Args:
       material: the encoded images.
       space: the images as they are compared.
+      cache: the folder where measurements are kept, see ``kept_result``; None: nowhere.
       progress: whether progress bars are shown.
       go_on: the function that is called before each measurement; what it raises ends the rest.
 
@@ -43,10 +48,9 @@ def leakage_of_run(
 
     def measure(of_gallery: Array | np.ndarray, of_held_out: Array | np.ndarray, **options: Any) -> Any:
         go_on()
-        extra = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
-        inputs = np.asarray(of_gallery), gallery.labels, schema
-        measured = measure_leakage(*inputs, extra=extra, folds=FOLDS, progress=progress, **options)
-        return measured.as_json(schema)
+        inputs = np.asarray(of_gallery), gallery.labels
+        options["extra"] = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
+        return _measure_once(inputs, schema, {**options, "folds": FOLDS}, cache=cache, progress=progress)
 
     # Of a representation, the first blocks are the attributes'; features stand where the encoder has them.
     are_features = space.gallery.shape[1:] == np.shape(gallery.features)[1:]
@@ -68,6 +72,23 @@ def leakage_of_run(
             for name, measured in of_controls.items()
         },
     }
+
+
+def _measure_once(
+    inputs: tuple[Float[np.ndarray, "M N d"], Int[np.ndarray, "M N"]],
+    schema: AttributeSchema,
+    options: Mapping[str, Any],
+    *,
+    cache: pathlib.Path | None,
+    progress: bool,
+) -> dict[str, Any]:
+    """Measures the leakage of vectors with labels, for metrics.json, unless it was measured before."""
+
+    def measure() -> dict[str, Any]:
+        return measure_leakage(*inputs, schema, progress=progress, **options).as_json(schema)
+
+    made_of = {"measure_leakage": inputs, "schema": (schema.names, schema.values), "options": options}
+    return kept_result(cache, made_of, measure)
 
 
 def _backbone_controls(

@@ -129,3 +129,21 @@ def test_it_may_be_ended_before_each_measurement(rng, measured):
     with pytest.raises(CancelledError):
         leakage_of_run(made, make_space("features", made), progress=False, go_on=go_on)
     assert len(measured) == 2
+
+
+def test_what_was_measured_is_kept(rng, measured, tmp_path):
+    """Another representation has controls that are the same; other labels have nothing that is."""
+    made = material(rng, gallery=9, held_out=6)
+
+    def found(made, name="features"):
+        return leakage_of_run(made, make_space(name, made), cache=tmp_path, progress=False)
+
+    first = found(made)
+    assert found(made) == first
+    assert len(measured) == 4
+    of_hybrid = found(made, "hybrid")
+    assert of_hybrid["controls"] == first["controls"]
+    assert (of_hybrid["mean"], len(measured)) == (5, 5)
+    labels = np.roll(made.gallery.labels, 1, axis=0)
+    found(made._replace(gallery=made.gallery._replace(labels=labels)))
+    assert len(measured) == 9

@@ -32,7 +32,8 @@ IMAGES = {
     ),
     "cache_dir": Field(
         default="",
-        meaning="Folder of the decoded images; empty: $XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax.",
+        meaning="Folder of the decoded images, and of what evaluations have measured; empty: "
+        "$XDG_CACHE_HOME/gradrev_jax or ~/.cache/gradrev_jax.",
         resumable=True,
         movable=True,
         descriptive=False,

@@ -1,0 +1,96 @@
+"""Keeps results that take long to compute, under a digest of all that they are computed from."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gradrev_jax.errors import UserError, WorkdirError
+from gradrev_jax.files import replace_file
+
+RESULTS = "results"  # the folder within that of the decoded images
+MOST_RESULTS = 1000  # of some kilobytes each
+PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def kept_result(
+    cache: pathlib.Path | None, made_of: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the result of a pure function; an earlier one, if all that it was computed from is the same.
+
+    All that is: the arguments, to the bit, the code of this package, the versions of JAX and NumPy, and the
+    kind of device. So no result has to be removed to get the right one. Where one cannot be kept, or cannot
+    be read, it is computed, and that is no error.
+
+    Args:
+      cache: the folder that has the folder of the results, which are JSON files; None: nothing is kept.
+      made_of: what the function is, and its arguments: arrays of NumPy, and what JSON can hold.
+      compute: the function, of what JSON can hold.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     for x in (3, 4, 3):
+      ...         result = kept_result(
+      ...             pathlib.Path(folder), {"square of": x}, lambda x=x: print("computed") or {"is": x**2}
+      ...         )
+      ...         print(result)
+      computed
+      {'is': 9}
+      computed
+      {'is': 16}
+      {'is': 9}
+    """
+    if cache is None:
+        return compute()
+    path = cache / RESULTS / f"{_digest({**made_of, 'computed by': _programs()})}.json"
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(result, dict):
+            path.touch()  # those that were not used for longest are removed first
+            return result
+    result = compute()
+    with contextlib.suppress(OSError, UserError):
+        replace_file(path, json.dumps(result).encode(), WorkdirError)
+        _tidy(path.parent)
+    return result
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Returns a digest of numbers, texts and arrays, of these with their types and shapes."""
+    text = json.dumps(content, sort_keys=True, default=_described)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _described(array: np.ndarray) -> dict[str, Any]:
+    bits = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+    return {"array": bits, "type": array.dtype.str, "shape": array.shape}
+
+
+@functools.cache
+def _programs() -> list[str]:
+    """Returns what computes the results: the code of this package, versions, and the kind of device."""
+    code = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return [code.hexdigest(), jax.__version__, np.__version__, jax.default_backend()]
+
+
+def _tidy(folder: pathlib.Path) -> None:
+    """Removes the results that were not used for longest, where there are too many.
+
+    Raises:
+      OSError: one cannot be removed.
+    """
+    found = []
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
+            found.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(found)[:-MOST_RESULTS]:
+        path.unlink(missing_ok=True)

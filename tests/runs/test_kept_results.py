@@ -1,0 +1,125 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from gradrev_jax.runs import kept_results
+from gradrev_jax.runs.kept_results import RESULTS, kept_result
+
+
+class Computed:
+    """A function that counts its calls: each call's result is its number."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return {"call": self.calls, "numbers": [0.1, 1e-300, None], "names": {"größe": "ä"}}
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Asks for a result of the same function, as often as a test likes."""
+    computed = Computed()
+
+    def ask(made_of, cache=tmp_path):
+        found = kept_result(cache, made_of, computed)
+        assert json.loads(json.dumps(found)) == found
+        return found
+
+    ask.computed = computed
+    return ask
+
+
+def kept(folder):
+    return sorted((folder / RESULTS).glob("*"))
+
+
+GIVEN = {"f": "name", "x": np.arange(6, dtype=np.float32), "pair": (np.zeros((2, 3), int), None), "k": 5}
+
+
+def test_a_result_is_computed_once(ask, tmp_path):
+    first = ask(GIVEN)
+    copies = {name: given.copy() if name == "x" else given for name, given in reversed(GIVEN.items())}
+    assert ask(copies) == first
+    assert ask.computed.calls == len(kept(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"f": "other"},
+        {"k": 6},
+        {"x": np.nextafter(np.arange(6, dtype=np.float32), 9)},
+        {"x": np.arange(6, dtype=np.int32)},
+        {"x": np.arange(6, dtype=np.float32).reshape(2, 3)},
+        {"x": np.arange(6, dtype=np.float32)[::-1]},
+        {"pair": (np.zeros((3, 2), int), None)},
+        {"pair": (np.zeros((2, 3), int), np.zeros((0, 3)))},
+        {"more": None},
+    ],
+)
+def test_whatever_it_is_computed_from_decides(ask, change):
+    ask(GIVEN)
+    assert ask({**GIVEN, **change})["call"] == 2
+
+
+@pytest.mark.parametrize("what", ["code", "name", "version", "device"])
+def test_so_does_what_computes_it(ask, monkeypatch, tmp_path, what):
+    package = tmp_path / "package"
+    (package / "room").mkdir(parents=True)
+    (package / "room" / "module.py").write_text("x = 1")
+    monkeypatch.setattr(kept_results, "PACKAGE", package)
+    kept_results._programs.cache_clear()
+    ask(GIVEN)
+    if what == "code":
+        (package / "room" / "module.py").write_text("x = 2")
+    elif what == "name":
+        (package / "room" / "module.py").rename(package / "module.py")
+    elif what == "version":
+        monkeypatch.setattr(np, "__version__", "0")
+    else:
+        monkeypatch.setattr("jax.default_backend", lambda: "tpu")
+    kept_results._programs.cache_clear()
+    assert ask(GIVEN)["call"] == 2
+    monkeypatch.undo()
+    kept_results._programs.cache_clear()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_what_cannot_be_read_is_computed_and_kept_anew(ask, tmp_path, content):
+    ask(GIVEN)
+    (path,) = kept(tmp_path)
+    path.write_bytes(content)
+    assert ask(GIVEN)["call"] == 2
+    assert ask(GIVEN)["call"] == 2
+
+
+def test_what_cannot_be_kept_is_computed(ask, tmp_path):
+    (tmp_path / "file").touch()
+    assert [ask(GIVEN, cache)["call"] for cache in (tmp_path / "file", tmp_path / "file", None)] == [1, 2, 3]
+
+
+def test_an_error_is_raised_and_nothing_kept(tmp_path):
+    def fails():
+        raise ValueError("of the function")
+
+    with pytest.raises(ValueError, match="of the function"):
+        kept_result(tmp_path, GIVEN, fails)
+    assert kept(tmp_path) == []
+
+
+def test_those_that_were_not_used_for_longest_are_removed(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_results, "MOST_RESULTS", 3)
+    for k in range(3):
+        ask({"k": k})
+        for path in kept(tmp_path):  # as if a day ago
+            used = path.stat().st_mtime_ns - 10**9
+            os.utime(path, ns=(used, used))
+    assert ask({"k": 0})["call"] == 1  # used again
+    ask({"k": 3})
+    assert len(kept(tmp_path)) == 3
+    assert [ask({"k": k})["call"] for k in (0, 2, 3)] == [1, 3, 4]
+    assert ask({"k": 1})["call"] == 5
