@@ -1,10 +1,12 @@
-"""The sections of a comparison about what stands beside the results: baselines and leakage."""
+"""The sections of a comparison about what stands beside the results: baselines, leakage and configs."""
+
+from typing import Any
 
 import numpy as np
 
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord
-from gradrev_jax.evaluation.markdown import escape, table
+from gradrev_jax.evaluation.markdown import code, escape, table
 from gradrev_jax.evaluation.report import percent
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 
@@ -67,6 +69,31 @@ def leakage_section(comparison: ComparisonRecord) -> list[str]:
     ]
 
 
+def field_section(comparison: ComparisonRecord) -> list[str]:
+    """Returns the section of the config fields that are not the same in all runs.
+
+    Prototypes alone have a column only if they were evaluated by another protocol than their system.
+
+    Args:
+      comparison: the numbers, from ``compare_systems``.
+    """
+    fields = comparison["fields_that_differ"]
+    if not fields:
+        return []
+    protocols = [values for field, values in fields.items() if field.startswith("protocol.")]
+    whole = {system["name"]: system["prototypes_of"] or system["name"] for system in comparison["systems"]}
+    names = [
+        name
+        for name in next(iter(fields.values()))
+        if whole[name] == name or any(values[name] != values[whole[name]] for values in protocols)
+    ]
+    rows = [("field", *map(escape, names))]
+    for field, values in fields.items():
+        shown = [", ".join(dict.fromkeys(map(_field_value, values[name]))) for name in names]
+        rows.append((code(field), *map(escape, shown)))
+    return ["## Config fields that differ", "", *table(rows, numbers=False), ""]
+
+
 def _mean_and_range(numbers: list[float | None]) -> str:
     """Returns the mean over runs, and with several the lowest and the highest."""
     known = [number for number in numbers if number is not None]
@@ -74,3 +101,7 @@ def _mean_and_range(numbers: list[float | None]) -> str:
         return ""
     spread = f" ({percent(min(known))} to {percent(max(known))})" if len(known) > 1 else ""
     return percent(float(np.mean(known))) + spread
+
+
+def _field_value(value: Any) -> str:
+    return "–" if value is None else str(value)

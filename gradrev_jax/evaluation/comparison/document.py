@@ -1,9 +1,9 @@
 """Writes the numbers of a comparison as a Markdown document."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from gradrev_jax.evaluation.comparison.beside import baseline_section, leakage_section
+from gradrev_jax.evaluation.comparison.beside import baseline_section, field_section, leakage_section
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.paper import PAPER, is_shopping100k, paper_note
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord
@@ -62,7 +62,7 @@ def comparison_markdown(
             "## The same queries in all systems",
             "",
             *_query_lines(queries, no_queries),
-            *_field_lines(comparison),
+            *field_section(comparison),
         ]
     )
 
@@ -269,20 +269,3 @@ def _query_lines(queries: Sequence[str], no_queries: str) -> list[str]:
     for number, change in enumerate(queries, start=1):
         lines += [f"![{escape(change)}](query_{number}.png)", ""]
     return lines
-
-
-def _field_lines(comparison: ComparisonRecord) -> list[str]:
-    """Returns the section of the config fields that are not the same in all runs."""
-    fields = comparison["fields_that_differ"]
-    if not fields:
-        return []
-    names = list(next(iter(fields.values())))
-    rows = [("field", *map(escape, names))]
-    for field, values in fields.items():
-        shown = [", ".join(dict.fromkeys(map(_field_value, values[name]))) for name in names]
-        rows.append((code(field), *map(escape, shown)))
-    return ["## Config fields that differ", "", *table(rows, numbers=False), ""]
-
-
-def _field_value(value: Any) -> str:
-    return "–" if value is None else str(value)

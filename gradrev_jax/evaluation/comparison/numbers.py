@@ -192,24 +192,32 @@ def _baselines(system: ComparedSystem, names: Sequence[str]) -> dict[str, dict[s
 
 
 def _fields_that_differ(systems: Sequence[ComparedSystem]) -> dict[str, dict[str, list[Any]]]:
-    """Returns the config fields that differ between runs that use them, by field and system: one per run."""
-    shown = [system for system in systems if system.prototypes_of is None]
-    fields = sorted({field for system in shown for run in system.runs for field in run.config})
+    """Returns the config fields that differ between runs that use them, by field and system: one per run.
 
-    def uses(run: EvaluatedRun, field: str) -> bool:
+    Prototypes alone are evaluated on their own, so their ``protocol`` may be another; they use no memory.
+    """
+    fields = sorted({field for system in systems for run in system.runs for field in run.config})
+
+    def uses(system: ComparedSystem, run: EvaluatedRun, field: str) -> bool:
         section = field.split(".")[0]
         if section in SYSTEMS:
             return run.config.get("model.system") == section
-        return section != MEMORY or MEMORY in run.config["stages"]
+        return section != MEMORY or (MEMORY in run.config["stages"] and system.prototypes_of is None)
 
-    def value(run: EvaluatedRun, field: str) -> Any:
-        return run.config.get(field) if uses(run, field) else None
+    def values(system: ComparedSystem, field: str) -> list[Any]:
+        return [run.config.get(field) if uses(system, run, field) else None for run in system.runs]
 
     def differs(field: str) -> bool:
-        return len({str(value(run, field)) for s in shown for run in s.runs if uses(run, field)}) > 1
+        used = {
+            str(run.config.get(field))
+            for system in systems
+            for run in system.runs
+            if uses(system, run, field)
+        }
+        return len(used) > 1
 
     return {
-        field: {system.name: [value(run, field) for run in system.runs] for system in shown}
+        field: {system.name: values(system, field) for system in systems}
         for field in fields
         if is_descriptive(field) and differs(field)
     }

@@ -190,6 +190,23 @@ def test_fields_of_the_memory_are_compared_where_there_is_one(make_run):
     assert found["memory.epochs"] == {"a": [None], "b": [9], "c": [2]}
 
 
+def test_prototypes_alone_evaluated_in_another_way_differ(make_run):
+    two = {"stages": ("encoder", "memory"), "fields": {"memory.epochs": 9}}
+    tuned = make_run("tuned", **two, protocol={"strength": "1"})
+    make_run("tuned", 1, **two, stage="encoder", protocol={"strength": "2", "batch_size": 7})
+    plain = make_run("plain", 2, protocol={"strength": "1"}, stages=("encoder",))
+    found = compared(tuned, plain)["fields_that_differ"]
+    assert list(found) == ["protocol.strength", "stages"]
+    assert found["protocol.strength"] == {"tuned": ["1"], "tuned, prototypes alone": ["2"], "plain": ["1"]}
+    found = compared(tuned, plain, make_run("more", 3, stages=("encoder", "memory")))["fields_that_differ"]
+    assert found["memory.epochs"] == {
+        "tuned": [9],
+        "tuned, prototypes alone": [None],
+        "plain": [None],
+        "more": [2],
+    }
+
+
 def test_fields_of_a_system_are_compared_where_it_is_run(make_run):
     ours = make_run("ours", fields={"amnet.feature_dim": 7})
     amnet = make_run("amnet", 1, fields={"model.system": "amnet"})

@@ -207,6 +207,26 @@ def test_the_fields_that_differ_are_shown(comparison, tmp_path, blank_pictures):
     assert ["`model.width`", "1.0", "–"] in rows(write(tmp_path / "out", comparison))
 
 
+def test_prototypes_alone_have_a_column_where_they_were_evaluated_in_another_way(
+    comparison, tmp_path, blank_pictures
+):
+    alone = "tuned, prototypes alone"
+    width = {"ours|x": [1.0, 1.0], "tuned": [0.5], alone: [0.5]}
+    comparison["fields_that_differ"] = {
+        "memory.epochs": {"ours|x": [None, None], "tuned": [2], alone: [None]},
+        "model.width": width,
+        "protocol.strength": {"ours|x": ["1", "2"], "tuned": ["1"], alone: ["1"]},
+    }
+    assert ["field", "ours\\|x", "tuned"] in rows(write(tmp_path / "out", comparison))
+    comparison["fields_that_differ"]["protocol.strength"][alone] = ["2"]
+    table = rows(write(tmp_path / "out", comparison))
+    assert table[table.index(["field", "ours\\|x", "tuned", alone]) + 2 :] == [
+        ["`memory.epochs`", "–", "2", "–"],
+        ["`model.width`", "1.0", "0.5", "0.5"],
+        ["`protocol.strength`", "1, 2", "1", "2"],
+    ]
+
+
 def test_weights_are_shown_where_a_run_has_some(comparison, tmp_path, blank_pictures):
     assert "| weights" not in write(tmp_path / "without", comparison)
     first, *others = comparison["systems"]
@@ -288,3 +308,17 @@ def test_runs_of_one_name_that_are_not_its_seeds_are_told(comparison, tmp_path, 
     comparison["fields_that_differ"] = {"seed": {"ours|x": [0, 1]}, "model.heads": {"ours|x": ["a", "b"]}}
     text = write(tmp_path / "with", comparison)
     assert "**The runs of ours\\|x differ in model.heads: their spread is not that of seeds.**" in text
+
+
+def test_prototypes_alone_that_were_evaluated_in_several_ways_are_told(make_run, tmp_path, blank_pictures):
+    two = {"stages": ("encoder", "memory")}
+    for seed, strength in enumerate(("1", "2")):
+        fields = {"seed": seed}
+        make_run(f"t{seed}", seed, **two, fields=fields)
+        make_run(f"t{seed}", seed, **two, fields=fields, stage="encoder", protocol={"strength": strength})
+    given = [f"t={tmp_path / name}" for name in ("t0", "t1")]
+    text = write(tmp_path / "out", compare_systems(*read_systems(given)))
+    assert (
+        "**The runs of t, prototypes alone differ in protocol.strength: their spread is not that of seeds.**"
+    ) in text
+    assert "The runs of t differ" not in text
