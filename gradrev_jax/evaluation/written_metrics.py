@@ -26,6 +26,8 @@ ALWAYS: Mapping[str, Any] = {
 }
 LEAKAGE = {"mean": MAYBE, "conditional_mean": MAYBE}
 OPTIONAL: Mapping[str, Any] = {
+    **dict.fromkeys(("representation", "normalize", "edit"), (str,)),
+    "look": NUMBER,
     "weights": {EACH: NUMBER},
     "leakage": {"own_accuracy": MAYBE, **LEAKAGE, "mlp": LEAKAGE},
 }

@@ -69,6 +69,8 @@ def check_comparison(comparison, reports):
     assert [each["strength"] for each in comparison["systems"]] == [[1.0], [1.0], [3.0]]
     for name, report in reports.items():
         metrics = read_json(report / "metrics.json")
+        for field in ("representation", "normalize", "look", "edit", "strength"):
+            assert systems[name][field] == [metrics[field]]
         for metric in ("hit_rate", "ndcg_target"):
             found = systems[name]["metrics"][f"{metric}@5"]
             assert found["value"] == pytest.approx(metrics[metric]["5"], abs=1e-6)

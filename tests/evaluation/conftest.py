@@ -57,7 +57,9 @@ def make_scores(schema):
 def make_run(make_scores, schema, tmp_path):
     """An evaluated run's folder as training and evaluation leave it, less what a comparison does not read."""
 
-    def make(name, seed=0, *, stages=("encoder",), stage=None, fields=None, protocol=None, **scores):
+    def make(
+        name, seed=0, *, stages=("encoder",), stage=None, fields=None, protocol=None, chosen=None, **scores
+    ):
         directory = tmp_path / name
         config = default.get_config().unlock()
         config.stages = stages
@@ -74,7 +76,12 @@ def make_run(make_scores, schema, tmp_path):
             {
                 "stage": stage,
                 "step": 100 + seed,
+                "representation": "features",
+                "look": None,
+                "normalize": "attribute",
+                "edit": "add",
                 "strength": 1.0,
+                **(chosen or {}),
                 "protocol": {**config.protocol.to_dict(), **(protocol or {})},
                 "attribute_accuracy": {"macro": macro, "micro": micro},
                 "majority_accuracy": {"macro": 0.25, "micro": 0.2},

@@ -80,6 +80,15 @@ def test_a_part_of_another_kind_is_named_with_what_to_do(tmp_path):
                 refused(tmp_path, place, value)
 
 
+def test_what_was_chosen_is_checked_where_it_was_written(tmp_path):
+    way = {"representation": "hybrid", "normalize": "none", "edit": "learned", "look": 0.5}
+    assert read(tmp_path / "report", WHOLE | way, whole=True) == WHOLE | way
+    assert read(tmp_path / "report", WHOLE | {"look": None}, whole=True)["look"] is None
+    for name in way:
+        for value in (True, [], ["x"], {}, "x" if name == "look" else 1):
+            refused(tmp_path, (name,), value)
+
+
 def test_a_part_that_is_missing_is_named(tmp_path):
     optional = [("leakage",), ("weights",), ("weights", "color"), ("protocol", "ks"), ("baselines", "other")]
     attribute = ("attribute_accuracy", "per_attribute", "color")  # the other accuracy has it

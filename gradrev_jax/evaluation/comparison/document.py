@@ -11,6 +11,7 @@ from gradrev_jax.evaluation.comparison.words import (
     describe_band,
     describe_seeds,
     describe_size,
+    describe_ways,
     format_confidence,
     format_difference,
     format_interval,
@@ -41,6 +42,10 @@ def comparison_markdown(
         [
             *_introduction(comparison, note),
             "## Systems",
+            "",
+            "Compared by: the representation of images (lengths: what is scaled to length 1; look: its "
+            "weight) and the edit, as the protocol gives or the validation part chose them; where runs of a "
+            "system differ, each.",
             "",
             *table(_system_rows(comparison), numbers=False),
             "",
@@ -153,13 +158,12 @@ def _retrieval_table(comparison: ComparisonRecord, names: Sequence[str]) -> list
 def _system_rows(comparison: ComparisonRecord) -> list[tuple[str, ...]]:
     """Returns the table of what the systems are; of weights, if any run has some."""
     weighted = any(weights for system in comparison["systems"] for weights in system["weights"])
-    header = ("system", "what it is", "runs", "checkpoint of step", "strength")
+    header = ("system", "what it is", "runs", "checkpoint of step", "compared by")
     rows: list[tuple[str, ...]] = [(*header, "weights") if weighted else header]
     for system in comparison["systems"]:
         steps = ", ".join(f"{step:,}" for step in dict.fromkeys(system["step"]))
-        strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(system["strength"]))
         folders = ", ".join(map(code, system["runs"]))
-        row = escape(system["name"]), system["what"], folders, steps, strengths
+        row = escape(system["name"]), system["what"], folders, steps, describe_ways(system)
         rows.append((*row, _all_weights(system["weights"])) if weighted else row)
     return rows
 

@@ -36,6 +36,10 @@ class SystemRecord(TypedDict):
       intervals_hold_seeds: whether its intervals say how far another training would change the numbers.
       what: its config in words.
       step: the step of each run's checkpoint.
+      representation: what was compared of each run; None: its report is older than this field.
+      normalize: the normalisation that each was compared by; None likewise.
+      look: the weight of the look in each; None: it has none.
+      edit: the edit of each; None as for ``representation``.
       strength: the strength that each was searched with.
       weights: the weights that each was searched with, by attribute; None: equal ones.
       metrics: its metrics, as ``hit_rate@10``.
@@ -51,6 +55,10 @@ class SystemRecord(TypedDict):
     intervals_hold_seeds: bool
     what: str
     step: list[int]
+    representation: list[str | None]
+    normalize: list[str | None]
+    look: list[float | None]
+    edit: list[str | None]
     strength: list[float]
     weights: list[dict[str, float] | None]
     metrics: dict[str, MetricRecord]

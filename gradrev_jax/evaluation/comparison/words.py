@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 
 from gradrev_jax.errors import join_names
-from gradrev_jax.evaluation.comparison.record import ComparisonRecord, DifferenceRecord, MetricRecord
+from gradrev_jax.evaluation.comparison.record import (
+    ComparisonRecord,
+    DifferenceRecord,
+    MetricRecord,
+    SystemRecord,
+)
+from gradrev_jax.evaluation.markdown import code, escape
 from gradrev_jax.evaluation.report import percent
 
 
@@ -78,6 +84,32 @@ def warn_of_mixed_runs(comparison: ComparisonRecord, shown: Mapping[str, str]) -
             what = ", and ".join(faults)
             sentences.append(f"The runs of {shown[name]} {what}: their spread is not that of seeds.")
     return sentences
+
+
+def describe_ways(system: SystemRecord) -> str:
+    """Returns what the runs of a system were compared and edited by, in words, each way once.
+
+    Example:
+      >>> print(describe_ways({
+      ...     "representation": ["hybrid", "features"], "normalize": ["none"] * 2, "look": [0.3, None],
+      ...     "edit": ["add"] * 2, "strength": [1.0, 1.5],
+      ... }))
+      hybrid (lengths: none, look 0.3), `add` at strength 1; features (lengths: none), `add` at strength 1.5
+    """
+    fields = (system[name] for name in ("representation", "normalize", "look", "edit", "strength"))
+    return "; ".join(dict.fromkeys(_way(*of_run) for of_run in zip(*fields, strict=True)))
+
+
+def _way(
+    representation: str | None, normalize: str | None, look: float | None, edit: str | None, strength: float
+) -> str:
+    """Returns one way to compare and to edit, in words, without what an older report does not say."""
+    details = [] if normalize is None else [f"lengths: {escape(normalize)}"]
+    details += [] if look is None else [f"look {look:g}"]
+    compared = [] if representation is None else [escape(representation)]
+    compared += [f"({', '.join(details)})"] if details else []
+    edited = f"strength {strength:g}" if edit is None else f"{code(edit)} at strength {strength:g}"
+    return ", ".join([*([" ".join(compared)] if compared else []), edited])
 
 
 def describe_band(comparison: ComparisonRecord) -> str:

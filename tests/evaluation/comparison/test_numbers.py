@@ -67,6 +67,22 @@ def test_runs_of_one_name_are_averaged_and_kept_apart(make_run):
         assert found["seed_sd"] == pytest.approx(np.std(values, ddof=1))
 
 
+def test_what_every_run_was_compared_and_edited_by_is_kept(make_run):
+    chosen = {
+        "representation": "hybrid",
+        "look": 0.3,
+        "normalize": "none",
+        "edit": "replace",
+        "strength": 1.5,
+    }
+    (system,) = compared(f"ours={make_run('a')}", f"ours={make_run('b', 1, chosen=chosen)}")["systems"]
+    assert system["representation"] == ["features", "hybrid"]
+    assert system["normalize"] == ["attribute", "none"]
+    assert system["look"] == [None, 0.3]
+    assert system["edit"] == ["add", "replace"]
+    assert system["strength"] == [1.0, 1.5]
+
+
 def test_a_single_run_has_no_deviation_between_seeds(make_run):
     comparison = compared(make_run("a", fields={"seed": 5}), make_run("b", 1))
     for system, seeds in zip(comparison["systems"], ([5], [0]), strict=True):

@@ -227,6 +227,26 @@ def test_prototypes_alone_have_a_column_where_they_were_evaluated_in_another_way
     ]
 
 
+def test_the_systems_say_what_they_were_compared_by(comparison, tmp_path, blank_pictures):
+    first, second, third = comparison["systems"]
+    second |= {"representation": ["hybrid_x"], "normalize": ["none"], "look": [0.3], "edit": ["replace"]}
+    for name in ("representation", "normalize", "look", "edit"):
+        third[name] = [None]  # a report of before they were written
+    table = rows(write(tmp_path / "out", comparison))
+    assert table[0][-1] == "compared by"
+    assert [row[-1] for row in table[2:5]] == [
+        "features (lengths: attribute), `add` at strength 1",
+        "hybrid_x (lengths: none, look 0.3), `replace` at strength 1",
+        "strength 1",
+    ]
+    first |= {"normalize": ["global", "attribute"], "strength": [1.25, 2.0]}
+    table = rows(write(tmp_path / "out", comparison))
+    assert table[2][-1] == (
+        "features (lengths: global), `add` at strength 1.25; "
+        "features (lengths: attribute), `add` at strength 2"
+    )
+
+
 def test_weights_are_shown_where_a_run_has_some(comparison, tmp_path, blank_pictures):
     assert "| weights" not in write(tmp_path / "without", comparison)
     first, *others = comparison["systems"]
