@@ -9,7 +9,23 @@ from jaxtyping import Bool, Float, Int
 from gradrev_jax.evaluation.bootstrap import CONFIDENCE
 
 MOST_SEEDS = 100  # beyond these a number of seeds is not estimated
+ROUNDING = 1e-12  # lower differences of means of fractions are rounding errors
 _GRID = 1 << 14
+
+
+def without_rounding(differences: Float[np.ndarray, "*M"]) -> Float[np.ndarray, "*M"]:
+    """Returns differences of means of fractions, with 0 for what may be a rounding error.
+
+    Equal systems are different by some 1e-16 where their runs are added up in another order or number.
+
+    Args:
+      differences: the differences, [*M]; NaN stays.
+
+    Example:
+      >>> without_rounding(np.array([0.1 + 0.2 - 0.3, 1e-9])).tolist()
+      [0.0, 1e-09]
+    """
+    return np.where(np.abs(differences) < ROUNDING, 0.0, differences)
 
 
 def p_values(samples: Float[np.ndarray, "B M"]) -> Float[np.ndarray, " M"]:
@@ -88,14 +104,15 @@ def seeds_needed(
     that of infinitely many. Two systems whose seeds are not paired may need slightly fewer.
 
     Args:
-      difference: the differences seen, [M].
+      difference: the differences seen, [M]; see ``without_rounding``.
       reference_variance: the variance of each that comes from the references, [M].
       seed_variance: the variance of one seed's difference, [M]: of two systems whose seeds are not paired,
         the sum of their variances.
       confidence: the confidence of the interval.
 
     Returns:
-      The numbers, [M]; ``MOST_SEEDS + 1`` stands for more than ``MOST_SEEDS``, which may be no number at all.
+      The numbers, [M]; ``MOST_SEEDS + 1`` stands for more than ``MOST_SEEDS``, which may be no number at all,
+      as where there is no difference.
 
     Example:
       >>> one = np.array([1.0])
@@ -106,5 +123,5 @@ def seeds_needed(
     t = np.array([student_quantile(count - 1, confidence) for count in counts.tolist()])[:, None]
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     needed = z**2 * reference_variance + t**2 * seed_variance / counts[:, None]
-    enough = difference**2 > needed
+    enough = without_rounding(difference) ** 2 > needed
     return np.where(enough.any(axis=0), counts[enough.argmax(axis=0)], MOST_SEEDS + 1)

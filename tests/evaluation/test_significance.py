@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from gradrev_jax.evaluation.bootstrap import percentile_interval
-from gradrev_jax.evaluation.significance import MOST_SEEDS, holm, p_values, seeds_needed, student_quantile
+from gradrev_jax.evaluation.significance import (
+    MOST_SEEDS,
+    holm,
+    p_values,
+    seeds_needed,
+    student_quantile,
+    without_rounding,
+)
 
 
 def slow_p(samples):
@@ -88,6 +95,18 @@ def test_seeds_needed_at_its_ends():
     assert seeds_needed(one, one, 0 * one) == [MOST_SEEDS + 1], "more references are needed"
     assert seeds_needed(0 * one, 0 * one, 0 * one) == [MOST_SEEDS + 1]
     assert seeds_needed(one, 0.01 * one, 99 * one) == [MOST_SEEDS + 1]
+    for rounding in (1e-17, -1e-13):
+        assert seeds_needed(rounding * one, 0 * one, 0 * one) == [MOST_SEEDS + 1], "no difference"
+    assert seeds_needed(1e-9 * one, 0 * one, 0 * one) == [2]
+
+
+def test_what_rounding_leaves_of_no_difference_is_0(rng):
+    means = rng.random((40, 3))
+    rounded = (means + 0.1 - means - 0.1).ravel()
+    assert rounded.any()
+    assert not without_rounding(rounded).any()
+    assert not np.signbit(without_rounding(np.array([-1e-17, -0.0]))).any()
+    np.testing.assert_array_equal(without_rounding(np.array([1e-9, -1e-9, np.nan])), [1e-9, -1e-9, np.nan])
 
 
 def test_as_many_seeds_as_needed_find_the_difference_about_half_of_the_time():

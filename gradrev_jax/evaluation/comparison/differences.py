@@ -10,7 +10,13 @@ from gradrev_jax.core.json_numbers import json_number
 from gradrev_jax.evaluation.bootstrap import Resampled, difference_samples, percentile_interval
 from gradrev_jax.evaluation.comparison.record import DifferenceRecord
 from gradrev_jax.evaluation.comparison.systems import ComparedSystem, pair_runs
-from gradrev_jax.evaluation.significance import MOST_SEEDS, holm, p_values, seeds_needed
+from gradrev_jax.evaluation.significance import (
+    MOST_SEEDS,
+    holm,
+    p_values,
+    seeds_needed,
+    without_rounding,
+)
 
 MORE_SEEDS = f"more than {MOST_SEEDS}"
 
@@ -63,8 +69,8 @@ def _compare(
     partners = pair_runs(a, b)
     if partners is not None:
         of_b = Resampled(of_b.means, of_b.by_seed[partners])
-    samples = difference_samples(of_a, of_b, paired=partners is not None)
-    differences = of_a.by_seed.mean(axis=0) - of_b.by_seed.mean(axis=0)
+    samples = without_rounding(difference_samples(of_a, of_b, paired=partners is not None))
+    differences = _mean_differences(of_a, of_b, paired=partners is not None)
     low, high = percentile_interval(samples)
     deviations, needed = _of_seeds(of_a, of_b, differences, paired=partners is not None)
     columns = zip(
@@ -96,12 +102,19 @@ def _compare(
     ]
 
 
+def _mean_differences(a: Resampled, b: Resampled, *, paired: bool) -> np.ndarray:
+    """Returns the difference of the means over the seeds for each metric: 0 for equal systems."""
+    if paired:
+        return without_rounding((a.by_seed - b.by_seed).mean(axis=0))
+    return without_rounding(a.by_seed.mean(axis=0) - b.by_seed.mean(axis=0))
+
+
 def _of_seeds(
     a: Resampled, b: Resampled, differences: np.ndarray, *, paired: bool
 ) -> tuple[list[float | None], list[int | str | None]]:
     """Returns the standard deviation of one seed's difference, and the seeds needed, for each metric.
 
-    Where a system has one seed, nothing is known of either.
+    Where a system has one seed, nothing is known of either. No number of seeds shows a difference of 0.
     """
     if 1 in (len(a.by_seed), len(b.by_seed)):
         return [None] * len(differences), [None] * len(differences)
@@ -112,8 +125,9 @@ def _of_seeds(
     of_references = (a.means - b.means).var(axis=0, ddof=1)
     needed = seeds_needed(differences, of_references, variances)
     deviations = [json_number(value) for value in np.sqrt(variances).tolist()]
+    has_none = np.isnan(of_references) | (differences == 0)
     shown: list[int | str | None] = [
-        None if np.isnan(variance) else (MORE_SEEDS if count > MOST_SEEDS else count)
-        for variance, count in zip(of_references.tolist(), needed.tolist(), strict=True)
+        None if none else (MORE_SEEDS if count > MOST_SEEDS else count)
+        for none, count in zip(has_none.tolist(), needed.tolist(), strict=True)
     ]
     return deviations, shown

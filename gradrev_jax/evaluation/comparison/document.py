@@ -249,7 +249,8 @@ def _seeds_lines(comparison: ComparisonRecord) -> list[str]:
         "Two systems with the same seeds are paired seed by seed; otherwise their seeds are drawn "
         "independently. Standard deviation of a seed: of the difference of two single runs. Seeds needed: an "
         "estimate of how many seeds of each system a difference of the size seen needs for an interval "
-        f"without 0, on these test images.{exceptions}",
+        "without 0, on these test images; –: no difference was seen, or its variance is not known."
+        f"{exceptions}",
         "",
     ]
 

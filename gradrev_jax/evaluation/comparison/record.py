@@ -74,7 +74,7 @@ class DifferenceRecord(TypedDict):
       first: the name of one system.
       second: the name of the other.
       metric: the metric, as ``hit_rate@10``.
-      difference: the difference of the means.
+      difference: the difference of the means; 0 if it may be a rounding error.
       low: the lower bound of its interval; None if there is nothing to resample.
       high: the upper bound.
       significant: whether 0 lies outside of the interval.
@@ -82,7 +82,8 @@ class DifferenceRecord(TypedDict):
       paired_by_seed: whether the runs were paired.
       intervals_hold_seeds: whether both systems have several runs.
       seed_sd: the standard deviation of the difference of two single runs; None if nothing is known of it.
-      seeds_needed: an estimate of the seeds that would tell the systems apart; None likewise.
+      seeds_needed: an estimate of the seeds that would tell the systems apart, or ``more than 100``; None
+        likewise, and if there is no difference.
       holm: whether it stands after Holm's correction for all differences.
     """
 
@@ -97,7 +98,7 @@ class DifferenceRecord(TypedDict):
     paired_by_seed: bool
     intervals_hold_seeds: bool
     seed_sd: float | None
-    seeds_needed: int | None
+    seeds_needed: int | str | None
     holm: NotRequired[bool]
 
 

@@ -141,7 +141,13 @@ def format_interval(metric: MetricRecord) -> str:
 def format_difference(difference: DifferenceRecord) -> str:
     """Returns a difference with its interval: a star if 0 lies outside, two if it does after Holm, too."""
     bounds = [difference[name] for name in ("difference", "low", "high")]
-    value, *interval = ["" if bound is None else f"{100 * bound:+.2f}" for bound in bounds]
+    value, *interval = ["" if bound is None else _points(bound) for bound in bounds]
     between = f" [{', '.join(interval)}]" if all(interval) else ""
     stars = "*" * (difference["significant"] + difference["holm"])
     return f"{value}{between} {stars}".rstrip()
+
+
+def _points(difference: float) -> str:
+    """Returns a difference in percentage points with its sign; what rounds to 0 has none."""
+    text = f"{100 * difference:+.2f}"
+    return text if float(text) else text[1:]

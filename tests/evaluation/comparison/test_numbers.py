@@ -133,8 +133,34 @@ def test_seeds_that_agree_are_few_enough_and_others_too_many(make_run):
     assert (found["seed_sd"], found["seeds_needed"], found["p"]) == (0.0, 2, 1 / 2001)
     assert found["holm"]
     found = compared(*a, *seeded(make_run, "c", 4, (0, 1), accuracy=1.0))["differences"][-1]
-    assert (found["difference"], found["seeds_needed"], found["p"]) == (0.0, "more than 100", 1.0)
+    assert (found["difference"], found["seeds_needed"], found["p"]) == (0.0, None, 1.0)
     assert not found["significant"]
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b"),
+    [
+        ({0: 0, 1: 1, 2: 2}, {2: 2, 0: 0, 1: 1}),
+        ({0: 0, 1: 1, 2: 2}, {3: 2, 4: 0, 5: 1}),
+        ({0: 0, 1: 0}, dict.fromkeys(range(6), 0)),
+    ],
+    ids=["paired", "other seeds", "more seeds"],
+)
+def test_equal_systems_show_no_difference(make_run, of_a, of_b):
+    """Whatever the order and the number of their runs, which round their means differently."""
+    given = [
+        f"{name}={make_run(f'{name}{seed}', scores, fields={'seed': seed}, gallery=40)}"
+        for name, runs in (("a", of_a), ("b", of_b))
+        for seed, scores in runs.items()
+    ]
+    for each in compared(*given)["differences"]:
+        assert each["intervals_hold_seeds"]
+        assert (each["difference"], each["seeds_needed"], each["significant"]) == (0.0, None, False)
+        if each["seed_sd"] < 1e-12:
+            assert (each["low"], each["high"], each["p"]) == (0.0, 0.0, 1.0)
+        else:
+            assert not each["paired_by_seed"]
+            assert each["low"] < 0 < each["high"]
 
 
 def test_the_correction_takes_all_differences_together(make_run):

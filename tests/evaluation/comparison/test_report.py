@@ -100,9 +100,11 @@ def test_differences_have_a_star_where_zero_lies_outside(comparison, tmp_path, b
         each for each in comparison["differences"] if (each["first"], each["second"]) == ("ours|x", "tuned")
     ]
     for cell, each in zip(row[1:], found, strict=True):
-        low, high = f"{100 * each['low']:+.2f}", f"{100 * each['high']:+.2f}"
+        value, low, high = (
+            f"{100 * each[name]:+.2f}" if each[name] else "0.00" for name in ("difference", "low", "high")
+        )
         star = (" **" if each["holm"] else " *") if each["low"] > 0 or each["high"] < 0 else ""
-        assert cell == f"{100 * each['difference']:+.2f} [{low}, {high}]{star}"
+        assert cell == f"{value} [{low}, {high}]{star}"
     assert row[-1].endswith(" **")
     assert not all(cell.endswith("*") for cell in row[1:])
     assert "correction for the 10 comparisons of this table. Of as many without any difference, 0.5 " in text
@@ -160,7 +162,31 @@ def test_the_report_says_how_many_seeds_there_are_and_would_be_needed(seeded, tm
     paired = [f"{lines[0]}, paired", lines[1]]
     assert pairs == ["x − y", *paired, "x − z", *lines, "x − w", "y − z", *lines, "y − w", "z − w"]
     row = table[table.index(["pair", *DIFFERENCES]) + 4]
-    assert row[1:] == [str(each["seeds_needed"]) for each in comparison["differences"][:5]]
+    needed = [each["seeds_needed"] for each in comparison["differences"][:5]]
+    assert row[1:] == ["–" if seeds is None else str(seeds) for seeds in needed]
+
+
+def test_equal_systems_have_no_difference_to_find(make_run, tmp_path, blank_pictures):
+    given = [
+        f"{name}={make_run(f'{name}{seed}', seed, fields={'seed': seed}, gallery=40)}"
+        for name, seeds in (("x", (0, 1, 2)), ("y", (2, 0, 1)))
+        for seed in seeds
+    ]
+    comparison = compare_systems(*read_systems(given))
+    text = write(tmp_path / "out", comparison)
+    table = rows(text)
+    at = table.index(["pair", *DIFFERENCES])
+    assert table[at + 2] == ["x − y", *["0.00 [0.00, 0.00]"] * 5]
+    assert table[at + 4] == ["&nbsp;&nbsp;seeds needed", *["–"] * 5]
+    assert "–: no difference was seen" in text
+    assert "-0.00" not in text + comparison_table(comparison)
+
+
+def test_what_rounds_to_0_has_no_sign(comparison, tmp_path, blank_pictures):
+    for each in comparison["differences"]:
+        each |= {"difference": -4e-5, "low": -6e-5, "high": -1e-6, "significant": True, "holm": False}
+    (row,) = [row for row in rows(write(tmp_path / "out", comparison)) if row[0] == "ours\\|x − tuned"]
+    assert set(row[1:]) == {"0.00 [-0.01, 0.00] *"}
 
 
 def test_all_systems_with_seeds_are_said_without_exceptions(seeded, tmp_path, blank_pictures):
