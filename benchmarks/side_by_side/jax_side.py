@@ -24,7 +24,7 @@ from gradrev_jax.data.queries import Queries
 from gradrev_jax.distributed import initialize
 from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.efficientnet import EfficientNetLite0
-from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.forward import make_forward
 from gradrev_jax.models.initialization import random_parameters
 from gradrev_jax.models.inputs import normalize_images, random_flip
 from gradrev_jax.models.prototypes import build_memory

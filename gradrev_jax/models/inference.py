@@ -1,119 +1,19 @@
-"""Inference: runs a trained encoder over any number of images."""
+"""Inference: what a trained encoder tells of any number of images."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, UInt8
-from tqdm import tqdm
+from jaxtyping import Float, Int
 
 from gradrev_jax import distributed
 from gradrev_jax.core.accuracy import cross_correct
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.missing_labels import value_positions
+from gradrev_jax.models.forward import make_forward, make_full_forward, predict_batches
 from gradrev_jax.models.inputs import Rows
-from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput
-from gradrev_jax.models.shards import AXIS
-
-Output = TypeVar("Output")
-
-# From parameters and a batch of inputs, uint8 pixels [B, S, S, 3] or vectors [B, V, D].
-Forward = Callable[
-    [Any, UInt8[Array | np.ndarray, "B S S 3"] | Float[Array | np.ndarray, "B V D"]], EncoderOutput
-]
-
-
-@functools.lru_cache(maxsize=8)  # so that equal encoders are compiled once in a process
-def make_forward(encoder: Encoder) -> Forward:
-    """Returns a jitted function of (params, inputs) that gives an ``EncoderOutput`` without dropout.
-
-    The inputs are uint8 images, or vectors, as ``models.inputs.Rows`` gives them.
-
-    It runs on the device of its arguments.
-
-    Args:
-      encoder: the encoder, whose parameters are the function's first argument.
-    """
-    return jax.jit(lambda params, inputs: encoder.apply(params, encoder.inputs.normalize(inputs)))
-
-
-@functools.lru_cache(maxsize=8)
-def make_full_forward(encoder: Encoder) -> Callable[[Any, Any], FullOutput]:
-    """Returns a jitted function like that of ``make_forward``, which gives a ``FullOutput``.
-
-    Args:
-      encoder: the encoder.
-    """
-
-    def full_forward(params: Any, inputs: Any) -> FullOutput:
-        return cast(FullOutput, encoder.apply(params, encoder.inputs.normalize(inputs), method="full_output"))
-
-    return jax.jit(full_forward)
-
-
-def predict_batches(
-    forward: Callable[[Any, Any], Output],
-    params: Any,
-    images: Rows,
-    *,
-    batch_size: int,
-    description: str,
-    share: slice | None = None,
-    progress: bool = True,
-) -> Iterator[tuple[slice, Output]]:
-    """Yields the outputs of all images, or of a share of them, in order, with the rows of each batch in it.
-
-    Each batch is sharded over the devices of this process. The last batch is padded to the full size, so that
-    one compilation serves all batches; its padding is cut off from the outputs. A batch is read, or decoded,
-    while the one before it is computed.
-
-    Args:
-      forward: a jitted function from parameters and a batch of inputs to a tree of outputs [B, ...].
-      params: its parameters.
-      images: the inputs of M images, which are read batch by batch; M may be 0.
-      batch_size: the number of images in a batch; rounded up to a multiple of the number of devices.
-      description: the text of the progress bar.
-      share: the consecutive rows whose outputs are computed; None: all.
-      progress: whether the progress bar is shown.
-    """
-    first, last, _ = (share or slice(None)).indices(len(images))
-    mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
-    split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
-    if mesh.size > 1:
-        forward = _per_device(forward, mesh)
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-    params = jax.device_put(params, everywhere)
-    starts = range(first, last, batch_size)
-    bar = tqdm(total=last - first, desc=description, unit="image", disable=not progress, leave=False)
-
-    def finish(start: int, output: Output) -> tuple[slice, Output]:
-        stop = min(start + batch_size, last)
-        whole = jax.device_get(output)
-        bar.update(stop - start)
-        return slice(start - first, stop - first), jax.tree.map(lambda leaf: leaf[: stop - start], whole)
-
-    computing: tuple[int, Output] | None = None
-    with bar:
-        for start in starts:
-            batch = images[start : min(start + batch_size, last)]
-            padded = np.pad(batch, ((0, batch_size - len(batch)), *((0, 0),) * (batch.ndim - 1)))
-            output = forward(params, jax.device_put(padded, split))
-            if computing is not None:
-                yield finish(*computing)
-            computing = start, output
-        if computing is not None:
-            yield finish(*computing)
-
-
-@functools.cache  # one compilation for all calls of ``predict_batches``
-def _per_device(forward: Callable[[Any, Any], Output], mesh: Mesh) -> Callable[[Any, Any], Output]:
-    """Runs ``forward`` on each device's images with shard_map; XLA's partitioner may replicate the work."""
-    whole, split = PartitionSpec(), PartitionSpec(AXIS)
-    shared = jax.shard_map(forward, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
-    return cast(Callable[[Any, Any], Output], jax.jit(shared))
+from gradrev_jax.models.interface import Encoder
 
 
 class Encoded(NamedTuple):

@@ -13,7 +13,7 @@ from gradrev_jax import distributed
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_arguments import check_features
 from gradrev_jax.core.manipulation import PrototypeSums, memory_from_sums, prototype_sums
-from gradrev_jax.models.inference import make_forward, predict_batches
+from gradrev_jax.models.forward import make_full_forward, predict_batches
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder
 
@@ -37,6 +37,22 @@ def build_memory(
       batch_size: the number of images in a batch.
       progress: whether a progress bar is shown.
     """
+    total = sum_features(params, parts, encoder, batch_size=batch_size, progress=progress)
+    return memory_from_sums(total, encoder.schema, encoder.blocks)
+
+
+def sum_features(
+    params: Any,
+    parts: Sequence[tuple[Rows, Int[np.ndarray, "_ N"]]],
+    encoder: Encoder,
+    *,
+    batch_size: int,
+    progress: bool = True,
+) -> PrototypeSums:
+    """Computes the sums that the memory of prototypes is the means of, over the images of all parts.
+
+    The arguments are those of ``build_memory``.
+    """
     schema, blocks = encoder.schema, encoder.blocks
     shape = (schema.num_values, encoder.feature_dim)
     total = PrototypeSums(np.zeros(shape, np.float32), np.zeros(schema.num_values, np.float32))
@@ -44,7 +60,7 @@ def build_memory(
         share = distributed.local_rows(len(images))
         labels = all_labels[share]
         for rows, output in predict_batches(
-            make_forward(encoder),
+            make_full_forward(encoder),
             params,
             images,
             batch_size=batch_size,
@@ -55,7 +71,8 @@ def build_memory(
             features = blocks.by_attribute(output.features)
             check_features(features, labels[rows], schema)
             total = _add(total, features, labels[rows], schema)
-    return memory_from_sums(distributed.sum_over_processes(total), schema, blocks)
+    summed: PrototypeSums = distributed.sum_over_processes(total)
+    return summed
 
 
 @functools.partial(jax.jit, static_argnames="schema")

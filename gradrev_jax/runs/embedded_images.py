@@ -14,7 +14,7 @@ from gradrev_jax.data.images.known_rows import EntryKind
 from gradrev_jax.data.images.pool import DecodedImages, ImagePool
 from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors
 from gradrev_jax.errors import naming
-from gradrev_jax.models.inference import predict_batches
+from gradrev_jax.models.forward import predict_batches
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed
 from gradrev_jax.runs.pixels import cache_folder, cache_limit
 

@@ -13,9 +13,11 @@ import numpy as np
 
 from gradrev_jax.errors import UserError, WorkdirError
 from gradrev_jax.files import replace_file
+from gradrev_jax.models.inputs import Rows
 
 RESULTS = "results"  # the folder within that of the decoded images
-MOST_RESULTS = 1000  # of some kilobytes each
+MOST_BYTES = 256 * 2**20  # of results that are kept: some kilobytes each, or megabytes of prototypes
+ROWS = 256  # that are read at a time
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -62,6 +64,23 @@ def kept_result(
     return result
 
 
+def digest_of_rows(rows: Rows) -> str:
+    """Returns a digest of inputs that are read in batches, as ``made_of`` takes it.
+
+    Args:
+      rows: the inputs.
+
+    Example:
+      >>> pixels = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+      >>> digest_of_rows(pixels) == digest_of_rows(pixels.copy()) != digest_of_rows(pixels[:1])
+      True
+    """
+    digest = hashlib.sha256(f"{rows.dtype} {rows.shape}".encode())
+    for start in range(0, len(rows), ROWS):
+        digest.update(_bits(rows[start : start + ROWS]))
+    return digest.hexdigest()
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     """Returns a digest of numbers, texts and arrays, of these with their types and shapes."""
     text = json.dumps(content, sort_keys=True, default=_described)
@@ -69,8 +88,13 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _described(array: np.ndarray) -> dict[str, Any]:
-    bits = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
-    return {"array": bits, "type": array.dtype.str, "shape": array.shape}
+    digest = hashlib.sha256(_bits(array)).hexdigest()
+    return {"array": digest, "type": array.dtype.str, "shape": array.shape}
+
+
+def _bits(array: np.ndarray) -> memoryview:
+    """Returns the bytes of an array."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 @functools.cache
@@ -83,7 +107,7 @@ def _programs() -> list[str]:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes the results that were not used for longest, where there are too many.
+    """Removes the results that were not used for longest, where they are too large together.
 
     Raises:
       OSError: one cannot be removed.
@@ -91,6 +115,10 @@ def _tidy(folder: pathlib.Path) -> None:
     found = []
     for path in folder.glob("*.json"):
         with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
-            found.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(found)[:-MOST_RESULTS]:
-        path.unlink(missing_ok=True)
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size, path))
+    kept = 0
+    for _, size, path in sorted(found, reverse=True):
+        kept += size
+        if kept > MOST_BYTES:
+            path.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 from gradrev_jax.core.spaces import Images
 from gradrev_jax.data.images.limits import LARGEST_IMAGE
 from gradrev_jax.errors import DataError
-from gradrev_jax.models.inference import make_full_forward, select_own
+from gradrev_jax.models.forward import make_full_forward
+from gradrev_jax.models.inference import select_own
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.frozen_backbone import FrozenBackbone, make_embed

@@ -5,7 +5,8 @@ import pytest
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.models.encoder import AttributeEncoder
-from gradrev_jax.models.inference import count_correct, encode, make_forward, predict_batches
+from gradrev_jax.models.forward import make_forward, predict_batches
+from gradrev_jax.models.inference import count_correct, encode
 from gradrev_jax.models.interface import EncoderOutput
 
 SCHEMA = AttributeSchema(("color", "size", "only"), (("blue", "green", "red"), ("s", "m"), ("x",)))

@@ -5,7 +5,7 @@ import pytest
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.models.inputs import PixelInputs
-from gradrev_jax.models.interface import Encoder, EncoderOutput
+from gradrev_jax.models.interface import Encoder, FullOutput
 from gradrev_jax.models.prototypes import build_memory
 
 SCHEMA = AttributeSchema(("color", "size"), (("blue", "green", "red"), ("s", "m")))
@@ -19,9 +19,10 @@ class PixelFeatures(Encoder):
     def inputs(self):
         return PixelInputs(1)
 
-    def __call__(self, images):
-        pixels = images.reshape(len(images), -1)[:, : 2 * DIM].reshape(-1, 2, DIM)
-        return EncoderOutput(1 + pixels / 100, jnp.zeros((len(images), 2, SCHEMA.num_values)))
+    def full_output(self, images):
+        pixels = images.reshape(len(images), -1)[:, : 2 * DIM]
+        logits = jnp.zeros((len(images), 2, SCHEMA.num_values))
+        return FullOutput(pixels, 1 + pixels.reshape(-1, 2, DIM) / 100, logits)
 
 
 ENCODER = PixelFeatures(SCHEMA, DIM)
@@ -39,7 +40,9 @@ def build(parts, batch_size=4):
 
 def together(parts):
     images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return np.asarray(ENCODER.apply({}, ENCODER.inputs.normalize(images)).features), labels
+    return np.asarray(
+        ENCODER.apply({}, ENCODER.inputs.normalize(images), method="full_output").features
+    ), labels
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradrev_jax.runs import kept_results
-from gradrev_jax.runs.kept_results import RESULTS, kept_result
+from gradrev_jax.runs.kept_results import RESULTS, digest_of_rows, kept_result
 
 
 class Computed:
@@ -112,9 +112,9 @@ def test_an_error_is_raised_and_nothing_kept(tmp_path):
 
 
 def test_those_that_were_not_used_for_longest_are_removed(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_results, "MOST_RESULTS", 3)
     for k in range(3):
         ask({"k": k})
+        monkeypatch.setattr(kept_results, "MOST_BYTES", 3 * kept(tmp_path)[0].stat().st_size)
         for path in kept(tmp_path):  # as if a day ago
             used = path.stat().st_mtime_ns - 10**9
             os.utime(path, ns=(used, used))
@@ -123,3 +123,12 @@ def test_those_that_were_not_used_for_longest_are_removed(ask, tmp_path, monkeyp
     assert len(kept(tmp_path)) == 3
     assert [ask({"k": k})["call"] for k in (0, 2, 3)] == [1, 3, 4]
     assert ask({"k": 1})["call"] == 5
+
+
+def test_rows_are_told_apart_by_their_numbers_types_and_shapes(rng, monkeypatch):
+    rows = rng.integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    others = [rows[::-1], rows[:6], rows.reshape(7, 2, 8, 3), rows.view(np.int8), rows[:0], rows[:0, :2]]
+    digests = [digest_of_rows(each) for each in (rows, *others)]
+    assert len(set(digests)) == len(digests)
+    monkeypatch.setattr(kept_results, "ROWS", 3)
+    assert digest_of_rows(rows.copy()) == digests[0]

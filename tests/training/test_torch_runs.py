@@ -10,7 +10,7 @@ from configs.variants import SYSTEMS
 from gradrev_jax.errors import CheckpointError, ConfigError, WeightsError, WorkdirError
 from gradrev_jax.evaluation import run as evaluation
 from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
-from gradrev_jax.models.inference import make_forward
+from gradrev_jax.models.forward import make_forward
 from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.runs import builders, pixels, workdir
 from gradrev_jax.runs.checkpoints import Checkpoints

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from gradrev_jax.models import convolution
-from gradrev_jax.models.inference import predict_batches
+from gradrev_jax.models.forward import predict_batches
 from gradrev_jax.models.interface import EncoderOutput
 from gradrev_jax.models.shards import whole_batch
 from gradrev_jax.systems.objective import LossParts
