@@ -10,6 +10,7 @@ from gradrev_jax.evaluation.markdown import escape, table
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.report import percent
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
+from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import workdir
 from gradrev_jax.serving.hub_metadata import (
     LIBRARY,
@@ -20,6 +21,7 @@ from gradrev_jax.serving.hub_metadata import (
     yaml_lines,
 )
 from gradrev_jax.serving.space import SearchSpace
+from gradrev_jax.systems.registry import SYSTEMS
 
 CAPTIONS = {
     "hit_rate.png": "Queries with a match among K, with the change asked for and without it.",
@@ -86,11 +88,23 @@ def _introduction(card: Card) -> list[str]:
     )
     return [
         "Finds garments like a given one in which some attributes are different: this, but red. One network "
-        f"describes an image by a feature of {model['feature_dim']} numbers for each attribute, so that an "
-        f"attribute can be changed and the others kept. Trained with `{LIBRARY}`: "
-        f"{describe_config(workdir.flat_fields(config))}; {inputs}. Checkpoint of step {run.step:,}.",
+        f"describes an image by {_describe_features(run.encoder)}. Trained with `{LIBRARY}`. System: "
+        f"{SYSTEMS[model['system']].meaning} ({describe_config(workdir.flat_fields(config))}). Input: "
+        f"{inputs}. Checkpoint of step {run.step:,}.",
         "",
     ]
+
+
+def _describe_features(encoder: Encoder) -> str:
+    """Returns in words the features that a model declares."""
+    blocks, size = encoder.blocks, f"{encoder.feature_dim:,} numbers"
+    if blocks.are_own and blocks.count == len(blocks.of_attribute):
+        return (
+            f"a feature of {size} for each attribute, so that an attribute can be changed and the others kept"
+        )
+    if blocks.count == 1:
+        return f"one feature of {size}, which all attributes are read from"
+    return f"{blocks.count:,} features of {size}, of which each attribute is read from one"
 
 
 def _use(card: Card) -> list[str]:

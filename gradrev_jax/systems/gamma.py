@@ -183,7 +183,8 @@ def problems(config: ConfigDict) -> Iterable[str]:
 
 
 SYSTEM = System(
-    meaning="the same encoder, whose features two Transformers and a memory edit, after GAMMA's abstract",
+    meaning="the encoder of Scaramuzzino et al. (2023), whose features two Transformers and a memory edit, "
+    "after the abstract of GAMMA (Casula et al., 2024)",
     build=gradrev.build,
     encoder_objective=gradrev.encoder_objective,
     second_stage=SecondStage(begin=begin, objective=objective, make_edit=make_edit),

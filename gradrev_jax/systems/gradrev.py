@@ -111,7 +111,7 @@ def begin_memory(
 
 
 SYSTEM = System(
-    meaning="the paper's encoder, of one feature per attribute",
+    meaning="the encoder of Scaramuzzino et al. (2023), of one feature per attribute",
     build=build,
     encoder_objective=encoder_objective,
     second_stage=SecondStage(begin=begin_memory, objective=memory_objective),

@@ -69,7 +69,7 @@ class System:
     """A system: all that the rest of the package knows of it.
 
     Attributes:
-      meaning: the words that describe it in the reference of the config fields.
+      meaning: the words that describe it, in the reference of the config fields and in a model's card.
       build: (config, schema) -> the model; where ``model.freeze_backbone`` is set, the one that reads what
         the backbone gives.
       encoder_objective: (config, encoder, labels [M, N] of the training images, -1 = not labelled) -> the

@@ -1,0 +1,62 @@
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from configs import variants
+from gradrev_jax.core.feature_blocks import FeatureBlocks
+from gradrev_jax.core.spaces import Fitted
+from gradrev_jax.evaluation.searching import Way
+from gradrev_jax.models.interface import Encoder
+from gradrev_jax.runs import builders
+from gradrev_jax.serving.hub_metadata import CardChoices
+from gradrev_jax.serving.model_card import Card, write_card
+from gradrev_jax.serving.space import SearchSpace
+from gradrev_jax.systems.registry import SYSTEMS
+
+
+@pytest.fixture
+def write(tiny_config, tmp_path):
+    """Writes the card of a system's run that was not evaluated; returns its text."""
+
+    def write_one(system, encoder=None):
+        if system in variants.SYSTEMS:
+            variants.apply(tiny_config, system)
+        config = builders.with_defaults(tiny_config)
+        catalogue = builders.open_catalogue(config)
+        encoder = encoder or builders.build_encoder(config, catalogue.schema)
+        run = SimpleNamespace(encoder=encoder, step=1, catalogue=catalogue)
+        schema = catalogue.schema
+        fitted = Fitted(np.zeros((schema.num_values, 6, 1)), np.zeros((6, 1)))
+        way = Way("none", "replace", 1.5)
+        space = SearchSpace(schema, "ignore", "hybrid", fitted, way, 0.5, np.ones(6, np.float32))
+        path = tmp_path / "README.md"
+        write_card(path, Card("mine", run, space, config.to_dict(), None, (), CardChoices()))
+        return path.read_text(encoding="utf-8")
+
+    return write_one
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_card_describes_the_system_that_was_trained(write, system):
+    text = write(system)
+    assert SYSTEMS[system].meaning in text
+    own = "describes an image by a feature of 4 numbers for each attribute"
+    if system == "amnet":
+        assert "describes an image by one feature of 1,024 numbers, which all attributes are read" in text
+    assert (own in text) == (system != "amnet")
+
+
+def test_a_card_describes_any_blocks_that_a_model_declares(write):
+    class Shared(Encoder):
+        blocks = FeatureBlocks((0, 1, 1, 0, 1, 1), 3)
+
+    text = write("gradrev", Shared(schema=None, feature_dim=2048))
+    assert "3 features of 2,048 numbers, of which each attribute is read from one." in text
+
+
+def test_a_system_of_ones_own_is_described_by_its_own_words(write, monkeypatch):
+    mine = dataclasses.replace(SYSTEMS["gradrev"], meaning="a system of my own")
+    monkeypatch.setitem(SYSTEMS, "gradrev", mine)
+    assert "System: a system of my own (" in write("gradrev")
