@@ -24,8 +24,7 @@ from gradrev_jax.evaluation.comparison.differences import standard_deviations
 from gradrev_jax.evaluation.comparison.words import format_difference, format_interval
 from gradrev_jax.evaluation.figures import OTHER, tidy
 from gradrev_jax.evaluation.fonts import lettered
-from gradrev_jax.evaluation.markdown import escape, table
-from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.scores import SCORES_FILE, read_scores
 from gradrev_jax.evaluation.significance import holm, p_values
 from gradrev_jax.runs import workdir

@@ -1,4 +1,4 @@
-"""Formats names, paths and tables as Markdown, with all special characters escaped."""
+"""Formats names, paths, numbers and tables as Markdown, with all special characters escaped."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,11 @@ def code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{space}{line}{space}{fence}"
+
+
+def percent(fraction: float) -> str:
+    """Returns a fraction in percent, with two decimal places."""
+    return f"{100 * fraction:.2f}"
 
 
 def table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> list[str]:

@@ -14,11 +14,12 @@ from gradrev_jax.evaluation.figures import cross_accuracy_heat_map, hit_rate_cur
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.leakage_scores import is_measured
-from gradrev_jax.evaluation.markdown import describe_weights, escape, table
+from gradrev_jax.evaluation.markdown import describe_weights, escape, percent, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
+from gradrev_jax.evaluation.report_tables import accuracy_rows, leakage_rows, retrieval_rows
 from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE, NOT_MEASURED
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
-from gradrev_jax.evaluation.scores import ACCURACIES, METRICS_FILE, SCORES_FILE, Scores, write_scores
+from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 
@@ -124,7 +125,7 @@ def result_table(metrics: Mapping[str, Any]) -> str:
       <BLANKLINE>
       attribute accuracy: macro 75.00, micro 70.00 (majority class: macro 75.00, micro 70.00)
     """
-    header, *rows = _retrieval_rows(metrics)
+    header, *rows = retrieval_rows(metrics)
     lines = [
         f"{row[0].replace('&nbsp;', ' '):20}" + "".join(f"{cell:>9}" for cell in row[1:])
         for row in (header, *rows)
@@ -185,7 +186,7 @@ def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> l
         "of the changed attribute (target) and of those kept (others). "
         + " ".join(text for name, text in BASELINES.items() if name in metrics["baselines"]),
         "",
-        *table(_retrieval_rows(metrics)),
+        *table(retrieval_rows(metrics)),
         "",
         *_picture(
             figures, "hit_rate.png", "Hit rate", "The gap between the curves is what manipulating adds."
@@ -206,16 +207,10 @@ def _retrieval_section(metrics: Mapping[str, Any], figures: Container[str]) -> l
 
 
 def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> list[str]:
-    accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
-    rows = [
-        (escape(name), percent(value), percent(majority["per_attribute"][name]))
-        for name, value in accuracy["per_attribute"].items()
-    ]
-    rows += [(f"**{mean}**", percent(accuracy[mean]), percent(majority[mean])) for mean in ACCURACIES]
     return [
         "## Attribute accuracy",
         "",
-        *table([("attribute", "accuracy", "majority class"), *rows]),
+        *table(accuracy_rows(metrics)),
         "",
         *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
         *_leakage_section(metrics["leakage"], figures),
@@ -227,14 +222,6 @@ def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str])
         return []
     if not is_measured(leakage):
         return ["## Leakage", "", f"{NOT_MEASURED.capitalize()}.", ""]
-    rows = [("%", "own attribute", "leakage", "conditional")]
-    probes = {"linear classifiers": leakage, "small MLPs": leakage["mlp"], "neighbours": leakage["knn"]}
-    controls = {name.replace("_", " "): means for name, means in leakage["controls"].items()}
-    for name, means in {**probes, **controls}.items():
-        numbers = [means.get(mean) for mean in ("own_accuracy", "mean", "conditional_mean")]
-        rows.append((name, *("" if number is None else percent(number) for number in numbers)))
-    permuted = leakage["control"]["mean"]
-    rows.append(("labels permuted", "", "", "" if permuted is None else percent(permuted)))
     return [
         *_picture(figures, "leakage.png", "Leakage", LEAKAGE),
         "Own attribute: the accuracy of such classifiers on the attribute that the feature is for. Below the "
@@ -242,7 +229,7 @@ def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str])
         "projected at random, and onto as many principal components; and other attributes' labels permuted "
         "among images of one own label, which tell nothing.",
         "",
-        *table(rows),
+        *table(leakage_rows(leakage)),
         "",
     ]
 
@@ -250,26 +237,6 @@ def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str])
 def _picture(figures: Container[str], name: str, heading: str, text: str) -> list[str]:
     """Returns the section of one picture; nothing if it was not drawn."""
     return [f"## {heading}", "", text, "", f"![{heading}]({name})", ""] if name in figures else []
-
-
-def _retrieval_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Returns the header and the rows: each metric by K, and below it that of the baseline."""
-    rows = [("%", *(f"@{k}" for k in metrics["hit_rate"]))]
-    for name, baseline in metrics["baselines"][NO_MANIPULATION].items():
-        rows.append((name, *map(percent, metrics[name].values())))
-        rows.append(("&nbsp;&nbsp;no manipulation", *map(percent, baseline.values())))
-        if name == "hit_rate":
-            rows += _baseline_rows(metrics, name)
-    return rows
-
-
-def _baseline_rows(metrics: Mapping[str, Any], metric: str) -> list[tuple[str, ...]]:
-    """Returns the rows of the other baselines in one metric."""
-    return [
-        (f"&nbsp;&nbsp;{name.replace('_', ' ')}", *map(percent, by_metric[metric].values()))
-        for name, by_metric in metrics["baselines"].items()
-        if name != NO_MANIPULATION
-    ]
 
 
 def _size(metrics: Mapping[str, Any]) -> str:
@@ -291,8 +258,3 @@ def _leakage_means(leakage: Mapping[str, Any]) -> str:
         if means["mean"] is not None and means["conditional_mean"] is not None
     ]
     return "; ".join(words) or NOT_MEASURED
-
-
-def percent(fraction: float) -> str:
-    """Returns a fraction in percent, with two decimal places."""
-    return f"{100 * fraction:.2f}"

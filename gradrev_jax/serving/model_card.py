@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.evaluation.comparison.systems import describe_config
-from gradrev_jax.evaluation.markdown import escape, table
+from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.opening import OpenedRun
-from gradrev_jax.evaluation.report import percent
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import workdir

@@ -6,8 +6,7 @@ import numpy as np
 
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord
-from gradrev_jax.evaluation.markdown import code, escape, table
-from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.markdown import code, escape, percent, table
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 
 LEAKAGE_COLUMNS = {

@@ -17,8 +17,8 @@ from gradrev_jax.evaluation.comparison.words import (
     format_interval,
     warn_of_mixed_runs,
 )
-from gradrev_jax.evaluation.markdown import code, describe_weights, escape, table
-from gradrev_jax.evaluation.report import CROSS_ACCURACY, percent
+from gradrev_jax.evaluation.markdown import code, describe_weights, escape, percent, table
+from gradrev_jax.evaluation.report_texts import CROSS_ACCURACY
 from gradrev_jax.evaluation.scores import ACCURACIES
 
 NUMBERS = "comparison.json"

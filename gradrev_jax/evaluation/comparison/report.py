@@ -26,7 +26,7 @@ from gradrev_jax.evaluation.comparison.words import (
     format_difference,
 )
 from gradrev_jax.evaluation.fonts import missing_note
-from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.markdown import percent
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.short_text import shorten_all, text_width
 

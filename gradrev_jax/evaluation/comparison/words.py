@@ -9,8 +9,7 @@ from gradrev_jax.evaluation.comparison.record import (
     MetricRecord,
     SystemRecord,
 )
-from gradrev_jax.evaluation.markdown import code, escape
-from gradrev_jax.evaluation.report import percent
+from gradrev_jax.evaluation.markdown import code, escape, percent
 
 
 def describe_size(comparison: ComparisonRecord) -> str:
