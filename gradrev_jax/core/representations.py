@@ -30,7 +30,7 @@ class Representation(NamedTuple):
     """One representation.
 
     Attributes:
-      meaning: the words that describe it in the reference of the config fields.
+      meaning: the words that describe it: what is compared, as in "the features".
       fit: computes what it keeps.
       represent: computes the blocks of images, [M, P, w].
       normalize: the normalisation of its vectors; None: the one that the protocol gives.
@@ -245,7 +245,7 @@ def fit_least_squares(material: Material) -> Fitted:
 
 
 REPRESENTATIONS: dict[str, Representation] = {
-    "features": Representation("the features (the paper)", fit_features, take_features, reads="features"),
+    "features": Representation("the features", fit_features, take_features, reads="features"),
     "posterior": Representation(
         "the square roots of the class probabilities",
         fit_posteriors,
@@ -254,7 +254,7 @@ REPRESENTATIONS: dict[str, Representation] = {
         reads="outputs",
     ),
     "hybrid": Representation(
-        "these, and the backbone's embedding",
+        "the square roots of the class probabilities, and the backbone's embedding",
         fit_hybrid,
         represent_hybrid,
         "none",

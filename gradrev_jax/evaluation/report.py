@@ -14,10 +14,17 @@ from gradrev_jax.evaluation.figures import cross_accuracy_heat_map, hit_rate_cur
 from gradrev_jax.evaluation.fonts import missing_note
 from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.leakage_scores import is_measured
-from gradrev_jax.evaluation.markdown import describe_weights, escape, percent, table
+from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
 from gradrev_jax.evaluation.report_tables import accuracy_rows, leakage_rows, retrieval_rows
-from gradrev_jax.evaluation.report_texts import ATTENTION, BASELINES, CROSS_ACCURACY, LEAKAGE, NOT_MEASURED
+from gradrev_jax.evaluation.report_texts import (
+    ATTENTION,
+    BASELINES,
+    CROSS_ACCURACY,
+    LEAKAGE,
+    NOT_MEASURED,
+    describe_way,
+)
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
 from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, write_scores
 from gradrev_jax.evaluation.training_figure import training_curves
@@ -163,9 +170,12 @@ def _introduction(metrics: Mapping[str, Any], title: str, note: str | None) -> l
         "",
         f"{_size(metrics)}. All numbers are percentages; every one is in [metrics.json](metrics.json).",
         "",
+        describe_way(
+            metrics["representation"],
+            **{name: metrics[name] for name in ("look", "normalize", "edit", "strength", "weights")},
+        ),
+        "",
     ]
-    if weights := metrics["weights"]:
-        lines += [f"Weights of the attributes in the distance: {describe_weights(weights)}.", ""]
     if note:
         lines += [escape(note, width=None), ""]
     if absent := metrics["prototypes_without_images"]:

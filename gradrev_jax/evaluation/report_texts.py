@@ -1,6 +1,10 @@
 """The paragraphs of a report that explain its tables and pictures."""
 
+from collections.abc import Mapping
+
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.evaluation.leakage_scores import FEWEST_LABELLED
+from gradrev_jax.evaluation.markdown import code, describe_weights
 
 BASELINES = {
     "no_manipulation": "No manipulation: the query image's own neighbours.",
@@ -29,3 +33,36 @@ ATTENTION = (
     "predicts, which is written below. The brighter, the more it sees there; the attribute's feature is read "
     "inside the box."
 )
+
+
+def describe_way(
+    representation: str,
+    *,
+    look: float | None,
+    normalize: str,
+    edit: str,
+    strength: float,
+    weights: Mapping[str, float] | None,
+) -> str:
+    """Returns in words what was compared, and how it was edited, as Markdown.
+
+    Args:
+      representation: the name of the representation.
+      look: the weight of the look; None: none is compared.
+      normalize: the normalisation.
+      edit: the name of the edit.
+      strength: its strength.
+      weights: the weight of each attribute; None: all are equal.
+
+    Example:
+      >>> way = {"look": None, "normalize": "global", "edit": "add", "strength": 1.0, "weights": None}
+      >>> describe_way("features", **way).split(". ")[1]
+      'The edit is `add`, at strength 1.'
+    """
+    looked = "" if look is None else f"look {look:g}, "
+    weighed = f" Weights of the attributes in the distance: {describe_weights(weights)}." if weights else ""
+    return (
+        f"Compared are {REPRESENTATIONS[representation].meaning} (representation {code(representation)}, "
+        f"{looked}normalisation {code(normalize)}). The edit is {code(edit)}, at strength {strength:g}."
+        f"{weighed}"
+    )

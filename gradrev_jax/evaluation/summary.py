@@ -47,7 +47,7 @@ def summarize(
         "ways_on_validation": choices.ways_tried,
         "strength": choices.way.strength,
         "strengths_on_validation": choices.strengths_tried,
-        "weights": _by_name(choices.way.weights, schema),
+        "weights": weights_by_name(choices.way.weights, schema),
         "weights_on_validation": choices.weights_tried,
         "attribute_accuracy": accuracy_summary(gallery.correct.diagonal(), gallery.labelled, schema),
         "majority_accuracy": accuracy_summary(majority, gallery.labelled, schema),
@@ -61,8 +61,15 @@ def summarize(
     }
 
 
-def _by_name(weights: Float[np.ndarray, " P"] | None, schema: AttributeSchema) -> dict[str, float] | None:
-    """Returns the weight of each attribute by its name, and that of the blocks of none as ``rest``."""
+def weights_by_name(
+    weights: Float[np.ndarray, " P"] | None, schema: AttributeSchema
+) -> dict[str, float] | None:
+    """Returns the weight of each attribute by its name, and that of the blocks of none as ``rest``.
+
+    Args:
+      weights: the weights of the blocks; None: all are equal.
+      schema: the attributes.
+    """
     if weights is None:
         return None
     n = schema.num_attributes

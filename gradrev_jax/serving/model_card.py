@@ -8,6 +8,8 @@ from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.evaluation.comparison.systems import describe_config
 from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.report_texts import describe_way
+from gradrev_jax.evaluation.summary import weights_by_name
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import workdir
@@ -77,7 +79,7 @@ def write_card(path: pathlib.Path, card: Card) -> None:
 
 
 def _introduction(card: Card) -> list[str]:
-    config, run = card.config, card.run
+    config, run, space, way = card.config, card.run, card.space, card.space.way
     model = config["model"]
     inputs = (
         "embeddings of another network"
@@ -90,6 +92,15 @@ def _introduction(card: Card) -> list[str]:
         f"describes an image by {_describe_features(run.encoder)}. Trained with `{LIBRARY}`. System: "
         f"{SYSTEMS[model['system']].meaning} ({describe_config(workdir.flat_fields(config))}). Input: "
         f"{inputs}. Checkpoint of step {run.step:,}.",
+        "",
+        describe_way(
+            space.representation,
+            look=space.look,
+            normalize=way.normalize,
+            edit=space.edit,
+            strength=way.strength,
+            weights=weights_by_name(way.weights, space.schema),
+        ),
         "",
     ]
 
@@ -174,20 +185,7 @@ def _evaluation(card: Card) -> list[str]:
         "",
         *table([("attribute", "accuracy", "commonest value"), *accuracies]),
         "",
-        _way(card),
-        "",
     ]
-
-
-def _way(card: Card) -> str:
-    """Returns in words how the model compares and edits."""
-    way, space = card.space.way, card.space
-    look = "" if space.look is None else f", looks weighted {space.look:g}"
-    return (
-        f"Compared are {escape(space.representation)} (lengths: {way.normalize}{look}"
-        f"{', a weight for each attribute' if way.weights is not None else ''}); the edit is `{way.edit}` at "
-        f"strength {way.strength:g}."
-    )
 
 
 def _pictures(card: Card) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation import baselines, report_texts
 from gradrev_jax.evaluation.attention_figure import AttentionExample
@@ -61,6 +62,11 @@ def metrics():
         "gallery": 1600,
         "queries": 4361,
         "step": 12345,
+        "representation": "features",
+        "look": None,
+        "normalize": "global",
+        "edit": "add",
+        "strength": 1.0,
         "weights": None,
         "attribute_accuracy": accuracy(0.91239, 0.85),
         "majority_accuracy": accuracy(0.3, 0.125),
@@ -143,6 +149,33 @@ def test_a_report_shows_where_a_model_looks_that_tells_it(metrics, tmp_path, bla
     text = write(tmp_path / "report", metrics, attention=[shown])
     assert "![Attention](attention.png)" in text
     assert (tmp_path / "report" / "attention.png").exists()
+
+
+def test_a_report_says_what_was_compared_and_how_it_was_edited(metrics, tmp_path, blank_pictures):
+    text = write(tmp_path / "plain", metrics)
+    assert (
+        "Compared are the features (representation `features`, normalisation `global`). The edit is `add`, "
+        "at strength 1.\n"
+    ) in text
+    chosen = {
+        "representation": "hybrid",
+        "look": 0.4,
+        "normalize": "none",
+        "edit": "replace",
+        "strength": 1.5,
+    }
+    text = write(tmp_path / "hybrid", metrics | chosen)
+    assert (
+        "Compared are the square roots of the class probabilities, and the backbone's embedding "
+        "(representation `hybrid`, look 0.4, normalisation `none`). The edit is `replace`, at strength 1.5.\n"
+    ) in text
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_what_is_compared_is_said_of_every_representation(metrics, tmp_path, blank_pictures, representation):
+    text = write(tmp_path / "report", metrics | {"representation": representation})
+    meaning = REPRESENTATIONS[representation].meaning
+    assert f"Compared are {meaning} (representation `{representation}`, normalisation `global`)." in text
 
 
 def test_the_weights_of_the_attributes_are_named(metrics, tmp_path, blank_pictures):

@@ -20,7 +20,7 @@ from gradrev_jax.systems.registry import SYSTEMS
 def write(tiny_config, tmp_path):
     """Writes the card of a system's run that was not evaluated; returns its text."""
 
-    def write_one(system, encoder=None):
+    def write_one(system, encoder=None, weights=None):
         if system in variants.SYSTEMS:
             variants.apply(tiny_config, system)
         config = builders.with_defaults(tiny_config)
@@ -29,13 +29,24 @@ def write(tiny_config, tmp_path):
         run = SimpleNamespace(encoder=encoder, step=1, catalogue=catalogue)
         schema = catalogue.schema
         fitted = Fitted(np.zeros((schema.num_values, 6, 1)), np.zeros((6, 1)))
-        way = Way("none", "replace", 1.5)
+        way = Way("none", "replace", 1.5, weights)
         space = SearchSpace(schema, "ignore", "hybrid", fitted, way, 0.5, np.ones(6, np.float32))
         path = tmp_path / "README.md"
         write_card(path, Card("mine", run, space, config.to_dict(), None, (), CardChoices()))
         return path.read_text(encoding="utf-8")
 
     return write_one
+
+
+def test_a_card_without_numbers_says_what_is_compared_too(write):
+    said = (
+        "Compared are the square roots of the class probabilities, and the backbone's embedding "
+        "(representation `hybrid`, look 0.5, normalisation `none`). The edit is `replace`, at strength 1.5."
+    )
+    assert f"\n{said}\n" in write("gradrev")
+    weighted = write("gradrev", weights=np.array([2, 1, 1, 1, 1, 0.5, 0.25]))
+    assert f"{said} Weights of the attributes in the distance: category 2, color 1, " in weighted
+    assert ", sleeve 0.5, rest 0.25.\n" in weighted
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

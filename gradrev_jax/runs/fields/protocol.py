@@ -144,7 +144,7 @@ PROTOCOL_FIELDS = {
     ),
     "representation": Field(
         default="features",
-        meaning="What is compared: "
+        meaning="What is compared; the paper compares `features`. "
         + "; ".join(f"`{name}`: {each.meaning}" for name, each in REPRESENTATIONS.items())
         + ".",
         rule=one_of(REPRESENTATIONS),
