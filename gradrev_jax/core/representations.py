@@ -38,6 +38,7 @@ class Representation(NamedTuple):
       has_look: whether ``Material.look`` matters; it is then kept as the array ``look``.
       reads: what it reads of an encoder: its ``features`` as they are, in any blocks, which a learned edit
         may change; ``blocks``, one for each attribute; or ``outputs`` of classifiers, whatever the features.
+      of_attribute: the words for what it compares of one attribute, as in "its feature".
     """
 
     meaning: str
@@ -47,6 +48,7 @@ class Representation(NamedTuple):
     needs_training: bool = False
     has_look: bool = False
     reads: Literal["features", "blocks", "outputs"] = "blocks"
+    of_attribute: str = "its block"
 
 
 def make_space(name: str, material: Material) -> Space:
@@ -245,13 +247,16 @@ def fit_least_squares(material: Material) -> Fitted:
 
 
 REPRESENTATIONS: dict[str, Representation] = {
-    "features": Representation("the features", fit_features, take_features, reads="features"),
+    "features": Representation(
+        "the features", fit_features, take_features, reads="features", of_attribute="its feature"
+    ),
     "posterior": Representation(
         "the square roots of the class probabilities",
         fit_posteriors,
         represent_by_posteriors,
         "none",
         reads="outputs",
+        of_attribute="the square roots of its class probabilities",
     ),
     "hybrid": Representation(
         "the square roots of the class probabilities, and the backbone's embedding",
@@ -260,24 +265,28 @@ REPRESENTATIONS: dict[str, Representation] = {
         "none",
         has_look=True,
         reads="outputs",
+        of_attribute="the square roots of its class probabilities",
     ),
     "discriminant": Representation(
         "the features, projected onto what tells the values of their attribute apart",
         fit_discriminant,
         represent_by_discriminants,
         needs_training=True,
+        of_attribute="its feature, projected",
     ),
     "erased": Representation(
         "the features without what tells of other attributes beyond their own label",
         fit_erased,
         represent_erased,
         needs_training=True,
+        of_attribute="its feature after the erasure",
     ),
     "fitted": Representation(
         "the features, with prototypes fitted to all of their blocks",
         fit_least_squares,
         take_features,
         needs_training=True,
+        of_attribute="its feature",
     ),
 }
 

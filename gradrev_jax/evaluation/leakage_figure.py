@@ -22,10 +22,10 @@ TITLES = {
 
 
 def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
-    """Draws what fresh probes find of each attribute (column) in each feature (row); None stays blank.
+    """Draws what fresh probes find of each attribute (column) in what is compared of each (row).
 
-    The left map has the leakage, the right one the conditional leakage. More than 30 attributes are shown by
-    colour only.
+    The left map has the leakage, the right one the conditional leakage. None stays blank; more than 30
+    attributes are shown by colour only.
 
     Args:
       leakage: the measurements as in ``Leakage.as_json``; of them ``attributes``, ``matrix`` and
@@ -44,7 +44,7 @@ def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
             image = heat_map(axes, leakage[matrix], names, fontsize=fontsize)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("attribute")
-        maps[0].set_ylabel("feature")
+        maps[0].set_ylabel("read from")
         maps[1].set_yticks(range(len(names)), [""] * len(names))
         figure.colorbar(image, ax=maps, label="leakage (%)", shrink=0.8)
     return figure

@@ -21,8 +21,8 @@ from gradrev_jax.evaluation.report_texts import (
     ATTENTION,
     BASELINES,
     CROSS_ACCURACY,
-    LEAKAGE,
     NOT_MEASURED,
+    describe_leakage,
     describe_way,
 )
 from gradrev_jax.evaluation.retrieval_figure import RetrievalExample, retrieval_grid
@@ -223,18 +223,18 @@ def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> li
         *table(accuracy_rows(metrics)),
         "",
         *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
-        *_leakage_section(metrics["leakage"], figures),
+        *_leakage_section(metrics, figures),
     ]
 
 
-def _leakage_section(leakage: Mapping[str, Any] | None, figures: Container[str]) -> list[str]:
-    if leakage is None:
+def _leakage_section(metrics: Mapping[str, Any], figures: Container[str]) -> list[str]:
+    if (leakage := metrics["leakage"]) is None:
         return []
     if not is_measured(leakage):
         return ["## Leakage", "", f"{NOT_MEASURED.capitalize()}.", ""]
     return [
-        *_picture(figures, "leakage.png", "Leakage", LEAKAGE),
-        "Own attribute: the accuracy of such classifiers on the attribute that the feature is for. Below the "
+        *_picture(figures, "leakage.png", "Leakage", describe_leakage(metrics["representation"])),
+        "Own attribute: the accuracy of such classifiers on the attribute of the row itself. Below the "
         "probes stand, by linear classifiers: the posteriors of the trained ones; the backbone's output "
         "projected at random, and onto as many principal components; and other attributes' labels permuted "
         "among images of one own label, which tell nothing.",

@@ -19,11 +19,6 @@ BASELINES = {
 NOT_MEASURED = (
     f"not measured: it takes {FEWEST_LABELLED} test images that are labelled for an attribute, not all alike"
 )
-LEAKAGE = (
-    "What fresh linear classifiers read of an attribute (column) from the feature of another (row), on "
-    "images that the encoder did not see: 0 is the majority class, 1 is every label. Conditional: beyond "
-    "what the feature's own label tells, as a fraction of what is left to tell."
-)
 CROSS_ACCURACY = (
     "Each classifier (column) on each attribute's feature (row). Off the diagonal, below chance does not "
     "mean that the information is gone: a classifier that is reliably wrong has been fooled, not starved."
@@ -33,6 +28,26 @@ ATTENTION = (
     "predicts, which is written below. The brighter, the more it sees there; the attribute's feature is read "
     "inside the box."
 )
+
+
+def describe_leakage(representation: str) -> str:
+    """Returns in words what a picture of the leakage shows.
+
+    Args:
+      representation: the name of the representation, of whose blocks those of the attributes were measured.
+
+    Example:
+      >>> describe_leakage("features")[:97]
+      'What fresh linear classifiers read of an attribute (column) from what is compared of another (row'
+    """
+    compared = REPRESENTATIONS[representation]
+    rest = " The backbone's embedding is compared, too, and not measured: it is no attribute's."
+    return (
+        "What fresh linear classifiers read of an attribute (column) from what is compared of another (row: "
+        f"{compared.of_attribute}), on images that the encoder did not see: 0 is the majority class, 1 is "
+        "every label. Conditional: beyond what the own label of the row tells, as a fraction of what is left "
+        f"to tell.{rest if compared.has_look else ''}"
+    )
 
 
 def describe_way(

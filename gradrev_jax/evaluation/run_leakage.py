@@ -1,4 +1,4 @@
-"""Measures the leakage of a run's features, beside that of what bounds it."""
+"""Measures the leakage of what a run compares of each attribute, beside that of what bounds it."""
 
 import pathlib
 from collections.abc import Mapping

@@ -19,5 +19,5 @@ def test_both_maps_have_their_numbers_and_leave_none_blank(count):
     left, right = figure.axes[:2]
     assert [text.get_text() for text in left.texts] == ["25"] * count**2
     assert [text.get_text() for text in right.texts] == ["-3"] * (count**2 - count)
-    assert (left.get_xlabel(), left.get_ylabel()) == ("attribute", "feature")
+    assert (left.get_xlabel(), left.get_ylabel()) == ("attribute", "read from")
     assert [label.get_text() for label in left.get_yticklabels()] == [f"a{n}" for n in range(count)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gradrev_jax.core.representations import REPRESENTATIONS
+from gradrev_jax.core.representations import REPRESENTATIONS, Representation
 from gradrev_jax.errors import WorkdirError
 from gradrev_jax.evaluation import baselines, report_texts
 from gradrev_jax.evaluation.attention_figure import AttentionExample
@@ -214,11 +214,8 @@ def measured(*numbers):
     }
 
 
-def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_path, blank_pictures):
-    assert "Leakage" not in write(tmp_path / "plain", metrics)
-    rates = {"1": 0.75, "10": 0.96875}
-    metrics["baselines"]["erased_given_own"] = dict.fromkeys(RETRIEVAL, rates)
-    metrics["leakage"] = {
+def leakage():
+    return {
         "attributes": ["color", "size"],
         **measured(0.9, 0.4, 0.3),
         "mlp": measured(0.91, 0.41, None),
@@ -226,6 +223,42 @@ def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_
         "control": {"matrix": [[None, 0.0], [0.0, None]], "mean": 0.0125},
         "controls": {"random_projection": measured(0.93, 0.43, 0.33)},
     }
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+def test_the_leakage_is_said_to_be_read_from_what_is_compared(
+    metrics, tmp_path, blank_pictures, representation
+):
+    metrics |= {"leakage": leakage(), "representation": representation}
+    text = write(tmp_path / "report", metrics).split("## Leakage")[1].split("\n## ")[0]
+    probed = {
+        "features": "its feature",
+        "posterior": "the square roots of its class probabilities",
+        "hybrid": "the square roots of its class probabilities",
+        "discriminant": "its feature, projected",
+        "erased": "its feature after the erasure",
+        "fitted": "its feature",
+    }[representation]
+    assert f"from what is compared of another (row: {probed})" in text
+    assert ("feature" in text) == ("feature" in probed)
+    embedding = "The backbone's embedding is compared, too, and not measured: it is no attribute's."
+    assert (embedding in text) == (representation == "hybrid")
+
+
+def test_the_leakage_of_a_representation_of_ones_own_is_read_from_its_blocks(
+    metrics, tmp_path, blank_pictures, monkeypatch
+):
+    mine = Representation("my own blocks", *REPRESENTATIONS["features"][1:3])
+    monkeypatch.setitem(REPRESENTATIONS, "mine", mine)
+    text = write(tmp_path / "report", metrics | {"leakage": leakage(), "representation": "mine"})
+    assert "from what is compared of another (row: its block)" in text
+
+
+def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_path, blank_pictures):
+    assert "Leakage" not in write(tmp_path / "plain", metrics)
+    rates = {"1": 0.75, "10": 0.96875}
+    metrics["baselines"]["erased_given_own"] = dict.fromkeys(RETRIEVAL, rates)
+    metrics["leakage"] = leakage()
     text = write(tmp_path / "report", metrics)
     rows = table_rows(text)
     at = next(i for i, row in enumerate(rows) if row[0] == "hit_rate")

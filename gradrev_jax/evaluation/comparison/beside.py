@@ -59,9 +59,10 @@ def leakage_section(comparison: ComparisonRecord) -> list[str]:
     return [
         "## Leakage",
         "",
-        "What fresh classifiers read of other attributes in each feature, on images that the encoder did not "
-        "see: 0 is the majority class, 1 every label. Conditional: beyond what the own label tells. Own "
-        "attribute: their accuracy on the attribute that the feature is for.",
+        "What fresh classifiers read of other attributes from what a system compares of each attribute, such "
+        "as its feature, on images that the encoder did not see: 0 is the majority class, 1 every label. "
+        "Conditional: beyond what the own label tells. Own attribute: their accuracy on the "
+        "attribute itself.",
         "",
         *table(rows),
         "",

@@ -175,7 +175,8 @@ PROTOCOL_FIELDS = {
     ),
     "leakage": Field(
         default=True,
-        meaning="Whether fresh classifiers measure what each feature tells of the other attributes.",
+        meaning="Whether fresh classifiers measure how much of the other attributes can be read from what is "
+        "compared of each.",
         descriptive=False,
         earlier=True,
     ),

@@ -35,7 +35,9 @@ def test_leakage_is_the_mean_over_runs_with_its_range():
     numbers = {name: [0.25, 0.75] for name in LEAKAGE_COLUMNS}
     numbers["mean"], numbers["mlp_mean"], numbers["mlp_conditional_mean"] = [0.5], [None, 0.125], [None]
     systems = [system("plain", 0.5), system("measured", 0.5, leakage=numbers)]
-    header, _, *rows = rows_of(leakage_section({"ks": [5], "systems": systems}))
+    lines = leakage_section({"ks": [5], "systems": systems})
+    assert "from what a system compares of each attribute, such as its feature, on images" in lines[2]
+    header, _, *rows = rows_of(lines)
     assert header == ["system", *LEAKAGE_COLUMNS.values()]
     both = "50.00 (25.00 to 75.00)"
     assert rows == [["measured", both, "50.00", both, "12.50", ""]]
