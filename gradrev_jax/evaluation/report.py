@@ -16,7 +16,12 @@ from gradrev_jax.evaluation.leakage_figure import leakage_heat_map
 from gradrev_jax.evaluation.leakage_scores import is_measured
 from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.report_folder import replace_folder, write_figure
-from gradrev_jax.evaluation.report_tables import accuracy_rows, leakage_rows, retrieval_rows
+from gradrev_jax.evaluation.report_tables import (
+    accuracy_table,
+    leakage_rows,
+    mean_accuracy_rows,
+    retrieval_rows,
+)
 from gradrev_jax.evaluation.report_texts import (
     ATTENTION,
     BASELINES,
@@ -220,8 +225,12 @@ def _accuracy_section(metrics: Mapping[str, Any], figures: Container[str]) -> li
     return [
         "## Attribute accuracy",
         "",
-        *table(accuracy_rows(metrics)),
-        "",
+        *accuracy_table(
+            metrics,
+            metrics["cross_accuracy"]["attributes"],
+            majority_name="majority class",
+            means=mean_accuracy_rows(metrics),
+        ),
         *_picture(figures, "cross_accuracy.png", "Cross accuracy", CROSS_ACCURACY),
         *_leakage_section(metrics, figures),
     ]

@@ -8,6 +8,7 @@ from gradrev_jax.data.catalogue import PARTS
 from gradrev_jax.evaluation.comparison.systems import describe_config
 from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.opening import OpenedRun
+from gradrev_jax.evaluation.report_tables import accuracy_table
 from gradrev_jax.evaluation.report_texts import describe_way
 from gradrev_jax.evaluation.summary import weights_by_name
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
@@ -159,10 +160,7 @@ def _evaluation(card: Card) -> list[str]:
         for name, by_metric in metrics["baselines"].items()
     ]
     accuracy, majority = metrics["attribute_accuracy"], metrics["majority_accuracy"]
-    accuracies = [
-        (escape(name), percent(value), percent(majority["per_attribute"][name]))
-        for name, value in accuracy["per_attribute"].items()
-    ] + [
+    means = [
         (mean, _bounded(accuracy[mean], intervals["attribute_accuracy"][mean]), percent(majority[mean]))
         for mean in ("macro", "micro")
     ]
@@ -183,8 +181,7 @@ def _evaluation(card: Card) -> list[str]:
         "",
         "Accuracy of the classifiers on the test images, beside that of always naming the commonest value:",
         "",
-        *table([("attribute", "accuracy", "commonest value"), *accuracies]),
-        "",
+        *accuracy_table(metrics, card.space.schema.names, majority_name="commonest value", means=means),
     ]
 
 

@@ -206,6 +206,17 @@ def test_the_tables_hold_the_percentages_and_the_files_the_numbers(metrics, tmp_
     assert read.indicators.tolist() == [[0, 1, -1]]
 
 
+def test_an_attribute_without_a_labelled_test_image_has_its_row(metrics, tmp_path, blank_pictures):
+    assert "no labelled test image" not in write(tmp_path / "labelled", metrics)
+    for accuracy in (metrics["attribute_accuracy"], metrics["majority_accuracy"]):
+        del accuracy["per_attribute"]["color"]
+    text = write(tmp_path / "report", metrics)
+    rows = table_rows(text)
+    at = rows.index(["color", "–", "–"])
+    assert rows[at + 1] == ["size", "85.00", "12.50"], "in the order of the attributes"
+    assert "\n–: no labelled test image; the means are of the other attributes.\n" in text
+
+
 def measured(*numbers):
     """Leakage by one kind of probe, as metrics.json has it."""
     names = ("own_accuracy", "mean", "conditional_mean")
@@ -312,6 +323,7 @@ def test_a_further_metric_is_in_every_table(metrics, tmp_path, blank_pictures):
 
 def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path, blank_pictures):
     names = ["a|b", "x" * 300, "_new_\n<b>"]
+    metrics["cross_accuracy"] = {"attributes": names, "matrix": [[0.5] * 3] * 3}
     for accuracy in (metrics["attribute_accuracy"], metrics["majority_accuracy"]):
         accuracy["per_attribute"] = dict.fromkeys(names, 0.5)
     metrics["prototypes_without_images"] = ["price: *"]

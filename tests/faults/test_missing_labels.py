@@ -45,13 +45,15 @@ def config(tiny_config):
 
 @pytest.mark.long
 @pytest.mark.parametrize("parts", [("train", "test"), ("train",)])
-def test_an_attribute_that_nothing_is_labelled_for_is_left_out_of_the_report(config, hide, tmp_path, parts):
+def test_an_attribute_that_nothing_is_labelled_for_has_no_number_in_the_report(config, hide, tmp_path, parts):
     hide([LENGTH], *parts)
     assert all_finite(jax.device_get(train(config, tmp_path / "run", progress=False)))
     metrics = evaluate(tmp_path / "run", progress=False)
     accuracy = metrics["attribute_accuracy"]["per_attribute"]
     assert ("length" in accuracy) == (parts == ("train",))
     np.testing.assert_allclose(metrics["attribute_accuracy"]["macro"], np.mean(list(accuracy.values())))
+    report = (tmp_path / "run" / "report" / "report.md").read_text(encoding="utf-8")
+    assert ("| length | – | – |" in report) == ("length" not in accuracy)
     without = json.dumps(metrics["prototypes_without_images"])
     assert "length" in without
     numbers = [value for value in jax.tree.leaves(metrics) if isinstance(value, float)]

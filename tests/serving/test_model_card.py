@@ -8,9 +8,10 @@ from configs import variants
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.spaces import Fitted
 from gradrev_jax.evaluation.searching import Way
+from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import builders
-from gradrev_jax.serving.hub_metadata import CardChoices
+from gradrev_jax.serving.hub_metadata import RETRIEVAL, CardChoices
 from gradrev_jax.serving.model_card import Card, write_card
 from gradrev_jax.serving.space import SearchSpace
 from gradrev_jax.systems.registry import SYSTEMS
@@ -20,7 +21,7 @@ from gradrev_jax.systems.registry import SYSTEMS
 def write(tiny_config, tmp_path):
     """Writes the card of a system's run that was not evaluated; returns its text."""
 
-    def write_one(system, encoder=None, weights=None):
+    def write_one(system, encoder=None, weights=None, metrics=None):
         if system in variants.SYSTEMS:
             variants.apply(tiny_config, system)
         config = builders.with_defaults(tiny_config)
@@ -32,7 +33,7 @@ def write(tiny_config, tmp_path):
         way = Way("none", "replace", 1.5, weights)
         space = SearchSpace(schema, "ignore", "hybrid", fitted, way, 0.5, np.ones(6, np.float32))
         path = tmp_path / "README.md"
-        write_card(path, Card("mine", run, space, config.to_dict(), None, (), CardChoices()))
+        write_card(path, Card("mine", run, space, config.to_dict(), metrics, (), CardChoices()))
         return path.read_text(encoding="utf-8")
 
     return write_one
@@ -71,3 +72,26 @@ def test_a_system_of_ones_own_is_described_by_its_own_words(write, monkeypatch):
     mine = dataclasses.replace(SYSTEMS["gradrev"], meaning="a system of my own")
     monkeypatch.setitem(SYSTEMS, "gradrev", mine)
     assert "System: a system of my own (" in write("gradrev")
+
+
+def test_an_attribute_without_a_labelled_test_image_has_its_row(write):
+    names = ("category", "color", "length", "neckline", "sleeve")
+    by_k = {"5": 0.5}
+    accuracy = {"macro": 0.75, "micro": 0.75, "per_attribute": dict.fromkeys(names, 0.75)}
+    metrics = {
+        **dict.fromkeys(RETRIEVAL, by_k),
+        **dict.fromkeys(("attribute_accuracy", "majority_accuracy"), accuracy),
+        **dict.fromkeys(("queries", "gallery"), 30),
+        "baselines": {NO_MANIPULATION: {"hit_rate": by_k}},
+        "intervals": {
+            **{name: {"5": (0.25, 0.75)} for name in RETRIEVAL},
+            "confidence": 0.95,
+            "attribute_accuracy": dict.fromkeys(("macro", "micro"), (None, None)),
+        },
+    }
+    text = write("gradrev", metrics=metrics)
+    neckline, pattern = "| neckline | 75.00 | 75.00 |", "| pattern | – | – |"
+    assert f"{neckline}\n{pattern}\n| sleeve | 75.00 | 75.00 |\n| macro |" in text
+    assert "\n–: no labelled test image; the means are of the other attributes.\n" in text
+    accuracy["per_attribute"]["pattern"] = 0.25
+    assert "no labelled test image" not in write("gradrev", metrics=metrics)
