@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -33,6 +32,7 @@ from benchmarks.side_by_side.cases import Case, plan, quick_plan, tiny
 from benchmarks.side_by_side.jax_side import flop_per_image
 from benchmarks.side_by_side.turns import measure, measure_together
 from gradrev_jax.core.manipulation import class_prototypes
+from gradrev_jax.progress import ProgressBar
 
 INSTALL = "install it with pip install -c constraints.txt -e '.[torch]'"
 EFFICIENTNET = "efficientnet_lite_pytorch"  # the package whose EfficientNet-Lite0 ours is measured beside
@@ -135,7 +135,7 @@ def run(
             for case, measured in zip(cases, measure_together(planned, device, skip=skip), strict=True):
                 yield describe(case, measured)
             return
-        for number, case in enumerate(bar := tqdm(cases, unit="case")):
+        for number, case in enumerate(bar := ProgressBar(cases, unit="case")):
             bar.set_description(case.name)
             arguments = make_arguments(case, pathlib.Path(folder) / str(number), photographs)
             needed = {"evaluation": "faiss", "efficientnet_lite0": EFFICIENTNET}.get(case.kind, "torch")

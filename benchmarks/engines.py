@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from tqdm import tqdm
 
 from benchmarks.evaluation import random_evaluation
 from benchmarks.recording import parse_flags, record
 from benchmarks.resident_memory import resident
 from benchmarks.search import spread, timed
 from gradrev_jax import AttributeSchema, ManipulationIndex, class_prototypes
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.search.block_comparison import BlockComparison
 from gradrev_jax.search.item_search import ItemEdit, ItemGallery
 from gradrev_jax.serving.engines.exact import exact_search
@@ -78,7 +78,7 @@ def measure(folder: pathlib.Path, sizes: dict[str, int]) -> dict[str, Any]:
         return index.search(reference_ids=reference, indicators=indicators, k=k).indices.block_until_ready()
 
     one(0)  # which compiles
-    seconds_of_each = [timed(functools.partial(one, query))[0] for query in tqdm(range(count))]
+    seconds_of_each = [timed(functools.partial(one, query))[0] for query in ProgressBar(range(count))]
     result["ManipulationIndex"] = spread(seconds_of_each)
 
     none = np.zeros(schema.num_attributes, bool)
@@ -86,7 +86,7 @@ def measure(folder: pathlib.Path, sizes: dict[str, int]) -> dict[str, Any]:
     items.norms  # noqa: B018  # computed once, for all items
     times: dict[str, list[float]] = {"first": [], "again": [], "filtered": []}
     rows, distances, asked = np.zeros((2, count, k), int), np.zeros((2, count, k)), []
-    for query in tqdm(range(count), desc="ItemGallery"):
+    for query in ProgressBar(range(count), desc="ItemGallery"):
         edit = ItemEdit(queries.indicators[query].astype(float), none, none)
         start = time.perf_counter()
         item = items.products(features[queries.reference[query]])

@@ -26,7 +26,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -36,6 +35,7 @@ from benchmarks.side_by_side.tables import convolutions_table, poolings_table
 from gradrev_jax.models import alexnet
 from gradrev_jax.models.convolution import convolve, is_worthwhile, plain
 from gradrev_jax.models.winograd import Geometry
+from gradrev_jax.progress import ProgressBar
 
 OURS, PLAIN = "gradrev_jax", "plain"
 FULL = {"image": 224, "batch": 64, "width": 1.0}
@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     sizes = TINY if options.tiny else {**FULL, "image": options.image, "batch": options.batch}
     layers = backbone_layers(**sizes)
     result: dict[str, Any] = {"sizes": sizes, "repeats": options.repeats, "convolutions": [], "poolings": []}
-    with tqdm(total=sum(len(passes(layer)) for layer in layers), unit="pass") as bar:
+    with ProgressBar(total=sum(len(passes(layer)) for layer in layers), unit="pass") as bar:
         for layer in layers:
             bar.set_description(layer.name)
             kind = "poolings" if layer.kernel is None else "convolutions"

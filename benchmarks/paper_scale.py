@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -45,6 +44,7 @@ from gradrev_jax.data.catalogue import TEST, TRAIN, VALIDATION
 from gradrev_jax.evaluation.scores import retrieval_metrics
 from gradrev_jax.models.inference import encode
 from gradrev_jax.models.prototypes import build_memory
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.fields.data import DEVICE, PLACEMENTS
@@ -100,7 +100,7 @@ def random_pixels(count: int, size: int) -> np.ndarray:
     """Returns uint8 [count, size, size, 3]; it repeats a few random images, because drawing all is slow."""
     distinct = np.random.default_rng(0).integers(0, 256, (min(count, DISTINCT), size, size, 3), np.uint8)
     pixels = np.empty((count, *distinct.shape[1:]), np.uint8)
-    for start in tqdm(range(0, count, DISTINCT), desc="pixels", unit="chunk", leave=False):
+    for start in ProgressBar(range(0, count, DISTINCT), desc="pixels", unit="chunk", leave=False):
         pixels[start : start + DISTINCT] = distinct[: count - start]
     return pixels
 

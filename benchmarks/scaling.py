@@ -26,7 +26,6 @@ from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -36,6 +35,7 @@ from benchmarks.side_by_side.together import Together, processes
 from benchmarks.side_by_side.turns import summary
 from benchmarks.training_runs import later_epochs
 from configs import catalogue, garments
+from gradrev_jax.progress import ProgressBar
 
 PARTS = ("parallel", "input", "steps")
 
@@ -54,13 +54,13 @@ def measure_parallel(sizes: Mapping[str, Any], repeats: int) -> dict[str, Any]:
     """Measures one step of each variant by turns."""
     with contextlib.ExitStack() as stack:
         workers, first = {}, {}
-        for name, arguments in (bar := tqdm(variants(sizes).items(), unit="variant", leave=False)):
+        for name, arguments in (bar := ProgressBar(variants(sizes).items(), unit="variant", leave=False)):
             bar.set_description(name)
             workers[name] = stack.enter_context(Together("data_parallel", arguments))
             first[name] = workers[name].start()
             workers[name].turn()
         turns: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
-        for _ in tqdm(range(repeats), desc=f"{sizes['image']} px", unit="turn", leave=False):
+        for _ in ProgressBar(range(repeats), desc=f"{sizes['image']} px", unit="turn", leave=False):
             for name, worker in workers.items():
                 turns[name].append(worker.turn())
     results = {name: summary(first[name], answers) for name, answers in turns.items()}

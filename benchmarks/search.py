@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for running this file without -m
 
@@ -34,6 +33,7 @@ from benchmarks.schemas import schema_of_sizes
 from benchmarks.search_galleries import Gallery, galleries_of_run, with_classes, without_classes
 from benchmarks.side_by_side.cases import attribute_sizes
 from gradrev_jax import ManipulationIndex
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.training.device_memory import free_bytes
 
 FULL = {"gallery": 20_000, "references": 1_581, "queries": 14_361, "dim": 340}
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, gallery in galleries_of_run(options.run, options.representation) if options.run else ():
         result[f"evaluation_{name}"] = evaluation(gallery, options.repeats)
         record(path, result, quiet=True, about=options.about)
-    for rows, dim in () if options.skip_manipulations else tqdm(galleries):
+    for rows, dim in () if options.skip_manipulations else ProgressBar(galleries):
         result["one_more_manipulation"].append(one_more(rows, dim, options.tiny))
         record(path, result, quiet=True, about=options.about)
     print(result)

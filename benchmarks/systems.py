@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from benchmarks.recording import record
 from benchmarks.training_runs import trained_seconds
 from benchmarks.ways import Way, parse_value, parse_way, protocol_fields
 from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.systems.objective import ENCODER, STAGES
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs: list[dict[str, Any]] = []
     ways = [parse_way(text) for text in options.ways]
     pairs = [(system, seed) for seed in range(options.seeds) for system in options.systems.split(",")]
-    for system, seed in tqdm(pairs, desc=options.name, unit="run"):
+    for system, seed in ProgressBar(pairs, desc=options.name, unit="run"):
         config = make_config(options, system, seed)
         directory = pathlib.Path(options.runs) / options.name / f"{system}_{seed}"
         runs.append({"system": system, "seed": seed, **measure(config, directory, ways)})

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from benchmarks.recording import record
 from benchmarks.systems import add_options, make_config, recorded_fields
@@ -38,6 +37,7 @@ from benchmarks.unlabelled_results import (
 from benchmarks.ways import Way, parse_way, protocol_fields
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.run import evaluate
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs.builders import open_catalogue, override
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     runs: list[dict[str, Any]] = []
     evaluated: list[Evaluated] = []
     todo = [(seed, name, system) for seed in range(options.seeds) for name in left_out for system in systems]
-    for seed, name, system in tqdm(todo, desc=options.name, unit="run"):
+    for seed, name, system in ProgressBar(todo, desc=options.name, unit="run"):
         config = config_of(options, system, seed)
         config = without(config, name)
         word = re.sub(r"\W+", "_", name)

@@ -2,16 +2,15 @@
 
 import math
 import os
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
-from tqdm import tqdm
 
 from gradrev_jax.errors import ConfigError, first_line
+from gradrev_jax.progress import tell
 
 NETWORK = ("Gloo", "NCCL", "CoordinationService")  # names in the errors of the layers between processes
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"  # in the error of a device
@@ -83,7 +82,7 @@ def say(note: str) -> None:
       note: the text: what was recognised, how it is read, and the option that changes this.
     """
     if is_first():
-        tqdm.write(f"note: {note}", file=sys.stderr)  # above a progress bar
+        tell(f"note: {note}")
 
 
 def barrier(name: str) -> None:

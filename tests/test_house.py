@@ -49,7 +49,7 @@ def functions(path):
 
 def test_the_package_has_its_rooms_and_little_besides():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    modules = {"__init__.py", "errors.py", "files.py", "distributed.py"}
+    modules = {"__init__.py", "errors.py", "files.py", "distributed.py", "progress.py"}
     assert entries - {"py.typed"} == ROOMS | modules
     for folder in [PACKAGE, COMMANDS, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
         if folder.name not in ("__pycache__", "static"):  # the latter has the page, and no Python
@@ -82,6 +82,17 @@ def test_the_torch_reference_knows_nothing_of_the_package():
     assert modules
     for path in modules:
         assert "gradrev_jax" not in set(imports(path)), path
+
+
+def test_every_progress_bar_is_that_of_one_module():
+    """It knows where a bar can be drawn, and writes none into files."""
+    programs = [
+        *MODULES,
+        *ROOT.glob("*.py"),
+        *(ROOT / "benchmarks").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+    ]
+    assert {named(path) for path in programs if "tqdm" in set(imports(path))} == {"gradrev_jax/progress.py"}
 
 
 def test_modules_functions_and_signatures_stay_short():

@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] | None = 
         environment = {
             "PYTHONPATH": search_path(folder, os.environ),
             "PYTHONUNBUFFERED": "1",
-            "TQDM_MININTERVAL": "10",  # in seconds; a log keeps every state of a progress bar
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # torch and other processes need memory, too
         }
         if why := provide(options.wheels, pathlib.Path(folder)):

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.metrics import hit_rate
@@ -18,6 +17,7 @@ from gradrev_jax.data.queries import Queries
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.searching import HeldOut, Way, index_features, with_rest
 from gradrev_jax.evaluation.weighted_hits import WeightedHits
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs.protocol import Protocol, check_queries, given_weights, queries_of
 from gradrev_jax.search.gallery import retrieve
 from gradrev_jax.search.products import NotComparableError
@@ -215,8 +215,8 @@ def _ascend(
 ) -> Float[np.ndarray, " W"]:
     """Revises one weight after the other until a sweep over all of them changes nothing, or SWEEPS times."""
     weights = weights.copy()
-    with tqdm(
-        total=SWEEPS * len(weights), desc="weights", unit="weight", disable=not progress, leave=False
+    with ProgressBar(
+        total=SWEEPS * len(weights), desc="weights", unit="weight", progress=progress, leave=False
     ) as bar:
         for _ in range(SWEEPS):
             before = weights.copy()

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from gradrev_jax.core.arguments import whole_number
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, check_labels
@@ -25,6 +24,7 @@ from gradrev_jax.evaluation.probe_data import (
     conditional_inputs,
     plain_inputs,
 )
+from gradrev_jax.progress import ProgressBar
 
 KINDS = ("mlp", "knn", "control")
 WIDTHS = 16  # linear probes are compiled for multiples of so many inputs, so that few programs serve all
@@ -88,7 +88,7 @@ def measure_leakage(
         extra = _as_float32(extra[0]), np.asarray(extra[1])
     _check(features, labels, schema, folds, extra)
     data = _Images.of(features, labels, extra, folds, seed)
-    with tqdm(total=2 + len(set(kinds)), desc="leakage", disable=not progress, leave=False) as bar:
+    with ProgressBar(total=2 + len(set(kinds)), desc="leakage", progress=progress, leave=False) as bar:
         return _measure(data, schema, frozenset(kinds), seed, bar)
 
 
@@ -117,7 +117,7 @@ class _Images(NamedTuple):
 
 
 def _measure(
-    data: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: "tqdm[Any]"
+    data: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: ProgressBar
 ) -> Leakage:
     features, labels, num_scored, folds = data
     measured = ProbeScores(labels, folds, num_scored, schema)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
-from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.learned_edits import LearnedEdit
@@ -42,6 +41,7 @@ from gradrev_jax.evaluation.scores import (
 from gradrev_jax.evaluation.searching import Answers, Way, index_features, search_queries
 from gradrev_jax.evaluation.summary import summarize
 from gradrev_jax.evaluation.unlabelled_scores import score_unlabelled
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.encoder_faults import blaming_encoder
 from gradrev_jax.runs.metrics_log import read_records
@@ -182,11 +182,11 @@ def search_baselines(
     )
     labels = run.catalogue.part_labels(TEST)
     found = {}
-    for name in tqdm(
+    for name in ProgressBar(
         protocol.baselines,
         "baselines",
         unit="baseline",
-        disable=not (progress and protocol.baselines),
+        progress=bool(progress and protocol.baselines),
         leave=False,
     ):
         go_on()

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
-from tqdm import tqdm
 
 from gradrev_jax.models.inputs import Rows
 from gradrev_jax.models.interface import Encoder, EncoderOutput, FullOutput
 from gradrev_jax.models.shards import AXIS
+from gradrev_jax.progress import ProgressBar
 
 Output = TypeVar("Output")
 
@@ -79,7 +79,7 @@ def predict_batches(
     placed = _place(forward, params, batch_size)
     batch_size = placed.batch_size
     starts = range(first, last, batch_size)
-    bar = tqdm(total=last - first, desc=description, unit="image", disable=not progress, leave=False)
+    bar = ProgressBar(total=last - first, desc=description, unit="image", progress=progress, leave=False)
 
     def finish(start: int, output: Output) -> tuple[slice, Output]:
         stop = min(start + batch_size, last)

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import Catalogue
 from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.distributed import say
 from gradrev_jax.models.embeddings import READ_AT_ONCE
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs import pixels
 from gradrev_jax.runs.embedded_images import embedded_images
 from gradrev_jax.runs.fingerprints import RememberedDigests
@@ -85,7 +85,7 @@ def _remember(
     """
     if not isinstance(catalogue.images, RememberedDigests):
         return
-    with tqdm(total=len(rows), desc="checking", unit="vector", disable=not progress, leave=False) as bar:
+    with ProgressBar(total=len(rows), desc="checking", unit="vector", progress=progress, leave=False) as bar:
         for start in range(0, len(rows), READ_AT_ONCE):
             part = rows[start : start + READ_AT_ONCE]
             catalogue.images.known.update(zip(part.tolist(), vectors.digests(part), strict=True))

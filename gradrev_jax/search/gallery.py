@@ -2,12 +2,12 @@
 
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from gradrev_jax import distributed
 from gradrev_jax.core.learned_edits import LearnedEdit
 from gradrev_jax.core.normalization import Normalization, Weights
 from gradrev_jax.core.replacement import Edit
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.search.batching import MAX_REFERENCES
 from gradrev_jax.search.index import ManipulationIndex
 from gradrev_jax.search.learned_edit_index import LearnedEditIndex
@@ -90,6 +90,6 @@ def retrieve(
             strength=strengths[chunk],
             exclude_reference=exclude_query,
         ).indices
-        for chunk in tqdm(chunks, desc="retrieval", unit="chunk", disable=not progress, leave=False)
+        for chunk in ProgressBar(chunks, desc="retrieval", unit="chunk", progress=progress, leave=False)
     ]
     return distributed.gather(np.concatenate(found), len(by_reference))[np.argsort(by_reference)]

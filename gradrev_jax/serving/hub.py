@@ -5,9 +5,8 @@ import pathlib
 import re
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.model_file import MODEL_FILE, holds_model, read_checkpoint
 
@@ -21,11 +20,11 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 REVISION = re.compile(r"[A-Za-z0-9][\w./-]*")
 
 
-class _NoBar(tqdm):
+class _NoBar(ProgressBar):
     """A progress bar that is not shown; the hub's package takes a class."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{**options, "disable": True})
+        super().__init__(*arguments, **{**options, "progress": False})
 
 
 def locate(where: str | os.PathLike[str], *, progress: bool = True) -> pathlib.Path:
@@ -107,7 +106,7 @@ def fetch_model(where: str, *, progress: bool = True) -> pathlib.Path:
             revision=revision,
             allow_patterns=list(READ_FILES),
             library_name="gradrev_jax",
-            tqdm_class=tqdm if progress else _NoBar,
+            tqdm_class=ProgressBar if progress else _NoBar,
         )
     except Exception as error:  # of several libraries, by what is wrong
         raise WorkdirError(f"{where} cannot be fetched: {_reason(error)}") from error

@@ -70,7 +70,7 @@ def train(
     Args:
       config: all fields, as ``configs/default.py`` has them.
       directory: the run's folder; docs/quick_start.md says what a run leaves there.
-      progress: whether progress bars are shown.
+      progress: whether progress is shown: bars on a terminal, elsewhere a line per epoch, or minute.
       stop: the function that says whether to save and stop. It is called between steps, and quickly; if one
         of several processes is asked to stop, all do after the same step.
       during_steps: the function that returns a context manager, which is active while there are steps that

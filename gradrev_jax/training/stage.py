@@ -81,7 +81,7 @@ class RunOptions:
         none.
       patient_steps: the number of steps without a better score on the held-out part after which the stage
         ends; None: it runs to its last step.
-      progress: whether a progress bar is shown.
+      progress: whether progress is shown: a bar on a terminal, elsewhere a line per epoch, or minute.
       stop: the function that says whether to save and stop; it is called between steps.
       during_steps: the function that makes a context, in which there is work that only a checkpoint keeps.
     """

@@ -8,6 +8,7 @@ import jax
 
 from gradrev_jax import distributed
 from gradrev_jax.errors import DivergedError
+from gradrev_jax.progress import ProgressBar, tell
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.training.feed import Feed
 from gradrev_jax.training.parallel import StepsTaken
@@ -18,8 +19,9 @@ from gradrev_jax.training.update import TrainState, all_finite
 from gradrev_jax.training.validation import Validation
 
 _all_finite = jax.jit(all_finite)
-SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")  # on the progress bar, where they are logged
-
+# On the progress bar, or in the lines that stand for it, where they are logged.
+SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")
+PATIENCE = 60.0  # seconds within an epoch until the next line, where no bar can be drawn
 SHORTEST = 1e-6  # seconds, so that no clock makes a speed infinite
 
 
@@ -70,12 +72,14 @@ class StageObserver:
         options: RunOptions,
         checkpoints: Checkpoints,
         log: Callable[[Mapping[str, Any]], None],
-        bar: Any,
+        bar: ProgressBar,
         meter: SpeedMeter,
     ) -> None:
         self._stage, self._options, self._checkpoints = stage, options, checkpoints
         self._log, self._bar, self._meter = log, bar, meter
         self._taken: tuple[range, StepsTaken] | None = None
+        self._has_lines = options.progress and bar.disable
+        self._told = time.perf_counter()
 
     def ends_before(self, step: int) -> bool:
         """Returns whether the stage ends early before a step, no longer better on the held-out part."""
@@ -104,11 +108,16 @@ class StageObserver:
             self._check_steps()  # so that what is not finite is never recorded, validated or saved
             record = self._meter.record(done)
             self._log({**self._record_keys(done), **record})
-            self._bar.set_postfix({name: f"{record[name]:.3g}" for name in SHOWN if name in record})
+            shown = {name: f"{record[name]:.3g}" for name in SHOWN if name in record}
+            self._bar.set_postfix(shown)
+            if not epoch_ends and time.perf_counter() - self._told >= PATIENCE:
+                self._tell(done, shown)
         if saves:
             self._check_state(state, done)
             validation = self._validate(state, done) if epoch_ends else Validation({}, None)
             self._record(validation, done)
+            if epoch_ends:
+                self._tell(done, shown, validation.score)
             self._checkpoints.save(done, checkpoint_items(state), score=validation.score)
             self._meter.restart()  # neither validation nor copying is part of the training speed
         self._bar.update(len(steps))
@@ -159,6 +168,18 @@ class StageObserver:
     def _record(self, validation: Validation, done: int) -> None:
         if validation.record:
             self._log({**self._record_keys(done), **validation.record})
+
+    def _tell(self, done: int, shown: Mapping[str, str], score: float | None = None) -> None:
+        """Prints how far training is, where no bar can be drawn."""
+        if not self._has_lines:
+            return
+        epoch = done / self._stage.epoch_steps
+        parts = [f"{self._stage.name}: step {done:,} of {self._stage.last_step:,}, epoch {epoch:.4g}"]
+        parts.append(", ".join(f"{name} {value}" for name, value in shown.items()))
+        if score is not None:
+            parts.append(f"{score:.4g} on the held-out part")
+        tell("; ".join(parts))
+        self._told = time.perf_counter()
 
     def _epoch_ends(self, done: int) -> bool:
         return done > 0 and (done % self._stage.epoch_steps == 0 or done == self._stage.last_step)

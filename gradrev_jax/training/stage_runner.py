@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gradrev_jax import distributed
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.runs import workdir
 from gradrev_jax.runs.checkpoints import Checkpoints
 from gradrev_jax.runs.loggers.loggers import Loggers
@@ -61,12 +61,12 @@ def run_stage(
         _tell_if_beyond(stage, first_step)
         with (
             _records(directory, stage.name, first_step, loggers) as log,
-            tqdm(
+            ProgressBar(
                 total=stage.last_step,
                 initial=first_step,
                 desc=stage.name,
                 unit="step",
-                disable=not options.progress,
+                progress=options.progress,
             ) as bar,
             _feed(stage, options, first_step) as feed,
         ):

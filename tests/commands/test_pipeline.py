@@ -26,9 +26,11 @@ def test_a_run_is_trained_evaluated_compared_and_exported(call, tmp_path, cache_
     trained = call("train", *TINY, f"--workdir={run}", f"--config.data.cache_dir={cache_dir}")
     assert trained.status == 0, trained.err
     assert trained.out == f"\nNext: python evaluate.py --workdir={run}\n"
-    assert "loss_cls" in trained.err  # the progress bar
+    assert all(f"{stage}: step" in trained.err for stage in ("encoder", "memory"))
+    assert "\r" not in trained.err, "a file gets lines, and no progress bar"
 
-    assert call("evaluate", f"--workdir={run}", "--stage=encoder").status == 0
+    prototypes = call("evaluate", f"--workdir={run}", "--stage=encoder")
+    assert (prototypes.status, "\r" in prototypes.err) == (0, False)
     shutil.copytree(run, strong)
     shutil.rmtree(strong / "report_encoder")
     assert call("evaluate", f"--workdir={run}", "--step=latest").status == 0

@@ -9,8 +9,7 @@ import pathlib
 import sys
 import tempfile
 
-from tqdm import tqdm
-
+from gradrev_jax.progress import ProgressBar
 from tests.faults.kills.trials import Kill, run_all
 
 
@@ -25,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the runs; one with a fault stays there")
     options = parser.parse_args(arguments)
     folder = (options.keep or pathlib.Path(tempfile.mkdtemp(prefix="kills-"))).absolute()
-    with tqdm(total=options.kills, unit="kill", desc="killing") as bar:
+    with ProgressBar(total=options.kills, unit="kill", desc="killing") as bar:
 
         def tell(kill: Kill) -> None:
             bar.set_postfix_str(kill.phase)

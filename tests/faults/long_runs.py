@@ -19,7 +19,6 @@ import time
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.recording import record
 from configs import garments
@@ -28,6 +27,7 @@ from gradrev_jax.errors import DivergedError
 from gradrev_jax.models.alexnet import TAPS
 from gradrev_jax.models.backbones import BACKBONES, Backbone
 from gradrev_jax.models.inputs import PixelInputs
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.training.run import train
 from gradrev_jax.training.update import all_finite
 from tests.faults.training_watch import watched
@@ -280,7 +280,7 @@ def main(arguments=None):
     ]
     results, begin = {}, time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
-        bar = tqdm(chosen, unit="run")
+        bar = ProgressBar(chosen, unit="run")
         for case in bar:
             bar.set_description(case.name)
             steps = math.ceil(options.steps * case.part)

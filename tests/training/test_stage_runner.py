@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import threading
 from typing import NamedTuple
 
@@ -87,6 +88,26 @@ def test_it_logs_validates_and_saves_when_it_should(tmp_path):
     )
     assert {record["stage"] for record in logged} == {"count"}
     assert steps_there(tmp_path) == ((8, 10), 8)
+
+
+def test_where_no_line_can_be_drawn_over_each_epoch_gets_a_line(tmp_path, capsys):
+    run(counting(accuracies=[0.5, 0.9, 0.7])[0], tmp_path, progress=True)
+    lines = capsys.readouterr().err.split("\n")
+    speeds = [re.search(r", images_per_second [\d.e+]+;", line)[0] for line in lines[:-1]]
+    assert [line.replace(speed, ";") for line, speed in zip(lines, speeds, strict=False)] == [
+        "count: step 4 of 10, epoch 1; loss_cls 0.25; 0.5 on the held-out part",
+        "count: step 8 of 10, epoch 2; loss_cls 0.125; 0.9 on the held-out part",
+        "count: step 10 of 10, epoch 2.5; loss_cls 0.1; 0.7 on the held-out part",
+    ]
+    run(counting(last_step=14)[0], tmp_path, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_epoch_of_hours_gets_a_line_now_and_then(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(stage_observer, "PATIENCE", 0.0)
+    run(counting()[0], tmp_path, progress=True)
+    told = [re.match(r"count: step (\d+)", line)[1] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["3", "4", "6", "8", "9", "10"]
 
 
 def test_it_ends_early_when_it_gets_no_better(tmp_path):

@@ -2,18 +2,17 @@
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from tqdm import tqdm
 
 from gradrev_jax.core.workers import NUM_WORKERS
 from gradrev_jax.data.catalogue import ImageSource, Transform
 from gradrev_jax.errors import DataError, UserError, join_lines
+from gradrev_jax.progress import ProgressBar, tell
 
 Result = TypeVar("Result")
 CHUNK = 16  # images that a thread is given at once: of small ones, each costs less than handing it over
@@ -70,12 +69,12 @@ class ImagePool:
                     range(0, count, size),
                 )
                 title = f"{verb} {self.description}"
-                bar = tqdm(
+                bar = ProgressBar(
                     itertools.chain.from_iterable(attempts),
                     title,
                     count,
                     unit="image",
-                    disable=not self.progress,
+                    progress=self.progress,
                     leave=False,
                 )
                 results = list(bar)
@@ -110,7 +109,7 @@ class ImagePool:
           text: the line.
         """
         if self.progress:
-            tqdm.write(f"note: {text}", file=sys.stderr)
+            tell(f"note: {text}")
 
 
 class DecodedImages:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int
-from tqdm import tqdm
 
 from gradrev_jax.data.images.near_files import find_near_file
 from gradrev_jax.data.vector_rows import Vectors
@@ -17,6 +16,7 @@ from gradrev_jax.data.vectors.safetensors_files import open_safetensors
 from gradrev_jax.data.vectors.stored import Stored
 from gradrev_jax.errors import DataError, did_you_mean, join_lines
 from gradrev_jax.files import HEAD, LFS_ADVICE, is_lfs_pointer
+from gradrev_jax.progress import ProgressBar
 
 FORMATS: dict[str, Callable[[pathlib.Path], Stored]] = {
     ".npy": open_npy,
@@ -127,7 +127,7 @@ def _check_finite(
     faults: list[int] = []
     starts = range(0, len(order), step)
     title = f"checking {path.name}"
-    for start in tqdm(starts, title, delay=PATIENCE, leave=False, disable=not progress):
+    for start in ProgressBar(starts, title, delay=PATIENCE, leave=False, progress=progress):
         part = order[start : start + step]
         finite = np.isfinite(vectors[part]).all(axis=(1, 2))
         faults += part[~finite].tolist()

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from gradrev_jax.errors import ConfigError, DataError, join_names
+from gradrev_jax.progress import ProgressBar
 from gradrev_jax.serving.engines.engine import EngineGallery, Lengths, check_gallery
 from gradrev_jax.serving.engines.milvus import (
     LOAD_SECONDS,
@@ -148,8 +148,8 @@ def _insert(
     if stored > start:
         connection.call("delete", filter=f"{ROW} >= {start}", seconds=BATCH_SECONDS)
     fields = [attribute_field(n) for n in range(gallery.schema.num_attributes)]
-    with tqdm(
-        total=about.num_rows, initial=start, desc="filling", unit="image", disable=not progress, leave=False
+    with ProgressBar(
+        total=about.num_rows, initial=start, desc="filling", unit="image", progress=progress, leave=False
     ) as bar:
         for first in range(start, about.num_rows, about.batch_rows):
             last = min(first + about.batch_rows, about.num_rows)

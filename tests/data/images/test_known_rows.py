@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradrev_jax import progress
 from gradrev_jax.data.catalogue import Transform
 from gradrev_jax.data.images import cache
 from gradrev_jax.data.images.cache import cached_images
@@ -137,7 +138,10 @@ def test_room_is_made_before_rows_are_taken(files, tmp_path, decoded):
     assert len(decoded) == 7, "what was removed is not read"
 
 
-def test_how_many_images_are_known_is_said_with_the_progress_bars(files, tmp_path, decoded, capsys):
+def test_how_many_images_are_known_is_said_with_the_progress_bars(
+    files, tmp_path, decoded, capsys, monkeypatch
+):
+    monkeypatch.setattr(progress, "can_draw", lambda: True)
     cached(files, tmp_path, np.arange(6))
     assert not capsys.readouterr().err
     cached(files, tmp_path, progress=True, description="gallery")

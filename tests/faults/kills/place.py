@@ -5,10 +5,13 @@ import dataclasses
 import functools
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Iterator, Sequence
 
 PROJECT = pathlib.Path(__file__).parents[3]
@@ -102,20 +105,20 @@ class Place:
             "TMPDIR": str(self.temporary),
         }
         environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(self.shared / "programs"))
-        with self.log(command).open("wb") as log:
+        with _terminal(self.log(command)) as terminal:
             process = subprocess.Popen(
                 self.arguments(command),
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=terminal,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        try:
-            yield process
-        finally:
-            kill(process)
+            try:
+                yield process
+            finally:
+                kill(process)
 
     def printed(self, command: str) -> str:
         """Returns what the last process of a command has printed until now."""
@@ -183,6 +186,29 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextlib.contextmanager
+def _terminal(log: pathlib.Path) -> Iterator[int]:
+    """Makes a terminal, whose bars tell where a command is; what is printed there is copied into a file."""
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 200))
+
+    with log.open("wb", buffering=0) as file:
+
+        def copy() -> None:
+            with contextlib.suppress(OSError):  # nobody has the terminal any more
+                while printed := os.read(screen, 1 << 16):
+                    file.write(printed)
+
+        reader = threading.Thread(target=copy)
+        reader.start()
+        try:
+            yield terminal
+        finally:
+            os.close(terminal)
+            reader.join()
+            os.close(screen)
 
 
 @functools.cache

@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from gradrev_jax.data.catalogue import DEFAULT_SAMPLING, Sampling, Transform
 from gradrev_jax.data.formats.tfds.features import Feature, leaves, select_features, value_at
 from gradrev_jax.data.images.files import decode_image, to_square
 from gradrev_jax.data.images.limits import LARGEST_IMAGE
+from gradrev_jax.progress import ProgressBar
 
 CHUNK = 512  # the number of records read at once
 VERSION = b"tfds images 1"  # part of every digest: masks are stretched here, but not in files
@@ -64,8 +64,8 @@ class Records:
 
     def in_order(self, description: str, *, progress: bool = True) -> Iterator[bytes]:
         """Yields all records, read in chunks, with a progress bar if that takes more than seconds."""
-        with tqdm(
-            total=len(self), desc=description, unit="record", delay=2, leave=False, disable=not progress
+        with ProgressBar(
+            total=len(self), desc=description, unit="record", delay=2, leave=False, progress=progress
         ) as bar:
             for number, source in enumerate(self.sources.values()):
                 of_source = self.places[self.places[:, 0] == number, 1]
