@@ -6,9 +6,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from gradrev_jax.evaluation.fonts import lettered
@@ -18,11 +17,12 @@ OURS, OTHER = "#1f6feb", "#8c959f"
 NAME_WIDTH = 24  # the largest width of a name, in columns of text
 # The largest number of attributes whose accuracies are written into the cells of a heat map.
 WRITTEN_ATTRIBUTES = 30
+GREY = "#a8a8a8"
 LINE_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 
 
 def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes: Sequence[str]) -> Figure:
-    """Draws the accuracy of each classifier (column) on each feature (row), Fig. 5; None stays blank.
+    """Draws the accuracy of each classifier (column) on each feature (row), Fig. 5; None is grey.
 
     More than 30 attributes are shown by colour only.
     """
@@ -33,9 +33,9 @@ def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes
         beside = inches(names, fontsize)
         figure = Figure(figsize=(side + beside + 1.6, side + 0.75 * beside + 0.6), layout="compressed")
         axes = figure.subplots()
-        image = heat_map(axes, matrix, names, fontsize=fontsize)
+        heat_map(axes, matrix, names, fontsize=fontsize)
         axes.set_ylabel("feature")
-        figure.colorbar(image, label="accuracy (%)", shrink=0.8)
+        color_bar(figure, [axes], "accuracy (%)")
     return figure
 
 
@@ -54,21 +54,24 @@ def hit_rate_curve(hit_rate: Mapping[str, float], baseline: Mapping[str, float])
 
 
 def heat_map(
-    axes: Axes, matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, fontsize: int
-) -> AxesImage:
+    axes: Axes,
+    matrix: Sequence[Sequence[float | None]],
+    names: Sequence[str],
+    *,
+    fontsize: int,
+    lowest: int = 0,
+) -> None:
     """Draws a matrix of accuracies as coloured cells, with numbers in them if these can be read.
 
     Args:
       axes: the axes to draw in.
-      matrix: the accuracy by feature (row) and classifier (column); None stays blank.
+      matrix: the accuracy by feature (row) and classifier (column); None is grey, without a number.
       names: the names of the rows and the columns, already shortened.
       fontsize: the font size of the names, in points.
-
-    Returns:
-      The image, for which a colour bar can be made.
+      lowest: the percentage below which all colours are alike; what is below 0 is orange.
     """
     accuracy = np.array(matrix, float)
-    image = axes.imshow(100 * accuracy, cmap="Blues", vmin=0, vmax=100)
+    axes.imshow(100 * accuracy, cmap=_colors(lowest), vmin=lowest, vmax=100)
     if len(names) <= WRITTEN_ATTRIBUTES:
         for (row, column), value in np.ndenumerate(accuracy):
             if np.isfinite(value):
@@ -81,7 +84,30 @@ def heat_map(
     axes.set_yticks(range(len(names)), names, fontsize=fontsize)
     axes.tick_params(length=2)
     axes.set_xlabel("classifier")
-    return image
+
+
+def color_bar(figure: Figure, maps: Sequence[Axes], label: str, *, aspect: int = 20, lowest: int = 0) -> None:
+    """Draws the colour bar of heat maps that share their colours; it explains grey where there is any.
+
+    Args:
+      figure: the figure.
+      maps: the axes of the heat maps; some may be empty.
+      label: the text beside the bar.
+      aspect: the length of the bar over its width.
+      lowest: the percentage below which all colours are alike, as in ``heat_map``.
+    """
+    images = [image for axes in maps for image in axes.images]
+    if any(np.ma.is_masked(image.get_array()) for image in images):
+        label += "\ngrey: not measured"
+    extend = "min" if lowest < 0 else "neither"
+    figure.colorbar(images[0], ax=maps, label=label, shrink=0.8, aspect=aspect, extend=extend)
+
+
+def _colors(lowest: int) -> Colormap:
+    """Returns the colours of the percentages from the lowest to 100, four for each."""
+    blue = matplotlib.colormaps["Blues"](np.linspace(0, 1, 4 * 100))
+    orange = matplotlib.colormaps["Oranges"](np.linspace(0.7, 0.08, -4 * lowest))
+    return ListedColormap(np.concatenate([orange, blue])).with_extremes(bad=GREY)
 
 
 def cell_size(attributes: int, *, largest: float) -> float:

@@ -9,6 +9,7 @@ from gradrev_jax.evaluation.figures import (
     NAME_WIDTH,
     WRITTEN_ATTRIBUTES,
     cell_size,
+    color_bar,
     heat_map,
     inches,
 )
@@ -19,13 +20,14 @@ TITLES = {
     "matrix": "above the majority rate",
     "conditional_matrix": "beyond the own label",
 }
+LOWEST = -25  # percent; what is less has the same colour
 
 
 def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
     """Draws what fresh probes find of each attribute (column) in what is compared of each (row).
 
-    The left map has the leakage, the right one the conditional leakage. None stays blank; more than 30
-    attributes are shown by colour only.
+    The left map has the leakage, the right one the conditional leakage. None is grey, what is below 0 orange,
+    and all below -25 % alike. More than 30 attributes are shown by colour only.
 
     Args:
       leakage: the measurements as in ``Leakage.as_json``; of them ``attributes``, ``matrix`` and
@@ -39,12 +41,12 @@ def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
         beside = inches(names, fontsize)
         size = (2 * (side + 0.3) + beside + 1.6, side + 0.75 * beside + 0.9)
         figure = Figure(figsize=size, layout="compressed")
-        maps = figure.subplots(1, len(TITLES))
+        maps = list(figure.subplots(1, len(TITLES)))
         for axes, (matrix, title) in zip(maps, TITLES.items(), strict=True):
-            image = heat_map(axes, leakage[matrix], names, fontsize=fontsize)
+            heat_map(axes, leakage[matrix], names, fontsize=fontsize, lowest=LOWEST)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("attribute")
         maps[0].set_ylabel("read from")
         maps[1].set_yticks(range(len(names)), [""] * len(names))
-        figure.colorbar(image, ax=maps, label="leakage (%)", shrink=0.8)
+        color_bar(figure, maps, "leakage (%)", lowest=LOWEST)
     return figure

@@ -46,7 +46,7 @@ def describe_leakage(representation: str) -> str:
         "What fresh linear classifiers read of an attribute (column) from what is compared of another (row: "
         f"{compared.of_attribute}), on images that the encoder did not see: 0 is the majority class, 1 is "
         "every label. Conditional: beyond what the own label of the row tells, as a fraction of what is left "
-        f"to tell.{rest if compared.has_look else ''}"
+        f"to tell. Below 0, they do worse than without it.{rest if compared.has_look else ''}"
     )
 
 

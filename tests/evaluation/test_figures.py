@@ -28,7 +28,7 @@ def curves(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
 
 
-def test_a_heat_map_writes_each_accuracy_in_its_cell_and_leaves_none_blank():
+def test_a_heat_map_writes_each_accuracy_in_its_cell_and_draws_none_grey():
     figure = saved(cross_accuracy_heat_map([[0.914, None], [0.0, 1.0]], ["color", "size"]))
     axes, bar = figure.axes
     written = {tuple(text.get_position()): text.get_text() for text in axes.texts}
@@ -38,7 +38,17 @@ def test_a_heat_map_writes_each_accuracy_in_its_cell_and_leaves_none_blank():
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         assert [label.get_text() for label in labels] == ["color", "size"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("classifier", "feature")
-    assert bar.get_ylabel() == "accuracy (%)"
+    assert bar.get_ylabel() == "accuracy (%)\ngrey: not measured"
+
+
+def test_by_colour_alone_an_accuracy_of_0_differs_from_none():
+    matrix = [[1.0] * 31] * 30
+    image = saved(cross_accuracy_heat_map([*matrix, [0.0, None, *([1.0] * 29)]], named(31))).axes[0].images[0]
+    zero, none = image.to_rgba(image.get_array())[30, :2]
+    assert none[3] == 1, "no white shines through"
+    assert np.abs(none - zero).max() > 0.2
+    whole = saved(cross_accuracy_heat_map([[1.0] * 31] * 31, named(31)))
+    assert whole.axes[1].get_ylabel() == "accuracy (%)"
 
 
 def test_a_heat_map_of_one_attribute():

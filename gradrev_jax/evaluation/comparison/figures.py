@@ -17,6 +17,7 @@ from gradrev_jax.evaluation.figures import (
     OTHER,
     WRITTEN_ATTRIBUTES,
     cell_size,
+    color_bar,
     heat_map,
     inches,
     legend_height,
@@ -116,7 +117,7 @@ def cross_accuracy_heat_maps(
     """Draws the accuracy of each classifier (column) on each feature (row), Fig. 5, one map per system.
 
     Args:
-      matrices: the accuracies of each system; None stays blank.
+      matrices: the accuracies of each system; None is grey.
       attributes: the names of the rows and the columns.
 
     Raises:
@@ -139,7 +140,7 @@ def cross_accuracy_heat_maps(
         columns_of_title = max(12, int(side * 10))
         titles = shorten_all(matrices, 2 * columns_of_title, spell)
         for axes, title, matrix in zip(shown, titles, matrices.values(), strict=False):
-            image = heat_map(axes, matrix, names, fontsize=fontsize)
+            heat_map(axes, matrix, names, fontsize=fontsize)
             axes.set_title(left_to_right(wrap(title, columns_of_title, 3)), fontsize=10)
             if axes in grid[:, 0]:
                 axes.set_ylabel("feature")
@@ -147,7 +148,7 @@ def cross_accuracy_heat_maps(
                 axes.set_yticks(range(len(names)), [""] * len(names))
         for axes in shown[len(matrices) :]:
             axes.axis("off")
-        figure.colorbar(image, ax=shown, label="accuracy (%)", shrink=0.8, aspect=30)
+        color_bar(figure, shown, "accuracy (%)", aspect=30)
     return figure
 
 

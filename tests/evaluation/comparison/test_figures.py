@@ -71,7 +71,7 @@ def test_heat_maps_share_a_scale_and_fill_a_grid(count, shape):
     figure = saved(cross_accuracy_heat_maps(matrices, ["color", "$_$"]))
     *maps, bar = figure.axes
     assert len(maps) == shape[0] * shape[1]
-    assert bar.get_ylabel() == "accuracy (%)"
+    assert bar.get_ylabel() == "accuracy (%)\ngrey: not measured"
     shown = [axes for axes in maps if axes.images]
     assert [axes.get_title() for axes in shown] == list(matrices)
     assert {axes.images[0].get_clim() for axes in shown} == {(0, 100)}
