@@ -346,6 +346,7 @@ def startup_table(result: Mapping[str, Any]) -> str:
         "train": "`train.py`, AlexNet, 224 px, batch 64, to the end of its first step",
         "demo": "the training of `make demo`, to the end of its first step",
         "evaluate": "`evaluate.py` on the demo's run",
+        "evaluate_again": "the same, of a checkpoint that was evaluated before",
     }
     kinds = ("first", "second", "torch")
     header = ["seconds", "first start", "later starts", "torch"]

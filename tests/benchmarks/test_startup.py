@@ -52,6 +52,24 @@ def test_first_starts_have_no_programs_and_the_others_those_of_the_first(place, 
     assert seen == [False, False, True, False, True]
 
 
+def test_evaluations_find_what_was_measured_only_where_that_is_timed(place, tmp_path, monkeypatch):
+    results = tmp_path / "caches" / "gradrev_jax" / "results"
+    seen = []
+
+    def whole(self, command, *arguments):
+        if command == "evaluate":
+            seen.append(results.exists())
+            results.mkdir(parents=True, exist_ok=True)
+        return len(seen)
+
+    monkeypatch.setattr(Place, "whole", whole)
+    assert startup.measure_evaluation(place, 2) == {
+        "evaluate": {FIRST: [1], SECOND: [2, 4]},
+        "evaluate_again": {SECOND: [3, 5]},
+    }
+    assert seen == [False, False, True, False, True]
+
+
 def test_the_environment_chooses_no_other_programs(tmp_path, monkeypatch):
     monkeypatch.setattr(startup, "ROOT", tmp_path)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
@@ -77,7 +95,7 @@ def test_a_python_without_torch_is_refused_before_anything_is_measured(tmp_path,
 def test_the_version_and_the_threads_of_the_other_python_are_recorded(tmp_path, monkeypatch):
     seconds = {FIRST: [1.0], SECOND: [1.0]}
     monkeypatch.setattr(startup, "measure_training", lambda *_: dict(seconds))
-    monkeypatch.setattr(startup, "measure_evaluation", lambda *_: dict(seconds))
+    monkeypatch.setattr(startup, "measure_evaluation", lambda *_: {"evaluate": dict(seconds)})
     monkeypatch.setattr(startup, "measure_torch", lambda *_: [1.0])
     monkeypatch.setattr(startup, "TORCH_VERSION", "print('a warning'); print('9.8+cpu', 3)")
     main(["--tiny", f"--torch={sys.executable}", f"--out={tmp_path}"])
@@ -94,6 +112,7 @@ def test_everything_can_be_measured_and_is_written(tmp_path):
     result = main(["--tiny", "--repeats=1", f"--torch={sys.executable}", f"--out={tmp_path}"])
     assert result["seconds"]["train"].keys() == {FIRST, SECOND, TORCH}
     assert result["seconds"]["evaluate"].keys() == {FIRST, SECOND}
+    assert result["seconds"]["evaluate_again"].keys() == {SECOND}
     written = json.loads((tmp_path / "startup_cpu.json").read_text())
     assert written["seconds"] == result["seconds"]
     assert written["versions"]["jax"]

@@ -211,12 +211,17 @@ def test_a_search():
 def test_starts_stand_beside_torchs_where_it_was_there():
     spread = {"median": 4.0, "least": 3.0, "most": 5.06, "count": 3}
     result = {
-        "seconds": {"train": dict.fromkeys(("first", "second", "torch"), spread), "demo": {"first": spread}}
+        "seconds": {
+            "train": dict.fromkeys(("first", "second", "torch"), spread),
+            "demo": {"first": spread},
+            "evaluate_again": {"second": spread},
+        }
     }
     shown = "4.0 [3.0, 5.1]"
     rows = [line.split(" | ") for line in startup_table(result).splitlines()[2:]]
-    assert [row[0].split(",")[0] for row in rows] == ["| `train.py`", "| the training of `make demo`"]
-    assert [row[1:] for row in rows] == [[shown, shown, f"{shown} |"], [shown, "", " |"]]
+    titles = [row[0].split(",")[0] for row in rows]
+    assert titles == ["| `train.py`", "| the training of `make demo`", "| the same"]
+    assert [row[1:] for row in rows] == [[shown, shown, f"{shown} |"], [shown, "", " |"], ["", shown, " |"]]
 
 
 DOCUMENTS = tuple(f"docs/{name}.md" for name in ("design", "gpu", "results", "scaling"))
