@@ -9,8 +9,8 @@ validation count. Images are drawn, and kept in an image cache, before anything 
 
 - `train`: `python train.py`, AlexNet at its full width, 224 pixels, batches of 64.
 - `demo`: the training of `make demo`.
-- `evaluate`: `python evaluate.py` on a run of the demo's config after one epoch, until the process ends; what an
-  evaluation has measured is forgotten before each.
+- `evaluate`: `python evaluate.py` on a run of the demo's config after one epoch, until the process ends; what
+  an evaluation has measured is forgotten before each.
 - `evaluate_again`: the same, with the prototypes and the leakage that an evaluation before has kept.
 
 The *first* start has an empty cache of compiled programs, each time anew; before the *second* ones, a start
