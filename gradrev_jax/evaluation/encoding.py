@@ -72,6 +72,7 @@ def _prototypes(run: OpenedRun, *, progress: bool) -> Float[Array, "J P d"]:
             "inputs": [digest_of_rows(images) for images, _ in parts],
             "labels": [labels for _, labels in parts],
             "schema": (schema.names, schema.values),
+            "blocks": run.encoder.blocks.of_attribute,
         }
         found = kept_result(run.cache, made_of, compute)
     total = PrototypeSums(*(np.asarray(found[name], np.float32) for name in PrototypeSums._fields))

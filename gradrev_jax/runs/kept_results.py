@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from gradrev_jax.models.inputs import Rows
 RESULTS = "results"  # the folder within that of the decoded images
 MOST_BYTES = 256 * 2**20  # of results that are kept: some kilobytes each, or megabytes of prototypes
 ROWS = 256  # that are read at a time
+SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64")  # of JAX, that change results
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -26,9 +28,9 @@ def kept_result(
 ) -> dict[str, Any]:
     """Returns the result of a pure function; an earlier one, if all that it was computed from is the same.
 
-    All that is: the arguments, to the bit, the code of this package, the versions of JAX and NumPy, and the
-    kind of device. So no result has to be removed to get the right one. Where one cannot be kept, or cannot
-    be read, it is computed, and that is no error.
+    All that is: the arguments, to the bit, the code of this package, the versions and settings of JAX and
+    NumPy, and the device. So no result has to be removed to get the right one. Where one cannot be kept,
+    cannot be read or is damaged, it is computed, and that is no error.
 
     Args:
       cache: the folder that has the folder of the results, which are JSON files; None: nothing is kept.
@@ -52,16 +54,32 @@ def kept_result(
     if cache is None:
         return compute()
     path = cache / RESULTS / f"{_digest({**made_of, 'computed by': _programs()})}.json"
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(result, dict):
-            path.touch()  # those that were not used for longest are removed first
-            return result
+    if (found := _read(path)) is not None:
+        return found
     result = compute()
+    text = json.dumps(result)
     with contextlib.suppress(OSError, UserError):
-        replace_file(path, json.dumps(result).encode(), WorkdirError)
+        replace_file(path, f"{_checksum(text)}\n{text}".encode(), WorkdirError)
         _tidy(path.parent)
     return result
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    """Returns the result in a file; None if there is none, or it is damaged."""
+    try:
+        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, ValueError):
+        return None
+    if checksum != _checksum(text):
+        return None
+    with contextlib.suppress(OSError):
+        path.touch()  # those that were not used for longest are removed first
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_of_rows(rows: Rows) -> str:
@@ -83,8 +101,7 @@ def digest_of_rows(rows: Rows) -> str:
 
 def _digest(content: Mapping[str, Any]) -> str:
     """Returns a digest of numbers, texts and arrays, of these with their types and shapes."""
-    text = json.dumps(content, sort_keys=True, default=_described)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _checksum(json.dumps(content, sort_keys=True, default=_described))
 
 
 def _described(array: np.ndarray) -> dict[str, Any]:
@@ -97,13 +114,20 @@ def _bits(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-@functools.cache
-def _programs() -> list[str]:
-    """Returns what computes the results: the code of this package, versions, and the kind of device."""
+def _programs() -> list[Any]:
+    """Returns what computes the results: the code of this package, versions, settings and the device."""
+    settings = [getattr(jax.config, name) for name in SETTINGS]
+    flags, device = os.environ.get("XLA_FLAGS"), jax.local_devices()[0]
+    return [_code(), jax.__version__, np.__version__, *settings, flags, device.platform, device.device_kind]
+
+
+@functools.cache  # what is imported does not change
+def _code() -> str:
+    """Returns a digest of the code of this package."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return [code.hexdigest(), jax.__version__, np.__version__, jax.default_backend()]
+    return code.hexdigest()
 
 
 def _tidy(folder: pathlib.Path) -> None:

@@ -1,6 +1,11 @@
+import contextlib
 import json
 import os
+import pathlib
+import re
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -66,13 +71,13 @@ def test_whatever_it_is_computed_from_decides(ask, change):
     assert ask({**GIVEN, **change})["call"] == 2
 
 
-@pytest.mark.parametrize("what", ["code", "name", "version", "device"])
+@pytest.mark.parametrize("what", ["code", "name", "version", "precision", "x64", "flags", "device"])
 def test_so_does_what_computes_it(ask, monkeypatch, tmp_path, what):
     package = tmp_path / "package"
     (package / "room").mkdir(parents=True)
     (package / "room" / "module.py").write_text("x = 1")
     monkeypatch.setattr(kept_results, "PACKAGE", package)
-    kept_results._programs.cache_clear()
+    kept_results._code.cache_clear()
     ask(GIVEN)
     if what == "code":
         (package / "room" / "module.py").write_text("x = 2")
@@ -80,19 +85,28 @@ def test_so_does_what_computes_it(ask, monkeypatch, tmp_path, what):
         (package / "room" / "module.py").rename(package / "module.py")
     elif what == "version":
         monkeypatch.setattr(np, "__version__", "0")
-    else:
-        monkeypatch.setattr("jax.default_backend", lambda: "tpu")
-    kept_results._programs.cache_clear()
-    assert ask(GIVEN)["call"] == 2
+    elif what == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    elif what == "device":
+        other = SimpleNamespace(platform="gpu", device_kind="another")
+        monkeypatch.setattr(jax, "local_devices", lambda: [other])
+    kept_results._code.cache_clear()
+    settings = {"precision": jax.default_matmul_precision("bfloat16"), "x64": jax.enable_x64(True)}
+    with settings.get(what, contextlib.nullcontext()):
+        assert ask(GIVEN)["call"] == 2
     monkeypatch.undo()
-    kept_results._programs.cache_clear()
+    kept_results._code.cache_clear()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
-def test_what_cannot_be_read_is_computed_and_kept_anew(ask, tmp_path, content):
+@pytest.mark.parametrize(
+    "damage", [(rb".*", b""), (rb"\n.*", b"\n{}"), (rb"0\.1", b"0.2"), (rb"^.", b"\xff"), (b"}$", b"")]
+)
+def test_what_is_damaged_is_computed_and_kept_anew(ask, tmp_path, damage):
     ask(GIVEN)
     (path,) = kept(tmp_path)
-    path.write_bytes(content)
+    damaged = re.sub(*damage, path.read_bytes(), count=1, flags=re.DOTALL)
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
     assert ask(GIVEN)["call"] == 2
     assert ask(GIVEN)["call"] == 2
 
@@ -100,6 +114,12 @@ def test_what_cannot_be_read_is_computed_and_kept_anew(ask, tmp_path, content):
 def test_what_cannot_be_kept_is_computed(ask, tmp_path):
     (tmp_path / "file").touch()
     assert [ask(GIVEN, cache)["call"] for cache in (tmp_path / "file", tmp_path / "file", None)] == [1, 2, 3]
+
+
+def test_a_cache_that_is_only_read_serves(ask, monkeypatch):
+    ask(GIVEN)
+    monkeypatch.setattr(pathlib.Path, "touch", lambda self: (_ for _ in ()).throw(PermissionError(self)))
+    assert ask(GIVEN)["call"] == 1
 
 
 def test_an_error_is_raised_and_nothing_kept(tmp_path):
