@@ -57,9 +57,9 @@ def kept_result(
     if (found := _read(path)) is not None:
         return found
     result = compute()
-    text = json.dumps(result)
+    content = {"sha256": _checksum(json.dumps(result)), "result": result}
     with contextlib.suppress(OSError, UserError):
-        replace_file(path, f"{_checksum(text)}\n{text}".encode(), WorkdirError)
+        replace_file(path, json.dumps(content).encode(), WorkdirError)
         _tidy(path.parent)
     return result
 
@@ -67,15 +67,14 @@ def kept_result(
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     """Returns the result in a file; None if there is none, or it is damaged."""
     try:
-        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, ValueError):
-        return None
-    if checksum != _checksum(text):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = content["result"]
+        is_whole = content["sha256"] == _checksum(json.dumps(result))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     with contextlib.suppress(OSError):
         path.touch()  # those that were not used for longest are removed first
-    result: dict[str, Any] = json.loads(text)
-    return result
+    return result if is_whole else None
 
 
 def _checksum(text: str) -> str:

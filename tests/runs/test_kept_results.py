@@ -99,7 +99,8 @@ def test_so_does_what_computes_it(ask, monkeypatch, tmp_path, what):
 
 
 @pytest.mark.parametrize(
-    "damage", [(rb".*", b""), (rb"\n.*", b"\n{}"), (rb"0\.1", b"0.2"), (rb"^.", b"\xff"), (b"}$", b"")]
+    "damage",
+    [(rb".*", b""), (rb".*", b"{}"), (rb".*", b"[]"), (rb"0\.1", b"0.2"), (rb"^.", b"\xff"), (b"}$", b"")],
 )
 def test_what_is_damaged_is_computed_and_kept_anew(ask, tmp_path, damage):
     ask(GIVEN)
