@@ -9,7 +9,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from gradrev_jax.data.catalogue import PARTS, TEST, TRAIN, VALIDATION, Catalogue, Transform
-from gradrev_jax.data.images.cache import cached_rows
+from gradrev_jax.data.images.cache import Filling, cached_rows
 from gradrev_jax.data.images.known_rows import EntryKind
 from gradrev_jax.data.images.pool import DecodedImages, ImagePool
 from gradrev_jax.data.vector_rows import VectorArray, VectorFile, Vectors
@@ -111,8 +111,8 @@ def _embed_pool(
         catalogue.images, rows.tolist(), config.data.workers or None, ", ".join(pool.parts), progress
     )
 
-    def embed(some: ImagePool, positions: Int[np.ndarray, " C"], stored: np.ndarray) -> None:
-        _embed(frozen, pool, some, positions, stored)
+    def embed(some: ImagePool, positions: Int[np.ndarray, " C"], filling: Filling) -> None:
+        _embed(frozen, pool, some, positions, filling)
 
     version = f"{VERSION} {frozen.fingerprint} {pool.views}".encode()
     mapped = cached_rows(
@@ -144,9 +144,9 @@ def _embed(
     pool: Pool,
     images: ImagePool,
     positions: Int[np.ndarray, " C"],
-    stored: np.ndarray,
+    filling: Filling,
 ) -> None:
-    """Writes what a backbone gives of images into their positions in an array."""
+    """Puts what a backbone gives of images into their positions in an array."""
     for rows, features in predict_batches(
         make_embed(frozen.network, frozen.inputs, pool.views),
         frozen.variables,
@@ -155,7 +155,7 @@ def _embed(
         description=f"embedding {images.description}",
         progress=images.progress,
     ):
-        stored[positions[rows]] = features
+        filling.put(positions[rows], np.asarray(features))
 
 
 def _batch_size() -> int:

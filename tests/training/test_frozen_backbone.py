@@ -262,3 +262,27 @@ def test_images_that_cannot_be_read_are_named_all_at_once(config, tmp_path, monk
     assert not entries(tmp_path)
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_was_embedded_before_an_image_that_cannot_be_read_is_kept(
+    config, embedded, tmp_path, monkeypatch
+):
+    anew = vectors_of(config, tmp_path / "run", part="train")[:]
+    shutil.rmtree(tmp_path / "cache")
+    catalogue = builders.open_catalogue(config)
+    source, count = type(catalogue.images), len(catalogue.parts["train"])
+    torn, read = catalogue.parts["train"][count - 5], source.read
+    with monkeypatch.context() as patch:
+
+        def fails(self, row, transform):
+            if row == torn:
+                raise OSError("the image is torn")
+            return read(self, row, transform)
+
+        patch.setattr(source, "read", fails)
+        with pytest.raises(DataError, match=r"(?s)^1 of \d+ images .* the image is torn"):
+            vectors_of(config, tmp_path / "run", part="train")
+    embedded.clear()
+    np.testing.assert_array_equal(vectors_of(config, tmp_path / "run", part="train")[:], anew)
+    (computed,) = embedded
+    assert computed < 16 < count

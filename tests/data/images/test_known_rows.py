@@ -1,5 +1,6 @@
 """Entries of the image cache that take rows from another entry."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -13,6 +14,7 @@ from gradrev_jax.data.images.cache import cached_images
 from gradrev_jax.data.images.cache_entries import PIXEL, build_entry, entries, remove
 from gradrev_jax.data.images.files import ImageFiles
 from gradrev_jax.data.images.known_rows import EntryKind, find_known_rows
+from gradrev_jax.errors import DataError
 
 SIZE = Transform(size=24, resize=24)
 
@@ -62,6 +64,54 @@ def test_images_of_another_entry_are_not_decoded_again(files, tmp_path, decoded)
     decoded.clear()
     cached(files, tmp_path, np.array([4, 2, 5, 1]))
     assert len(decoded) == 2, "none is new"
+
+
+@pytest.mark.parametrize("known", [[], [0, 2]])
+def test_what_could_be_read_is_not_decoded_again_when_the_others_are_replaced(
+    files, tmp_path, decoded, known
+):
+    cached(files, tmp_path, np.array(known, int))
+    whole = (files.root / "5.jpg").read_bytes()
+    (files.root / "5.jpg").write_bytes(whole[:-200])
+    for _ in range(2):
+        decoded.clear()
+        with pytest.raises(DataError, match=r"(?s)^1 of 8 .* 5.jpg: image file is truncated"):
+            cached(files, tmp_path, MORE)
+    assert len(decoded) == 2, "the broken one is tried again, and one that is known is compared"
+    (files.root / "5.jpg").write_bytes(whole)
+    decoded.clear()
+    np.testing.assert_array_equal(cached(files, tmp_path, MORE), anew(files, tmp_path, MORE))
+    assert len(decoded[:-8]) == 2
+    assert not [name for name in names(tmp_path) if name.endswith(".partial")]
+
+
+def test_where_there_is_no_room_for_the_others_the_error_is_that_of_the_images(
+    files, tmp_path, decoded, monkeypatch
+):
+    (files.root / "5.jpg").write_bytes(b"")
+    built = []
+
+    @contextlib.contextmanager
+    def build_once(path, *arguments):
+        built.append(path)
+        if len(built) > 1:
+            raise DataError("the disk is full")
+        with build_entry(path, *arguments) as partial:
+            yield partial
+
+    monkeypatch.setattr(cache, "build_entry", build_once)
+    with pytest.raises(DataError, match="5.jpg: the file is empty"):
+        cached(files, tmp_path, MORE)
+    assert len(built) == 2
+    assert names(tmp_path) == []
+
+
+def test_without_an_image_that_can_be_read_nothing_is_left(files, tmp_path):
+    for name in files.paths:
+        (files.root / name).write_bytes(b"")
+    with pytest.raises(DataError, match="^7 of 7 "):
+        cached(files, tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_rows_come_from_the_entry_that_shares_most(files, tmp_path, decoded):
