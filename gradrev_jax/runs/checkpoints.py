@@ -18,16 +18,8 @@ from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line, join_names
 from gradrev_jax.files import naming_unreadable, new_folder
 from gradrev_jax.runs.checkpoint_digests import Digests, damaged_leaves, digests, leaf_differences, shapes
-from gradrev_jax.runs.damaged_checkpoints import (
-    SCORE_ITEM,
-    STEP_PREFIX,
-    read_score,
-    reason_of,
-    scored,
-    set_aside,
-    step_folder,
-    unusable_file,
-)
+from gradrev_jax.runs.checkpoint_layout import SCORE_ITEM, STEP_PREFIX, read_score, scored, step_folder
+from gradrev_jax.runs.damaged_checkpoints import reason_of, set_aside, unusable_file
 from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, remove_old
 from gradrev_jax.runs.preservation import first_and_last_best, preservation_policy
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
-from gradrev_jax.runs.damaged_checkpoints import read_score
+from gradrev_jax.runs.checkpoint_layout import read_score
 
 
 class BestOfEqual(PreservationPolicy):

@@ -10,7 +10,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.data.vector_rows import Vectors
 from gradrev_jax.errors import ConfigError, WorkdirError, first_line
 from gradrev_jax.files import replace_file
-from gradrev_jax.runs.damaged_checkpoints import step_of
+from gradrev_jax.runs.checkpoint_layout import step_of
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS, RENAMED, is_resumable
 from gradrev_jax.runs.model_file import holds_model
 from gradrev_jax.runs.shared_config import check_shared

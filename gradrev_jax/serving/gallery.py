@@ -19,7 +19,7 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import DataError
 from gradrev_jax.files import expand, new_folder, remove_leftovers
 from gradrev_jax.runs import workdir
-from gradrev_jax.runs.damaged_checkpoints import step_of
+from gradrev_jax.runs.checkpoint_layout import step_of
 from gradrev_jax.search.mapped_arrays import map_array
 from gradrev_jax.serving.engines.vectors import DIGEST
 from gradrev_jax.serving.space import SearchSpace, open_space, save_space
