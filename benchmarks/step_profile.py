@@ -40,8 +40,8 @@ from benchmarks.traces import device_events, reduce
 from gradrev_commands.config_files import find_config, read_config
 from gradrev_jax.core.optimizers import make_optimizer
 from gradrev_jax.data.changes import indicators_between
+from gradrev_jax.models.prototypes import prototype_shape
 from gradrev_jax.runs import builders
-from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems.objective import ENCODER, MEMORY, MemoryTargets
 from gradrev_jax.training.encoder_step import init_state
 from gradrev_jax.training.feed import Feed

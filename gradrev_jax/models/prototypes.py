@@ -1,4 +1,4 @@
-"""Computes the memory from all training images, without keeping their features."""
+"""Computes the memory of prototypes from all training images, without keeping their features."""
 
 import functools
 from collections.abc import Sequence
@@ -39,6 +39,16 @@ def build_memory(
     """
     total = sum_features(params, parts, encoder, batch_size=batch_size, progress=progress)
     return memory_from_sums(total, encoder.schema, encoder.blocks)
+
+
+def prototype_shape(encoder: Encoder) -> jax.ShapeDtypeStruct:
+    """Returns the shape of the prototypes of an encoder's values, [J, P, d].
+
+    Args:
+      encoder: the model.
+    """
+    shape = encoder.schema.num_values, encoder.blocks.count, encoder.feature_dim
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def sum_features(

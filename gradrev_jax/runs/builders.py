@@ -22,10 +22,10 @@ from gradrev_jax.errors import ConfigError, DataError, naming
 from gradrev_jax.files import expand
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.interface import Encoder
+from gradrev_jax.models.prototypes import prototype_shape
 from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
-from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems.encoder_loss import EncoderObjective
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from gradrev_jax.errors import CheckpointError, WorkdirError
 from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.interface import Encoder
+from gradrev_jax.models.prototypes import prototype_shape
 from gradrev_jax.runs import model_file, workdir
 from gradrev_jax.runs.checkpoints import PARAMS, Checkpoints, DamagedCheckpointError
 from gradrev_jax.systems.objective import ENCODER, MEMORY
@@ -85,16 +86,6 @@ def restore(
         second = prototype_shape(encoder) if beside_encoder is None else beside_encoder
         params = _read(checkpoints, number, {ENCODER: shapes, MEMORY: second})
         return Restored(number, params[ENCODER], params[MEMORY])
-
-
-def prototype_shape(encoder: Encoder) -> jax.ShapeDtypeStruct:
-    """Returns the shape of the prototypes of an encoder's values, [J, P, d].
-
-    Args:
-      encoder: the model.
-    """
-    shape = encoder.schema.num_values, encoder.blocks.count, encoder.feature_dim
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def _read(checkpoints: Checkpoints, number: int, shapes: Any) -> Any:

@@ -11,10 +11,10 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.models.initialization import parameter_shapes
 from gradrev_jax.models.interface import Encoder
+from gradrev_jax.models.prototypes import prototype_shape
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
 from gradrev_jax.runs.fields.table import EARLIER_VALUES, FIELDS
-from gradrev_jax.runs.restore import prototype_shape
 from gradrev_jax.systems import registry
 from gradrev_jax.systems.objective import ENCODER, MEMORY, Objective
 from gradrev_jax.systems.registry import SYSTEMS
