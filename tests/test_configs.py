@@ -21,6 +21,7 @@ from gradrev_jax.errors import ConfigError, DataError, WeightsError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs import builders
 from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.overrides import override
 from gradrev_jax.runs.protocol import build_protocol, queries_of
 from gradrev_jax.training.run import train
 from gradrev_jax.training.torch_runs import export_run
@@ -190,7 +191,7 @@ def test_removals_and_several_changes_can_be_asked_for(tiny, split_directory, tm
     config.data.splits = str(tmp_path / "splits")
 
     def asked(**protocol):
-        builders.override(config, "protocol", {"kinds": ("swap", "add"), "num_changes": 1, **protocol})
+        override(config, "protocol", {"kinds": ("swap", "add"), "num_changes": 1, **protocol})
         protocol = build_protocol(config)
         return len(queries_of(builders.open_catalogue(config), "test", protocol, config.seed))
 

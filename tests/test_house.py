@@ -61,7 +61,7 @@ def test_a_config_dict_stops_at_what_builds_objects_of_it():
     """So that pure code, and code that takes objects, can be called without a config."""
     knows = {named(path) for path in MODULES if "ml_collections" in set(imports(path))}
     inputs = ("embedded_images", "frozen_backbone", "inputs", "pixels", "starting_weights")
-    names = ("builders", "config_check", "formats", "protocol", *inputs)
+    names = ("builders", "config_check", "formats", "overrides", "protocol", *inputs)
     runs = {f"gradrev_jax/runs/{name}.py" for name in names}
     training = {
         f"gradrev_jax/training/{name}.py"

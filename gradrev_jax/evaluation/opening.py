@@ -33,6 +33,7 @@ from gradrev_jax.runs.fingerprints import (
 )
 from gradrev_jax.runs.inputs import input_size, open_frozen, open_inputs, reads_vectors
 from gradrev_jax.runs.model_file import holds_model
+from gradrev_jax.runs.overrides import override, override_movable
 from gradrev_jax.runs.pixels import cache_folder, open_images
 from gradrev_jax.runs.protocol import (
     Protocol,
@@ -225,12 +226,12 @@ def read_run_config(
         config = ConfigDict(stored)
     except (ValueError, TypeError, RecursionError) as error:  # of names with dots, and the like
         raise WorkdirError(f"{path} cannot be used: {first_line(error)}; restore it from a copy") from error
-    builders.override(config, "protocol", protocol)
+    override(config, "protocol", protocol)
     if holds_model(directory):
         check_given(data)
-        builders.override(config, "data", data)
+        override(config, "data", data)
     else:
-        builders.move_data(config, data)
+        override_movable(config, data)
     if "select_on_test" in protocol:
         raise ConfigError("protocol.select_on_test is a matter of training: give it to train.py")
     if holds_model(directory):

@@ -67,7 +67,7 @@ def evaluate(
       report: the name of a report of its own beside the run's, for another protocol; None: the run's.
       protocol: fields of ``config.protocol`` to override.
       data: fields of ``config.data`` to override: those that say where the catalogue lies, see
-        ``runs.builders.move_data``.
+        ``runs.overrides.override_movable``.
       progress: whether progress bars are shown.
 
     Returns:

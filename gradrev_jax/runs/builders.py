@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -23,7 +22,6 @@ from gradrev_jax.files import expand
 from gradrev_jax.models.backbones import BACKBONES
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.models.prototypes import prototype_shape
-from gradrev_jax.runs.fields.table import names_with
 from gradrev_jax.runs.formats import FORMATS
 from gradrev_jax.runs.protocol import check_num_changes
 from gradrev_jax.systems.encoder_loss import EncoderObjective
@@ -105,38 +103,6 @@ def triplets_of(catalogue: Catalogue, config: ConfigDict) -> Triplets:
             num_changes=config.memory.num_changes,
             seed=config.seed,
         )
-
-
-def override(config: ConfigDict, section: str, fields: Mapping[str, Any]) -> None:
-    """Sets fields of one section of a config.
-
-    Raises:
-      ConfigError: a field that is not there, or a value of another type.
-    """
-    for name, value in fields.items():
-        if name not in config[section]:
-            raise ConfigError(f"{section} has no field {name!r}; it has {', '.join(config[section])}")
-        if isinstance(config[section][name], str) and isinstance(value, (int, float)):
-            value = str(value)  # of a field that may also be a word, as protocol.strength
-        try:
-            config[section][name] = value
-        except TypeError as error:
-            raise ConfigError(f"{section}.{name} = {value!r}: {error}") from error
-
-
-def move_data(config: ConfigDict, fields: Mapping[str, Any]) -> None:
-    """Sets fields of ``data`` that say where a run's catalogue lies now.
-
-    Raises:
-      ConfigError: another field, which would make it another catalogue; or a value of another type.
-    """
-    for name in fields:
-        if name in config.data and f"data.{name}" not in names_with("movable"):
-            raise ConfigError(
-                f"data.{name} belongs to the run and cannot be changed after training, because it would make "
-                f"another catalogue; what may be: {', '.join(names_with('movable'))}"
-            )
-    override(config, "data", fields)
 
 
 def system_of(config: ConfigDict) -> System:

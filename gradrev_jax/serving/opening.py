@@ -74,7 +74,7 @@ def open_served(
       parts: the parts of the catalogue that are the gallery.
       step: the checkpoint: ``best``, ``latest``, or its number.
       protocol: fields of ``config.protocol`` to override.
-      data: fields of ``config.data`` to override, see ``runs.builders.move_data``.
+      data: fields of ``config.data`` to override, see ``runs.overrides.override_movable``.
       progress: whether progress bars are shown.
 
     Raises:

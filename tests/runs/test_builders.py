@@ -43,15 +43,6 @@ def test_correlation_ties_what_is_trained_on_and_leaves_the_test_as_it_is(tiny_c
     assert all((each.targets == queries[0].targets).all() for each in queries)
 
 
-def test_overrides_are_checked(tiny_config):
-    builders.override(tiny_config, "protocol", {"ks": (3,), "exclude_query": True})
-    assert tiny_config.protocol.ks == (3,)
-    with pytest.raises(ConfigError, match="protocol has no field 'exclude_qery'; it has"):
-        builders.override(tiny_config, "protocol", {"exclude_qery": True})
-    with pytest.raises(ConfigError, match="protocol.ks = '5': "):
-        builders.override(tiny_config, "protocol", {"ks": "5"})
-
-
 @pytest.mark.parametrize("strengths", [((1, 2), (3,)), ((1.0, "x"),), ((1.0,),), ((float("nan"),) * 6,) * 6])
 def test_a_strength_matrix_must_be_n_by_n_numbers(tiny_config, strengths):
     schema = builders.open_catalogue(tiny_config).schema
@@ -66,17 +57,6 @@ def test_strengths_multiply_the_scale(tiny_config):
     tiny_config.reversal.strengths = tuple(tuple(range(n, n + 6)) for n in range(6))
     scale = gradrev.reversal_scale(tiny_config, builders.open_catalogue(tiny_config).schema)
     assert scale[1].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
-
-
-def test_only_where_a_catalogue_lies_may_change_after_training(tiny_config):
-    builders.move_data(tiny_config, {"root": "/new", "workers": 2})
-    assert (tiny_config.data.root, tiny_config.data.workers) == ("/new", 2)
-    with pytest.raises(
-        ConfigError, match="data.image_size belongs to the run .*; what may be: .*data.root, "
-    ):
-        builders.move_data(tiny_config, {"image_size": 65})
-    with pytest.raises(ConfigError, match="data has no field 'rot'"):
-        builders.move_data(tiny_config, {"rot": "/new"})
 
 
 def test_every_field_of_the_encoder_comes_from_the_config(tiny_config, monkeypatch):
@@ -115,11 +95,6 @@ def test_numbers_of_several_layers_are_balanced_where_the_network_is_frozen(
     encoder = builders.build_encoder(tiny_config, SCHEMA)
     assert encoder.tap == expected
     assert encoder.backbone == ("embeddings" if freeze else "efficientnet_lite0")
-
-
-def test_a_number_may_stand_for_the_words_of_a_field(tiny_config):
-    builders.override(tiny_config, "protocol", {"strength": 0.5})
-    assert tiny_config.protocol.strength == "0.5"
 
 
 def test_runs_of_several_seeds_may_share_all_that_is_drawn_of_the_catalogue(tiny_config):
