@@ -55,25 +55,25 @@ def write_report(
     *,
     metrics: Mapping[str, Any],
     scores: Scores,
-    complete: Callable[[], Mapping[str, Any]],
+    wait_for_all: Callable[[], Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
     examples: Examples,
     title: str,
 ) -> None:
     """Writes metrics.json, queries.npz, report.md and pictures in place of an earlier report.
 
-    What takes longest is asked for last, so that it can be computed while pictures are drawn: the leakage,
-    and the baselines but for "no_manipulation". Characters that no installed font has are named in report.md
-    and on stderr.
+    The leakage, and all baselines but "no_manipulation", take longest. They are waited for after the other
+    pictures are drawn, so that they can be computed meanwhile. Characters that no installed font has are
+    named in report.md and on stderr.
 
     Args:
       directory: the report's folder, which is replaced as a whole when the new report is complete.
-      metrics: the content of metrics.json, but for what takes longest.
+      metrics: the content of metrics.json, without the leakage and these baselines.
       scores: the content of queries.npz.
-      complete: the function that waits for the rest, and returns all of it; the leakage is None if none was
-        measured.
+      wait_for_all: the function that waits for these, and returns the whole content; the leakage is None if
+        none was measured.
       history: the records of metrics.jsonl.
-      examples: what pictures are drawn of; there is none where there is no example.
+      examples: the queries and images that are drawn; a picture without any example is left out.
       title: the title of the report.
 
     Raises:
@@ -100,7 +100,7 @@ def write_report(
         write_scores(folder / SCORES_FILE, scores)
         for name, figure in figures.items():
             write_figure(folder / name, figure)
-        metrics = complete()
+        metrics = wait_for_all()
         if metrics["leakage"] and is_measured(metrics["leakage"]):
             figures["leakage.png"] = leakage_heat_map(metrics["leakage"])
             write_figure(folder / "leakage.png", figures["leakage.png"])

@@ -15,8 +15,8 @@ from gradrev_jax.core.spaces import Material, Space
 from gradrev_jax.data.catalogue import TEST
 from gradrev_jax.errors import WorkdirError, naming
 from gradrev_jax.evaluation.attention import attention_examples
+from gradrev_jax.evaluation.background import RaiseIfCancelled, run_in_background
 from gradrev_jax.evaluation.baselines import BaselineInputs, search_baseline
-from gradrev_jax.evaluation.beside import GoOn, computing_beside
 from gradrev_jax.evaluation.choices import Choices, held_out_queries
 from gradrev_jax.evaluation.encoding import EncodedRun, encode_run
 from gradrev_jax.evaluation.examples import (
@@ -101,7 +101,7 @@ def evaluate(
 def report_on(
     run: OpenedRun, encoded: EncodedRun, chosen: RunSpace, report: str | None, *, progress: bool
 ) -> dict[str, Any]:
-    """Computes all that the report of a run has, what takes longest beside the rest, and writes it.
+    """Computes the content of a run's report, and writes it; leakage and baselines run in the background.
 
     Args:
       run: the run.
@@ -114,30 +114,38 @@ def report_on(
       The content of the report's metrics.json.
     """
 
-    def leakage(go_on: GoOn) -> dict[str, Any] | None:
+    def leakage(raise_if_cancelled: RaiseIfCancelled) -> dict[str, Any] | None:
         if not run.protocol.leakage:
             return None
-        return leakage_of_run(chosen.material, chosen.space, cache=run.cache, progress=progress, go_on=go_on)
+        return leakage_of_run(
+            chosen.material,
+            chosen.space,
+            cache=run.cache,
+            progress=progress,
+            raise_if_cancelled=raise_if_cancelled,
+        )
 
-    def baselines(go_on: GoOn) -> dict[str, RetrievalMetrics]:
-        return search_baselines(run, chosen.material, chosen.choices, progress=progress, go_on=go_on)
+    def baselines(raise_if_cancelled: RaiseIfCancelled) -> dict[str, RetrievalMetrics]:
+        return search_baselines(
+            run, chosen.material, chosen.choices, progress=progress, raise_if_cancelled=raise_if_cancelled
+        )
 
-    with computing_beside(leakage) as wait_for_leakage:
+    with run_in_background(leakage) as wait_for_leakage:
         with naming("train.{}"), blaming_encoder():
             answers = search_gallery(run, chosen.space, chosen.choices, progress=progress)
-        # After the search, because several processes have to search for the same in the same order.
-        with computing_beside(baselines) as wait_for_baselines:
+        # Only after the search: searches are collective, so all processes must start them in one order.
+        with run_in_background(baselines) as wait_for_baselines:
             scored = score_queries(run, encoded, answers)
             scores, unlabelled = score_unlabelled(run.catalogue, scored.scores, answers)
             metrics = summarize(run, encoded.gallery, chosen, scored) | unlabelled
 
-            def complete() -> dict[str, Any]:
+            def wait_for_all() -> dict[str, Any]:
                 of_baselines = metrics["baselines"] | wait_for_baselines()
                 return metrics | {"baselines": of_baselines, "leakage": wait_for_leakage()}
 
             if distributed.is_first():
-                write_run_report(run, metrics, scores, complete, report)
-            return complete()
+                write_run_report(run, metrics, scores, wait_for_all, report)
+            return wait_for_all()
 
 
 def search_gallery(run: OpenedRun, space: Space, choices: Choices, *, progress: bool) -> Answers:
@@ -159,13 +167,13 @@ def search_baselines(
     choices: Choices,
     *,
     progress: bool,
-    go_on: GoOn = lambda: None,
+    raise_if_cancelled: RaiseIfCancelled = lambda: None,
 ) -> dict[str, RetrievalMetrics]:
     """Returns the metrics of what each baseline finds, by its name.
 
     Features are compared and edited as the run's are; if it has another representation, in the usual way.
-    A baseline whose features have nothing left to compare is omitted. What ``go_on``, which is called before
-    each, raises ends the rest.
+    A baseline whose features have nothing left to compare is omitted. ``raise_if_cancelled`` is called before
+    each baseline.
     """
     protocol = run.protocol
     # Features of baselines are edited by their prototypes, whatever a system has learned.
@@ -189,7 +197,7 @@ def search_baselines(
         progress=bool(progress and protocol.baselines),
         leave=False,
     ):
-        go_on()
+        raise_if_cancelled()
         if (rows := search_baseline(name, inputs)) is not None:
             found[name] = retrieval_metrics(labels[rows], run.queries, protocol.ks)
     return found
@@ -215,16 +223,16 @@ def write_run_report(
     run: OpenedRun,
     metrics: Mapping[str, Any],
     scores: Scores,
-    complete: Callable[[], Mapping[str, Any]],
+    wait_for_all: Callable[[], Mapping[str, Any]],
     report: str | None = None,
 ) -> None:
-    """Writes the report of a run, with pictures of some queries, and of where a model looks that tells it.
+    """Writes the report of a run, with pictures of some queries and, if the model tells, of where it looks.
 
     Args:
       run: the run.
-      metrics: the content of metrics.json, but for what takes longest.
+      metrics: the content of metrics.json, without the leakage and most baselines.
       scores: the content of queries.npz.
-      complete: the function that waits for the rest, and returns all of it.
+      wait_for_all: the function that waits for these, and returns the whole content.
       report: the name of a report of its own; None: the run's.
     """
     name_of = gallery_names(run.catalogue)
@@ -239,7 +247,7 @@ def write_run_report(
         workdir.report_directory(run.directory, run.stage, run.stages, report),
         metrics=metrics,
         scores=scores,
-        complete=complete,
+        wait_for_all=wait_for_all,
         history=read_records(run.directory / workdir.METRICS),
         examples=Examples(show(is_hit), show(~is_hit), attention_examples(run, name_of)),
         title=name if run.stage == run.stages[-1] else f"{name}, {run.stage} alone",

@@ -11,7 +11,7 @@ from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.representations import make_space
 from gradrev_jax.core.spaces import Material, Space
-from gradrev_jax.evaluation.beside import GoOn
+from gradrev_jax.evaluation.background import RaiseIfCancelled
 from gradrev_jax.evaluation.leakage import measure_leakage
 from gradrev_jax.runs.kept_results import kept_result
 
@@ -24,7 +24,7 @@ def leakage_of_run(
     *,
     cache: pathlib.Path | None = None,
     progress: bool,
-    go_on: GoOn = lambda: None,
+    raise_if_cancelled: RaiseIfCancelled = lambda: None,
 ) -> dict[str, Any] | None:
     """Measures what each attribute's block tells of the other attributes.
 
@@ -37,7 +37,7 @@ def leakage_of_run(
       space: the images as they are compared.
       cache: the folder where measurements are kept, see ``kept_result``; None: nowhere.
       progress: whether progress bars are shown.
-      go_on: the function that is called before each measurement; what it raises ends the rest.
+      raise_if_cancelled: the function that is called before each measurement, and may raise to end the rest.
 
     Returns:
       The entry of metrics.json; None if there are too few images to measure anything.
@@ -47,7 +47,7 @@ def leakage_of_run(
         return None
 
     def measure(of_gallery: Array | np.ndarray, of_held_out: Array | np.ndarray, **options: Any) -> Any:
-        go_on()
+        raise_if_cancelled()
         inputs = np.asarray(of_gallery), gallery.labels
         options["extra"] = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
         return _measure_once(inputs, schema, {**options, "folds": FOLDS}, cache=cache, progress=progress)

@@ -86,13 +86,13 @@ def write(
     successes=(EXAMPLE,),
     failures=(EXAMPLE,),
     attention=(),
-    complete=None,
+    wait_for_all=None,
 ):
     write_report(
         directory,
         metrics=metrics,
         scores=SCORES,
-        complete=complete or (lambda: metrics),
+        wait_for_all=wait_for_all or (lambda: metrics),
         history=history,
         examples=Examples(successes, failures, attention),
         title="my run",
@@ -287,13 +287,13 @@ def test_baselines_stand_below_the_hit_rate_and_leakage_in_a_table(metrics, tmp_
 def test_all_is_drawn_while_what_takes_longest_is_computed(metrics, tmp_path, blank_pictures):
     drawn = []
 
-    def complete():
+    def wait_for_all():
         drawn.extend(path.name for path in tmp_path.rglob("*.png"))
         return metrics | {
             "baselines": metrics["baselines"] | {"oracle": metrics["baselines"]["no_manipulation"]}
         }
 
-    text = write(tmp_path / "report", metrics, complete=complete)
+    text = write(tmp_path / "report", metrics, wait_for_all=wait_for_all)
     assert len(drawn) == len(list((tmp_path / "report").glob("*.png"))) == 5
     assert "| &nbsp;&nbsp;oracle |" in text
     written = json.loads((tmp_path / "report" / "metrics.json").read_text())
@@ -331,7 +331,7 @@ def test_names_of_any_characters_stay_in_their_cells(metrics, tmp_path, blank_pi
         tmp_path / "report",
         metrics=metrics,
         scores=SCORES,
-        complete=lambda: metrics,
+        wait_for_all=lambda: metrics,
         history=[],
         examples=Examples([], []),
         title="run\udcff|*1*",

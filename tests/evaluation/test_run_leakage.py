@@ -122,12 +122,14 @@ def test_a_tiny_gallery_has_an_entry_without_numbers(rng):
 def test_it_may_be_ended_before_each_measurement(rng, measured):
     made = material(rng, gallery=9, held_out=6)
 
-    def go_on():
+    def raise_if_cancelled():
         if len(measured) == 2:
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        leakage_of_run(made, make_space("features", made), progress=False, go_on=go_on)
+        leakage_of_run(
+            made, make_space("features", made), progress=False, raise_if_cancelled=raise_if_cancelled
+        )
     assert len(measured) == 2
 
 

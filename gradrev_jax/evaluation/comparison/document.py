@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from gradrev_jax.evaluation.comparison.beside import baseline_section, field_section, leakage_section
+from gradrev_jax.evaluation.comparison.further_sections import (
+    baseline_section,
+    field_section,
+    leakage_section,
+)
 from gradrev_jax.evaluation.comparison.numbers import nearest_k
 from gradrev_jax.evaluation.comparison.paper import PAPER, is_shopping100k, paper_note
 from gradrev_jax.evaluation.comparison.record import ComparisonRecord

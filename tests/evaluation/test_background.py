@@ -5,8 +5,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gradrev_jax.core.workers import NUM_WORKERS
-from gradrev_jax.evaluation import beside
-from gradrev_jax.evaluation.beside import computing_beside
+from gradrev_jax.evaluation import background
+from gradrev_jax.evaluation.background import run_in_background
 
 HALF_OF_THE_CORES = max(1, NUM_WORKERS // 2)
 
@@ -19,13 +19,13 @@ def blas_threads():
 def test_other_work_is_done_meanwhile():
     has_begun, may_end = threading.Event(), threading.Event()
 
-    def work(go_on):
+    def work(raise_if_cancelled):
         has_begun.set()
         assert may_end.wait(10)
-        go_on()
+        raise_if_cancelled()
         return "found"
 
-    with computing_beside(work) as wait:
+    with run_in_background(work) as wait:
         assert has_begun.wait(10)
         may_end.set()
         assert wait() == wait() == "found"
@@ -33,26 +33,26 @@ def test_other_work_is_done_meanwhile():
 
 def test_a_block_that_does_not_wait_ends_with_the_work():
     done = []
-    with computing_beside(lambda go_on: done.append(go_on())):
+    with run_in_background(lambda raise_if_cancelled: done.append(raise_if_cancelled())):
         pass
     assert done == [None]
 
 
 def test_an_error_of_the_work_comes_where_it_is_waited_for():
-    def fail(go_on):
+    def fail(raise_if_cancelled):
         raise ValueError("not measured")
 
-    with computing_beside(fail) as wait, pytest.raises(ValueError, match="not measured"):
+    with run_in_background(fail) as wait, pytest.raises(ValueError, match="not measured"):
         wait()
 
 
 def test_an_error_in_the_block_waits_for_one_part_of_the_work_alone():
     begun, may_end, parts, ended = threading.Semaphore(0), threading.Event(), [], []
 
-    def work(go_on):
+    def work(raise_if_cancelled):
         try:
             for part in range(3):
-                go_on()
+                raise_if_cancelled()
                 parts.append(part)
                 begun.release()
                 may_end.wait(10)
@@ -61,7 +61,7 @@ def test_an_error_in_the_block_waits_for_one_part_of_the_work_alone():
             raise
 
     def interrupted():
-        with computing_beside(work):
+        with run_in_background(work):
             assert begun.acquire(timeout=10)
             threading.Timer(0.2, may_end.set).start()  # when the block has been left
             raise KeyboardInterrupt
@@ -74,15 +74,15 @@ def test_an_error_in_the_block_waits_for_one_part_of_the_work_alone():
 def test_blas_leaves_other_work_half_of_the_cores():
     before = blas_threads()
     assert before
-    with computing_beside(lambda go_on: None):
+    with run_in_background(lambda raise_if_cancelled: None):
         assert all(count <= HALF_OF_THE_CORES for count in blas_threads())
-        with computing_beside(lambda go_on: None):
+        with run_in_background(lambda raise_if_cancelled: None):
             assert all(count <= HALF_OF_THE_CORES for count in blas_threads())
         assert all(count <= HALF_OF_THE_CORES for count in blas_threads())
     assert blas_threads() == before
 
 
 def test_blas_gets_no_more_threads_than_it_was_allowed(monkeypatch):
-    monkeypatch.setattr(beside, "NUM_WORKERS", 8)
-    with threadpool_limits(1, user_api="blas"), computing_beside(lambda go_on: None):
+    monkeypatch.setattr(background, "NUM_WORKERS", 8)
+    with threadpool_limits(1, user_api="blas"), run_in_background(lambda raise_if_cancelled: None):
         assert set(blas_threads()) == {1}

@@ -1,4 +1,4 @@
-"""The sections of a comparison about what stands beside the results: baselines, leakage and configs."""
+"""The sections of a comparison that come after the results: baselines, leakage, and fields that differ."""
 
 from typing import Any
 

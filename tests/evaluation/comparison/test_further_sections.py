@@ -1,4 +1,8 @@
-from gradrev_jax.evaluation.comparison.beside import LEAKAGE_COLUMNS, baseline_section, leakage_section
+from gradrev_jax.evaluation.comparison.further_sections import (
+    LEAKAGE_COLUMNS,
+    baseline_section,
+    leakage_section,
+)
 
 
 def system(name, rate, baselines=("no_manipulation",), leakage=None):
