@@ -27,7 +27,7 @@ from gradrev_jax.evaluation.probe_data import (
 from gradrev_jax.progress import ProgressBar
 
 KINDS = ("mlp", "knn", "control")
-WIDTHS = 16  # linear probes are compiled for multiples of so many inputs, so that few programs serve all
+WIDTH_STEP = 16  # inputs of linear probes are padded to a multiple of this, so that few programs are compiled
 Extra = tuple[Float[Array | np.ndarray, "V N d"], Int[Array | np.ndarray, "V N"]]
 
 
@@ -87,9 +87,9 @@ def measure_leakage(
     if extra is not None:
         extra = _as_float32(extra[0]), np.asarray(extra[1])
     _check(features, labels, schema, folds, extra)
-    data = _Images.of(features, labels, extra, folds, seed)
+    images = _Images.of(features, labels, extra, folds, seed)
     with ProgressBar(total=2 + len(set(kinds)), desc="leakage", progress=progress, leave=False) as bar:
-        return _measure(data, schema, frozenset(kinds), seed, bar)
+        return _measure(images, schema, frozenset(kinds), seed, bar)
 
 
 class _Images(NamedTuple):
@@ -109,6 +109,7 @@ class _Images(NamedTuple):
         num_folds: int,
         seed: int,
     ) -> "_Images":
+        """Joins the test images and the extra ones, and draws the folds."""
         num_scored = len(features)
         if extra is not None:
             features, labels = np.concatenate([features, extra[0]]), np.concatenate([labels, extra[1]])
@@ -117,10 +118,11 @@ class _Images(NamedTuple):
 
 
 def _measure(
-    data: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: ProgressBar
+    images: _Images, schema: AttributeSchema, kinds: frozenset[str], seed: int, bar: ProgressBar
 ) -> Leakage:
-    features, labels, num_scored, folds = data
-    measured = ProbeScores(labels, folds, num_scored, schema)
+    """Fits the linear probes and those of the other kinds, and scores them."""
+    features, labels, num_scored, folds = images
+    scores = ProbeScores(labels, folds, num_scored, schema)
     plain = plain_inputs(features, labels, schema, folds, num_scored)
     linear = _score_linear(plain, folds, schema)
     bar.update()
@@ -130,7 +132,7 @@ def _measure(
     bar.update()
     mlp = knn = control = None
     if "mlp" in kinds:
-        mlp = measured.result(
+        mlp = scores.score_probes(
             _score_mlp(plain, linear, folds, seed, schema),
             _score_mlp(conditional, linear_conditional, folds, seed, schema),
         )
@@ -139,14 +141,14 @@ def _measure(
         fold = np.asarray(folds.fold)[:num_scored]
         blocks = np.moveaxis(features, 1, 0)
         predicted = np.stack([predict_by_neighbors(block, labels, fold, schema) for block in blocks])
-        knn = measured.by_accuracy(predicted, None)
+        knn = scores.score_predictions(predicted, None)
         bar.update()
     if "control" in kinds:
         permuted = permute_within(labels, seed)
         inputs = conditional_inputs(features, labels, permuted, schema, folds, num_scored)
-        control = measured.conditional(_score_linear(inputs, folds, schema))
+        control = scores.conditional_leakage(_score_linear(inputs, folds, schema))
         bar.update()
-    return Leakage(measured.majority, measured.result(linear, linear_conditional), mlp, knn, control)
+    return Leakage(scores.majority, scores.score_probes(linear, linear_conditional), mlp, knn, control)
 
 
 def permute_within(labels: Int[np.ndarray, "m N"], seed: int) -> Int[np.ndarray, "N m N"]:
@@ -208,12 +210,14 @@ _run_mlp = functools.partial(jax.jit, static_argnames="schema")(score_mlp)
 
 
 def _score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> ProbeOutcome:
-    """Scores the linear probes of all features; of features that read the same, those of one."""
-    wide = inputs.padded(-(-inputs.x.shape[-1] // WIDTHS) * WIDTHS, max(schema.sizes) + 1)
-    same = all(np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide))
+    """Scores the linear probes of all features; features with equal inputs are scored once."""
+    wide = inputs.padded(-(-inputs.x.shape[-1] // WIDTH_STEP) * WIDTH_STEP, max(schema.sizes) + 1)
+    are_equal = all(
+        np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape)) for leaf in jax.tree.leaves(wide)
+    )
     scored = _by_feature(
         lambda feature: _run_linear(feature, folds, schema),
-        jax.tree.map(lambda leaf: leaf[:1], wide) if same else wide,
+        jax.tree.map(lambda leaf: leaf[:1], wide) if are_equal else wide,
     )
     return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (schema.num_attributes, *leaf.shape[1:])), scored)
 
@@ -228,7 +232,7 @@ def _score_mlp(
 
 
 def _by_feature(score: Callable[[Any], ProbeOutcome], inputs: Any) -> ProbeOutcome:
-    """Scores the probes of several features at once: one takes a core."""
+    """Scores the probes of several features in parallel: those of one feature keep about one core busy."""
     features = [
         jax.tree.map(lambda leaf, j=j: leaf[j], inputs) for j in range(len(jax.tree.leaves(inputs)[0]))
     ]

@@ -88,7 +88,7 @@ def is_measured(leakage: Mapping[str, Any]) -> bool:
 
 
 class ProbeScores:
-    """The measures of probes, over the test images that are labelled.
+    """Scores probes on the test images that are labelled.
 
     Args:
       labels: the labels of all images, test images first, [m, N], -1 = not labelled.
@@ -113,8 +113,8 @@ class ProbeScores:
         enough = self.count >= FEWEST_LABELLED
         return np.where(enough, right.sum(axis=-2) / np.maximum(self.count, 1), np.nan)
 
-    def conditional(self, outcome: ProbeOutcome) -> Float[np.ndarray, "N N"]:
-        """Returns the fraction of the base's cross-entropy that probes remove; NaN where it is nearly 0."""
+    def conditional_leakage(self, outcome: ProbeOutcome) -> Float[np.ndarray, "N N"]:
+        """Returns the fraction of the base's cross-entropy that probes remove; NaN if that is nearly 0."""
         loss, base = (
             (self.labelled * losses[:, : len(self.labels)]).sum(axis=1, dtype=np.float64)
             / np.maximum(self.count, 1)
@@ -124,17 +124,17 @@ class ProbeScores:
         measured = (base >= SMALLEST_ENTROPY) & (self.count >= FEWEST_LABELLED) & is_other
         return np.where(measured, (base - loss) / np.where(measured, base, 1), np.nan)
 
-    def by_accuracy(
+    def score_predictions(
         self, predicted: Int[np.ndarray, "N m N"], conditional: Float[np.ndarray, "N N"] | None
     ) -> ProbeResult:
-        """Returns accuracy and leakage of predictions, beside a conditional leakage that is known."""
+        """Returns the accuracy and the leakage of predictions, together with a given conditional leakage."""
         accuracy = self.accuracy(predicted)
         room = np.where(self.majority < 1, 1 - self.majority, np.nan)
         return ProbeResult(accuracy, (accuracy - self.majority) / room, conditional)
 
-    def result(self, plain: ProbeOutcome, conditional: ProbeOutcome) -> ProbeResult:
+    def score_probes(self, plain: ProbeOutcome, conditional: ProbeOutcome) -> ProbeResult:
         """Returns accuracy and leakage of plain probes, and the conditional leakage of conditional ones."""
-        return self.by_accuracy(np.asarray(plain.predicted), self.conditional(conditional))
+        return self.score_predictions(np.asarray(plain.predicted), self.conditional_leakage(conditional))
 
 
 def _as_json(result: ProbeResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Linear probes of many attributes on one feature: the strength of L2 is chosen on a fold of its own."""
+"""Fits linear probes of all attributes to one feature; the strength of L2 is chosen on a separate fold."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ from gradrev_jax.evaluation.logistic_heads import (
     ProbeProblem,
     cross_entropies,
     fit_heads,
-    of_heads,
     product,
+    where_heads,
 )
 from gradrev_jax.evaluation.probe_data import Folds, ProbeInputs, ProbeOutcome
 
-# The strengths of L2 that are tried, strongest first, each from the solution of the one before; besides them,
-# "infinite": the base alone.
+# The strengths of L2 that are tried, strongest first; each fit starts from the solution of the one before.
+# An infinite strength, which leaves the base alone, is tried before all of them.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 PATH_STEPS = 5  # of conjugate gradients per strength
 REFIT_STEPS = 15
@@ -70,7 +70,7 @@ def score_linear(inputs: ProbeInputs, folds: Folds, schema: AttributeSchema) -> 
     )
     heads = Heads(choice.weights, base[:, pairs:] + product(choice.weights, inputs.x.T))
     heads = fit_heads(heads, problem, schema, REFIT_STEPS)
-    logits, base_logits = (of_fold(x, folds.fold) for x in (heads.logits, base[:, pairs:]))
+    logits, base_logits = (select_sets(x, folds.fold) for x in (heads.logits, base[:, pairs:]))
     return ProbeOutcome(
         cross_entropies(logits[:, None], one_hot, schema)[:, 0].T,
         cross_entropies(base_logits[:, None], one_hot, schema)[:, 0].T,
@@ -103,7 +103,7 @@ def _choose(
         best = _Choice(
             jnp.where(better, loss, best.loss),
             jnp.where(better, strength, best.strength),
-            of_heads(better, heads.weights[:, folds.pair_of], best.weights, schema),
+            where_heads(better, heads.weights[:, folds.pair_of], best.weights, schema),
         )
         return _Path(heads, best), None
 
@@ -126,9 +126,14 @@ def base_of_images(inputs: ProbeInputs) -> Float[Array, "J F m"]:
     return jnp.asarray(inputs.base).T[..., inputs.own]
 
 
-def of_fold(numbers: Float[Array, "k F m"], positions: Int[Array | np.ndarray, " m"]) -> Float[Array, "k m"]:
-    """Returns for each image the numbers of the set of fitting images at its position, of F sets."""
-    return jnp.take_along_axis(numbers, positions[None, None], axis=1)[:, 0]
+def select_sets(numbers: Float[Array, "k F m"], sets: Int[Array | np.ndarray, " m"]) -> Float[Array, "k m"]:
+    """Selects the numbers of each image that belong to one set of fitting images.
+
+    Args:
+      numbers: the numbers of each image, by each of F sets.
+      sets: the set to select for each image.
+    """
+    return jnp.take_along_axis(numbers, sets[None, None], axis=1)[:, 0]
 
 
 def predictions(logits: Float[Array, "J m"], schema: AttributeSchema) -> Int[Array, "N m"]:

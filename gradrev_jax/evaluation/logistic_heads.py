@@ -18,6 +18,9 @@ from gradrev_jax.core.attributes import AttributeSchema
 
 LARGEST_LOGIT = 60.0  # exp of it, summed over any number of values, is finite in float32
 CURVATURE = 0.1  # the typical p (1 - p), by which the preconditioner balances the loss and the penalty
+LOSS_ROUNDING = 1e-6  # a loss that rises by no more than this fraction of it has not risen
+SHORTENED = 0.25  # the fraction of a step that is kept if it has raised the loss
+TINY = 1e-30  # in place of a divisor of 0
 
 _multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -113,26 +116,28 @@ def fit_heads(start: Heads, problem: ProbeProblem, schema: AttributeSchema, step
     free = _to_values(problem.free.astype(jnp.float32), schema)[..., None]
     factors = _Factors(
         decay,
+        # 1e-9: inputs that are all 0 may have neither a moment nor a penalty.
         preconditioner=free / (CURVATURE * problem.moment + decay + 1e-9),
         target=problem.one_hot[:, None] * _to_values(problem.share, schema),
     )
 
     def advance(_: Int[Array, ""], last: _Descent) -> _Descent:
         here = _evaluate(last.heads, problem, factors, schema)
-        accepted = here.loss <= last.loss + 1e-6 * jnp.abs(last.loss)
+        accepted = here.loss <= last.loss + LOSS_ROUNDING * jnp.abs(last.loss)
         conjugate, square_norm = _conjugate(here.gradient, last, factors, schema)
-        direction = of_heads(accepted, conjugate, last.direction, schema)
+        direction = where_heads(accepted, conjugate, last.direction, schema)
         direction_logits = product(direction, problem.x.T)
         newton_step = _newton_step(here, direction, direction_logits, problem, factors, schema)
-        # A rejected step goes three quarters of the way back: the direction is that in which it came.
-        move = _to_values(jnp.where(accepted, newton_step, -0.75 * last.step), schema)[..., None]
+        # A rejected step goes most of the way back, along the direction in which it came.
+        move = jnp.where(accepted, newton_step, (SHORTENED - 1) * last.step)
+        move = _to_values(move, schema)[..., None]
         weights, logits = last.heads
         return _Descent(
             Heads(weights + move * direction, logits + move * direction_logits),
             direction,
-            step=jnp.where(accepted, newton_step, 0.25 * last.step),
+            step=jnp.where(accepted, newton_step, SHORTENED * last.step),
             loss=jnp.where(accepted, here.loss, last.loss),
-            gradient=of_heads(accepted, here.gradient, last.gradient, schema),
+            gradient=where_heads(accepted, here.gradient, last.gradient, schema),
             square_norm=jnp.where(accepted, square_norm, last.square_norm),
         )
 
@@ -161,10 +166,10 @@ def _conjugate(
     scaled = factors.preconditioner * gradient
     square_norm = _by_head(gradient * scaled, schema)
     # The formula of Polak and Ribière; where it is negative, 0 starts anew from the gradient.
-    beta = _by_head((gradient - last.gradient) * scaled, schema) / jnp.maximum(last.square_norm, 1e-30)
+    beta = _by_head((gradient - last.gradient) * scaled, schema) / jnp.maximum(last.square_norm, TINY)
     conjugate = _to_values(jnp.maximum(beta, 0.0), schema)[..., None] * last.direction - scaled
     descends = _by_head(gradient * conjugate, schema) < 0
-    return of_heads(descends, conjugate, -scaled, schema), square_norm
+    return where_heads(descends, conjugate, -scaled, schema), square_norm
 
 
 def _newton_step(
@@ -177,10 +182,10 @@ def _newton_step(
 ) -> Float[Array, "N F"]:
     """Returns the factor of the direction at which the loss would be least if it were quadratic."""
     expected = here.probability * direction_logits
-    square_of_mean = _sum_values(expected, schema) ** 2 / jnp.maximum(problem.share, 1e-30)
+    square_of_mean = _sum_values(expected, schema) ** 2 / jnp.maximum(problem.share, TINY)
     curvature = _by_head(expected * direction_logits, schema) - square_of_mean.sum(axis=-1)
     curvature += _by_head(factors.decay * direction**2, schema)
-    return -_by_head(here.gradient * direction, schema) / jnp.maximum(curvature, 1e-30)
+    return -_by_head(here.gradient * direction, schema) / jnp.maximum(curvature, TINY)
 
 
 def cross_entropies(
@@ -191,15 +196,15 @@ def cross_entropies(
     return jnp.log(normalizer) - _sum_values(one_hot[:, None] * logits, schema)
 
 
-def of_heads(
-    which: Bool[Array, "N F"],
+def where_heads(
+    chosen: Bool[Array, "N F"],
     these: Float[Array, "J F k"],
     others: Float[Array, "J F k"],
     schema: AttributeSchema,
 ) -> Float[Array, "J F k"]:
-    """Selects by heads: the numbers of ``these`` for the values of the chosen ones, else of ``others``."""
-    of_values = _to_values(which.astype(jnp.float32), schema)[..., None] > 0
-    return jnp.where(of_values, these, others)
+    """Returns the numbers of ``these`` for the values of the chosen heads, of ``others`` for all further."""
+    is_of_chosen = _to_values(chosen.astype(jnp.float32), schema)[..., None] > 0
+    return jnp.where(is_of_chosen, these, others)
 
 
 def _by_head(numbers: Float[Array, "J F k"], schema: AttributeSchema) -> Float[Array, "N F"]:

@@ -13,8 +13,8 @@ from gradrev_jax.core.optimizers import learning_rate_schedule, make_optimizer
 from gradrev_jax.evaluation.linear_probe import (
     base_of_images,
     labels_by_value,
-    of_fold,
     predictions,
+    select_sets,
     shares,
 )
 from gradrev_jax.evaluation.logistic_heads import cross_entropies
@@ -119,8 +119,8 @@ def _better(
     of_images = wins[folds.fold]
     pair = jnp.asarray(folds.pair_of)[folds.fold]
     return best._replace(
-        loss=jnp.where(of_images, of_fold(losses, pair).T, best.loss),
-        predicted=jnp.where(of_images, predictions(of_fold(logits, pair), schema).T, best.predicted),
+        loss=jnp.where(of_images, select_sets(losses, pair).T, best.loss),
+        predicted=jnp.where(of_images, predictions(select_sets(logits, pair), schema).T, best.predicted),
         inner_loss=jnp.where(wins, inner_loss, best.inner_loss),
     )
 

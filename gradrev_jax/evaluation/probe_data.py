@@ -8,10 +8,11 @@ from jaxtyping import Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema
 
-MOST_DIMENSIONS = 128
-DIRECTED = 32  # of these dimensions, those chosen by the labels of the images that are never scored
-CONSTANT = 1e-5  # of a number's size: what varies less is rounding
-FLAT = 1e-8  # of the largest variance: what varies less is rounding
+MOST_DIMENSIONS = 128  # that a probe reads of a feature
+LABEL_DIRECTIONS = 32  # of these, the ones that are chosen by labels of images that are never scored
+# Less variation than this is rounding: of a number, relative to its size; of a component, to the largest.
+LEAST_DEVIATION, LEAST_VARIANCE = 1e-5, 1e-8
+# Pseudo-counts, of which each attribute takes the one that predicts best, see ``log_frequencies``.
 SMOOTHINGS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1e3, 1e4)
 
 
@@ -209,21 +210,21 @@ def reduce_feature(
     """
     residuals = features.astype(np.float64) - center
     deviation = residuals.std(axis=0)
-    varies = deviation > CONSTANT * np.abs(features).max(axis=0, initial=0)
+    varies = deviation > LEAST_DEVIATION * np.abs(features).max(axis=0, initial=0)
     if not varies.any():
         return np.zeros((len(features), 0), np.float32)
     scaled = residuals[:, varies] / deviation[varies]
     variances, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-    keep = np.flatnonzero(variances > FLAT * variances[-1])[::-1]
+    keep = np.flatnonzero(variances > LEAST_VARIANCE * variances[-1])[::-1]
     components = scaled @ (axes[:, keep] / np.sqrt(variances[keep]))
     size = (variances[keep] / variances[keep].mean()) ** 0.25
     if len(keep) <= MOST_DIMENSIONS or not label_residuals.any():
         return (components * size).astype(np.float32)
-    largest = MOST_DIMENSIONS - DIRECTED
+    largest = MOST_DIMENSIONS - LABEL_DIRECTIONS
     covariance = components[:, largest:].T @ (
         label_residuals / np.sqrt(np.maximum((label_residuals**2).sum(axis=0), 1))
     )
-    directions = np.linalg.eigh(covariance @ covariance.T)[1][:, -DIRECTED:]
+    directions = np.linalg.eigh(covariance @ covariance.T)[1][:, -LABEL_DIRECTIONS:]
     directed = components[:, largest:] @ directions * size[largest]
     return np.concatenate([components[:, :largest] * size[:largest], directed], axis=1).astype(np.float32)
 
@@ -246,8 +247,9 @@ def log_frequencies(
     tables, scores = [], []
     for smoothing in SMOOTHINGS:
         tables.append(np.log((counts + smoothing * prior) / (totals + smoothing)))
-        others = np.maximum(counts - 1, 0) + smoothing * prior, np.maximum(totals - 1, 0) + smoothing
-        scores.append((counts * np.log(others[0] / others[1])).sum(axis=0) @ schema.membership)
+        # The probability that an image's value has by all images but this one.
+        left_out = (np.maximum(counts - 1, 0) + smoothing * prior) / (np.maximum(totals - 1, 0) + smoothing)
+        scores.append((counts * np.log(left_out)).sum(axis=0) @ schema.membership)
     best = np.argmax(scores, axis=0)[schema.attribute_of]
     return np.take_along_axis(np.stack(tables), best[None, None], axis=0)[0]
 

@@ -145,7 +145,7 @@ def test_padded_inputs_change_nothing_and_features_that_read_the_same_are_probed
     monkeypatch.setattr(leakage_module, "_run_linear", lambda *each: counted.append(each) or run(*each))
     found = leakage_module._score_linear(inputs, folds, SCHEMA)
     assert len(counted) == 1
-    assert counted[0][0].x.shape == (ROWS, leakage_module.WIDTHS)
+    assert counted[0][0].x.shape == (ROWS, leakage_module.WIDTH_STEP)
     assert len(counted[0][0].base) == max(SCHEMA.sizes) + 1
     for feature in range(2):
         alone = run(ProbeInputs(*(leaf[feature] for leaf in inputs)), folds, SCHEMA)
