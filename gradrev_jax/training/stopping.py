@@ -1,4 +1,4 @@
-"""Stops training where its caller asks for it, all processes at the same step."""
+"""Stops training if its caller asks for it: all processes at the same step."""
 
 import math
 import time
@@ -11,7 +11,8 @@ import numpy as np
 from gradrev_jax import distributed
 from gradrev_jax.models.inputs import Rows
 
-SECONDS = 0.5  # between two exchanges of several processes, each of which makes the devices wait
+EXCHANGE_SECONDS = 0.5  # between two exchanges of several processes, each of which makes the devices wait
+LEAST_SECONDS = 1e-3  # of an interval that is measured, so that no clock makes a rate infinite
 
 
 class TrainingStopped(Exception):  # noqa: N818 (nothing has gone wrong)
@@ -40,39 +41,40 @@ def never() -> bool:
 class Stopping:
     """Decides whether to stop before the next call of steps, for all processes alike.
 
-    Several processes exchange what they are asked for about every half second; the first process's speed
-    decides before how many calls.
+    Several processes exchange about every half second whether any of them is asked to stop. They count calls
+    rather than time, so that all exchange before the same call; the first process measures how many calls
+    take half a second, and tells the others.
 
     Args:
       asked: the function that says whether this process is asked to stop.
 
     Example:
-      >>> stops = Stopping(iter([False, True]).__next__)
-      >>> stops(), stops()
+      >>> should_stop = Stopping(iter([False, True]).__next__)
+      >>> should_stop(), should_stop()
       (False, True)
     """
 
     def __init__(self, asked: Callable[[], bool]) -> None:
         self._asked = asked
-        self._calls = self._left = 1
-        self._last: float | None = None
+        self._interval = self._calls_left = 1  # in calls: between two exchanges, and until the next
+        self._last_exchange: float | None = None
 
     def __call__(self) -> bool:
         """Returns whether to stop now; every process calls it before the same steps."""
         if jax.process_count() == 1:
             return self._asked()
-        self._left -= 1
-        if self._left:
+        self._calls_left -= 1
+        if self._calls_left:
             return False
         now = time.monotonic()
-        wanted = 1
-        if self._last is not None:
-            each = max(now - self._last, 1e-3) / self._calls
-            wanted = max(1, math.floor(SECONDS / each))
-        told = np.array([self._asked(), wanted if distributed.is_first() else 0], np.int32)
-        stops, self._calls = map(int, distributed.sum_over_processes(told))
-        self._left, self._last = self._calls, now
-        return stops > 0
+        interval = 1
+        if self._last_exchange is not None:
+            seconds_per_call = max(now - self._last_exchange, LEAST_SECONDS) / self._interval
+            interval = max(1, math.floor(EXCHANGE_SECONDS / seconds_per_call))
+        own = np.array([self._asked(), interval if distributed.is_first() else 0], np.int32)
+        num_asked, self._interval = map(int, distributed.sum_over_processes(own))
+        self._calls_left, self._last_exchange = self._interval, now
+        return num_asked > 0
 
 
 class ValidationStopped(Exception):  # noqa: N818
@@ -80,9 +82,9 @@ class ValidationStopped(Exception):  # noqa: N818
 
 
 class StoppableRows:
-    """Inputs that raise ``ValidationStopped`` once training is asked to stop, so that no validation need end.
+    """Inputs that raise ``ValidationStopped`` once training is asked to stop, so that validation ends early.
 
-    With several processes they are always read: one that gave up alone would leave the others waiting.
+    With several processes they never raise: a process that gave up alone would leave the others waiting.
 
     Args:
       rows: the inputs.
