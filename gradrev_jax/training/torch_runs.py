@@ -37,8 +37,9 @@ from gradrev_jax.weights.adde import (
 from gradrev_jax.weights.reader import read_state_dict
 from gradrev_jax.weights.writer import write_state_dict
 
-# Those whose layers have no names in PyTorch's files of the paper's encoder. Yours may have those of AlexNet.
-OTHER_BACKBONES = ("efficientnet_lite0", "embeddings")
+# Backbones whose layers have no names in PyTorch's files of the paper's encoder. One of your own is not
+# refused, because its layers may have AlexNet's names.
+WITHOUT_TORCH_NAMES = ("efficientnet_lite0", "embeddings")
 
 
 def import_run(
@@ -82,14 +83,14 @@ def import_run(
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(decided)
     encoder = _build_encoder(config, schema)
-    with naming("model.{}"), _named(extractor):
+    with naming("model.{}"), _naming_file(extractor):
         params = encoder_from_torch(
             parameter_shapes(encoder, config.data.image_size), tensors, encoder.classes
         )
     stages = {ENCODER: params}
     if memory:
         tensors = read_state_dict(memory)
-        with _named(memory):
+        with _naming_file(memory):
             prototypes = memory_from_torch(tensors, schema, config.model.feature_dim)
         stages[MEMORY] = {ENCODER: params, MEMORY: prototypes}
     with new_folder(directory, WorkdirError) as folder:
@@ -157,7 +158,7 @@ def _build_encoder(config: ConfigDict, schema: AttributeSchema) -> AttributeEnco
             f"model.system = {config.model.system!r}: files of PyTorch have the paper's encoder alone, "
             "model.system = 'gradrev'"
         )
-    if encoder.backbone in OTHER_BACKBONES or config.model.freeze_backbone:
+    if encoder.backbone in WITHOUT_TORCH_NAMES or config.model.freeze_backbone:
         frozen = "frozen " if config.model.freeze_backbone else ""
         raise ConfigError(
             f"model.backbone = {frozen}{encoder.backbone}: files of PyTorch have the paper's encoder "
@@ -179,16 +180,16 @@ def _state_at_step_0(
     return adversarial.begin(state, feature_dim=config.model.feature_dim, seed=config.seed)
 
 
-def _fields_of(there: Architecture, *, tap: str, heads: str) -> dict[str, str]:
+def _fields_of(found: Architecture, *, tap: str, heads: str) -> dict[str, str]:
     """Returns the fields that a file decides: the heads, and a tap behind fc7 if it has that layer."""
     return {
-        "model.tap": "fc7" if there.has_fc7 and not tap.startswith("fc7") else tap,
-        "model.heads": ("pairwise" if there.pairwise else "shared") if there.sizes else heads,
+        "model.tap": "fc7" if found.has_fc7 and not tap.startswith("fc7") else tap,
+        "model.heads": ("pairwise" if found.pairwise else "shared") if found.sizes else heads,
     }
 
 
 @contextlib.contextmanager
-def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+def _naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Adds the name of a file to errors about its tensors."""
     try:
         yield
