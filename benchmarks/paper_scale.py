@@ -109,7 +109,7 @@ def step_flops(stage: Stage) -> float:
     """Returns the FLOP of one step's convolutions and products."""
     rows, targets = stage.batch(0)
     batch = jax.ShapeDtypeStruct((len(rows), *stage.inputs.shape[1:]), jnp.uint8)
-    return sum(count_flops(stage.update, stage.state, batch, targets).values())
+    return sum(count_flops(stage.update, stage.begin(), batch, targets).values())
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -138,7 +138,7 @@ def train_stage(
     on_device = config.data.placement == DEVICE
     parallel = stage_devices(config, stage.name)
     if on_device:
-        parallel.check_room(stage.inputs.shape, besides=2 * _bytes(stage.state))
+        parallel.check_room(stage.inputs.shape, besides=2 * _bytes(stage.begin()))
     pool, batch = len(stage.inputs), stage.batch
     stage = dataclasses.replace(stage, batch=lambda step: Batch(batch(step).rows % pool, batch(step).targets))
     flops, last = step_flops(stage), stage.last_step
@@ -167,7 +167,9 @@ def train_stage(
         return spread([stage.batch_size / record["images_per_second"] for record in records()])
 
     starts = [0]
-    taken, state = timed(lambda: train(stage.state, last if least_steps is None else min(last, least_steps)))
+    taken, state = timed(
+        lambda: train(stage.begin(), last if least_steps is None else min(last, least_steps))
+    )
     done = int(state.step)
     if done < last:
         median = step_seconds()["median"]
@@ -348,7 +350,7 @@ def timed_stage(shared: StageInputs) -> tuple[float, Stage]:
     """Sets up stage 2; returns the seconds that restoring and the prototypes take, and the stage."""
     start = time.perf_counter()
     stage = STAGE_BUILDERS[MEMORY](shared)
-    jax.block_until_ready(stage.state.params)
+    jax.block_until_ready(stage.begin().params)
     return time.perf_counter() - start, stage
 
 

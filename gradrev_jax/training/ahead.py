@@ -1,4 +1,4 @@
-"""Compiles a stage's steps before there is a state, or an image, to call them with."""
+"""Compiles the steps of a stage ahead of time, from the shapes of their arguments alone."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +15,7 @@ from gradrev_jax.training.update import TrainState
 
 
 def can_compile_ahead(stage: Stage, options: RunOptions) -> bool:
-    """Returns whether the shapes of a stage's first call are known before it, and one device takes it.
+    """Returns whether a stage can be compiled ahead: on one device, and with shapes that are known.
 
     Args:
       stage: the stage.
@@ -28,17 +28,17 @@ def can_compile_ahead(stage: Stage, options: RunOptions) -> bool:
 def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledSteps:
     """Compiles a stage's steps for the shapes of their first call.
 
-    The program is the one that the call would compile. Of the stage's inputs, only the shape and the dtype
-    matter.
+    The program is the one that this call would compile. Only the shape and the dtype of the stage's inputs
+    matter, not their values.
 
     Args:
-      stage: the stage, of which ``can_compile_ahead``.
+      stage: the stage, for which ``can_compile_ahead`` is true.
       options: how it is run.
-      first: the first step that is taken, before the last one.
+      first: the first step that is taken; at least one is left.
 
     Returns:
-      The steps; calls with batches of other shapes are compiled when they come, and so are all of steps that
-      are no jitted function.
+      The compiled steps. A call with batches of another shape is compiled when it comes, and so is every call
+      if the steps are not a jitted function.
     """
     parallel = options.parallel
     everywhere = NamedSharding(parallel.mesh, PartitionSpec())
@@ -51,7 +51,7 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
     if lower is None:
         return steps
     compiled, shape = lower(state, batches, targets).compile(), batches.shape
-    return_freed_memory()  # the compiler's, before the first step needs as much
+    return_freed_memory()  # what the compiler has freed, before the first step needs as much
 
     def take_steps(state: TrainState, batches: Any, targets: Any) -> tuple[TrainState, StepsTaken]:
         return (compiled if batches.shape == shape else steps)(state, batches, targets)
@@ -60,16 +60,16 @@ def compile_ahead(stage: Stage, options: RunOptions, first: int) -> CompiledStep
 
 
 def start_compiling(stage: Stage, options: RunOptions) -> Future[CompiledSteps] | None:
-    """Starts ``compile_ahead`` for the first step of a run, in a thread, for images that are still decoded.
+    """Starts ``compile_ahead`` for a run's first step in a thread, so that images are decoded meanwhile.
 
-    An error of the images does not wait for the thread; the end of the process does.
+    If decoding fails, its error is raised without waiting for the thread; only the process waits, at its end.
 
     Args:
       stage: the first stage, with inputs of the right shape.
       options: how it is run.
 
     Returns:
-      The steps to come; None: they cannot be compiled ahead.
+      The future of the compiled steps; None: they cannot be compiled ahead.
     """
     if not can_compile_ahead(stage, options) or not stage.last_step:
         return None

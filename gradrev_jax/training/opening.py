@@ -117,16 +117,16 @@ class Data(NamedTuple):
     disk_note: str
 
 
-def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
-    """Returns a config in which fields that are newer than the run have what they stood for before."""
+def with_earlier_values(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
+    """Returns a config in which the fields that the run's version lacked have what they stood for then."""
     earlier = workdir.earlier_values(directory)
     if not earlier:
         return config
     given = workdir.flat_fields(config.to_dict())
     defaults = workdir.flat_fields({name: FIELDS[name].default for name in earlier})
     then = workdir.flat_fields(earlier)
-    if unlike := [name for name in earlier if given[name] not in (then[name], defaults[name])]:
-        values = ", ".join(f"{name}={earlier[name]!r}" for name in unlike)
+    if ignored := [name for name in earlier if given[name] not in (then[name], defaults[name])]:
+        values = ", ".join(f"{name}={earlier[name]!r}" for name in ignored)
         distributed.say(f"{directory} was begun by an earlier version, and goes on as it was: {values}")
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(earlier)
@@ -134,7 +134,7 @@ def as_begun(config: ConfigDict, directory: pathlib.Path) -> ConfigDict:
 
 
 def read_history(directory: pathlib.Path) -> History:
-    """Reads what a folder holds of a run, after moving checkpoints aside that would keep it from going on."""
+    """Reads what a folder holds of a run; first moves checkpoints aside whose damage would stop it."""
     if distributed.is_first():
         for stage in STAGE_BUILDERS:
             for note in set_unscored_aside(workdir.checkpoint_directory(directory, stage)):
@@ -167,10 +167,10 @@ def make_plan(config: ConfigDict, directory: pathlib.Path, history: History) -> 
 
 
 def open_data(plan: Plan, *, progress: bool) -> Data:
-    """Opens what a run is trained on; what needs no image is checked before any image is read."""
+    """Opens what a run is trained on; all checks that need no image come before any image is read."""
     config, directory, catalogue, protocol = plan.config, plan.directory, plan.catalogue, plan.protocol
     frozen = open_frozen(config, directory)
-    # What evaluation needs is looked at too, so that no hours of training precede an error.
+    # The evaluation's needs are checked too, so that its errors do not come after hours of training.
     triplets, _, _, inputs = together(
         lambda: _triplets(config, catalogue),
         lambda: evaluation_queries(catalogue, protocol, builders.data_seed(config)),
@@ -202,7 +202,7 @@ def _catalogue_changes(
 ) -> list[str]:
     """Returns the changes of a catalogue since a run began, a sentence for each kind, if it may go on.
 
-    Contents are compared of images that were read until then, see ``RememberedDigests``.
+    Only the contents of images that have been read by now are compared, see ``RememberedDigests``.
     """
     if history.fingerprint is None:
         return []
@@ -222,7 +222,7 @@ def _starting_weights(config: ConfigDict, directory: pathlib.Path, shapes: Any) 
 
 
 def _check_choices(plan: Plan) -> None:
-    """Raises where the protocol leaves a field to the validation part, and that has no query."""
+    """Raises if the protocol leaves a field to the validation part, and that part has no query."""
     protocol, encoder, catalogue = plan.protocol, plan.encoder, plan.catalogue
     is_learned = _is_edit_learned(plan.config, encoder)
     fields = validation_choices(protocol, encoder.blocks, catalogue.schema, is_learned=is_learned)
@@ -231,12 +231,12 @@ def _check_choices(plan: Plan) -> None:
 
 
 def _is_edit_learned(config: ConfigDict, encoder: Encoder) -> bool:
-    """Returns whether what the run's last stage learns edits the features."""
+    """Returns whether the run's last stage learns an edit of the features."""
     return builders.learned_edit(config, encoder, config.stages[-1]) is not None
 
 
 def _check_labelled(catalogue: Catalogue) -> None:
-    """Raises unless a training image is labelled, and names attributes of which none is.
+    """Raises unless a training image is labelled; tells the user of attributes without any label.
 
     Raises:
       DataError: no training image is labelled.
@@ -259,7 +259,7 @@ def _triplets(config: ConfigDict, catalogue: Catalogue) -> Triplets | None:
 
 
 def _check_not_built_upon(config: ConfigDict, directory: pathlib.Path, num_images: int) -> None:
-    """Raises where the encoder would be trained further although a memory was fine-tuned on it."""
+    """Raises if the encoder would be trained further although a memory was fine-tuned on it."""
     with naming("train.{}"):
         epoch_steps = steps_per_epoch(num_images, config.train.batch_size)
     if not (has_checkpoint(directory, MEMORY) and has_checkpoint(directory, ENCODER)):

@@ -19,6 +19,7 @@ from gradrev_jax.runs.drift import copies_sentences
 from gradrev_jax.runs.fields.data import DEVICE
 from gradrev_jax.runs.fingerprints import (
     FINGERPRINT_FILE,
+    Fingerprint,
     fingerprint,
     merge_fingerprints,
     save_fingerprint,
@@ -37,11 +38,12 @@ from gradrev_jax.systems.objective import ENCODER
 from gradrev_jax.training.ahead import start_compiling
 from gradrev_jax.training.opening import (
     Data,
+    History,
     Plan,
-    as_begun,
     make_plan,
     open_data,
     read_history,
+    with_earlier_values,
 )
 from gradrev_jax.training.parallel import CompiledSteps
 from gradrev_jax.training.stage import RunOptions, Stage
@@ -88,32 +90,33 @@ def train(
     check(config)
     check_loggers(config.train.loggers)
     with hold_workdir(directory):
-        config = builders.with_defaults(as_begun(config, directory))
+        config = builders.with_defaults(with_earlier_values(config, directory))
         progress = progress and distributed.is_first()
         history = read_history(directory)
         plan = make_plan(config, directory, history)
-        early = None if history.has_begun else _compile_beside(plan)
+        compiling = None if history.has_begun else _start_compiling(plan)
         data = open_data(plan, progress=progress)
         fields = workdir.flat_fields(config.to_dict())
         with open_loggers(config.train.loggers, directory, fields, has_begun=history.has_begun) as loggers:
-            _claim(plan, data)
-            say(data.disk_note)
+            now = fingerprint(plan.catalogue)
+            _claim(plan, data, now)
+            _say_notes(plan, data, now)
             shared = _stage_inputs(plan, data, progress=progress, stop=stop)
             for name in config.stages:
                 stage = STAGE_BUILDERS[name](shared)
                 options = _run_options(plan, stage, progress=progress, stop=stop, during_steps=during_steps)
-                state = run_stage(stage, directory, options, loggers, early if name == ENCODER else None)
+                state = run_stage(stage, directory, options, loggers, compiling if name == ENCODER else None)
     return state
 
 
-def _compile_beside(plan: Plan) -> Future[CompiledSteps] | None:
-    """Starts compiling the steps of a new run while its images are decoded.
+def _start_compiling(plan: Plan) -> Future[CompiledSteps] | None:
+    """Starts compiling the encoder's steps of a new run, before its images are decoded.
 
     Args:
       plan: what is known of the run.
 
     Returns:
-      The steps; None if the inputs are vectors, or the steps cannot be compiled ahead.
+      The future of the compiled steps; None if the inputs are vectors, or if they cannot be compiled ahead.
     """
     if reads_vectors(plan.config):
         return None
@@ -138,40 +141,49 @@ def _compile_beside(plan: Plan) -> Future[CompiledSteps] | None:
     return start_compiling(stage, _run_options(plan, stage, progress=False))
 
 
-def _claim(plan: Plan, data: Data) -> None:
-    """Claims the folder for this run, and prints the notes on its catalogue."""
+def _claim(plan: Plan, data: Data, now: Fingerprint) -> None:
+    """Writes what later starts of the run must agree with into its folder: config, schema, catalogue."""
     directory, history = plan.directory, plan.history
-    now = fingerprint(plan.catalogue)
-    is_known = history.fingerprint is not None or not history.has_begun
-    distributed.barrier("claim")  # all have seen the folder as it was
-    if distributed.is_first():
-        if is_known:  # what an earlier version has trained on is not known
-            save_fingerprint(directory, merge_fingerprints(history.fingerprint, now))
-        workdir.claim(directory, plan.config.to_dict())
-        workdir.claim_schema(directory, plan.catalogue.schema)
-        workdir.claim_vectors(directory, plan.catalogue.vectors)
-        if data.frozen is not None:
-            save_frozen_backbone(directory, data.frozen)
+    distributed.barrier("claim")  # all processes have seen the folder as it was
+    if not distributed.is_first():
+        return
+    if _knows_what_was_trained_on(history):
+        save_fingerprint(directory, merge_fingerprints(history.fingerprint, now))
+    workdir.claim(directory, plan.config.to_dict())
+    workdir.claim_schema(directory, plan.catalogue.schema)
+    workdir.claim_vectors(directory, plan.catalogue.vectors)
+    if data.frozen is not None:
+        save_frozen_backbone(directory, data.frozen)
+
+
+def _say_notes(plan: Plan, data: Data, now: Fingerprint) -> None:
+    """Tells the user about the catalogue and the disk."""
     notes = list(data.notes)
-    if not is_known:
+    if not _knows_what_was_trained_on(plan.history):
         notes.append(
-            f"{directory} holds no {FINGERPRINT_FILE}, so whether its catalogue has changed cannot be told"
+            f"{plan.directory} holds no {FINGERPRINT_FILE}, so whether its catalogue has changed cannot be "
+            "told"
         )
-    for note in (*notes, *copies_sentences(now)):
+    for note in (*notes, *copies_sentences(now), data.disk_note):
         say(note)
 
 
+def _knows_what_was_trained_on(history: History) -> bool:
+    """Returns whether all that was trained on is known; not so in a run that an earlier version has begun."""
+    return history.fingerprint is not None or not history.has_begun
+
+
 def _stage_inputs(plan: Plan, data: Data, *, progress: bool, stop: Callable[[], bool]) -> StageInputs:
-    """Collects what all stages share, with the function that a checkpoint is chosen by."""
+    """Collects the inputs that all stages share, and the function that scores a checkpoint."""
     part, protocol = plan.validation_part, plan.protocol
     validate = make_validator(
         plan.encoder,
         StoppableRows(data.inputs[part], stop),
         plan.catalogue.part_labels(part),
         _validation_queries(plan, part) if data.triplets else None,
-        # Until evaluation has chosen one, the usual one.
+        # Where evaluation chooses the normalisation, training takes the usual one.
         normalize=protocol.normalize or "global",
-        # Weights that evaluation chooses are chosen by the memory that is kept: until then, there are none.
+        # Where evaluation chooses the weights, it needs the memory that is chosen here: there are none yet.
         weights=given_weights(protocol, plan.catalogue.schema),
         batch_size=protocol.batch_size,
         progress=progress,

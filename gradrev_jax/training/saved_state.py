@@ -1,4 +1,4 @@
-"""The state of a stage as its checkpoints hold it, and how far they have come."""
+"""Reads the state of a stage from its checkpoints, and whether the stage has begun or is over."""
 
 import pathlib
 from typing import Any
@@ -36,11 +36,11 @@ def checkpoint_items(state: TrainState) -> dict[str, Any]:
 
 
 def restore_state(checkpoints: Checkpoints, state: TrainState) -> TrainState:
-    """Restores the state of the latest checkpoint, whose arrays have the shapes of a first state.
+    """Restores the state of the latest checkpoint.
 
     Args:
       checkpoints: the checkpoints of the stage.
-      state: the state before the first step.
+      state: the state before the first step, which gives the shapes.
     """
     items = checkpoints.restore_latest(checkpoint_items(state))
     return TrainState(params=items[PARAMS], **items[REST])

@@ -1,4 +1,4 @@
-"""One stage of a run, and how it is run: the types that its runner takes."""
+"""Defines the types that the runner of a stage takes: the stage itself, and how it is run."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from gradrev_jax.training.validation import Validation
 
 
 class Batch(NamedTuple):
-    """One batch of a stage.
+    """Represents one batch of a stage.
 
     Attributes:
       rows: [B], rows of the stage's inputs.
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage of a run.
+    """Represents one stage of a run.
 
     Attributes:
       name: its name, in its folder of checkpoints and in its records.
@@ -44,8 +44,8 @@ class Stage:
       batch_size: the number of images per step.
       epoch_steps: the number of steps per epoch.
       last_step: the number of steps in all.
-      shapes: the shapes and dtypes of the state, where they are known before it; None: they are not.
-      advice: what may help where the stage diverges, for a person.
+      shapes: the shapes and dtypes of the state, if they are known before it is computed; None: they are not.
+      advice: what the user may do if training diverges.
     """
 
     name: str
@@ -61,11 +61,6 @@ class Stage:
     last_step: int
     shapes: TrainState | None = None
     advice: str = "lower the learning rate"
-
-    @property
-    def state(self) -> TrainState:
-        """The state before the first step, computed anew."""
-        return self.begin()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +78,8 @@ class RunOptions:
         ends; None: it runs to its last step.
       progress: whether progress is shown: a bar on a terminal, elsewhere a line per epoch, or minute.
       stop: the function that says whether to save and stop; it is called between steps.
-      during_steps: the function that makes a context, in which there is work that only a checkpoint keeps.
+      during_steps: the function that returns a context manager, which is active while there are steps that no
+        checkpoint holds yet.
     """
 
     parallel: Parallel

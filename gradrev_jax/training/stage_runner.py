@@ -1,4 +1,4 @@
-"""Runs one stage of training: files, clocks and progress around a pure step."""
+"""Runs one stage of training: checkpoints, records and progress around its compiled steps."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ def run_stage(
     directory: pathlib.Path,
     options: RunOptions,
     loggers: Loggers | None = None,
-    early: Future[CompiledSteps] | None = None,
+    compiling: Future[CompiledSteps] | None = None,
 ) -> TrainState:
     """Trains a stage to its last step, going on from its latest checkpoint.
 
@@ -39,7 +39,7 @@ def run_stage(
       directory: the run's folder.
       options: how it is run.
       loggers: the loggers of the run; None: metrics.jsonl alone.
-      early: the steps of a run's first stage, if a thread compiles them already, see ``start_compiling``.
+      compiling: the future of the compiled steps, if a thread compiles them already, see ``start_compiling``.
 
     Returns:
       The state after the last step.
@@ -48,13 +48,15 @@ def run_stage(
       UserError: training diverged, or a file cannot be written or read.
       TrainingStopped: `options.stop` asked for it; the steps done are saved.
     """
-    distributed.barrier(f"stage {stage.name}")  # all have seen what was there before it
-    stops = Stopping(options.stop)
+    distributed.barrier(
+        f"stage {stage.name}"
+    )  # all processes have seen the checkpoints that were there before it
+    should_stop = Stopping(options.stop)
     with (
         contextlib.ExitStack() as during_steps,  # until the last checkpoint is written
         Checkpoints(workdir.checkpoint_directory(directory, stage.name)) as checkpoints,
     ):
-        state, compiled = _begin(stage, options, early, _next_step(stage, options, checkpoints))
+        state, compiled = _begin(stage, options, compiling, _next_step(stage, options, checkpoints))
         if checkpoints.latest_step is not None:
             state = restore_state(checkpoints, state)
         first_step = int(state.step)
@@ -75,7 +77,7 @@ def run_stage(
             for steps, batches, targets in feed:
                 if observer.ends_before(steps.start):
                     break
-                if stops():
+                if should_stop():
                     observer.stop_before(steps.start, state)
                 state, taken = compiled(state, batches, targets)
                 if steps.start == first_step:  # until now, there was no step to lose
@@ -85,7 +87,7 @@ def run_stage(
 
 
 def _next_step(stage: Stage, options: RunOptions, checkpoints: Checkpoints) -> int | None:
-    """Returns the number of steps that are done, of which the next is taken; None: the stage is over."""
+    """Returns the next step, which is the number of steps done; None: the stage is over."""
     done = checkpoints.latest_step or 0
     is_done = done >= stage.last_step or is_over(checkpoints, stage.last_step, options.patient_steps)
     return None if is_done else done
@@ -101,14 +103,14 @@ def _tell_if_beyond(stage: Stage, first_step: int) -> None:
 
 
 def _begin(
-    stage: Stage, options: RunOptions, early: Future[CompiledSteps] | None, first: int | None
+    stage: Stage, options: RunOptions, compiling: Future[CompiledSteps] | None, first: int | None
 ) -> tuple[TrainState, CompiledSteps]:
-    """Computes the first state of a stage, and meanwhile compiles its steps, where their shapes are known.
+    """Computes the first state of a stage, and compiles its steps meanwhile if their shapes are known.
 
     Args:
       stage: the stage.
       options: how it is run.
-      early: the steps, if a thread compiles them already.
+      compiling: the future of the compiled steps, if a thread compiles them already.
       first: the first step that is taken; None: there is none, so that nothing is compiled.
     """
     parallel = options.parallel
@@ -118,7 +120,7 @@ def _begin(
         return parallel.replicate(stage.begin()), steps
     with ThreadPoolExecutor(1, "begin") as aside:
         begun = aside.submit(stage.begin)
-        steps = compile_ahead(stage, options, first) if early is None else early.result()
+        steps = compile_ahead(stage, options, first) if compiling is None else compiling.result()
         return parallel.replicate(begun.result()), steps
 
 

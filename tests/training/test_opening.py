@@ -5,21 +5,21 @@ import pytest
 
 from gradrev_jax.errors import DataError
 from gradrev_jax.runs import builders, workdir
-from gradrev_jax.training.opening import as_begun, make_plan, open_data, read_history
+from gradrev_jax.training.opening import make_plan, open_data, read_history, with_earlier_values
 
 
 def test_fields_that_a_run_of_an_earlier_version_keeps_are_named(tiny_config, tmp_path, capsys):
     """It went on with them without a word, whatever the config said."""
-    assert as_begun(tiny_config, tmp_path) is tiny_config, "no run is there"
+    assert with_earlier_values(tiny_config, tmp_path) is tiny_config, "no run is there"
     workdir.write_json(tmp_path / "config.json", {"seed": 0})
     tiny_config.data.missing = "value"
-    assert as_begun(tiny_config, tmp_path).data.missing == "ignore"
+    assert with_earlier_values(tiny_config, tmp_path).data.missing == "ignore"
     said = "".join(capsys.readouterr())
     assert f"{tmp_path} was begun by an earlier version, and goes on as it was: " in said
     assert "data.missing='ignore'" in said
     assert tiny_config.data.missing == "value", "the config that was given stays as it is"
     tiny_config.data.missing = "ignore"
-    as_begun(tiny_config, tmp_path)
+    with_earlier_values(tiny_config, tmp_path)
     assert "data.missing=" not in "".join(capsys.readouterr())
 
 
