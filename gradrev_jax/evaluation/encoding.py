@@ -66,7 +66,7 @@ def _prototypes(run: OpenedRun, *, progress: bool) -> Float[Array, "J P d"]:
     if run.cache is None or jax.process_count() > 1:
         found = compute()
     else:
-        made_of = {
+        key = {
             "sum_features": forward_program(run.params, parts[0][0], run.encoder, batch_size=batch_size),
             "params": jax.device_get(jax.tree.leaves(run.params)),
             "inputs": [digest_of_rows(images) for images, _ in parts],
@@ -74,7 +74,7 @@ def _prototypes(run: OpenedRun, *, progress: bool) -> Float[Array, "J P d"]:
             "schema": (schema.names, schema.values),
             "blocks": run.encoder.blocks.of_attribute,
         }
-        found = kept_result(run.cache, made_of, compute)
+        found = kept_result(run.cache, key, compute)
     total = PrototypeSums(*(np.asarray(found[name], np.float32) for name in PrototypeSums._fields))
     return memory_from_sums(total, schema, run.encoder.blocks)
 

@@ -87,8 +87,8 @@ def _measure_once(
     def measure() -> dict[str, Any]:
         return measure_leakage(*inputs, schema, progress=progress, **options).as_json(schema)
 
-    made_of = {"measure_leakage": inputs, "schema": (schema.names, schema.values), "options": options}
-    return kept_result(cache, made_of, measure)
+    key = {"measure_leakage": inputs, "schema": (schema.names, schema.values), "options": options}
+    return kept_result(cache, key, measure)
 
 
 def _backbone_controls(

@@ -24,10 +24,12 @@ from gradrev_jax.runs.old_checkpoints import LATEST, REMOVED, remove_missed, rem
 from gradrev_jax.runs.preservation import first_and_last_best, preservation_policy
 
 PARAMS, REST = ITEMS = ("params", "rest")  # what evaluation reads, and what only training needs besides
-MOST_CHECKPOINTS = LATEST + 3  # of a stage at one time, with the best, its first equal and the next
+# Of a stage at one time: the latest, the first and the last of the best score, and one being written.
+MOST_CHECKPOINTS = LATEST + 3
 DIGESTS = "digests"
-ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)  # says nothing of the files
-ELSEWHERE_NUMBERS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
+# Errors of the system or the device, which do not mean that a file is damaged.
+SYSTEM_ERRORS = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
+SYSTEM_ERROR_NUMBERS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT)
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -39,7 +41,7 @@ class _OtherModelError(ValueError):
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Returns where a leaf is restored to: its own sharding, or this process's first device."""
+    """Returns the shape and the place to restore a leaf to: its sharding, or this process's first device."""
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
@@ -255,11 +257,11 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or not distributed.is_peer_failure(error):
-            self.close()  # which otherwise waits for a process that is gone
+            self.close()  # after the failure of another process it would wait for that process forever
 
     @contextlib.contextmanager
     def _writing(self, action: str) -> Iterator[None]:
-        """Explains whatever the libraries below raise while they write."""
+        """Explains what the libraries below raise while they write."""
         try:
             yield
         except Exception as error:
@@ -273,15 +275,15 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _reading(self, action: str, folder: pathlib.Path | None = None) -> Iterator[None]:
-        """Explains what fails with the checkpoint in a folder, or with an unknown one of them."""
+        """Explains what the libraries below raise while they read the checkpoint in ``folder``; None: any."""
         try:
             yield
         except Exception as error:
-            if folder and not folder.is_dir():  # an evaluation may meet it
+            if folder and not folder.is_dir():  # training may remove it while an evaluation reads
                 raise CheckpointError(
                     f"cannot {action} {self._directory}: training has replaced it meanwhile; start again"
                 ) from error
-            if isinstance(error, ELSEWHERE) or getattr(error, "errno", None) in ELSEWHERE_NUMBERS:
+            if isinstance(error, SYSTEM_ERRORS) or getattr(error, "errno", None) in SYSTEM_ERROR_NUMBERS:
                 raise CheckpointError(f"cannot {action} {self._directory}: {first_line(error)}") from error
             kind = CheckpointError if isinstance(error, _OtherModelError) else DamagedCheckpointError
             reason = unusable_file(folder or self._directory) or reason_of(error)

@@ -25,9 +25,9 @@ from gradrev_jax.runs.pixels import cache_folder
 
 FIELD = "compilation_cache"
 PROGRAMS = "programs"  # the folder within the user's cache folder
-LARGEST = 512 * 2**20  # bytes that are kept at a start
+# What is left of the cache at a start, in bytes and in programs.
+MOST_BYTES, MOST_PROGRAMS = 512 * 2**20, 5000
 QUIET_SINCE = (0, 10, 2)  # JAX 0.10.0 prints two kilobytes on stderr for each program that it reads
-MOST_PROGRAMS = 5000  # programs that are kept at a start
 ENABLED, DIRECTORY = "jax_enable_compilation_cache", "jax_compilation_cache_dir"
 SETTINGS = {
     # With a largest size, JAX looks at every file whenever it adds one, and an evaluation adds hundreds.
@@ -128,10 +128,10 @@ def _setting(name: str) -> Any:
 
 
 def _machine() -> str:
-    """Returns a digest of all that a CPU's program depends on besides what JAX's own keys have.
+    """Returns a digest of what a CPU's program depends on and JAX's own keys leave out.
 
-    These keys have the program, the versions, flags and devices; but a program that was compiled for one
-    processor may use instructions that another one lacks, and is divided among the cores that there were.
+    These keys hold the program, the versions, flags and devices. But a program that was compiled for one
+    processor may use instructions that another one lacks, and is divided among that processor's cores.
     """
     parts = [platform.machine(), _processor(), str(usable_cores()), os.environ.get("NPROC", "")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -167,7 +167,7 @@ def _prepare(folder: pathlib.Path) -> None:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes the programs that were not used for longest, where there are too many or too large ones."""
+    """Removes the least recently used programs if there are too many, or if they are too large together."""
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -178,7 +178,7 @@ def _tidy(folder: pathlib.Path) -> None:
     kept = 0
     for number, (_, size, name) in enumerate(sorted(found, reverse=True)):
         kept += size
-        if number >= MOST_PROGRAMS or kept > LARGEST:
+        if number >= MOST_PROGRAMS or kept > MOST_BYTES:
             _remove(folder / name)
 
 
@@ -188,7 +188,7 @@ def _remove(program: pathlib.Path) -> None:
 
 
 def _watch(folder: pathlib.Path) -> None:
-    """Answers JAX's warnings of entries that cannot be read or written, in place of showing them."""
+    """Handles JAX's warnings of entries that cannot be read or written, instead of showing them."""
     show = warnings.showwarning
 
     def showwarning(message: Warning | str, *arguments: Any, **named: Any) -> None:
@@ -196,17 +196,17 @@ def _watch(folder: pathlib.Path) -> None:
         if problem is None:
             show(message, *arguments, **named)
         elif _setting(DIRECTORY) == str(folder):
-            _answer(problem, folder)
+            _handle(problem, folder)
 
     warnings.showwarning = showwarning
     warnings.filterwarnings("always", PROBLEM.pattern, UserWarning)
 
 
-def _answer(problem: re.Match[str], folder: pathlib.Path) -> None:
-    """Removes a damaged program, which JAX then compiles and keeps anew; else does without the cache.
+def _handle(problem: re.Match[str], folder: pathlib.Path) -> None:
+    """Removes a damaged program, so that JAX compiles it anew; after any other problem, disables the cache.
 
-    A program is damaged, too, while another process writes it, or if that was killed meanwhile: JAX writes it
-    in place, and never replaces a file.
+    A program also looks damaged while another process writes it, or if that process was killed meanwhile: JAX
+    writes files in place, and never replaces one.
     """
     if problem["what"] == "reading" and _is_damage(problem["kind"]):
         with contextlib.suppress(OSError):

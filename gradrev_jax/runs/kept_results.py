@@ -1,4 +1,4 @@
-"""Keeps results that take long to compute, under a digest of all that they are computed from."""
+"""Caches results that take long to compute on the disk, under a digest of all that they depend on."""
 
 import contextlib
 import functools
@@ -17,25 +17,26 @@ from gradrev_jax.files import replace_file
 from gradrev_jax.models.inputs import Rows
 
 RESULTS = "results"  # the folder within that of the decoded images
-MOST_BYTES = 256 * 2**20  # of results that are kept: some kilobytes each, or megabytes of prototypes
-ROWS = 256  # that are read at a time
+MOST_BYTES = 256 * 2**20  # of all results together: some kilobytes each, or megabytes of prototypes
+ROWS_AT_ONCE = 256  # that are read into memory for a digest
 SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64")  # of JAX, that change results
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def kept_result(
-    cache: pathlib.Path | None, made_of: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
+    cache: pathlib.Path | None, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns the result of a pure function; an earlier one, if all that it was computed from is the same.
+    """Returns the result of a pure function from the cache, or computes and caches it.
 
-    All that is: the arguments, to the bit, the code of this package, the versions and settings of JAX and
-    NumPy, and the device. So no result has to be removed to get the right one. Where one cannot be kept,
-    cannot be read or is damaged, it is computed, and that is no error.
+    A cached result is used only if all that it depends on is the same: the arguments, bit for bit, the code
+    of this package, the versions and settings of JAX and NumPy, and the device. So the cache never has to be
+    cleared to get the right result. If a result cannot be read, or is damaged, it is computed, and if it
+    cannot be written it is returned all the same; neither is an error.
 
     Args:
-      cache: the folder that has the folder of the results, which are JSON files; None: nothing is kept.
-      made_of: what the function is, and its arguments: arrays of NumPy, and what JSON can hold.
-      compute: the function, of what JSON can hold.
+      cache: the folder whose subfolder ``results`` has the results as JSON files; None: nothing is cached.
+      key: the name and the arguments of the function: NumPy arrays, and what JSON can hold.
+      compute: the function, which returns what JSON can hold.
 
     Example:
       >>> import tempfile
@@ -53,7 +54,7 @@ def kept_result(
     """
     if cache is None:
         return compute()
-    path = cache / RESULTS / f"{_digest({**made_of, 'computed by': _programs()})}.json"
+    path = cache / RESULTS / f"{_digest({**key, 'computed by': _environment()})}.json"
     if (found := _read(path)) is not None:
         return found
     result = compute()
@@ -73,7 +74,7 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     with contextlib.suppress(OSError):
-        path.touch()  # those that were not used for longest are removed first
+        path.touch()  # the least recently used are removed first
     return result if is_whole else None
 
 
@@ -82,7 +83,7 @@ def _checksum(text: str) -> str:
 
 
 def digest_of_rows(rows: Rows) -> str:
-    """Returns a digest of inputs that are read in batches, as ``made_of`` takes it.
+    """Returns a digest of inputs that are read in batches, for the ``key`` of ``kept_result``.
 
     Args:
       rows: the inputs.
@@ -93,28 +94,28 @@ def digest_of_rows(rows: Rows) -> str:
       True
     """
     digest = hashlib.sha256(f"{rows.dtype} {rows.shape}".encode())
-    for start in range(0, len(rows), ROWS):
-        digest.update(_bits(rows[start : start + ROWS]))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        digest.update(_bytes_of(rows[start : start + ROWS_AT_ONCE]))
     return digest.hexdigest()
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """Returns a digest of numbers, texts and arrays, of these with their types and shapes."""
-    return _checksum(json.dumps(content, sort_keys=True, default=_described))
+    """Returns a digest of numbers, texts and arrays; of arrays with their types and shapes."""
+    return _checksum(json.dumps(content, sort_keys=True, default=_describe_array))
 
 
-def _described(array: np.ndarray) -> dict[str, Any]:
-    digest = hashlib.sha256(_bits(array)).hexdigest()
+def _describe_array(array: np.ndarray) -> dict[str, Any]:
+    digest = hashlib.sha256(_bytes_of(array)).hexdigest()
     return {"array": digest, "type": array.dtype.str, "shape": array.shape}
 
 
-def _bits(array: np.ndarray) -> memoryview:
+def _bytes_of(array: np.ndarray) -> memoryview:
     """Returns the bytes of an array."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _programs() -> list[Any]:
-    """Returns what computes the results: the code of this package, versions, settings and the device."""
+def _environment() -> list[Any]:
+    """Returns what results depend on besides arguments: code, versions, settings, the device."""
     settings = [getattr(jax.config, name) for name in SETTINGS]
     flags, device = os.environ.get("XLA_FLAGS"), jax.local_devices()[0]
     return [_code(), jax.__version__, np.__version__, *settings, flags, device.platform, device.device_kind]
@@ -130,7 +131,7 @@ def _code() -> str:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes the results that were not used for longest, where they are too large together.
+    """Removes the least recently used results if all of them together are too large.
 
     Raises:
       OSError: one cannot be removed.

@@ -201,7 +201,7 @@ def test_programs_may_be_read_while_others_write_them_or_are_killed(fresh, capsy
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MOST_PROGRAMS", 2), ("LARGEST", 25)])
+@pytest.mark.parametrize(("name", "limit"), [("MOST_PROGRAMS", 2), ("MOST_BYTES", 25)])
 def test_those_unused_for_longest_go_where_there_are_too_many(fresh, monkeypatch, name, limit):
     folder = programs_folder()
     folder.mkdir(mode=0o700, parents=True)

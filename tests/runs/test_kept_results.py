@@ -29,8 +29,8 @@ def ask(tmp_path):
     """Asks for a result of the same function, as often as a test likes."""
     computed = Computed()
 
-    def ask(made_of, cache=tmp_path):
-        found = kept_result(cache, made_of, computed)
+    def ask(key, cache=tmp_path):
+        found = kept_result(cache, key, computed)
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -151,5 +151,5 @@ def test_rows_are_told_apart_by_their_numbers_types_and_shapes(rng, monkeypatch)
     others = [rows[::-1], rows[:6], rows.reshape(7, 2, 8, 3), rows.view(np.int8), rows[:0], rows[:0, :2]]
     digests = [digest_of_rows(each) for each in (rows, *others)]
     assert len(set(digests)) == len(digests)
-    monkeypatch.setattr(kept_results, "ROWS", 3)
+    monkeypatch.setattr(kept_results, "ROWS_AT_ONCE", 3)
     assert digest_of_rows(rows.copy()) == digests[0]
