@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradrev_jax.data.catalogue import PARTS
-from gradrev_jax.evaluation.comparison.systems import describe_config
 from gradrev_jax.evaluation.markdown import escape, percent, table
 from gradrev_jax.evaluation.opening import OpenedRun
 from gradrev_jax.evaluation.report_tables import accuracy_table
@@ -14,6 +13,7 @@ from gradrev_jax.evaluation.summary import weights_by_name
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
 from gradrev_jax.models.interface import Encoder
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.config_words import describe_config
 from gradrev_jax.serving.hub_metadata import (
     LIBRARY,
     RETRIEVAL,

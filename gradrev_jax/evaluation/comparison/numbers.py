@@ -22,10 +22,10 @@ from gradrev_jax.evaluation.comparison.systems import (
     EvaluatedRun,
     common_ks,
     common_metrics,
-    describe_config,
 )
 from gradrev_jax.evaluation.scores import ACCURACIES, accuracies, resampled_accuracies
 from gradrev_jax.evaluation.written_metrics import NO_MANIPULATION
+from gradrev_jax.runs.config_words import describe_config
 from gradrev_jax.runs.fields.table import is_descriptive
 from gradrev_jax.systems.objective import MEMORY
 from gradrev_jax.systems.registry import SYSTEMS

@@ -9,7 +9,6 @@ from gradrev_jax.evaluation.comparison.systems import (
     _shown,
     common_ks,
     common_metrics,
-    describe_config,
     pair_runs,
     read_run,
     read_systems,
@@ -189,51 +188,6 @@ def test_metrics_are_those_of_all_runs_in_the_order_of_the_first(make_run):
     systems, _ = read_systems([str(a), str(b)])
     assert common_metrics(systems) == ("hit_rate", "precision", "ndcg_target", "ndcg_others")
     assert common_metrics(systems[1:]) == (*common_metrics(systems), "new")
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({}, "N classifiers, balanced reversal"),
-        ({"model.heads": "pairwise"}, "N x N classifiers, balanced reversal"),
-        ({"reversal.weighting": "off"}, "N classifiers, no reversal"),
-        (
-            {"reversal.weighting": "off", "train.label_triplet_weight": 1.0},
-            "N classifiers, no reversal, triplet losses",
-        ),
-        (
-            {
-                "model.unit_features": True,
-                "train.compactness_weight": 1.0,
-                "train.conditional_dependence_weight": 3.0,
-                "train.decorrelate": 5.0,
-            },
-            "N classifiers, balanced reversal, unit features, compact classes, conditional independence, "
-            "decorrelated labels",
-        ),
-        ({"stages": ["encoder", "memory"]}, "N classifiers, balanced reversal, memory fine-tuned"),
-        ({"model.system": "gradrev"}, "N classifiers, balanced reversal"),
-        (
-            {"model.system": "amnet", "reversal.weighting": "off", "stages": ["encoder", "memory"]},
-            "amnet, edit learned",
-        ),
-        (
-            {"model.system": "fsn", "reversal.weighting": "off", "train.label_triplet_weight": 1.0},
-            "fsn, triplet losses",
-        ),
-        (
-            {"model.system": "gamma", "stages": ["encoder", "memory"]},
-            "gamma, N classifiers, balanced reversal, edit learned",
-        ),
-        ({"model.system": "of a plugin"}, "of a plugin, N classifiers, balanced reversal"),
-    ],
-)
-def test_a_config_in_words(fields, words):
-    config = {"model.heads": "shared", "reversal.weighting": "balanced", "stages": ["encoder"], **fields}
-    assert describe_config(config) == words
-    alone = describe_config(config, prototypes_alone=True)
-    assert "fine-tuned" not in alone
-    assert "learned" not in alone
 
 
 def test_a_report_beside_that_of_a_run_is_named(make_run):
