@@ -136,8 +136,8 @@ def write_scores(path: pathlib.Path, scores: Scores) -> None:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # of its other keywords
 
 
-def is_of_one(metric: str) -> bool:
-    """Returns whether a metric is of one attribute or nuisance, as ``kept.color``."""
+def is_per_attribute(metric: str) -> bool:
+    """Returns whether a metric is about a single attribute or nuisance, such as ``kept.color``."""
     return "." in metric
 
 
@@ -164,7 +164,7 @@ def read_scores(path: pathlib.Path) -> Scores:
     names = [field.name for field in dataclasses.fields(Scores) if field.name != BY_METRIC]
     missing = [name for name in names if name not in arrays]
     by_metric = {name: array for name, array in arrays.items() if name not in names}
-    if missing or all(map(is_of_one, by_metric)):
+    if missing or all(map(is_per_attribute, by_metric)):
         what = missing[0] if missing else "retrieval metric"
         raise WorkdirError(f"{path} was written by another version: it has no {what}; {again}")
     if problem := _disagreement(arrays, list(by_metric)):
@@ -173,11 +173,16 @@ def read_scores(path: pathlib.Path) -> Scores:
 
 
 def _disagreement(arrays: Mapping[str, np.ndarray], metrics: Sequence[str]) -> str | None:
-    """Returns words on the first array whose shape, or kind of numbers, does not fit the others'."""
-    (queries, neighbors), (items, attributes) = (
-        (*arrays[name].shape, 0, 0)[:2] for name in ("neighbors", "labels")
-    )
-    values, cut_offs = (*arrays["indicators"].shape, 0, 0)[1], len(np.atleast_1d(arrays["ks"]))
+    """Describes the first array whose shape, or kind of numbers, does not fit the others'; None: all fit."""
+
+    def lengths(name: str) -> tuple[int, int]:
+        """Returns the lengths of the first two axes; 0 for axes that are not there."""
+        first, second = (*arrays[name].shape, 0, 0)[:2]
+        return first, second
+
+    queries, neighbors = lengths("neighbors")
+    items, attributes = lengths("labels")
+    values, cut_offs = lengths("indicators")[1], len(np.atleast_1d(arrays["ks"]))
     expected = {
         "reference": ("iu", (queries,)),
         "changed": ("b", (queries, attributes)),

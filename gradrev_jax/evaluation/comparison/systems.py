@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.errors import WorkdirError
-from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, is_of_one, read_scores
+from gradrev_jax.evaluation.scores import METRICS_FILE, SCORES_FILE, Scores, is_per_attribute, read_scores
 from gradrev_jax.evaluation.written_metrics import read_metrics
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
@@ -161,7 +161,7 @@ def _is_report(directory: pathlib.Path) -> bool:
 def _read_report(directory: pathlib.Path, report: pathlib.Path) -> EvaluatedRun:
     """Reads one report of the run of a folder."""
     config, scores = _read_config(directory), read_scores(report / SCORES_FILE)
-    names = [name for name in scores.by_metric if not is_of_one(name)]
+    names = [name for name in scores.by_metric if not is_per_attribute(name)]
     metrics = read_metrics(report, names, ks=scores.ks.tolist())
     fields = workdir.flat_fields(config) | workdir.flat_fields({"protocol": metrics["protocol"]})
     return EvaluatedRun(directory, report, fields, metrics, scores)
@@ -190,7 +190,9 @@ def common_metrics(systems: Sequence[ComparedSystem]) -> tuple[str, ...]:
     Those of one attribute or nuisance, as ``kept.color``, are not among them.
     """
     first, *others = [run.scores.by_metric for system in systems for run in system.runs]
-    return tuple(name for name in first if not is_of_one(name) and all(name in other for other in others))
+    return tuple(
+        name for name in first if not is_per_attribute(name) and all(name in other for other in others)
+    )
 
 
 def _split_name(argument: str) -> tuple[str | None, pathlib.Path]:
