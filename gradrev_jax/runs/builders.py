@@ -31,7 +31,7 @@ from gradrev_jax.systems.system import System
 
 
 def data_seed(config: ConfigDict) -> int:
-    """Returns the seed of what is drawn of a run's catalogue, which runs of several seeds may share."""
+    """Returns the seed of all random choices about the catalogue; runs with other seeds may share it."""
     return config.seed if config.data.seed is None else config.data.seed
 
 
@@ -40,28 +40,29 @@ def open_catalogue(config: ConfigDict, known: AttributeSchema | None = None) -> 
 
     Args:
       config: the config of the run.
-      known: the attributes that the run was trained on, whose values are spelled so; None: it was not yet.
+      known: the attributes that the run was trained on, whose spelling of values is kept; None: the run has
+        not been trained yet.
 
     Raises:
       DataError: the catalogue cannot be used.
     """
-    form, seed = FORMATS[config.data.format], data_seed(config)
-    if known is None or form.reopen is None:
-        catalogue = form.open(config.data, seed)
+    source, seed = FORMATS[config.data.format], data_seed(config)
+    if known is None or source.reopen is None:
+        catalogue = source.open(config.data, seed)
     else:
-        catalogue = form.reopen(config.data, seed, known)
+        catalogue = source.reopen(config.data, seed, known)
     with naming("data.{}", {"left_out": "data.leave_out"}):
         catalogue = leave_out(catalogue, tuple(map(str, config.data.leave_out)))
     if config.data.embeddings:
         catalogue = _with_vectors(catalogue, config)
     with naming("data.{}", {"fraction": "train.validation_fraction"}):
         return hold_out_validation(
-            catalogue, config.train.validation_fraction, data_seed(config), split_by=config.data.split_by
+            catalogue, config.train.validation_fraction, seed, split_by=config.data.split_by
         )
 
 
 def _with_vectors(catalogue: Catalogue, config: ConfigDict) -> Catalogue:
-    """Returns a catalogue with the vectors of its images, and with digests that are those of the vectors."""
+    """Returns a catalogue with the vectors of its images, whose digests stand for those of the images."""
     names = [catalogue.images.name(row) for row in range(len(catalogue.images))]
     with naming("data.{}"):
         vectors = open_vectors(expand(config.data.embeddings, "data.embeddings"), names, say=say)
@@ -70,9 +71,9 @@ def _with_vectors(catalogue: Catalogue, config: ConfigDict) -> Catalogue:
 
 
 def with_defaults(config: ConfigDict) -> ConfigDict:
-    """Returns a config in which fields that are unset, and whose default depends on others, are set.
+    """Returns a config in which unset fields whose default depends on other fields are set.
 
-    What a run is trained with then stands in its folder, whatever later versions choose.
+    So the folder of a run records what it was trained with, whatever default later versions choose.
     """
     if config.model.tap is not None or config.model.backbone not in BACKBONES:
         return config
@@ -111,7 +112,7 @@ def system_of(config: ConfigDict) -> System:
 
 
 def build_encoder(config: ConfigDict, schema: AttributeSchema) -> Encoder:
-    """Builds the model of a run; if its backbone is frozen, the model that reads what the backbone gives."""
+    """Builds the model of a run; if its backbone is frozen, a model that reads the backbone's outputs."""
     return system_of(config).build(config, schema)
 
 

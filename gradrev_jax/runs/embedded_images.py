@@ -1,4 +1,4 @@
-"""Computes what a frozen backbone gives of a catalogue's images, once, and caches it."""
+"""Computes a frozen backbone's features of a catalogue's images once, and caches them."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ BATCH, DEVICE_BATCH = 32, 256
 
 
 class Pool(NamedTuple):
-    """Represents parts of a catalogue whose images are seen alike, and share an entry of the cache.
+    """Represents parts of a catalogue that share a transform and views, and so an entry of the cache.
 
     Attributes:
       parts: the parts.
@@ -41,8 +41,8 @@ class Pool(NamedTuple):
 def make_pools(image_size: int, train_resize: int | None, *, mirror: bool) -> list[Pool]:
     """Divides the parts of a catalogue into pools.
 
-    Training and validation images are in one pool where they can be, so that another seed, which holds out
-    other images for validation, finds the same entry.
+    Training and validation images are in one pool if they have one transform. Another seed holds out other
+    images for validation, but then finds the same entry of the cache.
 
     Args:
       image_size: the height and width of the images, in pixels.
@@ -127,10 +127,10 @@ def _embed_pool(
 
 
 class CacheEntry(VectorFile):
-    """An entry of the cache, which is read, and marked as in use as long as the object is there.
+    """Represents an entry of the cache; it is marked as in use while this object exists.
 
     Args:
-      mapped: the memory map of the entry, which holds the mark; it is never touched.
+      mapped: the memory map of the entry, which holds the mark. Rows are read from the file, not the map.
     """
 
     def __init__(self, mapped: np.memmap) -> None:
@@ -146,7 +146,7 @@ def _embed(
     positions: Int[np.ndarray, " C"],
     filling: Filling,
 ) -> None:
-    """Puts what a backbone gives of images into their positions in an array."""
+    """Computes the backbone's features of images, and writes them to their positions in an array."""
     for rows, features in predict_batches(
         make_embed(frozen.network, frozen.inputs, pool.views),
         frozen.variables,

@@ -16,13 +16,13 @@ from gradrev_jax.runs.array_files import load_arrays
 from gradrev_jax.runs.workdir import write_bytes
 
 FINGERPRINT_FILE = "catalogue.npz"
-GONE = len(PARTS)  # in place of a part: no longer in the catalogue
-ARRAYS = ("names", "contents", "labels", "parts", "trained_on")  # of the file
-UNKNOWN = 0  # in place of a content's hash: the image was not read
+GONE = len(PARTS)  # in place of the index of a part: the image is no longer in the catalogue
+UNKNOWN = 0  # in place of the hash of a content: the image was not read
+ARRAYS = ("names", "contents", "labels", "parts", "trained_on")  # in the file
 
 
 class Fingerprint(NamedTuple):
-    """Describes a catalogue's images, M of them.
+    """Describes the M images of a catalogue, so that later changes of it can be found.
 
     Attributes:
       names: the names of the images, as ``ImageSource.name`` gives them.
@@ -41,10 +41,10 @@ class Fingerprint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RememberedDigests:
-    """An image source that keeps the digests it was asked for, so that files are read for them once.
+    """An image source that remembers digests once they are computed, so that each file is read for it once.
 
-    ``fingerprint`` has the contents of these images and of no others, so what it tells of a catalogue grows
-    while the images are read: before, names, labels and parts can be compared; afterwards, contents too.
+    ``fingerprint`` only knows the contents of images whose digest is remembered. So before any image is read,
+    fingerprints can be compared in names, labels and parts alone; afterwards, in contents too.
 
     Attributes:
       source: the images.
@@ -102,7 +102,7 @@ def rows_before(before: Fingerprint, now: Fingerprint) -> Int[np.ndarray, " M"]:
 
 
 def merge_fingerprints(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
-    """Returns the fingerprint of a run that goes on with a catalogue: what was trained on stays so.
+    """Returns the fingerprint of a run that goes on with a catalogue; images trained on before stay in it.
 
     Args:
       before: the fingerprint of the run so far; None: it begins.
@@ -178,9 +178,9 @@ def _make(arrays: Mapping[str, np.ndarray]) -> Fingerprint:
     if kinds != ["u", "i", "u", "b"] or shapes != [(count,), (count, 1), (count,), (count,)]:
         raise ValueError(f"its arrays do not fit each other: {shapes}")
     if text.dtype != np.uint8 or np.count_nonzero(text == 0) != max(count - 1, 0):
-        raise ValueError(f"it has not the names of {count:,} images")
+        raise ValueError(f"it does not have the names of {count:,} images")
     if (parts > GONE).any() or (labels < NOT_LABELLED).any():
-        raise ValueError("its parts or labels are none")
+        raise ValueError("its parts or labels are out of range")
     names = text.tobytes().decode("utf-8", "surrogateescape")
     return Fingerprint(
         names=tuple(names.split("\0")) if count else (),

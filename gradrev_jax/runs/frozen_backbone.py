@@ -1,4 +1,4 @@
-"""A backbone that stays as it is: its weights, kept in the run's folder, and what it computes of images."""
+"""Opens a backbone that is not trained, keeps its weights in the run's folder, and computes its features."""
 
 import functools
 import hashlib
@@ -44,7 +44,7 @@ class FrozenBackbone(NamedTuple):
     fingerprint: str
 
     def output_width(self, image_size: int) -> int:
-        """Returns how many numbers it gives of an image; none is computed.
+        """Returns the number of features of an image, without computing any.
 
         Args:
           image_size: the height and width of the images, in pixels.
@@ -62,14 +62,14 @@ def open_frozen_backbone(config: ConfigDict, directory: pathlib.Path) -> FrozenB
 
     Raises:
       WeightsError: the weights cannot be read, or are of another network.
-      WorkdirError: those of a model that is shared are not what its config needs.
+      WorkdirError: the weights of a shared model do not fit its config.
     """
     backbone = find_backbone(config.model.backbone)
     assert isinstance(backbone.inputs, PixelInputs), "the config was checked"
     network = backbone.build(config.model.tap, config.model.width, 0.0, jnp.float32)
     example = backbone.inputs.example(config.data.image_size)
     path = directory / BACKBONE_FILE
-    is_shared = model_file.holds_model(directory)  # whose config must not choose another file
+    is_shared = model_file.holds_model(directory)  # then a stranger's config must not choose the file
     if is_shared or path.exists():
         shapes = jax.eval_shape(network.init, jax.random.key(0), example)
         variables = (
@@ -90,7 +90,7 @@ def _read_variables(path: pathlib.Path, shapes: Any) -> Any:
     Raises:
       WeightsError: they cannot be read, or are not those of the network.
     """
-    tensors, wanted = read_state_dict(path), _flatten_shapes(shapes)
+    tensors, wanted = read_state_dict(path), _by_path(shapes)
     differing = sorted(
         name[:LONGEST_NAME]
         for name in tensors.keys() | wanted.keys()
@@ -121,14 +121,14 @@ def save_frozen_backbone(directory: pathlib.Path, frozen: FrozenBackbone) -> Non
     """
     path = directory / BACKBONE_FILE
     if not path.exists():
-        write_state_dict(path, _flatten(frozen.variables))
+        write_state_dict(path, _arrays_by_path(frozen.variables))
 
 
 @functools.lru_cache(maxsize=4)  # one compilation for all parts
 def make_embed(
     network: nn.Module, inputs: PixelInputs, views: int
 ) -> Callable[[Any, UInt8[Array | np.ndarray, "B S S 3"]], Float[Array, "B V D"]]:
-    """Returns a jitted function of (variables, images) that computes what a frozen backbone gives.
+    """Returns a jitted function of (variables, images) that computes a frozen backbone's features.
 
     Args:
       network: the Flax module.
@@ -148,15 +148,16 @@ def make_embed(
 def _fingerprint(name: str, variables: Any) -> str:
     """Returns a hash of a network's name, tap and width, and of its weights."""
     key = hashlib.blake2b(name.encode(), digest_size=16)
-    for name, leaf in sorted(_flatten(variables).items()):
+    for name, leaf in sorted(_arrays_by_path(variables).items()):
         key.update(f"{name} {leaf.shape} {leaf.dtype}".encode())
         key.update(np.ascontiguousarray(leaf).tobytes())
     return key.hexdigest()
 
 
-def _flatten(variables: Any) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf) for name, leaf in _flatten_shapes(variables).items()}
+def _arrays_by_path(variables: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf) for name, leaf in _by_path(variables).items()}
 
 
-def _flatten_shapes(variables: Any) -> dict[str, Any]:
+def _by_path(variables: Any) -> dict[str, Any]:
+    """Returns the leaves of nested variables by their names in the file."""
     return {SEPARATOR.join(path): leaf for path, leaf in flax.traverse_util.flatten_dict(variables).items()}

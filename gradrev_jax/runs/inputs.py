@@ -1,4 +1,4 @@
-"""Opens the inputs of a run's model: pixels, or vectors that a backbone computed of them."""
+"""Opens the inputs of a run's model: pixels, a frozen backbone's features of them, or the user's vectors."""
 
 import pathlib
 from collections.abc import Iterable
@@ -60,7 +60,7 @@ def open_inputs(
         return dict(embedded_images(catalogue, parts, frozen, config, progress=progress))
     if catalogue.vectors is None:
         return dict(pixels.open_parts(catalogue, parts, config, progress=progress))
-    _remember(catalogue, catalogue.vectors, np.sort(catalogue.rows(*parts)), progress=progress)
+    _remember_vectors(catalogue, catalogue.vectors, np.sort(catalogue.rows(*parts)), progress=progress)
     return {part: catalogue.vectors.take(catalogue.parts[part]) for part in parts}
 
 
@@ -76,13 +76,10 @@ def expected_pixels(catalogue: Catalogue, part: str, config: ConfigDict) -> UInt
     return np.broadcast_to(np.uint8(0), (len(catalogue.parts[part]), size, size, 3))
 
 
-def _remember(
+def _remember_vectors(
     catalogue: Catalogue, vectors: Vectors, rows: Int[np.ndarray, " rows"], *, progress: bool
 ) -> None:
-    """Remembers the digests of a catalogue's vectors, which are those of its images.
-
-    So a run knows what it was trained on, see ``fingerprints``.
-    """
+    """Remembers the digests of vectors as those of their images, for the fingerprint of the catalogue."""
     if not isinstance(catalogue.images, RememberedDigests):
         return
     with ProgressBar(total=len(rows), desc="checking", unit="vector", progress=progress, leave=False) as bar:

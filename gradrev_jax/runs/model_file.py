@@ -1,8 +1,9 @@
-"""The file of a model that is shared: all numbers of a run at one of its checkpoints.
+"""Reads and writes the file of a shared model: all numbers of a run at one of its checkpoints.
 
-A folder that holds one is a run without its training: ``restore`` and ``open_frozen_backbone`` read the file
-in place of checkpoints. Such folders come from strangers. Nothing in the file is executed, and every name,
-shape and type is compared with what the model needs before a tensor is read.
+A folder that holds such a file is a run that can be used but not trained further: ``restore`` and
+``open_frozen_backbone`` read the file in place of checkpoints. These folders may come from strangers. So
+nothing in the file is executed, and every name, shape and type is compared with what the model needs before
+a tensor is read.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ KEY, FORMAT = "gradrev_jax", "model 1"
 FLOAT = "F32"
 LARGEST_HEADER = 1 << 24  # bytes; the names of a network's tensors take some ten thousand
 AGAIN = "export it again, or fetch it again"
-SHOWN = 4
+SHOWN = 4  # tensors that a message names
 
 
 class Checkpoint(NamedTuple):

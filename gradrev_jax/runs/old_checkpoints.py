@@ -1,4 +1,4 @@
-"""Removes checkpoints that are not kept, so that none is ever there in part."""
+"""Removes checkpoints that are no longer kept, without ever leaving a part of one among the others."""
 
 import pathlib
 import shutil
@@ -7,15 +7,15 @@ from collections.abc import Collection
 from gradrev_jax import distributed
 from gradrev_jax.errors import CheckpointError, first_line
 
-LATEST = 2  # the number of the newest checkpoints that are kept, beside the best: one to fall back on
+LATEST = 2  # the newest checkpoints that are kept besides the best: if one is damaged, the other is left
 REMOVED = "removed"  # the folder, among those of a stage's steps, that a checkpoint is moved to first
 
 
 def remove_old(directory: pathlib.Path, folders: Collection[pathlib.Path] = ()) -> None:
-    """Removes checkpoints, and those that were moved aside before, in the first of several processes.
+    """Removes checkpoints, and the rest of an earlier removal; of several processes, only the first does.
 
-    A checkpoint is moved before it is removed: a process that is killed meanwhile leaves no half of it among
-    the others.
+    A checkpoint is moved out of the folder before it is removed, so a process that is killed meanwhile leaves
+    no half of it among the others.
 
     Args:
       directory: the folder of a stage's checkpoints.
@@ -49,7 +49,7 @@ def remove_old(directory: pathlib.Path, folders: Collection[pathlib.Path] = ()) 
 
 
 def remove_missed(directory: pathlib.Path, folders: Collection[pathlib.Path]) -> None:
-    """Removes what a process that was killed would still have removed, when training goes on.
+    """Removes the checkpoints that an earlier process would have removed, had it not been killed.
 
     Args:
       directory: the folder of a stage's checkpoints.

@@ -1,4 +1,4 @@
-"""The config of a model that is shared: without the places of one machine, and checked as a stranger's."""
+"""Makes the config of a shared model portable, and checks the one of a stranger's model."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ PLACES = ("compilation_cache", "data.root", "data.embeddings", "data.tfds_dir", 
 SAFEGUARDS = ("data.outside", "data.largest_image")
 # Fields that name files within the folder of the catalogue, so that they hold on every machine.
 WITHIN_ROOT = ("data.table", "data.splits", "data.image_template")
-PRETRAINED = "model.pretrained"  # of which the name remains, to be read; the weights are in the model
+PRETRAINED = "model.pretrained"  # only the file's name remains, for people; the weights are in the model
 DATA_SET = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?")  # one that is prepared on the machine itself
 # Fields of ``data`` that belong to the model; all others are of the catalogue that it is opened over.
 OF_THE_MODEL = ("image_size", "train_resize", "missing", "leave_out")
@@ -28,12 +28,12 @@ LARGEST = {"data.image_size": 4096, "data.train_resize": 8192, "data.count": 10*
 LARGEST_BATCH = 1 << 28  # pixels
 MOST_UNKNOWN = 10  # fields that are named
 LONGEST = 60  # characters of a value, or of the name of an unknown field, in messages
-REPR = reprlib.Repr()  # which ends early, whatever the value
+REPR = reprlib.Repr()  # whose results are short, whatever the value
 REPR.maxstring = REPR.maxother = REPR.maxlong = 2 * LONGEST
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config of a run with nothing in it that is of one machine.
+    """Returns the config of a run without anything that belongs to one machine.
 
     Args:
       config: the config, by section.
@@ -64,14 +64,14 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_shared(config: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
-    """Checks the config of a model that is shared, and takes the places out of it.
+    """Checks the config of a shared model, and removes the paths of the machine that it was trained on.
 
     Args:
       config: the content of the file.
       path: the file, for the message.
 
     Returns:
-      The config. What it says of places is gone: only who opens the model says what is read.
+      The config without these paths: only whoever opens the model says which files are read.
 
     Raises:
       WorkdirError: fields are unknown, missing, of another type, or would lead out of the catalogue's folder.
