@@ -19,8 +19,8 @@ from gradrev_jax.models.shards import BatchShard
 
 TAPS = ("pooled", "levels")
 UNEVEN_TAPS = ("levels",)
-# Pixels per side: five layers of stride 2 leave one position of it. Padding would let smaller images through,
-# but the last of these layers would then halve a single position.
+# Pixels per side, of which five layers of stride 2 leave a single position. Smaller images could be computed,
+# because they are padded, but the last of these layers would then halve a single position.
 SMALLEST_IMAGE = 32
 # Normalisation of the published weights, TensorFlow's (pixel - 127) / 128. With ImageNet's mean and standard
 # deviation, which the PyTorch package shows, fewer photographs are named right, and less confidently.
@@ -64,13 +64,14 @@ class EfficientNetLite0(nn.Module):
     1 x 1 convolution, and the mean over all positions. Blocks are not dropped at random in training.
 
     Attributes:
-      tap: the features: ``pooled``, the last layer's means over all positions; or ``levels``, before these
-        the means of the first convolution and of each stage, which know colours and textures that the last
-        layer has left behind.
+      tap: the features: ``pooled``, the means of the last layer over all positions; or ``levels``, the means
+        of the first convolution, of each stage and of the last layer, concatenated. The earlier layers hold
+        colours and textures that the last one no longer does.
       width: the factor of all numbers of filters; 1 gives EfficientNet-Lite0.
       dropout: the dropout rate of the features.
       dtype: the dtype of the computation; parameters are float32.
-      at_once: the number of pixels of the images that a CPU computes at once in inference; 0: all of a batch.
+      pixels_at_once: the number of pixels of the images that a CPU processes at once in inference; 0: the
+        whole batch.
 
     Raises:
       ValueError: the tap is unknown, the images are not a batch of normalised RGB images, or they are smaller
@@ -87,7 +88,7 @@ class EfficientNetLite0(nn.Module):
     width: float = 1.0
     dropout: float = 0.2
     dtype: DTypeLike = jnp.float32
-    at_once: int = 2 * 224**2
+    pixels_at_once: int = 2 * 224**2
 
     @nn.compact
     def __call__(
@@ -107,7 +108,7 @@ class EfficientNetLite0(nn.Module):
         if self.tap not in TAPS:
             raise ValueError(f"tap must be one of {', '.join(TAPS)}, got {self.tap!r}")
         check_images(images, smallest=SMALLEST_IMAGE)
-        if self.at_once and not train and not self.is_initializing():
+        if self.pixels_at_once and not train and not self.is_initializing():
             return self._infer(images)
         x = images.astype(self.dtype)
         x = Convolution(scaled(STEM, self.width), dtype=self.dtype, name="stem")(x)
@@ -130,26 +131,26 @@ class EfficientNetLite0(nn.Module):
         return Dropout(self.dropout if train else 0.0)(pooled, shard)
 
     def _infer(self, images: Float[Array, "B S S 3"]) -> Float[Array, "B H"]:
-        """Computes the features of images; a CPU computes those of few images at once.
+        """Computes the features of images; a CPU processes a few images at once, in a loop.
 
-        The maps of a whole batch would be memory that the system has to find and to clear for every layer.
+        For the maps of a whole batch, the system would have to find and to clear memory for every layer.
         """
-        network = self.clone(parent=None, at_once=0)
-        group = max(1, self.at_once // math.prod(images.shape[1:3]))
+        network = self.clone(parent=None, pixels_at_once=0)
+        size = max(1, self.pixels_at_once // math.prod(images.shape[1:3]))
 
-        def at_once(variables: Any, images: Array) -> Array:
+        def together(variables: Any, images: Array) -> Array:
             return cast(Array, network.apply(variables, images))
 
         def in_groups(variables: Any, images: Array) -> Array:
-            groups = -(-len(images) // group)
-            padded = jnp.pad(images, ((0, groups * group - len(images)), *((0, 0),) * 3))
-            grouped = padded.reshape(groups, group, *images.shape[1:])
-            features = lax.map(lambda images: at_once(variables, images), grouped)
-            return features.reshape(groups * group, -1)[: len(images)]
+            count = -(-len(images) // size)
+            padded = jnp.pad(images, ((0, count * size - len(images)), *((0, 0),) * 3))
+            groups = padded.reshape(count, size, *images.shape[1:])
+            features = lax.map(lambda group: together(variables, group), groups)
+            return features.reshape(count * size, -1)[: len(images)]
 
-        if len(images) <= group:
-            return at_once(self.variables, images)
-        return lax.platform_dependent(self.variables, images, cpu=in_groups, default=at_once)
+        if len(images) <= size:
+            return together(self.variables, images)
+        return lax.platform_dependent(self.variables, images, cpu=in_groups, default=together)
 
 
 class InvertedResidual(nn.Module):
@@ -206,7 +207,7 @@ class Convolution(nn.Module):
         def by_xla(x: Array, kernel: Array) -> Array:
             return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=LAYOUT)
 
-        # In a loop, XLA's convolution is slow on a CPU, and of three channels it is slow everywhere there.
+        # On a CPU, XLA's convolution of three channels is slow, and slower still within a loop.
         return lax.platform_dependent(x, kernel, cpu=by_patches, default=by_xla)
 
 
@@ -245,14 +246,14 @@ def _pool(x: Float[Array, "B H W C"]) -> Float[Array, "B C"]:
 
 
 def relu6(x: jax.Array) -> jax.Array:
-    """Clips to [0, 6]. Of ``jnp.clip``, the gradient would share ties, which costs time and tells nothing."""
+    """Clips to [0, 6]. The gradient of ``jnp.clip`` is slower: it handles ties, which do not matter here."""
     return jnp.where(x > 6, 6, nn.relu(x))
 
 
 def same_padding(x: Float[Array, "B H W C"], size: int, stride: int) -> Padding:
-    """Returns TensorFlow's padding "SAME", with which length / stride, rounded up, outputs are left.
+    """Returns TensorFlow's padding "SAME": the output has ceil(length / stride) rows, and columns likewise.
 
-    Of an odd number of zeros, the larger half is below and to the right.
+    If the number of zeros is odd, one more is below, or to the right.
 
     Args:
       x: the input.

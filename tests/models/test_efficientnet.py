@@ -108,17 +108,17 @@ def test_it_has_the_parameters_of_efficientnet_lite0():
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("tap", "size", "at_once"),
+    ("tap", "size", "pixels_at_once"),
     [("levels", 40, 2 * 40**2), ("pooled", 45, 0)],
     ids=["all levels, in two groups, of 2 and of 1", "at once"],
 )
-def test_features_are_those_of_the_definition(tap, size, at_once, rng):
+def test_features_are_those_of_the_definition(tap, size, pixels_at_once, rng):
     variables = drawn_variables(rng, narrow_variables())
     images = rng.normal(size=(3, size, size, 3)).astype(np.float32)
     levels = slow_levels(variables, images)
     assert len(levels) == 1 + len(STAGES) + 1
     expected = np.concatenate(levels, axis=1) if tap == "levels" else levels[-1]
-    network = EfficientNetLite0(tap=tap, width=NARROW, at_once=at_once)
+    network = EfficientNetLite0(tap=tap, width=NARROW, pixels_at_once=pixels_at_once)
     found = jax.jit(network.apply)(variables, jnp.asarray(images))
     assert levels[-1].shape == (3, 160)
     assert np.ptp(expected, axis=0).mean() > 1e-2, "features tell images apart"
@@ -127,7 +127,7 @@ def test_features_are_those_of_the_definition(tap, size, at_once, rng):
 
 @pytest.mark.long
 def test_only_a_cpu_computes_in_groups_and_without_grouped_convolutions():
-    forward = jax.jit(EfficientNetLite0(width=NARROW, at_once=32**2).apply)
+    forward = jax.jit(EfficientNetLite0(width=NARROW, pixels_at_once=32**2).apply)
     traced = forward.trace(narrow_variables(), jnp.zeros((4, 32, 32, 3)))
     for platform, loops, convolutions in (("cpu", 1, 0), ("cuda", 0, 17)):
         text = traced.lower(lowering_platforms=(platform,)).as_text()
@@ -136,7 +136,7 @@ def test_only_a_cpu_computes_in_groups_and_without_grouped_convolutions():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_images(count):
-    network = EfficientNetLite0(width=NARROW, at_once=32**2)
+    network = EfficientNetLite0(width=NARROW, pixels_at_once=32**2)
     shape = jax.eval_shape(network.apply, narrow_variables(), jnp.zeros((count, 32, 32, 3))).shape
     assert shape == (count, 160)
 
