@@ -1,4 +1,4 @@
-"""Adversaries that read the features of an encoder; they are trained beside it, and are no part of it."""
+"""Defines adversaries that read the features of an encoder; they are trained with it, but not part of it."""
 
 import flax.linen as nn
 import jax
@@ -15,9 +15,9 @@ from gradrev_jax.models.attribute_linear import AttributeLinear, he_normal_batch
 class Adversaries(nn.Module):
     """A few small MLPs per feature, each of which predicts all attributes from it and from its own label.
 
-    An adversary of feature j reads the feature's direction alone, so that no norm can grow out of its reach,
-    and the label of attribute j, with an entry of its own for images that have none. What it adds to the
-    logarithm of the prior given that label is 0 before its first step: it starts at chance.
+    An adversary of feature j reads only the direction of the feature, so that the encoder cannot escape by
+    changing norms, and the label of attribute j; a missing label is one more value. Its output is added to
+    the log-prior given that label. It is 0 before the first step, so that an adversary starts at the prior.
 
     Attributes:
       schema: the attributes.
@@ -54,7 +54,7 @@ class Adversaries(nn.Module):
         labels = jnp.asarray(sanitize_labels(labels, self.schema))
         slots = max(self.schema.sizes)
         own = jax.nn.one_hot(jnp.where(labels == NOT_LABELLED, slots, labels), slots + 1, dtype=dtype)
-        # Entries of size 1, as those of the label are.
+        # With a length of sqrt(d), so that entries are about as large as those of the one-hot label.
         directions = unit_with_safe_gradient(features) * features.shape[-1] ** 0.5
         x = jnp.concatenate([directions, own], axis=-1)
         hidden = AttributeLinear(n, self.copies * self.hidden, he_normal_batched, dtype, name="hidden")(x)

@@ -1,4 +1,4 @@
-"""A backbone of no layers, for vectors that another network has computed."""
+"""Defines a backbone without layers, for vectors that another network has computed."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,24 +12,24 @@ from gradrev_jax.models.shards import BatchShard
 from gradrev_jax.models.variables import STATISTICS
 
 TAPS = ("scaled", "standardized", "raw", "balanced")
-LEAST_STD = 1e-6  # numbers that are the same in all vectors are not divided
-# Root mean square of the numbers of scaled vectors. From larger ones, features keep more of a vector besides
-# their attribute, and retrieval suffers; docs/results.md has what was measured.
+LEAST_STD = 1e-6  # lower bound of a divisor, for numbers that are the same in all vectors
+# Root mean square of the numbers of scaled vectors. With larger ones, features keep more of a vector besides
+# their attribute, and retrieval suffers; docs/results.md has the measurements.
 SCALE = 0.1
-READ_AT_ONCE = 4096  # the number of vectors
+READ_AT_ONCE = 4096  # vectors
 
 
 class Embeddings(nn.Module):
     """Stands in for a backbone whose features were computed before: scales them, and applies dropout.
 
-    The mean and the standard deviation of each number are statistics, not parameters. Without a caller who
-    sets them (see ``vector_statistics``), they are 0 and 1.
+    The mean and the standard deviation of each number are statistics, not parameters. They are 0 and 1 until
+    the caller sets them, see ``vector_statistics``.
 
     Attributes:
-      tap: ``scaled``: each number less its mean, all times one factor that makes their root mean square 0.1;
-        ``standardized``: each less its mean, divided by its standard deviation; ``balanced``: a tenth of
-        that, for numbers that differ in size, and as large as scaled ones; ``raw``: as they are.
-      width: has no meaning here, and must be 1.
+      tap: ``scaled``: each number minus its mean, times one factor for all, so that their root mean square is
+        0.1; ``standardized``: each number minus its mean, divided by its standard deviation; ``balanced``: a
+        tenth of that, which is as large as ``scaled``, for numbers that differ in size; ``raw``: unchanged.
+      width: must be 1; there is nothing to widen.
       dropout: the dropout rate of the vectors.
       dtype: the dtype of the computation.
 

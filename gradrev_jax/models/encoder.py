@@ -39,7 +39,8 @@ class AttributeEncoder(Encoder):
         one, ``fc6_relu`` for AlexNet.
       width: the factor of the backbone's numbers of filters and units.
       dropout: the dropout rate of the backbone.
-      reach: the last part that the reversed gradient reaches: the ``backbone``, or the ``mlp`` before it.
+      reach: how far the reversed gradient flows back: ``mlp``, through the attribute MLPs alone, or
+        ``backbone``, through the backbone, too.
       dtype: the dtype of the computation; parameters are float32, and so are the outputs unless it is wider.
       backbone: the name of the backbone in ``gradrev_jax.models.backbones.BACKBONES``.
       frozen_statistics: whether the backbone's batch normalisation keeps the statistics that it has, as is
@@ -80,7 +81,7 @@ class AttributeEncoder(Encoder):
 
     @property
     def cosine_scale(self) -> float | None:
-        """The factor between cosines and logits; None: logits are no cosines."""
+        """The factor from cosines to logits; None: logits are not computed from cosines."""
         return self.logit_scale if self.unit_features else None
 
     def setup(self) -> None:
@@ -92,7 +93,7 @@ class AttributeEncoder(Encoder):
             if value not in names:
                 raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}")
         n, d = self.schema.num_attributes, self.feature_dim
-        # The fields ``backbone`` and ``heads`` have the names of these two parts in the parameters.
+        # In the parameters these two parts are called "backbone" and "heads", as two fields are here.
         network = backbone.build(tap, self.width, self.dropout, self.dtype)
         self.network = network.clone(parent=self, name="backbone")
         self.mlp_hidden = AttributeLinear(n, d, he_normal_batched, self.dtype)
@@ -147,13 +148,13 @@ class AttributeEncoder(Encoder):
           ValueError: the features have another shape.
         """
         self.check_features(features)
-        return as_output(self.classifiers.without_reversal(self._finished(features)))
+        return as_output(self.classifiers.without_reversal(self._as_read(features)))
 
     def _mlps(self, x: Float[Array, "B H"]) -> Float[Array, "B N d"]:
-        return self._finished(self.mlp_out(nn.relu(self.mlp_hidden(x))))
+        return self._as_read(self.mlp_out(nn.relu(self.mlp_hidden(x))))
 
-    def _finished(self, features: Float[Array, "B N d"]) -> Float[Array, "B N d"]:
-        """Returns features as the classifiers read them: in the dtype of the computation."""
+    def _as_read(self, features: Float[Array, "B N d"]) -> Float[Array, "B N d"]:
+        """Returns features as the classifiers read them: of length 1 if so set, in ``dtype``."""
         if self.unit_features:  # lengths are computed in float32, whatever the dtype
             features = unit_with_safe_gradient(as_output(features))
         return features.astype(self.dtype)
@@ -174,7 +175,7 @@ class AttributeEncoder(Encoder):
         adversarial = scale[:, attribute_of] if scale.ndim else scale
         if self.reach == "backbone":
             pathways = [(features, jnp.where(is_own, -1.0, adversarial))]
-        else:  # the same features twice, with different gradients; XLA computes them once
+        else:  # the same features twice, one with gradients that stop before the backbone; XLA merges both
             stopped = self._mlps(jax.lax.stop_gradient(x))
             own, others = jnp.where(is_own, -1.0, 0.0), jnp.where(is_own, 0.0, adversarial)
             pathways = [(features, own), (stopped, others)]

@@ -1,4 +1,4 @@
-"""Inference: what a trained encoder tells of any number of images."""
+"""Applies a trained encoder to any number of images: their features, and correct predictions."""
 
 import functools
 from typing import Any, NamedTuple
@@ -165,7 +165,9 @@ def count_correct(
 
 
 class _Tally:
-    """Represents the predictions, among the values alone, that were compared with labels so far.
+    """Counts the predictions that agree with the labels, batch after batch.
+
+    Predictions are among the values of an attribute, without a class of missing labels.
 
     Args:
       labels: the labels of all images, [M, N].

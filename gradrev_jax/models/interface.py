@@ -44,11 +44,11 @@ class FullOutput(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """The base of every model that a system may build.
+    """The base class of the models of all systems.
 
-    All that stages, checkpoints, validation and evaluation know of a model is declared here. A model says
-    what it is in two ways: by ``blocks``, where its attributes stand in its features, and by the methods
-    below. A backbone that it has is its part ``backbone``, which is where pretrained weights go.
+    Stages, checkpoints, validation and evaluation know nothing of a model but what is declared here: the
+    methods, and ``blocks``, which says where each attribute stands in the features. If a model has a
+    backbone, this is its submodule ``backbone``, which pretrained weights are loaded into.
 
     Attributes:
       schema: the attributes.
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
 
     schema: AttributeSchema
     feature_dim: int = 340
-    # By keyword, so that what a model adds comes before them.
+    # Keyword-only, so that the fields that a subclass adds come before them.
     missing: Missing = dataclasses.field(default="ignore", kw_only=True)
     frozen_statistics: bool = dataclasses.field(default=False, kw_only=True)
 
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 
     @property
     def cosine_scale(self) -> float | None:
-        """The factor between cosines and logits; None: logits are no cosines."""
+        """The factor from cosines to logits; None: logits are not computed from cosines."""
         return None
 
     def __call__(
@@ -138,7 +138,7 @@ class Encoder(nn.Module):
 
 
 def as_output(x: Array) -> Array:
-    """Converts what a model gives to float32 at least, in which losses and distances are computed."""
+    """Converts an output to float32, unless it is wider: losses and distances are computed in it."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -159,7 +159,7 @@ def apply_in_training(
       images: its inputs; those of a shard, if there is one.
       dropout_key: the random key of the dropout, for the whole batch.
       shard: the part of the batch that the images are; None: all of it.
-      **options: what else the model is called with, as the ``reversal_scale`` of ``AttributeEncoder``.
+      **options: further arguments of the call, such as the ``reversal_scale`` of ``AttributeEncoder``.
 
     Returns:
       The output for these images; and the variables with the statistics after the step, which are those

@@ -129,7 +129,7 @@ class TokenEditor(nn.Module):
         """Computes the residual that is added to features, from features and prototypes of size 1."""
         n, width = self.schema.num_attributes, self.width
         signed = jnp.stack([changes, -changes]).clip(0)  # [2, B, J]: what is added, and what is removed
-        # As large as the numbers of a token, whatever its feature says.
+        # A standard deviation of 1: as large as the numbers of the tokens that they are added to.
         values = self.param("values", nn.initializers.normal(1.0), (2, self.schema.num_values, width))
         embedded = [self._by_attribute(signed[k], values[k]) for k in range(2)]
         read = AttributeLinear(n, width, lecun_normal_batched, self.dtype, name="features")
