@@ -38,8 +38,9 @@ from benchmarks.ways import Way, parse_way, protocol_fields
 from gradrev_jax.errors import ConfigError
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.progress import ProgressBar
-from gradrev_jax.runs.builders import open_catalogue, override
+from gradrev_jax.runs.builders import open_catalogue
 from gradrev_jax.runs.config_check import check
+from gradrev_jax.runs.overrides import override
 from gradrev_jax.runs.protocol import Protocol, build_protocol, check_protocol
 
 NOTHING = "nothing"
