@@ -85,7 +85,10 @@ def test_flop_are_those_of_direct_convolutions():
         return convolve(images.astype(jnp.float32), kernel, (1, 1), [(0, 0)] * 2)
 
     stage = SimpleNamespace(
-        update=update, state=None, inputs=np.zeros((20, 11, 10, 32)), batch=lambda _: (np.arange(16), None)
+        update=update,
+        begin=lambda: None,
+        inputs=np.zeros((20, 11, 10, 32)),
+        batch=lambda _: (np.arange(16), None),
     )
     assert is_worthwhile(jnp.zeros((16, 11, 10, 32)), kernel, Geometry(1, 0))
     assert paper_scale.step_flops(stage) == 2 * (16 * 9 * 8) * (3 * 3 * 32) * 40
