@@ -1,10 +1,10 @@
-"""The transforms of Winograd's convolution: its matrices, and tiles of images, kernels and outputs.
+"""Computes the transforms of Winograd's convolution: its matrices, and tiles of images, kernels and outputs.
 
-``gradrev_jax.models.winograd`` has the equation, and combines them into a convolution.
+``gradrev_jax.models.winograd`` has the equation, and combines the transforms into a convolution.
 
-A transform is a sum of shifted arrays times the columns of a matrix; its rows become a new axis. So it is one
-or two kernels of XLA on a CPU. With a kernel for each of t * t pixels, compiling them took most of the time
-until the first step.
+A transform multiplies each of several shifted arrays by a column of a matrix and sums the products; the rows
+of the matrix become a new axis. XLA compiles this to one or two kernels on a CPU. When each of the t * t
+pixels of a tile had a kernel of its own, compiling them took most of the time until the first step.
 """
 
 import functools
@@ -20,12 +20,12 @@ from gradrev_jax.core.fusion import compute_apart
 from gradrev_jax.core.workers import NUM_WORKERS
 
 # The numbers of rows, and of columns, of outputs that a tile may have. With 4 there would be fewer
-# multiplications, and rounding errors of a size at which max pooling chooses other pixels than torch.
+# multiplications, but rounding errors so large that max pooling chooses other pixels than torch does.
 OUTPUTS = (2, 3)
-# The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them.
-# They have small errors among several that were tried.
+# The points, besides infinity, at which the polynomials are evaluated; small sizes take the first of them. Of
+# several choices that were tried, these have small rounding errors.
 POINTS = (0.0, 1.0, -1.0, 2.0, -0.5, -2.0)
-KERNELS = (3, 5)
+KERNELS = (3, 5)  # rows, and columns
 
 
 class Algorithm(NamedTuple):
@@ -95,7 +95,7 @@ def gradient_tiles(gradient: jax.Array, algorithm: Algorithm) -> list[jax.Array]
 
 
 def _transform_tiles(images: jax.Array, matrix: np.ndarray, algorithm: Algorithm) -> list[jax.Array]:
-    """Computes ``matrix`` X ``matrix``' for all tiles X, whose outputs are next to each other."""
+    """Computes ``matrix`` X ``matrix``' for all tiles X; tiles overlap so that their outputs are adjacent."""
     size, step = matrix.shape[1], len(algorithm.outputs)
 
     def shifted(x: jax.Array, axis: int) -> list[jax.Array]:
@@ -157,7 +157,7 @@ def _unstack(x: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _combine(matrix: np.ndarray, terms: Sequence[jax.Array], axis: int) -> jax.Array:
-    """Returns sums of the terms, one for each row of coefficients; the rows become an axis of the result."""
+    """Returns the sum of the terms, each times its column of the matrix; the rows become an axis of it."""
     before, after = terms[0].shape[:axis], terms[0].shape[axis:]
     shape = (*before, len(matrix), *after)
     kept = [other for other in range(len(shape)) if other != axis]

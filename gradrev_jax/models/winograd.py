@@ -116,8 +116,8 @@ def tiled_images_gradient(
       gradient: the gradient with respect to the outputs, [B, h, w, F].
       geometry: the padding, and a stride of 1.
     """
-    # In this order in memory: XLA would leave the kernel as it is, and read it across for each of t * t
-    # matrices.
+    # The layout makes XLA copy the turned kernel. It would otherwise leave the kernel in memory as it is, and
+    # read it with strides for each of t * t matrices.
     turned = with_layout_constraint(kernel[::-1, ::-1].swapaxes(2, 3), Layout(major_to_minor=(0, 1, 2, 3)))
     return tiled(gradient, turned, Geometry(1, len(kernel) - 1 - geometry.padding))
 
@@ -157,12 +157,12 @@ def tiled_kernel_gradient(
     products = lax.fori_loop(0, image_chunks.shape[1], add_chunk, zeros)
     folded_gradient = merge_kernel_tiles(products, algorithm)
     fold = functools.partial(_fold_kernel, stride=stride)
-    kernel = _zeros((size, size, channels, filters), images, gradient)  # of which the type alone counts
+    kernel = _zeros((size, size, channels, filters), images, gradient)  # only its type matters
     return jax.linear_transpose(fold, kernel)(folded_gradient)[0]
 
 
 def _zeros(shape: Sequence[int], *operands: jax.Array) -> jax.Array:
-    """Returns zeros that a loop adds products of operands to: under ``shard_map`` they vary as these do."""
+    """Returns the start of a loop: zeros that under ``shard_map`` vary over devices as operands do."""
     return functools.reduce(jnp.add, (jnp.zeros_like(operand, shape=shape) for operand in operands))
 
 
