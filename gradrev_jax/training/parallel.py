@@ -22,7 +22,7 @@ Mode = Literal["pmap", "jit"]
 
 
 class StepsTaken(NamedTuple):
-    """Represents what is known of some steps that were taken in one call.
+    """Represents the outcome of the steps that were taken in one call.
 
     Attributes:
       metrics: the metrics of the last step; of the first that was not finite, if there is one.
@@ -33,7 +33,7 @@ class StepsTaken(NamedTuple):
     num_finite: Int[Array, ""]
 
 
-# Compiled steps: (state, batches of K steps from Parallel.place, targets) -> (state, what is known of them).
+# Compiled steps: (state, batches of K steps from Parallel.place, targets) -> (state, outcome).
 CompiledSteps = Callable[[TrainState, Any, Any], tuple[TrainState, StepsTaken]]
 
 
@@ -122,7 +122,7 @@ class Parallel:
     def replicate(self, tree: Any) -> Any:
         """Replicates arrays on every device; each process gives all of them."""
         everywhere = NamedSharding(self.mesh, PartitionSpec())
-        if jax.process_count() > 1:  # where device_put spoils arrays that are on a device already
+        if jax.process_count() > 1:  # then device_put corrupts arrays that are on a device already
             tree = jax.tree.map(np.asarray, tree)
         return jax.device_put(tree, everywhere)
 
@@ -144,7 +144,7 @@ class Parallel:
         Returns:
           (state, batches of K steps from ``place``, targets [K, ...]) -> (state, ``StepsTaken``).
         """
-        # In a loop, convolutions on a CPU are ten times as slow.
+        # On a CPU, convolutions within a loop are ten times as slow, so the loop over steps is unrolled.
         steps = functools.partial(_take_steps, update, unroll=self.devices[0].platform == "cpu")
         if self.mode == "jit" and len(self.devices) == 1:
             if resident_inputs is None:
@@ -179,21 +179,14 @@ class Parallel:
         self, steps_on_device: Callable[..., tuple[TrainState, StepsTaken]], resident_inputs: Array | None
     ) -> CompiledSteps:
         """Compiles the steps of one device for all of them, with ``pmap``."""
-        has_others = jax.process_count() > 1
-        mapped = jax.pmap(
-            steps_on_device,
-            axis_name=AXIS,
-            in_axes=(None, 1, None, None),
-            out_axes=None,
-            devices=None if has_others else self.devices,
-            donate_argnums=()
-            if has_others
-            else 0,  # with several processes, pmap would copy what it is donated
-        )
-        if not has_others:
+        axes: dict[str, Any] = {"in_axes": (None, 1, None, None), "out_axes": None}
+        if jax.process_count() == 1:
+            mapped = jax.pmap(steps_on_device, AXIS, devices=self.devices, donate_argnums=0, **axes)
             return _with_resident_inputs(mapped, resident_inputs)
 
-        # With several processes, pmap takes and returns arrays on the devices of its own process alone.
+        # With several processes, pmap takes and returns arrays on the devices of its own process alone, and
+        # would copy what it is donated.
+        mapped = jax.pmap(steps_on_device, AXIS, **axes)
         local_inputs = _rewrap(resident_inputs, self.mesh.local_mesh)
 
         def steps(state: TrainState, batches: Array, targets: Any) -> tuple[TrainState, StepsTaken]:
@@ -259,19 +252,19 @@ def _take_steps(
         state, metrics = update(state, batch, targets, shard)
         return state, (metrics, all_finite(metrics))
 
-    if len(batches) == 1:  # a loop of one step costs the compiler more than it gives
+    if len(batches) == 1:  # a loop over a single step would only take longer to compile
         state, (metrics, is_finite) = take_step(state, jax.tree.map(lambda leaf: leaf[0], (batches, targets)))
         return state, StepsTaken(metrics, is_finite.astype(jnp.int32))
     state, (metrics, are_finite) = jax.lax.scan(take_step, state, (batches, targets), unroll=unroll)
     num_finite = jnp.cumprod(are_finite.astype(jnp.int32)).sum(dtype=jnp.int32)
-    shown = jnp.minimum(num_finite, len(batches) - 1)
-    return state, StepsTaken(jax.tree.map(lambda leaf: leaf[shown], metrics), num_finite)
+    reported = jnp.minimum(num_finite, len(batches) - 1)  # the first that is not finite, or else the last
+    return state, StepsTaken(jax.tree.map(lambda leaf: leaf[reported], metrics), num_finite)
 
 
 def _with_resident_inputs(
     compiled: Callable[..., tuple[TrainState, StepsTaken]], resident_inputs: Array | None
 ) -> CompiledSteps:
-    """Binds the last argument of compiled steps."""
+    """Binds the resident inputs, which are the last argument of compiled steps."""
     return lambda state, batches, targets: compiled(state, batches, targets, resident_inputs)
 
 

@@ -20,7 +20,7 @@ INPUT_SCOPE, OPTIMIZER_SCOPE = "input", "optimizer"
 
 
 class TrainState(NamedTuple):
-    """All that a step changes; everything random is derived from the seed and ``step``.
+    """Represents all that a step changes; everything random is derived from the seed and ``step``.
 
     Attributes:
       step: the number of steps done.
@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
     @classmethod
     def begin(cls, params: Any, optimizer: optax.GradientTransformation) -> "TrainState":
         """Creates the state before the first step."""
-        # One program in place of one per shape: so many small ones take longer to load than to run.
+        # One program for all leaves: one per shape would take longer to load than to run.
         opt_state = jax.jit(optimizer.init)(trainable(params))
         return cls(jnp.asarray(np.zeros((), np.int32)), params, opt_state)
 
@@ -120,7 +120,7 @@ def descend(
     optimizer: optax.GradientTransformation,
     shard: BatchShard | None,
 ) -> tuple[TrainState, LossParts]:
-    """Takes one step down the gradient of a loss of the whole batch; returns the loss's parts too."""
+    """Takes one optimizer step on a loss of the whole batch; returns the new state and the loss's parts."""
     trained = trainable(state.params)
 
     def loss_of_trained(trained: Any) -> tuple[Array, LossParts]:
@@ -129,7 +129,7 @@ def descend(
     gradients, parts = jax.grad(loss_of_trained, has_aux=True)(trained)
     if shard is not None and shard.axis:
         gradients = jax.lax.pmean(gradients, shard.axis)  # see whole_batch
-    gradients = jax.lax.platform_dependent(gradients, cpu=_all_computed, default=lambda gradients: gradients)
+    gradients = jax.lax.platform_dependent(gradients, cpu=_wait_for_all, default=lambda gradients: gradients)
     with jax.named_scope(OPTIMIZER_SCOPE):
         updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
         trained = optax.apply_updates(trained, updates)
@@ -137,26 +137,26 @@ def descend(
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state), parts
 
 
-def _all_computed(gradients: Any) -> Any:
-    """Returns the gradients, each of which depends on all others.
+def _wait_for_all(gradients: Any) -> Any:
+    """Returns the gradients, each made to depend on all others: no parameter changes before all are computed.
 
-    So no parameter changes before the last use of any, and XLA writes the new ones over the old ones. It
-    cannot tell the order otherwise, and copies all parameters first.
+    XLA can then write the new parameters over the old ones, because nothing reads these any more. Without
+    this dependence it does not know that, and copies all parameters first.
     """
 
     def zero(*leaves: Array) -> Array:
         numbers = [jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False) for leaf in leaves]
-        return 0 * jnp.stack(numbers).sum()  # not folded, because it may be NaN
+        return 0 * jnp.stack(numbers).sum()  # XLA cannot simplify it to 0, because it may be NaN
 
-    nothing = compute_apart(zero, *jax.tree.leaves(gradients))
-    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), gradients)
+    depends_on_all = compute_apart(zero, *jax.tree.leaves(gradients))
+    return jax.tree.map(lambda leaf: leaf + depends_on_all.astype(leaf.dtype), gradients)
 
 
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Returns whether all floating-point numbers of a tree are finite.
 
-    Of a state these are the moments of the optimizer, too: a gradient of 1e20 is finite, but its square is
-    not, and a parameter whose second moment is infinite silently never moves again.
+    For a state, this includes the optimizer's moments. A gradient of 1e20 is finite, but its square is not,
+    and a parameter whose second moment is infinite silently never moves again.
 
     Args:
       tree: arrays; those of other dtypes count as finite.
