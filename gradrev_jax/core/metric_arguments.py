@@ -40,6 +40,20 @@ def changed_mask(changed: Any, num_queries: int, num_attributes: int) -> Any:
     return changed != 0 if is_mask else changed[:, None] == np.arange(shape[1])
 
 
+def lower_cut_off(k: int, num_images: int) -> int:
+    """Lowers a cut-off to half of the images, rounded up: a hit among more of them would hardly be a choice.
+
+    Args:
+      k: the cut-off to use if there are enough images.
+      num_images: the number of images that are searched.
+
+    Example:
+      >>> lower_cut_off(10, 100), lower_cut_off(10, 7)
+      (10, 4)
+    """
+    return min(k, (num_images + 1) // 2)
+
+
 def known_labels(labels: Any, argument: str) -> Any:
     """Checks that no label is below -1; traced labels, which cannot be checked, become -1.
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gradrev_jax.core.learned_edits import LearnedEdit
+from gradrev_jax.core.metric_arguments import lower_cut_off
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import NORMALIZATIONS, scale_weights
 from gradrev_jax.core.replacement import EDITS, Edit
@@ -201,7 +202,7 @@ def choose_weights(held_out: HeldOut, way: Way, *, progress: bool = True) -> Cho
     equal = way._replace(weights=held_out.weights_of_blocks(ones))
     hit_rates = {"equal": _hit_rates(held_out, equal, (way.strength,), progress=progress)[0]}
     drawn = held_out._replace(queries=_draw(held_out.queries, len(held_out.labels), len(ones)))
-    hits = WeightedHits.of(drawn, way, _chosen_at(held_out))
+    hits = WeightedHits.of(drawn, way, _cut_off(held_out))
     ascended = held_out.weights_of_blocks(_ascend(hits, ones, progress=progress))
     chosen = way._replace(weights=scale_weights(ascended, len(ascended)))
     if chosen.weights is None:  # they are equal
@@ -242,7 +243,7 @@ def _hit_rates(held_out: HeldOut, way: Way, strengths: Sequence[float], *, progr
 
     One search asks at all strengths, because what a search computes of a reference serves them all.
     """
-    queries, k = held_out.queries, _chosen_at(held_out)
+    queries, k = held_out.queries, _cut_off(held_out)
     index = index_features(held_out.images, held_out.prototypes, held_out.schema, way)
     found = retrieve(
         index,
@@ -257,5 +258,5 @@ def _hit_rates(held_out: HeldOut, way: Way, strengths: Sequence[float], *, progr
     return [float(hit_rate(held_out.labels[rows], queries.targets, k)) for rows in by_strength]
 
 
-def _chosen_at(held_out: HeldOut) -> int:
-    return min(CHOSEN_AT, (len(held_out.labels) + 1) // 2)
+def _cut_off(held_out: HeldOut) -> int:
+    return lower_cut_off(CHOSEN_AT, len(held_out.labels))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.accuracy import accuracy_summary
 from gradrev_jax.core.attributes import AttributeSchema
 from gradrev_jax.core.learned_edits import LearnedEdit
+from gradrev_jax.core.metric_arguments import lower_cut_off
 from gradrev_jax.core.metrics import hit_rate
 from gradrev_jax.core.normalization import Normalization
 from gradrev_jax.data.queries import Queries
@@ -52,9 +53,9 @@ def make_validator(
 ) -> Validate:
     """Returns a function that scores (encoder parameters, memory) on the held-out images.
 
-    The score is the macro attribute accuracy without a memory, and with one the share of queries that find
-    a match among the first 30 (``hit_rate``; of fewer images, among the half of them). A memory edits by
-    Eq. 7 at strength 1, whatever evaluation does: the protocol may change after training.
+    Without a memory the score is the macro attribute accuracy. With one it is the hit rate at 30: the share
+    of queries that find a match among the first 30, or among half of the images if there are fewer than 60.
+    A memory edits by Eq. 7 at strength 1, whatever evaluation does: the protocol may change after training.
 
     Args:
       encoder: the model.
@@ -66,11 +67,11 @@ def make_validator(
       batch_size: the number of images encoded at once.
       progress: whether a progress bar is shown.
     """
-    k = min(SELECTED_AT, (len(labels) + 1) // 2)
+    k = lower_cut_off(SELECTED_AT, len(labels))
     options: dict[str, Any] = {"batch_size": batch_size, "description": "validation", "progress": progress}
 
     def validate(params: Any, memory: Memory) -> Validation:
-        if memory is None or queries is None or not len(queries):  # features would fill the computer's memory
+        if memory is None or queries is None or not len(queries):  # no features are needed: keep none
             counts = count_correct(params, images, labels, encoder, **options)
             record = _accuracy(counts, encoder.schema)
             is_scored = memory is None and bool(record)
