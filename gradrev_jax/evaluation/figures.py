@@ -18,6 +18,9 @@ NAME_WIDTH = 24  # the largest width of a name, in columns of text
 # The largest number of attributes whose accuracies are written into the cells of a heat map.
 WRITTEN_ATTRIBUTES = 30
 GREY = "#a8a8a8"
+# The average width of a character, and the height of a line of a legend, relative to the font size.
+CHARACTER_WIDTH, LEGEND_LINE = 0.62, 1.7
+POINTS = 72  # per inch
 LINE_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)))
 
 
@@ -30,7 +33,7 @@ def cross_accuracy_heat_map(matrix: Sequence[Sequence[float | None]], attributes
         names = shorten_all(attributes, NAME_WIDTH, spell)
         fontsize = 9 if len(names) <= WRITTEN_ATTRIBUTES else 7
         side = max(1.6, cell_size(len(names), largest=0.62) * len(names))
-        beside = inches(names, fontsize)
+        beside = widest(names, fontsize)
         figure = Figure(figsize=(side + beside + 1.6, side + 0.75 * beside + 0.6), layout="compressed")
         axes = figure.subplots()
         heat_map(axes, matrix, names, fontsize=fontsize)
@@ -117,14 +120,14 @@ def cell_size(attributes: int, *, largest: float) -> float:
     return min(largest, max(0.28, 12 * largest / attributes))
 
 
-def inches(texts: Iterable[str], fontsize: int) -> float:
-    """Returns the approximate width of the widest line, in inches."""
-    return max(map(text_width, texts), default=0) * 0.62 * fontsize / 72
+def widest(texts: Iterable[str], fontsize: int) -> float:
+    """Returns the approximate width of the widest of some lines, in inches."""
+    return max(map(text_width, texts), default=0) * CHARACTER_WIDTH * fontsize / POINTS
 
 
 def legend_height(entries: int, *, fontsize: int) -> float:
     """Returns the approximate height of a legend of one column, in inches."""
-    return entries * 1.7 * fontsize / 72
+    return entries * LEGEND_LINE * fontsize / POINTS
 
 
 def line_look(position: int) -> tuple[Any, Any]:

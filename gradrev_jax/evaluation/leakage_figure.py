@@ -11,7 +11,7 @@ from gradrev_jax.evaluation.figures import (
     cell_size,
     color_bar,
     heat_map,
-    inches,
+    widest,
 )
 from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.short_text import shorten_all
@@ -38,7 +38,7 @@ def leakage_heat_map(leakage: Mapping[str, Any]) -> Figure:
         names = shorten_all(attributes, NAME_WIDTH, spell)
         fontsize = 9 if len(names) <= WRITTEN_ATTRIBUTES else 7
         side = max(1.8, cell_size(len(names), largest=0.5) * len(names))
-        beside = inches(names, fontsize)
+        beside = widest(names, fontsize)
         size = (2 * (side + 0.3) + beside + 1.6, side + 0.75 * beside + 0.9)
         figure = Figure(figsize=size, layout="compressed")
         maps = list(figure.subplots(1, len(TITLES)))

@@ -13,10 +13,10 @@ from gradrev_jax.evaluation.figures import (
     NAME_WIDTH,
     OTHER,
     OURS,
-    inches,
     legend_height,
     line_look,
     tidy,
+    widest,
 )
 from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.short_text import shorten_all
@@ -49,7 +49,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         names = shorten_all(attributes, NAME_WIDTH, spell)
         height = min(max(2.7, legend_height(len(names) + 1, fontsize=7) / 2), 6)
         columns = -(-legend_height(len(names) + 1, fontsize=7) // height)
-        width = columns * (inches(["macro", *names], 7) + 0.5)
+        width = columns * (widest(["macro", *names], 7) + 0.5)
         figure = Figure(figsize=(9 + width, losses_height + height), layout="constrained")
         (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(losses_height, height))
         with rc_context({"text.parse_math": True}):  # the powers of ten beside a logarithm are formulas

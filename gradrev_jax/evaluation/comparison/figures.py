@@ -19,9 +19,9 @@ from gradrev_jax.evaluation.figures import (
     cell_size,
     color_bar,
     heat_map,
-    inches,
     legend_height,
     tidy,
+    widest,
 )
 from gradrev_jax.evaluation.fonts import lettered
 from gradrev_jax.evaluation.picture_page import blank_page
@@ -75,7 +75,7 @@ def hit_rate_curves(ks: Sequence[int], curves: Sequence[Curve], band: str) -> Fi
         names = shorten_all((curve.name for curve in curves), SYSTEM_WIDTH, spell)
         baselines = "no manipulation, by colour"
         bands = wrap(band, SYSTEM_WIDTH, 3)
-        beside = inches([*names, baselines, *bands.splitlines()], 8) + 0.6
+        beside = widest([*names, baselines, *bands.splitlines()], 8) + 0.6
         height = max(4.6, legend_height(len(curves) + 4, fontsize=8) + 0.2)
         figure = Figure(figsize=(5.4 + beside, height), layout="constrained")
         axes = figure.subplots()
@@ -131,10 +131,10 @@ def cross_accuracy_heat_maps(
         names = shorten_all(attributes, NAME_WIDTH, spell)
         fontsize = 8 if len(names) <= WRITTEN_ATTRIBUTES else 7
         side = max(1.4, cell_size(len(names), largest=0.4) * len(names))
-        beside = inches(names, fontsize)
+        beside = widest(names, fontsize)
         width = columns * (side + 0.3) + beside + 1.6
         figure = Figure(figsize=(width, rows * (side + 0.75 * beside + 0.9) + 0.3))
-        figure.set_layout_engine("compressed", h_pad=0.1)  # inches, between a title and the names above it
+        figure.set_layout_engine("compressed", h_pad=0.1)  # widest, between a title and the names above it
         grid = figure.subplots(rows, columns, squeeze=False)
         shown: list[Axes] = list(grid.ravel())
         columns_of_title = max(12, int(side * 10))
