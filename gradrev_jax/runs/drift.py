@@ -12,8 +12,6 @@ from gradrev_jax.data.catalogue import PARTS, TEST
 from gradrev_jax.errors import DataError, WorkdirError, join_names
 from gradrev_jax.runs.fingerprints import FINGERPRINT_FILE, GONE, UNKNOWN, Fingerprint, rows_before
 
-SHOWN = 10  # images of each kind of change that are named
-
 
 class Drift(NamedTuple):
     """Names the images in which a catalogue differs from what it was, with what happened to each.
@@ -24,7 +22,7 @@ class Drift(NamedTuple):
       moved: images that are in another part.
       relabelled: images with other labels.
       replaced: images with another content under their old name.
-      trained: whether any of these changes concerns the train or validation part, as it was or is.
+      trained: whether any of these changes concerns the train or validation part, as it was or as it is now.
       leaked: test images that were trained on, under this name or another.
       reordered: whether images that are trained on come in another order.
     """
@@ -39,11 +37,11 @@ class Drift(NamedTuple):
     reordered: bool
 
     def __bool__(self) -> bool:
-        """Returns whether there is any."""
+        """Returns whether any image is named."""
         return any(getattr(self, kind) for kind in (*KINDS, "leaked"))
 
 
-KINDS = {  # of changes, in words
+KINDS = {  # the fields of ``Drift`` that name changed images, in words
     "added": "added",
     "removed": "no longer there",
     "moved": "moved to another part",
@@ -199,7 +197,8 @@ def check_resumed(
             "Restore it to end in the same parameters; or start afresh in another --workdir; or go on with "
             "it as it is now: --config.data.accept_changes=true"
         )
-    _check_not_leaked(drift, directory, "--config.data.root=FOLDER")  # which could never be evaluated
+    # A run whose test images were trained on could never be evaluated.
+    _check_not_leaked(drift, directory, "--config.data.root=FOLDER")
     if drift.reordered:
         sentences.append(
             "the training images come in another order, and batches are drawn by their places: the run ends "

@@ -19,10 +19,10 @@ from gradrev_jax.training.update import TrainState, all_finite
 from gradrev_jax.training.validation import Validation
 
 _all_finite = jax.jit(all_finite)
-# On the progress bar, or in the lines that stand for it, where they are logged.
+# Quantities that are shown on the progress bar, or in the lines in its place, if they are logged.
 SHOWN = ("loss_cls", "loss_rev", "w_rev", "images_per_second")
 PATIENCE = 60.0  # seconds within an epoch until the next line, where no bar can be drawn
-SHORTEST = 1e-6  # seconds, so that no clock makes a speed infinite
+LEAST_SECONDS = 1e-6  # of an interval that is measured, so that no clock makes a speed infinite
 
 
 class SpeedMeter:
@@ -39,9 +39,9 @@ class SpeedMeter:
         self._start, self._waited, self._steps = time.perf_counter(), self._feed.waited, 0
 
     def count(self, metrics: Any, steps: int) -> None:
-        """Waits for the metrics of the call before, and keeps those of this one.
+        """Waits for the metrics of the previous call, and keeps those of this one.
 
-        So the host prepares the next batch while the device works, and never runs further ahead.
+        So the host prepares the next batch while the device works, but is never more than one call ahead.
         """
         jax.block_until_ready(self._metrics)
         self._metrics = metrics
@@ -50,7 +50,7 @@ class SpeedMeter:
     def record(self, step: int) -> Mapping[str, Any]:
         """Returns the record of a step, counted from 1, with the speed since the record before."""
         assert self._metrics is not None, "count comes first"
-        seconds = max(time.perf_counter() - self._start, SHORTEST)
+        seconds = max(time.perf_counter() - self._start, LEAST_SECONDS)
         metrics = jax.device_get(self._metrics)  # all in one transfer
         record = {
             "loss": float(metrics.loss),
@@ -82,9 +82,9 @@ class StageObserver:
         self._told = time.perf_counter()
 
     def ends_before(self, step: int) -> bool:
-        """Returns whether the stage ends early before a step, no longer better on the held-out part."""
+        """Returns whether the stage ends before a step, because its held-out score no longer improves."""
         patient_steps = self._options.patient_steps
-        # Scores can be told once the last checkpoint is written; no step waits for it without need.
+        # Scores are only known once the last checkpoint is written, so this waits for it only after an epoch.
         if patient_steps is None or step % self._stage.epoch_steps:
             return False
         if not is_over(self._checkpoints, self._stage.last_step, patient_steps):
@@ -96,11 +96,11 @@ class StageObserver:
         """Records, validates and saves where it is due after some steps.
 
         Raises:
-          DivergedError: these steps are not finite and something is due, or those before are not.
+          DivergedError: the metrics of the previous call are not finite, or this call's if something is due.
         """
         options, done = self._options, steps.stop
         self._meter.count(taken.metrics, len(steps))
-        self._check_steps()  # those before, which are computed by now: so the host waits for nothing
+        self._check_steps()  # those of the previous call, which are computed by now, so nothing is waited for
         self._taken = steps, taken
         epoch_ends = self._epoch_ends(done)
         saves = epoch_ends or (options.checkpoint_every and done % options.checkpoint_every == 0)
@@ -136,7 +136,7 @@ class StageObserver:
         raise TrainingStopped(self._stage.name, step)
 
     def validate_late(self, state: TrainState, is_recorded: Callable[[int], bool]) -> None:
-        """Validates the state that a stage goes on from, if it was stopped before it had done this.
+        """Validates the state that a stage goes on from, if it was stopped before that state was validated.
 
         The record is written after the score, so a validation that is recorded has its score in the
         checkpoint.
