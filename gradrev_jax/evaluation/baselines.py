@@ -20,7 +20,7 @@ from gradrev_jax.search.products import NotComparableError
 
 SEED = 0
 ORACLE_BYTES = 2**27  # of the numbers of shared labels that are held at a time
-NOTHING_LEFT = 1e-6  # largest number of an erasure's matrices that is rounding
+NOTHING_LEFT = 1e-6  # an erasure whose matrices have no larger number leaves nothing but rounding errors
 
 
 class BaselineInputs(NamedTuple):
@@ -46,9 +46,9 @@ class BaselineInputs(NamedTuple):
 
 
 def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
-    """Searches with the true labels: no image that has those asked for is missed.
+    """Searches with the true labels, so that it finds every image that has those asked for.
 
-    The more labels an image shares with those asked for, the nearer it is; of equals, the lower row.
+    The more labels an image shares with those asked for, the nearer it is; ties go to the lower row.
     """
     asked, of_gallery = _labels_asked_for(inputs)
     distinct, query = np.unique(asked, axis=0, return_inverse=True)
@@ -64,7 +64,7 @@ def oracle(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
 
 
 def _labels_asked_for(inputs: BaselineInputs) -> tuple[Int[np.ndarray, "Q C"], Int[np.ndarray, "M C"]]:
-    """Returns the labels that each query asks for, and the gallery's, one-hot; -1 is a label, too."""
+    """Returns the labels that each query asks for, and those of the gallery, one-hot; -1 is a label, too."""
     schema, queries = inputs.material.schema, inputs.queries
     classes = classes_of(schema, "value")
     labels = class_labels(inputs.material.gallery.labels, schema, "value")
@@ -89,7 +89,7 @@ def _most_in_common(
 
 
 def random(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]:
-    """Draws images: for each query, a stretch of one random order of the gallery, which is a circle."""
+    """Draws images at random: for each query, consecutive ones of a random circular order of the gallery."""
     rng = np.random.default_rng(SEED)
     queries, size = inputs.queries, len(inputs.material.gallery.labels)
     order = rng.permutation(size)
@@ -123,7 +123,7 @@ def erased(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
 
 
 def erased_given_own(inputs: BaselineInputs) -> Int[np.ndarray, "Q K"] | None:
-    """Searches with features from which all that the own label does not explain of others was erased."""
+    """Searches with features without what they tell of other attributes beyond their own label."""
     return _search_erased(inputs, fit_conditional_erasure)
 
 
@@ -152,10 +152,10 @@ def search_baseline(name: str, inputs: BaselineInputs) -> Int[np.ndarray, "Q K"]
 
 
 def _search_erased(inputs: BaselineInputs, fit: Callable[..., Erasure]) -> Int[np.ndarray, "Q K"] | None:
-    """Searches with features and prototypes that were erased alike; None if their means alone are left.
+    """Searches with features and prototypes after the same erasure; None if it leaves only their means.
 
-    So it is where nothing can be erased: without images of the validation part, which tell what to erase, and
-    in features that several attributes share, which are read for the others, too.
+    It is also None if there is nothing to fit an erasure to, because the validation part has no images, or if
+    several attributes share a block of the features: it would erase the other attributes of the block.
     """
     schema, blocks, held_out = inputs.material.schema, inputs.material.blocks, inputs.material.held_out
     if not len(held_out.labels) or (blocks is not None and not blocks.are_own):

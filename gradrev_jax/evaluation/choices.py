@@ -1,4 +1,4 @@
-"""Chooses what serves best on held-out images: the strength of a manipulation, the weights of attributes."""
+"""Chooses normalisation, edit, strength and weights of a search by the hit rate on held-out images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,15 +23,15 @@ from gradrev_jax.runs.protocol import Protocol, check_queries, given_weights, qu
 from gradrev_jax.search.gallery import retrieve
 from gradrev_jax.search.products import NotComparableError
 
-CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 CHOSEN_AT = 10  # K of the hit rate that decides
 # What a weight is multiplied by, from 1/4 to 4: first 1, which keeps it, then the nearest to that. Of equally
 # good ones, the first is taken.
 FACTORS = tuple(2 ** (i / 2) for i in (0, -1, 1, -2, 2, -3, 3, -4, 4))
-LEAST, MOST = 1 / 16, 16.0  # the range of the weights
+LEAST_WEIGHT, MOST_WEIGHT = 1 / 16, 16.0
 SWEEPS = 3  # times that every weight is revised
-# The queries that weights are chosen by: those of so many reference images, or fewer, so that the products
-# of the queries with the images fit into memory.
+# Weights are chosen by the queries of this many reference images, or by fewer queries, so that their products
+# with the images fit into memory.
 REFERENCES, PRODUCT_BYTES, SEED = 500, 2**29, 0
 
 
@@ -135,7 +135,7 @@ def _choose_way(held_out: HeldOut, ways: Sequence[Way], strength: float | None, 
     Raises:
       NotComparableError: vectors cannot be compared in any of the ways.
     """
-    candidates = CANDIDATES if strength is None else (strength,)
+    candidates = STRENGTHS if strength is None else (strength,)
     tried: list[Choice] = []
     for way in ways:
         try:
@@ -160,7 +160,7 @@ def held_out_queries(run: OpenedRun) -> Queries:
 
 
 def choose_strength(
-    held_out: HeldOut, way: Way, *, candidates: Sequence[float] = CANDIDATES, progress: bool = True
+    held_out: HeldOut, way: Way, *, candidates: Sequence[float] = STRENGTHS, progress: bool = True
 ) -> Choice:
     """Chooses the strength of highest hit_rate@10 (with fewer than 20 images, @ half of their number).
 
@@ -223,7 +223,7 @@ def _ascend(
             before = weights.copy()
             for n in range(len(weights)):
                 tried = np.tile(weights, (len(FACTORS), 1))
-                tried[:, n] = np.clip(weights[n] * np.array(FACTORS), LEAST, MOST)
+                tried[:, n] = np.clip(weights[n] * np.array(FACTORS), LEAST_WEIGHT, MOST_WEIGHT)
                 weights = tried[hits.count(tried).argmax()]
                 bar.update()
             if (weights == before).all():

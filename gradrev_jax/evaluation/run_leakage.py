@@ -52,7 +52,8 @@ def leakage_of_run(
         options["extra"] = (np.asarray(of_held_out), held_out.labels) if len(held_out.labels) else None
         return _measure_once(inputs, schema, {**options, "folds": FOLDS}, cache=cache, progress=progress)
 
-    # Of a representation, the first blocks are the attributes'; features stand where the encoder has them.
+    # The first blocks of a representation belong to the attributes in order; those of the encoder's features
+    # may be arranged otherwise.
     are_features = space.gallery.shape[1:] == np.shape(gallery.features)[1:]
     blocks = material.blocks if are_features and material.blocks else FeatureBlocks.own(schema)
 

@@ -9,7 +9,7 @@ from gradrev_jax.data.queries import generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import baselines
 from gradrev_jax.evaluation.baselines import BASELINES, BaselineInputs, search_baseline
-from gradrev_jax.evaluation.choices import CANDIDATES
+from gradrev_jax.evaluation.choices import STRENGTHS
 from gradrev_jax.evaluation.searching import Way
 from gradrev_jax.runs.fields import protocol
 from tests.encoded_images import SCHEMA, material
@@ -77,11 +77,11 @@ def best_strength(space, inputs, way):
     """The first of the strengths that finds a match for most queries of the validation part."""
     queries, labels = inputs.held_out_queries, inputs.material.held_out.labels
     rates = []
-    for strength in CANDIDATES:
+    for strength in STRENGTHS:
         found = slow_search(space, queries, way, strength, inputs.exclude_query, part="held_out")
         rates.append(slow_hit_rate(found, labels, queries.targets, 10))
     assert len(set(rates)) > 1
-    return CANDIDATES[rates.index(max(rates))]
+    return STRENGTHS[rates.index(max(rates))]
 
 
 def test_every_field_of_the_protocol_has_its_baseline_in_the_order_of_the_tables():

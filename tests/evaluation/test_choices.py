@@ -10,7 +10,7 @@ from gradrev_jax.core.spaces import Prototypes, Space
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import DataError
 from gradrev_jax.evaluation import choices
-from gradrev_jax.evaluation.choices import CANDIDATES, choose_strength, choose_weights, make_choices
+from gradrev_jax.evaluation.choices import STRENGTHS, choose_strength, choose_weights, make_choices
 from gradrev_jax.evaluation.searching import HeldOut, Way
 from gradrev_jax.search.products import NotComparableError
 from tests.encoded_images import material, opened, slow_hit_rate
@@ -154,8 +154,7 @@ def test_all_normalisations_are_tried_with_all_edits_and_the_best_is_taken(encod
     made = choose(space, labels, **open_fields)
     tables = {
         (normalize, edit): [
-            slow_hit_rate(space, labels, normalize, edit, strength, exclude=exclude)
-            for strength in CANDIDATES
+            slow_hit_rate(space, labels, normalize, edit, strength, exclude=exclude) for strength in STRENGTHS
         ]
         for normalize in NORMALIZATIONS
         for edit in EDITS
@@ -166,7 +165,7 @@ def test_all_normalisations_are_tried_with_all_edits_and_the_best_is_taken(encod
     best = max(tables, key=lambda way: max(tables[way]))
     assert (made.way.normalize, made.way.edit) == best
     assert list(made.strengths_tried.values()) == pytest.approx(tables[best])
-    assert made.way.strength == CANDIDATES[tables[best].index(max(tables[best]))]
+    assert made.way.strength == STRENGTHS[tables[best].index(max(tables[best]))]
     assert made.way.weights is None
 
 
@@ -230,9 +229,9 @@ def test_weights_are_chosen_in_the_best_way_and_then_the_strength_again(encoded)
     assert made.weights_tried["equal"] == max(equal.ways_tried.values())
     assert made.weights_tried["chosen"] > made.weights_tried["equal"]
     weights = made.way.weights
-    rates = [slow_hit_rate(space, labels, *made.way[:2], each, weights=weights) for each in CANDIDATES]
+    rates = [slow_hit_rate(space, labels, *made.way[:2], each, weights=weights) for each in STRENGTHS]
     assert list(made.strengths_tried.values()) == pytest.approx(rates)
-    assert made.way.strength == CANDIDATES[rates.index(max(rates))]
+    assert made.way.strength == STRENGTHS[rates.index(max(rates))]
 
 
 @pytest.mark.long
