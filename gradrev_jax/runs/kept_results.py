@@ -74,7 +74,7 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     with contextlib.suppress(OSError):
-        path.touch()  # the least recently used are removed first
+        os.utime(path)  # the least recently used are removed first; touch() would make a file that is gone
     return result if is_whole else None
 
 
@@ -131,11 +131,7 @@ def _code() -> str:
 
 
 def _tidy(folder: pathlib.Path) -> None:
-    """Removes the least recently used results if all of them together are too large.
-
-    Raises:
-      OSError: one cannot be removed.
-    """
+    """Removes the least recently used results if all of them together are too large."""
     found = []
     for path in folder.glob("*.json"):
         with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
@@ -145,4 +141,5 @@ def _tidy(folder: pathlib.Path) -> None:
     for _, size, path in sorted(found, reverse=True):
         kept += size
         if kept > MOST_BYTES:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another process has removed it, or another user owns it
+                path.unlink()

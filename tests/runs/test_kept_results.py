@@ -119,8 +119,26 @@ def test_what_cannot_be_kept_is_computed(ask, tmp_path):
 
 def test_a_cache_that_is_only_read_serves(ask, monkeypatch):
     ask(GIVEN)
-    monkeypatch.setattr(pathlib.Path, "touch", lambda self: (_ for _ in ()).throw(PermissionError(self)))
+    monkeypatch.setattr(os, "utime", lambda path: (_ for _ in ()).throw(PermissionError(path)))
     assert ask(GIVEN)["call"] == 1
+
+
+def test_a_result_that_cannot_be_removed_keeps_no_other_from_being_removed(ask, tmp_path, monkeypatch):
+    for k in range(3):
+        ask({"k": k})
+    oldest, _, newest = sorted(kept(tmp_path), key=lambda path: path.stat().st_mtime_ns)
+    monkeypatch.setattr(kept_results, "MOST_BYTES", newest.stat().st_size)
+    unlink = pathlib.Path.unlink
+
+    def refuse(path):
+        if path != oldest:
+            raise PermissionError(path)
+        unlink(path)
+
+    monkeypatch.setattr(pathlib.Path, "unlink", refuse)
+    ask({"k": 3})
+    assert oldest not in kept(tmp_path)
+    assert len(kept(tmp_path)) == 3
 
 
 def test_an_error_is_raised_and_nothing_kept(tmp_path):

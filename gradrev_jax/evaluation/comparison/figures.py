@@ -134,7 +134,7 @@ def cross_accuracy_heat_maps(
         beside = widest(names, fontsize)
         width = columns * (side + 0.3) + beside + 1.6
         figure = Figure(figsize=(width, rows * (side + 0.75 * beside + 0.9) + 0.3))
-        figure.set_layout_engine("compressed", h_pad=0.1)  # widest, between a title and the names above it
+        figure.set_layout_engine("compressed", h_pad=0.1)  # inches, between a title and the names above it
         grid = figure.subplots(rows, columns, squeeze=False)
         shown: list[Axes] = list(grid.ravel())
         columns_of_title = max(12, int(side * 10))
