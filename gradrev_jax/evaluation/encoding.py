@@ -1,5 +1,6 @@
 """Encodes the images that an evaluation needs."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -63,16 +64,19 @@ def _prototypes(run: OpenedRun, *, progress: bool) -> Float[Array, "J P d"]:
         total = sum_features(run.params, parts, run.encoder, batch_size=batch_size, progress=progress)
         return {name: np.asarray(numbers).tolist() for name, numbers in total._asdict().items()}
 
-    if run.cache is None or jax.process_count() > 1:
+    program = None
+    if run.cache is not None and jax.process_count() == 1:
+        program = forward_program(run.params, parts[0][0], run.encoder, batch_size=batch_size)
+    if program is None:
         found = compute()
     else:
         key = {
-            "sum_features": forward_program(run.params, parts[0][0], run.encoder, batch_size=batch_size),
+            "sum_features": program,
             "params": jax.device_get(jax.tree.leaves(run.params)),
             "inputs": [digest_of_rows(images) for images, _ in parts],
             "labels": [labels for _, labels in parts],
             "schema": (schema.names, schema.values),
-            "blocks": run.encoder.blocks.of_attribute,
+            "blocks": dataclasses.asdict(run.encoder.blocks),
         }
         found = kept_result(run.cache, key, compute)
     total = PrototypeSums(*(np.asarray(found[name], np.float32) for name in PrototypeSums._fields))

@@ -15,6 +15,7 @@ from gradrev_jax.models.shards import AXIS
 from gradrev_jax.progress import ProgressBar
 
 Output = TypeVar("Output")
+CONSTANT = "jax.const"  # the mark of a constant that is passed to a program as an argument
 
 # From parameters and a batch of inputs, uint8 pixels [B, S, S, 3] or vectors [B, V, D].
 Forward = Callable[
@@ -47,7 +48,7 @@ def make_full_forward(encoder: Encoder) -> Callable[[Any, Any], FullOutput]:
     def full_forward(params: Any, inputs: Any) -> FullOutput:
         return cast(FullOutput, encoder.apply(params, encoder.inputs.normalize(inputs), method="full_output"))
 
-    return jax.jit(full_forward)
+    return jax.jit(full_forward, keep_unused=True)  # so that its program says which parameters it uses
 
 
 def predict_batches(
@@ -100,10 +101,11 @@ def predict_batches(
             yield finish(*computing)
 
 
-def forward_program(params: Any, images: Rows, encoder: Encoder, *, batch_size: int) -> str:
+def forward_program(params: Any, images: Rows, encoder: Encoder, *, batch_size: int) -> str | None:
     """Returns the program that ``encode`` runs on a batch, as a text that says all that it computes.
 
-    It is traced once for both.
+    It is traced once for both. None: no text says that, because JAX was told to pass the program's constants
+    beside it (``jax_use_simplified_jaxpr_constants``).
 
     Args:
       params: the parameters of the encoder, of which only the shapes matter.
@@ -113,7 +115,8 @@ def forward_program(params: Any, images: Rows, encoder: Encoder, *, batch_size: 
     """
     placed = _place(make_full_forward(encoder), params, batch_size)
     batch = jax.ShapeDtypeStruct((placed.batch_size, *images.shape[1:]), images.dtype, sharding=placed.split)
-    return str(placed.forward.lower(placed.params, batch).as_text())
+    text = str(placed.forward.lower(placed.params, batch).as_text())
+    return None if CONSTANT in text else text
 
 
 class _Placed(NamedTuple):
@@ -146,4 +149,4 @@ def _per_device(forward: Callable[[Any, Any], Output], mesh: Mesh) -> Callable[[
     """Runs ``forward`` on each device's images with shard_map; XLA's partitioner may replicate the work."""
     whole, split = PartitionSpec(), PartitionSpec(AXIS)
     shared = jax.shard_map(forward, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
-    return cast(Callable[[Any, Any], Output], jax.jit(shared))
+    return cast(Callable[[Any, Any], Output], jax.jit(shared, keep_unused=True))

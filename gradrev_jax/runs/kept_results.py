@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
+import optax
 
 from gradrev_jax.errors import UserError, WorkdirError
 from gradrev_jax.files import replace_file
@@ -19,7 +22,16 @@ from gradrev_jax.models.inputs import Rows
 RESULTS = "results"  # the folder within that of the decoded images
 MOST_BYTES = 256 * 2**20  # of all results together: some kilobytes each, or megabytes of prototypes
 ROWS_AT_ONCE = 256  # that are read into memory for a digest
-SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64")  # of JAX, that change results
+# The settings of JAX that change results.
+SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_default_device",
+)
+IMPORTED = time.time()
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 
@@ -30,8 +42,8 @@ def kept_result(
 
     A cached result is used only if all that it depends on is the same: the arguments, bit for bit, the code
     of this package, the versions and settings of JAX and NumPy, and the device. So the cache never has to be
-    cleared to get the right result. If a result cannot be read, or is damaged, it is computed, and if it
-    cannot be written it is returned all the same; neither is an error.
+    cleared to get the right result. If a result cannot be read, or is damaged, or the code was changed after
+    its import, it is computed, and if it cannot be written it is returned all the same; neither is an error.
 
     Args:
       cache: the folder whose subfolder ``results`` has the results as JSON files; None: nothing is cached.
@@ -52,9 +64,9 @@ def kept_result(
       {'is': 16}
       {'is': 9}
     """
-    if cache is None:
+    if cache is None or (code := _code_digest()) is None:
         return compute()
-    path = cache / RESULTS / f"{_digest({**key, 'computed by': _environment()})}.json"
+    path = cache / RESULTS / f"{_digest({**key, 'computed by': [code, *_environment()]})}.json"
     if (found := _read(path)) is not None:
         return found
     result = compute()
@@ -114,18 +126,24 @@ def _bytes_of(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def _environment() -> list[Any]:
-    """Returns what results depend on besides arguments: code, versions, settings, the device."""
-    settings = [getattr(jax.config, name) for name in SETTINGS]
-    flags, device = os.environ.get("XLA_FLAGS"), jax.local_devices()[0]
-    return [_code(), jax.__version__, np.__version__, *settings, flags, device.platform, device.device_kind]
+def _environment() -> list[str]:
+    """Returns what else results depend on: the versions of libraries, the device, and settings."""
+    device = jax.local_devices()[0]
+    return [
+        *(module.__version__ for module in (jax, jaxlib, np, optax)),
+        f"{device.platform} {device.device_kind}",
+        *(str(getattr(jax.config, name, None)) for name in SETTINGS),
+        os.environ.get("XLA_FLAGS", ""),
+    ]
 
 
-@functools.cache  # what is imported does not change
-def _code() -> str:
-    """Returns a digest of the code of this package."""
+@functools.cache
+def _code_digest() -> str | None:
+    """Returns a digest of the code of this package; None if that has changed since it was imported."""
     code = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
+        if path.stat().st_mtime > IMPORTED:
+            return None
         code.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return code.hexdigest()
 

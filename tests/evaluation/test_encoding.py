@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from gradrev_jax.core.feature_blocks import FeatureBlocks
 from gradrev_jax.core.manipulation import class_prototypes
 from gradrev_jax.data.catalogue import TRAIN, VALIDATION
 from gradrev_jax.evaluation import encoding
@@ -74,26 +75,41 @@ def with_other_params(run):
     return dataclasses.replace(run, params=jax.tree.map(lambda leaf: leaf * np.float32(1.01), run.params))
 
 
+def with_encoder(run, **changed):
+    """The run with an encoder of another class, some properties of which are other values."""
+    encoder = run.encoder
+    fields = [field.name for field in dataclasses.fields(encoder) if field.name not in ("parent", "name")]
+    values = {name: property(lambda _, value=value: value) for name, value in changed.items()}
+    other = type("Other", (type(encoder),), {"__module__": __name__, **values})
+    return dataclasses.replace(run, encoder=other(**{name: getattr(encoder, name) for name in fields}))
+
+
 def with_another_network(run):
-    inputs = dataclasses.replace(run.encoder.inputs, mean=(0.4, 0.4, 0.4))
-    fields = [field.name for field in dataclasses.fields(run.encoder) if field.name not in ("parent", "name")]
+    return with_encoder(run, inputs=dataclasses.replace(run.encoder.inputs, mean=(0.4, 0.4, 0.4)))
 
-    class Darker(type(run.encoder)):
-        @property
-        def inputs(self):
-            return inputs
 
-    return dataclasses.replace(run, encoder=Darker(**{name: getattr(run.encoder, name) for name in fields}))
+def with_other_blocks(run):
+    """The same network, whose features are those of the attributes in another order."""
+    blocks = run.encoder.blocks
+    return with_encoder(run, blocks=FeatureBlocks(blocks.of_attribute[::-1], blocks.count))
 
 
 @pytest.mark.parametrize(
-    "change", [with_other_images, with_other_labels, with_other_params, with_another_network]
+    "change",
+    [with_other_images, with_other_labels, with_other_params, with_another_network, with_other_blocks],
 )
 def test_they_are_computed_anew_if_anything_is_another(run, counted, change):
     before = memory_of(run)
     after = memory_of(change(run))
     assert len(counted) == 2
     assert np.abs(after - before).max() > 1e-7
+
+
+def test_they_are_computed_if_no_text_says_all_of_the_program(run, counted, monkeypatch):
+    monkeypatch.setattr(encoding, "forward_program", lambda *_, **__: None)
+    for _ in range(2):
+        memory_of(run)
+    assert len(counted) == 2
 
 
 def test_without_a_cache_they_are_computed(run, counted):

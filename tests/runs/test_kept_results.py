@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from gradrev_jax.runs import kept_results
@@ -71,31 +72,49 @@ def test_whatever_it_is_computed_from_decides(ask, change):
     assert ask({**GIVEN, **change})["call"] == 2
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The folder of a package with one module, in place of the real one."""
+    folder = tmp_path / "package"
+    (folder / "room").mkdir(parents=True)
+    write(folder / "room" / "module.py", "x = 1")
+    monkeypatch.setattr(kept_results, "PACKAGE", folder)
+    kept_results._code_digest.cache_clear()
+    yield folder
+    kept_results._code_digest.cache_clear()
+
+
+def write(path, text, seconds=1.0):
+    path.write_text(text)
+    os.utime(path, (seconds, seconds))
+
+
 @pytest.mark.parametrize("what", ["code", "name", "version", "precision", "x64", "flags", "device"])
-def test_so_does_what_computes_it(ask, monkeypatch, tmp_path, what):
-    package = tmp_path / "package"
-    (package / "room").mkdir(parents=True)
-    (package / "room" / "module.py").write_text("x = 1")
-    monkeypatch.setattr(kept_results, "PACKAGE", package)
-    kept_results._code.cache_clear()
+def test_so_does_what_computes_it(ask, monkeypatch, package, what):
     ask(GIVEN)
     if what == "code":
-        (package / "room" / "module.py").write_text("x = 2")
+        write(package / "room" / "module.py", "x = 2")
     elif what == "name":
         (package / "room" / "module.py").rename(package / "module.py")
     elif what == "version":
-        monkeypatch.setattr(np, "__version__", "0")
+        monkeypatch.setattr(optax, "__version__", "0")
     elif what == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     elif what == "device":
         other = SimpleNamespace(platform="gpu", device_kind="another")
         monkeypatch.setattr(jax, "local_devices", lambda: [other])
-    kept_results._code.cache_clear()
+    if what in ("code", "name"):
+        kept_results._code_digest.cache_clear()
     settings = {"precision": jax.default_matmul_precision("bfloat16"), "x64": jax.enable_x64(True)}
     with settings.get(what, contextlib.nullcontext()):
-        assert ask(GIVEN)["call"] == 2
-    monkeypatch.undo()
-    kept_results._code.cache_clear()
+        assert [ask(GIVEN)["call"] for _ in range(2)] == [2, 2]
+
+
+def test_code_that_was_changed_after_its_import_computed_nothing_that_is_kept(ask, package, tmp_path):
+    """Its digest would be that of other code than what runs."""
+    write(package / "room" / "other.py", "", seconds=kept_results.IMPORTED + 60)
+    assert [ask(GIVEN)["call"] for _ in range(2)] == [1, 2]
+    assert kept(tmp_path) == []
 
 
 @pytest.mark.parametrize(
