@@ -83,6 +83,16 @@ def _is_allowed(before: np.ndarray, after: np.ndarray, kinds: Collection[Kind]) 
     return np.any([of_kind[kind] for kind in kinds], axis=0)
 
 
+def count_in_words(num_changes: int) -> str:
+    """Returns how many attributes change, for messages.
+
+    Example:
+      >>> count_in_words(1), count_in_words(3)
+      ('one attribute', '3 attributes')
+    """
+    return "one attribute" if num_changes == 1 else f"{num_changes} attributes"
+
+
 def indicators_between(
     before: Int[np.ndarray, "Q N"], after: Int[np.ndarray, "Q N"], schema: AttributeSchema
 ) -> Int[np.ndarray, "Q J"]:

@@ -7,7 +7,13 @@ import numpy as np
 from jaxtyping import Int
 
 from gradrev_jax.core.attributes import AttributeSchema, check_labels
-from gradrev_jax.data.changes import Kind, existing_changes, group_members, indicators_between
+from gradrev_jax.data.changes import (
+    Kind,
+    count_in_words,
+    existing_changes,
+    group_members,
+    indicators_between,
+)
 from gradrev_jax.errors import DataError
 
 
@@ -88,7 +94,7 @@ def generate_triplets(
     rows, row_of_image = np.unique(labels.astype(np.int32), axis=0, return_inverse=True)
     changes = existing_changes(rows, schema, kinds=kinds, num_changes=num_changes)
     if not len(changes.row):
-        changed = "one attribute" if num_changes == 1 else f"{num_changes} attributes"
+        changed = count_in_words(num_changes)
         raise DataError(
             f"no triplet can be made: no training image has the labels of another with {changed} changed; "
             "use more images, fewer attributes (`schema`) or other `kinds` of changes, or train no memory",

@@ -13,7 +13,7 @@ from gradrev_jax.core.normalization import Normalization, scale_weights
 from gradrev_jax.core.replacement import Edit
 from gradrev_jax.core.representations import REPRESENTATIONS
 from gradrev_jax.data.catalogue import TEST, Catalogue
-from gradrev_jax.data.changes import Kind
+from gradrev_jax.data.changes import Kind, count_in_words
 from gradrev_jax.data.queries import Queries, generate_queries
 from gradrev_jax.errors import ConfigError, DataError, did_you_mean, naming
 from gradrev_jax.runs.fields.protocol import CHOSEN, NO_WEIGHTS, GivenWeights, parse_weights
@@ -248,8 +248,9 @@ def evaluation_queries(catalogue: Catalogue, protocol: Protocol, seed: int) -> Q
     queries = queries_of(catalogue, TEST, protocol, seed)
     if not len(queries):
         raise DataError(
-            "no query can be asked: no test image has the labels of another with one attribute changed; "
-            "use more test images or fewer attributes (data.attributes)"
+            "no query can be asked: no test image has the labels of another with "
+            f"{count_in_words(protocol.num_changes)} changed ({', '.join(protocol.kinds)}); use more test "
+            "images, fewer attributes (data.attributes), or other protocol.kinds or protocol.num_changes"
         )
     return queries
 
@@ -290,5 +291,6 @@ def check_queries(queries: Queries, field: str) -> None:
     if not len(queries):
         raise DataError(
             f"protocol.{field}=validation has no query to choose by: no held-out image has the labels of "
-            "another with one attribute changed; hold out more (train.validation_fraction), or give a value"
+            "another with as many attributes changed as protocol.num_changes says, in the ways of "
+            "protocol.kinds; hold out more (train.validation_fraction), or give a value"
         )

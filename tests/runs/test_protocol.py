@@ -12,6 +12,7 @@ from gradrev_jax.runs import builders
 from gradrev_jax.runs.protocol import (
     build_protocol,
     check_protocol,
+    check_queries,
     evaluation_queries,
     given_weights,
     queries_of,
@@ -181,6 +182,18 @@ def test_a_test_part_that_allows_no_query_is_an_error(tiny_config, catalogue):
         evaluation_queries(dataclasses.replace(catalogue, labels=alike), protocol, 0)
     with pytest.raises(DataError, match="no test image is labelled, so there is nothing to evaluate"):
         evaluation_queries(dataclasses.replace(catalogue, labels=np.full_like(alike, -1)), protocol, 0)
+
+
+def test_what_no_query_asks_for_is_said_as_it_was_asked_for(tiny_config, catalogue):
+    alike = np.array(np.broadcast_to(catalogue.labels[:1], catalogue.labels.shape))
+    protocol = dataclasses.replace(build_protocol(tiny_config), num_changes=2, kinds=("remove", "swap"))
+    with pytest.raises(
+        DataError, match=r"with 2 attributes changed \(remove, swap\).* or other protocol.kinds"
+    ):
+        evaluation_queries(dataclasses.replace(catalogue, labels=alike), protocol, 0)
+    nothing = queries_of(dataclasses.replace(catalogue, labels=alike), "test", protocol, 0)
+    with pytest.raises(DataError, match="as protocol.num_changes says, in the ways of protocol.kinds"):
+        check_queries(nothing, "strength")
 
 
 def test_queries_that_come_with_a_catalogue_are_asked_of_the_test_part_alone(tiny_config, catalogue):
