@@ -72,7 +72,9 @@ def pathway_losses(
     labelled = (labels != NOT_LABELLED)[:, None, :]
     if weights is not None:
         _check_weights(weights, labels)
-        loss = loss * jnp.where(labelled, weights[:, None, :], 1.0)
+        factor = jnp.where(labelled, weights[:, None, :], 1.0)
+        # A sample of weight 0 does not count, even where its label was ruled out: 0 times infinity is NaN.
+        loss = jnp.where(factor == 0, 0.0, loss) * factor
     cross_entropy = jnp.where(labelled, loss, 0.0)
     return cross_entropy.sum(axis=0) / jnp.maximum(labelled.sum(axis=0), 1)
 

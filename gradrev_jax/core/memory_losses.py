@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import AttributeSchema
+from gradrev_jax.core.vectors import at_least_float32
 
 Block = Literal["soft", "hard"]
 BLOCKS: tuple[Block, ...] = get_args(Block)
@@ -71,7 +72,7 @@ def off_block_loss(memory: Float[Array | np.ndarray, "J N d"], schema: Attribute
     """
     _check_memory(memory, schema)
     # Not a product with 0, which would turn infinity within a block into NaN.
-    return jnp.abs(jnp.where(schema.membership[:, :, None] > 0, 0, jnp.asarray(memory))).sum()
+    return jnp.abs(jnp.where(schema.membership[:, :, None] > 0, 0, at_least_float32(memory))).sum()
 
 
 def only_blocks(memory: Float[Array | np.ndarray, "J N d"], schema: AttributeSchema) -> Float[Array, "J N d"]:

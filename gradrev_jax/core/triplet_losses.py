@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gradrev_jax.core.arguments import check_integers, is_traced
 from gradrev_jax.core.attributes import NOT_LABELLED
-from gradrev_jax.core.vectors import unit_with_safe_gradient
+from gradrev_jax.core.vectors import at_least_float32, unit_with_safe_gradient
 
 
 def semi_hard_triplet_loss(
@@ -49,7 +49,7 @@ def semi_hard_triplet_loss(
       0.25
     """
     _check_rows(embeddings, classes, labelled)
-    embeddings, classes = jnp.asarray(embeddings), jnp.asarray(classes)
+    embeddings, classes = at_least_float32(embeddings), jnp.asarray(classes)
     present = jnp.ones(len(classes), bool) if labelled is None else jnp.asarray(labelled)
     both = present[:, None] & present[None, :]
     rows = classes.reshape(len(classes), math.prod(classes.shape[1:]))
@@ -128,7 +128,7 @@ def attribute_triplet_loss(
         embeddings = unit_with_safe_gradient(features)
         return semi_hard_triplet_loss(embeddings, labels, labelled=labels >= 0, margin=margin)
 
-    return jax.vmap(one_attribute, in_axes=1)(jnp.asarray(features), labels).sum()
+    return jax.vmap(one_attribute, in_axes=1)(at_least_float32(features), labels).sum()
 
 
 def triplet_margin_loss(
@@ -163,7 +163,7 @@ def triplet_margin_loss(
         )
 
     def distance(other: Float[Array | np.ndarray, "B D"]) -> Array:
-        squares = jnp.square(jnp.asarray(anchor) - jnp.asarray(other)).sum(axis=-1)
+        squares = jnp.square(at_least_float32(anchor) - at_least_float32(other)).sum(axis=-1)
         # The derivative of the root is infinite at 0; there, and only there, the gradient is set to 0.
         return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
 

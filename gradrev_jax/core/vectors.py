@@ -113,9 +113,24 @@ def unit_with_safe_gradient(x: Float[Array, "*batch d"]) -> Float[Array, "*batch
       >>> jax.grad(lambda x: unit_with_safe_gradient(x).sum())(jnp.zeros(2)).tolist()
       [0.0, 0.0]
     """
-    squares = jnp.square(x).sum(axis=-1, keepdims=True)
+    wide = at_least_float32(x)
+    squares = jnp.square(wide).sum(axis=-1, keepdims=True)
     is_long = (squares > 0) & (squares >= SHORTEST**2)
-    return x * jnp.where(is_long, jax.lax.rsqrt(jnp.where(is_long, squares, 1.0)), 0.0)
+    unit = wide * jnp.where(is_long, jax.lax.rsqrt(jnp.where(is_long, squares, 1.0)), 0.0)
+    return unit.astype(x.dtype)
+
+
+def at_least_float32(x: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns numbers of half precision in float32, since their sums would overflow or lose digits.
+
+    Args:
+      x: the numbers, [...].
+
+    Example:
+      >>> at_least_float32(np.zeros(3, np.float16)).dtype.name
+      'float32'
+    """
+    return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def _are_accurate(norms: Float[Array, "..."]) -> Bool[Array, ""]:

@@ -62,6 +62,16 @@ def test_against_loops(schema, missing):
     )
 
 
+def test_a_weight_of_0_leaves_a_sample_out_whose_label_is_ruled_out():
+    logits = np.zeros((2, 3, SCHEMA.num_values), np.float32)
+    logits[0, :, 0] = -np.inf
+    labels, weights = np.zeros((2, 3), int), np.ones((2, 3), np.float32)
+    weights[0, 0] = 0
+    expected = np.log(SCHEMA.sizes) / [2, 1, 1]
+    found = jit_pathways(logits, labels, SCHEMA, weights)
+    np.testing.assert_allclose(found, np.broadcast_to(expected, (3, 3)), rtol=1e-6)
+
+
 def test_weights_are_those_of_a_sample_for_a_classifier():
     logits, labels = example()
     weights = np.random.default_rng(1).uniform(0.2, 5, labels.shape).astype(np.float32)

@@ -58,3 +58,8 @@ def test_what_is_infinite_within_its_block_says_nothing_of_the_others():
     memory[0, 0] = np.inf
     assert off_block_loss(memory, SCHEMA) == 0
     assert np.isfinite(only_blocks(memory[:, ::-1], SCHEMA)).all()
+
+
+def test_a_sum_beyond_half_precision_is_finite():
+    memory = jnp.full((SCHEMA.num_values, SCHEMA.num_attributes, 2), 3e4, jnp.float16)
+    assert off_block_loss(memory, SCHEMA) == off_block_loss(memory.astype(jnp.float32), SCHEMA)

@@ -147,3 +147,23 @@ def test_a_batch_without_rows_has_no_loss():
     assert float(semi_hard_triplet_loss(none, np.zeros(0, int))) == 0
     assert float(attribute_triplet_loss(np.zeros((0, 2, 3), np.float32), np.zeros((0, 2), int))) == 0
     assert float(triplet_margin_loss(none, none, none)) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("size", [1e-5, 1.0, 300.0])
+def test_half_precision_is_computed_in_float32(rng, dtype, size):
+    features = jnp.asarray(size * rng.normal(size=(24, 2, 8)), dtype)
+    labels = rng.integers(-1, 3, (24, 2))
+
+    def losses(features):
+        return jnp.stack(
+            [
+                semi_hard_triplet_loss(features[:, 0], labels, margin=size),
+                attribute_triplet_loss(features, labels),
+                triplet_margin_loss(features[:8, 0], features[8:16, 0], features[16:, 0], margin=size),
+            ]
+        )
+
+    half, full = losses(features), losses(features.astype(jnp.float32))
+    assert half.dtype == jnp.float32
+    np.testing.assert_array_equal(half, full)

@@ -63,3 +63,11 @@ def test_squared_lengths_err_less_than_they_may(rng, width):
         exact = np.square(difference, dtype=np.float64).sum()
         error = abs(float(squared_length(jnp.asarray(difference))) - exact)
         assert error <= (squared_length_operations(width) + 1) * np.finfo(np.float32).eps / 2 * exact
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_vectors_keep_their_direction_where_their_squares_do_not_fit(dtype):
+    vectors = jnp.asarray([[300.0, 400.0], [3e-5, 4e-5], [0.0, 0.0]], dtype)
+    unit = unit_with_safe_gradient(vectors)
+    assert unit.dtype == dtype
+    np.testing.assert_allclose(unit.astype(jnp.float32), [[0.6, 0.8], [0.6, 0.8], [0, 0]], atol=6e-3)
