@@ -79,7 +79,7 @@ def whole_number(number: Any, argument: str) -> int:
       argument: the name of the argument, for the message.
 
     Raises:
-      ValueError: a number that is not of an integer type, such as 2.0 or True.
+      ValueError: a number that is not of an integer type, such as 2.0 or True; or one that is traced.
 
     Example:
       >>> whole_number(np.int64(3), "k")
@@ -90,6 +90,10 @@ def whole_number(number: Any, argument: str) -> int:
             raise TypeError
         return operator.index(number)
     except TypeError as error:
+        if is_traced(number):
+            raise ValueError(
+                f"{argument} is traced, but shapes depend on it; under jax.jit, name it in static_argnames"
+            ) from error
         raise ValueError(
             f"{argument} must be a whole number, got {number!r} of type {type(number).__name__}"
         ) from error

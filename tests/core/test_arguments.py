@@ -33,3 +33,8 @@ def test_traced_is_what_has_no_values_yet():
     jax.grad(lambda x: seen.append(is_traced(x)) or x)(1.0)
     assert seen == [True, True]
     assert not is_traced(np.ones(2), jnp.ones(2), 1.0)
+
+
+def test_a_traced_number_is_to_be_static():
+    with pytest.raises(ValueError, match="^k is traced, but shapes depend on it; under jax.jit, name it"):
+        jax.jit(lambda k: whole_number(k, "k"))(3)
