@@ -7,7 +7,7 @@ import pytest
 from configs import garments
 from gradrev_jax.core.normalization import NORMALIZATIONS
 from gradrev_jax.core.replacement import EDITS
-from gradrev_jax.evaluation.choices import CANDIDATES
+from gradrev_jax.evaluation.choices import STRENGTHS
 from gradrev_jax.evaluation.look import LOOKS
 from gradrev_jax.evaluation.run import evaluate
 from gradrev_jax.runs import builders
@@ -94,7 +94,7 @@ def test_removed_is_trained_and_evaluated(preset):
     best = max(metrics["ways_on_validation"].values())
     assert metrics["ways_on_validation"][f"{metrics['normalize']}, {metrics['edit']}"] == best
     assert metrics["weights_on_validation"]["equal"] == best
-    assert len(metrics["strengths_on_validation"]) == len(CANDIDATES)
+    assert len(metrics["strengths_on_validation"]) == len(STRENGTHS)
     again = evaluate(folder, report="again", protocol={"baselines": (), "leakage": False}, progress=False)
     assert again["hit_rate"] == metrics["hit_rate"]
     assert (again["leakage"], list(again["baselines"])) == (None, ["no_manipulation"])

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -11,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 import optax
 
@@ -130,7 +130,8 @@ def _environment() -> list[str]:
     """Returns what else results depend on: the versions of libraries, the device, and settings."""
     device = jax.local_devices()[0]
     return [
-        *(module.__version__ for module in (jax, jaxlib, np, optax)),
+        *(module.__version__ for module in (jax, np, optax)),
+        importlib.metadata.version("jaxlib"),
         f"{device.platform} {device.device_kind}",
         *(str(getattr(jax.config, name, None)) for name in SETTINGS),
         os.environ.get("XLA_FLAGS", ""),
