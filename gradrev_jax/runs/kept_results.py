@@ -152,7 +152,7 @@ def _code_digest() -> str | None:
 def _tidy(folder: pathlib.Path) -> None:
     """Removes the least recently used results if all of them together are too large."""
     found = []
-    for path in folder.glob("*.json"):
+    for path in folder.glob(f"{'[0-9a-f]' * 64}.json"):  # no file of the user's own
         with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
             status = path.stat()
             found.append((status.st_mtime_ns, status.st_size, path))

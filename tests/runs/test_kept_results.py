@@ -190,3 +190,13 @@ def test_rows_are_told_apart_by_their_numbers_types_and_shapes(rng, monkeypatch)
     assert len(set(digests)) == len(digests)
     monkeypatch.setattr(kept_results, "ROWS_AT_ONCE", 3)
     assert digest_of_rows(rows.copy()) == digests[0]
+
+
+def test_a_file_of_the_users_own_is_never_removed(ask, tmp_path, monkeypatch):
+    own = tmp_path / RESULTS / "mine.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    os.utime(own, (1, 1))
+    monkeypatch.setattr(kept_results, "MOST_BYTES", 0)
+    ask(GIVEN)
+    assert kept(tmp_path) == [own]
