@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.gradient_reversal import ganin_schedule
+from gradrev_jax.core.vectors import at_least_float32
 
 # The smallest L_rev that Eq. 5 divides by: float32 hardly resolves smaller cross-entropies.
 SMALLEST_LOSS = 1e-6
@@ -56,7 +57,7 @@ def pathway_losses(
        [0.6931 0.6931]]
     """
     check_logits(logits, labels, schema)
-    logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
+    logits = at_least_float32(logits)
     labels = jnp.asarray(sanitize_labels(labels, schema))
     # Subtracting each slice's maximum keeps exp from overflowing; it needs no gradient.
     maxima = jax.lax.stop_gradient(logits)[..., schema.slice_index].max(axis=-1)
@@ -190,10 +191,7 @@ def balanced_reversal_weight(
       0.25
     """
     # In float32 at least: float16 would round SMALLEST_LOSS to zero, or the ratio to infinity.
-    loss_cls, loss_rev = (
-        jnp.asarray(loss, jnp.promote_types(jnp.result_type(loss), jnp.float32))
-        for loss in (loss_cls, loss_rev)
-    )
+    loss_cls, loss_rev = at_least_float32(loss_cls), at_least_float32(loss_rev)
     ratio = beta * w_cls * loss_cls / jnp.maximum(loss_rev, SMALLEST_LOSS)
     return jax.lax.stop_gradient(jnp.where(loss_rev == 0, 0.0, ratio))
 

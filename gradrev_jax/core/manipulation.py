@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.feature_arguments import check_features
 from gradrev_jax.core.feature_blocks import FeatureBlocks
-from gradrev_jax.core.vectors import as_floating
+from gradrev_jax.core.vectors import as_floating, at_least_float32
 
 SUM_ROWS = 1024  # the rows that are summed one after the other; sums of so many are then added
 
@@ -49,7 +49,7 @@ def prototype_sums(
       [0.0, 2.0]
     """
     check_features(features, labels, schema)
-    features = jnp.asarray(features, jnp.promote_types(jnp.result_type(features), jnp.float32))
+    features = at_least_float32(features)
     labels = jnp.asarray(sanitize_labels(labels, schema))
     # Missing labels are summed in a segment of their own, past the last value, which is dropped.
     values = jnp.where(labels == NOT_LABELLED, schema.num_values, labels + np.asarray(schema.offsets))

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from gradrev_jax.core.attributes import NOT_LABELLED, AttributeSchema, sanitize_labels
 from gradrev_jax.core.label_counts import label_slots
 from gradrev_jax.core.losses import Labels, Logits, check_logits, other_attributes, sum_by_attribute
+from gradrev_jax.core.vectors import at_least_float32
 
 
 def _divergence(
@@ -81,7 +82,7 @@ def removal_losses(
         raise ValueError(f"target must be one of {', '.join(REMOVAL_TARGETS)}, got {target!r}")
     check_logits(logits, labels, schema)
     labels = jnp.asarray(sanitize_labels(labels, schema))
-    logits = jnp.asarray(logits, jnp.promote_types(jnp.result_type(logits), jnp.float32))
+    logits = at_least_float32(logits)
     log_prior = jnp.log(jnp.asarray(prior, logits.dtype))[label_slots(labels, schema)]
     by_sample = REMOVAL_TARGETS[target](_log_probabilities(logits, schema), log_prior, labels, schema)
     labelled = (labels != NOT_LABELLED)[:, None, :]

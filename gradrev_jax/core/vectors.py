@@ -23,6 +23,19 @@ def as_floating(x: Array | np.ndarray) -> Array:
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
+def at_least_float32(x: Array | np.ndarray | float) -> Array:
+    """Converts half precision and integers to float32, since their sums would overflow or lose digits.
+
+    Args:
+      x: an array of any shape.
+
+    Example:
+      >>> at_least_float32(np.zeros(3, np.float16)).dtype.name
+      'float32'
+    """
+    return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
 def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
     """Returns the lengths of vectors of any size: no square overflows or underflows.
 
@@ -118,19 +131,6 @@ def unit_with_safe_gradient(x: Float[Array, "*batch d"]) -> Float[Array, "*batch
     is_long = (squares > 0) & (squares >= SHORTEST**2)
     unit = wide * jnp.where(is_long, jax.lax.rsqrt(jnp.where(is_long, squares, 1.0)), 0.0)
     return unit.astype(x.dtype)
-
-
-def at_least_float32(x: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns numbers of half precision in float32, since their sums would overflow or lose digits.
-
-    Args:
-      x: the numbers, [...].
-
-    Example:
-      >>> at_least_float32(np.zeros(3, np.float16)).dtype.name
-      'float32'
-    """
-    return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
 def _are_accurate(norms: Float[Array, "..."]) -> Bool[Array, ""]:

@@ -33,7 +33,6 @@ class EncodedRun(NamedTuple):
 
 def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
     """Computes the prototypes of a run that keeps none, and encodes the images that are compared."""
-    catalogue = run.catalogue
     memory = _prototypes(run, progress=progress) if run.memory is None else run.memory
     gallery, of_gallery = encode_part(run, TEST, run.inputs[TEST], progress=progress)
     held_out = encode_part(run, VALIDATION, run.inputs[VALIDATION], progress=progress)[1]
@@ -45,7 +44,7 @@ def encode_run(run: OpenedRun, *, progress: bool) -> EncodedRun:
         gallery=of_gallery,
         held_out=held_out,
         training=encode_part(run, TRAIN, run.inputs[TRAIN], progress=progress)[1] if is_fitted else None,
-        train_labels=catalogue.part_labels(TRAIN),
+        train_labels=run.catalogue.part_labels(TRAIN),
         look=run.protocol.look or 0.0,
         blocks=run.encoder.blocks,
     )

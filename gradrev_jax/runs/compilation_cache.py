@@ -21,6 +21,7 @@ from gradrev_jax.distributed import say
 from gradrev_jax.errors import UserError, WorkdirError
 from gradrev_jax.files import expand
 from gradrev_jax.runs import workdir
+from gradrev_jax.runs.eviction import beyond_limits
 from gradrev_jax.runs.pixels import cache_folder
 
 FIELD = "compilation_cache"
@@ -175,11 +176,8 @@ def _tidy(folder: pathlib.Path) -> None:
                 if entry.name.endswith(PROGRAM):
                     status = entry.stat()
                     found.append((max(status.st_atime, status.st_mtime), status.st_size, entry.name))
-    kept = 0
-    for number, (_, size, name) in enumerate(sorted(found, reverse=True)):
-        kept += size
-        if number >= MOST_PROGRAMS or kept > MOST_BYTES:
-            _remove(folder / name)
+    for name in beyond_limits(found, most_bytes=MOST_BYTES, most_files=MOST_PROGRAMS):
+        _remove(folder / name)
 
 
 def _remove(program: pathlib.Path) -> None:

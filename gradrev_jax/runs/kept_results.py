@@ -18,6 +18,7 @@ import optax
 from gradrev_jax.errors import UserError, WorkdirError
 from gradrev_jax.files import replace_file
 from gradrev_jax.models.inputs import Rows
+from gradrev_jax.runs.eviction import beyond_limits
 
 RESULTS = "results"  # the folder within that of the decoded images
 MOST_BYTES = 256 * 2**20  # of all results together: some kilobytes each, or megabytes of prototypes
@@ -156,9 +157,6 @@ def _tidy(folder: pathlib.Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process may remove it meanwhile
             status = path.stat()
             found.append((status.st_mtime_ns, status.st_size, path))
-    kept = 0
-    for _, size, path in sorted(found, reverse=True):
-        kept += size
-        if kept > MOST_BYTES:
-            with contextlib.suppress(OSError):  # another process has removed it, or another user owns it
-                path.unlink()
+    for path in beyond_limits(found, most_bytes=MOST_BYTES):
+        with contextlib.suppress(OSError):  # another process has removed it, or another user owns it
+            path.unlink()

@@ -89,7 +89,7 @@ def with_another_network(run):
 
 
 def with_other_blocks(run):
-    """The same network, whose features are those of the attributes in another order."""
+    """Gives the same network features that are those of the attributes in another order."""
     blocks = run.encoder.blocks
     return with_encoder(run, blocks=FeatureBlocks(blocks.of_attribute[::-1], blocks.count))
 
